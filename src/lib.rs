@@ -2,9 +2,11 @@
 
 pub mod backoff;
 pub mod capture;
+pub mod config;
 pub mod feed;
 pub mod frame;
 pub mod hub;
+pub mod pg_target;
 pub mod round;
 pub mod shutdown;
 pub mod telemetry;
