@@ -3,6 +3,7 @@
 pub mod backoff;
 pub mod capture;
 pub mod config;
+pub mod database;
 pub mod feed;
 pub mod frame;
 pub mod hub;

@@ -1,5 +1,7 @@
 //! From the game's commit to a round on the hub. (Interface; being filled in.)
 
+pub(crate) mod connect;
+
 use std::time::Instant;
 
 /// Where the capture stands. Published on a `watch` channel: readiness reads it.

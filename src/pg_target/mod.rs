@@ -6,6 +6,7 @@
 //! by libpq's rules, and each library is configured from the result.
 //! Looks at files (password file, `~/.postgresql`, socket directories), never at the network.
 
+mod advice;
 mod defaults;
 mod known;
 mod options;
@@ -22,6 +23,7 @@ use std::{
     time::Duration,
 };
 
+pub use advice::{advice, hint};
 pub use options::escape as escape_option;
 use params::Params;
 
