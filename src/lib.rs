@@ -2,10 +2,13 @@
 
 pub mod backoff;
 pub mod capture;
+pub mod config;
+pub mod database;
 pub mod feed;
 pub mod frame;
 pub mod games;
 pub mod history;
+pub mod http;
 pub mod hub;
 pub mod maintenance;
 pub mod pg_target;
@@ -14,3 +17,4 @@ pub mod round;
 pub mod shutdown;
 pub mod telemetry;
 pub mod topic;
+pub mod transport;
