@@ -1,5 +1,6 @@
 //! Data Stream: finished game rounds out of PostgreSQL, over WebSocket, SSE and WebTransport.
 
+pub mod app;
 pub mod backoff;
 pub mod capture;
 pub mod config;

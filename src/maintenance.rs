@@ -7,11 +7,15 @@ use std::{
 };
 
 use sqlx::{PgPool, Row};
+use tokio::sync::watch;
 
 use crate::{
+    capture::Phase,
+    database,
     games::Games,
     history::{History, HistoryError},
     hub::{Hub, Xid},
+    pg_target::PgTarget,
     shutdown::Shutdown,
     telemetry::metrics::Metrics,
 };
@@ -28,6 +32,10 @@ const TRIM_AT_ONCE: i32 = 1_000;
 pub struct Maintenance {
     /// Where to look.
     pub pool: PgPool,
+    /// The database the pool belongs to.
+    pub target: PgTarget,
+    /// Tells when the database is there.
+    pub phase: watch::Receiver<Phase>,
     /// Tells which transactions are over.
     pub hub: Hub,
     /// The directory to refresh.
@@ -41,19 +49,26 @@ pub struct Maintenance {
 }
 
 impl Maintenance {
-    /// Works each minute until the shutdown. A failure is logged, and tried again a minute later.
-    pub async fn run(self, shutdown: Shutdown) {
+    /// Works whenever the capture becomes live, and each minute, until the shutdown. A failure is
+    /// logged, and tried again a minute later.
+    pub async fn run(mut self, shutdown: Shutdown) {
+        tokio::select! {
+            () = shutdown.requested() => {}
+            () = self.work() => {}
+        }
+    }
+
+    async fn work(&mut self) {
         let mut settled = Settled::default();
-        let mut beat = tokio::time::interval(EVERY);
-        beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        loop {
-            tokio::select! {
-                () = shutdown.requested() => return,
-                _ = beat.tick() => {}
-            }
+        while self.phase.wait_for(|phase| matches!(phase, Phase::Live { .. })).await.is_ok() {
             if let Err(error) = self.round(&mut settled).await {
                 tracing::warn!(%error, "maintenance failed; trying again in a minute");
+                // After a failover another host of the connection string may be the one.
+                let _ = database::follow(&self.pool, &self.target, "query").await;
             }
+            // Ends early when the connection is lost, to begin anew with the next one.
+            let lost = self.phase.wait_for(|phase| !matches!(phase, Phase::Live { .. }));
+            let _ = tokio::time::timeout(EVERY, lost).await;
         }
     }
 

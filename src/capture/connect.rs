@@ -29,7 +29,7 @@ pub(crate) type Messages = Pin<Box<dyn Stream<Item = Result<AsyncMessage, Error>
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum ConnectError {
+pub enum ConnectError {
     /// Nobody answered, or the server said no.
     #[error("cannot connect to {target}{hint}")]
     Refused {
@@ -59,6 +59,18 @@ pub(crate) enum ConnectError {
 }
 
 impl ConnectError {
+    /// Whether waiting cannot mend it: a wrong role, password, database or certificate file.
+    pub(crate) fn is_final(&self) -> bool {
+        match self {
+            Self::Certificates { .. } => true,
+            Self::Silent { .. } => false,
+            // Class 28: invalid authorization; 3D000: no such database; 42501: no right to connect.
+            Self::Refused { .. } => self
+                .sqlstate()
+                .is_some_and(|code| code.starts_with("28") || matches!(code, "3D000" | "42501")),
+        }
+    }
+
     /// PostgreSQL's error code, if it was PostgreSQL that refused.
     pub(crate) fn sqlstate(&self) -> Option<&str> {
         match self {
