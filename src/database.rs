@@ -38,6 +38,16 @@ pub async fn pool(target: &PgTarget, used_for: &str, max: u32) -> Result<PgPool,
         .connect_lazy_with(options))
 }
 
+/// A pool of at most `max` connections that connects when it is first used, whether or not the
+/// database is there now. It asks the first of the target's hosts until [`follow`] finds another.
+pub fn lazy_pool(target: &PgTarget, used_for: &str, max: u32) -> Option<PgPool> {
+    let (candidates, settings) = (target.candidates(), query_settings());
+    let options =
+        options(target, candidates.first()?, used_for).options(session(target, &settings));
+    let pool = PgPoolOptions::new().max_connections(max).acquire_timeout(ACQUIRE_TIMEOUT);
+    Some(pool.connect_lazy_with(options))
+}
+
 /// Points a pool at the first host that answers now: after a failover that may be another one.
 pub async fn follow(pool: &PgPool, target: &PgTarget, used_for: &str) -> Result<(), ConnectError> {
     let (connection, options) = reach(target, used_for, &query_settings()).await?;

@@ -13,7 +13,8 @@ use tokio_postgres::{
 };
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use crate::pg_target::{ChannelBinding, ConnectError, PgHost, PgTarget, SslMode, escape_option};
+pub(crate) use crate::pg_target::ConnectError;
+use crate::pg_target::{ChannelBinding, PgHost, PgTarget, SslMode, escape_option};
 
 /// A connection whose messages the caller polls: nothing moves, not even the answers to its own
 /// queries, while nobody polls `messages`. It ends when `client` is dropped.
@@ -164,5 +165,10 @@ fn refused(target: &PgTarget, error: &Error) -> ConnectError {
         return ConnectError::new(target, Some(said.code().code()), said.message());
     }
     let reason = error.source().map_or_else(|| error.to_string(), ToString::to_string);
-    ConnectError::new(target, None, reason)
+    let refused = ConnectError::new(target, None, reason);
+    // No password given, or none of the ways to authenticate that the server offers.
+    match error.to_string().as_str() {
+        "invalid configuration" | "authentication error" => refused.lasting(),
+        _ => refused,
+    }
 }

@@ -10,18 +10,33 @@ pub struct ConnectError {
     target: String,
     code: Option<String>,
     reason: String,
+    lasting: bool,
 }
 
 impl ConnectError {
     /// From what the server (with PostgreSQL's error code) or the system said.
     pub fn new(target: &PgTarget, code: Option<&str>, reason: impl Into<String>) -> Self {
-        Self { target: target.to_string(), code: code.map(str::to_owned), reason: reason.into() }
+        // Class 28: invalid authorization; 3D000: no such database; 42501: no right to connect.
+        let lasting =
+            code.is_some_and(|code| code.starts_with("28") || matches!(code, "3D000" | "42501"));
+        let (target, code) = (target.to_string(), code.map(str::to_owned));
+        Self { target, code, reason: reason.into(), lasting }
     }
 
     /// The server took the connection and was silent, or packets are dropped on the way.
     pub fn silent(target: &PgTarget) -> Self {
         let after = humantime::format_duration(target.connect_timeout);
         Self::new(target, None, format!("no answer within {after} (connect_timeout)"))
+    }
+
+    /// The same, of a kind that waiting does not mend.
+    pub fn lasting(self) -> Self {
+        Self { lasting: true, ..self }
+    }
+
+    /// Whether waiting cannot mend it: a wrong role, password, database or certificate file.
+    pub fn is_final(&self) -> bool {
+        self.lasting
     }
 
     /// PostgreSQL's error code, if it was PostgreSQL that refused.
