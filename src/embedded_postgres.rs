@@ -77,7 +77,7 @@ impl Cluster {
 
     /// Starts the server and waits until it accepts connections. Does nothing where it runs.
     pub fn start(&mut self) -> Result<(), Error> {
-        if self.server.as_mut().is_some_and(Server::is_running) {
+        if self.is_running() {
             return Ok(());
         }
         self.server = None;
@@ -113,6 +113,11 @@ impl Cluster {
     /// The port, which is part of the socket's name too.
     pub fn port(&self) -> u16 {
         self.settings.tcp_port.unwrap_or(5432)
+    }
+
+    /// Whether the server runs now.
+    pub fn is_running(&mut self) -> bool {
+        self.server.as_mut().is_some_and(Server::is_running)
     }
 
     /// The process id of the server while it runs.

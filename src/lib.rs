@@ -2,6 +2,7 @@
 
 pub mod backoff;
 pub mod capture;
+pub mod demo;
 pub mod embedded_postgres;
 pub mod feed;
 pub mod frame;
