@@ -21,11 +21,8 @@ begin
   -- Game by game, so that the seed index serves it.
   select array_agg(f.round_id) into missing
   from datastream.games g
-  cross join lateral (
-    select r.round_id from datastream.finished_rounds r
-    where r.game_id = g.id and r.finished_at between now() - interval '10 minutes' and now()
-      and r.finished_at >= (select max(attached_at) from datastream.attached)
-  ) f
+  cross join lateral datastream.rounds_of(g.id, now(), 9223372036854775807,
+    greatest(now() - interval '10 minutes', (select max(a.attached_at) from datastream.attached a)), null) f
   where not exists (select from datastream.outbox o where o.xid >= since and o.round_id = f.round_id);
   if missing is not null then
     insert into datastream.outbox (round_id)

@@ -8,7 +8,7 @@ select o.xid::text::bigint as xid, o.before::text::bigint as before,
        f.round_id::bigint as round_id, f.game_id::bigint as game_id, f.game_slug, f.game_type,
        datastream.micros(f.finished_at) as finished_micros, f.extras
 from datastream.outbox o
-join datastream.finished_rounds f on f.round_id = o.round_id
+cross join lateral datastream.rounds_by_id(array[o.round_id]) f
 where o.xid >= $4::bigint::text::xid8
   and o.round_id <> $1::bigint
   and ($2::bigint[] is null or f.game_id = any ($2::bigint[]))
