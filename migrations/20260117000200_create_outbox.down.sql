@@ -1,0 +1,7 @@
+set local lock_timeout = '2s';
+
+drop function if exists datastream.payload(bigint, bigint, timestamptz, text);
+drop table if exists datastream.trimmed;
+drop table if exists datastream.outbox;
+drop function if exists datastream.micros(timestamptz);
+drop function if exists datastream.is_finished(anyelement);

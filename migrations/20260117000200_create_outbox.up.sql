@@ -1,0 +1,68 @@
+-- The outbox: what a finishing transaction leaves behind, and the one truth that survives an outage.
+
+set local lock_timeout = '2s';
+
+-- True for a finished round. A function rather than `is not null` in indexes of ours, so that they
+-- depend on this schema and fall with it; the planner replaces the call by the comparison, in the
+-- index and in the query alike (0.01 ms to the latest of 5 million rounds).
+create function datastream.is_finished(anyelement) returns boolean
+language sql immutable parallel safe
+as $$ select $1 is not null $$;
+
+-- Microseconds since 1970, exact; null for infinity and beyond what a bigint holds (the year 294247).
+-- Seconds and their fraction apart: before PostgreSQL 14 `extract` computes in floating point.
+create function datastream.micros(timestamptz) returns bigint
+language sql immutable parallel safe
+as $$
+  select case when isfinite($1) and $1 < timestamptz '294247-01-01 00:00:00+00' then
+    extract(epoch from date_trunc('second', timezone('UTC', $1)))::bigint * 1000000
+    + extract(microseconds from timezone('UTC', $1))::bigint % 1000000
+  end
+$$;
+
+-- Both are called on behalf of whoever writes a round or reads a view. Said explicitly because a
+-- database may be hardened by `alter default privileges revoke execute on functions from public`,
+-- and then an index predicate would fail the game's insert.
+grant execute on function datastream.is_finished(anyelement), datastream.micros(timestamptz) to public;
+
+-- xid     the transaction that finished the round, as a number that never wraps;
+-- before  no round that was delivered after this one has a smaller xid: replay starts there;
+-- at      when, by the clock: for retention and for latency figures.
+-- One index, no sequence, no foreign key: the least a writer can pay, and nothing that can wait.
+create table datastream.outbox (
+  xid xid8 not null default pg_current_xact_id(),
+  before xid8 not null default pg_snapshot_xmin(pg_current_snapshot()),
+  round_id bigint not null,
+  at timestamptz not null default clock_timestamp(),
+  primary key (xid, round_id)
+);
+
+-- The greatest xid that `trim` has deleted: one row. A resume point from before it cannot be
+-- honored completely, and must not look as if it were.
+create table datastream.trimmed (
+  one boolean primary key default true check (one),
+  xid xid8 not null
+);
+
+-- What a notification says about one round, or '' (ring: look into the outbox) where the round has
+-- no moment that can be printed, or the text would come near the 8,000 bytes at which PostgreSQL
+-- refuses the notification (22023) and with it the game's write. JSON only grows by quoting, so
+-- the length of the extras alone decides for large ones.
+create function datastream.payload(round_id bigint, game_id bigint, finished_at timestamptz, extras text) returns text
+language plpgsql
+as $$
+declare
+  micros bigint := datastream.micros(finished_at);
+  payload text;
+begin
+  if micros is null or game_id is null or octet_length(extras) > 7900 then
+    return '';
+  end if;
+  payload := concat('{"xid":"', pg_current_xact_id(), '","snap":"', pg_current_snapshot(), '","round_id":', round_id,
+    ',"game_id":', game_id, ',"finished_at":', micros, ',"extras":', to_json(extras), '}');
+  return case when octet_length(payload) > 7900 then '' else payload end;
+end
+$$;
+
+-- Called by our triggers only, and those run as the owner.
+revoke execute on function datastream.payload(bigint, bigint, timestamptz, text) from public;

@@ -1,0 +1,33 @@
+set local lock_timeout = '2s';
+
+-- Leaves every attached table as it was before: no trigger, no index, no view over it.
+do $$
+declare
+  relation text;
+begin
+  for relation in select a.relation from datastream.attached a loop
+    perform datastream.detach(relation);
+  end loop;
+end
+$$;
+
+drop function if exists datastream.index_sql(regclass, boolean);
+drop function if exists datastream.detach(text, boolean);
+drop function if exists datastream.attach(regclass, text, text, text, text[], text, bigint, regclass, text, text, text, text,
+  text, text, text, text, text, text, boolean, boolean);
+drop function if exists datastream.capture_mode(text);
+drop function if exists datastream.attach_options(regclass, jsonb);
+drop function if exists datastream.triggers_sql(regclass, jsonb, integer, text);
+drop function if exists datastream.by_row(regclass);
+drop function if exists datastream.row_function_sql(regclass, jsonb, text);
+drop function if exists datastream.insert_function_sql(regclass, jsonb, text);
+drop function if exists datastream.views_sql(text, jsonb);
+drop function if exists datastream.define_view(text, text);
+drop function if exists datastream.games_sql(regclass, jsonb);
+drop function if exists datastream.rounds_sql(regclass, jsonb);
+drop function if exists datastream.expressions(regclass, jsonb, text);
+drop function if exists datastream.column_type(regclass, text, regtype[]);
+drop function if exists datastream.qualified(regclass);
+drop view if exists datastream.finished_rounds;
+drop view if exists datastream.games;
+drop table if exists datastream.attached;

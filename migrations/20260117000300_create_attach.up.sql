@@ -1,0 +1,533 @@
+-- Attaching: from a game's own table to the outbox and to the views the server reads.
+-- Everything that runs at a game's write is generated once, here, as static code.
+
+set local lock_timeout = '2s';
+
+-- What is attached, and how. `id` names the generated functions and the index.
+create table datastream.attached (
+  relation text primary key,
+  id integer not null unique,
+  capture text not null check (capture in ('auto', 'notify', 'poll')),
+  options jsonb not null,
+  attached_at timestamptz not null default now()
+);
+
+-- The two views, empty until something is attached.
+create view datastream.games as
+  select null::bigint as id, null::text as slug, null::text as name, null::text as type where false;
+create view datastream.finished_rounds as
+  select null::bigint as round_id, null::bigint as game_id, null::text as game_slug, null::text as game_type,
+         null::timestamptz as finished_at, null::text as extras where false;
+
+-- A table's full name, quoted where it must be, whatever the search_path.
+create function datastream.qualified(relation regclass) returns text
+language sql stable
+as $$
+  select format('%I.%I', n.nspname, c.relname)
+  from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+  where c.oid = relation
+$$;
+
+-- The type of a column, through domains; an error where the column is missing or of no usable type.
+create function datastream.column_type(relation regclass, wanted text, usable regtype[] default null) returns regtype
+language plpgsql stable
+as $$
+declare
+  found_type regtype;
+begin
+  select coalesce(nullif(t.typbasetype, 0), t.oid)::regtype into found_type
+  from pg_catalog.pg_attribute a join pg_catalog.pg_type t on t.oid = a.atttypid
+  where a.attrelid = relation and a.attname = wanted and a.attnum > 0 and not a.attisdropped;
+  if not found then
+    raise undefined_column using message = format('%s has no column %I', datastream.qualified(relation), wanted);
+  end if;
+  if found_type <> all (usable) then
+    raise datatype_mismatch using message = format('column %I of %s is of type %s, not one of: %s',
+      wanted, datastream.qualified(relation), found_type, array_to_string(usable, ', '));
+  end if;
+  return found_type;
+end
+$$;
+
+-- How an attached table's columns are written in SQL: expressions over a row named `alias`
+-- (a table's alias, a transition table's, or `new`), and over a row `g` of the table of games.
+create function datastream.expressions(relation regclass, options jsonb, alias text,
+  out round_id text, out finished text, out finished_at text, out extras text,
+  out game_id text, out game_slug text, out game_type text)
+language plpgsql stable
+as $$
+begin
+  round_id := format('%s.%I', alias, options->>'id');
+  -- The bare column says whether a round is finished; the other is its moment with a time zone.
+  finished := format('%s.%I', alias, options->>'finished_at');
+  finished_at := case datastream.column_type(relation, options->>'finished_at')
+    when 'timestamp'::regtype then format('timezone(%L, %s)', options->>'time_zone', finished)
+    else finished end;
+  -- `extras` as one column, or built from several.
+  if options ? 'extras_columns' then
+    select format('jsonb_build_object(%s)::text', coalesce(string_agg(format('%L, %s.%I', name, alias, name), ', ' order by ord), ''))
+    into extras from jsonb_array_elements_text(options->'extras_columns') with ordinality as c(name, ord);
+  else
+    extras := format('coalesce(%s.%I::text, ''{}'')', alias, options->>'extras');
+  end if;
+  -- The game: in a table of its own, in columns beside the round, or the same for all rounds.
+  -- (`||` with null is null, `format` with null is not.)
+  game_id := coalesce((options->>'game_id_value') || '::bigint', alias || '.' || quote_ident(options->>'game_id'));
+  game_slug := coalesce(quote_literal(options->>'slug'), alias || '.' || quote_ident(options->>'slug_column'),
+    'g.' || quote_ident(options->>'games_slug')) || '::text';
+  game_type := coalesce(quote_literal(options->>'type'), alias || '.' || quote_ident(options->>'type_column'),
+    'g.' || quote_ident(options->>'games_type')) || '::text';
+end
+$$;
+
+-- One attached table's part of `datastream.finished_rounds`. Types stay the table's own, so that an
+-- `integer` key is still found through its index; the queries in sql/ cast what they return.
+create function datastream.rounds_sql(relation regclass, options jsonb) returns text
+language plpgsql stable
+as $$
+declare
+  e record := datastream.expressions(relation, options, 'r');
+begin
+  return format('select %s as round_id, %s as game_id, %s as game_slug, %s as game_type, %s as finished_at, %s as extras from %s r',
+      e.round_id, e.game_id, e.game_slug, e.game_type, e.finished_at, e.extras, datastream.qualified(relation))
+    || case when options ? 'games' then format(' join %s g on g.%I = %s', options->>'games', options->>'games_id', e.game_id) else '' end
+    || format(' where datastream.is_finished(%s)', e.finished)
+    -- A game without a slug or a type cannot be subscribed to.
+    || case when options ? 'slug' then '' else format(' and %s is not null and %s is not null', e.game_slug, e.game_type) end;
+end
+$$;
+
+-- One attached table's part of `datastream.games`. Where the game is in columns beside the round, its
+-- games are those that have finished one, read by jumping from game to game through the seed index
+-- (`select distinct` would read the whole table at each look).
+create function datastream.games_sql(relation regclass, options jsonb) returns text
+language plpgsql stable
+as $$
+declare
+  e record := datastream.expressions(relation, options, 'r');
+  newest text := format('select %s as id, %s as slug, %s as type from %s r where datastream.is_finished(%s) and %s is not null and %s is not null',
+    e.game_id, e.game_slug, e.game_type, datastream.qualified(relation), e.finished, e.game_slug, e.game_type);
+  first_of text := format(' order by %s, %s desc, %s desc limit 1', e.game_id, e.finished_at, e.round_id);
+begin
+  if options ? 'games' then
+    return format('select g.%1$I as id, %2$s as slug, coalesce(g.%3$I::text, %2$s) as name, %4$s as type from %5$s g where %2$s is not null and %4$s is not null',
+      options->>'games_id', e.game_slug, options->>'games_name', e.game_type, options->>'games');
+  elsif options ? 'slug' then
+    return format('select %s as id, %2$s as slug, %2$s as name, %3$s as type', e.game_id, e.game_slug, e.game_type);
+  end if;
+  return format('select id, slug, slug as name, type from (with recursive game as ((%1$s%2$s) union all '
+    'select n.* from game cross join lateral (%1$s and %3$s > game.id%2$s) n) select * from game) as games', newest, first_of, e.game_id);
+end
+$$;
+
+-- Defines one of the two views again. `create or replace` keeps what others granted on it or built on
+-- it; where a type changes it cannot, and then the view is made anew and the grants are given back.
+create function datastream.define_view(view_name text, query text) returns void
+language plpgsql
+as $$
+declare
+  granted record;
+  grants text[];
+begin
+  execute format('create or replace view datastream.%I as %s', view_name, query);
+exception when invalid_table_definition then
+  for granted in select * from pg_catalog.pg_class c, aclexplode(c.relacl) a
+                 where c.oid = format('datastream.%I', view_name)::regclass and a.grantee <> c.relowner loop
+    grants := grants || format('grant %s on datastream.%I to %s', granted.privilege_type, view_name,
+      case granted.grantee when 0 then 'public' else quote_ident(pg_get_userbyid(granted.grantee)) end);
+  end loop;
+  execute format('drop view datastream.%I', view_name);
+  execute format('create view datastream.%I as %s', view_name, query);
+  for i in 1 .. coalesce(array_length(grants, 1), 0) loop
+    execute grants[i];
+  end loop;
+end
+$$;
+
+-- The statements that define both views over the tables in `attached`, with one put in or left out.
+create function datastream.views_sql(relation text, options jsonb) returns setof text
+language plpgsql stable
+as $$
+declare
+  rounds text;
+  games text;
+begin
+  with tables as (
+    select a.id, to_regclass(a.relation) as table_name, a.options from datastream.attached a where a.relation <> views_sql.relation
+    union all
+    select 2147483647, to_regclass(views_sql.relation), views_sql.options where views_sql.options is not null
+  ), present as (
+    select id, datastream.rounds_sql(t.table_name, t.options) as round_part, datastream.games_sql(t.table_name, t.options) as game_part
+    from tables t where t.table_name is not null
+  )
+  select string_agg(round_part, E'\n union all ' order by id),
+         (select string_agg(game_part, E'\n union all ') from (select distinct game_part from present) as once)
+  into rounds, games from present;
+  return next format('select datastream.define_view(%L, %L)', 'games',
+    coalesce(games, 'select null::bigint as id, null::text as slug, null::text as name, null::text as type where false'));
+  return next format('select datastream.define_view(%L, %L)', 'finished_rounds',
+    coalesce(rounds, 'select null::bigint as round_id, null::bigint as game_id, null::text as game_slug, '
+      'null::text as game_type, null::timestamptz as finished_at, null::text as extras where false'));
+end
+$$;
+
+-- The trigger function for INSERT on an ordinary table: once a statement, over its new rows.
+-- * One EXCEPTION block around all of it: what fails here (a missing outbox, a renamed column) costs
+--   a warning and a later reconciliation, never the game's write. One block a statement, not one a
+--   row: each block that writes takes a transaction id.
+-- * It reads nothing but the new rows: a look at another table could fail a SERIALIZABLE insert.
+-- * The outbox first, then the bell: who hears the bell finds the row.
+-- * `auto` rings only if no other transaction is ringing; NOTIFY makes commits queue (measured: 64
+--   writers with a 5 ms flush do 10,013 inserts/s this way, 174 when all of them notify).
+create function datastream.insert_function_sql(relation regclass, options jsonb, function_name text) returns text
+language plpgsql stable
+as $$
+declare
+  e record := datastream.expressions(relation, options, 'r');
+begin
+  return format($sql$create or replace function datastream.%1$I() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $datastream$
+declare
+  finished bigint;
+begin
+  if current_setting('datastream.skip', true) = 'on' then
+    return null;
+  end if;
+  insert into datastream.outbox (round_id)
+  select %2$s from new_rounds r where %3$s is not null
+  on conflict do nothing;
+  get diagnostics finished = row_count;
+  if finished = 0 or tg_argv[0] = 'poll' then
+    return null;
+  elsif tg_argv[0] = 'auto' and not pg_try_advisory_xact_lock(7264, 1) then
+    return null;
+  elsif finished = 1 or tg_argv[0] = 'notify' then
+    perform pg_notify('datastream_rounds', datastream.payload(%2$s, %4$s, %5$s, %6$s))
+    from new_rounds r where %3$s is not null;
+  else
+    perform pg_notify('datastream_rounds', '');
+  end if;
+  return null;
+exception when others then
+  raise warning 'datastream: finished rounds of %% were not announced: %%', tg_relid::regclass, sqlerrm
+    using hint = 'They will be found within a minute by the server. See: datastream doctor.';
+  return null;
+end
+$datastream$
+$sql$, function_name, e.round_id, e.finished, e.game_id, e.finished_at, e.extras);
+end
+$$;
+
+-- The trigger function for one row: UPDATE anywhere, and INSERT into partitioned tables (a statement
+-- trigger on the parent misses what is inserted straight into a partition).
+-- * Only what reads the row is in the EXCEPTION block, and reading takes no transaction id: a block
+--   around the outbox row took one for each row, and beyond 64 of those in a transaction every
+--   snapshot of the whole cluster has to look them up. What is left outside cannot fail for a
+--   reason of the row; that the outbox is there is asked first.
+-- * In `auto` the first round of a transaction rings with its payload, further ones with '' (which
+--   PostgreSQL folds into one notification): 10,000 rounds finished by one UPDATE are one poll.
+create function datastream.row_function_sql(relation regclass, options jsonb, function_name text) returns text
+language plpgsql stable
+as $$
+declare
+  e record := datastream.expressions(relation, options, 'new');
+begin
+  return format($sql$create or replace function datastream.%1$I() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $datastream$
+declare
+  rung boolean := false;
+  round bigint not null := 0;
+  payload text := '';
+begin
+  if current_setting('datastream.skip', true) = 'on' then
+    return null;
+  end if;
+  begin
+    if to_regclass('datastream.outbox') is null then
+      raise undefined_table using message = 'datastream.outbox is missing';
+    end if;
+    round := %2$s;
+    rung := tg_argv[0] = 'auto' and current_setting('datastream.rung', true) is not distinct from pg_current_xact_id()::text;
+    if tg_argv[0] <> 'poll' and not rung then
+      payload := datastream.payload(round, %3$s, %4$s, %5$s);
+    end if;
+  exception when others then
+    raise warning 'datastream: a finished round of %% was not announced: %%', tg_relid::regclass, sqlerrm
+      using hint = 'It will be found within a minute by the server. See: datastream doctor.';
+    return null;
+  end;
+  insert into datastream.outbox (round_id) values (round) on conflict do nothing;
+  if not found or tg_argv[0] = 'poll' then
+    return null;
+  elsif tg_argv[0] = 'notify' or pg_try_advisory_xact_lock(7264, 1) then
+    perform pg_notify('datastream_rounds', payload);
+    if not rung and tg_argv[0] = 'auto' then
+      perform set_config('datastream.rung', pg_current_xact_id()::text, true);
+    end if;
+  end if;
+  return null;
+end
+$datastream$
+$sql$, function_name, e.round_id, e.game_id, e.finished_at, e.extras);
+end
+$$;
+
+-- The triggers' kinds depend on the table's: see the two functions above.
+create function datastream.by_row(relation regclass) returns boolean
+language sql stable
+as $$ select c.relkind = 'p' or c.relispartition from pg_catalog.pg_class c where c.oid = relation $$;
+
+-- The statements that put our functions and triggers on a table. The triggers come last: their lock
+-- (SHARE ROW EXCLUSIVE) makes writers wait, so it is held for as short as can be. No column list on
+-- UPDATE: it would miss a BEFORE trigger that sets the column.
+create function datastream.triggers_sql(relation regclass, options jsonb, id integer, capture text) returns setof text
+language plpgsql stable
+as $$
+declare
+  table_name text := datastream.qualified(relation);
+  finished text := format('%I', options->>'finished_at');
+  by_row boolean := datastream.by_row(relation);
+  old_trigger text;
+begin
+  return next case when by_row then datastream.row_function_sql(relation, options, format('inserted_%s', id))
+    else datastream.insert_function_sql(relation, options, format('inserted_%s', id)) end;
+  return next datastream.row_function_sql(relation, options, format('updated_%s', id));
+  for old_trigger in select t.tgname from pg_catalog.pg_trigger t
+      where t.tgrelid = relation and t.tgname in ('datastream_inserted', 'datastream_updated') order by 1 loop
+    return next format('drop trigger %I on %s', old_trigger, table_name);
+  end loop;
+  return next case when by_row then
+    format('create trigger datastream_inserted after insert on %s for each row when (new.%s is not null) '
+      'execute function datastream.inserted_%s(%L)', table_name, finished, id, capture)
+  else
+    format('create trigger datastream_inserted after insert on %s referencing new table as new_rounds '
+      'for each statement execute function datastream.inserted_%s(%L)', table_name, id, capture) end;
+  return next format('create trigger datastream_updated after update on %s for each row '
+    'when (old.%2$s is null and new.%2$s is not null) execute function datastream.updated_%3$s(%4$L)',
+    table_name, finished, id, capture);
+end
+$$;
+
+-- What `attach` was told, as it is kept: names that were not given become the defaults, and only what
+-- the way of finding the game needs stays. An error where the parts do not make a whole.
+create function datastream.attach_options(relation regclass, given jsonb) returns jsonb
+language plpgsql stable
+as $$
+declare
+  integers regtype[] := '{smallint,integer,bigint}';
+  o jsonb := jsonb_build_object('id', 'id', 'finished_at', 'finished_at', 'time_zone', 'UTC') || jsonb_strip_nulls(given);
+  games regclass;
+  wanted text;
+begin
+  if not exists (select from pg_catalog.pg_class c where c.oid = relation and c.relkind in ('r', 'p') and c.relpersistence <> 't') then
+    raise wrong_object_type using message = format('%s is not a table that can be attached', datastream.qualified(relation));
+  end if;
+  perform datastream.column_type(relation, o->>'id', integers);
+  if datastream.column_type(relation, o->>'finished_at', '{timestamptz,timestamp}') = 'timestamptz'::regtype then
+    o := o - 'time_zone';
+  else
+    perform timezone(o->>'time_zone', timestamp 'epoch');  -- an unknown time zone is told now
+  end if;
+  if o ? 'extras_columns' then
+    o := o - 'extras';
+    for wanted in select jsonb_array_elements_text(o->'extras_columns') loop
+      perform datastream.column_type(relation, wanted);
+    end loop;
+  else
+    o := jsonb_build_object('extras', 'extras') || o;
+    perform datastream.column_type(relation, o->>'extras', '{jsonb,json,text,varchar}');
+  end if;
+
+  if o ? 'slug' or o ? 'slug_column' then  -- the game is a constant, or in columns beside the round
+    o := o - '{games,games_id,games_slug,games_name,games_type}'::text[];
+    if o ? 'slug' and not (o ? 'type' and o ? 'game_id_value') then
+      raise invalid_parameter_value using message = 'a constant slug goes with a constant type and game_id_value';
+    elsif o ? 'slug_column' and not (o ? 'type' or o ? 'type_column') then
+      raise invalid_parameter_value using message = 'slug_column goes with type_column (or a constant type)';
+    elsif o ?& '{slug,slug_column}' or o ?& '{type,type_column}' or (o ? 'slug_column' and o ? 'game_id_value') then
+      raise invalid_parameter_value using message = 'the game is either a constant (slug, type, game_id_value) or in columns (slug_column, type_column, game_id)';
+    end if;
+  else
+    o := '{"games": "public.games", "games_id": "id", "games_slug": "slug", "games_name": "name", "games_type": "type"}'::jsonb || o;
+    games := to_regclass(o->>'games');
+    if games is null then
+      raise undefined_table using message = format('there is no table of games %s', o->>'games');
+    end if;
+    o := o || jsonb_build_object('games', datastream.qualified(games)) - '{slug_column,type_column}'::text[];
+    perform datastream.column_type(games, o->>'games_id', integers);
+    perform datastream.column_type(games, o->>'games_slug'), datastream.column_type(games, o->>'games_name');
+    if o ? 'type' then o := o - 'games_type'; else perform datastream.column_type(games, o->>'games_type'); end if;
+  end if;
+  for wanted in select o->>key from unnest('{slug_column,type_column}'::text[]) as key where o ? key loop
+    perform datastream.column_type(relation, wanted);
+  end loop;
+  if o ? 'game_id_value' then
+    o := o - 'game_id';
+  else
+    o := jsonb_build_object('game_id', 'game_id') || o;
+    perform datastream.column_type(relation, o->>'game_id', integers);
+  end if;
+  return o;
+end
+$$;
+
+-- After NOTIFY a transaction cannot be prepared: where two-phase commit is on, `auto` stays silent.
+create function datastream.capture_mode(wanted text) returns text
+language plpgsql stable
+as $$
+begin
+  if wanted not in ('auto', 'notify', 'poll') then
+    raise invalid_parameter_value using message = format('capture is auto, notify or poll, not %s', wanted);
+  elsif wanted = 'auto' and current_setting('max_prepared_transactions')::integer > 0 then
+    raise notice 'max_prepared_transactions is above 0: capture is poll, so that PREPARE TRANSACTION goes on working';
+    return 'poll';
+  end if;
+  return wanted;
+end
+$$;
+
+-- Attaches a table. Returns the statements it ran, or with `dry_run` would have run; none where the
+-- table is attached in just this way already. Null means the default. Rounds and games of several
+-- attached tables are told apart by their ids alone, which therefore must not overlap.
+create function datastream.attach(
+  relation regclass,
+  id text default null,               -- the round's key: an integer column, 'id'
+  finished_at text default null,      -- 'finished_at'
+  extras text default null,           -- a jsonb, json or text column, 'extras'
+  extras_columns text[] default null, -- or the columns of which to make an object
+  game_id text default null,          -- 'game_id'
+  game_id_value bigint default null,  -- or the one game's id
+  games regclass default null,        -- the table of games, public.games
+  games_id text default null, games_slug text default null, games_name text default null, games_type text default null,
+  slug_column text default null, type_column text default null,  -- or columns beside the round
+  slug text default null, type text default null,                -- or constants
+  time_zone text default null,        -- of a finished_at without one, 'UTC'
+  capture text default null,          -- auto, notify or poll, 'auto'
+  replace boolean default null,       -- whether to change what is attached in another way
+  dry_run boolean default null
+) returns setof text
+language plpgsql
+set lock_timeout = '2s'
+as $$
+#variable_conflict use_column
+declare
+  table_name text := datastream.qualified(attach.relation);
+  options jsonb := datastream.attach_options(attach.relation, jsonb_build_object(
+    'id', attach.id, 'finished_at', attach.finished_at, 'extras', attach.extras, 'extras_columns', to_jsonb(attach.extras_columns),
+    'game_id', attach.game_id, 'game_id_value', attach.game_id_value, 'games', datastream.qualified(attach.games),
+    'games_id', attach.games_id, 'games_slug', attach.games_slug, 'games_name', attach.games_name, 'games_type', attach.games_type,
+    'slug_column', attach.slug_column, 'type_column', attach.type_column, 'slug', attach.slug, 'type', attach.type,
+    'time_zone', attach.time_zone));
+  mode text := datastream.capture_mode(coalesce(attach.capture, 'auto'));
+  old datastream.attached;
+  number integer;
+  statement text;
+begin
+  lock table datastream.attached in share row exclusive mode;  -- one attach at a time
+  select * into old from datastream.attached a where a.relation = table_name;
+  if old.options = options and old.capture = mode and 2 = (select count(*) from pg_catalog.pg_trigger t
+      where t.tgrelid = attach.relation and t.tgname in ('datastream_inserted', 'datastream_updated')) then
+    return;
+  elsif (old.options <> options or old.capture <> mode) and attach.replace is not true then
+    raise object_not_in_prerequisite_state using
+      message = format('%s is attached in another way', table_name),
+      hint = 'Repeat with replace => true (datastream attach --replace) to change that.';
+  end if;
+  number := coalesce(old.id, (select max(a.id) from datastream.attached a) + 1, 1);
+  for statement in
+    select format('insert into datastream.attached (relation, id, capture, options) values (%L, %s, %L, %L) '
+      'on conflict (relation) do update set capture = excluded.capture, options = excluded.options',
+      table_name, number, mode, options)
+    union all select * from datastream.views_sql(table_name, options)
+    union all select * from datastream.triggers_sql(attach.relation, options, number, mode)
+  loop
+    if attach.dry_run is not true then
+      execute statement;
+    end if;
+    return next statement;
+  end loop;
+end
+$$;
+
+-- Takes our triggers, functions and indexes off a table and the table out of the views. Also for a
+-- table that is gone, by its full name as it stands in datastream.attached. Returns what it ran.
+create function datastream.detach(relation text, dry_run boolean default null) returns setof text
+language plpgsql
+set lock_timeout = '2s'
+as $$
+declare
+  attached_to regclass := to_regclass(detach.relation);
+  table_name text := coalesce(datastream.qualified(attached_to), detach.relation);
+  number integer;
+  statement text;
+begin
+  lock table datastream.attached in share row exclusive mode;
+  select a.id into number from datastream.attached a where a.relation = table_name;
+  if not found then
+    raise undefined_object using message = format('%s is not attached', table_name);
+  end if;
+  for statement in
+    select * from datastream.views_sql(table_name, null)
+    union all
+    select format('drop trigger %I on %s', t.tgname, table_name) from pg_catalog.pg_trigger t
+    where t.tgrelid = attached_to and t.tgname in ('datastream_inserted', 'datastream_updated') and not t.tgisinternal
+    union all  -- indexes of ours are those over datastream.is_finished; a partition's fall with the parent's
+    select format('drop index %s', datastream.qualified(i.indexrelid)) from pg_catalog.pg_index i
+    where i.indrelid = attached_to and exists (select from pg_catalog.pg_depend d
+      where d.classid = 'pg_class'::regclass and d.objid = i.indexrelid
+        and d.refclassid = 'pg_proc'::regclass and d.refobjid = 'datastream.is_finished(anyelement)'::regprocedure)
+    union all select format('drop function if exists datastream.inserted_%s()', number)
+    union all select format('drop function if exists datastream.updated_%s()', number)
+    union all select format('delete from datastream.attached where relation = %L', table_name)
+  loop
+    if detach.dry_run is not true then
+      execute statement;
+    end if;
+    return next statement;
+  end loop;
+end
+$$;
+
+-- The statements that build the index by which the latest round of a game is found, CONCURRENTLY (each
+-- on its own, outside a transaction), or not, for a table that is empty. A partitioned table's index is
+-- made partition by partition: it cannot be built concurrently as a whole.
+create function datastream.index_sql(relation regclass, online boolean default true) returns setof text
+language plpgsql stable
+as $$
+declare
+  a datastream.attached;
+  definition text;
+  part record;
+  made jsonb := '{}';
+  verb text := case when online then 'create index concurrently if not exists' else 'create index if not exists' end;
+begin
+  select * into a from datastream.attached t where t.relation = datastream.qualified(index_sql.relation);
+  if not found then
+    raise undefined_object using message = format('%s is not attached', datastream.qualified(index_sql.relation));
+  end if;
+  definition := format('(%s(%s) desc, %s desc) where datastream.is_finished(%s)',
+    case when a.options ? 'game_id' then format('%I, ', a.options->>'game_id') end,
+    case when a.options ? 'time_zone' then format('timezone(%L, %I)', a.options->>'time_zone', a.options->>'finished_at')
+         else format('%I', a.options->>'finished_at') end,
+    quote_ident(a.options->>'id'), quote_ident(a.options->>'finished_at'));
+  if not online or not datastream.by_row(index_sql.relation) then
+    return next format('%s datastream_latest_%s on %s %s', verb, a.id, datastream.qualified(index_sql.relation), definition);
+    return;
+  end if;
+  for part in
+    select p.relid, p.parentrelid, p.isleaf, p.level,
+           format('datastream_latest_%s_%s', a.id, row_number() over (order by p.level, p.relid)) as name,
+           (select c.relnamespace::regnamespace from pg_catalog.pg_class c where c.oid = p.relid) as schema_name
+    from pg_partition_tree(index_sql.relation) p order by p.level, p.relid
+  loop
+    return next format('%s %s on %s%s %s', case when part.isleaf then verb else 'create index if not exists' end, part.name,
+      case when part.isleaf then '' else 'only ' end, datastream.qualified(part.relid), definition);
+    if part.level > 0 then
+      return next format('alter index %s attach partition %s.%I', made->>part.parentrelid::oid::text, part.schema_name, part.name);
+    end if;
+    made := made || jsonb_build_object(part.relid::oid::text, format('%s.%I', part.schema_name, part.name));
+  end loop;
+end
+$$;

@@ -1,0 +1,4 @@
+set local lock_timeout = '2s';
+
+drop function if exists datastream.trim(interval, integer);
+drop function if exists datastream.reconcile(xid8);

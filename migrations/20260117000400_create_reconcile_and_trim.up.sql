@@ -1,0 +1,70 @@
+-- What the server asks the outbox to do for itself, now and then, by one node at a time.
+
+set local lock_timeout = '2s';
+
+-- Puts into the outbox what a trigger could not: rounds finished in the last ten minutes (and since
+-- their table was attached) that have no outbox row. Returns how many. `since` is a transaction id
+-- from before that time: looking at what is newer is cheap, and only what is not found there is
+-- looked for in the whole outbox, so that no round is ever put in twice.
+-- The lock is taken in a statement before the one that looks: that one then sees what the node that
+-- held the lock last put in. (At `read committed`, where every session of ours runs.)
+create function datastream.reconcile(since xid8) returns bigint
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  missing bigint[];
+  inserted bigint := 0;
+begin
+  if not pg_try_advisory_xact_lock(7264, 2) then
+    return 0;
+  end if;
+  -- Game by game, so that the seed index serves it.
+  select array_agg(f.round_id) into missing
+  from datastream.games g
+  cross join lateral (
+    select r.round_id from datastream.finished_rounds r
+    where r.game_id = g.id and r.finished_at between now() - interval '10 minutes' and now()
+      and r.finished_at >= (select max(attached_at) from datastream.attached)
+  ) f
+  where not exists (select from datastream.outbox o where o.xid >= since and o.round_id = f.round_id);
+  if missing is not null then
+    insert into datastream.outbox (round_id)
+    select distinct round_id from unnest(missing) as m(round_id)
+    where round_id not in (select o.round_id from datastream.outbox o where o.round_id = any (missing));
+    get diagnostics inserted = row_count;
+  end if;
+  return inserted;
+end
+$$;
+
+-- Deletes outbox rows older than `older_than`: the oldest `max_rows` are looked at, through the primary
+-- key, and those of them that are too old go. Returns how many. Call it again while it returns
+-- `max_rows`. Never TRUNCATE: its lock would stop the game's writes.
+create function datastream.trim(older_than interval, max_rows integer) returns bigint
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  deleted bigint;
+  newest xid8;
+begin
+  if not pg_try_advisory_xact_lock(7264, 3) then
+    return 0;
+  end if;
+  with oldest as (
+    select o.xid, o.round_id, o.at from datastream.outbox o order by o.xid, o.round_id limit max_rows
+  ), gone as (
+    delete from datastream.outbox o using oldest
+    where o.xid = oldest.xid and o.round_id = oldest.round_id and oldest.at < now() - older_than
+    returning o.xid
+  )
+  select count(*), (select g.xid from gone g order by g.xid desc limit 1) into deleted, newest from gone;
+  if deleted > 0 then
+    insert into datastream.trimmed as t (xid) values (newest)
+    on conflict (one) do update set xid = excluded.xid where t.xid < excluded.xid;
+  end if;
+  return deleted;
+end
+$$;
+
+-- They run as their owner and change the outbox: for the server's own role, by a grant.
+revoke execute on function datastream.reconcile(xid8), datastream.trim(interval, integer) from public;

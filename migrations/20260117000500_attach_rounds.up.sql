@@ -1,0 +1,28 @@
+-- Attaches public.rounds where its columns are the ones we know, and indexes it where that is free.
+
+set local lock_timeout = '2s';
+
+do $$
+declare
+  command text := 'datastream attach --table public.rounds --id … --finished-at … --extras … --game-id … --games …';
+  statement text;
+  empty boolean;
+begin
+  begin
+    perform datastream.attach('public.rounds');
+  exception when undefined_table or undefined_column or datatype_mismatch or wrong_object_type then
+    raise notice 'public.rounds is left alone: %', sqlerrm using hint = 'To stream it, run: ' || command;
+    return;
+  end;
+  -- No index is built on a table with rows by a migration: the game could not write meanwhile.
+  select not exists (select from public.rounds) into empty;
+  if empty then
+    for statement in select * from datastream.index_sql('public.rounds', online => false) loop
+      execute statement;
+    end loop;
+  else
+    raise notice 'public.rounds has rows: the index for the latest round of a game is not built'
+      using hint = 'To build it while the game goes on, run: datastream attach --table public.rounds --index';
+  end if;
+end
+$$;

@@ -1,0 +1,7 @@
+-- For psql: the four sample games. Can be run again.
+insert into public.games (slug, name, type) values
+  ('crash', 'Crash', 'multiplier'),
+  ('slot', 'Slot', 'multiplier'),
+  ('double', 'Double', 'color'),
+  ('wall-street', 'Wall Street', 'trend')
+on conflict (slug) do nothing;

@@ -1,0 +1,225 @@
+//! Makes the LISTEN connection: hosts in turn, TLS by libpq's `sslmode`, a deadline for each.
+
+mod tls;
+
+use std::{error::Error as _, io, pin::Pin, time::Duration};
+
+use futures_util::{Stream, stream::poll_fn};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_postgres::{
+    AsyncMessage, Client, Config, Connection, Error,
+    config::{self, TargetSessionAttrs},
+    error::SqlState,
+};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use crate::pg_target::{ChannelBinding, PgHost, PgTarget, SslMode, escape_option, hint};
+
+/// A connection whose messages the caller polls: nothing moves, not even the answers to its own
+/// queries, while nobody polls `messages`. It ends when `client` is dropped.
+pub(crate) struct Link {
+    /// Sends queries.
+    pub(crate) client: Client,
+    /// Drives the connection; yields notifications and notices in the order they came.
+    pub(crate) messages: Messages,
+}
+
+/// What the server sends unasked.
+pub(crate) type Messages = Pin<Box<dyn Stream<Item = Result<AsyncMessage, Error>> + Send>>;
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// Nobody answered, or the server said no.
+    #[error("cannot connect to {target}{hint}")]
+    Refused {
+        /// Which server and database.
+        target: String,
+        /// What to do, in parentheses, where that is known.
+        hint: String,
+        /// What the server or the system said.
+        source: Error,
+    },
+    /// The server took the connection and was silent, or packets are dropped on the way.
+    #[error("cannot connect to {target}: no answer within {} (connect_timeout)", humantime::format_duration(*after))]
+    Silent {
+        /// Which server and database.
+        target: String,
+        /// How long we waited.
+        after: Duration,
+    },
+    /// The certificate files are not usable.
+    #[error("cannot connect to {target}: {reason}")]
+    Certificates {
+        /// Which server and database.
+        target: String,
+        /// Which file, and what is wrong with it.
+        reason: String,
+    },
+}
+
+impl ConnectError {
+    /// Whether waiting cannot mend it: a wrong role, password, database or certificate file.
+    pub(crate) fn is_final(&self) -> bool {
+        match self {
+            Self::Certificates { .. } => true,
+            Self::Silent { .. } => false,
+            // Class 28: invalid authorization; 3D000: no such database; 42501: no right to connect.
+            Self::Refused { .. } => self
+                .sqlstate()
+                .is_some_and(|code| code.starts_with("28") || matches!(code, "3D000" | "42501")),
+        }
+    }
+
+    /// PostgreSQL's error code, if it was PostgreSQL that refused.
+    pub(crate) fn sqlstate(&self) -> Option<&str> {
+        match self {
+            Self::Refused { source, .. } => source.code().map(SqlState::code),
+            Self::Silent { .. } | Self::Certificates { .. } => None,
+        }
+    }
+}
+
+/// Connects to the first of the target's hosts that answers. `application_name` becomes
+/// `datastream` and the word given: `listen`.
+pub(crate) async fn connect(target: &PgTarget, used_for: &str) -> Result<Link, ConnectError> {
+    let tls = tls::connector(&target.tls)
+        .map_err(|reason| ConnectError::Certificates { target: target.to_string(), reason })?;
+    let mut last = None;
+    for host in target.candidates() {
+        let attempt = to_host(target, host, used_for, &tls);
+        // libpq's connect_timeout, too, covers the whole handshake with one host.
+        match tokio::time::timeout(target.connect_timeout, attempt).await {
+            Ok(Ok(link)) => return Ok(link),
+            Ok(Err(error)) => last = Some(refused(target, error)),
+            Err(_) => last = Some(silent(target)),
+        }
+    }
+    Err(last.unwrap_or_else(|| silent(target)))
+}
+
+async fn to_host(
+    target: &PgTarget,
+    host: &PgHost,
+    used_for: &str,
+    tls: &MakeRustlsConnect,
+) -> Result<Link, Error> {
+    let mut config = config(target, host, used_for);
+    match open(&config, tls).await {
+        Err(error) if optional(config.get_ssl_mode()) && without_tls_may_help(&error) => {
+            tracing::debug!("TLS failed, trying without, as sslmode allows: {error}");
+            open(config.ssl_mode(config::SslMode::Disable), tls).await
+        }
+        outcome => outcome,
+    }
+}
+
+async fn open(config: &Config, tls: &MakeRustlsConnect) -> Result<Link, Error> {
+    let (client, connection) = config.connect(tls.clone()).await?;
+    Ok(Link { client, messages: messages(connection) })
+}
+
+fn messages<S, T>(mut connection: Connection<S, T>) -> Messages
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    Box::pin(poll_fn(move |context| connection.poll_message(context)))
+}
+
+fn config(target: &PgTarget, host: &PgHost, used_for: &str) -> Config {
+    let mut config = Config::new();
+    config
+        .user(&target.user)
+        .dbname(&target.database)
+        .application_name(target.application_name(used_for))
+        .options(session(target, host))
+        .port(host.port)
+        .connect_timeout(target.connect_timeout)
+        .channel_binding(channel_binding(target.channel_binding))
+        .ssl_mode(ssl_mode(target.tls.mode, host))
+        .keepalives(target.keepalives.is_some());
+    match host.socket() {
+        Some(directory) => config.host_path(directory),
+        None => config.host(&host.name),
+    };
+    if let Some(address) = host.address {
+        config.hostaddr(address);
+    }
+    if let Some(password) = &host.password {
+        config.password(password.reveal());
+    }
+    if target.read_write {
+        config.target_session_attrs(TargetSessionAttrs::ReadWrite);
+    }
+    notice_silence(&mut config, target);
+    config
+}
+
+fn notice_silence(config: &mut Config, target: &PgTarget) {
+    if let Some(keepalives) = target.keepalives {
+        config
+            .keepalives_idle(keepalives.idle)
+            .keepalives_interval(keepalives.interval)
+            .keepalives_retries(keepalives.count);
+    }
+    if !target.tcp_user_timeout.is_zero() {
+        config.tcp_user_timeout(target.tcp_user_timeout);
+    }
+}
+
+/// The session's settings. The server side gets `tcp_user_timeout` as well: a listener that it
+/// still believes in holds back vacuum and fills the notification queue, until commits fail.
+fn session(target: &PgTarget, host: &PgHost) -> String {
+    let timeout = target.tcp_user_timeout.as_millis().to_string();
+    let mut settings = vec![("lock_timeout", "5s"), ("idle_in_transaction_session_timeout", "30s")];
+    if host.socket().is_none() {
+        settings.push(("tcp_user_timeout", &timeout));
+    }
+    settings.extend(target.options.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+    // Last, so that it holds: catch-up is proved at this level only.
+    settings.push(("default_transaction_isolation", "read committed"));
+    let switch = |(name, value): (&str, &str)| format!("-c {name}={}", escape_option(value));
+    settings.into_iter().map(switch).collect::<Vec<_>>().join(" ")
+}
+
+fn ssl_mode(mode: SslMode, host: &PgHost) -> config::SslMode {
+    match mode {
+        // PostgreSQL has no TLS on sockets, and libpq ignores sslmode there.
+        _ if host.socket().is_some() => config::SslMode::Disable,
+        SslMode::Disable => config::SslMode::Disable,
+        SslMode::Allow | SslMode::Prefer => config::SslMode::Prefer,
+        SslMode::Require | SslMode::VerifyCa | SslMode::VerifyFull => config::SslMode::Require,
+    }
+}
+
+fn channel_binding(binding: ChannelBinding) -> config::ChannelBinding {
+    match binding {
+        ChannelBinding::Disable => config::ChannelBinding::Disable,
+        ChannelBinding::Prefer => config::ChannelBinding::Prefer,
+        ChannelBinding::Require => config::ChannelBinding::Require,
+    }
+}
+
+fn optional(mode: config::SslMode) -> bool {
+    matches!(mode, config::SslMode::Prefer)
+}
+
+/// As libpq: after a failed handshake, or when pg_hba.conf has no line for encrypted links.
+fn without_tls_may_help(error: &Error) -> bool {
+    let cause = error.source().and_then(|source| source.downcast_ref::<io::Error>());
+    cause.and_then(io::Error::get_ref).is_some_and(|cause| cause.is::<rustls::Error>())
+        || error.code() == Some(&SqlState::INVALID_AUTHORIZATION_SPECIFICATION)
+}
+
+fn refused(target: &PgTarget, source: Error) -> ConnectError {
+    let hint = match source.code() {
+        Some(code) => hint(Some(code.code())),
+        None => tls::hint(&source),
+    };
+    ConnectError::Refused { target: target.to_string(), hint, source }
+}
+
+fn silent(target: &PgTarget) -> ConnectError {
+    ConnectError::Silent { target: target.to_string(), after: target.connect_timeout }
+}

@@ -1,0 +1,191 @@
+//! The cursor: what has been put on the stream, in terms of the database's transactions. Pure.
+//!
+//! * **C1** Every round of a transaction that `saved` sees is on the stream. `saved` moves only
+//!   when all that its poll found has been published.
+//! * **C2** A round is new when `saved` does not see its transaction and it is not in `ahead`.
+//! * **C3** A payload may go out before the poll only when every transaction that ended before its
+//!   own began is accounted for: then order holds without asking.
+//! * **C4** `safe` is a snapshot whose WAL was flushed. After a crash of a server with
+//!   `synchronous_commit=off`, later transaction ids, and round ids, are used again; so a new
+//!   connection polls from `safe` and leaves out what was streamed since, by round and moment.
+
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    time::{Duration, Instant},
+};
+
+use super::{payload::Payload, snapshot::Snapshot};
+use crate::{
+    hub::{Finish, Xid},
+    round::{FinishedAt, RoundId},
+};
+
+/// Rounds remembered by moment, for a database that comes back with another history.
+const LATELY_MAX: usize = 100_000;
+/// Snapshots that wait for their WAL to be flushed; flushes come every 0.2 s, polls every 5 ms.
+const UNFLUSHED_MAX: usize = 64;
+/// More transactions than this between two polls are not looked at one by one.
+const ENDED_MAX: u64 = 64;
+/// The outbox confirms a payload at the next poll; contract section 9 gives it a second.
+const CONFIRM_WITHIN: Duration = Duration::from_secs(1);
+
+/// A position in the write-ahead log, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Lsn(pub(crate) i64);
+
+/// What a poll says of the database.
+#[derive(Clone, Debug)]
+pub(crate) struct Seen {
+    pub(crate) snapshot: Snapshot,
+    pub(crate) inserted: Lsn,
+    pub(crate) flushed: Lsn,
+}
+
+/// What to do with a payload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// It is on the stream already.
+    Known,
+    /// It may go out at once.
+    Now,
+    /// Something may be missing before it: poll.
+    PollFirst,
+}
+
+/// The finish of a round as its own data tell it.
+type Moment = (RoundId, FinishedAt);
+
+#[derive(Debug)]
+pub(crate) struct Cursor {
+    saved: Snapshot,
+    /// On the stream, but not seen by `saved`; with the time when a payload brought it.
+    ahead: HashMap<Finish, Option<Instant>>,
+    safe: (u64, Snapshot),
+    unflushed: VecDeque<(u64, Seen)>,
+    /// Counts polls.
+    generation: u64,
+    /// The newest rounds on the stream, with the poll that first saw them.
+    lately: VecDeque<(u64, Moment)>,
+}
+
+impl Cursor {
+    pub(crate) fn new(start: Snapshot) -> Self {
+        Self {
+            safe: (0, start.clone()),
+            saved: start,
+            ahead: HashMap::new(),
+            unflushed: VecDeque::new(),
+            generation: 0,
+            lately: VecDeque::new(),
+        }
+    }
+
+    /// Where the next poll begins.
+    pub(crate) fn saved(&self) -> &Snapshot {
+        &self.saved
+    }
+
+    /// Whether the round is on the stream (C2).
+    pub(crate) fn knows(&self, finish: Finish) -> bool {
+        self.saved.sees(finish.0) || self.ahead.contains_key(&finish)
+    }
+
+    /// Whether a payload may go out before the next poll (C3).
+    pub(crate) fn judge(&self, payload: &Payload) -> Verdict {
+        if self.knows((payload.xid, payload.round_id)) {
+            return Verdict::Known;
+        }
+        let delivered = |xid: &Xid| self.ahead.keys().any(|finish| finish.0 == *xid);
+        let accounted = |ended: Vec<Xid>| ended.iter().all(delivered);
+        match payload.snapshot.ended_since(&self.saved, ENDED_MAX).is_some_and(accounted) {
+            true => Verdict::Now,
+            false => Verdict::PollFirst,
+        }
+    }
+
+    /// Notes that a payload was put on the stream.
+    pub(crate) fn delivered_by_payload(&mut self, payload: &Payload, now: Instant) {
+        self.ahead.insert((payload.xid, payload.round_id), Some(now));
+        self.remember((payload.round_id, payload.finished_at));
+    }
+
+    /// Notes that a round which a poll found was put on the stream.
+    pub(crate) fn delivered_by_poll(&mut self, finish: Finish, finished_at: FinishedAt) {
+        self.ahead.insert(finish, None);
+        self.remember((finish.1, finished_at));
+    }
+
+    /// Notes what was streamed before this cursor began.
+    pub(crate) fn remember(&mut self, moment: Moment) {
+        if self.lately.len() == LATELY_MAX {
+            self.lately.pop_front();
+        }
+        self.lately.push_back((self.generation + 1, moment));
+    }
+
+    /// When a payload brought this round, if one did and no poll has confirmed it yet.
+    pub(crate) fn payload_time(&self, finish: Finish) -> Option<Instant> {
+        self.ahead.get(&finish).copied().flatten()
+    }
+
+    /// Moves `saved` on, once all that the poll found (`finishes`) is on the stream (C1). Returns
+    /// payloads that nothing has confirmed within a second.
+    pub(crate) fn advance(
+        &mut self,
+        seen: Seen,
+        finishes: &HashSet<Finish>,
+        now: Instant,
+    ) -> Vec<Finish> {
+        self.generation += 1;
+        let mut unconfirmed = Vec::new();
+        self.ahead.retain(|finish, payload| {
+            let late = payload.is_some_and(|at| now.duration_since(at) > CONFIRM_WITHIN);
+            let confirmed = finishes.contains(finish) || payload.is_none();
+            if late && !confirmed {
+                unconfirmed.push(*finish);
+            }
+            // A transaction that is over and left no row of this round never will.
+            !(late || (confirmed && seen.snapshot.sees(finish.0)))
+        });
+        self.saved = seen.snapshot.clone();
+        self.move_safe(seen);
+        unconfirmed
+    }
+
+    fn move_safe(&mut self, seen: Seen) {
+        let flushed = seen.flushed;
+        if self.unflushed.len() < UNFLUSHED_MAX {
+            self.unflushed.push_back((self.generation, seen));
+        }
+        while let Some((generation, seen)) =
+            self.unflushed.pop_front_if(|(_, s)| s.inserted <= flushed)
+        {
+            self.safe = (generation, seen.snapshot);
+        }
+    }
+
+    /// Goes back to the last flushed snapshot, for a new connection; returns what was streamed
+    /// since, to be left out (C4).
+    pub(crate) fn rewind(&mut self) -> HashSet<Moment> {
+        self.saved = self.safe.1.clone();
+        self.ahead.clear();
+        self.unflushed.clear();
+        let since =
+            self.lately.iter().rev().take_while(|(generation, _)| *generation > self.safe.0);
+        since.map(|(_, moment)| *moment).collect()
+    }
+
+    /// Begins anew on a database with another history; returns all that is remembered.
+    pub(crate) fn start_over(&mut self, start: Snapshot) -> HashSet<Moment> {
+        let lately = std::mem::take(&mut self.lately);
+        let moments = lately.iter().map(|(_, moment)| *moment).collect();
+        *self = Self { lately, ..Self::new(start) };
+        for (generation, _) in &mut self.lately {
+            *generation = 0;
+        }
+        moments
+    }
+}
+
+#[cfg(test)]
+mod tests;

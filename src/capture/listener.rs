@@ -1,0 +1,366 @@
+//! The LISTEN connection: one session, used for nothing but listening and reading the outbox.
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use futures_util::StreamExt;
+use tokio::task::AbortHandle;
+use tokio_postgres::{AsyncMessage, Client, Row, Statement, error::SqlState};
+
+use super::{
+    connect::{self, ConnectError, Messages},
+    cursor::{Lsn, Seen},
+    inbox::Inbox,
+    snapshot::{NotASnapshot, Snapshot},
+};
+use crate::{
+    hub::{Captured, Finish, Xid},
+    pg_target::PgTarget,
+    round::{FinishedAt, Game, GameId, Round, RoundId, UnixMillis},
+    shutdown::Shutdown,
+};
+
+/// The channel of the trigger.
+const CHANNEL: &str = "datastream_rounds";
+/// The channel on which a listener makes sure that it hears.
+pub(super) const PROBE_CHANNEL: &str = "datastream_probe";
+
+/// The poll must keep to the outbox's primary key. After ANALYZE on a big outbox the generic plan
+/// expects a third of the table: 1.3-5 ms for an empty poll instead of 0.11 ms. The server ends a
+/// session that takes nothing for 10 s: a stuck listener would hold back VACUUM and fill the
+/// notification queue, and then the game's commits fail.
+const SESSION: &str = "set default_transaction_isolation = 'read committed';
+    set plan_cache_mode = force_generic_plan; set max_parallel_workers_per_gather = 0;
+    set enable_seqscan = off; set enable_hashjoin = off; set enable_mergejoin = off;
+    set jit = off; set statement_timeout = '60s'; set idle_in_transaction_session_timeout = '10s'";
+/// Not every server knows it for every connection (a Unix socket has no TCP).
+const TCP_USER_TIMEOUT: &str = "set tcp_user_timeout = '10s'";
+
+/// An answer that does not come within this time means that the link is half-open.
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+/// A catch-up may have millions of rows to find.
+const CATCH_UP_WITHIN: Duration = Duration::from_secs(60);
+
+/// Why the capture cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum CaptureError {
+    /// No connection to the database.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// The session ended, or the server refused a query.
+    #[error("{}", describe(.0))]
+    Database(#[from] tokio_postgres::Error),
+    /// The connection ended by itself.
+    #[error("the connection was closed")]
+    Closed,
+    /// Nothing came back.
+    #[error("the database did not answer within {} s", .0.as_secs())]
+    Silent(Duration),
+    /// An answer of another form than the schema promises.
+    #[error("the database answered with something that is {0}")]
+    Snapshot(#[from] NotASnapshot),
+    /// LISTEN does not work there.
+    #[error(
+        "the database is a standby (in recovery), where LISTEN does not work: \
+             name the primary in DATASTREAM_LISTEN_URL, or add target_session_attrs=read-write"
+    )]
+    Standby,
+    /// Our schema is not there.
+    #[error("the database has no schema of Data Stream; run: datastream migrate")]
+    NoSchema,
+    /// Our schema is there, but no table is attached to it.
+    #[error(
+        "no table is attached; run: datastream attach --table … (or datastream migrate, \
+             where the game's table is public.rounds)"
+    )]
+    NothingAttached,
+}
+
+fn describe(error: &tokio_postgres::Error) -> String {
+    match error.as_db_error() {
+        Some(db) => {
+            format!("the database refused: {} (SQLSTATE {})", db.message(), db.code().code())
+        }
+        None => format!("the connection to the database broke: {error}"),
+    }
+}
+
+impl CaptureError {
+    /// Whether waiting cannot mend it: a wrong database, a wrong role.
+    pub fn is_final(&self) -> bool {
+        match self {
+            Self::Standby | Self::NoSchema | Self::NothingAttached => true,
+            Self::Database(error) => error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE),
+            Self::Connect(error) => error.is_final(),
+            Self::Closed | Self::Silent(_) | Self::Snapshot(_) => false,
+        }
+    }
+}
+
+/// What kind of database this is: two connections with equal identities share one history.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Identity {
+    system: String,
+    timeline: i32,
+}
+
+impl Identity {
+    /// The timeline: it rises with every failover and point-in-time recovery.
+    pub(super) fn timeline(&self) -> i32 {
+        self.timeline
+    }
+}
+
+/// One row of the outbox.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct OutboxRow {
+    pub(super) finish: Finish,
+    pub(super) before: Xid,
+    pub(super) age: Duration,
+}
+
+/// The answer of a poll.
+#[derive(Debug)]
+pub(super) struct Poll {
+    pub(super) seen: Seen,
+    pub(super) rows: Vec<OutboxRow>,
+}
+
+/// A row of the view: a round, or one that cannot be written on the wire.
+pub(super) type Read = Result<Round, RoundId>;
+
+/// A connection on which LISTEN has been acknowledged. Only such a one can catch up: a query
+/// before LISTEN, or in one transaction with it, loses what commits in between.
+#[derive(Debug)]
+pub(super) struct Listening {
+    client: Client,
+    inbox: Arc<Inbox>,
+    pump: AbortHandle,
+    poll: Statement,
+    rounds: Statement,
+    pub(super) identity: Identity,
+    /// Whether any attached table notifies at all.
+    pub(super) notifies: bool,
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        self.pump.abort();
+    }
+}
+
+impl Listening {
+    /// Connects, checks that the database is ours to listen to, and listens.
+    pub(super) async fn start(
+        target: &PgTarget,
+        shutdown: &Shutdown,
+    ) -> Result<Self, CaptureError> {
+        let link = connect::connect(target, "datastream listen").await?;
+        let inbox = Arc::new(Inbox::default());
+        let pump = shutdown.spawn(pump(link.messages, Arc::clone(&inbox))).abort_handle();
+        let listening = Self::prepare(link.client, inbox, pump.clone());
+        within(CATCH_UP_WITHIN, listening).await.inspect_err(|_| pump.abort())
+    }
+
+    async fn prepare(
+        client: Client,
+        inbox: Arc<Inbox>,
+        pump: AbortHandle,
+    ) -> Result<Self, CaptureError> {
+        client.batch_execute(SESSION).await?;
+        // Refused where the connection is no TCP connection; then there is no link to stall.
+        let _ = client.batch_execute(TCP_USER_TIMEOUT).await;
+        let identity = identity(&client).await?;
+        let notifies = notifies(&client).await?;
+        // Each a transaction of its own, acknowledged before anything is read.
+        client.batch_execute(&format!("listen {CHANNEL}")).await?;
+        client.batch_execute(&format!("listen {PROBE_CHANNEL}")).await?;
+        let poll = client.prepare(include_str!("../../sql/poll.sql")).await?;
+        let rounds = client.prepare(include_str!("../../sql/rounds_by_id.sql")).await?;
+        Ok(Self { client, inbox, pump, poll, rounds, identity, notifies })
+    }
+
+    pub(super) fn inbox(&self) -> &Inbox {
+        &self.inbox
+    }
+
+    /// What is over by now.
+    pub(super) async fn snapshot(&self) -> Result<Snapshot, CaptureError> {
+        let query = self.client.query_one("select pg_current_snapshot()::text", &[]);
+        let row = within(ANSWER_WITHIN, async { Ok(query.await?) }).await?;
+        Ok(row.try_get::<_, &str>(0)?.parse()?)
+    }
+
+    /// What has been committed since `saved`.
+    pub(super) async fn poll(&self, saved: &Snapshot) -> Result<Poll, CaptureError> {
+        self.poll_within(saved, ANSWER_WITHIN).await
+    }
+
+    /// The same after an outage, when there may be much.
+    pub(super) async fn catch_up(&self, saved: &Snapshot) -> Result<Poll, CaptureError> {
+        self.poll_within(saved, CATCH_UP_WITHIN).await
+    }
+
+    async fn poll_within(&self, saved: &Snapshot, limit: Duration) -> Result<Poll, CaptureError> {
+        let saved = saved.to_string();
+        let query = async { Ok(self.client.query(&self.poll, &[&saved]).await?) };
+        let rows = within(limit, query).await?;
+        let first = rows.first().ok_or(CaptureError::Closed)?;
+        let seen = Seen {
+            snapshot: first.try_get::<_, &str>("snapshot")?.parse()?,
+            inserted: Lsn(first.try_get("inserted")?),
+            flushed: Lsn(first.try_get("flushed")?),
+        };
+        let rows = rows.iter().filter_map(|row| outbox_row(row).transpose());
+        Ok(Poll { seen, rows: rows.collect::<Result<_, _>>()? })
+    }
+
+    /// Finished rounds by id; those that are gone are missing.
+    pub(super) async fn rounds(&self, ids: &[RoundId]) -> Result<Vec<Read>, CaptureError> {
+        let ids: Vec<i64> = ids.iter().map(|id| id.0).collect();
+        let query = async { Ok(self.client.query(&self.rounds, &[&ids]).await?) };
+        let rows = within(CATCH_UP_WITHIN, query).await?;
+        let now = UnixMillis::now();
+        rows.iter().map(|row| Ok(round(row, now)?)).collect()
+    }
+
+    /// The recent rounds of every game that the snapshot sees.
+    pub(super) async fn recent(
+        &self,
+        snapshot: &Snapshot,
+        per_game: i64,
+    ) -> Result<Vec<Captured>, CaptureError> {
+        let query = include_str!("../../sql/recent.sql");
+        let snapshot = snapshot.to_string();
+        let query = async { Ok(self.client.query(query, &[&snapshot, &per_game]).await?) };
+        let rows = within(CATCH_UP_WITHIN, query).await?;
+        let now = UnixMillis::now();
+        let captured = rows.iter().map(|row| captured(row, now));
+        let captured = captured.collect::<Result<Vec<_>, _>>()?;
+        Ok(captured.into_iter().flatten().collect())
+    }
+
+    /// The last transaction whose rounds retention has trimmed.
+    pub(super) async fn trimmed(&self) -> Result<Xid, CaptureError> {
+        let query = self.client.query_one(include_str!("../../sql/trimmed.sql"), &[]);
+        let row = within(ANSWER_WITHIN, async { Ok(query.await?) }).await?;
+        Ok(Xid(row.try_get::<_, i64>("xid")?.cast_unsigned()))
+    }
+
+    /// The latest round of every game.
+    pub(super) async fn latest(&self) -> Result<Vec<Round>, CaptureError> {
+        self.read(include_str!("../../sql/latest_by_game.sql"), &[]).await
+    }
+
+    /// Rounds that finished at this moment or later, by the game's clock.
+    pub(super) async fn finished_since(&self, micros: i64) -> Result<Vec<Round>, CaptureError> {
+        self.read(include_str!("../../sql/finished_since.sql"), &[&micros]).await
+    }
+
+    async fn read(
+        &self,
+        query: &str,
+        parameters: &[&(dyn tokio_postgres::types::ToSql + Sync)],
+    ) -> Result<Vec<Round>, CaptureError> {
+        let query = async { Ok(self.client.query(query, parameters).await?) };
+        let rows = within(CATCH_UP_WITHIN, query).await?;
+        let now = UnixMillis::now();
+        let rounds = rows.iter().map(|row| round(row, now)).collect::<Result<Vec<_>, _>>()?;
+        Ok(rounds.into_iter().filter_map(Result::ok).collect())
+    }
+
+    /// All games.
+    pub(super) async fn games(&self) -> Result<Vec<Game>, CaptureError> {
+        let query = self.client.query(include_str!("../../sql/games.sql"), &[]);
+        let rows = within(CATCH_UP_WITHIN, async { Ok(query.await?) }).await?;
+        rows.iter().map(|row| Ok(game(row)?)).collect()
+    }
+}
+
+/// Moves what the connection receives into the inbox until it ends.
+async fn pump(mut messages: Messages, inbox: Arc<Inbox>) {
+    while let Some(message) = messages.next().await {
+        match message {
+            Ok(AsyncMessage::Notification(sent)) => match sent.channel() {
+                PROBE_CHANNEL => inbox.hear_probe(sent.payload()),
+                _ => inbox.push(sent.payload()),
+            },
+            Ok(AsyncMessage::Notice(notice)) => tracing::debug!(%notice, "notice of the database"),
+            Ok(_) => {}
+            Err(error) => {
+                tracing::debug!(%error, "the LISTEN connection broke");
+                break;
+            }
+        }
+    }
+    inbox.end();
+}
+
+async fn within<T>(
+    limit: Duration,
+    answer: impl Future<Output = Result<T, CaptureError>>,
+) -> Result<T, CaptureError> {
+    tokio::time::timeout(limit, answer).await.unwrap_or(Err(CaptureError::Silent(limit)))
+}
+
+async fn identity(client: &Client) -> Result<Identity, CaptureError> {
+    let row = client.query_one(include_str!("../../sql/state.sql"), &[]).await?;
+    if row.try_get("in_recovery")? {
+        return Err(CaptureError::Standby);
+    }
+    if !row.try_get::<_, bool>("has_schema")? {
+        return Err(CaptureError::NoSchema);
+    }
+    Ok(Identity { system: row.try_get("system_identifier")?, timeline: row.try_get("timeline")? })
+}
+
+async fn notifies(client: &Client) -> Result<bool, CaptureError> {
+    let row = client.query_one(include_str!("../../sql/attached.sql"), &[]).await?;
+    let count = |mode| row.try_get::<_, i64>(mode);
+    if count("attached")? == 0 {
+        return Err(CaptureError::NothingAttached);
+    }
+    Ok(count("auto")? + count("notify")? > 0)
+}
+
+fn outbox_row(row: &Row) -> Result<Option<OutboxRow>, tokio_postgres::Error> {
+    let Some(round_id) = row.try_get::<_, Option<i64>>("round_id")? else { return Ok(None) };
+    let (xid, before) = commit(row)?;
+    let age = Duration::from_micros(row.try_get::<_, i64>("age_micros")?.max(0).cast_unsigned());
+    Ok(Some(OutboxRow { finish: (xid, RoundId(round_id)), before, age }))
+}
+
+fn commit(row: &Row) -> Result<(Xid, Xid), tokio_postgres::Error> {
+    let number = |name| row.try_get::<_, i64>(name).map(|id| Xid(id.cast_unsigned()));
+    Ok((number("xid")?, number("before")?))
+}
+
+fn captured(row: &Row, now: UnixMillis) -> Result<Option<Captured>, tokio_postgres::Error> {
+    let (xid, before) = commit(row)?;
+    Ok(round(row, now)?.ok().map(|round| Captured { round, xid, before }))
+}
+
+fn round(row: &Row, timestamp: UnixMillis) -> Result<Read, tokio_postgres::Error> {
+    let round_id = RoundId(row.try_get("round_id")?);
+    let micros: Option<i64> = row.try_get("finished_micros")?;
+    let Some(finished_at) = micros.and_then(FinishedAt::from_micros) else {
+        return Ok(Err(round_id));
+    };
+    Ok(Ok(Round {
+        round_id,
+        game_id: GameId(row.try_get("game_id")?),
+        game_slug: row.try_get::<_, &str>("game_slug")?.into(),
+        game_type: row.try_get::<_, &str>("game_type")?.into(),
+        finished_at,
+        extras: row.try_get::<_, &str>("extras")?.into(),
+        timestamp,
+    }))
+}
+
+fn game(row: &Row) -> Result<Game, tokio_postgres::Error> {
+    Ok(Game {
+        id: GameId(row.try_get("id")?),
+        slug: row.try_get::<_, &str>("slug")?.into(),
+        name: row.try_get::<_, &str>("name")?.into(),
+        kind: row.try_get::<_, &str>("type")?.into(),
+    })
+}

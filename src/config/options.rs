@@ -1,0 +1,242 @@
+//! The options of `serve` and `migrate`: each a flag and an environment variable.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    num::{NonZeroU32, NonZeroUsize},
+    path::PathBuf,
+    time::Duration,
+};
+
+use clap::{Args, builder::BoolishValueParser};
+
+use super::{
+    AllowedOrigins, CertificateFiles, ConfigError, DatabaseConfig, Payloads, ServeConfig,
+    WebTransportConfig, values,
+};
+use crate::pg_target::{PgTarget, Secret};
+
+/// Most connections where nobody says: memory is no limit before that (1 KB to 3 KB each).
+const MAX_CONNECTIONS: u64 = 100_000;
+/// File descriptors that are no client's: database links, sockets that listen, files.
+const RESERVED_FILES: u64 = 128;
+
+/// Which database.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Database")]
+pub struct DatabaseOptions {
+    /// PostgreSQL to read from, as a libpq URL or `key=value` pairs.
+    ///
+    /// postgres://user:password@host:5432/database?sslmode=verify-full, or `host=/run/postgresql
+    /// dbname=game`. What it leaves open comes from the PG* variables, ~/.pgpass and libpq's
+    /// defaults. Better set as a variable: flags show in the process list.
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
+    pub database_url: Option<Secret>,
+
+    /// Direct URL for LISTEN and migrations, where --database-url leads through a pooler.
+    ///
+    /// Default: --database-url. A pooler in transaction mode delivers no notifications.
+    #[arg(long, env = "DATASTREAM_LISTEN_URL", hide_env_values = true, value_name = "URL")]
+    pub listen_url: Option<Secret>,
+}
+
+/// What `serve` can be told.
+#[derive(Args, Clone, Debug)]
+pub struct ServeOptions {
+    /// The database.
+    #[command(flatten)]
+    pub database: DatabaseOptions,
+
+    /// Work without our schema: poll `finished_at` instead (rounds arrive up to a poll later,
+    /// and one that is finished, undone and finished again is missed).
+    #[arg(long, env = "DATASTREAM_READ_ONLY", help_heading = "Database")]
+    #[arg(num_args = 0..=1, default_value = "false", default_missing_value = "true")]
+    #[arg(require_equals = true, value_parser = BoolishValueParser::new(), value_name = "BOOL")]
+    pub read_only: bool,
+
+    /// HTTP options.
+    #[command(flatten)]
+    pub http: HttpOptions,
+
+    /// WebTransport options.
+    #[command(flatten)]
+    pub web_transport: WebTransportOptions,
+
+    /// Streaming options.
+    #[command(flatten)]
+    pub streaming: StreamingOptions,
+
+    /// Limits.
+    #[command(flatten)]
+    pub limits: LimitOptions,
+}
+
+/// Where clients come in.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "HTTP")]
+pub struct HttpOptions {
+    /// Address and port of HTTP, WebSocket and SSE; port 0 takes a free one and logs it.
+    #[arg(long, env = "DATASTREAM_HTTP_ADDR", value_name = "ADDR:PORT")]
+    #[arg(default_value_t = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 3000))]
+    pub http_addr: SocketAddr,
+
+    /// Pages that may connect: * or origins separated by commas (https://game.example). Guards
+    /// CORS, WebSocket and WebTransport; a list that is too short answers 403 to the page.
+    #[arg(long, env = "DATASTREAM_ALLOWED_ORIGINS", value_name = "ORIGINS", default_value = "*")]
+    pub allowed_origins: AllowedOrigins,
+}
+
+/// The UDP door.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "WebTransport")]
+pub struct WebTransportOptions {
+    /// Serve WebTransport (HTTP/3) as well.
+    #[arg(long, env = "DATASTREAM_WT_ENABLED")]
+    #[arg(num_args = 0..=1, default_value = "false", default_missing_value = "true")]
+    #[arg(require_equals = true, value_parser = BoolishValueParser::new(), value_name = "BOOL")]
+    pub wt_enabled: bool,
+
+    /// UDP address and port of WebTransport; [::] is IPv4 as well.
+    #[arg(long, env = "DATASTREAM_WT_ADDR", value_name = "ADDR:PORT")]
+    #[arg(default_value_t = SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 4433))]
+    pub wt_addr: SocketAddr,
+
+    /// PEM file with the certificate chain, reloaded when it changes. Default: a self-signed
+    /// certificate, rotated in time, whose hash is at /wt/certificate.
+    #[arg(long, env = "DATASTREAM_WT_CERT", value_name = "FILE")]
+    pub wt_cert: Option<PathBuf>,
+
+    /// PEM file with the certificate's private key.
+    #[arg(long, env = "DATASTREAM_WT_KEY", value_name = "FILE")]
+    pub wt_key: Option<PathBuf>,
+}
+
+/// How rounds are streamed.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Streaming")]
+pub struct StreamingOptions {
+    /// Time between pings and heartbeat comments, 10ms to 1h. Lower: more traffic on idle
+    /// connections. Higher: dead peers stay longer (two heartbeats), and proxies cut idle links.
+    #[arg(long, env = "DATASTREAM_HEARTBEAT", value_name = "DURATION")]
+    #[arg(value_parser = values::heartbeat, default_value = "15s")]
+    pub heartbeat: Duration,
+
+    /// Push a notified round at once (trust) or once the outbox confirms it (verify, 0.2 ms
+    /// later; for databases where others may NOTIFY).
+    #[arg(long, env = "DATASTREAM_PAYLOADS", value_enum, default_value = "trust")]
+    pub payloads: Payloads,
+
+    /// Rounds of each game kept in memory for resume. Lower: more resumes ask the database.
+    /// Higher: more memory, about 1 KB a round.
+    #[arg(long, env = "DATASTREAM_HISTORY", value_name = "ROUNDS", default_value = "1024")]
+    pub history: NonZeroUsize,
+
+    /// How long finished rounds stay in the outbox for resume. Lower: clients that were away
+    /// longer start over. Higher: a larger table.
+    #[arg(long, env = "DATASTREAM_RETENTION", value_name = "DURATION")]
+    #[arg(value_parser = values::retention, default_value = "24h")]
+    pub retention: Duration,
+
+    /// How long connections may take to end when the server stops. Lower: slow clients are cut
+    /// off. Higher: a restart waits longer for them; give the supervisor more than this.
+    #[arg(long, env = "DATASTREAM_SHUTDOWN_GRACE", value_name = "DURATION")]
+    #[arg(value_parser = values::grace, default_value = "10s")]
+    pub shutdown_grace: Duration,
+}
+
+/// What one client, and all of them, may take.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Limits")]
+pub struct LimitOptions {
+    /// Connections at once; one more is answered with 503. Default: 100000, or what the limit
+    /// on open files leaves if that is less (ulimit -n; its hard value is taken).
+    #[arg(long, env = "DATASTREAM_MAX_CONNECTIONS", value_name = "CONNECTIONS")]
+    pub max_connections: Option<NonZeroU32>,
+
+    /// Most rounds replayed to one connection that resumes. Lower: clients start over sooner.
+    /// Higher: one client may cost more database time and memory.
+    #[arg(long, env = "DATASTREAM_RESUME_LIMIT", value_name = "ROUNDS", default_value = "10000")]
+    pub resume_limit: u32,
+}
+
+impl DatabaseOptions {
+    /// Resolves both connection strings.
+    pub fn resolve(
+        &self,
+        env: impl Fn(&str) -> Option<String>,
+    ) -> Result<DatabaseConfig, ConfigError> {
+        let resolve =
+            |url: Option<&Secret>, flag, variable| {
+                PgTarget::resolve(url.map(Secret::reveal), &env)
+                    .map_err(|source| ConfigError::Target { flag, variable, source })
+            };
+        let target = resolve(self.database_url.as_ref(), "database-url", "DATABASE_URL")?;
+        let listen = match &self.listen_url {
+            Some(url) => resolve(Some(url), "listen-url", "DATASTREAM_LISTEN_URL")?,
+            None => target.clone(),
+        };
+        Ok(DatabaseConfig { target, listen })
+    }
+}
+
+impl ServeOptions {
+    /// The configuration that these options, the variables `env` and the limit on open files make.
+    pub fn resolve(
+        self,
+        env: impl Fn(&str) -> Option<String>,
+        open_files: u64,
+    ) -> Result<ServeConfig, ConfigError> {
+        Ok(ServeConfig {
+            database: self.database.resolve(env)?,
+            http_addr: self.http.http_addr,
+            heartbeat: self.streaming.heartbeat,
+            payloads: self.streaming.payloads,
+            history: self.streaming.history,
+            resume_limit: self.limits.resume_limit,
+            retention: self.streaming.retention,
+            shutdown_grace: self.streaming.shutdown_grace,
+            allowed_origins: self.http.allowed_origins,
+            max_connections: self.limits.connections(open_files),
+            web_transport: self.web_transport.resolve()?,
+            read_only: self.read_only,
+        })
+    }
+}
+
+impl LimitOptions {
+    fn connections(&self, open_files: u64) -> usize {
+        let left = open_files.saturating_sub(RESERVED_FILES).clamp(1, MAX_CONNECTIONS);
+        let connections = self.max_connections.map_or(left, |asked| u64::from(asked.get()));
+        if connections > open_files.saturating_sub(RESERVED_FILES) {
+            tracing::warn!(
+                "room for {connections} connections, but the limit on open files is {open_files}: raise it (ulimit -n)"
+            );
+        }
+        usize::try_from(connections).unwrap_or(usize::MAX)
+    }
+}
+
+impl WebTransportOptions {
+    fn resolve(self) -> Result<Option<WebTransportConfig>, ConfigError> {
+        let certificate = match (self.wt_cert, self.wt_key) {
+            (Some(chain), Some(key)) => Some(CertificateFiles { chain, key }),
+            (None, None) => None,
+            (Some(_), None) => return Err(incomplete(CERT, KEY)),
+            (None, Some(_)) => return Err(incomplete(KEY, CERT)),
+        };
+        let config = WebTransportConfig { addr: self.wt_addr, certificate };
+        Ok(self.wt_enabled.then_some(config))
+    }
+}
+
+const CERT: (&str, &str) = ("wt-cert", "DATASTREAM_WT_CERT");
+const KEY: (&str, &str) = ("wt-key", "DATASTREAM_WT_KEY");
+
+fn incomplete(
+    (given, given_variable): (&'static str, &'static str),
+    (missing, missing_variable): (&'static str, &'static str),
+) -> ConfigError {
+    ConfigError::Incomplete { given, given_variable, missing, missing_variable }
+}
+
+#[cfg(test)]
+mod tests;

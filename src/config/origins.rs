@@ -1,0 +1,82 @@
+//! Which web pages may connect.
+
+use std::str::FromStr;
+
+/// The origins allowed on WebSocket and WebTransport handshakes and by CORS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AllowedOrigins {
+    /// Every page: it is a public feed.
+    Any,
+    /// These only, as browsers write them: `https://game.example`, without a path.
+    List(Vec<String>),
+}
+
+impl AllowedOrigins {
+    /// Whether a page of this origin may connect.
+    pub fn allows(&self, origin: &str) -> bool {
+        match self {
+            Self::Any => true,
+            Self::List(origins) => origins.iter().any(|known| known.eq_ignore_ascii_case(origin)),
+        }
+    }
+}
+
+impl FromStr for AllowedOrigins {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let items: Vec<_> =
+            text.split(',').map(str::trim).filter(|item| !item.is_empty()).collect();
+        match items[..] {
+            [] => Err("must be * or a list of origins"),
+            ["*"] => Ok(Self::Any),
+            _ => items.into_iter().map(origin).collect::<Result<_, _>>().map(Self::List),
+        }
+    }
+}
+
+/// Browsers send scheme, host and a port that is not the scheme's own; anything more never matches.
+fn origin(text: &str) -> Result<String, &'static str> {
+    const EXPECTED: &str = "must be * or origins like https://game.example or http://localhost:8080, separated by commas";
+    let (scheme, host) = text.split_once("://").ok_or(EXPECTED)?;
+    let usual_port = if scheme.eq_ignore_ascii_case("https") { ":443" } else { ":80" };
+    let plain = |text: &str, also: &str| {
+        !text.is_empty()
+            && text.chars().all(|char| char.is_ascii_alphanumeric() || also.contains(char))
+    };
+    if !plain(scheme, "+-.") || !plain(host, "-._:[]") {
+        return Err(EXPECTED);
+    }
+    let host = host.strip_suffix(usual_port).unwrap_or(host);
+    Ok(format!("{scheme}://{host}").to_ascii_lowercase())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_star_allows_every_page() {
+        assert_eq!("*".parse(), Ok(AllowedOrigins::Any));
+        assert!(AllowedOrigins::Any.allows("https://anywhere.example"));
+    }
+
+    #[test]
+    fn a_list_allows_its_pages_and_no_other() {
+        let list: AllowedOrigins =
+            "https://Game.example:443, http://localhost:8080".parse().expect("a list");
+        assert!(list.allows("https://game.example"));
+        assert!(list.allows("http://localhost:8080"));
+        for other in ["http://game.example", "https://game.example.evil.example", "null", ""] {
+            assert!(!list.allows(other), "{other}");
+        }
+    }
+
+    #[test]
+    fn what_no_browser_sends_is_refused() {
+        for text in ["", ",", "game.example", "https://", "https://game.example/", "*,https://a.b"]
+        {
+            assert!(text.parse::<AllowedOrigins>().is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! The door: accepts connections and lets hyper read HTTP/1 from them.
+//!
+//! An accept loop of our own, because the ready-made one (`axum::serve`) has no limit to how long a
+//! request head may take, none to the number of connections, and no hold on the socket underneath,
+//! which the streams need ([`crate::transport::link`]).
+//!
+//! HTTP/2 is left to a proxy: a stream there is one of many on a connection, and a slow one would
+//! hold up the others.
+
+use std::{
+    io::{self, ErrorKind},
+    net::SocketAddr,
+    sync::Arc,
+    time::Duration,
+};
+
+use axum::{Router, body::Body};
+use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+};
+use tower::ServiceExt;
+
+use super::Settings;
+use crate::{shutdown::Shutdown, transport::link::Link};
+
+/// Connections the kernel may hold for us until they are accepted: a storm of reconnects comes
+/// within a second. (Linux takes at most `net.core.somaxconn`, 4096 by default.)
+const BACKLOG: i32 = 4096;
+/// Bounds what a slow reader holds in the kernel, which doubles it; left alone it grows to 4 MiB.
+const SEND_BUFFER_BYTES: usize = 64 * 1024;
+/// A head that takes longer is an attack or a dead peer. Bounds an idle keep-alive as well.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// The most bytes of a request head, and of a response that waits for its socket.
+const BUFFER_BYTES: usize = 16 * 1024;
+/// The most headers of a request.
+const HEADERS_MAX: usize = 100;
+/// Connections beyond the streams: for reads, health, and for telling others that it is full.
+const SPARE_CONNECTIONS: usize = 256;
+/// File descriptors that are no connections: database, listener, files, runtime.
+const OTHER_FILES: usize = 128;
+/// The wait after a failed accept. Without it the loop would spin while descriptors are short.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// What a connection may still take once a stop was asked for: streams have ended by themselves
+/// then, only what was written last has to leave.
+const LAST_WORDS: Duration = Duration::from_secs(3);
+
+/// A bound listener.
+#[derive(Debug)]
+pub struct Door {
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+/// Raises the limit of open files as far as allowed, and says how many streams fit, at most
+/// `wanted`.
+pub fn connections_that_fit(wanted: usize) -> usize {
+    let Ok(files) = rlimit::increase_nofile_limit(u64::MAX) else { return wanted };
+    let files = usize::try_from(files).unwrap_or(usize::MAX);
+    wanted.min(files.saturating_sub(SPARE_CONNECTIONS + OTHER_FILES).max(1))
+}
+
+/// Binds, or says which address could not be bound and why. Needs a runtime to be there.
+pub fn bind(address: SocketAddr) -> io::Result<Door> {
+    let listener = listen(address).map_err(|error| {
+        io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"))
+    })?;
+    let address = listener.local_addr()?;
+    Ok(Door { listener, address })
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    // A restart must not wait for the old connections' TIME-WAIT.
+    socket.set_reuse_address(true)?;
+    // Accepted sockets inherit it.
+    socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+impl Door {
+    /// The bound address, with the port that the system chose for port 0.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves until a stop is asked for. Connections are tasks of `shutdown`, whose `finish` waits
+    /// for them.
+    pub async fn serve(self, router: Router, settings: &Settings, shutdown: &Shutdown) {
+        let connections = settings.max_connections.saturating_add(SPARE_CONNECTIONS);
+        let places = Arc::new(Semaphore::new(connections.min(Semaphore::MAX_PERMITS)));
+        let patience = settings.heartbeat * 2;
+        let accept = async {
+            loop {
+                let Ok(place) = places.clone().acquire_owned().await else { return };
+                let tcp = self.accept().await;
+                if let Some(link) = tune(tcp, patience, place) {
+                    shutdown.spawn(connection(link, router.clone(), shutdown.clone()));
+                }
+            }
+        };
+        tokio::select! {
+            () = shutdown.requested() => {}
+            () = accept => {}
+        }
+    }
+
+    /// The next connection, however long it takes: an accept that fails is logged once in a row.
+    async fn accept(&self) -> TcpStream {
+        let mut failing = false;
+        loop {
+            match self.listener.accept().await {
+                Ok((tcp, _)) => return tcp,
+                Err(error) if is_the_peers(&error) => {}
+                Err(error) => {
+                    if !failing {
+                        tracing::error!(%error, "no connection can be accepted: retrying");
+                    }
+                    failing = true;
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+}
+
+/// Whether the error belongs to the connection that was to be accepted, and not to us.
+fn is_the_peers(error: &io::Error) -> bool {
+    use ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
+}
+
+/// Readies a socket; `None` when its peer has left already.
+fn tune(tcp: TcpStream, patience: Duration, place: OwnedSemaphorePermit) -> Option<Link> {
+    // A round is one small write: Nagle's algorithm would hold it back for a round trip.
+    tcp.set_nodelay(true).ok()?;
+    // A peer that vanished acknowledges nothing; TCP alone would retry for 15 minutes. A quarter
+    // later than our own deadline for blocked writes, which tells the peer by a reset.
+    #[cfg(target_os = "linux")]
+    SockRef::from(&tcp).set_tcp_user_timeout(Some(patience * 5 / 4)).ok()?;
+    Some(Link::new(tcp, patience, place))
+}
+
+/// One connection, for as long as it speaks HTTP. Its errors are its peer's affair.
+async fn connection(link: Link, router: Router, shutdown: Shutdown) {
+    let handle = link.handle();
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(handle.clone());
+        router.clone().oneshot(request.map(Body::new))
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(BUFFER_BYTES)
+        .max_headers(HEADERS_MAX)
+        .serve_connection(TokioIo::new(link), service)
+        .with_upgrades();
+    let mut connection = std::pin::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => Some(ended),
+        () = shutdown.requested() => {
+            connection.as_mut().graceful_shutdown();
+            tokio::time::timeout(LAST_WORDS, connection).await.ok()
+        }
+    };
+    if let Some(Err(error)) = ended {
+        tracing::debug!(%error, "a connection ended");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_busy_port_is_named_in_the_error() {
+        let door = bind("127.0.0.1:0".parse().expect("an address")).expect("bind");
+        let error = bind(door.local_addr()).expect_err("busy");
+        assert_eq!(error.kind(), ErrorKind::AddrInUse);
+        assert!(error.to_string().contains(&door.local_addr().to_string()), "{error}");
+    }
+
+    #[test]
+    fn no_more_connections_than_wanted_fit() {
+        assert_eq!(connections_that_fit(1), 1);
+        assert!(connections_that_fit(usize::MAX) >= 1);
+    }
+}

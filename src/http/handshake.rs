@@ -1,0 +1,107 @@
+//! The opening handshake of a WebSocket, RFC 6455 section 4.2: what is asked for is checked first
+//! and answered later, so that everything that may refuse a stream can do so in between.
+
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+
+use super::problem::Problem;
+
+/// The one version there is.
+const VERSION: HeaderValue = HeaderValue::from_static("13");
+const WEBSOCKET: HeaderValue = HeaderValue::from_static("websocket");
+const UPGRADE: HeaderValue = HeaderValue::from_static("Upgrade");
+/// A key is 16 bytes in base64.
+const KEY_LENGTH: usize = 24;
+
+/// Whether the request wants to become a WebSocket at all.
+pub(super) fn is_upgrade(method: &Method, version: Version, headers: &HeaderMap) -> bool {
+    method == Method::GET
+        && version >= Version::HTTP_11
+        && lists(headers, &header::CONNECTION, "upgrade")
+        && lists(headers, &header::UPGRADE, "websocket")
+}
+
+/// The `Sec-WebSocket-Accept` value of a request that [`is_upgrade`], or what is wrong with it.
+pub(super) fn accept(headers: &HeaderMap) -> Result<HeaderValue, Problem> {
+    if headers.get(header::SEC_WEBSOCKET_VERSION) != Some(&VERSION) {
+        return Err(Problem::new(
+            StatusCode::UPGRADE_REQUIRED,
+            "Sec-WebSocket-Version must be 13 (RFC 6455)",
+        )
+        .with(header::SEC_WEBSOCKET_VERSION, VERSION)
+        .with(header::UPGRADE, WEBSOCKET)
+        .with(header::CONNECTION, UPGRADE));
+    }
+    headers
+        .get(header::SEC_WEBSOCKET_KEY)
+        .filter(|key| key.len() == KEY_LENGTH)
+        .and_then(|key| HeaderValue::try_from(derive_accept_key(key.as_bytes())).ok())
+        .ok_or_else(|| Problem::malformed("Sec-WebSocket-Key must be 16 bytes in base64"))
+}
+
+/// `426`: the route is a WebSocket's, and the request is not.
+pub(super) fn upgrade_required() -> Problem {
+    let detail = "this is a WebSocket endpoint: connect with ws://, or use /sse for HTTP";
+    Problem::new(StatusCode::UPGRADE_REQUIRED, detail)
+        .with(header::UPGRADE, WEBSOCKET)
+        .with(header::CONNECTION, UPGRADE)
+}
+
+/// The head of the `101` answer.
+pub(super) fn switching(accept: HeaderValue) -> (StatusCode, [(HeaderName, HeaderValue); 3]) {
+    let headers = [
+        (header::CONNECTION, UPGRADE),
+        (header::UPGRADE, WEBSOCKET),
+        (header::SEC_WEBSOCKET_ACCEPT, accept),
+    ];
+    (StatusCode::SWITCHING_PROTOCOLS, headers)
+}
+
+/// Whether a header that is a comma-separated list, perhaps in several lines, has this token.
+pub(super) fn lists(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
+    headers
+        .get_all(name)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|part| part.trim().eq_ignore_ascii_case(token))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        pairs
+            .iter()
+            .map(|&(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
+            .collect()
+    }
+
+    #[test]
+    fn the_key_of_rfc_6455_gets_the_answer_of_rfc_6455() {
+        let headers = headers(&[
+            ("sec-websocket-version", "13"),
+            ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+        ]);
+        assert_eq!(accept(&headers).expect("valid"), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+    }
+
+    #[test]
+    fn an_upgrade_is_found_among_other_tokens_in_any_case() {
+        let asked = headers(&[("connection", "keep-alive, UPGRADE"), ("upgrade", "WebSocket")]);
+        assert!(is_upgrade(&Method::GET, Version::HTTP_11, &asked));
+        assert!(!is_upgrade(&Method::HEAD, Version::HTTP_11, &asked));
+        assert!(!is_upgrade(&Method::GET, Version::HTTP_10, &asked));
+        let other = headers(&[("connection", "upgrade"), ("upgrade", "h2c")]);
+        assert!(!is_upgrade(&Method::GET, Version::HTTP_11, &other));
+    }
+
+    #[test]
+    fn another_version_or_a_bad_key_is_refused() {
+        let old = headers(&[("sec-websocket-version", "8")]);
+        assert!(accept(&old).is_err());
+        let no_key = headers(&[("sec-websocket-version", "13")]);
+        assert!(accept(&no_key).is_err());
+    }
+}

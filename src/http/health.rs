@@ -1,0 +1,97 @@
+//! What the operator's machinery asks: is it alive, is it ready, how is it doing.
+
+use axum::{
+    Json, Router,
+    extract::State,
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use serde::Serialize;
+
+use super::{Shared, problem::Problem};
+use crate::capture::Phase;
+
+/// What `Metrics::encode` writes.
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// Yesterday's health is of no use to anybody.
+const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
+
+#[derive(Serialize)]
+struct Alive {
+    status: &'static str,
+}
+
+#[derive(Serialize)]
+struct Ready {
+    status: &'static str,
+    phase: &'static str,
+    live_for_seconds: u64,
+}
+
+pub(super) fn router() -> Router<Shared> {
+    Router::new()
+        .route("/healthz", get(alive))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(metrics))
+}
+
+async fn alive() -> Response {
+    ([(header::CACHE_CONTROL, NO_STORE)], Json(Alive { status: "ok" })).into_response()
+}
+
+/// From the listener's own state, not from a query: a database that answers says nothing about
+/// the connection that listens.
+async fn ready(State(state): State<Shared>) -> Result<Response, Problem> {
+    if state.shutdown.is_requested() {
+        return Err(Problem::unavailable("the server is shutting down", 1));
+    }
+    let phase = state.phase.borrow().clone();
+    let body = Json(readiness(&phase)?);
+    Ok(([(header::CACHE_CONTROL, NO_STORE)], body).into_response())
+}
+
+fn readiness(phase: &Phase) -> Result<Ready, Problem> {
+    let (phase, why) = match phase {
+        Phase::Live { since } => {
+            let live_for_seconds = since.elapsed().as_secs();
+            return Ok(Ready { status: "ready", phase: "live", live_for_seconds });
+        }
+        Phase::CatchingUp => ("catching_up", "reading the rounds that were missed".to_owned()),
+        Phase::Connecting { problem: None } => {
+            ("connecting", "connecting to the database".to_owned())
+        }
+        Phase::Connecting { problem: Some(problem) } => {
+            ("connecting", format!("no connection to the database: {problem}"))
+        }
+    };
+    Err(Problem::unavailable(why, 1).in_phase(phase))
+}
+
+async fn metrics(State(state): State<Shared>) -> Result<Response, Problem> {
+    let text = state.metrics.encode().map_err(|error| {
+        tracing::error!(%error, "the metrics could not be written");
+        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the metrics could not be written")
+    })?;
+    Ok(([(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+
+    #[test]
+    fn only_a_live_listener_is_ready() {
+        assert!(readiness(&Phase::Live { since: Instant::now() }).is_ok());
+        for phase in [
+            Phase::CatchingUp,
+            Phase::Connecting { problem: None },
+            Phase::Connecting { problem: Some("refused".into()) },
+        ] {
+            let response = readiness(&phase).err().expect("not ready").into_response();
+            assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE, "{phase:?}");
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! Which pages may use the feed: CORS for what a browser fetches, and the same list as a guard for
+//! WebSocket handshakes, which CORS does not cover.
+
+use std::time::Duration;
+
+use axum::http::{HeaderMap, Method, StatusCode, header};
+use tower_http::cors::{AllowOrigin, Any, CorsLayer};
+
+use super::problem::Problem;
+use crate::config::AllowedOrigins;
+
+/// How long a browser may remember a preflight: the longest that Chromium takes is two hours.
+const PREFLIGHT_AGE: Duration = Duration::from_secs(7200);
+
+/// `Access-Control-*` headers for the allowed origins.
+pub(super) fn cors(allowed: &AllowedOrigins) -> CorsLayer {
+    let origins = match allowed {
+        AllowedOrigins::Any => AllowOrigin::any(),
+        AllowedOrigins::List(_) => {
+            let allowed = allowed.clone();
+            AllowOrigin::predicate(move |origin, _| {
+                origin.to_str().is_ok_and(|origin| allowed.allows(origin))
+            })
+        }
+    };
+    CorsLayer::new()
+        .allow_origin(origins)
+        .allow_methods([Method::GET, Method::HEAD])
+        .allow_headers(Any)
+        .expose_headers([header::RETRY_AFTER])
+        .max_age(PREFLIGHT_AGE)
+}
+
+/// Refuses a handshake from a page of another origin. What names no origin is no browser, and
+/// could name any it liked.
+pub(super) fn guard(allowed: &AllowedOrigins, headers: &HeaderMap) -> Result<(), Problem> {
+    let Some(origin) = headers.get(header::ORIGIN) else { return Ok(()) };
+    let origin = origin.to_str().unwrap_or_default();
+    if allowed.allows(origin) {
+        return Ok(());
+    }
+    let detail = format!("the origin {origin:?} is not among DATASTREAM_ALLOWED_ORIGINS");
+    Err(Problem::new(StatusCode::FORBIDDEN, detail))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::http::HeaderValue;
+
+    fn from(origin: &'static str) -> HeaderMap {
+        HeaderMap::from_iter([(header::ORIGIN, HeaderValue::from_static(origin))])
+    }
+
+    #[test]
+    fn only_a_listed_origin_may_shake_hands() {
+        let list = AllowedOrigins::List(vec!["https://good.example".into()]);
+        assert!(guard(&list, &from("https://good.example")).is_ok());
+        assert!(guard(&list, &from("https://good.example.evil.example")).is_err());
+        assert!(guard(&list, &from("null")).is_err());
+        assert!(guard(&list, &HeaderMap::new()).is_ok());
+        assert!(guard(&AllowedOrigins::Any, &from("null")).is_ok());
+    }
+}

@@ -1,0 +1,120 @@
+//! Errors as clients see them: RFC 9457 bodies, one shape for every status.
+
+use axum::{
+    Json,
+    http::{HeaderName, HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde::Serialize;
+
+use crate::feed::FeedError;
+
+/// A refusal: its status, and in words what was refused and what to do.
+#[derive(Debug)]
+pub(super) struct Problem {
+    status: StatusCode,
+    detail: String,
+    phase: Option<&'static str>,
+    headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+/// The members of RFC 9457 section 3.1. `about:blank` says that the title is the status's own.
+#[derive(Serialize)]
+struct Body<'a> {
+    r#type: &'static str,
+    title: &'a str,
+    status: u16,
+    detail: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    phase: Option<&'static str>,
+}
+
+impl Problem {
+    /// A problem with this status.
+    pub(super) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
+        Self { status, detail: detail.into(), phase: None, headers: Vec::new() }
+    }
+
+    /// `400`: the request says something that cannot be meant.
+    pub(super) fn malformed(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, detail)
+    }
+
+    /// `404`.
+    pub(super) fn not_found(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, detail)
+    }
+
+    /// `503`, to be tried again after so many seconds.
+    pub(super) fn unavailable(detail: impl Into<String>, retry_after_seconds: u8) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, detail)
+            .with(header::RETRY_AFTER, HeaderValue::from(u16::from(retry_after_seconds)))
+    }
+
+    /// The same with a header.
+    pub(super) fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.push((name, value));
+        self
+    }
+
+    /// The same with the phase of the listener, for readiness.
+    pub(super) fn in_phase(mut self, phase: &'static str) -> Self {
+        self.phase = Some(phase);
+        self
+    }
+
+    fn body(&self) -> Body<'_> {
+        Body {
+            r#type: "about:blank",
+            title: self.status.canonical_reason().unwrap_or_default(),
+            status: self.status.as_u16(),
+            detail: &self.detail,
+            phase: self.phase,
+        }
+    }
+}
+
+impl From<FeedError> for Problem {
+    fn from(error: FeedError) -> Self {
+        match &error {
+            FeedError::Unknown(_) => Self::not_found(error.to_string()),
+            FeedError::NotReady => Self::unavailable(error.to_string(), 1),
+            FeedError::Database(cause) => {
+                tracing::warn!(error = %cause, "a client's request failed at the database");
+                Self::unavailable(error.to_string(), 1)
+            }
+        }
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let mut response = (self.status, Json(self.body())).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        headers.extend(self.headers);
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_problem_has_the_four_members() {
+        let problem = Problem::not_found("there is no game \"x\"");
+        let body = serde_json::to_string(&problem.body()).expect("JSON");
+        let golden = r#"{"type":"about:blank","title":"Not Found","status":404,"detail":"there is no game \"x\""}"#;
+        assert_eq!(body, golden);
+    }
+
+    #[test]
+    fn a_problem_says_its_type_and_when_to_retry() {
+        let response = Problem::from(FeedError::NotReady).into_response();
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(response.headers()[header::CONTENT_TYPE], "application/problem+json");
+        assert_eq!(response.headers()[header::RETRY_AFTER], "1");
+    }
+}

@@ -1,0 +1,108 @@
+//! Reads: the games, a game's latest round, a game's rounds.
+
+use axum::{
+    Json, Router,
+    extract::{Path, Query, State, rejection::PathRejection},
+    http::{HeaderValue, header},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+
+use super::{
+    Shared,
+    problem::Problem,
+    selection::{self, Parameters},
+};
+use crate::{round::RoundId, topic::Topic};
+
+/// Rounds a page has unless the request says otherwise.
+const LIMIT_DEFAULT: u16 = 100;
+/// The most rounds of a page: some 250 kB.
+const LIMIT_MAX: u16 = 1000;
+/// What is latest changes with every round: a cache in between must not keep it.
+const NO_CACHE: HeaderValue = HeaderValue::from_static("no-cache");
+
+/// A path with a game in it; percent-encoding that is not UTF-8 is the client's error.
+type GamePath = Result<Path<String>, PathRejection>;
+
+pub(super) fn router() -> Router<Shared> {
+    Router::new()
+        .route("/games", get(games))
+        .route("/rounds/{game}", get(rounds))
+        .route("/rounds/{game}/latest", get(latest))
+}
+
+async fn games(State(state): State<Shared>) -> Result<Response, Problem> {
+    let games = state.feed.games()?;
+    Ok(fresh(Json(&games[..])))
+}
+
+async fn latest(State(state): State<Shared>, game: GamePath) -> Result<Response, Problem> {
+    let game = state.feed.game(&slug(game)?).await?;
+    let frame = state.feed.latest(&Topic::game(game.id))?;
+    let none = || Problem::not_found(format!("no round of {:?} has finished yet", game.slug));
+    let json = frame.ok_or_else(none)?.json();
+    Ok(fresh(([(header::CONTENT_TYPE, "application/json")], json)))
+}
+
+async fn rounds(
+    State(state): State<Shared>,
+    game: GamePath,
+    Query(parameters): Query<Parameters>,
+) -> Result<Response, Problem> {
+    let (before, limit) = (before(&parameters)?, limit(&parameters)?);
+    let game = state.feed.game(&slug(game)?).await?;
+    let rounds = state.feed.rounds(game.id, before, limit).await?;
+    Ok(fresh(Json(rounds)))
+}
+
+fn slug(game: GamePath) -> Result<String, Problem> {
+    game.map(|Path(slug)| slug).map_err(|error| Problem::malformed(error.body_text()))
+}
+
+fn fresh(body: impl IntoResponse) -> Response {
+    ([(header::CACHE_CONTROL, NO_CACHE)], body).into_response()
+}
+
+/// The last value of a parameter; an empty one counts as absent.
+fn value<'a>(name: &str, parameters: &'a Parameters) -> Option<&'a str> {
+    let named = parameters.iter().filter(|(key, value)| key == name && !value.is_empty());
+    named.map(|(_, value)| value.as_str()).next_back()
+}
+
+fn before(parameters: &Parameters) -> Result<Option<RoundId>, Problem> {
+    value("before", parameters).map(|text| selection::round_id("before", text)).transpose()
+}
+
+fn limit(parameters: &Parameters) -> Result<u16, Problem> {
+    let Some(text) = value("limit", parameters) else { return Ok(LIMIT_DEFAULT) };
+    let limit = text.parse().ok().filter(|limit| (1..=LIMIT_MAX).contains(limit));
+    limit.ok_or_else(|| Problem::malformed(format!("limit must be 1 to {LIMIT_MAX}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parameters(pairs: &[(&str, &str)]) -> Parameters {
+        pairs.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect()
+    }
+
+    #[test]
+    fn a_page_has_1_to_1000_rounds_and_100_by_default() {
+        assert_eq!(limit(&parameters(&[])).expect("fine"), 100);
+        assert_eq!(limit(&parameters(&[("limit", "")])).expect("fine"), 100);
+        assert_eq!(limit(&parameters(&[("limit", "1")])).expect("fine"), 1);
+        assert_eq!(limit(&parameters(&[("limit", "1000")])).expect("fine"), 1000);
+        for refused in ["0", "1001", "-1", "x", "1e2", "70000"] {
+            assert!(limit(&parameters(&[("limit", refused)])).is_err(), "{refused}");
+        }
+    }
+
+    #[test]
+    fn before_is_a_round_id() {
+        assert_eq!(before(&parameters(&[("before", "9")])).expect("fine"), Some(RoundId(9)));
+        assert_eq!(before(&parameters(&[])).expect("fine"), None);
+        assert!(before(&parameters(&[("before", "x")])).is_err());
+    }
+}

@@ -1,0 +1,152 @@
+//! What a stream request asks for: the selection and the resume point, out of path, query and
+//! headers.
+
+use axum::http::{HeaderMap, HeaderName};
+
+use super::problem::Problem;
+use crate::{round::RoundId, topic::Selection};
+
+/// More names than this are refused: a platform with more games has types, or takes everything.
+const NAMES_MAX: usize = 100;
+/// The header with which an `EventSource` resumes.
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+
+/// The parameters of a query, decoded, in order.
+pub(super) type Parameters = Vec<(String, String)>;
+
+/// What the path names.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Named {
+    /// Nothing: the query alone selects.
+    Nothing,
+    /// One game.
+    Game(String),
+    /// All games of a type.
+    Type(String),
+}
+
+/// The selection of a path and a query. Parameters that are not ours are ignored, as everywhere on
+/// the web: proxies and trackers add their own.
+pub(super) fn selection(named: Named, parameters: &Parameters) -> Result<Selection, Problem> {
+    let mut selection =
+        Selection { games: all("game", parameters), types: all("type", parameters) };
+    match named {
+        Named::Nothing => {}
+        Named::Game(game) => selection.games.push(game),
+        Named::Type(kind) => selection.types.push(kind),
+    }
+    if selection.games.len() + selection.types.len() > NAMES_MAX {
+        return Err(Problem::malformed(format!(
+            "more than {NAMES_MAX} games and types: subscribe to types, or to everything"
+        )));
+    }
+    Ok(selection)
+}
+
+/// The resume point of `?after=`.
+pub(super) fn after(parameters: &Parameters) -> Result<Option<RoundId>, Problem> {
+    let mut values = parameters.iter().filter(|(name, value)| name == "after" && !value.is_empty());
+    match (values.next(), values.next()) {
+        (None, _) => Ok(None),
+        (Some((_, value)), None) => round_id("after", value).map(Some),
+        (Some(_), Some(_)) => Err(Problem::malformed("after is given more than once")),
+    }
+}
+
+/// The resume point of `Last-Event-ID`, which wins, or else of `?after=`: an `EventSource` that
+/// reconnects repeats its first URL, and only the header knows what came since.
+pub(super) fn last_event_id(
+    headers: &HeaderMap,
+    parameters: &Parameters,
+) -> Result<Option<RoundId>, Problem> {
+    match headers.get(LAST_EVENT_ID) {
+        Some(value) if !value.is_empty() => {
+            let value = value.to_str().unwrap_or("(not ASCII)");
+            round_id("Last-Event-ID", value).map(Some)
+        }
+        _ => after(parameters),
+    }
+}
+
+/// A `round_id` in decimal. Stricter than Rust, which takes `+5`.
+pub(super) fn round_id(name: &str, value: &str) -> Result<RoundId, Problem> {
+    value.parse().ok().filter(|_| !value.starts_with('+')).map(RoundId).ok_or_else(|| {
+        let value: String = value.chars().take(40).collect();
+        Problem::malformed(format!("{name} must be a round_id, a whole number, not {value:?}"))
+    })
+}
+
+fn all(name: &str, parameters: &Parameters) -> Vec<String> {
+    parameters.iter().filter(|(key, _)| key == name).map(|(_, value)| value.clone()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::{
+        extract::Query,
+        http::{HeaderValue, Uri},
+    };
+
+    fn query(text: &str) -> Parameters {
+        let uri: Uri = format!("/ws?{text}").parse().expect("a URI");
+        Query::try_from_uri(&uri).map(|Query(parameters)| parameters).expect("a query")
+    }
+
+    fn resume(header: &'static str, text: &str) -> Result<Option<RoundId>, Problem> {
+        let headers = HeaderMap::from_iter([(LAST_EVENT_ID, HeaderValue::from_static(header))]);
+        last_event_id(&headers, &query(text))
+    }
+
+    #[test]
+    fn several_games_and_types_are_selected_together() {
+        let parameters = query("game=crash&type=color&game=wall%2Dstreet&utm_source=x&games=y");
+        let selected = selection(Named::Nothing, &parameters).expect("a selection");
+        assert_eq!(selected.games, ["crash", "wall-street"]);
+        assert_eq!(selected.types, ["color"]);
+    }
+
+    #[test]
+    fn nothing_named_is_everything() {
+        let selected = selection(Named::Nothing, &query("")).expect("a selection");
+        assert_eq!(selected, Selection::default());
+    }
+
+    #[test]
+    fn a_path_names_a_game_or_a_type() {
+        let game = selection(Named::Game("crash".into()), &query("after=1")).expect("a selection");
+        assert_eq!((game.games, game.types.len()), (vec!["crash".to_owned()], 0));
+        let kind = selection(Named::Type("color".into()), &query("")).expect("a selection");
+        assert_eq!((kind.types, kind.games.len()), (vec!["color".to_owned()], 0));
+    }
+
+    #[test]
+    fn more_names_than_the_limit_are_refused() {
+        let many = "game=a&".repeat(NAMES_MAX + 1);
+        assert!(selection(Named::Nothing, &query(&many)).is_err());
+    }
+
+    #[test]
+    fn an_empty_resume_point_counts_as_absent() {
+        assert_eq!(after(&query("after=")).expect("fine"), None);
+        assert_eq!(after(&query("")).expect("fine"), None);
+        assert_eq!(resume("", "after=").expect("fine"), None);
+    }
+
+    #[test]
+    fn the_header_wins_over_the_query_unless_it_is_empty() {
+        assert_eq!(resume("7", "after=5").expect("fine"), Some(RoundId(7)));
+        assert_eq!(resume("7", "after=nonsense").expect("fine"), Some(RoundId(7)));
+        assert_eq!(resume("", "after=5").expect("fine"), Some(RoundId(5)));
+    }
+
+    #[test]
+    fn a_malformed_resume_point_is_refused() {
+        for nonsense in ["abc", "1.5", "0x10", "%2B5", "%205", "1;2", "9223372036854775808", "1e3"]
+        {
+            assert!(after(&query(&format!("after={nonsense}"))).is_err(), "{nonsense}");
+        }
+        assert!(after(&query("after=1&after=2")).is_err());
+        assert!(resume("abc", "after=5").is_err());
+    }
+}

@@ -1,0 +1,83 @@
+//! The recent rounds of one game, oldest first, and what is known of those that fell out.
+
+use std::{collections::VecDeque, num::NonZeroUsize, sync::Arc};
+
+use super::{Position, Xid};
+use crate::frame::Frame;
+
+/// A round with its place in the stream.
+#[derive(Clone, Debug)]
+pub(super) struct Entry {
+    pub(super) position: Position,
+    /// The transaction that finished the round; 0 for one read from the table alone.
+    pub(super) xid: Xid,
+    /// The oldest transaction that was running when the round was recorded.
+    pub(super) before: Xid,
+    /// The type its game had.
+    pub(super) kind: Arc<str>,
+    pub(super) frame: Frame,
+}
+
+/// At most `capacity` entries, by position.
+#[derive(Debug)]
+pub(super) struct Ring {
+    capacity: NonZeroUsize,
+    entries: VecDeque<Entry>,
+    /// The last position that is no longer kept.
+    evicted_position: Position,
+    /// The greatest transaction of an entry that is no longer kept.
+    evicted_xid: Xid,
+}
+
+impl Ring {
+    pub(super) fn new(capacity: NonZeroUsize) -> Self {
+        let entries = VecDeque::new();
+        Self { capacity, entries, evicted_position: Position(0), evicted_xid: Xid(0) }
+    }
+
+    /// Appends; returns what fell out.
+    pub(super) fn push(&mut self, entry: Entry) -> Option<Entry> {
+        let full = self.entries.len() == self.capacity.get();
+        let oldest = if full { self.entries.pop_front() } else { None };
+        if let Some(oldest) = &oldest {
+            self.evicted_position = oldest.position;
+            self.evicted_xid = self.evicted_xid.max(oldest.xid);
+        }
+        self.entries.push_back(entry);
+        oldest
+    }
+
+    /// Says that rounds up to this transaction exist which were never put in.
+    pub(super) fn truncated_at(&mut self, xid: Xid) {
+        self.evicted_xid = self.evicted_xid.max(xid);
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.entries.len() == self.capacity.get()
+    }
+
+    /// Whether nothing after this position has fallen out.
+    pub(super) fn reaches(&self, position: Position) -> bool {
+        self.evicted_position <= position
+    }
+
+    /// Whether nothing of this transaction or a later one has fallen out.
+    pub(super) fn reaches_xid(&self, xid: Xid) -> bool {
+        self.evicted_xid < xid
+    }
+
+    /// Whether everything the game ever had in the outbox is here.
+    pub(super) fn is_whole(&self) -> bool {
+        self.evicted_position == Position(0) && self.evicted_xid == Xid(0)
+    }
+
+    pub(super) fn after(&self, position: Position) -> impl Iterator<Item = &Entry> {
+        let start = self.entries.partition_point(|entry| entry.position <= position);
+        self.entries.range(start..)
+    }
+
+    pub(super) fn find(&self, position: Position) -> Option<&Entry> {
+        let index = self.entries.binary_search_by_key(&position, |entry| entry.position).ok()?;
+        self.entries.get(index)
+    }
+}

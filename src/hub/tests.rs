@@ -1,0 +1,238 @@
+//! The hub's invariants, checked against a plain list of what was published.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::round::{FinishedAt, GameId, UnixMillis};
+
+fn captured(id: i64, game: i64, xid: u64, before: u64) -> Captured {
+    let round = Round {
+        round_id: RoundId(id),
+        game_id: GameId(game),
+        game_slug: format!("game-{game}").into(),
+        game_type: if game % 2 == 0 { "even".into() } else { "odd".into() },
+        finished_at: FinishedAt::from_micros(id * 1_000_000).expect("in range"),
+        extras: "{}".into(),
+        timestamp: UnixMillis(0),
+    };
+    Captured { round, xid: Xid(xid), before: Xid(before) }
+}
+
+fn live(id: i64, game: i64) -> Captured {
+    captured(id, game, id.cast_unsigned(), id.cast_unsigned())
+}
+
+fn hub(history: usize) -> (Hub, Publisher) {
+    new(NonZeroUsize::new(history).expect("not zero"), Metrics::default())
+}
+
+fn ids(frames: &[Frame]) -> Vec<i64> {
+    frames.iter().map(|frame| frame.round_id().0).collect()
+}
+
+/// Everything that waits for a subscriber, and whether it was cut off.
+fn drain(subscription: &mut Subscription) -> (Vec<i64>, bool) {
+    let mut seen = Vec::new();
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    loop {
+        let next = std::pin::pin!(subscription.next()).poll(&mut context);
+        match next {
+            std::task::Poll::Ready(Delivery::Rounds(frames)) => seen.extend(ids(&frames)),
+            std::task::Poll::Ready(Delivery::TooSlow | Delivery::Closed) => return (seen, true),
+            std::task::Poll::Pending => return (seen, false),
+        }
+    }
+}
+
+fn resumed(hub: &Hub, topic: &Topic, after: i64) -> Option<Vec<i64>> {
+    match hub.resume(topic, RoundId(after), usize::MAX) {
+        Resumption::Answered(frames, _) => Some(ids(&frames)),
+        Resumption::TooFar | Resumption::Unknown => None,
+    }
+}
+
+#[test]
+fn the_seed_is_the_round_that_finished_last_not_the_one_that_came_last() {
+    let (hub, publisher) = hub(8);
+    let late = Captured { round: Round { round_id: RoundId(9), ..live(2, 1).round }, ..live(9, 1) };
+    publisher.publish(vec![live(5, 1), late]);
+    assert_eq!(hub.latest(&Topic::Everything).map(|frame| frame.round_id()), Some(RoundId(5)));
+    assert_eq!(hub.latest(&Topic::kind("even")).map(|frame| frame.round_id()), None);
+}
+
+#[test]
+fn a_subscriber_that_lags_is_refilled_from_memory_without_a_repeat() {
+    let (hub, publisher) = hub(LAG_BATCHES * 4);
+    let (_, mut subscription) = hub.seed(&Topic::Everything);
+    let last = i64::try_from(LAG_BATCHES * 2).expect("small");
+    (1..=last).for_each(|id| publisher.publish(vec![live(id, 1)]));
+    assert_eq!(drain(&mut subscription), ((1..=last).collect(), false));
+}
+
+#[test]
+fn a_subscriber_that_memory_cannot_refill_is_told_that_it_is_too_slow() {
+    let (hub, publisher) = hub(8);
+    let (_, mut subscription) = hub.seed(&Topic::Everything);
+    let last = i64::try_from(LAG_BATCHES * 2).expect("small");
+    (1..=last).for_each(|id| publisher.publish(vec![live(id, 1)]));
+    assert_eq!(drain(&mut subscription), (vec![], true));
+}
+
+#[test]
+fn a_lag_that_happens_while_a_subscriber_takes_its_rounds_is_not_silent() {
+    let (hub, publisher) = hub(LAG_BATCHES * 4);
+    let (_, mut subscription) = hub.seed(&Topic::Everything);
+    publisher.publish(vec![live(1, 1)]);
+    assert_eq!(drain(&mut subscription).0, [1]);
+    subscription.lagged_for_test();
+    publisher.publish(vec![live(2, 1)]);
+    assert_eq!(drain(&mut subscription).0, [2]);
+}
+
+#[test]
+fn a_point_of_an_earlier_process_brings_all_that_may_have_been_missed() {
+    let (hub, publisher) = hub(8);
+    // 2 and 3 ran beside each other: who saw 3 may or may not have seen 2.
+    let recent = vec![captured(1, 1, 10, 10), captured(2, 1, 11, 11), captured(3, 1, 12, 11)];
+    publisher.preload(recent, vec![], Xid(0));
+    publisher.publish(vec![live(40, 1)]);
+    let topic = Topic::game(GameId(1));
+    assert_eq!(resumed(&hub, &topic, 3), Some(vec![2, 40]));
+    assert_eq!(resumed(&hub, &topic, 1), Some(vec![2, 3, 40]));
+    assert_eq!(resumed(&hub, &topic, 40), Some(vec![]));
+    assert_eq!(resumed(&hub, &topic, 7), None);
+}
+
+#[test]
+fn a_point_that_reaches_back_to_what_was_trimmed_is_unknown() {
+    let (hub, publisher) = hub(8);
+    let recent = vec![captured(1, 1, 12, 10), captured(2, 1, 13, 13)];
+    publisher.preload(recent, vec![], Xid(11));
+    let topic = Topic::game(GameId(1));
+    assert_eq!(resumed(&hub, &topic, 1), None, "a round of transaction 11 may be gone");
+    assert_eq!(resumed(&hub, &topic, 2), Some(vec![]));
+}
+
+#[test]
+fn memory_that_was_filled_to_the_brim_does_not_claim_to_know_what_came_before() {
+    let (hub, publisher) = hub(2);
+    publisher.preload(vec![captured(1, 1, 10, 10), captured(2, 1, 11, 11)], vec![], Xid(0));
+    let topic = Topic::game(GameId(1));
+    assert_eq!(resumed(&hub, &topic, 1), None, "a round of transaction 10 may be missing");
+    assert_eq!(resumed(&hub, &topic, 2), Some(vec![]));
+}
+
+#[test]
+fn a_round_older_than_the_outbox_resumes_its_own_game_only() {
+    let (hub, publisher) = hub(8);
+    publisher.preload(
+        vec![captured(5, 2, 10, 10)],
+        vec![live(1, 1).round, live(5, 2).round],
+        Xid(0),
+    );
+    publisher.publish(vec![live(6, 1)]);
+    assert_eq!(resumed(&hub, &Topic::game(GameId(1)), 1), Some(vec![6]));
+    assert_eq!(resumed(&hub, &Topic::Everything, 1), None);
+}
+
+#[test]
+fn what_a_subscriber_has_from_the_database_does_not_come_again() {
+    let (hub, publisher) = hub(8);
+    let given = Replayed {
+        finishes: Arc::new([(Xid(2), RoundId(2)), (Xid(4), RoundId(4))].into()),
+        until: Xid(5),
+    };
+    publisher.publish(vec![live(1, 1), live(2, 1)]);
+    let (frames, mut subscription) =
+        hub.resume_from(&Topic::Everything, Position(0), given).expect("in memory");
+    assert_eq!(ids(&frames), [1]);
+    publisher.publish(vec![live(3, 1), live(4, 1)]);
+    publisher.settle(Xid(5));
+    publisher.publish(vec![live(5, 1)]);
+    assert_eq!(drain(&mut subscription).0, [3, 5]);
+    // Once all of them are settled the same round may finish anew.
+    publisher.publish(vec![captured(4, 1, 4, 4)]);
+    assert_eq!(drain(&mut subscription).0, [4]);
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Publish(Vec<i64>),
+    Subscribe(usize),
+    Drain(usize),
+    Reconnect(usize),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        4 => prop::collection::vec(0_i64..4, 1..5).prop_map(Step::Publish),
+        1 => (0_usize..4).prop_map(Step::Subscribe),
+        2 => (0_usize..8).prop_map(Step::Drain),
+        1 => (0_usize..8).prop_map(Step::Reconnect),
+    ]
+}
+
+struct Client {
+    topic: Topic,
+    subscription: Subscription,
+    /// What it was given, the seed left out.
+    seen: Vec<i64>,
+    /// The last round it knows, the seed included.
+    last: Option<i64>,
+    /// How many rounds had been published when it came.
+    from: usize,
+}
+
+proptest! {
+    #[test]
+    fn every_subscriber_sees_each_later_round_of_its_topic_once_and_in_order(
+        steps in prop::collection::vec(step(), 1..60),
+    ) {
+        let topics = [Topic::Everything, Topic::game(GameId(1)), Topic::kind("odd"), Topic::kind("even")];
+        let (hub, publisher) = hub(1024);
+        let (mut log, mut clients) = (Vec::<Captured>::new(), Vec::<Client>::new());
+        for step in steps {
+            match step {
+                Step::Publish(games) => {
+                    let first = log.len();
+                    for game in games {
+                        log.push(live(i64::try_from(log.len()).expect("small") + 1, game));
+                    }
+                    publisher.publish(log[first..].to_vec());
+                }
+                Step::Subscribe(topic) => {
+                    let topic = topics[topic].clone();
+                    let (seed, subscription) = hub.seed(&topic);
+                    let last = seed.map(|frame| frame.round_id().0);
+                    clients.push(Client { topic, subscription, seen: vec![], last, from: log.len() });
+                }
+                Step::Drain(index) => {
+                    if let Some(client) = clients.get_mut(index) {
+                        let (seen, cut) = drain(&mut client.subscription);
+                        prop_assert!(!cut);
+                        client.last = seen.last().copied().or(client.last);
+                        client.seen.extend(seen);
+                    }
+                }
+                Step::Reconnect(index) => {
+                    if let Some(client) = clients.get_mut(index) && let Some(last) = client.last {
+                        let resumed = hub.resume(&client.topic, RoundId(last), usize::MAX);
+                        let Resumption::Answered(frames, subscription) = resumed else {
+                            return Err(TestCaseError::fail("not in memory"));
+                        };
+                        client.subscription = subscription;
+                        client.seen.extend(ids(&frames));
+                        client.last = ids(&frames).last().copied().or(client.last);
+                    }
+                }
+            }
+        }
+        for client in &mut clients {
+            client.seen.extend(drain(&mut client.subscription).0);
+            let expected: Vec<i64> = log[client.from..].iter()
+                .filter(|captured| client.topic.matches(&captured.round))
+                .map(|captured| captured.round.round_id.0).collect();
+            prop_assert_eq!(&client.seen, &expected);
+        }
+    }
+}

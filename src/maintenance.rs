@@ -1,0 +1,136 @@
+//! What has to be done now and then: find rounds the trigger could not record, trim the outbox,
+//! read the directory of games again, look at the queue.
+
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
+
+use sqlx::{PgPool, Row};
+use tokio::sync::watch;
+
+use crate::{
+    capture::Phase,
+    database,
+    games::Games,
+    history::{History, HistoryError},
+    hub::{Hub, Xid},
+    pg_target::PgTarget,
+    shutdown::Shutdown,
+    telemetry::metrics::Metrics,
+};
+
+/// How often rounds are compared with the outbox; the comparison looks ten minutes back.
+const EVERY: Duration = Duration::from_secs(60);
+/// A transaction that was over so long ago finished no round of the last ten minutes.
+const SETTLED_FOR: Duration = Duration::from_secs(20 * 60);
+/// Rows trimmed in one statement, so that none holds its locks for long.
+const TRIM_AT_ONCE: i32 = 1_000;
+
+/// One task beside the capture, on connections of the query pool.
+#[derive(Debug)]
+pub struct Maintenance {
+    /// Where to look.
+    pub pool: PgPool,
+    /// The database the pool belongs to.
+    pub target: PgTarget,
+    /// Tells when the database is there.
+    pub phase: watch::Receiver<Phase>,
+    /// Tells which transactions are over.
+    pub hub: Hub,
+    /// The directory to refresh.
+    pub games: Games,
+    /// Where games come from.
+    pub history: History,
+    /// How long outbox rows are kept for resume.
+    pub retention: Duration,
+    /// Where to count.
+    pub metrics: Metrics,
+}
+
+impl Maintenance {
+    /// Works whenever the capture becomes live, and each minute, until the shutdown. A failure is
+    /// logged, and tried again a minute later.
+    pub async fn run(mut self, shutdown: Shutdown) {
+        tokio::select! {
+            () = shutdown.requested() => {}
+            () = self.work() => {}
+        }
+    }
+
+    async fn work(&mut self) {
+        let mut settled = Settled::default();
+        while self.phase.wait_for(|phase| matches!(phase, Phase::Live { .. })).await.is_ok() {
+            if let Err(error) = self.round(&mut settled).await {
+                tracing::warn!(%error, "maintenance failed; trying again in a minute");
+                // After a failover another host of the connection string may be the one.
+                let _ = database::follow(&self.pool, &self.target, "query").await;
+            }
+            // Ends early when the connection is lost, to begin anew with the next one.
+            let lost = self.phase.wait_for(|phase| !matches!(phase, Phase::Live { .. }));
+            let _ = tokio::time::timeout(EVERY, lost).await;
+        }
+    }
+
+    async fn round(&self, settled: &mut Settled) -> Result<(), HistoryError> {
+        self.reconcile(settled.note(self.hub.settled())).await?;
+        self.trim().await?;
+        self.games.replace(self.history.games().await?);
+        self.look().await
+    }
+
+    /// Records finished rounds that have no row in the outbox; the next poll delivers them.
+    async fn reconcile(&self, since: Xid) -> Result<(), HistoryError> {
+        let query = sqlx::query(include_str!("../sql/reconcile.sql"));
+        let found: i64 = query.bind(since.0.to_string()).fetch_one(&self.pool).await?.try_get(0)?;
+        if found > 0 {
+            self.metrics.rounds_reconciled_total.inc_by(found.cast_unsigned());
+            tracing::error!(
+                rounds = found,
+                "finished rounds that the trigger did not record were found and are delivered now; \
+                 see the server's log for warnings of datastream"
+            );
+        }
+        Ok(())
+    }
+
+    async fn trim(&self) -> Result<(), HistoryError> {
+        let seconds = self.retention.as_secs_f64();
+        loop {
+            let query =
+                sqlx::query(include_str!("../sql/trim.sql")).bind(seconds).bind(TRIM_AT_ONCE);
+            let trimmed: i64 = query.fetch_one(&self.pool).await?.try_get(0)?;
+            if trimmed < i64::from(TRIM_AT_ONCE) {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn look(&self) -> Result<(), HistoryError> {
+        let row =
+            sqlx::query(include_str!("../sql/outbox_stats.sql")).fetch_one(&self.pool).await?;
+        self.metrics.outbox_rows.set(row.try_get("rows")?);
+        let oldest: Option<f64> = row.try_get("oldest_seconds")?;
+        self.metrics.outbox_oldest_age_seconds.set(oldest.unwrap_or(0.0));
+        self.metrics.notify_queue_usage.set(row.try_get("notify_queue")?);
+        Ok(())
+    }
+}
+
+/// Which transactions were over when, for the last 20 minutes.
+#[derive(Debug, Default)]
+struct Settled {
+    seen: VecDeque<(Instant, Xid)>,
+    /// All before it were over 20 minutes ago; 0 until the process is that old.
+    long_ago: Xid,
+}
+
+impl Settled {
+    fn note(&mut self, now: Xid) -> Xid {
+        self.seen.push_back((Instant::now(), now));
+        while let Some((_, xid)) = self.seen.pop_front_if(|(at, _)| at.elapsed() > SETTLED_FOR) {
+            self.long_ago = xid;
+        }
+        self.long_ago
+    }
+}

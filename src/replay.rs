@@ -1,0 +1,188 @@
+//! Resume points that memory does not reach: answered from the outbox, for many clients at once.
+//!
+//! A topic has one *lane*. Who asks while a query of the lane is under way waits, and the next
+//! query serves all that wait; its answer, a *page*, is kept for a few seconds. So any number of
+//! clients that come back at once cost a few queries per topic.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use tokio::sync::Semaphore;
+
+use crate::{
+    frame::Frame,
+    games::Games,
+    history::{History, HistoryError},
+    hub::{Hub, Position, Replayed, Subscription, Xid},
+    round::RoundId,
+    topic::Topic,
+};
+
+/// How long a page serves; what comes after it is taken from memory.
+const PAGE_KEPT: Duration = Duration::from_secs(5);
+/// Replays that may run in the database at once, over all topics.
+const QUERIES_AT_ONCE: usize = 2;
+/// A page that memory outran is read again so many times before the client is told of a gap.
+const TRIES: usize = 3;
+
+/// Answers resume points from the database. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Replays(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    hub: Hub,
+    history: History,
+    games: Games,
+    /// Most rounds replayed to one connection.
+    limit: usize,
+    lanes: Mutex<HashMap<Topic, Arc<Lane>>>,
+    queries: Semaphore,
+}
+
+#[derive(Debug, Default)]
+struct Lane {
+    waiting: Mutex<HashSet<RoundId>>,
+    page: tokio::sync::Mutex<Option<Page>>,
+}
+
+/// The rounds of a topic from some transaction on, as one query saw them.
+#[derive(Debug)]
+struct Page {
+    read_at: Instant,
+    /// The hub's last round before the query: what comes later is in memory.
+    position: Position,
+    /// For each round that was asked for or found: where its replay begins; `None` if unknown.
+    points: HashMap<RoundId, Option<Xid>>,
+    rounds: Vec<(Xid, Frame)>,
+    /// Whether older rounds than these were left out.
+    truncated: bool,
+    given: Replayed,
+}
+
+impl Replays {
+    /// Replays of at most `limit` rounds each.
+    pub fn new(hub: Hub, history: History, games: Games, limit: usize) -> Self {
+        let (lanes, queries) = (Mutex::default(), Semaphore::new(QUERIES_AT_ONCE));
+        Self(Arc::new(Shared { hub, history, games, limit, lanes, queries }))
+    }
+
+    /// Every round of the topic after the named one, and the subscription that follows; `None`
+    /// when the outbox does not know it or too many rounds lie after it.
+    pub async fn after(
+        &self,
+        topic: &Topic,
+        named: RoundId,
+    ) -> Result<Option<(Vec<Frame>, Subscription)>, HistoryError> {
+        let lane = self.lane(topic);
+        lock(&lane.waiting).insert(named);
+        let mut page = lane.page.lock().await;
+        for _ in 0..TRIES {
+            if !page.as_ref().is_some_and(|page| page.serves(named)) {
+                *page = Some(self.read(topic, &lane, named).await?);
+            }
+            let Some(current) = page.as_ref() else { continue };
+            let Some(replay) = current.after(named, self.0.limit) else { return Ok(None) };
+            if let Some(answer) = self.join(topic, current, replay) {
+                return Ok(answer);
+            }
+            *page = None;
+        }
+        Ok(None)
+    }
+
+    /// Puts what memory has after the page behind the replay; `None` when memory outran the page.
+    fn join(
+        &self,
+        topic: &Topic,
+        page: &Page,
+        mut replay: Vec<Frame>,
+    ) -> Option<Option<(Vec<Frame>, Subscription)>> {
+        let given = page.given.clone();
+        let (later, subscription) = self.0.hub.resume_from(topic, page.position, given)?;
+        replay.extend(later);
+        Some((replay.len() <= self.0.limit).then_some((replay, subscription)))
+    }
+
+    async fn read(&self, topic: &Topic, lane: &Lane, named: RoundId) -> Result<Page, HistoryError> {
+        // Only a closed semaphore refuses, and nobody closes it.
+        let _permit = self.0.queries.acquire().await;
+        let mut asked = std::mem::take(&mut *lock(&lane.waiting));
+        asked.insert(named);
+        let asked: Vec<RoundId> = asked.into_iter().collect();
+        let known = self.0.history.resume_points(&asked).await?;
+        let position = self.0.hub.head();
+        let games = self.game_ids(topic);
+        let from = known.values().min().copied().unwrap_or(Xid(u64::MAX >> 1));
+        // One more than the limit tells "too far" from "just enough"; one for the named round.
+        let most = self.0.limit.saturating_add(2);
+        let limit = i64::try_from(most).unwrap_or(i64::MAX);
+        let replay = self.0.history.replay(from, games.as_deref(), limit).await?;
+        let mut points: HashMap<_, _> =
+            asked.iter().map(|id| (*id, known.get(id).copied())).collect();
+        // Of a round recorded beside an older transaction, the page may miss what came after.
+        for captured in replay.rounds.iter().filter(|captured| captured.before >= from) {
+            points.entry(captured.round.round_id).or_insert(Some(captured.before));
+        }
+        let finishes =
+            replay.rounds.iter().map(|found| (found.xid, found.round.round_id)).collect();
+        Ok(Page {
+            read_at: Instant::now(),
+            position,
+            points,
+            truncated: replay.rounds.len() == most,
+            rounds: replay.rounds.iter().map(|c| (c.xid, Frame::encode(&c.round))).collect(),
+            given: Replayed { finishes: Arc::new(finishes), until: replay.until },
+        })
+    }
+
+    fn game_ids(&self, topic: &Topic) -> Option<Vec<i64>> {
+        let games = self.0.games.all();
+        let ids = games.iter().filter(|game| topic.covers(game)).map(|game| game.id.0);
+        (*topic != Topic::Everything).then(|| ids.collect())
+    }
+
+    fn lane(&self, topic: &Topic) -> Arc<Lane> {
+        let mut lanes = lock(&self.0.lanes);
+        // A lane that is in use is held by those who wait; the others go when their page is old.
+        lanes.retain(|_, lane| Arc::strong_count(lane) > 1 || lane.is_fresh());
+        Arc::clone(lanes.entry(topic.clone()).or_default())
+    }
+}
+
+impl Lane {
+    fn is_fresh(&self) -> bool {
+        let page = self.page.try_lock();
+        page.is_ok_and(|page| page.as_ref().is_some_and(Page::is_fresh))
+    }
+}
+
+impl Page {
+    fn is_fresh(&self) -> bool {
+        self.read_at.elapsed() < PAGE_KEPT
+    }
+
+    fn serves(&self, named: RoundId) -> bool {
+        self.is_fresh() && self.points.contains_key(&named)
+    }
+
+    /// Every round of the page after the named one; `None` when they are not all there.
+    fn after(&self, named: RoundId, limit: usize) -> Option<Vec<Frame>> {
+        let from = (*self.points.get(&named)?)?;
+        let oldest = self.rounds.first().map_or(Xid(0), |(xid, _)| *xid);
+        if self.truncated && from <= oldest {
+            return None;
+        }
+        let later = self.rounds.iter().filter(|(xid, _)| *xid >= from);
+        let later = later.map(|(_, frame)| frame).filter(|frame| frame.round_id() != named);
+        let later: Vec<_> = later.cloned().collect();
+        (later.len() <= limit).then_some(later)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,107 @@
+//! Why a stream ends: one table from reason to close code, text and metric label.
+//!
+//! There is no 1006: RFC 6455 section 7.4.1 forbids sending it, it is what a client sees when the
+//! link breaks.
+
+use crate::telemetry::metrics::Closed;
+
+/// Why the server, or the client, ended a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CloseReason {
+    /// The client closed, or its link broke.
+    Client,
+    /// The process is stopping.
+    ShuttingDown,
+    /// The client broke the WebSocket protocol.
+    Protocol,
+    /// The client sent a text message that is not UTF-8.
+    NotUtf8,
+    /// The client sent a message beyond the limit.
+    TooLarge,
+    /// The server failed.
+    Failed,
+    /// The client fell further behind than memory reaches, or its socket took nothing.
+    TooSlow,
+    /// The client answered none of two pings.
+    NoPong,
+    /// The resume point cannot be honored.
+    Gap,
+}
+
+impl CloseReason {
+    /// The close code of a WebSocket or of a WebTransport `bye`.
+    pub fn code(self) -> u16 {
+        match self {
+            Self::Client => 1000,
+            Self::ShuttingDown => 1001,
+            Self::Protocol => 1002,
+            Self::NotUtf8 => 1007,
+            Self::TooLarge => 1009,
+            Self::Failed => 1011,
+            // A peer that leaves pings unanswered does not keep up either: one code, one advice.
+            Self::TooSlow | Self::NoPong => 1013,
+            Self::Gap => 4410,
+        }
+    }
+
+    /// The reason text beside the code: says what to do. At most 123 bytes fit a close frame.
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Client => "",
+            Self::ShuttingDown => "the server is shutting down: reconnect",
+            Self::Protocol => "not a valid WebSocket frame",
+            Self::NotUtf8 => "a text message must be UTF-8",
+            Self::TooLarge => "messages of more than 4096 bytes are not read",
+            Self::Failed => "the server failed: retry with backoff",
+            Self::TooSlow => "too slow to keep up: reconnect with after",
+            Self::NoPong => "two pings without an answer: reconnect with after",
+            Self::Gap => "the resume point is gone: reconnect without after",
+        }
+    }
+
+    /// The label of `sessions_closed_total`.
+    pub fn label(self) -> Closed {
+        match self {
+            Self::Client | Self::Protocol | Self::NotUtf8 => Closed::client,
+            Self::ShuttingDown => Closed::shutdown,
+            Self::TooLarge => Closed::too_large,
+            Self::Failed => Closed::failed,
+            Self::TooSlow => Closed::too_slow,
+            Self::NoPong => Closed::no_pong,
+            Self::Gap => Closed::gap,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALL: [CloseReason; 9] = [
+        CloseReason::Client,
+        CloseReason::ShuttingDown,
+        CloseReason::Protocol,
+        CloseReason::NotUtf8,
+        CloseReason::TooLarge,
+        CloseReason::Failed,
+        CloseReason::TooSlow,
+        CloseReason::NoPong,
+        CloseReason::Gap,
+    ];
+
+    #[test]
+    fn every_code_is_one_that_may_be_sent() {
+        for reason in ALL {
+            let code = reason.code();
+            assert!(!matches!(code, 1004..=1006 | 1015), "{reason:?} sends {code}");
+            assert!((1000..=1015).contains(&code) || (4000..=4999).contains(&code), "{code}");
+        }
+    }
+
+    #[test]
+    fn every_text_fits_a_close_frame() {
+        for reason in ALL {
+            assert!(reason.text().len() <= 123, "{reason:?}");
+        }
+    }
+}
