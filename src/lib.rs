@@ -3,10 +3,10 @@
 pub mod app;
 pub mod backoff;
 pub mod capture;
-pub mod demo;
-pub mod embedded_postgres;
 pub mod config;
 pub mod database;
+pub mod demo;
+pub mod embedded_postgres;
 pub mod feed;
 pub mod frame;
 pub mod games;

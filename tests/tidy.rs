@@ -11,7 +11,7 @@ const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 /// Modules from the bottom up. A module may import from lower floors, and from its own floor where
 /// that is a folder of its own or the ground floor.
-const FLOORS: [&[&str]; 8] = [
+const FLOORS: [&[&str]; 9] = [
     &[
         "round",
         "topic",
@@ -24,8 +24,9 @@ const FLOORS: [&[&str]; 8] = [
         "pg_target",
     ],
     &["database"],
-    &["hub", "history"],
-    &["feed", "capture"],
+    &["hub", "history", "games"],
+    &["feed", "replay", "capture"],
+    &["maintenance"],
     &["transport"],
     &["http"],
     &["app"],
@@ -36,7 +37,7 @@ const FLOORS: [&[&str]; 8] = [
 const BORDERS: [(&str, &[&str]); 5] = [
     ("axum", &["http"]),
     ("tokio_postgres", &["capture"]),
-    ("sqlx", &["history", "database", "migrate", "demo", "attach", "doctor"]),
+    ("sqlx", &["history", "database", "maintenance", "migrate", "demo", "attach", "doctor"]),
     ("wtransport", &["transport"]),
     ("mio", &["transport"]),
 ];
