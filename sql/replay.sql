@@ -1,5 +1,5 @@
 -- Rounds recorded by a transaction or a later one, the newest $3 of them, oldest first.
--- One row more, or the only one, has no round: it tells how far the query saw.
+-- `until` says how far the query saw; where nothing was recorded it stands in a row without a round.
 -- $1 bigint: the first transaction   $2 bigint[]: game ids, or null for all   $3 bigint: limit
 with newest as (
     select o.xid, o.before, f.*
