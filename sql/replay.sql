@@ -4,7 +4,7 @@
 with newest as (
     select o.xid, o.before, f.*
     from datastream.outbox o
-    join datastream.finished_rounds f on f.round_id = o.round_id
+    cross join lateral datastream.rounds_by_id(array[o.round_id]) f
     where o.xid >= $1::bigint::text::xid8
       and ($2::bigint[] is null or f.game_id = any ($2::bigint[]))
     order by o.xid desc, o.round_id desc

@@ -96,6 +96,9 @@ impl CaptureError {
     }
 }
 
+/// Rows of the outbox looked at to fill the memory: 0.5 s, however long the retention.
+const RECENT_ROWS: i64 = 100_000;
+
 /// What kind of database this is: two connections with equal identities share one history.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Identity {
@@ -223,20 +226,24 @@ impl Listening {
         rows.iter().map(|row| Ok(round(row, now)?)).collect()
     }
 
-    /// The recent rounds of every game that the snapshot sees.
+    /// The recent rounds of every game that the snapshot sees, and the transaction up to which
+    /// some may be missing.
     pub(super) async fn recent(
         &self,
         snapshot: &Snapshot,
         per_game: i64,
-    ) -> Result<Vec<Captured>, CaptureError> {
+    ) -> Result<(Vec<Captured>, Xid), CaptureError> {
         let query = include_str!("../../sql/recent.sql");
         let snapshot = snapshot.to_string();
-        let query = async { Ok(self.client.query(query, &[&snapshot, &per_game]).await?) };
+        let query =
+            async { Ok(self.client.query(query, &[&snapshot, &per_game, &RECENT_ROWS]).await?) };
         let rows = within(CATCH_UP_WITHIN, query).await?;
         let now = UnixMillis::now();
+        let floor = rows.first().map(|row| row.try_get::<_, Option<i64>>("floor"));
+        let floor = Xid(floor.transpose()?.flatten().unwrap_or(0).cast_unsigned());
         let captured = rows.iter().map(|row| captured(row, now));
         let captured = captured.collect::<Result<Vec<_>, _>>()?;
-        Ok(captured.into_iter().flatten().collect())
+        Ok((captured.into_iter().flatten().collect(), floor))
     }
 
     /// The last transaction whose rounds retention has trimmed.

@@ -107,7 +107,7 @@ pub struct Capture {
 struct Progress {
     cursor: Cursor,
     identity: Identity,
-    /// The database's time when it was last seen, in microseconds since the epoch.
+    /// When the database was last heard, by this machine's clock, in microseconds since the epoch.
     last_contact: i64,
 }
 

@@ -32,19 +32,21 @@ impl Capture {
     pub(super) async fn catch_up(&mut self, listening: &Listening) -> Result<(), CaptureError> {
         self.parts.games.replace(listening.games().await?);
         match &self.progress {
-            None => self.fill(listening).await,
+            None => self.fill(listening).await?,
             Some(progress) if progress.identity == listening.identity => {
-                self.resume(listening).await
+                self.resume(listening).await?;
             }
-            Some(_) => self.start_over(listening).await,
+            Some(_) => self.start_over(listening).await?,
         }
+        self.parts.publisher.open();
+        Ok(())
     }
 
-    /// First connection: fills the hub's memory and opens it.
+    /// First connection: fills the hub's memory.
     async fn fill(&mut self, listening: &Listening) -> Result<(), CaptureError> {
         let start = listening.snapshot().await?;
-        let recent = listening.recent(&start, self.parts.history).await?;
-        let trimmed = listening.trimmed().await?;
+        let (recent, floor) = listening.recent(&start, self.parts.history).await?;
+        let trimmed = listening.trimmed().await?.max(floor);
         let latest = listening.latest().await?;
         let mut cursor = Cursor::new(start);
         recent.iter().for_each(|captured| cursor.remember(moment(&captured.round)));
@@ -54,9 +56,7 @@ impl Capture {
         self.progress = Some(Progress { cursor, identity, last_contact: 0 });
         // What the latest rounds were read with is newer than `start`: this poll passes it.
         let poll = listening.catch_up(&self.saved()?).await?;
-        self.take(listening, poll, &Given::new()).await?;
-        self.parts.publisher.open();
-        Ok(())
+        self.take(listening, poll, &Given::new()).await
     }
 
     /// Another connection to the same database: polls from the last flushed snapshot.

@@ -46,7 +46,7 @@ const OTHER_FILES: usize = 128;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// What a connection may still take once a stop was asked for: streams have ended by themselves
 /// then, only what was written last has to leave.
-const LAST_WORDS: Duration = Duration::from_secs(5);
+const LAST_WORDS: Duration = Duration::from_secs(3);
 
 /// A bound listener.
 #[derive(Debug)]

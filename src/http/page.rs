@@ -15,7 +15,7 @@ const PAGE: &str = include_str!("page.html");
 /// Only the script and the style of this very file run (by their SHA-256), and they may talk to
 /// this server only.
 const POLICY: &str = "default-src 'none'; connect-src 'self'; img-src data:; \
-    script-src 'sha256-Ik5HEpm0kjH+LqG4nAQRrZt05IX2uaL164TAb7/IlZ4='; style-src 'sha256-Nkt/Ih1HQ11fNy9mqq5GKc+O+kFaws3DP+uAGXgD6U0='; \
+    script-src 'sha256-EIwmMtWnG7JiHCfm5u4lFPWlSFrnyAJRZX9tOkd4aeo='; style-src 'sha256-Nkt/Ih1HQ11fNy9mqq5GKc+O+kFaws3DP+uAGXgD6U0='; \
     base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 pub(super) fn router() -> Router<Shared> {

@@ -88,21 +88,25 @@ async fn events(
         let session = state.admit(Transport::sse, &topic, after, link(&request)).await?;
         Body::from_stream(sse::body(session))
     };
-    Ok((event_headers(request.version(), request.headers()), body).into_response())
+    let mut response = (event_headers(request.version(), request.headers()), body).into_response();
+    // A 1.1 response to a 1.0 request that asks for keep-alive would have hyper promise it.
+    *response.version_mut() = request.version();
+    Ok(response)
 }
 
-/// The head of an event stream. `keep-alive` is the contract's, for HTTP/1.1 alone, and would be
-/// untrue for a client that wants the connection closed.
+/// The head of an event stream. `keep-alive` is the contract's, for HTTP/1.1 alone; it would be
+/// untrue for a client that wants the connection closed, and for HTTP/1.0, where the close is what
+/// ends the body.
 fn event_headers(version: Version, request: &HeaderMap) -> HeaderMap {
-    let mut headers = HeaderMap::from_iter([
+    let closes = handshake::lists(request, &header::CONNECTION, "close");
+    let stays = version == Version::HTTP_11 && !closes;
+    let connection = HeaderValue::from_static(if stays { "keep-alive" } else { "close" });
+    HeaderMap::from_iter([
         (header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream")),
         (header::CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform")),
         (X_ACCEL_BUFFERING, HeaderValue::from_static("no")),
-    ]);
-    if version == Version::HTTP_11 && !handshake::lists(request, &header::CONNECTION, "close") {
-        headers.insert(header::CONNECTION, HeaderValue::from_static("keep-alive"));
-    }
-    headers
+        (header::CONNECTION, connection),
+    ])
 }
 
 /// The socket under this request, as the door marked it.
@@ -176,9 +180,9 @@ mod tests {
         assert_eq!(keep[header::CONNECTION], "keep-alive");
         assert_eq!(keep[header::CACHE_CONTROL], "no-cache, no-transform");
         let old = event_headers(Version::HTTP_10, &HeaderMap::new());
-        assert!(!old.contains_key(header::CONNECTION));
+        assert_eq!(old[header::CONNECTION], "close");
         let close = HeaderValue::from_static("close");
         let closing = HeaderMap::from_iter([(header::CONNECTION, close)]);
-        assert!(!event_headers(Version::HTTP_11, &closing).contains_key(header::CONNECTION));
+        assert_eq!(event_headers(Version::HTTP_11, &closing)[header::CONNECTION], "close");
     }
 }

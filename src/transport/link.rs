@@ -69,6 +69,11 @@ impl LinkHandle {
         self.0.reset.store(true, Ordering::Relaxed);
     }
 
+    /// Whether the socket will be reset.
+    pub(super) fn resets_on_drop(&self) -> bool {
+        self.0.reset.load(Ordering::Relaxed)
+    }
+
     fn stalled(&self) {
         self.0.stalled.store(true, Ordering::Relaxed);
         self.reset_on_drop();
@@ -96,13 +101,17 @@ impl Link {
         match &outcome {
             Poll::Ready(Ok(taken)) if *taken == wanted => self.blocked = None,
             Poll::Ready(Ok(taken)) => self.progress(*taken),
-            Poll::Ready(Err(error)) if error.kind() == ErrorKind::TimedOut => {
-                self.handle.stalled();
-            }
-            Poll::Ready(Err(_)) => {}
+            Poll::Ready(Err(error)) => self.note(error),
             Poll::Pending => return self.wait(cx),
         }
         outcome
+    }
+
+    /// The kernel times a peer out that acknowledges nothing.
+    fn note(&self, error: &io::Error) {
+        if error.kind() == ErrorKind::TimedOut {
+            self.handle.stalled();
+        }
     }
 
     fn progress(&mut self, taken: usize) {
@@ -130,7 +139,7 @@ impl Link {
 
 impl Drop for Link {
     fn drop(&mut self) {
-        if self.handle.0.reset.load(Ordering::Relaxed) {
+        if self.handle.resets_on_drop() {
             // A socket that is gone already needs no reset.
             let _ = self.tcp.set_zero_linger();
         }
@@ -143,7 +152,11 @@ impl AsyncRead for Link {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_read(cx, buffer)
+        let outcome = Pin::new(&mut self.tcp).poll_read(cx, buffer);
+        if let Poll::Ready(Err(error)) = &outcome {
+            self.note(error);
+        }
+        outcome
     }
 }
 

@@ -21,7 +21,7 @@ use tokio_tungstenite::{
 use super::{BATCH, LinkHandle, Record, Session, beats, close::CloseReason};
 use crate::{
     frame::Frame,
-    hub::{Delivery, Opening},
+    hub::{Delivery, Opening, Subscription},
     shutdown::Shutdown,
 };
 
@@ -29,10 +29,10 @@ use crate::{
 const MESSAGE_BYTES_MAX: usize = 4096;
 /// The library's default read buffer of 128 KiB costs 134 KiB per idle connection, this one 2.8.
 const READ_BUFFER_BYTES: usize = 1024;
-/// A ping was answered, or two of them were not.
+/// Pings in a row that a peer may leave without a pong, each for a heartbeat.
 const UNANSWERED_MAX: u8 = 2;
-/// How long the last words of a stopping server may take: a reading peer needs a round trip, and
-/// the process should not wait a heartbeat for the others.
+/// How long a close frame may take where nothing waits before it: a reading peer needs a round
+/// trip, and a stopping process should not wait a heartbeat for the others.
 const LAST_WORDS: Duration = Duration::from_secs(3);
 
 /// Streams a session to its peer until either ends it.
@@ -72,7 +72,7 @@ where
     async fn run(
         &mut self,
         opening: Opening,
-        mut subscription: crate::hub::Subscription,
+        mut subscription: Subscription,
         heartbeat: Duration,
     ) -> CloseReason {
         if let Err(reason) = self.open(opening).await {
@@ -115,7 +115,7 @@ where
             return Err(CloseReason::NoPong);
         }
         *unanswered += 1;
-        self.write(vec![Message::Ping(Default::default())]).await
+        self.write([Message::Ping(Default::default())]).await
     }
 
     async fn send(&mut self, frames: Vec<Frame>) -> Result<(), CloseReason> {
@@ -204,11 +204,116 @@ async fn farewell<S>(
     }
 }
 
-/// A slow peer has a heartbeat to read what is before its close frame, so that it is gone within
-/// two; nobody else has anything to read.
+/// A slow peer has a heartbeat to read what comes before its close frame, so that it is gone within
+/// two; for others nothing comes before it.
 fn patience(reason: CloseReason, heartbeat: Duration) -> Duration {
     match reason {
         CloseReason::TooSlow => heartbeat,
         _ => heartbeat.min(LAST_WORDS),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tokio::{io::DuplexStream, sync::Semaphore};
+
+    use super::*;
+    use crate::{
+        round::{FinishedAt, GameId, Round, RoundId, UnixMillis},
+        telemetry::metrics::{Metrics, Transport},
+    };
+
+    type Socket = WebSocketStream<DuplexStream>;
+
+    async fn pair() -> (Socket, Socket) {
+        let (ours, theirs) = tokio::io::duplex(1 << 20);
+        let ours = WebSocketStream::from_raw_socket(ours, Role::Server, Some(config())).await;
+        (ours, WebSocketStream::from_raw_socket(theirs, Role::Client, None).await)
+    }
+
+    fn record(shutdown: &Shutdown) -> Record {
+        let place = Arc::new(Semaphore::new(1)).try_acquire_owned().expect("a place");
+        let link = LinkHandle::default();
+        Record::open(&Metrics::default(), Transport::websocket, shutdown, link, place)
+    }
+
+    fn frame(id: i64, extras: &str) -> Frame {
+        Frame::encode(&Round {
+            round_id: RoundId(id),
+            game_id: GameId(1),
+            game_slug: "crash".into(),
+            game_type: "multiplier".into(),
+            finished_at: FinishedAt::from_micros(0).expect("in range"),
+            extras: extras.into(),
+            timestamp: UnixMillis(1),
+        })
+    }
+
+    #[tokio::test]
+    async fn each_round_is_a_text_message_of_its_own_whatever_its_size() {
+        let (mut socket, mut peer) = pair().await;
+        let (shutdown, large) = (Shutdown::default(), "é".repeat(1 << 20));
+        let record = record(&shutdown);
+        let mut stream = Stream { socket: &mut socket, record: &record, shutdown: &shutdown };
+        let frames = vec![frame(1, "{}"), frame(2, &large), frame(3, "{}")];
+        let sent = stream.send(frames.clone());
+        let read = async {
+            for frame in frames {
+                let message = peer.next().await.expect("open").expect("a message");
+                assert_eq!(message.into_text().expect("text").as_bytes(), frame.json());
+            }
+        };
+        assert_eq!(tokio::join!(sent, read).0, Ok(()));
+    }
+
+    #[tokio::test]
+    async fn two_pings_may_go_unanswered_and_a_pong_starts_over() {
+        let (mut socket, _peer) = pair().await;
+        let shutdown = Shutdown::default();
+        let record = record(&shutdown);
+        let mut stream = Stream { socket: &mut socket, record: &record, shutdown: &shutdown };
+        let mut unanswered = 0;
+        assert_eq!(stream.ping(&mut unanswered).await, Ok(()));
+        assert_eq!(heard(Some(Ok(Message::Pong("".into()))), &mut unanswered), Ok(()));
+        assert_eq!(stream.ping(&mut unanswered).await, Ok(()));
+        assert_eq!(stream.ping(&mut unanswered).await, Ok(()));
+        assert_eq!(stream.ping(&mut unanswered).await, Err(CloseReason::NoPong));
+    }
+
+    #[tokio::test]
+    async fn a_stop_ends_a_write_that_nobody_takes() {
+        let (ours, _theirs) = tokio::io::duplex(64);
+        let mut socket = WebSocketStream::from_raw_socket(ours, Role::Server, Some(config())).await;
+        let shutdown = Shutdown::default();
+        let record = record(&shutdown);
+        let mut stream = Stream { socket: &mut socket, record: &record, shutdown: &shutdown };
+        let stop = async { shutdown.request() };
+        let (sent, ()) = tokio::join!(stream.send(vec![frame(1, "{}"); 1000]), stop);
+        assert_eq!(sent, Err(CloseReason::ShuttingDown));
+    }
+
+    #[tokio::test]
+    async fn a_peer_is_told_why_and_may_answer() {
+        let (socket, mut peer) = pair().await;
+        let link = LinkHandle::default();
+        let leave = farewell(socket, CloseReason::Gap, LAST_WORDS, &link);
+        let read = async move {
+            let message = peer.next().await.expect("open").expect("a message");
+            let Message::Close(Some(last)) = message else { panic!("not a close: {message}") };
+            assert_eq!(u16::from(last.code), 4410);
+            while peer.next().await.is_some() {}
+        };
+        tokio::join!(leave, read);
+        assert!(!link.resets_on_drop());
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_does_not_leave_is_reset() {
+        let (socket, _peer) = pair().await;
+        let link = LinkHandle::default();
+        farewell(socket, CloseReason::TooSlow, Duration::from_millis(20), &link).await;
+        assert!(link.resets_on_drop());
     }
 }
