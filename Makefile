@@ -19,7 +19,7 @@ demo: ## games that play themselves, on a PostgreSQL of its own, streamed on por
 	PG_BIN="$$bin" exec target/debug/datastream demo --data-dir '$(STATE)/demo' $(ARGS)
 
 .PHONY: test
-test: prepare fmt-check lint test-15 test-18 ## all checks and tests, on both PostgreSQL versions
+test: prepare fmt-check lint test-installed test-18 ## all checks and tests, on both PostgreSQL versions
 
 .PHONY: prepare
 prepare:
@@ -38,9 +38,9 @@ lint: ## clippy, warnings are errors
 	cargo clippy --all-targets --quiet -- -D warnings
 
 # The distribution's server: PostgreSQL 15 on Debian 12. Where there is none, the fetched one.
-.PHONY: test-15
-test-15: export SQLX := $(STATE)/cargo/bin/sqlx
-test-15:
+.PHONY: test-installed
+test-installed: export SQLX := $(STATE)/cargo/bin/sqlx
+test-installed:
 	PG_BIN="$$(scripts/postgresql '$(STATE)')" cargo test
 
 # Only what talks to a server: the library's and the house rules do not change with it.
