@@ -14,6 +14,9 @@ use crate::{backoff::Backoff, database, pg_target::PgTarget};
 
 static MIGRATIONS: Migrator = sqlx::migrate!();
 
+/// The server's notices say what was left alone, and what to do about it.
+pub const LOG_FILTER: &str = "info,sqlx=warn,sqlx::postgres::notice=info";
+
 /// A statement that waits for a lock on a game's table makes the game wait behind it. The
 /// migrations allow themselves 2 s; this is for the rest, the migrator's own lock among it.
 const SETTINGS: [(&str, &str); 1] = [("lock_timeout", "5s")];

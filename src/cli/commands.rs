@@ -23,14 +23,12 @@ use crate::{
     telemetry::logs,
 };
 
-/// What `migrate` logs: the server's notices say what was left alone, and what to do about it.
-const MIGRATE_FILTER: &str = "info,sqlx=warn,sqlx::postgres::notice=info";
-
 /// Sets the process up and carries the command out.
 pub fn run(cli: Cli) -> Result<(), Failure> {
     let command = cli.command.unwrap_or_else(|| Command::Serve(Box::new(cli.serve)));
     let filter = match &command {
-        Command::Migrate(_) => MIGRATE_FILTER,
+        Command::Migrate(_) => migrate::LOG_FILTER,
+        Command::Tail(_) => tail::LOG_FILTER,
         _ => logs::DEFAULT_FILTER,
     };
     logs::init(cli.logs.log_format, filter).map_err(|error| Failure::usage(&error))?;
