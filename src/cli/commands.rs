@@ -45,7 +45,11 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
 async fn carry_out(command: Command, shutdown: &Shutdown) -> Result<(), Failure> {
     match command {
         Command::Serve(options) => serve(*options, shutdown).await,
-        Command::Migrate(options) => migrate_database(&options).await,
+        Command::Migrate(options) => tokio::select! {
+            outcome = migrate_database(&options) => outcome,
+            // Each migration is a transaction: there is nothing to wind up.
+            () = shutdown.requested() => Err(anyhow!("stopped: the migration under way is undone").into()),
+        },
         Command::Demo(options) => play_demo(*options, shutdown).await,
         Command::Tail(options) => Ok(tail::run(options, shutdown).await?),
     }
