@@ -9,8 +9,11 @@
 
 /** Chromium and Firefox keep one datagram until it is read: a burst would be lost in the page. */
 const DATAGRAMS_KEPT = 1024;
-/** Datagrams wait for the seed or the replay that belongs before them, but no longer than this. */
-const OPENING_MS = 500;
+/** The server sends datagrams once the seed or the replay is acknowledged: if by then there is no
+ * stream, none was needed. The page may learn of the two in another order, but not much later. */
+const OPENING_MS = 100;
+/** Safari may stop in the middle of a stream: live rounds do not wait for it any longer. */
+const OPENING_MOST_MS = 5000;
 /** Firefox lets a server open 100 streams in all; a successor takes over before. */
 const STREAMS_MAX = 64;
 /** Turns of the microtask queue within which a datagram that has arrived already is read. */
@@ -93,7 +96,8 @@ const read = async (session, { resumed, heard, gap, round, renew }, closed) => {
     open = true;
     flush();
   };
-  setTimeout(begun, OPENING_MS);
+  setTimeout(() => streams || begun(), OPENING_MS);
+  setTimeout(begun, OPENING_MOST_MS);
 
   /** @param {string} line */
   const take = (line) => {
@@ -128,8 +132,9 @@ const read = async (session, { resumed, heard, gap, round, renew }, closed) => {
       rest = lines.pop() ?? '';
       for (const line of lines) last = take(line);
     });
-    last = take(rest) ?? last;
-    if (last != 'gap') begun();
+    // After a gap a seed follows, on another stream; unless there is none.
+    if ((take(rest) ?? last) == 'gap') setTimeout(begun, OPENING_MS);
+    else begun();
   });
   await Promise.race([closed, Promise.all([datagrams, others])]);
   flush();

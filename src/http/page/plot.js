@@ -48,7 +48,7 @@ export class Plot {
         scales: { x: { range: span }, y: { distr: 4, asinh: 2, range } },
         axes: [
           { ...axis, size: 32, splits: () => BACK_S.map((back) => span()[1] - back), values: () => BACK_S.map(ago) },
-          { ...axis, size: 64, splits: levels, values: (_, ticks) => ticks.map((tick) => `${tick} ms`) },
+          { ...axis, size: 64, splits: levels, filter: (_, splits) => splits, values: (_, ticks) => ticks.map((tick) => `${tick} ms`) },
         ],
         series: [{}, ...KEYS.map((key) => series(css(`--${key}`)))],
       },
@@ -86,8 +86,8 @@ export class Plot {
 
 const series = (color) => ({
   stroke: color,
-  width: 1.5,
-  spanGaps: true,
+  // Points alone: a line from round to round would say that something is between them.
+  paths: () => null,
   points: { show: true, size: 5, fill: color, width: 0 },
 });
 
