@@ -10,6 +10,7 @@ mod support;
 
 mod cli;
 mod database_outage;
+mod deployment;
 mod hostile_clients;
 mod http_routes;
 mod migrations;
