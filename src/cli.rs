@@ -14,6 +14,7 @@ pub use commands::run;
 pub use failure::{Failure, exit_code};
 
 use crate::{
+    attach::{AttachOptions, DetachOptions},
     config::options::{DatabaseOptions, ServeOptions, ServerOptions},
     migrate::CaptureMode,
     tail::TailOptions,
@@ -52,6 +53,10 @@ pub enum Command {
     Serve(Box<ServeOptions>),
     /// Prepare the database: what `sqlx migrate run` does, with waits and retries for locks.
     Migrate(MigrateOptions),
+    /// Stream a game's own table: map its columns, put our triggers on it.
+    Attach(Box<AttachOptions>),
+    /// Let a table go: its triggers, its index and its place in the views.
+    Detach(DetachOptions),
     /// Show it all: a PostgreSQL of its own, games that play themselves, and the server.
     Demo(Box<DemoOptions>),
     /// Print rounds of a running server in the terminal, missing none over its restarts.

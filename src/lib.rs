@@ -19,6 +19,7 @@
 //!   what they all stand on.
 
 pub mod app;
+pub mod attach;
 pub mod backoff;
 pub mod capture;
 pub mod cli;
