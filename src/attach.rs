@@ -47,7 +47,10 @@ pub async fn attach(target: &PgTarget, options: &AttachOptions) -> Result<Report
             attach_and_adopt(connection, options).await
         })
         .await?;
-        done.push(format!("{table} is attached; capture is {}", capture(&mut connection, &table).await?));
+        done.push(format!(
+            "{table} is attached; capture is {}",
+            capture(&mut connection, &table).await?
+        ));
     }
     if options.index {
         done.extend(index::build(&mut connection, &table).await?);

@@ -71,7 +71,7 @@ pub(super) async fn look_at_ids(
     let id = options.id.as_deref().unwrap_or("id");
     let [max, others] = [
         "select format('select max(%I)::bigint from %s', $2, $1)",
-        "select format('select a.%I::bigint from %s a join %s b on a.%1$I = b.%I limit 1', $2, $1, \
+        "select format('select a.%1$I::bigint from %2$s a join %3$s b on a.%1$I = b.%4$I limit 1', $2, $1, \
              a.relation, a.options->>'id') || ' -- ' || a.relation \
          from datastream.attached a where a.relation <> $1 and to_regclass(a.relation) is not null",
     ]
