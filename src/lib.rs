@@ -14,7 +14,7 @@
 //! * [`history`], [`replay`], [`feed`]: what memory does not reach; the one way to subscribe.
 //! * [`capture`]: the LISTEN connection as a state machine, exactly once. [`maintenance`] beside it.
 //! * [`transport`], [`http`]: who may have what, and how it is written to them.
-//! * [`app`], [`cli`], [`demo`], [`tail`], [`migrate`], [`config`]: the program.
+//! * [`app`], [`cli`], [`demo`], [`tail`], [`migrate`], [`attach`], [`doctor`], [`config`]: the program.
 //! * [`pg_target`], [`database`], [`embedded_postgres`], [`shutdown`], [`backoff`], [`telemetry`]:
 //!   what they all stand on.
 
@@ -26,6 +26,7 @@ pub mod cli;
 pub mod config;
 pub mod database;
 pub mod demo;
+pub mod doctor;
 pub mod embedded_postgres;
 pub mod feed;
 pub mod frame;

@@ -17,6 +17,7 @@ use crate::{
         options::{DatabaseOptions, ServeOptions, ServerOptions},
     },
     demo::{self, DemoConfig, Serving},
+    doctor::{self, DoctorOptions},
     migrate::{self, MigrateReport},
     pg_target::PgTarget,
     shutdown::Shutdown,
@@ -29,6 +30,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
     let command = cli.command.unwrap_or_else(|| Command::Serve(Box::new(cli.serve)));
     let filter = match &command {
         Command::Migrate(_) => migrate::LOG_FILTER,
+        Command::Doctor(_) => doctor::LOG_FILTER,
         Command::Attach(_) | Command::Detach(_) => attach::LOG_FILTER,
         Command::Tail(_) => tail::LOG_FILTER,
         _ => logs::DEFAULT_FILTER,
@@ -60,6 +62,7 @@ async fn carry_out(command: Command, shutdown: &Shutdown) -> Result<(), Failure>
             let target = direct(&options.database)?;
             until_told(attach::detach(&target, &options), shutdown).await
         }
+        Command::Doctor(options) => examine(&options).await,
         Command::Demo(options) => play_demo(*options, shutdown).await,
         Command::Tail(options) => Ok(tail::run(options, shutdown).await?),
     }
@@ -104,6 +107,22 @@ async fn until_told(
         Report::Done(lines) => lines.iter().for_each(|line| say(line)),
     }
     Ok(())
+}
+
+/// Prints what was found; something that failed is a failure of the command.
+async fn examine(options: &DoctorOptions) -> Result<(), Failure> {
+    let config = options.database.resolve(variable).map_err(|error| Failure::usage(&error))?;
+    let report = doctor::examine(&config, options).await;
+    if options.json {
+        say(&serde_json::to_string_pretty(&report)?);
+    } else {
+        report.checks.iter().for_each(|check| say(&check.to_string()));
+    }
+    if report.ok {
+        return Ok(());
+    }
+    let failed = report.checks.iter().filter(|check| check.status == doctor::Status::Failed);
+    Err(anyhow!("{} of {} checks failed", failed.count(), report.checks.len()).into())
 }
 
 /// The database without a pooler in between.
