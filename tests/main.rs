@@ -8,6 +8,7 @@
 
 mod support;
 
+mod attach;
 mod cli;
 mod database_outage;
 mod deployment;

@@ -18,6 +18,7 @@ mod inbox;
 mod listener;
 mod payload;
 mod probe;
+pub mod self_test;
 mod snapshot;
 mod steps;
 

@@ -10,6 +10,7 @@ mod values;
 use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf, time::Duration};
 
 pub use origins::AllowedOrigins;
+pub(crate) use values::retention;
 
 use crate::pg_target::{PgTarget, TargetError};
 

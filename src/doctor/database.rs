@@ -1,0 +1,88 @@
+//! What is asked of the database: a file of SQL for each check, which answers with its lines.
+
+use sqlx::{AssertSqlSafe, PgConnection, Row};
+
+use super::check::{Check, Status};
+use crate::database;
+
+/// A check and the statement that makes it. No rows: all is well, and `well` says so.
+struct Asked {
+    name: &'static str,
+    sql: &'static str,
+    well: &'static str,
+}
+
+macro_rules! asked {
+    ($name:literal, $file:literal, $well:literal) => {
+        Asked {
+            name: $name,
+            sql: include_str!(concat!("../../sql/doctor/", $file, ".sql")),
+            well: $well,
+        }
+    };
+}
+
+/// Of any server.
+const SERVER: [Asked; 4] = [
+    asked!("version", "version", ""),
+    asked!("primary", "primary", ""),
+    asked!("connections", "connections", ""),
+    asked!("schema", "schema", ""),
+];
+
+/// Of one that has our schema.
+const OURS: [Asked; 12] = [
+    asked!("rights", "rights", ""),
+    asked!("attached", "attached", ""),
+    asked!("readable", "readable", "the views see all rounds"),
+    asked!("subscriber", "subscriber", "no logical subscription writes rounds"),
+    asked!("games", "games", "each game has an id and a slug of its own"),
+    asked!("index", "index", "no table is there to be indexed"),
+    asked!("recorded", "recorded", ""),
+    asked!("capture", "capture", ""),
+    asked!("queue", "queue", ""),
+    asked!("outbox", "outbox", ""),
+    asked!("transactions", "transactions", "no transaction is open for long"),
+    asked!("prepared", "prepared", ""),
+];
+
+/// Asks it all.
+pub(super) async fn ask(connection: &mut PgConnection, retention: &str) -> Vec<Check> {
+    let mut checks = Vec::new();
+    for asked in &SERVER {
+        checks.extend(lines(connection, asked).await);
+    }
+    if checks.iter().any(|check| check.name == "schema" && check.status != Status::Ok) {
+        return checks;
+    }
+    let settings = "select set_config('datastream.doctor_retention', $1, false)";
+    let _ = sqlx::query(settings).bind(retention).execute(&mut *connection).await;
+    for asked in &OURS {
+        checks.extend(lines(connection, asked).await);
+    }
+    checks
+}
+
+async fn lines(connection: &mut PgConnection, asked: &Asked) -> Vec<Check> {
+    let rows = sqlx::query(AssertSqlSafe(asked.sql.to_owned())).fetch_all(connection).await;
+    let checks = rows.and_then(|rows| rows.iter().map(|row| line(asked.name, row)).collect());
+    match checks {
+        Ok(checks) if Vec::is_empty(&checks) => {
+            vec![Check::new(asked.name, Status::Ok, asked.well)]
+        }
+        Ok(checks) => checks,
+        Err(error) => {
+            vec![Check::new(asked.name, Status::Skipped, database::reason(&error))]
+        }
+    }
+}
+
+fn line(name: &'static str, row: &sqlx::postgres::PgRow) -> Result<Check, sqlx::Error> {
+    let status = match row.try_get("status")? {
+        "ok" => Status::Ok,
+        "warning" => Status::Warning,
+        _ => Status::Failed,
+    };
+    let says: String = row.try_get("says")?;
+    Ok(Check::new(name, status, says).remedy(row.try_get::<&str, _>("remedy")?))
+}
