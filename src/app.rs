@@ -110,6 +110,10 @@ impl App {
     }
 }
 
+fn advertised(web_transport: &WebTransport) -> Advertised {
+    Advertised { certificate: web_transport.published(), port: web_transport.local_addr().port() }
+}
+
 fn trust(payloads: Payloads) -> Trust {
     match payloads {
         Payloads::Trust => Trust::Payloads,

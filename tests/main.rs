@@ -19,4 +19,5 @@ mod shutdown;
 mod stream_sse;
 mod stream_ws;
 mod tidy;
+mod webtransport;
 mod writers;
