@@ -1,6 +1,6 @@
 //! The composition root: binds, wires, runs, stops.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc};
 
 use anyhow::Context;
 
@@ -11,11 +11,12 @@ use crate::{
     feed::Feed,
     games::Games,
     history::History,
-    http::{self, AppState, door},
+    http::{self, Advertised, AppState, WebTransportGate, door},
     hub,
     maintenance::Maintenance,
     shutdown::Shutdown,
     telemetry::metrics::Metrics,
+    transport::wt::WebTransport,
 };
 
 /// Connections for clients' reads: replays beyond memory, round lists, unknown names.
@@ -26,16 +27,17 @@ const POOL: u32 = 4;
 pub struct App {
     config: ServeConfig,
     door: door::Door,
+    web_transport: Option<WebTransport>,
 }
 
 impl App {
     /// Binds the addresses.
     pub fn bind(config: ServeConfig) -> anyhow::Result<Self> {
         anyhow::ensure!(!config.read_only, "--read-only is not available in this version");
-        let web_transport = config.web_transport.is_none();
-        anyhow::ensure!(web_transport, "WebTransport is not available in this version");
         let door = door::bind(config.http_addr)?;
-        Ok(Self { config, door })
+        let web_transport = config.web_transport.as_ref();
+        let web_transport = web_transport.map(|wt| WebTransport::bind(wt, config.heartbeat));
+        Ok(Self { door, web_transport: web_transport.transpose()?, config })
     }
 
     /// The bound HTTP address, with the port that the system chose for port 0.
@@ -55,7 +57,7 @@ impl App {
     }
 
     async fn serve(self, shutdown: &Shutdown) -> anyhow::Result<()> {
-        let Self { config, door } = self;
+        let Self { config, door, web_transport } = self;
         let metrics = Metrics::default();
         let (hub, publisher) = hub::new(config.history, metrics.clone());
         let games = Games::default();
@@ -89,14 +91,27 @@ impl App {
             allowed_origins: config.allowed_origins.clone(),
             max_connections: door::connections_that_fit(config.max_connections),
         };
-        let state = AppState::new(feed, phase, metrics, shutdown.clone(), settings.clone());
+        let advertised = web_transport
+            .as_ref()
+            .map(|wt| Advertised { certificate: wt.published(), port: wt.local_addr().port() });
+        let state = AppState::new(feed, phase, metrics.clone(), shutdown.clone(), settings.clone());
+        let state = Arc::new(state.advertising(advertised));
         tracing::info!(http.addr = %door.local_addr(), "listening");
+        if let Some(web_transport) = web_transport {
+            tracing::info!(wt.addr = %web_transport.local_addr(), "WebTransport is on");
+            let gate = WebTransportGate::new(Arc::clone(&state));
+            shutdown.spawn(web_transport.serve(gate, metrics, shutdown.clone()));
+        }
         shutdown.spawn(maintenance.run(shutdown.clone()));
         let stop = shutdown.clone();
         shutdown.spawn(async move { door.serve(http::router(state), &settings, &stop).await });
         let captured = shutdown.spawn(capture.run());
         captured.await.context("the capture ended")?.map_err(anyhow::Error::new)
     }
+}
+
+fn advertised(web_transport: &WebTransport) -> Advertised {
+    Advertised { certificate: web_transport.published(), port: web_transport.local_addr().port() }
 }
 
 fn trust(payloads: Payloads) -> Trust {

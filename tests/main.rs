@@ -21,4 +21,5 @@ mod shutdown;
 mod stream_sse;
 mod stream_ws;
 mod tidy;
+mod webtransport;
 mod writers;

@@ -4,6 +4,7 @@
 //! unknown or malformed, and what a refusal looks like. What is left of a stream once it is granted
 //! is a [`crate::transport::Session`], and `transport` alone writes to its client.
 
+mod certificate;
 pub mod door;
 mod handshake;
 mod health;
@@ -13,6 +14,7 @@ mod problem;
 mod rounds;
 mod selection;
 mod stream;
+mod web_transport;
 
 use std::{any::Any, sync::Arc, time::Duration};
 
@@ -31,7 +33,9 @@ use crate::{
     capture::Phase, config::AllowedOrigins, feed::Feed, shutdown::Shutdown,
     telemetry::metrics::Metrics,
 };
+pub use certificate::Advertised;
 use problem::Problem;
+pub use web_transport::WebTransportGate;
 
 /// What the HTTP side is told by the configuration.
 #[derive(Clone, Debug)]
@@ -55,6 +59,7 @@ pub struct AppState {
     settings: Settings,
     /// A place for each stream that may be open.
     places: Arc<Semaphore>,
+    web_transport: Option<Advertised>,
 }
 
 impl AppState {
@@ -68,25 +73,31 @@ impl AppState {
     ) -> Self {
         let places = settings.max_connections.min(Semaphore::MAX_PERMITS);
         let places = Arc::new(Semaphore::new(places));
-        Self { feed, phase, metrics, shutdown, settings, places }
+        Self { feed, phase, metrics, shutdown, settings, places, web_transport: None }
+    }
+
+    /// The same, telling pages of WebTransport where it is on.
+    pub fn advertising(self, web_transport: Option<Advertised>) -> Self {
+        Self { web_transport, ..self }
     }
 }
 
 /// The state as handlers get it: one counter a request, however many handles it has.
-type Shared = Arc<AppState>;
+pub type Shared = Arc<AppState>;
 
 /// All routes, and what holds for each of them.
-pub fn router(state: AppState) -> Router {
+pub fn router(state: Shared) -> Router {
     let cors = origin::cors(&state.settings.allowed_origins);
     let nosniff = HeaderValue::from_static("nosniff");
     Router::new()
         .merge(stream::router())
         .merge(rounds::router())
+        .merge(certificate::router())
         .merge(health::router())
         .merge(page::router())
         .fallback(unknown_route)
         .method_not_allowed_fallback(unknown_method)
-        .with_state(Arc::new(state))
+        .with_state(state)
         .layer(middleware::from_fn(refuse_body))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(SetResponseHeaderLayer::overriding(header::X_CONTENT_TYPE_OPTIONS, nosniff))

@@ -2,7 +2,7 @@
 //! problem body or granted a place; only then is its subscription opened and handed to `transport`.
 //!
 //! The order of the checks is part of the contract: malformed (400), origin (403, handshakes only),
-//! unknown game or type (404), no upgrade (426), full (503).
+//! unknown game or type (404), no upgrade (426), full (503; WebTransport: 429).
 
 use std::collections::HashMap;
 
@@ -10,7 +10,9 @@ use axum::{
     Router,
     body::Body,
     extract::{FromRequestParts, Path, Query, Request, State},
-    http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header, request::Parts},
+    http::{
+        HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header, request::Parts,
+    },
     response::{IntoResponse, Response},
     routing::get,
 };
@@ -115,13 +117,13 @@ fn link(request: &Request) -> LinkHandle {
 }
 
 impl AppState {
-    async fn topic(&self, asked: Asked) -> Result<Topic, Problem> {
+    pub(super) async fn topic(&self, asked: Asked) -> Result<Topic, Problem> {
         let selection = selection::selection(asked.named, &asked.parameters)?;
         Ok(self.feed.topic(&selection).await?)
     }
 
     /// Grants a place and opens the subscription.
-    async fn admit(
+    pub(super) async fn admit(
         &self,
         transport: Transport,
         topic: &Topic,
@@ -133,8 +135,7 @@ impl AppState {
         }
         let Ok(place) = self.places.clone().try_acquire_owned() else {
             self.metrics.connections_refused_total.inc();
-            let seconds = fastrand::u8(1..=FULL_RETRY_SECONDS_MAX);
-            return Err(Problem::unavailable("the server is full", seconds));
+            return Err(full(transport));
         };
         let (opening, subscription) = self.feed.open(topic, after).await?;
         Ok(Session {
@@ -147,10 +148,22 @@ impl AppState {
     }
 }
 
+/// A full server. Over WebTransport no header reaches a page: its status alone has to say that it
+/// is the number of streams, not the server, that is in the way.
+fn full(transport: Transport) -> Problem {
+    let status = match transport {
+        Transport::webtransport => StatusCode::TOO_MANY_REQUESTS,
+        Transport::websocket | Transport::sse => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    let seconds = fastrand::u8(1..=FULL_RETRY_SECONDS_MAX);
+    let seconds = HeaderValue::from(u16::from(seconds));
+    Problem::new(status, "the server is full").with(header::RETRY_AFTER, seconds)
+}
+
 /// What the path and the query of a stream request say.
-struct Asked {
+pub(super) struct Asked {
     named: Named,
-    parameters: Parameters,
+    pub(super) parameters: Parameters,
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for Asked {

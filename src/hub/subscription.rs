@@ -80,6 +80,47 @@ impl Subscription {
         }
     }
 
+    /// What waits now, if anything does: [`Self::next`] without the waiting.
+    pub fn try_next(&mut self) -> Option<Delivery> {
+        loop {
+            if self.lagged {
+                match self.refill() {
+                    Some(missed) if missed.is_empty() => {}
+                    Some(missed) => return Some(Delivery::Rounds(missed)),
+                    None => return Some(Delivery::TooSlow),
+                }
+            }
+            match self.receiver.try_recv() {
+                Ok(batch) => {
+                    let rounds = self.take_with_all_that_wait(&batch);
+                    if !rounds.is_empty() {
+                        return Some(Delivery::Rounds(rounds));
+                    }
+                }
+                Err(TryRecvError::Lagged(_)) => self.lagged = true,
+                Err(TryRecvError::Empty) => return None,
+                Err(TryRecvError::Closed) => return Some(Delivery::Closed),
+            }
+        }
+    }
+
+    /// What is subscribed to.
+    pub fn topic(&self) -> &Topic {
+        &self.topic
+    }
+
+    /// A subscription to the same topic that begins at the present: what waits here is not in it.
+    pub fn sibling(&self) -> Self {
+        self.hub.seed(&self.topic).1
+    }
+
+    /// Whether this one, once dropped, is replaced by the other without loss or repetition: both
+    /// have taken the same rounds, and neither leaves any out.
+    pub fn stands_where(&self, other: &Self) -> bool {
+        let plain = |one: &Self| one.replayed.is_none() && !one.lagged;
+        plain(self) && plain(other) && self.position == other.position && self.topic == other.topic
+    }
+
     /// Makes the next call behave as after a lag.
     #[cfg(test)]
     pub(super) fn lagged_for_test(&mut self) {

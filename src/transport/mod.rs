@@ -11,10 +11,12 @@
 //!   nothing for two heartbeats ([`link`]), is let go with the advice to resume.
 //! * T4. However a session ends, it is counted once, with its reason ([`Record`]).
 
+pub mod certificate;
 pub mod close;
 pub mod link;
 pub mod sse;
 pub mod ws;
+pub mod wt;
 
 use std::time::Duration;
 
