@@ -5,6 +5,7 @@
 
 use std::{
     io::{ErrorKind, Read, Write},
+    net::SocketAddr,
     time::Duration,
 };
 
@@ -13,10 +14,12 @@ use mio::{
     Events, Interest, Poll, Token,
     net::{TcpListener, TcpStream},
 };
+use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::websocket;
 
 const LISTENER: Token = Token(usize::MAX);
+const BACKLOG: i32 = 4096;
 /// The request of the publisher, whose later bytes are frames.
 const PUBLISH: &[u8] = b"PUBLISH";
 
@@ -30,7 +33,7 @@ enum Peer {
 /// Listens on a free port, says which, and serves until it is killed.
 pub(crate) fn serve() -> Result<()> {
     rlimit::increase_nofile_limit(u64::MAX)?;
-    let mut listener = TcpListener::bind("127.0.0.1:0".parse()?)?;
+    let mut listener = listen()?;
     eprintln!("listening http.addr={}", listener.local_addr()?);
     let mut poll = Poll::new()?;
     poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
@@ -45,6 +48,15 @@ pub(crate) fn serve() -> Result<()> {
             }
         }
     }
+}
+
+/// With the server's backlog, so that both meet a storm of connects alike.
+fn listen() -> Result<TcpListener> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())?;
+    socket.listen(BACKLOG)?;
+    Ok(TcpListener::from_std(socket.into()))
 }
 
 struct Floor {
@@ -73,13 +85,14 @@ impl Floor {
         loop {
             let (stream, peer) = &mut self.peers[index];
             let Ok(read @ 1..) = stream.read(&mut buffer) else { return Ok(()) };
-            match peer {
-                Peer::Subscriber => {}
-                Peer::Publisher => {
-                    self.frames.extend_from_slice(&buffer[..read]);
-                    self.publish()?;
-                }
-                Peer::Unknown => *peer = welcome(stream, &buffer[..read])?,
+            let mut bytes = &buffer[..read];
+            if matches!(peer, Peer::Unknown) {
+                *peer = welcome(stream, bytes)?;
+                bytes = bytes.strip_prefix(PUBLISH).unwrap_or_default();
+            }
+            if matches!(peer, Peer::Publisher) {
+                self.frames.extend_from_slice(bytes);
+                self.publish()?;
             }
         }
     }
