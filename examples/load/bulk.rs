@@ -22,7 +22,7 @@ pub(crate) fn bulk(options: &Options, database: &Database) -> Result<()> {
     let (target, destination) = run::start(options, Subject::Server, Some(database))?;
     let board = Arc::new(Board::new(Clock::start()));
     let client = Client::start(run::plan(options, Subject::Server, &target), board.clone());
-    client.connected(PATIENCE)?;
+    let (client, _) = client.connected(PATIENCE)?;
     let runtime = database::runtime()?;
     let publisher = Publisher::connect(&runtime, &destination, board.clone(), 0);
     let mut publisher = runtime.block_on(publisher)?;

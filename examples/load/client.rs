@@ -75,19 +75,29 @@ impl Client {
     /// Starts to connect.
     pub(crate) fn start(plan: Plan, board: Arc<Board>) -> Self {
         let (shared, connections) = (board.clone(), plan.connections);
-        let thread = thread::spawn(move || Subscribers::new(plan, shared)?.run());
+        let thread = thread::spawn(move || {
+            let outcome = Subscribers::new(plan, shared.clone()).and_then(Subscribers::run);
+            if outcome.is_err() {
+                // The publisher must not wait for deliveries that nobody will take.
+                shared.done.send_replace(u64::MAX);
+            }
+            outcome
+        });
         Self { board, thread, connections }
     }
 
     /// Waits until every connection has its head and its seed; how long that took.
-    pub(crate) fn connected(&self, patience: Duration) -> Result<Duration> {
+    pub(crate) fn connected(self, patience: Duration) -> Result<(Self, Duration)> {
         let start = Instant::now();
-        while self.board.ready.load(Relaxed) < self.connections && !self.thread.is_finished() {
+        while self.board.ready.load(Relaxed) < self.connections {
+            if self.is_finished() {
+                return Err(self.finish(0).err().unwrap_or_else(|| anyhow!("not all connected")));
+            }
             let ready = self.board.ready.load(Relaxed);
             ensure!(start.elapsed() < patience, "{ready} of {} connected", self.connections);
             thread::sleep(Duration::from_millis(1));
         }
-        Ok(start.elapsed())
+        Ok((self, start.elapsed()))
     }
 
     /// Whether it has failed.

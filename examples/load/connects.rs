@@ -37,7 +37,7 @@ pub(crate) fn connects(options: &Options, database: &mut Database) -> Result<()>
     let board = Arc::new(Board::new(Clock::start()));
     let start = Instant::now();
     let client = Client::start(run::plan(options, Subject::Server, &target), board);
-    let connecting = client.connected(PATIENCE)?;
+    let (client, connecting) = client.connected(PATIENCE)?;
     let busy = statements(database)? - before;
     let seconds = start.elapsed().as_secs_f64();
     let queries = target.metric("datastream_database_queries_total")? - queries;

@@ -30,7 +30,7 @@ enum Peer {
     Publisher,
 }
 
-/// Listens on a free port, says which, and serves until it is killed.
+/// Listens on a free port, says which, and serves until a peer leaves: the run is over then.
 pub(crate) fn serve() -> Result<()> {
     rlimit::increase_nofile_limit(u64::MAX)?;
     let mut listener = listen()?;
@@ -44,7 +44,8 @@ pub(crate) fn serve() -> Result<()> {
         for event in &events {
             match event.token() {
                 LISTENER => floor.accept(&listener, &poll)?,
-                Token(index) => floor.read(index)?,
+                Token(index) if floor.read(index)? => {}
+                Token(_) => return Ok(()),
             }
         }
     }
@@ -80,11 +81,16 @@ impl Floor {
         }
     }
 
-    fn read(&mut self, index: usize) -> Result<()> {
+    /// False when the peer has left.
+    fn read(&mut self, index: usize) -> Result<bool> {
         let mut buffer = [0; 16 * 1024];
         loop {
             let (stream, peer) = &mut self.peers[index];
-            let Ok(read @ 1..) = stream.read(&mut buffer) else { return Ok(()) };
+            let read = match stream.read(&mut buffer) {
+                Ok(read @ 1..) => read,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(true),
+                Ok(_) | Err(_) => return Ok(false),
+            };
             let mut bytes = &buffer[..read];
             if matches!(peer, Peer::Unknown) {
                 *peer = welcome(stream, bytes)?;

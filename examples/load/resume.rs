@@ -75,7 +75,7 @@ pub(crate) fn resume(options: &Options, database: &Database) -> Result<()> {
 fn until_killed(options: &Options, target: &mut Target, destination: &Destination) -> Result<Seen> {
     let board = Arc::new(Board::new(Clock::start()));
     let client = Client::start(run::plan(options, Subject::Server, target), board.clone());
-    client.connected(PATIENCE)?;
+    let (client, _) = client.connected(PATIENCE)?;
     publish(destination, &board, 0, BEFORE)?;
     run::drain(&board, BEFORE);
     target.kill()?;

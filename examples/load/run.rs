@@ -22,7 +22,9 @@ use crate::{
 
 /// Connections settle, allocators give back, before memory is read.
 const IDLE: Duration = Duration::from_millis(500);
-/// How long connecting, and the last rounds, may take.
+/// What comes later than this after the one before is lost: a busy machine stalls for a second.
+const SILENCE: Duration = Duration::from_secs(10);
+/// How long connecting may take.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What is measured.
@@ -63,7 +65,7 @@ pub(crate) fn observe(
     let base = process::private_bytes(target.pid())?;
     let cpu_before = process::cpu_micros(target.pid())?;
     let client = Client::start(plan(options, subject, &target), board.clone());
-    let connecting = client.connected(PATIENCE)?;
+    let (client, connecting) = client.connected(PATIENCE)?;
     let connect_cpu_us = process::cpu_micros(target.pid())? - cpu_before;
     thread::sleep(IDLE);
     let idle_bytes = process::private_bytes(target.pid())?.saturating_sub(base);
@@ -73,11 +75,18 @@ pub(crate) fn observe(
     thread::sleep(options.warm_up);
     board.recording.store(true, Relaxed);
     let from = Moment::now(&board, &target)?;
-    wait(&publishing, options.duration);
+    wait(options.duration, || publishing.is_finished() || client.is_finished());
     let to = Moment::now(&board, &target)?;
     board.recording.store(false, Relaxed);
 
-    let last = publishing.finish()?;
+    let last = match publishing.finish() {
+        Ok(last) => last,
+        Err(error) => {
+            let due = board.done.borrow().saturating_add(1);
+            let faults = client.finish(due)?.faults;
+            return Err(error.context(format!("{faults:?}")));
+        }
+    };
     drain(&board, last);
     let seen = client.finish(last)?;
     let conns = options.conns as f64;
@@ -131,18 +140,18 @@ pub(crate) fn plan(options: &Options, subject: Subject, target: &Target) -> Plan
     }
 }
 
-fn wait(publishing: &Publishing, duration: Duration) {
+fn wait(duration: Duration, has_failed: impl Fn() -> bool) {
     let start = Instant::now();
-    while start.elapsed() < duration && !publishing.is_finished() {
+    while start.elapsed() < duration && !has_failed() {
         thread::sleep(Duration::from_millis(5).min(duration.saturating_sub(start.elapsed())));
     }
 }
 
-/// Waits until everybody has the last round, or nothing has come for a second.
+/// Waits until everybody has the last round, or nothing has come for a while.
 pub(crate) fn drain(board: &Board, last: u64) {
     let mut deliveries = board.deliveries.load(Relaxed);
     let mut moved = Instant::now();
-    while *board.done.borrow() < last && moved.elapsed() < Duration::from_secs(1) {
+    while *board.done.borrow() < last && moved.elapsed() < SILENCE {
         thread::sleep(Duration::from_millis(1));
         let now = board.deliveries.load(Relaxed);
         if now != deliveries {
