@@ -33,6 +33,7 @@ pub(crate) fn bulk(options: &Options, database: &Database) -> Result<()> {
         options.transport.path()
     );
     println!("|---|---|---|");
+    let encoded = target.metric("datastream_frames_encoded_total")?;
     let (mut times, mut last) = (Vec::new(), 0);
     for attempt in 1..=options.pairs {
         let begun = board.clock.micros();
@@ -49,6 +50,8 @@ pub(crate) fn bulk(options: &Options, database: &Database) -> Result<()> {
         times.push(delivery);
     }
     println!("| median | | {:.1} |", median(times));
+    let encoded = target.metric("datastream_frames_encoded_total")? - encoded;
+    println!("\nrounds encoded for {} subscribers: {encoded} of {last}", options.conns);
     let seen = client.finish(last)?;
     ensure!(seen.faults.none(), "not every round came once and in order: {:?}", seen.faults);
     Ok(())

@@ -39,6 +39,7 @@ pub(crate) fn resume(options: &Options, database: &Database) -> Result<()> {
     let target = Target::server(options, database.url(), &address)?;
     target::make_room(options, database.pid())?;
     let ready = start.elapsed();
+    let queries = target.metric("datastream_database_queries_total")?;
     let idle = process::private_bytes(target.pid())?;
     let cpu = process::cpu_micros(target.pid())?;
 
@@ -53,7 +54,7 @@ pub(crate) fn resume(options: &Options, database: &Database) -> Result<()> {
     }
     let took = start.elapsed();
     let cpu = process::cpu_micros(target.pid())? - cpu;
-    let queries = target.metric("datastream_database_queries_total")?;
+    let queries = target.metric("datastream_database_queries_total")? - queries;
     let peak = process::peak_bytes(target.pid())?;
     let faults = client.finish(last)?.faults;
     println!("{HEAD_RESUME}");
