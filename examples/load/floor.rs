@@ -30,7 +30,7 @@ enum Peer {
     Publisher,
 }
 
-/// Listens on a free port, says which, and serves until a peer leaves: the run is over then.
+/// Listens on a free port, says which, and serves until a subscriber leaves: the run is over then.
 pub(crate) fn serve() -> Result<()> {
     rlimit::increase_nofile_limit(u64::MAX)?;
     let mut listener = listen()?;
@@ -81,7 +81,7 @@ impl Floor {
         }
     }
 
-    /// False when the peer has left.
+    /// False when a subscriber has left.
     fn read(&mut self, index: usize) -> Result<bool> {
         let mut buffer = [0; 16 * 1024];
         loop {
@@ -89,7 +89,7 @@ impl Floor {
             let read = match stream.read(&mut buffer) {
                 Ok(read @ 1..) => read,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(true),
-                Ok(_) | Err(_) => return Ok(false),
+                Ok(_) | Err(_) => return Ok(!matches!(peer, Peer::Subscriber)),
             };
             let mut bytes = &buffer[..read];
             if matches!(peer, Peer::Unknown) {
