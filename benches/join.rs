@@ -43,7 +43,8 @@ fn join(criterion: &mut Criterion) {
         group.throughput(Throughput::Elements(rounds));
         let setup = || waiting(&hub, &publisher, rounds as i64);
         group.bench_function(BenchmarkId::new("rounds", rounds), |bencher| {
-            bencher.iter_batched(setup, take_and_join, BatchSize::SmallInput);
+            // One at a time: what one setup publishes would wait for the others' subscribers too.
+            bencher.iter_batched(setup, take_and_join, BatchSize::PerIteration);
         });
     }
     group.finish();
