@@ -12,6 +12,7 @@ mod attach;
 mod cli;
 mod database_outage;
 mod doctor;
+mod deployment;
 mod hostile_clients;
 mod http_routes;
 mod migrations;

@@ -101,7 +101,9 @@ async fn an_unknown_point_starts_sse_over_with_initial() {
 async fn a_point_beyond_the_limit_is_told() {
     let database = TestDatabase::new().await;
     let server = TestServer::on(database.url()).env("DATASTREAM_RESUME_LIMIT", "5").start().await;
+    let mut streamed = WsClient::connect(server.ws("/ws")).await;
     let rounds = database.finish_many("crash", 10).await;
+    streamed.rounds_until(rounds[9]).await;
     let mut client = WsClient::connect(server.ws(&format!("/ws/crash?after={}", rounds[0]))).await;
     assert_eq!(client.close_code().await, Some(4410));
     let mut client = WsClient::connect(server.ws(&format!("/ws/crash?after={}", rounds[4]))).await;
