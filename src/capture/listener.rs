@@ -175,7 +175,7 @@ impl Listening {
         target: &PgTarget,
         shutdown: &Shutdown,
     ) -> Result<Self, CaptureError> {
-        let link = connect::connect(target, "datastream listen").await?;
+        let link = connect::connect(target, "listen").await?;
         let inbox = Arc::new(Inbox::default());
         let pump = shutdown.spawn(pump(link.messages, Arc::clone(&inbox))).abort_handle();
         let listening = Self::prepare(link.client, inbox, pump.clone());

@@ -101,7 +101,7 @@ impl OverlapCapture {
     }
 
     async fn session(&mut self, backoff: &mut Backoff) -> Result<Infallible, CaptureError> {
-        let link = connect::connect(&self.parts.target, "datastream read-only").await?;
+        let link = connect::connect(&self.parts.target, "read-only").await?;
         let mut messages = link.messages;
         let client = link.client;
         tokio::select! {

@@ -1,5 +1,7 @@
 //! What is asked of the database: a file of SQL for each check, which answers with its lines.
 
+use std::time::Duration;
+
 use sqlx::{AssertSqlSafe, PgConnection, Row};
 
 use super::check::{Check, Status};
@@ -53,8 +55,9 @@ const ATTACHED: &str = "with named as (select c.oid, format('%I.%I', n.nspname, 
     attached as (select a.*, t.oid, g.oid as games from datastream.attached a \
     left join named t on t.name = a.relation left join named g on g.name = a.options->>'games') ";
 
-/// Asks it all.
-pub(super) async fn ask(connection: &mut PgConnection, retention: &str) -> Vec<Check> {
+/// Asks it all. By PostgreSQL's simple protocol: a pooler in transaction mode mixes up what is
+/// prepared on its connections.
+pub(super) async fn ask(connection: &mut PgConnection, retention: Duration) -> Vec<Check> {
     let mut checks = Vec::new();
     for asked in &SERVER {
         checks.extend(lines(connection, asked, "").await);
@@ -62,17 +65,17 @@ pub(super) async fn ask(connection: &mut PgConnection, retention: &str) -> Vec<C
     if checks.iter().any(|check| check.name == "schema" && check.status != Status::Ok) {
         return checks;
     }
-    let settings = "select set_config('datastream.doctor_retention', $1, false)";
-    let _ = sqlx::query(settings).bind(retention).execute(&mut *connection).await;
+    let with =
+        format!("{ATTACHED}, told as (select interval '{} s' as retention) ", retention.as_secs());
     for asked in &OURS {
-        checks.extend(lines(connection, asked, ATTACHED).await);
+        checks.extend(lines(connection, asked, &with).await);
     }
     checks
 }
 
 async fn lines(connection: &mut PgConnection, asked: &Asked, with: &str) -> Vec<Check> {
     let sql = AssertSqlSafe(format!("{with}{}", asked.sql));
-    let rows = sqlx::query(sql).fetch_all(connection).await;
+    let rows = sqlx::raw_sql(sql).fetch_all(connection).await;
     let checks = rows.and_then(|rows| rows.iter().map(|row| line(asked.name, row)).collect());
     match checks {
         Ok(checks) if Vec::is_empty(&checks) => {
