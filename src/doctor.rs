@@ -9,7 +9,7 @@ use std::{num::NonZeroUsize, time::Duration};
 pub use check::{Check, Status};
 use clap::Args;
 use serde::Serialize;
-use sqlx::Connection;
+use sqlx::{Connection, Row};
 
 use crate::{
     capture::self_test,
@@ -80,8 +80,7 @@ async fn queries(target: &PgTarget, options: &DoctorOptions) -> Vec<Check> {
         }
     };
     let mut checks = vec![Check::new("connection", Status::Ok, format!("{target} answers"))];
-    let retention = format!("{} seconds", options.retention.as_secs());
-    checks.extend(database::ask(&mut connection, &retention).await);
+    checks.extend(database::ask(&mut connection, options.retention).await);
     checks.push(clock(&mut connection).await);
     let _closed = connection.close().await;
     checks
@@ -91,7 +90,8 @@ async fn queries(target: &PgTarget, options: &DoctorOptions) -> Vec<Check> {
 async fn clock(connection: &mut sqlx::PgConnection) -> Check {
     let before = seconds();
     let there = "select extract(epoch from clock_timestamp())::double precision";
-    let there: Result<f64, _> = sqlx::query_scalar(there).fetch_one(connection).await;
+    let there = sqlx::raw_sql(there).fetch_one(connection).await;
+    let there = there.and_then(|row| row.try_get::<f64, _>(0));
     let after = seconds();
     match there {
         Err(error) => Check::new("clock", Status::Skipped, pool::reason(&error)),

@@ -37,6 +37,7 @@ pub mod hub;
 pub mod maintenance;
 pub mod migrate;
 pub mod pg_target;
+pub mod read_only;
 pub mod replay;
 pub mod round;
 pub mod shutdown;

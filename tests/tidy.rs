@@ -22,6 +22,7 @@ const FLOORS: [&[&str]; 9] = [
         "backoff",
         "embedded_postgres",
         "pg_target",
+        "read_only",
     ],
     &["database"],
     &["hub", "history", "games"],

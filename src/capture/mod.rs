@@ -16,6 +16,7 @@ pub(crate) mod connect;
 mod cursor;
 mod inbox;
 mod listener;
+pub mod overlap;
 mod payload;
 mod probe;
 pub mod self_test;

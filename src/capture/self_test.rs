@@ -24,7 +24,7 @@ pub struct Hearing {
 
 /// Listens by one URL, notifies by the other.
 pub async fn hear_oneself(listen: &PgTarget, queries: &PgTarget) -> Result<Hearing, CaptureError> {
-    let mut ear = connect::connect(listen, "datastream doctor").await?;
+    let mut ear = connect::connect(listen, "doctor").await?;
     let client = ear.client;
     let number = fastrand::u64(1..).to_string();
     let ask = prepare(&client);
@@ -57,7 +57,7 @@ async fn prepare(client: &Client) -> Result<Option<String>, CaptureError> {
 }
 
 async fn notify(target: &PgTarget, number: &str) -> Result<(), CaptureError> {
-    let mut mouth = connect::connect(target, "datastream doctor").await?;
+    let mut mouth = connect::connect_to_send(target, "doctor").await?;
     let text = format!("notify {CHANNEL}, '{number}'");
     tokio::select! {
         sent = mouth.client.batch_execute(&text) => Ok(sent?),

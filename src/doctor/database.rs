@@ -1,5 +1,7 @@
 //! What is asked of the database: a file of SQL for each check, which answers with its lines.
 
+use std::time::Duration;
+
 use sqlx::{AssertSqlSafe, PgConnection, Row};
 
 use super::check::{Check, Status};
@@ -46,25 +48,34 @@ const OURS: [Asked; 12] = [
     asked!("prepared", "prepared", ""),
 ];
 
-/// Asks it all.
-pub(super) async fn ask(connection: &mut PgConnection, retention: &str) -> Vec<Check> {
+/// What the files call `attached`: the attached tables with their oids, found without a right on
+/// their schemas, which the reader has not.
+const ATTACHED: &str = "with named as (select c.oid, format('%I.%I', n.nspname, c.relname) as name \
+    from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.relkind in ('r', 'p', 'v', 'm', 'f')), \
+    attached as (select a.*, t.oid, g.oid as games from datastream.attached a \
+    left join named t on t.name = a.relation left join named g on g.name = a.options->>'games') ";
+
+/// Asks it all. By PostgreSQL's simple protocol: a pooler in transaction mode mixes up what is
+/// prepared on its connections.
+pub(super) async fn ask(connection: &mut PgConnection, retention: Duration) -> Vec<Check> {
     let mut checks = Vec::new();
     for asked in &SERVER {
-        checks.extend(lines(connection, asked).await);
+        checks.extend(lines(connection, asked, "").await);
     }
     if checks.iter().any(|check| check.name == "schema" && check.status != Status::Ok) {
         return checks;
     }
-    let settings = "select set_config('datastream.doctor_retention', $1, false)";
-    let _ = sqlx::query(settings).bind(retention).execute(&mut *connection).await;
+    let with =
+        format!("{ATTACHED}, told as (select interval '{} s' as retention) ", retention.as_secs());
     for asked in &OURS {
-        checks.extend(lines(connection, asked).await);
+        checks.extend(lines(connection, asked, &with).await);
     }
     checks
 }
 
-async fn lines(connection: &mut PgConnection, asked: &Asked) -> Vec<Check> {
-    let rows = sqlx::query(AssertSqlSafe(asked.sql.to_owned())).fetch_all(connection).await;
+async fn lines(connection: &mut PgConnection, asked: &Asked, with: &str) -> Vec<Check> {
+    let sql = AssertSqlSafe(format!("{with}{}", asked.sql));
+    let rows = sqlx::raw_sql(sql).fetch_all(connection).await;
     let checks = rows.and_then(|rows| rows.iter().map(|row| line(asked.name, row)).collect());
     match checks {
         Ok(checks) if Vec::is_empty(&checks) => {
@@ -84,5 +95,6 @@ fn line(name: &'static str, row: &sqlx::postgres::PgRow) -> Result<Check, sqlx::
         _ => Status::Failed,
     };
     let says: String = row.try_get("says")?;
-    Ok(Check::new(name, status, says).remedy(row.try_get::<&str, _>("remedy")?))
+    let remedy: Option<&str> = row.try_get("remedy")?;
+    Ok(Check::new(name, status, says).remedy(remedy.unwrap_or_default()))
 }
