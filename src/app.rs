@@ -1,19 +1,24 @@
 //! The composition root: binds, wires, runs, stops.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, pin::Pin, sync::Arc};
 
 use anyhow::Context;
+use tokio::sync::watch;
 
 use crate::{
-    capture::{Capture, Parts, Trust},
+    capture::{
+        Capture, CaptureError, Parts, Phase, Trust,
+        overlap::{OverlapCapture, OverlapParts},
+    },
     config::{Payloads, ServeConfig},
     database,
     feed::Feed,
     games::Games,
     history::History,
     http::{self, Advertised, AppState, WebTransportGate, door},
-    hub,
+    hub::{self, Publisher},
     maintenance::Maintenance,
+    read_only::Source,
     shutdown::Shutdown,
     telemetry::metrics::Metrics,
     transport::wt::WebTransport,
@@ -33,7 +38,6 @@ pub struct App {
 impl App {
     /// Binds the addresses.
     pub fn bind(config: ServeConfig) -> anyhow::Result<Self> {
-        anyhow::ensure!(!config.read_only, "--read-only is not available in this version");
         let door = door::bind(config.http_addr)?;
         let web_transport = config.web_transport.as_ref();
         let web_transport = web_transport.map(|wt| WebTransport::bind(wt, config.heartbeat));
@@ -63,17 +67,16 @@ impl App {
         let games = Games::default();
         let pool = database::lazy_pool(&config.database.target, "query", POOL);
         let pool = pool.context("the connection string names no host")?;
-        let history = History::new(pool.clone(), metrics.clone());
-        let (capture, phase) = Capture::new(Parts {
-            listen: config.database.listen.clone(),
-            queries: config.database.target.clone(),
-            history: i64::try_from(config.history.get()).unwrap_or(i64::MAX),
-            trust: trust(config.payloads),
-            publisher,
-            games: games.clone(),
-            metrics: metrics.clone(),
-            shutdown: shutdown.clone(),
-        });
+        let source = config.read_only.as_ref().map(Source::new);
+        let history = match source.clone() {
+            None => History::new(pool.clone(), metrics.clone()),
+            Some(source) => History::read_only(pool.clone(), metrics.clone(), source),
+        };
+        let read_only = source.is_some();
+        let (capture, phase) = match source {
+            None => with_outbox(&config, publisher, &games, &metrics, shutdown),
+            Some(source) => without(&config, source, publisher, &games, &metrics, shutdown),
+        };
         let maintenance = Maintenance {
             pool,
             target: config.database.target.clone(),
@@ -102,12 +105,61 @@ impl App {
             let gate = WebTransportGate::new(Arc::clone(&state));
             shutdown.spawn(web_transport.serve(gate, metrics, shutdown.clone()));
         }
-        shutdown.spawn(maintenance.run(shutdown.clone()));
+        if !read_only {
+            shutdown.spawn(maintenance.run(shutdown.clone()));
+        }
         let stop = shutdown.clone();
         shutdown.spawn(async move { door.serve(http::router(state), &settings, &stop).await });
-        let captured = shutdown.spawn(capture.run());
+        let captured = shutdown.spawn(capture);
         captured.await.context("the capture ended")?.map_err(anyhow::Error::new)
     }
+}
+
+/// The task that puts rounds on the stream, whichever it is.
+type Capturing = Pin<Box<dyn Future<Output = Result<(), CaptureError>> + Send>>;
+
+fn with_outbox(
+    config: &ServeConfig,
+    publisher: Publisher,
+    games: &Games,
+    metrics: &Metrics,
+    shutdown: &Shutdown,
+) -> (Capturing, watch::Receiver<Phase>) {
+    let (capture, phase) = Capture::new(Parts {
+        listen: config.database.listen.clone(),
+        queries: config.database.target.clone(),
+        history: history_of(config),
+        trust: trust(config.payloads),
+        publisher,
+        games: games.clone(),
+        metrics: metrics.clone(),
+        shutdown: shutdown.clone(),
+    });
+    (Box::pin(capture.run()), phase)
+}
+
+fn without(
+    config: &ServeConfig,
+    source: Source,
+    publisher: Publisher,
+    games: &Games,
+    metrics: &Metrics,
+    shutdown: &Shutdown,
+) -> (Capturing, watch::Receiver<Phase>) {
+    let (capture, phase) = OverlapCapture::new(OverlapParts {
+        target: config.database.target.clone(),
+        source,
+        history: history_of(config),
+        publisher,
+        games: games.clone(),
+        metrics: metrics.clone(),
+        shutdown: shutdown.clone(),
+    });
+    (Box::pin(capture.run()), phase)
+}
+
+fn history_of(config: &ServeConfig) -> i64 {
+    i64::try_from(config.history.get()).unwrap_or(i64::MAX)
 }
 
 fn trust(payloads: Payloads) -> Trust {

@@ -3,10 +3,15 @@
 
 use std::collections::HashMap;
 
-use sqlx::{PgPool, Row, postgres::PgRow};
+use sqlx::{
+    AssertSqlSafe, PgPool, Postgres, Row,
+    postgres::{PgArguments, PgRow},
+    query::Query,
+};
 
 use crate::{
     hub::{Captured, Xid},
+    read_only::Source,
     round::{FinishedAt, Game, GameId, Round, RoundId, UnixMillis},
     telemetry::metrics::Metrics,
 };
@@ -19,6 +24,8 @@ pub type HistoryError = sqlx::Error;
 pub struct History {
     pool: PgPool,
     metrics: Metrics,
+    /// Without our schema: the operator's own queries in place of our views.
+    read_only: Option<Source>,
 }
 
 /// The newest rounds after a transaction, in order.
@@ -33,13 +40,33 @@ pub struct Replay {
 impl History {
     /// Reads through this pool.
     pub fn new(pool: PgPool, metrics: Metrics) -> Self {
-        Self { pool, metrics }
+        Self { pool, metrics, read_only: None }
+    }
+
+    /// Reads what the operator's own queries tell, where our schema is not there.
+    pub fn read_only(pool: PgPool, metrics: Metrics, source: Source) -> Self {
+        Self { pool, metrics, read_only: Some(source) }
+    }
+
+    /// The query over our views, or the one of the same columns over the operator's own.
+    fn query(
+        &self,
+        ours: &'static str,
+        read_only: &'static str,
+    ) -> Query<'_, Postgres, PgArguments> {
+        match &self.read_only {
+            None => sqlx::query(ours),
+            Some(source) => sqlx::query(AssertSqlSafe(source.query(read_only))),
+        }
     }
 
     /// All games, by id.
     pub async fn games(&self) -> Result<Vec<Game>, HistoryError> {
         self.metrics.database_queries_total.inc();
-        let rows = sqlx::query(include_str!("../sql/games.sql")).fetch_all(&self.pool).await?;
+        let rows = self
+            .query(include_str!("../sql/games.sql"), include_str!("../sql/read_only/games.sql"))
+            .fetch_all(&self.pool)
+            .await?;
         rows.iter().map(game).collect()
     }
 
@@ -51,7 +78,10 @@ impl History {
         limit: i64,
     ) -> Result<Vec<Round>, HistoryError> {
         self.metrics.database_queries_total.inc();
-        let query = sqlx::query(include_str!("../sql/rounds_before.sql"));
+        let query = self.query(
+            include_str!("../sql/rounds_before.sql"),
+            include_str!("../sql/read_only/rounds_before.sql"),
+        );
         let query = query.bind(game).bind(before.map(|id| id.0)).bind(limit);
         let rows = query.fetch_all(&self.pool).await?;
         let now = UnixMillis::now();
@@ -67,7 +97,13 @@ impl History {
     ) -> Result<HashMap<RoundId, Xid>, HistoryError> {
         self.metrics.database_queries_total.inc();
         let ids: Vec<i64> = rounds.iter().map(|id| id.0).collect();
-        let query = sqlx::query(include_str!("../sql/resume_points.sql")).bind(ids);
+        let query = self
+            .query(
+                include_str!("../sql/resume_points.sql"),
+                include_str!("../sql/read_only/resume_points.sql"),
+            )
+            .bind(ids);
+        let query = self.with_overlap(query);
         let rows = query.fetch_all(&self.pool).await?;
         rows.iter()
             .map(|row| Ok((RoundId(row.try_get("round_id")?), xid(row, "before")?)))
@@ -83,13 +119,27 @@ impl History {
         limit: i64,
     ) -> Result<Replay, HistoryError> {
         self.metrics.database_queries_total.inc();
-        let query = sqlx::query(include_str!("../sql/replay.sql"));
+        let query = self
+            .query(include_str!("../sql/replay.sql"), include_str!("../sql/read_only/replay.sql"));
         let query = query.bind(from.0.cast_signed()).bind(games).bind(limit);
+        let query = self.with_overlap(query);
         let rows = query.fetch_all(&self.pool).await?;
         let until = rows.first().map_or(Ok(Xid(0)), |row| xid(row, "until"))?;
         let now = UnixMillis::now();
         let rounds = rows.iter().filter_map(|row| captured(row, now).transpose());
         Ok(Replay { rounds: rounds.collect::<Result<_, _>>()?, until })
+    }
+}
+
+impl History {
+    fn with_overlap<'q>(
+        &self,
+        query: Query<'q, Postgres, PgArguments>,
+    ) -> Query<'q, Postgres, PgArguments> {
+        match &self.read_only {
+            None => query,
+            Some(source) => query.bind(source.overlap_micros),
+        }
     }
 }
 

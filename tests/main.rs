@@ -8,15 +8,21 @@
 
 mod support;
 
+mod attach;
 mod cli;
 mod database_outage;
+mod deployment;
+mod doctor;
 mod hostile_clients;
 mod http_routes;
 mod migrations;
+mod read_only;
 mod resume;
+mod roles;
 mod seed;
 mod shutdown;
 mod stream_sse;
 mod stream_ws;
 mod tidy;
+mod webtransport;
 mod writers;

@@ -175,7 +175,7 @@ impl Listening {
         target: &PgTarget,
         shutdown: &Shutdown,
     ) -> Result<Self, CaptureError> {
-        let link = connect::connect(target, "datastream listen").await?;
+        let link = connect::connect(target, "listen").await?;
         let inbox = Arc::new(Inbox::default());
         let pump = shutdown.spawn(pump(link.messages, Arc::clone(&inbox))).abort_handle();
         let listening = Self::prepare(link.client, inbox, pump.clone());
@@ -320,7 +320,7 @@ async fn pump(mut messages: Messages, inbox: Arc<Inbox>) {
     inbox.end();
 }
 
-async fn within<T>(
+pub(super) async fn within<T>(
     limit: Duration,
     answer: impl Future<Output = Result<T, CaptureError>>,
 ) -> Result<T, CaptureError> {
@@ -364,7 +364,7 @@ fn captured(row: &Row, now: UnixMillis) -> Result<Option<Captured>, tokio_postgr
     Ok(round(row, now)?.ok().map(|round| Captured { round, xid, before }))
 }
 
-fn round(row: &Row, timestamp: UnixMillis) -> Result<Read, tokio_postgres::Error> {
+pub(super) fn round(row: &Row, timestamp: UnixMillis) -> Result<Read, tokio_postgres::Error> {
     let round_id = RoundId(row.try_get("round_id")?);
     let micros: Option<i64> = row.try_get("finished_micros")?;
     let Some(finished_at) = micros.and_then(FinishedAt::from_micros) else {
@@ -381,7 +381,7 @@ fn round(row: &Row, timestamp: UnixMillis) -> Result<Read, tokio_postgres::Error
     }))
 }
 
-fn game(row: &Row) -> Result<Game, tokio_postgres::Error> {
+pub(super) fn game(row: &Row) -> Result<Game, tokio_postgres::Error> {
     Ok(Game {
         id: GameId(row.try_get("id")?),
         slug: row.try_get::<_, &str>("slug")?.into(),

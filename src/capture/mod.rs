@@ -16,8 +16,10 @@ pub(crate) mod connect;
 mod cursor;
 mod inbox;
 mod listener;
+pub mod overlap;
 mod payload;
 mod probe;
+pub mod self_test;
 mod snapshot;
 mod steps;
 

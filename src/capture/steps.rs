@@ -116,14 +116,11 @@ impl Capture {
     pub(super) fn hear(&mut self, listening: &Listening) {
         let waiting = listening.inbox().take();
         self.parts.metrics.notifications_total.inc_by(waiting.count);
+        let mut in_order = self.parts.trust == Trust::Payloads;
         for text in &waiting.payloads {
             match Notification::decode(text) {
-                Notification::Round(payload) => {
-                    if !self.offer(*payload) {
-                        return;
-                    }
-                }
-                Notification::Ring => return,
+                Notification::Round(payload) => in_order = self.offer(*payload, in_order),
+                Notification::Ring => in_order = false,
                 Notification::Invalid => {
                     self.parts.metrics.notifications_invalid_total.inc();
                     tracing::warn!("a notification on datastream_rounds is not of the trigger");
@@ -132,21 +129,21 @@ impl Capture {
         }
     }
 
-    /// Publishes a payload if order allows; says whether the next one may be looked at.
-    fn offer(&mut self, payload: Payload) -> bool {
+    /// Publishes a payload if order allows; says whether the next one may go out as well. One that
+    /// may not is left to the poll, which finds its round, or finds it out.
+    fn offer(&mut self, payload: Payload, in_order: bool) -> bool {
         let Some(progress) = &mut self.progress else { return false };
-        if self.parts.trust == Trust::Outbox {
-            return false;
-        }
-        match progress.cursor.judge(&payload) {
-            Verdict::Known => true,
-            Verdict::PollFirst => false,
-            Verdict::Now => {
-                let Some(game) = self.parts.games.by_id(payload.game_id) else { return false };
+        let game = self.parts.games.by_id(payload.game_id);
+        match (progress.cursor.judge(&payload), game) {
+            (Verdict::Known, _) => in_order,
+            (Verdict::Now, Some(game)) if in_order => {
                 progress.cursor.delivered_by_payload(&payload, Instant::now());
-                let captured = payload.into_captured(&game);
-                self.publish(vec![captured], Source::payload);
+                self.publish(vec![payload.into_captured(&game)], Source::payload);
                 true
+            }
+            (Verdict::Now | Verdict::PollFirst, _) => {
+                progress.cursor.claimed(&payload, Instant::now());
+                false
             }
         }
     }
@@ -205,7 +202,7 @@ impl Capture {
         for (_, round) in unconfirmed {
             tracing::error!(
                 round.id = round.0,
-                "a payload was pushed that the outbox does not know: somebody else sends on \
+                "a payload came that the outbox does not know: somebody else sends on \
                  datastream_rounds; from now on every round is read from the outbox first"
             );
         }

@@ -45,12 +45,16 @@ impl WebTransportGate {
 
 impl Gate for WebTransportGate {
     async fn admit(&self, asked: wt::Asked) -> Result<Session, Refusal> {
+        let malformed = Refusal(StatusCode::BAD_REQUEST.as_u16());
+        // A URI may be a whole URL, or a host alone; a path it must be here.
+        if !asked.path.starts_with('/') {
+            return Err(malformed);
+        }
         let slot = Slot::default();
         let mut request = Request::get(asked.path).extension(Arc::clone(&slot));
         if let Some(origin) = asked.origin {
             request = request.header(header::ORIGIN, origin);
         }
-        let malformed = Refusal(StatusCode::BAD_REQUEST.as_u16());
         let request = request.body(Body::empty()).map_err(|_| malformed)?;
         let Ok(response) = self.0.clone().oneshot(request).await;
         let granted = slot.lock().unwrap_or_else(PoisonError::into_inner).take();
