@@ -15,8 +15,8 @@ help: ## list the targets
 
 .PHONY: demo
 demo: ## games that play themselves, on a PostgreSQL of its own, streamed on port 3000
-	@bin=$$(scripts/postgresql '$(STATE)'); cargo build --bin datastream; \
-	PG_BIN="$$bin" exec target/debug/datastream demo --data-dir '$(STATE)/demo' $(ARGS)
+	@bin=$$(scripts/postgresql '$(STATE)'); \
+	PG_BIN="$$bin" exec cargo run --quiet --bin datastream -- demo --data-dir '$(STATE)/demo' $(ARGS)
 
 .PHONY: test
 test: prepare fmt-check lint test-installed test-18 ## all checks and tests, on both PostgreSQL versions
