@@ -21,13 +21,13 @@ pub struct History {
     metrics: Metrics,
 }
 
-/// The newest rounds after a transaction, in order.
+/// The newest rounds after a transaction, in the order of their transactions.
 #[derive(Debug)]
 pub struct Replay {
-    /// At most as many as asked for: the newest.
+    /// Those that can be streamed.
     pub rounds: Vec<Captured>,
-    /// Transactions from this one on were not seen.
-    pub until: Xid,
+    /// Whether there were as many as asked for, so that older ones may have been left out.
+    pub is_full: bool,
 }
 
 impl History {
@@ -75,21 +75,22 @@ impl History {
     }
 
     /// Rounds of these games (of all, if `None`) whose transaction is not older than `from`: the
-    /// newest `limit` of them, oldest first.
+    /// newest `limit` of those that the snapshot sees, oldest first.
     pub async fn replay(
         &self,
         from: Xid,
         games: Option<&[i64]>,
-        limit: i64,
+        limit: usize,
+        snapshot: &str,
     ) -> Result<Replay, HistoryError> {
         self.metrics.database_queries_total.inc();
         let query = sqlx::query(include_str!("../sql/replay.sql"));
-        let query = query.bind(from.0.cast_signed()).bind(games).bind(limit);
+        let most = i64::try_from(limit).unwrap_or(i64::MAX);
+        let query = query.bind(from.0.cast_signed()).bind(games).bind(most).bind(snapshot);
         let rows = query.fetch_all(&self.pool).await?;
-        let until = rows.first().map_or(Ok(Xid(0)), |row| xid(row, "until"))?;
         let now = UnixMillis::now();
         let rounds = rows.iter().filter_map(|row| captured(row, now).transpose());
-        Ok(Replay { rounds: rounds.collect::<Result<_, _>>()?, until })
+        Ok(Replay { rounds: rounds.collect::<Result<_, _>>()?, is_full: rows.len() >= limit })
     }
 }
 
@@ -102,11 +103,7 @@ fn game(row: &PgRow) -> Result<Game, HistoryError> {
     })
 }
 
-/// A row without a round tells only how far the query saw.
 fn captured(row: &PgRow, now: UnixMillis) -> Result<Option<Captured>, HistoryError> {
-    if row.try_get::<Option<i64>, _>("round_id")?.is_none() {
-        return Ok(None);
-    }
     let (xid, before) = (xid(row, "xid")?, xid(row, "before")?);
     Ok(round(row, now)?.map(|round| Captured { round, xid, before }))
 }

@@ -188,11 +188,12 @@ impl Capture {
     }
 
     fn advance(&mut self, poll: Poll, finishes: &HashSet<Finish>) -> Result<(), CaptureError> {
-        let settled = poll.seen.snapshot.xmin();
+        let (oldest_running, snapshot) =
+            (poll.seen.snapshot.xmin(), poll.seen.snapshot.to_string());
         let progress = self.progress()?;
         progress.last_contact = UnixMillis::now().0 * 1000;
         let unconfirmed = progress.cursor.advance(poll.seen, finishes, Instant::now());
-        self.parts.publisher.settle(settled);
+        self.parts.publisher.settle(oldest_running, &snapshot);
         if !unconfirmed.is_empty() {
             self.distrust(&unconfirmed);
         }
