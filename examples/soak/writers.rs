@@ -168,7 +168,7 @@ impl Deed<'_> {
     }
 
     async fn bulk(&mut self) -> sqlx::Result<()> {
-        let rounds = self.rng.i64(1..40);
+        let rounds = self.rng.i64(1..20);
         let tx = i64::try_from(self.tx).unwrap_or_default();
         // Bulk rounds are numbered from 0: after others, they would be taken for those.
         let query =

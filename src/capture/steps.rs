@@ -112,14 +112,19 @@ impl Capture {
         Ok(())
     }
 
-    /// Deals with the notifications that have arrived: what may go out at once does.
+    /// Deals with the notifications that have arrived: what may go out at once does, up to the
+    /// first that may not. The poll that follows brings the others.
     pub(super) fn hear(&mut self, listening: &Listening) {
         let waiting = listening.inbox().take();
         self.parts.metrics.notifications_total.inc_by(waiting.count);
-        for text in &waiting.payloads {
-            match Notification::decode(text) {
+        let decoded = waiting.payloads.iter().map(|text| Notification::decode(text));
+        let mut decoded = decoded.peekable();
+        while let Some(notification) = decoded.next() {
+            match notification {
                 Notification::Round(payload) => {
-                    if !self.offer(*payload) {
+                    // Rounds of one transaction come by id, whatever the order of its statements.
+                    let alone = !decoded.peek().is_some_and(|next| next.may_be_of(payload.xid));
+                    if !(alone && self.offer(*payload)) {
                         return;
                     }
                 }
