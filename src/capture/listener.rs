@@ -114,6 +114,8 @@ impl CaptureError {
     }
 }
 
+/// Messages looked at together; more notifications than the inbox keeps the payloads of.
+const MESSAGES_AT_ONCE: usize = 256;
 /// Rows of the outbox looked at to fill the memory: 0.5 s, however long the retention.
 const RECENT_ROWS: i64 = 100_000;
 
@@ -301,23 +303,36 @@ impl Listening {
     }
 }
 
-/// Moves what the connection receives into the inbox until it ends.
-async fn pump(mut messages: Messages, inbox: Arc<Inbox>) {
-    while let Some(message) = messages.next().await {
-        match message {
-            Ok(AsyncMessage::Notification(sent)) => match sent.channel() {
-                PROBE_CHANNEL => inbox.hear_probe(sent.payload()),
-                _ => inbox.push(sent.payload()),
-            },
-            Ok(AsyncMessage::Notice(notice)) => tracing::debug!(%notice, "notice of the database"),
-            Ok(_) => {}
-            Err(error) => {
-                tracing::debug!(%error, "the LISTEN connection broke");
-                break;
-            }
+/// Moves what the connection receives into the inbox until it ends. What the socket holds goes in
+/// together: the notifications of one transaction are sent together, and order within it is judged
+/// by looking at all of them.
+async fn pump(messages: Messages, inbox: Arc<Inbox>) {
+    let mut messages = messages.ready_chunks(MESSAGES_AT_ONCE);
+    while let Some(together) = messages.next().await {
+        for error in together.iter().filter_map(|message| message.as_ref().err()) {
+            tracing::debug!(%error, "the LISTEN connection broke");
+        }
+        let sent: Vec<_> = together.iter().flatten().filter_map(notification).collect();
+        let on = |name: &'static str| sent.iter().filter(move |(channel, _)| *channel == name);
+        on(PROBE_CHANNEL).for_each(|(_, text)| inbox.hear_probe(text));
+        inbox.push(on(CHANNEL).map(|(_, text)| *text));
+        if together.iter().any(Result::is_err) {
+            break;
         }
     }
     inbox.end();
+}
+
+/// The channel and the payload, of a notification.
+fn notification(message: &AsyncMessage) -> Option<(&str, &str)> {
+    match message {
+        AsyncMessage::Notification(sent) => Some((sent.channel(), sent.payload())),
+        AsyncMessage::Notice(notice) => {
+            tracing::debug!(%notice, "notice of the database");
+            None
+        }
+        _ => None,
+    }
 }
 
 pub(super) async fn within<T>(

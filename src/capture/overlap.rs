@@ -195,7 +195,7 @@ impl OverlapCapture {
         self.given = seen;
         let since = now.saturating_sub(overlap);
         self.since = Some(since);
-        self.parts.publisher.settle(Xid(since.max(0).cast_unsigned()));
+        self.parts.publisher.settle(Xid(since.max(0).cast_unsigned()), "");
         Ok(())
     }
 }
