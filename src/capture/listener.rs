@@ -70,6 +70,9 @@ pub enum CaptureError {
     /// Our schema is there, but of another version of the program.
     #[error("the schema of Data Stream is not of this version ({0}); run: datastream migrate")]
     OtherSchema(String),
+    /// The operator's own queries do not give what the read-only mode needs.
+    #[error("DATASTREAM_READ_ONLY_ROUNDS or …_GAMES does not give the columns that it must: {0}")]
+    Query(String),
     /// Our schema is there, but no table is attached to it.
     #[error(
         "no table is attached; run: datastream attach --table … (or datastream migrate, \
@@ -106,7 +109,11 @@ impl CaptureError {
     /// Whether waiting cannot mend it: a wrong database, a wrong role.
     pub fn is_final(&self) -> bool {
         match self {
-            Self::Standby | Self::NoSchema | Self::OtherSchema(_) | Self::NothingAttached => true,
+            Self::Standby
+            | Self::NoSchema
+            | Self::OtherSchema(_)
+            | Self::NothingAttached
+            | Self::Query(_) => true,
             Self::Database(error) => error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE),
             Self::Connect(error) => error.is_final(),
             Self::Closed | Self::Silent(_) | Self::Snapshot(_) => false,

@@ -85,19 +85,26 @@ impl OverlapCapture {
                 () = shutdown.requested() => return Ok(()),
                 ended = self.session(&mut backoff) => ended,
             };
-            let Err(error) = ended;
-            if self.since.is_none()
-                && (error.is_final() || matches!(error, CaptureError::OtherSchema(_)))
-            {
+            let Err(error) = ended.map_err(about_queries);
+            if self.since.is_none() && error.is_final() {
                 return Err(error);
             }
-            tracing::warn!(%error, "not connected to the database; trying again");
-            self.phase.send_replace(Phase::Connecting { problem: Some(error.to_string()) });
+            self.report(&error);
             tokio::select! {
                 () = shutdown.requested() => return Ok(()),
                 () = tokio::time::sleep(backoff.delay()) => {}
             }
         }
+    }
+
+    fn report(&self, error: &CaptureError) {
+        let problem = Some(error.to_string());
+        let repeated = matches!(&*self.phase.borrow(),
+            Phase::Connecting { problem: last } if *last == problem);
+        if !repeated {
+            tracing::warn!(%error, "cannot read the database; trying again");
+        }
+        self.phase.send_replace(Phase::Connecting { problem });
     }
 
     async fn session(&mut self, backoff: &mut Backoff) -> Result<Infallible, CaptureError> {
@@ -116,7 +123,6 @@ impl OverlapCapture {
         backoff: &mut Backoff,
     ) -> Result<Infallible, CaptureError> {
         client.batch_execute(SESSION).await?;
-        self.phase.send_replace(Phase::CatchingUp);
         self.read_games(client).await?;
         if self.since.is_none() {
             self.fill(client).await?;
@@ -197,6 +203,21 @@ impl OverlapCapture {
         self.since = Some(since);
         self.parts.publisher.settle(Xid(since.max(0).cast_unsigned()), "");
         Ok(())
+    }
+}
+
+/// A query of the operator's that is no SQL, or of other columns, or not allowed (class 42), is told
+/// as such: waiting does not mend it.
+fn about_queries(error: CaptureError) -> CaptureError {
+    match error {
+        CaptureError::OtherSchema(message) => CaptureError::Query(message),
+        CaptureError::Database(error) => match error.as_db_error() {
+            Some(db) if db.code().code().starts_with("42") => {
+                CaptureError::Query(db.message().to_owned())
+            }
+            _ => CaptureError::Database(error),
+        },
+        error => error,
     }
 }
 
