@@ -25,6 +25,7 @@ const over = (transport) => {
     },
 
     [`${transport}: 1,000 rounds of one transaction, each once`]: async ({ page, server, database }) => {
+      await database.rounds();
       await open(page, server, only);
       await connected(page, transport);
       const ids = await database.together(1000);
@@ -96,7 +97,7 @@ export const cases = {
   },
 
   'memory is flat over 3,600 rounds': async ({ page, context, server, database }) => {
-    await open(page, server, { game: 'crash' });
+    await open(page, server, { game: 'crash', transports: ['websocket'] });
     await connected(page);
     const devtools = await context.newCDPSession(page);
     const heap = async () => {

@@ -1,6 +1,8 @@
 // The examples of docs/clients.md that need a browser, with nothing but the address changed.
 
+import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
+import { createServer } from 'node:http';
 import { createRequire } from 'node:module';
 
 const project = new URL('../../', import.meta.url);
@@ -12,10 +14,13 @@ const example = (name, server) => {
   return found.replaceAll('http://localhost:3000', server.url);
 };
 
-/** Shows the page from another origin than the server's. */
+/** Shows the page from another origin than the server's. A real one: Chromium takes what a test makes
+ * up for a page from far away, and asks its user before it lets that reach this machine. */
 const show = async (page, html) => {
-  await page.route('http://localhost:1/', (route) => route.fulfill({ contentType: 'text/html', body: html }));
-  await page.goto('http://localhost:1/');
+  const site = createServer((_, response) => response.setHeader('content-type', 'text/html').end(html));
+  await once(site.listen(0, '127.0.0.1'), 'listening');
+  await page.goto(`http://127.0.0.1:${site.address().port}/`);
+  site.close();
 };
 
 export const cases = {

@@ -90,6 +90,7 @@ export const cases = {
     await page.clock.fastForward(70_000);
     await connected(page, 'webtransport');
     await eachOnce(page, [...before, ...(await database.rounds())]);
+    // The browser was told of no pause.
     const states = await page.evaluate(() => seen.states.map(({ state }) => state));
     assert.ok(!states.includes('reconnecting'), `${states}`);
     udp.close();

@@ -47,7 +47,7 @@ export class Rounds {
     const round = parse(json);
     const { round_id: id, finished_at: at = '', timestamp } = round;
     if (!id) return;
-    if (loose) this.loose++;
+    if (loose && this.sure != null) this.loose++;
     else this.#settle(id);
     if (this.#seen.get(id) === at) return;
     this.#seen.set(id, at);

@@ -30,10 +30,11 @@ const CONNECT_LAST_MS = 10000;
 const SILENCE_MS = 45000;
 /** A WebSocket does not show its heartbeats: on a quiet stream silence is no sign of anything. */
 const SILENCE_MOST_MS = 600000;
-/** A datagram may be lost: this often at most, and at least, the rounds since are asked for. */
-const AUDIT_MS = 15000;
+/** A datagram may be lost: so often at most, and at least, a successor asks for the rounds since.
+ * Less and less often while nothing is missing; a handshake costs the server about a millisecond. */
+const AUDIT_MS = 5000;
 const AUDIT_MOST_MS = 120000;
-/** Half of what a server replays by default would be 5,000: well before. */
+/** Well before the 10,000 rounds that a server replays at most. */
 const AUDIT_ROUNDS = 2000;
 /** When to try a better transport again. */
 const UPGRADE_MS = 60000;
@@ -245,7 +246,7 @@ export class Stream extends Target {
           const detail = this.#rounds.take(json, loose);
           if (detail) this.#deliver(detail, seed);
           // A new round before a known one: it was lost on its way, and there may be more of it.
-          else if (fresh && !loose) this.#audit = AUDIT_MS;
+          else if (fresh && !loose) this.#audit = Math.max(AUDIT_MS, this.#audit / 4);
           fresh = !!detail;
         },
       }).then(ended, ({ message }) => ended({ reason: message }));
@@ -259,11 +260,11 @@ export class Stream extends Target {
     old?.abort.abort();
     link.since = link.heard;
     this.#auditAt = link.since + this.#audit;
-    this.#upgradeAt = link.since + this.#upgrade;
     worked.set(this.#url, name);
     this.#absent = 'reconnecting';
     this.#end = {};
     if (this.#transport == name) return;
+    this.#upgradeAt = link.since + this.#upgrade;
     this.#transport = name;
     this.#tell('connected');
   }

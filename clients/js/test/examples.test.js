@@ -74,8 +74,9 @@ const prints = async (program, args, restarts = true) => {
     await server.start();
     await printed('31.41');
   } finally {
+    const exited = child.exitCode === null && once(child, 'exit');
     child.kill('SIGKILL');
-    await once(child, 'exit');
+    await exited;
   }
 };
 

@@ -113,7 +113,7 @@ export class Database {
 
   async stop() {
     this.psql.stdin.end();
-    this.server.kill('SIGINT');
+    this.server.kill('SIGQUIT');
     if (this.server.exitCode === null) await once(this.server, 'exit');
     rmSync(this.folder, { recursive: true, force: true });
   }
