@@ -9,7 +9,9 @@
 mod support;
 
 mod cli;
+mod database_damage;
 mod database_outage;
+mod failover;
 mod hostile_clients;
 mod http_routes;
 mod migrations;
