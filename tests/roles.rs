@@ -67,7 +67,7 @@ impl Hardened {
 }
 
 #[track_caller]
-fn succeeded(output: Output) {
+fn succeeded(output: &Output) {
     assert_eq!(output.code, Some(0), "{}{}", output.stdout, output.stderr);
 }
 

@@ -71,7 +71,8 @@ impl Faults {
     async fn measure(&self, stage: &Stage, accepts: Instant) -> anyhow::Result<()> {
         let before = self.link_changes.load(Ordering::SeqCst);
         let live = stage.live().await?;
-        let undisturbed = before % 2 == 0 && before == self.link_changes.load(Ordering::SeqCst);
+        let undisturbed =
+            before.is_multiple_of(2) && before == self.link_changes.load(Ordering::SeqCst);
         if undisturbed {
             lock(&self.recoveries).push(live.saturating_duration_since(accepts));
         }
