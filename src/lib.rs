@@ -28,6 +28,8 @@ pub mod demo;
 pub mod embedded_postgres;
 pub mod feed;
 pub mod frame;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod games;
 pub mod history;
 pub mod http;
