@@ -60,7 +60,7 @@ async fn what_retention_has_trimmed_does_not_come_again() {
     database.run(&format!("alter database {} set track_functions = 'all'", database.name)).await;
     let server = TestServer::on(database.url()).env("DATASTREAM_RETENTION", "1ms").start().await;
     let mut client = WsClient::connect(server.ws("/ws/crash")).await;
-    for _ in 0..6 {
+    for _ in 0..3 {
         let round = database.finish("crash", "{}").await;
         assert_eq!(client.next_round().await.round_id, round);
         // Each connection is followed by a reconciliation and a trim.
