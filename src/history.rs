@@ -28,13 +28,13 @@ pub struct History {
     read_only: Option<Source>,
 }
 
-/// The newest rounds after a transaction, in order.
+/// The newest rounds after a transaction, in the order of their transactions.
 #[derive(Debug)]
 pub struct Replay {
-    /// At most as many as asked for: the newest.
+    /// Those that can be streamed.
     pub rounds: Vec<Captured>,
-    /// Transactions from this one on were not seen.
-    pub until: Xid,
+    /// Whether there were as many as asked for, so that older ones may have been left out.
+    pub is_full: bool,
 }
 
 impl History {
@@ -111,23 +111,27 @@ impl History {
     }
 
     /// Rounds of these games (of all, if `None`) whose transaction is not older than `from`: the
-    /// newest `limit` of them, oldest first.
+    /// newest `limit` of those that the snapshot sees, oldest first.
     pub async fn replay(
         &self,
         from: Xid,
         games: Option<&[i64]>,
-        limit: i64,
+        limit: usize,
+        snapshot: &str,
     ) -> Result<Replay, HistoryError> {
         self.metrics.database_queries_total.inc();
+        let most = i64::try_from(limit).unwrap_or(i64::MAX);
         let query = self
             .query(include_str!("../sql/replay.sql"), include_str!("../sql/read_only/replay.sql"));
-        let query = query.bind(from.0.cast_signed()).bind(games).bind(limit);
-        let query = self.with_overlap(query);
+        let query = query.bind(from.0.cast_signed()).bind(games).bind(most);
+        let query = match &self.read_only {
+            None => query.bind(snapshot),
+            Some(source) => query.bind(source.overlap_micros),
+        };
         let rows = query.fetch_all(&self.pool).await?;
-        let until = rows.first().map_or(Ok(Xid(0)), |row| xid(row, "until"))?;
         let now = UnixMillis::now();
         let rounds = rows.iter().filter_map(|row| captured(row, now).transpose());
-        Ok(Replay { rounds: rounds.collect::<Result<_, _>>()?, until })
+        Ok(Replay { rounds: rounds.collect::<Result<_, _>>()?, is_full: rows.len() >= limit })
     }
 }
 
@@ -152,11 +156,7 @@ fn game(row: &PgRow) -> Result<Game, HistoryError> {
     })
 }
 
-/// A row without a round tells only how far the query saw.
 fn captured(row: &PgRow, now: UnixMillis) -> Result<Option<Captured>, HistoryError> {
-    if row.try_get::<Option<i64>, _>("round_id")?.is_none() {
-        return Ok(None);
-    }
     let (xid, before) = (xid(row, "xid")?, xid(row, "before")?);
     Ok(round(row, now)?.map(|round| Captured { round, xid, before }))
 }

@@ -101,3 +101,16 @@ async fn what_finished_while_the_database_was_away_comes_once() {
     let after = finish(&database).await;
     assert_eq!(client.next_round().await.round_id, after);
 }
+
+#[tokio::test]
+async fn a_query_that_is_none_ends_the_server_with_1() {
+    let database = game().await;
+    let run = crate::support::binary::datastream(&["serve", "--read-only"])
+        .env("DATABASE_URL", database.url())
+        .env("DATASTREAM_HTTP_ADDR", "127.0.0.1:0")
+        .env("DATASTREAM_READ_ONLY_ROUNDS", "select nonsense from game.results")
+        .env("DATASTREAM_READ_ONLY_GAMES", GAMES);
+    let output = run.run().await;
+    assert_eq!(output.code, Some(1), "{}", output.stderr);
+    assert!(output.stderr.contains("nonsense"), "{}", output.stderr);
+}

@@ -19,6 +19,17 @@ fn on(database: &TestDatabase) -> crate::support::server::Builder {
         .env("DATASTREAM_WT_ADDR", "127.0.0.1:0")
 }
 
+/// Waits until a round is what newcomers are given.
+async fn latest(server: &TestServer, game: &str, round_id: i64) {
+    let url = server.http(&format!("/rounds/{game}/latest"));
+    let id = format!("\"round_id\":{round_id},");
+    eventually(format!("{id} at {url}"), move || {
+        let (url, id) = (url.clone(), id.clone());
+        async move { get(&url).await.body.contains(&id).then_some(()) }
+    })
+    .await;
+}
+
 fn lines(text: &str) -> Vec<WireRound> {
     text.lines().map(WireRound::parse).collect()
 }
@@ -27,6 +38,7 @@ fn lines(text: &str) -> Vec<WireRound> {
 async fn the_seed_comes_by_stream_and_later_rounds_by_datagram() {
     let (database, server) = serving().await;
     let seed = database.finish("crash", r#"{"point": "11.72"}"#).await;
+    latest(&server, "crash", seed).await;
     let client = WtClient::connect(&server, "/wt/crash").await;
     let first = client.next_stream_round().await;
     assert_eq!((first.round_id, first.extras.as_str()), (seed, r#"{"point": "11.72"}"#));
@@ -51,6 +63,7 @@ async fn a_round_that_fits_no_datagram_comes_on_a_stream_of_its_own() {
 async fn a_replay_comes_in_order_on_one_stream_and_live_rounds_follow() {
     let (database, server) = serving().await;
     let rounds = database.finish_many("crash", 200).await;
+    latest(&server, "crash", rounds[199]).await;
     let path = format!("/wt/crash?after={}", rounds[0]);
     let client = WtClient::connect(&server, &path).await;
     assert_eq!(ids(&lines(&client.next_stream().await)), rounds[1..]);
@@ -62,6 +75,7 @@ async fn a_replay_comes_in_order_on_one_stream_and_live_rounds_follow() {
 async fn nothing_is_lost_or_repeated_between_replay_and_live() {
     let (database, server) = serving().await;
     let first = database.finish("crash", "{}").await;
+    latest(&server, "crash", first).await;
     let game = database.clone();
     let play = crate::support::wait::beside(async move { game.finish_many("crash", 300).await });
     let path = format!("/wt/crash?after={first}");
@@ -81,6 +95,7 @@ async fn nothing_is_lost_or_repeated_between_replay_and_live() {
 async fn an_unknown_resume_point_is_told_before_the_seed() {
     let (database, server) = serving().await;
     let seed = database.finish("crash", "{}").await;
+    latest(&server, "crash", seed).await;
     let client = WtClient::connect(&server, "/wt/crash?after=999999").await;
     assert_eq!(client.next_stream().await, r#"{"type":"gap"}"#);
     assert_eq!(client.next_stream_round().await.round_id, seed);
@@ -97,7 +112,8 @@ async fn what_other_doors_refuse_is_refused() {
 #[tokio::test]
 async fn a_stopping_server_says_bye_and_ends_cleanly() {
     let (database, server) = serving().await;
-    database.finish("crash", "{}").await;
+    let seed = database.finish("crash", "{}").await;
+    latest(&server, "crash", seed).await;
     let client = WtClient::connect(&server, "/wt/crash").await;
     client.next_stream().await;
     server.signal("TERM");

@@ -1,5 +1,5 @@
--- What every query of the read-only mode begins with; {rounds} and {games} are the operator's own queries, in which an
--- index on the game's table serves as it would in the query itself.
+-- What every query of the read-only mode begins with. The words in braces become the operator's own queries; an
+-- index on the game's table serves in them as it would in the query itself.
 with games as not materialized ({games}), source as not materialized ({rounds}), finished as not materialized (
   select s.round_id, s.game_id, g.slug::text as game_slug, g.type::text as game_type, s.finished_at, coalesce(s.extras::text, '{}') as extras
   from source s join games g on g.id = s.game_id

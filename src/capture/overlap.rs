@@ -16,7 +16,7 @@ use futures_util::StreamExt;
 use tokio::sync::watch;
 use tokio_postgres::Row;
 
-use super::{CaptureError, Phase, connect, listener};
+use super::{CaptureError, Phase, connect, listener, rows};
 use crate::{
     backoff::Backoff,
     games::Games,
@@ -85,19 +85,26 @@ impl OverlapCapture {
                 () = shutdown.requested() => return Ok(()),
                 ended = self.session(&mut backoff) => ended,
             };
-            let Err(error) = ended;
-            if self.since.is_none()
-                && (error.is_final() || matches!(error, CaptureError::OtherSchema(_)))
-            {
+            let Err(error) = ended.map_err(about_queries);
+            if self.since.is_none() && error.is_final() {
                 return Err(error);
             }
-            tracing::warn!(%error, "not connected to the database; trying again");
-            self.phase.send_replace(Phase::Connecting { problem: Some(error.to_string()) });
+            self.report(&error);
             tokio::select! {
                 () = shutdown.requested() => return Ok(()),
                 () = tokio::time::sleep(backoff.delay()) => {}
             }
         }
+    }
+
+    fn report(&self, error: &CaptureError) {
+        let problem = Some(error.to_string());
+        let repeated = matches!(&*self.phase.borrow(),
+            Phase::Connecting { problem: last } if *last == problem);
+        if !repeated {
+            tracing::warn!(%error, "cannot read the database; trying again");
+        }
+        self.phase.send_replace(Phase::Connecting { problem });
     }
 
     async fn session(&mut self, backoff: &mut Backoff) -> Result<Infallible, CaptureError> {
@@ -116,7 +123,6 @@ impl OverlapCapture {
         backoff: &mut Backoff,
     ) -> Result<Infallible, CaptureError> {
         client.batch_execute(SESSION).await?;
-        self.phase.send_replace(Phase::CatchingUp);
         self.read_games(client).await?;
         if self.since.is_none() {
             self.fill(client).await?;
@@ -140,7 +146,7 @@ impl OverlapCapture {
     async fn read_games(&self, client: &tokio_postgres::Client) -> Result<(), CaptureError> {
         let query = self.parts.source.query(include_str!("../../sql/read_only/games.sql"));
         let rows = listener::within(ANSWER_WITHIN, async { Ok(client.query(&query, &[]).await?) });
-        let games = rows.await?.iter().map(listener::game).collect::<Result<_, _>>()?;
+        let games = rows.await?.iter().map(rows::game).collect::<Result<_, _>>()?;
         self.parts.games.replace(games);
         Ok(())
     }
@@ -195,8 +201,23 @@ impl OverlapCapture {
         self.given = seen;
         let since = now.saturating_sub(overlap);
         self.since = Some(since);
-        self.parts.publisher.settle(Xid(since.max(0).cast_unsigned()));
+        self.parts.publisher.settle(Xid(since.max(0).cast_unsigned()), "");
         Ok(())
+    }
+}
+
+/// A query of the operator's that is no SQL, or of other columns, or not allowed (class 42), is told
+/// as such: waiting does not mend it.
+fn about_queries(error: CaptureError) -> CaptureError {
+    match error {
+        CaptureError::OtherSchema(message) => CaptureError::Query(message),
+        CaptureError::Database(error) => match error.as_db_error() {
+            Some(db) if db.code().code().starts_with("42") => {
+                CaptureError::Query(db.message().to_owned())
+            }
+            _ => CaptureError::Database(error),
+        },
+        error => error,
     }
 }
 
@@ -205,7 +226,7 @@ fn rounds(rows: &[Row]) -> Result<Vec<Round>, CaptureError> {
     let mut rounds = Vec::with_capacity(rows.len());
     for row in rows {
         if row.try_get::<_, Option<i64>>("round_id")?.is_some() {
-            rounds.extend(listener::round(row, now)?.ok());
+            rounds.extend(rows::round(row, now)?.ok());
         }
     }
     Ok(rounds)

@@ -8,8 +8,6 @@ use tokio_postgres::{AsyncMessage, Client};
 use super::{CaptureError, connect};
 use crate::pg_target::PgTarget;
 
-/// Its own channel: a running server need not wake for it.
-const CHANNEL: &str = "datastream_doctor";
 /// A notification arrives within a millisecond of its commit.
 const HEARD_WITHIN: Duration = Duration::from_secs(3);
 
@@ -52,13 +50,15 @@ async fn prepare(client: &Client) -> Result<Option<String>, CaptureError> {
             &[],
         )
         .await?;
-    client.batch_execute(&format!("listen {CHANNEL}")).await?;
-    Ok(row.try_get::<_, bool>(0)?.then(|| row.get(1)))
+    // Its own channel: a running server need not wake for it.
+    client.batch_execute("listen datastream_doctor").await?;
+    let tcp: bool = row.try_get(0)?;
+    Ok(tcp.then(|| row.try_get(1)).transpose()?)
 }
 
 async fn notify(target: &PgTarget, number: &str) -> Result<(), CaptureError> {
     let mut mouth = connect::connect_to_send(target, "doctor").await?;
-    let text = format!("notify {CHANNEL}, '{number}'");
+    let text = format!("notify datastream_doctor, '{number}'");
     tokio::select! {
         sent = mouth.client.batch_execute(&text) => Ok(sent?),
         () = drain(&mut mouth.messages) => Err(CaptureError::Closed),

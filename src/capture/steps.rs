@@ -59,12 +59,15 @@ impl Capture {
         let (recent, floor) = listening.recent(&start, self.parts.history).await?;
         let trimmed = listening.trimmed().await?.max(floor);
         let latest = listening.latest().await?;
+        let lately = UnixMillis::now().0 * 1000 - OVERLAP_MICROS;
         let mut cursor = Cursor::new(start);
+        cursor.remember_older(listening.moments_since(lately).await?);
         recent.iter().for_each(|captured| cursor.remember(moment(&captured.round)));
         tracing::info!(rounds = recent.len(), games = latest.len(), "memory filled");
         self.parts.publisher.preload(recent, latest, trimmed);
         let identity = listening.identity.clone();
-        self.progress = Some(Progress { cursor, identity, last_contact: 0 });
+        let last_contact = UnixMillis::now().0 * 1000;
+        self.progress = Some(Progress { cursor, identity, last_contact });
         // What the latest rounds were read with is newer than `start`: this poll passes it.
         let poll = listening.catch_up(&self.saved()?).await?;
         self.take(listening, poll, &Given::new()).await
@@ -112,14 +115,21 @@ impl Capture {
         Ok(())
     }
 
-    /// Deals with the notifications that have arrived: what may go out at once does.
+    /// Deals with the notifications that have arrived: what may go out at once does, up to the
+    /// first that may not. The poll that follows brings the others.
     pub(super) fn hear(&mut self, listening: &Listening) {
         let waiting = listening.inbox().take();
         self.parts.metrics.notifications_total.inc_by(waiting.count);
         let mut in_order = self.parts.trust == Trust::Payloads;
-        for text in &waiting.payloads {
-            match Notification::decode(text) {
-                Notification::Round(payload) => in_order = self.offer(*payload, in_order),
+        let decoded = waiting.payloads.iter().map(|text| Notification::decode(text));
+        let mut decoded = decoded.peekable();
+        while let Some(notification) = decoded.next() {
+            match notification {
+                Notification::Round(payload) => {
+                    // Rounds of one transaction come by id, whatever the order of its statements.
+                    let alone = !decoded.peek().is_some_and(|next| next.may_be_of(payload.xid));
+                    in_order = self.offer(*payload, in_order && alone);
+                }
                 Notification::Ring => in_order = false,
                 Notification::Invalid => {
                     self.parts.metrics.notifications_invalid_total.inc();
@@ -185,11 +195,12 @@ impl Capture {
     }
 
     fn advance(&mut self, poll: Poll, finishes: &HashSet<Finish>) -> Result<(), CaptureError> {
-        let settled = poll.seen.snapshot.xmin();
+        let (oldest_running, snapshot) =
+            (poll.seen.snapshot.xmin(), poll.seen.snapshot.to_string());
         let progress = self.progress()?;
         progress.last_contact = UnixMillis::now().0 * 1000;
         let unconfirmed = progress.cursor.advance(poll.seen, finishes, Instant::now());
-        self.parts.publisher.settle(settled);
+        self.parts.publisher.settle(oldest_running, &snapshot);
         if !unconfirmed.is_empty() {
             self.distrust(&unconfirmed);
         }

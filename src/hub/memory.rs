@@ -9,7 +9,7 @@ use std::{
 use tokio::sync::broadcast;
 
 use super::{
-    Batch, Captured, LAG_BATCHES, Placed, Position, Xid,
+    Batch, Captured, LAG_BATCHES, Placed, Position, Settled, Xid,
     ring::{Entry, Ring},
 };
 use crate::{
@@ -38,6 +38,7 @@ pub(super) struct Memory {
     first_live: Position,
     /// What the outbox had already forgotten when the memory was filled.
     trimmed: Xid,
+    settled: Settled,
     games: BTreeMap<GameId, GameMemory>,
     /// Resume points: the oldest kept position of each round.
     points: HashMap<RoundId, (GameId, Position)>,
@@ -51,6 +52,7 @@ impl Memory {
             head: Position(0),
             first_live: Position(1),
             trimmed: Xid(0),
+            settled: Settled::default(),
             games: BTreeMap::new(),
             points: HashMap::new(),
             topics: HashMap::new(),
@@ -60,6 +62,14 @@ impl Memory {
     /// The position of the last published round.
     pub(super) fn head(&self) -> Position {
         self.head
+    }
+
+    pub(super) fn settled(&self) -> Settled {
+        self.settled.clone()
+    }
+
+    pub(super) fn settle(&mut self, oldest_running: Xid, snapshot: &str) {
+        self.settled = Settled { oldest_running, snapshot: snapshot.into(), position: self.head };
     }
 
     pub(super) fn preload(&mut self, recent: Vec<Encoded>, latest: Vec<Encoded>, trimmed: Xid) {
@@ -160,6 +170,21 @@ impl Memory {
     pub(super) fn since(&self, topic: &Topic, position: Position) -> Option<Vec<Placed>> {
         let whole = self.games_of(topic).all(|(_, game)| game.recent.reaches(position));
         whole.then(|| self.collect(topic, position, |_| true))
+    }
+
+    /// Every live round from where no game of the topic has lost one, if its position is after
+    /// `seen` or its transaction not before `from`; `None` when some after `seen` have fallen out.
+    pub(super) fn end_of_replay(
+        &self,
+        topic: &Topic,
+        seen: Position,
+        from: Xid,
+    ) -> Option<Vec<Placed>> {
+        let preloaded = Position(self.first_live.0 - 1);
+        let lost = self.games_of(topic).map(|(_, game)| game.recent.evicted_position()).max();
+        let whole = lost.unwrap_or_default().max(preloaded);
+        let wanted = |entry: &Entry| entry.position > seen || entry.xid >= from;
+        (whole <= seen).then(|| self.collect(topic, whole, wanted))
     }
 
     /// Every round whose transaction may have committed after that of the point (I5).

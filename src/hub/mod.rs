@@ -21,14 +21,14 @@ use std::{
     num::NonZeroUsize,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
 };
 
 use tokio::sync::broadcast;
 
 use self::memory::Memory;
-pub use self::subscription::{Delivery, Replayed, Subscription};
+pub use self::subscription::{Delivery, Subscription};
 use crate::{
     frame::Frame,
     round::{Round, RoundId},
@@ -95,11 +95,22 @@ pub enum Resumption {
     Unknown,
 }
 
+/// How far the database has been read: what the snapshot sees are the rounds up to the position,
+/// and those from before this process.
+#[derive(Clone, Debug, Default)]
+pub struct Settled {
+    /// The oldest transaction that may still bring rounds: all before it have been published.
+    pub oldest_running: Xid,
+    /// The snapshot, as PostgreSQL prints it.
+    pub snapshot: Arc<str>,
+    /// The last round that it sees.
+    pub position: Position,
+}
+
 #[derive(Debug)]
 struct Shared {
     memory: Mutex<Memory>,
     warm: AtomicBool,
-    settled: AtomicU64,
     metrics: Metrics,
 }
 
@@ -116,7 +127,6 @@ pub fn new(history: NonZeroUsize, metrics: Metrics) -> (Hub, Publisher) {
     let hub = Hub(Arc::new(Shared {
         memory: Mutex::new(Memory::new(history)),
         warm: AtomicBool::new(false),
-        settled: AtomicU64::new(0),
         metrics,
     }));
     (hub.clone(), Publisher(hub))
@@ -150,26 +160,24 @@ impl Hub {
         }
     }
 
-    /// The place in the stream of the last published round.
-    pub fn head(&self) -> Position {
-        self.memory().head()
-    }
-
-    /// Every round of the topic published after `position`, but for those in `given`, and every
-    /// later one; `None` when memory does not reach back.
-    pub fn resume_from(
+    /// The end of a replay that was read from the database: what memory holds without a hole, in
+    /// the order of the stream, of rounds that were published after `seen` or are of the
+    /// transaction `from` or a later one; and every later round. `None` when memory does not reach
+    /// back to `seen`.
+    ///
+    /// A client may break off anywhere in a replay and name the last round it got. For a round
+    /// that is answered by position all rounds before it in the stream must have come before it
+    /// in the replay too, and the database does not know that order.
+    pub fn end_of_replay(
         &self,
         topic: &Topic,
-        position: Position,
-        given: Replayed,
-    ) -> Option<(Vec<Frame>, Subscription)> {
+        seen: Position,
+        from: Xid,
+    ) -> Option<(Vec<(Finish, Frame)>, Subscription)> {
         let mut memory = self.memory();
-        let missed = memory.since(topic, position)?;
-        let missed = missed.into_iter().filter(|placed| !given.finishes.contains(&placed.finish));
-        let missed = missed.map(|placed| placed.frame).collect();
-        let mut subscription = self.subscribe(&mut memory, topic);
-        subscription.leave_out(given);
-        Some((missed, subscription))
+        let end = memory.end_of_replay(topic, seen, from)?;
+        let end = end.into_iter().map(|placed| (placed.finish, placed.frame)).collect();
+        Some((end, self.subscribe(&mut memory, topic)))
     }
 
     fn subscribe(&self, memory: &mut Memory, topic: &Topic) -> Subscription {
@@ -189,9 +197,9 @@ impl Hub {
         Some((missed, memory.channel(topic).subscribe()))
     }
 
-    /// The oldest transaction that may still bring rounds: all before it have been published.
-    pub fn settled(&self) -> Xid {
-        Xid(self.0.settled.load(Ordering::Acquire))
+    /// How far the database has been read.
+    pub fn settled(&self) -> Settled {
+        self.memory().settled()
     }
 
     /// No code that can panic runs under the lock; should it ever, the memory is still whole.
@@ -230,9 +238,10 @@ impl Publisher {
         self.0.memory().publish(encoded);
     }
 
-    /// Says that every round of a transaction before this one has been published.
-    pub fn settle(&self, oldest_running: Xid) {
-        self.0.0.settled.store(oldest_running.0, Ordering::Release);
+    /// Says that every round which this snapshot sees has been published, and none that it does
+    /// not see.
+    pub fn settle(&self, oldest_running: Xid, snapshot: &str) {
+        self.0.memory().settle(oldest_running, snapshot);
     }
 
     fn encode(&self, captured: Captured) -> (Captured, Frame) {

@@ -1,13 +1,11 @@
 //! One subscriber's view of a topic: what follows its opening.
 
-use std::{collections::HashSet, sync::Arc};
-
 use tokio::sync::broadcast::{
     Receiver,
     error::{RecvError, TryRecvError},
 };
 
-use super::{Batch, Finish, Hub, Placed, Position, Xid};
+use super::{Batch, Hub, Placed, Position};
 use crate::{frame::Frame, topic::Topic};
 
 /// What a subscription gives next.
@@ -21,15 +19,6 @@ pub enum Delivery {
     Closed,
 }
 
-/// Rounds that a subscriber got from the database while the hub may still have to publish them.
-#[derive(Clone, Debug)]
-pub struct Replayed {
-    /// What was given.
-    pub finishes: Arc<HashSet<Finish>>,
-    /// Transactions from this one on were not seen by the query.
-    pub until: Xid,
-}
-
 /// The live rounds of a topic that follow an opening, each once, in order.
 #[derive(Debug)]
 pub struct Subscription {
@@ -39,7 +28,6 @@ pub struct Subscription {
     receiver: Receiver<Batch>,
     /// Set when the channel dropped batches that were not taken yet.
     lagged: bool,
-    replayed: Option<Replayed>,
 }
 
 impl Subscription {
@@ -49,12 +37,7 @@ impl Subscription {
         position: Position,
         receiver: Receiver<Batch>,
     ) -> Self {
-        Self { hub, topic, position, receiver, lagged: false, replayed: None }
-    }
-
-    /// Leaves out what the subscriber already has from the database.
-    pub fn leave_out(&mut self, replayed: Replayed) {
-        self.replayed = Some(replayed);
+        Self { hub, topic, position, receiver, lagged: false }
     }
 
     /// Waits for the next rounds. Cancel safe: what is taken is returned at once.
@@ -117,7 +100,7 @@ impl Subscription {
     /// Whether this one, once dropped, is replaced by the other without loss or repetition: both
     /// have taken the same rounds, and neither leaves any out.
     pub fn stands_where(&self, other: &Self) -> bool {
-        let plain = |one: &Self| one.replayed.is_none() && !one.lagged;
+        let plain = |one: &Self| !one.lagged;
         plain(self) && plain(other) && self.position == other.position && self.topic == other.topic
     }
 
@@ -128,8 +111,6 @@ impl Subscription {
     }
 
     fn take_with_all_that_wait(&mut self, batch: &Batch) -> Vec<Frame> {
-        // Read before draining: what was settled by now is in the channel by now.
-        let settled = self.hub.settled();
         let mut rounds = self.take(batch);
         let end = loop {
             match self.receiver.try_recv() {
@@ -139,18 +120,13 @@ impl Subscription {
         };
         // The channel tells of a lag only once.
         self.lagged = matches!(end, TryRecvError::Lagged(_));
-        if !self.lagged {
-            self.replayed.take_if(|replayed| settled >= replayed.until);
-        }
         rounds
     }
 
     fn take(&mut self, placed: &[Placed]) -> Vec<Frame> {
-        let replayed = self.replayed.as_ref();
-        let known = |placed: &Placed| replayed.is_some_and(|r| r.finishes.contains(&placed.finish));
         let last = self.position;
         let new = placed.iter().filter(|placed| placed.position > last);
-        let rounds = new.clone().filter(|placed| !known(placed)).map(|p| p.frame.clone()).collect();
+        let rounds = new.clone().map(|placed| placed.frame.clone()).collect();
         self.position = new.map(|placed| placed.position).last().unwrap_or(last);
         rounds
     }

@@ -136,23 +136,23 @@ fn a_round_older_than_the_outbox_resumes_its_own_game_only() {
 }
 
 #[test]
-fn what_a_subscriber_has_from_the_database_does_not_come_again() {
-    let (hub, publisher) = hub(8);
-    let given = Replayed {
-        finishes: Arc::new([(Xid(2), RoundId(2)), (Xid(4), RoundId(4))].into()),
-        until: Xid(5),
+fn a_replay_ends_in_the_order_of_the_stream() {
+    let (hub, publisher) = hub(2);
+    let topic = Topic::Everything;
+    // 9 committed late: it is older than 10 by its transaction and newer on the stream.
+    publisher.publish(vec![live(7, 1), live(10, 1), live(9, 1), live(2, 2)]);
+    publisher.settle(Xid(11), "11:11:");
+    publisher.publish(vec![live(11, 2)]);
+    let settled = hub.settled();
+    assert_eq!((settled.oldest_running, settled.position), (Xid(11), Position(4)));
+    let end = |from| {
+        let (end, _) = hub.end_of_replay(&topic, settled.position, Xid(from)).expect("in memory");
+        end.into_iter().map(|(finish, _)| finish.1.0).collect::<Vec<_>>()
     };
-    publisher.publish(vec![live(1, 1), live(2, 1)]);
-    let (frames, mut subscription) =
-        hub.resume_from(&Topic::Everything, Position(0), given).expect("in memory");
-    assert_eq!(ids(&frames), [1]);
-    publisher.publish(vec![live(3, 1), live(4, 1)]);
-    publisher.settle(Xid(5));
-    publisher.publish(vec![live(5, 1)]);
-    assert_eq!(drain(&mut subscription).0, [3, 5]);
-    // Once all of them are settled the same round may finish anew.
-    publisher.publish(vec![captured(4, 1, 4, 4)]);
-    assert_eq!(drain(&mut subscription).0, [4]);
+    assert_eq!(end(7), [10, 9, 11], "7 has fallen out, and 2 is of an older transaction");
+    publisher.publish(vec![live(12, 1), live(13, 1), live(14, 1)]);
+    let seen = settled.position;
+    assert!(hub.end_of_replay(&topic, seen, Xid(7)).is_none(), "12 has fallen out, unseen");
 }
 
 #[derive(Clone, Debug)]

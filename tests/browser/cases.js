@@ -57,7 +57,7 @@ function makePair(folder, name, days = 10) {
 
 export const cases = {
   async 'the seed comes by stream and later rounds by datagram, in order'(page, server) {
-    const [seed] = finish('crash');
+    const [seed] = await server.latest('crash');
     const session = await open(page, server, '/wt/crash');
     assert.equal(JSON.parse(await session.stream()).round_id, seed);
     const later = [finish('crash')[0], finish('crash')[0], finish('crash')[0]];
@@ -69,7 +69,7 @@ export const cases = {
   },
 
   async [`the seed reaches the page in ${CONNECTS} of ${CONNECTS} connects`](page, server) {
-    const [seed] = finish('crash');
+    const [seed] = await server.latest('crash');
     for (let connect = 0; connect < CONNECTS; connect += 1) {
       const session = await open(page, server, '/wt/crash');
       assert.equal(JSON.parse(await session.stream()).round_id, seed, `connect ${connect}`);
@@ -80,7 +80,7 @@ export const cases = {
   },
 
   async 'a selection gets its rounds and no others'(page, server) {
-    finish('double');
+    for (const game of ['crash', 'double']) await server.latest(game);
     const one = await open(page, server, '/wt/type/color');
     const two = await open(page, server, '/wt?game=crash&game=double');
     const all = await open(page, server, '/wt');
@@ -96,7 +96,7 @@ export const cases = {
   },
 
   async 'a round of 5 kB comes whole on a stream of its own'(page, server) {
-    finish('slot');
+    await server.latest('slot');
     const session = await open(page, server, '/wt/slot');
     await session.stream();
     const [large] = finish('slot', 1, JSON.stringify({ reels: 'x'.repeat(5000) }));
@@ -108,7 +108,7 @@ export const cases = {
   },
 
   async 'after replays every later round on one stream, one a line, then live'(page, server) {
-    const [point, ...later] = finish('crash', 300);
+    const [point, ...later] = await server.latest('crash', 300);
     const session = await open(page, server, `/wt/crash?after=${point}`);
     const text = await session.stream();
     assert.deepEqual(ids(text.trimEnd().split('\n').map(JSON.parse)), later);
@@ -119,10 +119,17 @@ export const cases = {
   },
 
   async 'an unknown resume point is a gap, then the seed'(page, server) {
-    const [seed] = finish('crash');
+    const [seed] = await server.latest('crash');
     const session = await open(page, server, '/wt/crash?after=999999999');
     assert.equal(await session.stream(), '{"type":"gap"}');
     assert.equal(JSON.parse(await session.stream(1)).round_id, seed);
+  },
+
+  async 'the policy of the live page lets it connect'(page, server) {
+    await page.goto(`${server.http}/`);
+    await page.evaluate(page.prepare);
+    await server.latest('crash');
+    await (await open(page, server, '/wt/crash')).stream();
   },
 
   async 'an unknown game, type or path is refused'(page, server) {
@@ -132,7 +139,7 @@ export const cases = {
   },
 
   async 'localhost works: the server listens on IPv6 and IPv4'(page, server) {
-    finish('crash');
+    await server.latest('crash');
     for (const host of ['localhost', '127.0.0.1', '[::1]']) {
       await (await open(page, server, '/wt/crash', { host })).stream();
     }
@@ -155,7 +162,7 @@ export const cases = {
     try {
       await page.goto(`${server.http}/healthz`);
       await page.evaluate(page.prepare);
-      finish('crash');
+      await server.latest('crash');
       const before = (await server.certificate()).value;
       const session = await open(page, server, '/wt/crash');
       await session.stream();
@@ -181,7 +188,7 @@ export const cases = {
     const server = await Server.start();
     await page.goto(`${server.http}/healthz`);
     await page.evaluate(page.prepare);
-    finish('crash');
+    await server.latest('crash');
     const sessions = [];
     for (let number = 0; number < 10; number += 1) sessions.push(await open(page, server, '/wt/crash'));
     for (const session of sessions) await session.stream();

@@ -44,6 +44,16 @@ export class Server {
     return fetch(`${this.http}/wt/certificate`).then((answer) => answer.json());
   }
 
+  /** Finishes rounds and waits until the last is what newcomers are given; their ids. */
+  async latest(game, count) {
+    const ids = finish(game, count);
+    await eventually(`${ids.at(-1)} to be the latest`, async () => {
+      const round = await (await fetch(`${this.http}/rounds/${game}/latest`)).json();
+      return round.round_id === ids.at(-1);
+    });
+    return ids;
+  }
+
   async metric(name) {
     const text = await (await fetch(`${this.http}/metrics`)).text();
     const line = text.split('\n').find((one) => one.startsWith(`${name} `));
