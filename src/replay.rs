@@ -20,7 +20,7 @@ use crate::{
     frame::Frame,
     games::Games,
     history::{History, HistoryError},
-    hub::{Captured, Finish, Hub, Settled, Subscription, Xid},
+    hub::{Captured, Finish, Hub, Position, Settled, Subscription, Xid},
     round::RoundId,
     topic::Topic,
 };
@@ -29,8 +29,11 @@ use crate::{
 const PAGE_KEPT: Duration = Duration::from_secs(5);
 /// Replays that may run in the database at once, over all topics.
 const QUERIES_AT_ONCE: usize = 2;
-/// A page that memory outran is read again so many times before the client is told of a gap.
-const TRIES: usize = 3;
+/// While the capture publishes the many rounds of an outage, memory may lose some that no page holds
+/// yet. A client waits so long for the page that does before it is told of a gap.
+const OUTRUN_FOR: Duration = Duration::from_secs(5);
+/// How often it is looked whether the capture has finished a poll; it polls every 5 ms.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// Answers resume points from the database. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -89,7 +92,8 @@ impl Replays {
         let lane = self.lane(topic);
         lock(&lane.waiting).insert(named);
         let mut page = lane.page.lock().await;
-        for _ in 0..TRIES {
+        let started = Instant::now();
+        while started.elapsed() < OUTRUN_FOR {
             if !page.as_ref().is_some_and(|page| page.serves(named)) {
                 *page = Some(self.read(topic, &lane, named).await?);
             }
@@ -98,9 +102,18 @@ impl Replays {
             if let Some((frames, subscription)) = self.join(topic, current, named, replay) {
                 return Ok((frames.len() <= self.0.limit).then_some((frames, subscription)));
             }
+            let outrun = current.settled.position;
             *page = None;
+            self.settled_after(outrun, started).await;
         }
         Ok(None)
+    }
+
+    /// Waits until the capture has come further than this, or for as long as a client waits.
+    async fn settled_after(&self, position: Position, started: Instant) {
+        while self.0.hub.settled().position <= position && started.elapsed() < OUTRUN_FOR {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
     }
 
     /// Puts what memory has behind what only the page has; `None` when memory outran the page.

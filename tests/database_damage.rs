@@ -1,7 +1,11 @@
 //! The database is there, but not as it should be: what the game writes still succeeds, and what was
 //! not recorded or not announced is found.
 
-use std::{os::unix::process::CommandExt, process::Stdio};
+use std::{
+    os::unix::process::CommandExt,
+    process::Stdio,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -143,9 +147,19 @@ async fn rounds_arrive_through_a_pooler_in_transaction_mode() {
     assert_eq!(ids(&client.rounds(10).await), rounds);
 }
 
-/// Passes a session on, but for its notifications: a pooler that shares server connections gives
-/// them to nobody.
-async fn deaf_proxy(upstream: u16) -> u16 {
+/// What a proxy does with a message of PostgreSQL.
+#[derive(Clone, Copy, Debug)]
+enum Pass {
+    On,
+    Drop,
+    Cut,
+}
+
+/// Passes sessions on, but for what `look` says of each message: its kind and the rest.
+async fn picky_proxy(
+    upstream: u16,
+    look: impl Fn(u8, &[u8]) -> Pass + Copy + Send + 'static,
+) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let port = listener.local_addr().expect("an address").port();
     beside(async move {
@@ -153,33 +167,64 @@ async fn deaf_proxy(upstream: u16) -> u16 {
             let far = TcpStream::connect(("127.0.0.1", upstream)).await.expect("PostgreSQL");
             let (mut from_near, to_near) = near.into_split();
             let (from_far, mut to_far) = far.into_split();
-            beside(async move { tokio::io::copy(&mut from_near, &mut to_far).await });
-            beside(without_notifications(from_far, to_near));
+            let forth = beside(async move { tokio::io::copy(&mut from_near, &mut to_far).await });
+            beside(async move {
+                let _ = pass(from_far, to_near, look).await;
+                forth.abort();
+            });
         }
     });
     port
 }
 
 /// Each message of PostgreSQL is a letter, its length in four bytes, and the rest.
-async fn without_notifications(
+async fn pass(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
+    look: impl Fn(u8, &[u8]) -> Pass,
 ) -> std::io::Result<()> {
     loop {
         let (kind, length) = (from.read_u8().await?, from.read_u32().await?);
         let mut rest = vec![0; length as usize - 4];
         from.read_exact(&mut rest).await?;
-        if kind != b'A' {
-            let head = [&[kind], length.to_be_bytes().as_slice()].concat();
-            to.write_all(&[head, rest].concat()).await?;
+        match look(kind, &rest) {
+            Pass::On => {
+                let head = [&[kind], length.to_be_bytes().as_slice()].concat();
+                to.write_all(&[head, rest].concat()).await?;
+            }
+            Pass::Drop => {}
+            Pass::Cut => return Ok(()),
         }
     }
 }
 
 #[tokio::test]
+async fn a_link_that_breaks_while_rounds_are_read_loses_none() {
+    static CUT: AtomicBool = AtomicBool::new(false);
+    let database = TestDatabase::migrated_with(&["--capture", "poll"]).await;
+    let cut_once = |kind, message: &[u8]| {
+        let marked = kind == b'D' && message.windows(8).any(|part| part == b"cut here");
+        if marked && !CUT.swap(true, Ordering::SeqCst) { Pass::Cut } else { Pass::On }
+    };
+    let port = picky_proxy(database.address.tcp_port, cut_once).await;
+    let server = TestServer::on(database.url())
+        .env("DATASTREAM_LISTEN_URL", database.url_through(port) + "?sslmode=disable")
+        .start()
+        .await;
+    let mut client = WsClient::connect(server.ws("/ws/crash")).await;
+    let round = database.finish("crash", r#"{"link": "cut here"}"#).await;
+    assert_eq!(client.next_round().await.round_id, round);
+    assert!(CUT.load(Ordering::SeqCst));
+    let next = database.finish("crash", "{}").await;
+    assert_eq!(client.next_round().await.round_id, next);
+}
+
+#[tokio::test]
 async fn a_listener_that_hears_nothing_is_noticed_and_rounds_still_arrive() {
     let database = TestDatabase::new().await;
-    let port = deaf_proxy(database.address.tcp_port).await;
+    // A pooler that shares server connections gives notifications to nobody.
+    let deaf = |kind, _: &[u8]| if kind == b'A' { Pass::Drop } else { Pass::On };
+    let port = picky_proxy(database.address.tcp_port, deaf).await;
     let server = TestServer::on(database.url())
         .env("DATASTREAM_LISTEN_URL", database.url_through(port) + "?sslmode=disable")
         .start()

@@ -76,14 +76,14 @@ impl Fault {
         matches!(self, Self::ServerStop | Self::ServerKill)
     }
 
-    /// One time in ten it holds long enough to be noticed by silence alone.
+    /// One time in forty it holds long enough to be noticed by silence alone.
     fn hold(self, rng: &mut Rng) -> Duration {
         let ms = match self {
-            Self::Stall | Self::HalfOpen if rng.u8(..10) == 0 => rng.u64(5_500..7_000),
-            Self::Refuse if rng.u8(..10) == 0 => rng.u64(1_000..3_000),
-            Self::Stall | Self::HalfOpen | Self::Refuse => rng.u64(10..400),
-            Self::Immediate | Self::Fast | Self::ServerStop | Self::ServerKill => rng.u64(..300),
-            Self::Flap => rng.u64(5..60),
+            Self::Stall | Self::HalfOpen if rng.u8(..40) == 0 => rng.u64(5_500..7_000),
+            Self::Refuse if rng.u8(..40) == 0 => rng.u64(1_000..3_000),
+            Self::Stall | Self::HalfOpen | Self::Refuse => rng.u64(10..250),
+            Self::Immediate | Self::Fast | Self::ServerStop | Self::ServerKill => rng.u64(..200),
+            Self::Flap => rng.u64(5..40),
             _ => 0,
         };
         Duration::from_millis(ms)

@@ -53,7 +53,7 @@ impl Writer {
     pub(crate) async fn run(mut self) {
         loop {
             let Ok(mut db) = PgConnection::connect(&self.url).await else {
-                tokio::time::sleep(Duration::from_millis(5)).await;
+                tokio::time::sleep(Duration::from_millis(20)).await;
                 continue;
             };
             while self.transaction(&mut db).await.is_ok() {

@@ -2,7 +2,7 @@
 
 mod tls;
 
-use std::{error::Error as _, io, pin::Pin};
+use std::{error::Error as _, io, pin::Pin, task::Poll};
 
 use futures_util::{Stream, stream::poll_fn};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -77,12 +77,21 @@ async fn open(config: &Config, tls: &MakeRustlsConnect) -> Result<Link, Error> {
     Ok(Link { client, messages: messages(connection) })
 }
 
-fn messages<S, T>(mut connection: Connection<S, T>) -> Messages
+/// Ends after an error: a connection that is asked again repeats it for ever.
+fn messages<S, T>(connection: Connection<S, T>) -> Messages
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    Box::pin(poll_fn(move |context| connection.poll_message(context)))
+    let mut connection = Some(connection);
+    Box::pin(poll_fn(move |context| {
+        let Some(open) = &mut connection else { return Poll::Ready(None) };
+        let message = open.poll_message(context);
+        if matches!(message, Poll::Ready(None | Some(Err(_)))) {
+            connection = None;
+        }
+        message
+    }))
 }
 
 fn config(target: &PgTarget, host: &PgHost, used_for: &str) -> Config {
