@@ -132,12 +132,12 @@ async fn listener(config: &DatabaseConfig) -> Vec<Check> {
             )
         }
     };
-    vec![heard, tcp_user_timeout(hearing.tcp_user_timeout)]
+    vec![heard, tcp_user_timeout(hearing.tcp_user_timeout.as_deref())]
 }
 
-fn tcp_user_timeout(set: Option<String>) -> Check {
+fn tcp_user_timeout(set: Option<&str>) -> Check {
     const NAME: &str = "tcp_user_timeout";
-    match set.as_deref() {
+    match set {
         None => Check::new(NAME, Status::Ok, "not needed on a socket of this machine"),
         Some("0") => Check::new(NAME, Status::Warning, "0: a listener that is cut off is kept")
             .remedy(

@@ -22,6 +22,10 @@ use crate::{
 /// for all clients.
 const RELOAD_EVERY: Duration = Duration::from_millis(250);
 
+/// How long a stream's request waits for a server that has not caught up yet: a restart takes
+/// 0.5 s, a database that is away may take for ever.
+const CAUGHT_UP_WITHIN: Duration = Duration::from_secs(5);
+
 /// Why a stream cannot be opened now.
 #[derive(Debug, thiserror::Error)]
 pub enum FeedError {
@@ -75,7 +79,7 @@ impl Feed {
         &self,
         find: impl Fn(&Games) -> Result<T, UnknownName> + Send,
     ) -> Result<T, FeedError> {
-        self.ready()?;
+        self.caught_up().await?;
         if let Ok(found) = find(&self.0.games) {
             return Ok(found);
         }
@@ -163,6 +167,13 @@ impl Feed {
         limit: u16,
     ) -> Result<Vec<Round>, FeedError> {
         Ok(self.0.history.rounds_before(game, before, i64::from(limit)).await?)
+    }
+
+    /// Waits for a server that has just started. An `EventSource` gives up for good on any answer
+    /// but 200 (WHATWG HTML, "server-sent events"), so a restart must not answer it with 503.
+    async fn caught_up(&self) -> Result<(), FeedError> {
+        let warmed = tokio::time::timeout(CAUGHT_UP_WITHIN, self.0.hub.warmed()).await;
+        warmed.map_err(|_| FeedError::NotReady)
     }
 
     fn ready(&self) -> Result<(), FeedError> {

@@ -30,6 +30,8 @@ pub mod doctor;
 pub mod embedded_postgres;
 pub mod feed;
 pub mod frame;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod games;
 pub mod history;
 pub mod http;

@@ -10,9 +10,11 @@ mod support;
 
 mod attach;
 mod cli;
+mod database_damage;
 mod database_outage;
 mod deployment;
 mod doctor;
+mod failover;
 mod hostile_clients;
 mod http_routes;
 mod migrations;

@@ -30,8 +30,8 @@ impl Hardened {
     async fn new() -> Self {
         let database = TestDatabase::empty().await;
         database.run(GAME).await;
-        succeeded(datastream(&["migrate"]).env("DATABASE_URL", database.url()).run().await);
-        succeeded(datastream(&ATTACH).env("DATABASE_URL", database.url()).run().await);
+        succeeded(&datastream(&["migrate"]).env("DATABASE_URL", database.url()).run().await);
+        succeeded(&datastream(&ATTACH).env("DATABASE_URL", database.url()).run().await);
         let name = |role: &str| format!("{}_{role}", database.name);
         let (owner, reader, writer) = (name("owner"), name("reader"), name("writer"));
         let grants = format!(
@@ -50,7 +50,7 @@ impl Hardened {
         let (owner, reader) = (format!("owner={}", self.owner), format!("reader={}", self.reader));
         let file = format!("{ROOT}/sql/roles.sql");
         let args = [&url, "-X", "-q", "-v", &owner, "-v", &reader, "-f", &file];
-        succeeded(program(&psql, &args).run().await);
+        succeeded(&program(&psql, &args).run().await);
     }
 
     fn url_as(&self, role: &str) -> String {
@@ -67,7 +67,7 @@ impl Hardened {
 }
 
 #[track_caller]
-fn succeeded(output: Output) {
+fn succeeded(output: &Output) {
     assert_eq!(output.code, Some(0), "{}{}", output.stdout, output.stderr);
 }
 
@@ -140,7 +140,7 @@ async fn the_reader_and_the_game_may_do_no_more_than_they_must() {
 async fn attaching_again_keeps_owner_and_reader() {
     let game = Hardened::new().await;
     let replace = [&ATTACH[..], &["--capture", "poll", "--replace"]].concat();
-    succeeded(datastream(&replace).env("DATABASE_URL", game.database.url()).run().await);
+    succeeded(&datastream(&replace).env("DATABASE_URL", game.database.url()).run().await);
     let server = TestServer::on(game.url_as(&game.reader)).start().await;
     let mut client = WsClient::connect(server.ws("/ws/crash")).await;
     let insert = "insert into shop.plays (game_id, finished_at) values (1, now())";

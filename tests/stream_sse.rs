@@ -1,8 +1,12 @@
 //! Rounds as server-sent events: headers, exact bytes, heartbeats, HTTP/1.0.
 
+use datastream::embedded_postgres::Stop;
 use reqwest::Method;
 
-use crate::support::{SseClient, TestDatabase, TestServer, http::request, raw_http, serving};
+use crate::support::{
+    DedicatedCluster, SseClient, TestDatabase, TestServer, cluster::Address, http::request,
+    raw_http, serving,
+};
 
 #[tokio::test]
 async fn a_seed_is_initial_and_all_else_is_message() {
@@ -120,4 +124,19 @@ async fn websocket_and_sse_clients_get_the_same_bytes_in_the_same_order() {
     let ids = database.finish_many("crash", 20).await;
     let events = sse.messages_until(ids[19]).await;
     assert_eq!(events, ws.rounds(20).await);
+}
+
+#[tokio::test]
+async fn a_stream_asked_for_while_the_server_catches_up_is_answered_when_it_has() {
+    let mut cluster = DedicatedCluster::start();
+    let database = TestDatabase::on(&cluster.address()).await;
+    let url = Address::tcp_url(&database.name, cluster.address().tcp_port);
+    cluster.stop(Stop::Fast);
+    let server = TestServer::on(url).start_unready().await;
+    server.unready().await;
+    let mut client = raw_http(server.addr, "GET /sse/crash HTTP/1.0\r\n\r\n").await;
+    cluster.start_again();
+    // Any answer but 200 would end an EventSource for good.
+    let head = client.read_until("\r\n\r\n").await;
+    assert!(head.contains(" 200 OK"), "{head}");
 }

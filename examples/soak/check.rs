@@ -27,6 +27,8 @@ pub(crate) struct Truth {
     lossy: bool,
     /// Ids that PostgreSQL gave to several rounds.
     reused: HashSet<i64>,
+    /// When each process of the server was first seen.
+    starts: HashMap<u32, u64>,
     /// The places of rounds in the stream of each process, as a steady subscriber saw it.
     order: HashMap<u32, HashMap<Token, usize>>,
 }
@@ -72,7 +74,8 @@ impl Truth {
         }
         commits.values_mut().for_each(|all| all.sort_unstable());
         let (reused, order) = (reused(subscribers), HashMap::new());
-        let mut truth = Self { rows, present, transactions, commits, lossy, reused, order };
+        let starts = starts(subscribers);
+        let mut truth = Self { rows, present, transactions, commits, lossy, reused, starts, order };
         truth.order = subscribers.first().map(|first| truth.places(first)).unwrap_or_default();
         truth
     }
@@ -94,7 +97,8 @@ impl Truth {
             let start =
                 || Segment { since: visit.connected, known: HashSet::new(), stream: Vec::new() };
             let segment = segment.get_or_insert_with(start);
-            self.visit(visit, visits[..index].last(), games, segment, &mut verdict);
+            let before = visits[..index].iter().rev().find(|visit| !visit.rounds.is_empty());
+            self.visit(visit, before, games, segment, &mut verdict);
         }
         if let Some(last) = segment {
             self.completed(&last, games, true, &mut verdict);
@@ -130,7 +134,8 @@ impl Truth {
     }
 
     /// Whether the server may have answered this resume from another memory than that which
-    /// delivered the named round.
+    /// delivered the named round live: of another process, of what was before the process, or of
+    /// the database.
     fn may_repeat(&self, visit: &Visit, before: Option<&Visit>, games: &[&str]) -> bool {
         let Some((named_id, named)) = visit.after else { return false };
         let another = before.is_some_and(|before| before.process != visit.process);
@@ -140,7 +145,8 @@ impl Truth {
             let later = |at| commits.partition_point(|commit| *commit <= at);
             later(visit.connected) - later(from).min(later(visit.connected)) > HISTORY * 3 / 4
         });
-        another || beyond || self.reused.contains(&named_id)
+        let start = self.starts.get(&visit.process).copied().unwrap_or(0);
+        another || from < start || beyond || self.reused.contains(&named_id)
     }
 
     fn absent(&self, round_id: i64, token: Token, verdict: &mut Verdict) {
@@ -260,6 +266,15 @@ fn settled(transactions: &[Transaction], token: Token) -> u64 {
 
 fn visits(subscriber: &Subscriber) -> Vec<Visit> {
     subscriber.visits.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+}
+
+fn starts(subscribers: &[Subscriber]) -> HashMap<u32, u64> {
+    let mut starts = HashMap::new();
+    for visit in subscribers.iter().flat_map(visits) {
+        let start = starts.entry(visit.process).or_insert(visit.connected);
+        *start = visit.connected.min(*start);
+    }
+    starts
 }
 
 fn reused(subscribers: &[Subscriber]) -> HashSet<i64> {

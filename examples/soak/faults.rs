@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc, Mutex, PoisonError,
+        Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -27,15 +27,20 @@ pub(crate) struct Faults {
 }
 
 impl Faults {
-    /// Inflicts a lane's faults, each at its time or as soon as the one before is over.
+    /// Inflicts a lane's faults, each at its time or as soon as the one before is over; what is
+    /// still to come when the time is up is left out.
     pub(crate) async fn inflict(
         &self,
-        stage: &Arc<Stage>,
+        stage: &Stage,
         lane: Vec<Planned>,
+        end: Duration,
     ) -> anyhow::Result<()> {
         let start = Instant::now();
         for planned in lane {
             tokio::time::sleep(planned.at.saturating_sub(start.elapsed())).await;
+            if start.elapsed() > end {
+                break;
+            }
             self.one(stage, planned).await?;
             *lock(&self.counts).entry(planned.fault).or_default() += 1;
         }
@@ -71,7 +76,8 @@ impl Faults {
     async fn measure(&self, stage: &Stage, accepts: Instant) -> anyhow::Result<()> {
         let before = self.link_changes.load(Ordering::SeqCst);
         let live = stage.live().await?;
-        let undisturbed = before % 2 == 0 && before == self.link_changes.load(Ordering::SeqCst);
+        let undisturbed =
+            before.is_multiple_of(2) && before == self.link_changes.load(Ordering::SeqCst);
         if undisturbed {
             lock(&self.recoveries).push(live.saturating_duration_since(accepts));
         }

@@ -19,7 +19,7 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 const GONE: u16 = 4410;
 
 /// What came.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) enum Arrival {
     Round {
         initial: bool,

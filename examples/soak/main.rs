@@ -104,8 +104,11 @@ async fn soak(args: &Args) -> anyhow::Result<bool> {
     let (subscribers, readers) = subscribe(args, &tasks, &world);
     let writers = write(args, &tasks, &stage, &ledger);
     let faults = Arc::new(Faults::default());
-    let (link, crash) =
-        tokio::join!(faults.inflict(&stage, plan.link), faults.inflict(&stage, plan.crash));
+    let end = Duration::from_secs(args.seconds);
+    let (link, crash) = tokio::join!(
+        faults.inflict(&stage, plan.link, end),
+        faults.inflict(&stage, plan.crash, end)
+    );
     link.and(crash).with_context(|| format!("see {}", stage.log().display()))?;
     stage.live().await?;
     writers.iter().for_each(JoinHandle::abort);

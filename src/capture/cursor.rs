@@ -132,6 +132,13 @@ impl Cursor {
         self.remember((finish.1, finished_at));
     }
 
+    /// Notes what finished before this cursor began: no news after a failover.
+    pub(crate) fn remember_older(&mut self, moments: impl IntoIterator<Item = Moment>) {
+        // No poll of this cursor: a rewind looks at what it has seen itself.
+        self.lately.extend(moments.into_iter().map(|moment| (0, moment)));
+        self.lately.drain(..self.lately.len().saturating_sub(LATELY_MAX));
+    }
+
     /// Notes what was streamed before this cursor began.
     pub(crate) fn remember(&mut self, moment: Moment) {
         if self.lately.len() == LATELY_MAX {

@@ -4,18 +4,19 @@ use std::{future::Future, sync::Arc, time::Duration};
 
 use futures_util::StreamExt;
 use tokio::task::AbortHandle;
-use tokio_postgres::{AsyncMessage, Client, Row, Statement, error::SqlState};
+use tokio_postgres::{AsyncMessage, Client, Statement, error::SqlState};
 
 use super::{
     connect::{self, ConnectError, Messages},
     cursor::{Lsn, Seen},
     inbox::Inbox,
+    rows::{captured, game, outbox_row, round},
     snapshot::{NotASnapshot, Snapshot},
 };
 use crate::{
     hub::{Captured, Finish, Xid},
     pg_target::PgTarget,
-    round::{FinishedAt, Game, GameId, Round, RoundId, UnixMillis},
+    round::{FinishedAt, Game, Round, RoundId, UnixMillis},
     shutdown::Shutdown,
 };
 
@@ -290,6 +291,21 @@ impl Listening {
         self.read(include_str!("../../sql/finished_since.sql"), &[&micros]).await
     }
 
+    /// The same, by id and moment alone.
+    pub(super) async fn moments_since(
+        &self,
+        micros: i64,
+    ) -> Result<Vec<(RoundId, FinishedAt)>, CaptureError> {
+        let query = include_str!("../../sql/moments_since.sql");
+        let query = async { Ok(self.client.query(query, &[&micros]).await?) };
+        let rows = within(CATCH_UP_WITHIN, query).await?;
+        let moments = rows.iter().map(|row| {
+            let round = RoundId(row.try_get("round_id")?);
+            Ok(FinishedAt::from_micros(row.try_get("finished_micros")?).map(|at| (round, at)))
+        });
+        Ok(moments.collect::<Result<Vec<_>, CaptureError>>()?.into_iter().flatten().collect())
+    }
+
     async fn read(
         &self,
         query: &str,
@@ -367,47 +383,4 @@ async fn notifies(client: &Client) -> Result<bool, CaptureError> {
         return Err(CaptureError::NothingAttached);
     }
     Ok(count("auto")? + count("notify")? > 0)
-}
-
-fn outbox_row(row: &Row) -> Result<Option<OutboxRow>, tokio_postgres::Error> {
-    let Some(round_id) = row.try_get::<_, Option<i64>>("round_id")? else { return Ok(None) };
-    let (xid, before) = commit(row)?;
-    let age = Duration::from_micros(row.try_get::<_, i64>("age_micros")?.max(0).cast_unsigned());
-    Ok(Some(OutboxRow { finish: (xid, RoundId(round_id)), before, age }))
-}
-
-fn commit(row: &Row) -> Result<(Xid, Xid), tokio_postgres::Error> {
-    let number = |name| row.try_get::<_, i64>(name).map(|id| Xid(id.cast_unsigned()));
-    Ok((number("xid")?, number("before")?))
-}
-
-fn captured(row: &Row, now: UnixMillis) -> Result<Option<Captured>, tokio_postgres::Error> {
-    let (xid, before) = commit(row)?;
-    Ok(round(row, now)?.ok().map(|round| Captured { round, xid, before }))
-}
-
-pub(super) fn round(row: &Row, timestamp: UnixMillis) -> Result<Read, tokio_postgres::Error> {
-    let round_id = RoundId(row.try_get("round_id")?);
-    let micros: Option<i64> = row.try_get("finished_micros")?;
-    let Some(finished_at) = micros.and_then(FinishedAt::from_micros) else {
-        return Ok(Err(round_id));
-    };
-    Ok(Ok(Round {
-        round_id,
-        game_id: GameId(row.try_get("game_id")?),
-        game_slug: row.try_get::<_, &str>("game_slug")?.into(),
-        game_type: row.try_get::<_, &str>("game_type")?.into(),
-        finished_at,
-        extras: row.try_get::<_, &str>("extras")?.into(),
-        timestamp,
-    }))
-}
-
-pub(super) fn game(row: &Row) -> Result<Game, tokio_postgres::Error> {
-    Ok(Game {
-        id: GameId(row.try_get("id")?),
-        slug: row.try_get::<_, &str>("slug")?.into(),
-        name: row.try_get::<_, &str>("name")?.into(),
-        kind: row.try_get::<_, &str>("type")?.into(),
-    })
 }

@@ -16,7 +16,7 @@ use futures_util::StreamExt;
 use tokio::sync::watch;
 use tokio_postgres::Row;
 
-use super::{CaptureError, Phase, connect, listener};
+use super::{CaptureError, Phase, connect, listener, rows};
 use crate::{
     backoff::Backoff,
     games::Games,
@@ -146,7 +146,7 @@ impl OverlapCapture {
     async fn read_games(&self, client: &tokio_postgres::Client) -> Result<(), CaptureError> {
         let query = self.parts.source.query(include_str!("../../sql/read_only/games.sql"));
         let rows = listener::within(ANSWER_WITHIN, async { Ok(client.query(&query, &[]).await?) });
-        let games = rows.await?.iter().map(listener::game).collect::<Result<_, _>>()?;
+        let games = rows.await?.iter().map(rows::game).collect::<Result<_, _>>()?;
         self.parts.games.replace(games);
         Ok(())
     }
@@ -226,7 +226,7 @@ fn rounds(rows: &[Row]) -> Result<Vec<Round>, CaptureError> {
     let mut rounds = Vec::with_capacity(rows.len());
     for row in rows {
         if row.try_get::<_, Option<i64>>("round_id")?.is_some() {
-            rounds.extend(listener::round(row, now)?.ok());
+            rounds.extend(rows::round(row, now)?.ok());
         }
     }
     Ok(rounds)

@@ -52,7 +52,8 @@ async fn prepare(client: &Client) -> Result<Option<String>, CaptureError> {
         .await?;
     // Its own channel: a running server need not wake for it.
     client.batch_execute("listen datastream_doctor").await?;
-    Ok(row.try_get::<_, bool>(0)?.then(|| row.get(1)))
+    let tcp: bool = row.try_get(0)?;
+    Ok(tcp.then(|| row.try_get(1)).transpose()?)
 }
 
 async fn notify(target: &PgTarget, number: &str) -> Result<(), CaptureError> {

@@ -59,12 +59,15 @@ impl Capture {
         let (recent, floor) = listening.recent(&start, self.parts.history).await?;
         let trimmed = listening.trimmed().await?.max(floor);
         let latest = listening.latest().await?;
+        let lately = UnixMillis::now().0 * 1000 - OVERLAP_MICROS;
         let mut cursor = Cursor::new(start);
+        cursor.remember_older(listening.moments_since(lately).await?);
         recent.iter().for_each(|captured| cursor.remember(moment(&captured.round)));
         tracing::info!(rounds = recent.len(), games = latest.len(), "memory filled");
         self.parts.publisher.preload(recent, latest, trimmed);
         let identity = listening.identity.clone();
-        self.progress = Some(Progress { cursor, identity, last_contact: 0 });
+        let last_contact = UnixMillis::now().0 * 1000;
+        self.progress = Some(Progress { cursor, identity, last_contact });
         // What the latest rounds were read with is newer than `start`: this poll passes it.
         let poll = listening.catch_up(&self.saved()?).await?;
         self.take(listening, poll, &Given::new()).await

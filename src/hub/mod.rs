@@ -19,13 +19,10 @@ mod subscription;
 
 use std::{
     num::NonZeroUsize,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 
 use self::memory::Memory;
 pub use self::subscription::{Delivery, Subscription};
@@ -110,7 +107,7 @@ pub struct Settled {
 #[derive(Debug)]
 struct Shared {
     memory: Mutex<Memory>,
-    warm: AtomicBool,
+    warm: watch::Sender<bool>,
     metrics: Metrics,
 }
 
@@ -126,7 +123,7 @@ pub struct Publisher(Hub);
 pub fn new(history: NonZeroUsize, metrics: Metrics) -> (Hub, Publisher) {
     let hub = Hub(Arc::new(Shared {
         memory: Mutex::new(Memory::new(history)),
-        warm: AtomicBool::new(false),
+        warm: watch::Sender::new(false),
         metrics,
     }));
     (hub.clone(), Publisher(hub))
@@ -135,7 +132,13 @@ pub fn new(history: NonZeroUsize, metrics: Metrics) -> (Hub, Publisher) {
 impl Hub {
     /// Whether the memory holds what the database held at start, so that streams may open.
     pub fn is_warm(&self) -> bool {
-        self.0.warm.load(Ordering::Acquire)
+        *self.0.warm.borrow()
+    }
+
+    /// Waits until it does.
+    pub async fn warmed(&self) {
+        // The sender lives as long as the hub, so there is no error to see.
+        let _ = self.0.warm.subscribe().wait_for(|warm| *warm).await;
     }
 
     /// The latest round of a topic, and every later one.
@@ -226,7 +229,7 @@ impl Publisher {
 
     /// Opens the hub to subscribers.
     pub fn open(&self) {
-        self.0.0.warm.store(true, Ordering::Release);
+        self.0.0.warm.send_replace(true);
     }
 
     /// Gives rounds their places in the stream, in this order, and sends them to subscribers.

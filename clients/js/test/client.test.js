@@ -244,8 +244,11 @@ test('for await gives each round, and ends with the stream', async () => {
 test('leaving the loop leaves the stream open', async () => {
   const [stream, seen] = start({ game: 'crash' });
   await seen.connected();
-  const [id] = await database.rounds();
-  for await (const { round } of stream) if (round.round_id >= id) break;
+  const reading = (async () => {
+    for await (const { extras } of stream) if (extras.point === '99.99') break;
+  })();
+  await database.rounds(1, 'crash', '{"point": "99.99"}');
+  await reading;
   assert.equal(stream.state, 'connected');
 });
 

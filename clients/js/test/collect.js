@@ -22,7 +22,8 @@ export const collect = (stream) => {
       if (left <= 0) throw new Error(`not seen: ${what}. Seen: ${JSON.stringify({ ...seen, details: undefined })}`);
       await new Promise((resolve) => {
         wake = resolve;
-        setTimeout(resolve, left);
+        // The test ends when it is done, not when this would have run out.
+        setTimeout(resolve, left).unref();
       });
     }
   };

@@ -20,7 +20,7 @@ must('npx', ['attw', '--pack', '.', '--profile', 'esm-only', '--quiet'], here);
 const tests = readdirSync(join(here, 'test')).filter((name) => name.endsWith('.test.js'));
 const { status, stdout } = spawnSync(
   process.execPath,
-  ['--test', '--test-reporter=spec', '--test-concurrency=1', ...tests.map((name) => join(here, 'test', name))],
+  ['--test', '--test-reporter=spec', '--test-concurrency=1', '--test-timeout=60000', ...tests.map((name) => join(here, 'test', name))],
   { cwd: here, encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit'], maxBuffer: 1 << 26 },
 );
 process.stdout.write(stdout);

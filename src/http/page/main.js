@@ -8,8 +8,7 @@ const ROWS_MAX = 100;
 const CHIPS_MAX = 10;
 const RATE_SECONDS = 10;
 const AWAY_MS = 10000;
-/** A round as old as that, so soon after a connect, was replayed. */
-const REPLAYED_MS = 500;
+/** A replay comes at once. Later a round that finished before the connect is merely late. */
 const REPLAY_WITHIN_MS = 3000;
 
 const $ = (id) => document.getElementById(id);
@@ -82,10 +81,10 @@ const origin = (stream) => {
   stream.addEventListener('initial', ({ detail }) => {
     seed = detail.round;
   });
-  return ({ round, latency }) => {
+  return ({ round }) => {
     if (round === seed) return 'seed';
     const soon = Date.now() - connected < REPLAY_WITHIN_MS;
-    return soon && latency > REPLAYED_MS ? 'replayed' : 'live';
+    return soon && Date.parse(round.finished_at) < connected ? 'replayed' : 'live';
   };
 };
 
