@@ -3,10 +3,12 @@
 //!
 //!     PID=… cargo run --example wt_cost -- http://127.0.0.1:3000 SESSIONS ROUNDS
 //!     cargo run --release --example wt_cost -- floor
+//!     cargo run --release --example wt_cost -- quinn SESSIONS
 //!
 //! The server is a process of its own, the release program; this one only has to keep up. Rounds
 //! are inserted by `psql`, five a second, each with the time of its statement in `extras`. `floor`
-//! is what a datagram costs at least: AES-128-GCM and one `sendto`.
+//! is what a datagram costs at least: AES-128-GCM and one `sendto`. `quinn` is what an idle connection
+//! costs without HTTP/3 and WebTransport: half of what both ends take in one process.
 
 use std::{
     fs,
@@ -24,10 +26,12 @@ use rustls::{
 };
 use serde_json::Value;
 use tokio::{sync::mpsc, task::JoinSet, time::timeout};
-use wtransport::{ClientConfig, Connection, Endpoint, tls::Sha256Digest};
+use wtransport::{ClientConfig, Connection, Endpoint, quinn, tls::Sha256Digest};
 
 /// Between two rounds.
 const PAUSE: Duration = Duration::from_millis(200);
+/// The rounds of a thousand sessions at once would overflow the buffer of a single socket.
+const SESSIONS_A_SOCKET: usize = 10;
 /// A round with its QUIC and HTTP/3 headers.
 const DATAGRAM_BYTES: usize = 260;
 
@@ -35,6 +39,7 @@ fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["floor"] => floor(),
+        ["quinn", sessions] => tokio::runtime::Runtime::new()?.block_on(bare(sessions.parse()?)),
         [server, sessions, rounds] => tokio::runtime::Runtime::new()?.block_on(measure(
             server,
             sessions.parse()?,
@@ -67,7 +72,10 @@ fn floor() -> Result<()> {
 async fn measure(server: &str, sessions: usize, rounds: usize) -> Result<()> {
     let pid = std::env::var("PID").context("PID names the server's process")?;
     let (url, hash) = certificate(server)?;
-    insert(1)?;
+    // What the rounds cost without anybody to send them to.
+    let unheard = cpu(&pid)?;
+    insert(rounds)?;
+    let unheard = cpu(&pid)? - unheard;
     let before = memory_kb(&pid)?;
     let connections = connect(&format!("{url}/crash"), &hash, sessions).await?;
     tokio::time::sleep(Duration::from_secs(3)).await;
@@ -86,7 +94,7 @@ async fn measure(server: &str, sessions: usize, rounds: usize) -> Result<()> {
     let (start, busy) = (Instant::now(), cpu(&pid)?);
     tokio::task::spawn_blocking(move || insert(rounds)).await??;
     tokio::time::sleep(Duration::from_secs(1)).await;
-    let spent = cpu(&pid)? - busy - idle * start.elapsed().as_secs_f64();
+    let spent = cpu(&pid)? - busy - unheard - idle * start.elapsed().as_secs_f64();
     readers.shutdown().await;
     let mut seen = Vec::new();
     while let Ok(Some(latency)) = timeout(Duration::from_millis(10), latencies.recv()).await {
@@ -96,21 +104,56 @@ async fn measure(server: &str, sessions: usize, rounds: usize) -> Result<()> {
     let at = |share: f64| seen.get((seen.len() as f64 * share) as usize).copied().unwrap_or(0.0);
     let arrived = 100.0 * seen.len() as f64 / (sessions * rounds) as f64;
     println!("idle: {:.2} ms CPU a second", idle * 1e3);
-    println!("{:.1} µs CPU a datagram, {arrived:.2} % arrived", spent * 1e6 / seen.len() as f64);
+    println!(
+        "{:.1} µs CPU a datagram, {arrived:.2} % arrived",
+        spent * 1e6 / (sessions * rounds) as f64
+    );
     println!("statement to client: p50 {:.2} ms, p99 {:.2} ms", at(0.5), at(0.99));
+    Ok(())
+}
+
+async fn bare(sessions: usize) -> Result<()> {
+    let identity = wtransport::Identity::self_signed(["localhost"])?;
+    let server = wtransport::ServerConfig::builder()
+        .with_bind_address("127.0.0.1:0".parse()?)
+        .with_identity(identity.clone_identity())
+        .build();
+    let hash = identity.certificate_chain().as_slice()[0].hash();
+    let client = ClientConfig::builder()
+        .with_bind_address("127.0.0.1:0".parse()?)
+        .with_server_certificate_hashes([hash])
+        .build();
+    let listener = quinn::Endpoint::server(server.quic_config().clone(), "127.0.0.1:0".parse()?)?;
+    let mut dialer = quinn::Endpoint::client("127.0.0.1:0".parse()?)?;
+    dialer.set_default_client_config(client.quic_config().clone());
+    let before = memory_kb("self")?;
+    let mut connections = Vec::new();
+    for _ in 0..sessions {
+        let accepted = async { anyhow::Ok(listener.accept().await.context("closed")?.await?) };
+        let dialed =
+            async { anyhow::Ok(dialer.connect(listener.local_addr()?, "localhost")?.await?) };
+        connections.push(tokio::try_join!(accepted, dialed)?);
+    }
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let each = (memory_kb("self")? - before) / (2 * sessions) as f64;
+    println!("quinn alone: {each:.1} kB a connection");
     Ok(())
 }
 
 async fn connect(url: &str, hash: &str, sessions: usize) -> Result<Vec<Connection>> {
     let hash: [u8; 32] = STANDARD.decode(hash)?.try_into().ok().context("32 bytes")?;
-    let config = ClientConfig::builder()
-        .with_bind_address("127.0.0.1:0".parse()?)
-        .with_server_certificate_hashes([Sha256Digest::new(hash)])
-        .keep_alive_interval(None)
-        .build();
-    let endpoint = Endpoint::client(config)?;
+    let mut endpoints = Vec::new();
     let mut connections = Vec::with_capacity(sessions);
-    for _ in 0..sessions {
+    for number in 0..sessions {
+        if number % SESSIONS_A_SOCKET == 0 {
+            let config = ClientConfig::builder()
+                .with_bind_address("127.0.0.1:0".parse()?)
+                .with_server_certificate_hashes([Sha256Digest::new(hash)])
+                .keep_alive_interval(None)
+                .build();
+            endpoints.push(Endpoint::client(config)?);
+        }
+        let Some(endpoint) = endpoints.last() else { continue };
         let connection = endpoint.connect(url).await?;
         let mut seed = connection.accept_uni().await?;
         while seed.read(&mut [0; 4096]).await?.is_some() {}
