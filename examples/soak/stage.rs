@@ -123,9 +123,9 @@ impl Stage {
     pub(crate) async fn restart_server(&self, kill: bool, hold: Duration) -> anyhow::Result<()> {
         let mut server = self.server.lock().await;
         if kill {
-            server.kill().await?
+            server.kill().await?;
         } else {
-            server.stop().await?
+            server.stop().await?;
         };
         tokio::time::sleep(hold).await;
         *server = Server::start(&self.through_proxy, &self.log).await?;
@@ -147,7 +147,7 @@ impl Stage {
                 }
             }
         };
-        Ok(tokio::time::timeout(PATIENCE, wait).await.context("not live within a minute")?)
+        tokio::time::timeout(PATIENCE, wait).await.context("not live within a minute")
     }
 
     /// What the last process of the server counted, one line each.
