@@ -30,8 +30,9 @@ async fn last_event_id_resumes_and_wins_over_after() {
 #[tokio::test]
 async fn a_resume_at_the_newest_round_brings_only_what_comes_later() {
     let (database, server) = serving().await;
-    let rounds = database.finish_many("crash", 2).await;
-    let mut client = WsClient::connect(server.ws(&format!("/ws/crash?after={}", rounds[1]))).await;
+    database.finish("crash", "{}").await;
+    let newest = database.finish_streamed(&server, "crash", "{}").await;
+    let mut client = WsClient::connect(server.ws(&format!("/ws/crash?after={newest}"))).await;
     let live = database.finish("crash", "{}").await;
     assert_eq!(client.next_round().await.round_id, live);
 }

@@ -30,6 +30,17 @@ async fn latest(server: &TestServer, game: &str, round_id: i64) {
     .await;
 }
 
+/// Waits until the latest round is another one.
+async fn latest_but(server: &TestServer, game: &str, round_id: i64) {
+    let url = server.http(&format!("/rounds/{game}/latest"));
+    let id = format!("\"round_id\":{round_id},");
+    eventually(format!("another than {id} at {url}"), move || {
+        let (url, id) = (url.clone(), id.clone());
+        async move { (!get(&url).await.body.contains(&id)).then_some(()) }
+    })
+    .await;
+}
+
 fn lines(text: &str) -> Vec<WireRound> {
     text.lines().map(WireRound::parse).collect()
 }
@@ -78,6 +89,8 @@ async fn nothing_is_lost_or_repeated_between_replay_and_live() {
     latest(&server, "crash", first).await;
     let game = database.clone();
     let play = crate::support::wait::beside(async move { game.finish_many("crash", 300).await });
+    // A replay of nothing would open no stream.
+    latest_but(&server, "crash", first).await;
     let path = format!("/wt/crash?after={first}");
     for _ in 0..5 {
         let client = WtClient::connect(&server, &path).await;
