@@ -17,8 +17,8 @@ use tokio::{
 };
 
 use crate::support::{
-    DedicatedCluster, TestDatabase, TestServer, WsClient, cluster::free_port, eventually,
-    round::ids, serving, wait::beside,
+    TestDatabase, TestServer, WsClient, cluster::free_port, eventually, round::ids, serving,
+    wait::beside,
 };
 
 /// Debian's place; elsewhere it is on the path.
@@ -235,47 +235,4 @@ async fn a_listener_that_hears_nothing_is_noticed_and_rounds_still_arrive() {
     assert_eq!(ids(&client.rounds(10).await), rounds);
     let told = |line: &String| line.contains("hears nothing") && line.contains("LISTEN_URL");
     assert!(server.log().iter().any(told));
-}
-
-#[tokio::test]
-async fn a_full_notify_queue_ends_with_its_cause_and_poll_never_meets_it() {
-    let Ok(major) = crate::support::cluster::installation().major().parse::<u32>() else { return };
-    if major < 17 {
-        eprintln!("left out: the size of the notification queue can be set since PostgreSQL 17");
-        return;
-    }
-    let cluster = DedicatedCluster::start_with(&[("max_notify_queue_pages", "64")]);
-    let database = TestDatabase::on(&cluster.address()).await;
-    let server = TestServer::on(database.url()).start().await;
-    let mut client = WsClient::connect(server.ws("/ws/crash")).await;
-    // A listener that sits in a transaction holds the queue's tail.
-    let mut idle = database.pool.acquire().await.expect("a connection");
-    sqlx::raw_sql("listen other; begin; select pg_current_xact_id()")
-        .execute(&mut *idle)
-        .await
-        .expect("a transaction");
-    let fill =
-        "select count(pg_notify('other', repeat('x', 7900) || n)) from generate_series(1, 20) n";
-    // Twenty at a time, then one by one: what is left must be too little for a round's as well.
-    let rest = "select pg_notify('other', clock_timestamp()::text)";
-    let full = async {
-        while sqlx::query(fill).execute(&database.pool).await.is_ok() {}
-        while sqlx::query(rest).execute(&database.pool).await.is_ok() {}
-    };
-    crate::support::within("a full queue", full).await;
-    let insert = "insert into rounds (game_id, finished_at) \
-        select id, now() from games where slug = 'crash'";
-    let refused = sqlx::query(insert).execute(&database.pool).await.expect_err("a full queue");
-    assert!(refused.to_string().contains("too many notifications"), "{refused}");
-    // Its end, rather than a rollback: it would be sent what it listened for, and nobody reads.
-    drop(idle.detach());
-    let rounds = eventually("the game to write again", || async {
-        // What has been read is given up by the next notification, and there is none, or by who
-        // asks for the usage; the server does each minute.
-        database.run("select pg_notification_queue_usage()").await;
-        sqlx::query(insert).execute(&database.pool).await.ok()
-    });
-    rounds.await;
-    let next = database.finish("crash", "{}").await;
-    assert_eq!(client.rounds_until(next).await.len(), 2);
 }
