@@ -151,6 +151,8 @@ $$;
 -- * The outbox first, then the bell: who hears the bell finds the row.
 -- * `auto` rings only if no other transaction is ringing; NOTIFY makes commits queue (measured: 64
 --   writers with a 5 ms flush do 10,013 inserts/s this way, 174 when all of them notify).
+-- * In `auto` only the first statement of a transaction sends its round, whether or not it could ring:
+--   a payload goes out at once, and would overtake what an earlier statement had recorded silently.
 create function datastream.insert_function_sql(relation regclass, options jsonb, function_name text) returns text
 language plpgsql stable
 as $$
@@ -162,6 +164,8 @@ language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $datastream$
 declare
   finished bigint;
+  this text;
+  alone boolean;
 begin
   if current_setting('datastream.skip', true) = 'on' then
     return null;
@@ -172,9 +176,13 @@ begin
   get diagnostics finished = row_count;
   if finished = 0 or tg_argv[0] = 'poll' then
     return null;
-  elsif tg_argv[0] = 'auto' and not pg_try_advisory_xact_lock(7264, 1) then
+  end if;
+  this := pg_current_xact_id();
+  alone := finished = 1 and current_setting('datastream.recorded', true) is distinct from this;
+  perform set_config('datastream.recorded', this, true);
+  if tg_argv[0] = 'auto' and not pg_try_advisory_xact_lock(7264, 1) then
     return null;
-  elsif finished = 1 or tg_argv[0] = 'notify' then
+  elsif alone or tg_argv[0] = 'notify' then
     perform pg_notify('datastream_rounds', datastream.payload(%2$s, %4$s, %5$s, %6$s))
     from new_rounds r where %3$s is not null;
   else
@@ -199,7 +207,8 @@ $$;
 --   transaction id a row (10,000 rows by one UPDATE: 423-652 ms against 214-339 ms), and beyond 64 of
 --   those in a transaction every snapshot of the whole cluster has to look them up.
 -- * In `auto` the first round of a transaction rings with its payload, further ones with '' (which
---   PostgreSQL folds into one notification): 10,000 rounds finished by one UPDATE are one poll.
+--   PostgreSQL folds into one notification): 10,000 rounds finished by one UPDATE are one poll. They
+--   do so where the first found another transaction ringing, too, for the sake of order (see above).
 create function datastream.row_function_sql(relation regclass, options jsonb, function_name text) returns text
 language plpgsql stable
 as $$
@@ -211,7 +220,6 @@ language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $datastream$
 declare
   this text;
-  rung boolean := false;
   proved boolean := false;
   recorded boolean := false;
   round bigint not null := 0;
@@ -223,15 +231,14 @@ begin
   begin
     this := pg_current_xact_id();
     round := %2$s;
-    rung := tg_argv[0] = 'auto' and current_setting('datastream.rung', true) is not distinct from this;
-    if tg_argv[0] <> 'poll' and not rung then
+    proved := current_setting('datastream.recorded', true) is not distinct from this;
+    if tg_argv[0] = 'notify' or (tg_argv[0] = 'auto' and not proved) then
       payload := datastream.payload(round, %3$s, %4$s, %5$s);
     end if;
-    proved := current_setting('datastream.proved', true) is not distinct from this;
     if not proved then
       insert into datastream.outbox (round_id) values (round) on conflict do nothing;
       recorded := found;
-      perform set_config('datastream.proved', this, true);
+      perform set_config('datastream.recorded', this, true);
     end if;
   exception when others then
     raise warning 'datastream: a finished round of %% was not announced: %%', tg_relid::regclass, sqlerrm
@@ -246,9 +253,6 @@ begin
     return null;
   elsif tg_argv[0] = 'notify' or pg_try_advisory_xact_lock(7264, 1) then
     perform pg_notify('datastream_rounds', payload);
-    if not rung and tg_argv[0] = 'auto' then
-      perform set_config('datastream.rung', this, true);
-    end if;
   end if;
   return null;
 end

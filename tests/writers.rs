@@ -123,6 +123,42 @@ async fn rounds_of_one_transaction_come_by_id_whatever_the_order_of_its_statemen
     }
 }
 
+#[tokio::test]
+async fn a_transaction_that_could_not_ring_at_first_does_not_let_a_later_round_overtake() {
+    let (database, server) = serving().await;
+    let mut client = WsClient::connect(server.ws("/ws/crash")).await;
+    let insert = "insert into rounds (game_id, finished_at) select id, now() from games where slug = 'crash' returning id";
+    let update = "update rounds set finished_at = now() where id = $1 returning id";
+    for late in ["insert", "update"] {
+        // Somebody else is ringing the bell when the transaction begins.
+        let mut ringer = database.pool.begin().await.expect("a transaction");
+        sqlx::query("select pg_advisory_xact_lock(7264, 1)")
+            .execute(&mut *ringer)
+            .await
+            .expect("the bell");
+        let mut game = database.pool.begin().await.expect("a transaction");
+        let silent: i64 =
+            sqlx::query_scalar(insert).fetch_one(&mut *game).await.expect("an insert");
+        let unfinished: i64 = sqlx::query_scalar(
+            "insert into rounds (game_id) select id from games where slug = 'crash' returning id",
+        )
+        .fetch_one(&mut *game)
+        .await
+        .expect("an insert");
+        ringer.rollback().await.expect("a rollback");
+        let rung: i64 = match late {
+            "insert" => sqlx::query_scalar(insert).fetch_one(&mut *game).await.expect("an insert"),
+            _ => sqlx::query_scalar(update)
+                .bind(unfinished)
+                .fetch_one(&mut *game)
+                .await
+                .expect("an update"),
+        };
+        game.commit().await.expect("a commit");
+        assert_eq!(ids(&client.rounds(2).await), [silent, rung], "the later round by {late}");
+    }
+}
+
 /// Payloads around PostgreSQL's limit of 8,000 bytes and ours of 7,900, in each width of character.
 async fn payload_sizes(filler: &str) {
     let (database, server) = serving().await;

@@ -32,11 +32,6 @@ impl Snapshot {
         Xid(self.xmin)
     }
 
-    /// The first transaction that had not begun.
-    pub(crate) fn xmax(&self) -> Xid {
-        Xid(self.xmax)
-    }
-
     /// Transactions that ended between `earlier` and this one; `None` when more than `limit`.
     pub(crate) fn ended_since(&self, earlier: &Self, limit: u64) -> Option<Vec<Xid>> {
         if self.xmax.saturating_sub(earlier.xmax) > limit {

@@ -62,7 +62,7 @@ impl Capture {
         let lately = UnixMillis::now().0 * 1000 - OVERLAP_MICROS;
         let mut cursor = Cursor::new(start);
         cursor.remember_older(listening.moments_since(lately).await?);
-        recent.iter().for_each(|captured| cursor.remember(moment(&captured.round)));
+        cursor.remember_older(recent.iter().map(|captured| moment(&captured.round)));
         tracing::info!(rounds = recent.len(), games = latest.len(), "memory filled");
         self.parts.publisher.preload(recent, latest, trimmed);
         let identity = listening.identity.clone();
@@ -70,23 +70,23 @@ impl Capture {
         self.progress = Some(Progress { cursor, identity, last_contact });
         // What the latest rounds were read with is newer than `start`: this poll passes it.
         let poll = listening.catch_up(&self.saved()?).await?;
-        self.take(listening, poll, &Given::new()).await
+        self.take(listening, poll, &Given::new()).await.map(drop)
     }
 
     /// Another connection to the same database: polls from the last flushed snapshot.
     async fn resume(&mut self, listening: &Listening) -> Result<(), CaptureError> {
-        let progress = self.progress()?;
-        let before = progress.cursor.saved().xmax();
-        let given = progress.cursor.rewind();
+        let given = self.progress()?.cursor.rewind();
         let poll = listening.catch_up(&self.saved()?).await?;
-        if poll.seen.snapshot.xmax() < before {
+        let found_again = self.take(listening, poll, &given).await?;
+        if found_again < given.len() {
             self.parts.metrics.rounds_lost_by_database_total.inc();
             tracing::error!(
+                rounds = given.len() - found_again,
                 "the database came back without its last commits (synchronous_commit = off?): \
-                 rounds of theirs may have been streamed"
+                 rounds that were streamed are not in it"
             );
         }
-        self.take(listening, poll, &given).await
+        Ok(())
     }
 
     /// A database with another history (failover, restore), where transaction ids say nothing, or
@@ -162,25 +162,28 @@ impl Capture {
     pub(super) async fn poll(&mut self, listening: &Listening) -> Result<(), CaptureError> {
         let poll = listening.poll(&self.saved()?).await?;
         self.parts.metrics.polls_total.inc();
-        self.take(listening, poll, &Given::new()).await
+        self.take(listening, poll, &Given::new()).await.map(drop)
     }
 
-    /// Publishes what a poll found, but for what is on the stream, and moves the cursor on.
+    /// Publishes what a poll found, but for what is on the stream, and moves the cursor on. Returns
+    /// how many of the `given` rounds it met.
     async fn take(
         &mut self,
         listening: &Listening,
         poll: Poll,
         given: &Given,
-    ) -> Result<(), CaptureError> {
+    ) -> Result<usize, CaptureError> {
         self.observe_payloads(&poll.rows);
         let cursor = &self.progress()?.cursor;
         let new: Vec<_> =
             poll.rows.iter().filter(|row| !cursor.knows(row.finish)).copied().collect();
+        let mut met = 0;
         for rows in new.chunks(READ_AT_ONCE) {
-            self.read_and_publish(listening, rows, given).await?;
+            met += self.read_and_publish(listening, rows, given).await?;
         }
         let finishes = poll.rows.iter().map(|row| row.finish).collect();
-        self.advance(poll, &finishes)
+        self.advance(poll, &finishes)?;
+        Ok(met)
     }
 
     /// How long rounds took from their commit to us, known once the outbox tells their age.
@@ -219,12 +222,13 @@ impl Capture {
         }
     }
 
+    /// Returns how many of the `given` rounds these rows tell of.
     async fn read_and_publish(
         &mut self,
         listening: &Listening,
         rows: &[OutboxRow],
         given: &Given,
-    ) -> Result<(), CaptureError> {
+    ) -> Result<usize, CaptureError> {
         let ids: HashSet<RoundId> = rows.iter().map(|row| row.finish.1).collect();
         let ids: Vec<RoundId> = ids.into_iter().collect();
         let read = listening.rounds(&ids).await?;
@@ -233,16 +237,21 @@ impl Capture {
             read.into_iter().flatten().map(|round| (round.round_id, round)).collect();
         self.count_skipped(ids.len(), rounds.len(), out_of_range);
         let mut new = Vec::with_capacity(rows.len());
+        let mut met = 0;
         for row in rows {
-            let Some(round) = rounds.get(&row.finish.1).cloned() else { continue };
-            if !given.contains(&moment(&round)) {
-                self.progress()?.cursor.delivered_by_poll(row.finish, round.finished_at);
-                self.parts.metrics.commit_to_decode_seconds.observe(row.age.as_secs_f64());
-                new.push(Captured { round, xid: row.finish.0, before: row.before });
+            match rounds.get(&row.finish.1).cloned() {
+                // Deleted: its row in the outbox tells that it was there.
+                None => met += usize::from(given.iter().any(|(id, _)| *id == row.finish.1)),
+                Some(round) if given.contains(&moment(&round)) => met += 1,
+                Some(round) => {
+                    self.progress()?.cursor.delivered_by_poll(row.finish, round.finished_at);
+                    self.parts.metrics.commit_to_decode_seconds.observe(row.age.as_secs_f64());
+                    new.push(Captured { round, xid: row.finish.0, before: row.before });
+                }
             }
         }
         self.publish(new, if given.is_empty() { Source::poll } else { Source::catch_up });
-        Ok(())
+        Ok(met)
     }
 
     fn count_skipped(&self, asked: usize, found: usize, out_of_range: usize) {
