@@ -11,7 +11,7 @@ use crate::{
     frame::Frame,
     games::{Games, UnknownName},
     history::{History, HistoryError},
-    hub::{Hub, Opening, Resumption, Subscription},
+    hub::{Hub, Joint, Opening, Start, Subscription},
     replay::Replays,
     round::{Game, GameId, Round, RoundId},
     telemetry::metrics::{ByResume, Metrics, Resume},
@@ -98,45 +98,20 @@ impl Feed {
         Ok(())
     }
 
-    /// Subscribes: what the stream starts with, and what follows, with nothing between them.
-    pub async fn open(
+    /// Does all of an opening that can fail or wait: looks a resume point up that memory does not
+    /// know.
+    pub async fn prepare(
         &self,
-        topic: &Topic,
+        topic: Topic,
         after: Option<RoundId>,
-    ) -> Result<(Opening, Subscription), FeedError> {
+    ) -> Result<Prepared, FeedError> {
         self.ready()?;
-        let Some(named) = after else {
-            let (seed, subscription) = self.0.hub.seed(topic);
-            return Ok((Opening::Seed(seed), subscription));
+        let start = match after {
+            None => Start::Seed,
+            Some(named) if self.0.hub.knows(&topic, named) => Start::After(named),
+            Some(named) => self.0.replays.after(&topic, named).await?.unwrap_or(Start::Gap),
         };
-        match self.0.hub.resume(topic, named, self.0.limit) {
-            Resumption::Answered(rounds, subscription) => {
-                self.count(Resume::memory);
-                Ok((Opening::Resumed(rounds), subscription))
-            }
-            Resumption::TooFar => Ok(self.start_over(topic)),
-            Resumption::Unknown => self.replay(topic, named).await,
-        }
-    }
-
-    async fn replay(
-        &self,
-        topic: &Topic,
-        named: RoundId,
-    ) -> Result<(Opening, Subscription), FeedError> {
-        match self.0.replays.after(topic, named).await? {
-            Some((rounds, subscription)) => {
-                self.count(Resume::database);
-                Ok((Opening::Resumed(rounds), subscription))
-            }
-            None => Ok(self.start_over(topic)),
-        }
-    }
-
-    fn start_over(&self, topic: &Topic) -> (Opening, Subscription) {
-        self.count(Resume::gap);
-        let (seed, subscription) = self.0.hub.seed(topic);
-        (Opening::Gap(seed), subscription)
+        Ok(Prepared { parts: Arc::clone(&self.0), topic, start })
     }
 
     /// All games, by id.
@@ -164,8 +139,52 @@ impl Feed {
     fn ready(&self) -> Result<(), FeedError> {
         if self.0.hub.is_warm() { Ok(()) } else { Err(FeedError::NotReady) }
     }
+}
 
-    fn count(&self, source: Resume) {
-        self.0.metrics.resumes_total.get_or_create(&ByResume { source }).inc();
+/// A stream that only has to be opened: that cannot fail, and takes no time.
+#[derive(Debug)]
+pub struct Prepared {
+    parts: Arc<Parts>,
+    topic: Topic,
+    start: Start,
+}
+
+impl Prepared {
+    /// Subscribes: what the stream starts with, and what follows, with nothing between them.
+    pub fn subscribe(self) -> (Opening, Subscription) {
+        let Self { parts, topic, start } = self;
+        let source = source(&start);
+        let (opening, subscription) = parts.hub.subscribe(&topic, start, parts.limit);
+        parts.count(source, &opening);
+        (opening, subscription)
+    }
+
+    /// The same for a subscriber that gets its rounds from an outlet: see [`Hub::open`].
+    pub fn open<T>(self, join: impl FnOnce(Topic, Joint) -> T) -> T {
+        let Self { parts, topic, start } = self;
+        let source = source(&start);
+        parts.hub.open(&topic.clone(), start, parts.limit, |joint| {
+            parts.count(source, &joint.opening);
+            join(topic, joint)
+        })
+    }
+}
+
+impl Parts {
+    fn count(&self, source: Resume, opening: &Opening) {
+        let source = match opening {
+            Opening::Seed(_) => return,
+            Opening::Resumed(_) => source,
+            Opening::Gap(_) => Resume::gap,
+        };
+        self.metrics.resumes_total.get_or_create(&ByResume { source }).inc();
+    }
+}
+
+/// Where the answer comes from, if there is one.
+fn source(start: &Start) -> Resume {
+    match start {
+        Start::Replayed(..) => Resume::database,
+        _ => Resume::memory,
     }
 }

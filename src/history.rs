@@ -108,7 +108,7 @@ fn captured(row: &PgRow, now: UnixMillis) -> Result<Option<Captured>, HistoryErr
         return Ok(None);
     }
     let (xid, before) = (xid(row, "xid")?, xid(row, "before")?);
-    Ok(round(row, now)?.map(|round| Captured { round, xid, before }))
+    Ok(round(row, now)?.map(|round| Captured { round, xid, before, recorded: None }))
 }
 
 fn xid(row: &PgRow, column: &str) -> Result<Xid, HistoryError> {

@@ -16,7 +16,7 @@ use crate::{
     frame::Frame,
     games::Games,
     history::{History, HistoryError},
-    hub::{Hub, Position, Replayed, Subscription, Xid},
+    hub::{Hub, Position, Replayed, Start, Xid},
     round::RoundId,
     topic::Topic,
 };
@@ -70,13 +70,13 @@ impl Replays {
         Self(Arc::new(Shared { hub, history, games, limit, lanes, queries }))
     }
 
-    /// Every round of the topic after the named one, and the subscription that follows; `None`
-    /// when the outbox does not know it or too many rounds lie after it.
+    /// Every round of the topic after the named one, to be continued from memory; `None` when the
+    /// outbox does not know it or too many rounds lie after it.
     pub async fn after(
         &self,
         topic: &Topic,
         named: RoundId,
-    ) -> Result<Option<(Vec<Frame>, Subscription)>, HistoryError> {
+    ) -> Result<Option<Start>, HistoryError> {
         let lane = self.lane(topic);
         lock(&lane.waiting).insert(named);
         let mut page = lane.page.lock().await;
@@ -85,26 +85,13 @@ impl Replays {
                 *page = Some(self.read(topic, &lane, named).await?);
             }
             let Some(current) = page.as_ref() else { continue };
-            let Some(replay) = current.after(named, self.0.limit) else { return Ok(None) };
-            if let Some(answer) = self.join(topic, current, replay) {
-                return Ok(answer);
+            let Some(rounds) = current.after(named, self.0.limit) else { return Ok(None) };
+            if self.0.hub.reaches(topic, current.position) {
+                return Ok(Some(Start::Replayed(rounds, current.position, current.given.clone())));
             }
             *page = None;
         }
         Ok(None)
-    }
-
-    /// Puts what memory has after the page behind the replay; `None` when memory outran the page.
-    fn join(
-        &self,
-        topic: &Topic,
-        page: &Page,
-        mut replay: Vec<Frame>,
-    ) -> Option<Option<(Vec<Frame>, Subscription)>> {
-        let given = page.given.clone();
-        let (later, subscription) = self.0.hub.resume_from(topic, page.position, given)?;
-        replay.extend(later);
-        Some((replay.len() <= self.0.limit).then_some((replay, subscription)))
     }
 
     async fn read(&self, topic: &Topic, lane: &Lane, named: RoundId) -> Result<Page, HistoryError> {

@@ -343,7 +343,7 @@ fn commit(row: &Row) -> Result<(Xid, Xid), tokio_postgres::Error> {
 
 fn captured(row: &Row, now: UnixMillis) -> Result<Option<Captured>, tokio_postgres::Error> {
     let (xid, before) = commit(row)?;
-    Ok(round(row, now)?.ok().map(|round| Captured { round, xid, before }))
+    Ok(round(row, now)?.ok().map(|round| Captured { round, xid, before, recorded: None }))
 }
 
 fn round(row: &Row, timestamp: UnixMillis) -> Result<Read, tokio_postgres::Error> {

@@ -8,12 +8,13 @@
 //! * **I2** A round is encoded once, before the lock is taken.
 //! * **I3** A subscription and its opening are made under the lock that publishing takes: a round
 //!   is either in the opening, or before it, or follows; never two of these, never none.
-//! * **I4** Who cannot follow is refilled from memory by position, or told [`Delivery::TooSlow`].
+//! * **I4** Who cannot follow is refilled from memory by position, or told that it is too slow.
 //! * **I5** A resume point delivered live by this process is answered exactly, by position. One
 //!   read from the outbox at start is answered by transaction (`before`), which may repeat rounds
 //!   of overlapping transactions and loses none.
 
 mod memory;
+mod outlet;
 mod ring;
 mod subscription;
 
@@ -23,15 +24,19 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    time::Instant,
 };
 
 use tokio::sync::broadcast;
 
 use self::memory::Memory;
-pub use self::subscription::{Delivery, Replayed, Subscription};
+pub use self::{
+    outlet::{Joint, Missed, Outlet},
+    subscription::{Delivery, Replayed, Subscription},
+};
 use crate::{
     frame::Frame,
-    round::{Round, RoundId},
+    round::{GameId, Round, RoundId},
     telemetry::metrics::Metrics,
     topic::Topic,
 };
@@ -60,18 +65,27 @@ pub struct Captured {
     pub xid: Xid,
     /// The oldest transaction that was running when it was recorded.
     pub before: Xid,
+    /// When it was recorded, by this machine's clock, as far as that is known.
+    pub recorded: Option<Instant>,
 }
 
 /// A published round on its way to subscribers.
 #[derive(Clone, Debug)]
-struct Placed {
-    position: Position,
-    finish: Finish,
-    frame: Frame,
+pub struct Placed {
+    /// Its place in the stream.
+    pub position: Position,
+    /// What names this finish of it.
+    pub finish: Finish,
+    /// Its game, and the type that had: they decide whose it is.
+    pub game: (GameId, Arc<str>),
+    /// Its bytes.
+    pub frame: Frame,
+    /// When it was recorded; see [`Captured::recorded`].
+    pub recorded: Option<Instant>,
 }
 
-/// Rounds that were published together.
-type Batch = Arc<[Placed]>;
+/// Rounds that were published together, in order.
+pub type Batch = Arc<[Placed]>;
 
 /// How a stream starts.
 #[derive(Debug)]
@@ -84,15 +98,17 @@ pub enum Opening {
     Gap(Option<Frame>),
 }
 
-/// What memory knows of a resume point.
+/// Where a stream is to start; made by whoever knows what the client asked for.
 #[derive(Debug)]
-pub enum Resumption {
-    /// Everything after it, and the subscription that follows.
-    Answered(Vec<Frame>, Subscription),
-    /// More rounds than the limit lie after it.
-    TooFar,
-    /// Memory does not reach back to it.
-    Unknown,
+pub enum Start {
+    /// With the latest round.
+    Seed,
+    /// After a round that memory knows.
+    After(RoundId),
+    /// After rounds read from the database, with what memory has behind this position.
+    Replayed(Vec<Frame>, Position, Replayed),
+    /// Over again, because the resume point cannot be honored.
+    Gap,
 }
 
 #[derive(Debug)]
@@ -128,11 +144,33 @@ impl Hub {
         self.0.warm.load(Ordering::Acquire)
     }
 
-    /// The latest round of a topic, and every later one.
-    pub fn seed(&self, topic: &Topic) -> (Option<Frame>, Subscription) {
+    /// Opens a stream: what it starts with, and a subscription to every later round. At most
+    /// `limit` rounds are replayed.
+    pub fn subscribe(&self, topic: &Topic, start: Start, limit: usize) -> (Opening, Subscription) {
         let mut memory = self.memory();
-        let latest = memory.latest(topic);
-        (latest, self.subscribe(&mut memory, topic))
+        let (opening, given) = memory.begin(topic, start, limit);
+        let receiver = memory.channel(topic).subscribe();
+        let head = memory.head();
+        (opening, Subscription::new(self.clone(), topic.clone(), head, receiver, given))
+    }
+
+    /// The same for a subscriber of an [`Outlet`]: `join` is called with what the stream starts
+    /// with before the next round is published, and must put both in one queue.
+    pub fn open<T>(
+        &self,
+        topic: &Topic,
+        start: Start,
+        limit: usize,
+        join: impl FnOnce(Joint) -> T,
+    ) -> T {
+        let memory = self.memory();
+        let (opening, given) = memory.begin(topic, start, limit);
+        join(Joint { opening, position: memory.head(), given })
+    }
+
+    /// Sends every round published from now on to this outlet.
+    pub fn attach(&self, outlet: Arc<dyn Outlet>) {
+        self.memory().attach(outlet);
     }
 
     /// The latest round of a topic.
@@ -140,14 +178,14 @@ impl Hub {
         self.memory().latest(topic)
     }
 
-    /// Every round of the topic after the named one, at most `limit`, and every later one.
-    pub fn resume(&self, topic: &Topic, after: RoundId, limit: usize) -> Resumption {
-        let mut memory = self.memory();
-        match memory.after(topic, after) {
-            None => Resumption::Unknown,
-            Some(frames) if frames.len() > limit => Resumption::TooFar,
-            Some(frames) => Resumption::Answered(frames, self.subscribe(&mut memory, topic)),
-        }
+    /// Whether memory has every round of the topic after the named one.
+    pub fn knows(&self, topic: &Topic, named: RoundId) -> bool {
+        self.memory().point(topic, named).is_some()
+    }
+
+    /// Whether memory has every round of the topic after this position.
+    pub fn reaches(&self, topic: &Topic, position: Position) -> bool {
+        self.memory().reaches(topic, position)
     }
 
     /// The place in the stream of the last published round.
@@ -155,26 +193,15 @@ impl Hub {
         self.memory().head()
     }
 
-    /// Every round of the topic published after `position`, but for those in `given`, and every
-    /// later one; `None` when memory does not reach back.
-    pub fn resume_from(
-        &self,
-        topic: &Topic,
-        position: Position,
-        given: Replayed,
-    ) -> Option<(Vec<Frame>, Subscription)> {
-        let mut memory = self.memory();
-        let missed = memory.since(topic, position)?;
-        let missed = missed.into_iter().filter(|placed| !given.finishes.contains(&placed.finish));
-        let missed = missed.map(|placed| placed.frame).collect();
-        let mut subscription = self.subscribe(&mut memory, topic);
-        subscription.leave_out(given);
-        Some((missed, subscription))
-    }
-
-    fn subscribe(&self, memory: &mut Memory, topic: &Topic) -> Subscription {
-        let receiver = memory.channel(topic).subscribe();
-        Subscription::new(self.clone(), topic.clone(), memory.head(), receiver)
+    /// The first rounds, at most `most`, that a subscriber has missed since `position`; `None`
+    /// when memory does not reach back.
+    pub fn missed(&self, topic: &Topic, position: Position, most: usize) -> Option<Missed> {
+        let memory = self.memory();
+        let mut rounds = memory.since(topic, position)?;
+        let whole = rounds.len() <= most;
+        rounds.truncate(most);
+        self.0.metrics.subscriber_refills_total.inc();
+        Some(Missed { rounds, whole: whole.then(|| memory.head()) })
     }
 
     /// What a subscriber that fell behind has missed since `position`, if memory reaches back.
@@ -245,7 +272,7 @@ impl Publisher {
 impl Captured {
     /// A round that the outbox does not know (any longer).
     fn from_table(round: Round) -> Self {
-        Self { round, xid: Xid(0), before: Xid(0) }
+        Self { round, xid: Xid(0), before: Xid(0), recorded: None }
     }
 }
 

@@ -48,13 +48,9 @@ impl Subscription {
         topic: Topic,
         position: Position,
         receiver: Receiver<Batch>,
+        replayed: Option<Replayed>,
     ) -> Self {
-        Self { hub, topic, position, receiver, lagged: false, replayed: None }
-    }
-
-    /// Leaves out what the subscriber already has from the database.
-    pub fn leave_out(&mut self, replayed: Replayed) {
-        self.replayed = Some(replayed);
+        Self { hub, topic, position, receiver, lagged: false, replayed }
     }
 
     /// Waits for the next rounds. Cancel safe: what is taken is returned at once.
