@@ -35,9 +35,10 @@ begin
          and exists (select from pg_index i where i.indrelid = games and i.indisunique and i.indpred is null
                      and i.indimmediate and i.indnkeyatts = 1 and i.indkey[0] = a.attnum)));
   select count(*) = 4 into rounds_fit
-  from pg_attribute a
-  where a.attrelid = rounds and not a.attisdropped
-    and a.attname in ('id', 'game_id', 'finished_at', 'extras');
+  from pg_attribute a join pg_class c on c.oid = a.attrelid
+  where a.attrelid = rounds and not a.attisdropped and c.relkind in ('r', 'p')
+    and (a.attname in ('finished_at', 'extras')
+         or (a.attname in ('id', 'game_id') and a.atttypid = any ('{smallint,integer,bigint}'::regtype[])));
 
   if games is null and (rounds is null or rounds_fit) then
     create table public.games (

@@ -37,11 +37,13 @@ create table datastream.outbox (
   primary key (xid, round_id)
 );
 
--- The greatest xid that `trim` has deleted: one row. A resume point from before it cannot be
--- honored completely, and must not look as if it were.
+-- The greatest xid, and the latest time, that `trim` has deleted: one row. A resume point from before
+-- that cannot be honored completely, and must not look as if it were; nor is a round from before it
+-- missing in the outbox.
 create table datastream.trimmed (
   one boolean primary key default true check (one),
-  xid xid8 not null
+  xid xid8 not null,
+  at timestamptz not null
 );
 
 -- What a notification says about one round, or '' (ring: look into the outbox) where the round has

@@ -3,7 +3,7 @@
 set local lock_timeout = '2s';
 
 -- Puts into the outbox what a trigger could not: rounds finished in the last ten minutes (and since
--- their table was attached) that have no outbox row. Returns how many. `since` is a transaction id
+-- their table was attached, and since what was trimmed) that have no outbox row. Returns how many. `since` is a transaction id
 -- from before that time: looking at what is newer is cheap, and only what is not found there is
 -- looked for in the whole outbox, so that no round is ever put in twice.
 -- The lock is taken in a statement before the one that looks: that one then sees what the node that
@@ -21,11 +21,9 @@ begin
   -- Game by game, so that the seed index serves it.
   select array_agg(f.round_id) into missing
   from datastream.games g
-  cross join lateral (
-    select r.round_id from datastream.finished_rounds r
-    where r.game_id = g.id and r.finished_at between now() - interval '10 minutes' and now()
-      and r.finished_at >= (select max(attached_at) from datastream.attached)
-  ) f
+  cross join lateral datastream.rounds_of(g.id, now(), 9223372036854775807,
+    greatest(now() - interval '10 minutes', (select max(a.attached_at) from datastream.attached a), (select t.at from datastream.trimmed t)),
+    null) f
   where not exists (select from datastream.outbox o where o.xid >= since and o.round_id = f.round_id);
   if missing is not null then
     insert into datastream.outbox (round_id)
@@ -45,7 +43,8 @@ language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   deleted bigint;
-  newest xid8;
+  last_xid xid8;
+  last_at timestamptz;
 begin
   if not pg_try_advisory_xact_lock(7264, 3) then
     return 0;
@@ -55,12 +54,13 @@ begin
   ), gone as (
     delete from datastream.outbox o using oldest
     where o.xid = oldest.xid and o.round_id = oldest.round_id and oldest.at < now() - older_than
-    returning o.xid
+    returning o.xid, o.at
   )
-  select count(*), (select g.xid from gone g order by g.xid desc limit 1) into deleted, newest from gone;
+  select count(*), max(g.at), (select l.xid from gone l order by l.xid desc limit 1) into deleted, last_at, last_xid from gone g;
   if deleted > 0 then
-    insert into datastream.trimmed as t (xid) values (newest)
-    on conflict (one) do update set xid = excluded.xid where t.xid < excluded.xid;
+    insert into datastream.trimmed as t (xid, at) values (last_xid, last_at)
+    on conflict (one) do update set at = greatest(t.at, excluded.at),
+      xid = case when t.xid < excluded.xid then excluded.xid else t.xid end;
   end if;
   return deleted;
 end

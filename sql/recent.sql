@@ -18,7 +18,7 @@ with newest as materialized (
   select n.xid, n.before, n.round_id,
          row_number() over (partition by r.game_id order by n.xid desc, n.round_id desc) as place
   from newest n
-  join datastream.finished_rounds r on r.round_id = n.round_id
+  cross join lateral datastream.rounds_by_id(array[n.round_id]) r
 )
 select (select n.xid::text::bigint from newest n where (select count(*) from newest) = $3::bigint
         order by n.xid limit 1) as floor,
@@ -26,6 +26,6 @@ select (select n.xid::text::bigint from newest n where (select count(*) from new
        f.round_id::bigint as round_id, f.game_id::bigint as game_id, f.game_slug, f.game_type,
        datastream.micros(f.finished_at) as finished_micros, f.extras
 from placed o
-join datastream.finished_rounds f on f.round_id = o.round_id
+cross join lateral datastream.rounds_by_id(array[o.round_id]) f
 where o.place <= $2::bigint
 order by o.xid, o.round_id

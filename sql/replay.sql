@@ -1,10 +1,10 @@
 -- Rounds recorded by a transaction or a later one, the newest $3 of them, oldest first.
--- One row more, or the only one, has no round: it tells how far the query saw.
+-- `until` says how far the query saw; where nothing was recorded it stands in a row without a round.
 -- $1 bigint: the first transaction   $2 bigint[]: game ids, or null for all   $3 bigint: limit
 with newest as (
     select o.xid, o.before, f.*
     from datastream.outbox o
-    join datastream.finished_rounds f on f.round_id = o.round_id
+    cross join lateral datastream.rounds_by_id(array[o.round_id]) f
     where o.xid >= $1::bigint::text::xid8
       and ($2::bigint[] is null or f.game_id = any ($2::bigint[]))
     order by o.xid desc, o.round_id desc

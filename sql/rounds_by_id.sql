@@ -4,5 +4,4 @@
 --          finished_micros bigint (null: infinity), extras text.
 select f.round_id::bigint as round_id, f.game_id::bigint as game_id, f.game_slug, f.game_type,
        datastream.micros(f.finished_at) as finished_micros, f.extras
-from datastream.finished_rounds f
-where f.round_id = any ($1::bigint[])
+from datastream.rounds_by_id($1::bigint[]) f

@@ -3,7 +3,8 @@
 //!
 //! Two of libpq's promises cannot be kept here, for want of a way to say them to sqlx: a given
 //! `sslrootcert` is trusted beside the system's authorities instead of in their place, and
-//! `channel_binding=require` holds on the LISTEN connection only.
+//! `channel_binding=require` holds on the LISTEN connection only. Behind a pooler that refuses
+//! session settings, queries run with the server's own.
 
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions, PgSslMode},
 };
 
-use crate::pg_target::{PgHost, PgTarget, SslMode, hint};
+use crate::pg_target::{ConnectError, PgHost, PgTarget, SslMode};
 
 /// A query may wait this long for a free connection before its client is told to come back.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -21,44 +22,14 @@ const STATEMENT_TIMEOUT: &str = "10s";
 /// Our reads take no lock that could wait, but for DDL at work.
 const LOCK_TIMEOUT: &str = "2s";
 
-/// Why there is no connection.
-#[derive(Debug, thiserror::Error)]
-pub enum DatabaseError {
-    /// Nobody answered, or the server said no.
-    #[error("cannot connect to {target}{hint}")]
-    Refused {
-        /// Which server and database.
-        target: String,
-        /// What to do, in parentheses, where that is known.
-        hint: String,
-        /// What the server or the system said.
-        source: sqlx::Error,
-    },
-    /// The server took the connection and was silent, or packets are dropped on the way.
-    #[error("cannot connect to {target}: no answer within {} (connect_timeout)", humantime::format_duration(*after))]
-    Silent {
-        /// Which server and database.
-        target: String,
-        /// How long we waited.
-        after: Duration,
-    },
-}
-
-impl DatabaseError {
-    /// PostgreSQL's error code, if it was PostgreSQL that refused.
-    pub fn sqlstate(&self) -> Option<String> {
-        match self {
-            Self::Refused { source, .. } => {
-                source.as_database_error()?.code().map(|code| code.into_owned())
-            }
-            Self::Silent { .. } => None,
-        }
-    }
-}
+/// `protocol_violation`: how PgBouncer answers settings that it does not pass on.
+const POOLER_REFUSED: &str = "08P01";
+/// `invalid_authorization_specification`: no line for encrypted links in pg_hba.conf.
+const NOT_LET_IN: &str = "28000";
 
 /// A pool of at most `max` connections to the first of the target's hosts that answers, with one
 /// connection made. `application_name` becomes `datastream` and the word given: `query`.
-pub async fn pool(target: &PgTarget, used_for: &str, max: u32) -> Result<PgPool, DatabaseError> {
+pub async fn pool(target: &PgTarget, used_for: &str, max: u32) -> Result<PgPool, ConnectError> {
     let (connection, options) = reach(target, used_for, &query_settings()).await?;
     let _closed = connection.close().await;
     Ok(PgPoolOptions::new()
@@ -70,13 +41,15 @@ pub async fn pool(target: &PgTarget, used_for: &str, max: u32) -> Result<PgPool,
 /// A pool of at most `max` connections that connects when it is first used, whether or not the
 /// database is there now. It asks the first of the target's hosts until [`follow`] finds another.
 pub fn lazy_pool(target: &PgTarget, used_for: &str, max: u32) -> Option<PgPool> {
-    let options = options(target, target.candidates().first()?, used_for, &query_settings());
+    let (candidates, settings) = (target.candidates(), query_settings());
+    let options =
+        options(target, candidates.first()?, used_for).options(session(target, &settings));
     let pool = PgPoolOptions::new().max_connections(max).acquire_timeout(ACQUIRE_TIMEOUT);
     Some(pool.connect_lazy_with(options))
 }
 
 /// Points a pool at the first host that answers now: after a failover that may be another one.
-pub async fn follow(pool: &PgPool, target: &PgTarget, used_for: &str) -> Result<(), DatabaseError> {
+pub async fn follow(pool: &PgPool, target: &PgTarget, used_for: &str) -> Result<(), ConnectError> {
     let (connection, options) = reach(target, used_for, &query_settings()).await?;
     let _closed = connection.close().await;
     pool.set_connect_options(options);
@@ -88,7 +61,7 @@ pub async fn connect(
     target: &PgTarget,
     used_for: &str,
     settings: &[(&str, &str)],
-) -> Result<PgConnection, DatabaseError> {
+) -> Result<PgConnection, ConnectError> {
     reach(target, used_for, settings).await.map(|(connection, _)| connection)
 }
 
@@ -104,17 +77,59 @@ async fn reach(
     target: &PgTarget,
     used_for: &str,
     settings: &[(&str, &str)],
-) -> Result<(PgConnection, PgConnectOptions), DatabaseError> {
+) -> Result<(PgConnection, PgConnectOptions), ConnectError> {
     let mut last = None;
     for host in target.candidates() {
-        let options = options(target, host, used_for, settings);
-        match tokio::time::timeout(target.connect_timeout, open(target, &options)).await {
-            Ok(Ok(connection)) => return Ok((connection, options)),
-            Ok(Err(error)) => last = Some(refused(target, error)),
-            Err(_) => last = Some(silent(target)),
+        let attempt = to_host(target, host, used_for, settings);
+        match tokio::time::timeout(target.connect_timeout, attempt).await {
+            Ok(Ok(reached)) => return Ok(reached),
+            Ok(Err(error)) => last = Some(refused(target, &error)),
+            Err(_) => last = Some(ConnectError::silent(target)),
         }
     }
-    Err(last.unwrap_or_else(|| silent(target)))
+    Err(last.unwrap_or_else(|| ConnectError::silent(target)))
+}
+
+/// Tries again without what the server, or a pooler before it, may have refused.
+async fn to_host(
+    target: &PgTarget,
+    host: &PgHost,
+    used_for: &str,
+    settings: &[(&str, &str)],
+) -> Result<(PgConnection, PgConnectOptions), sqlx::Error> {
+    let first = options(target, host, used_for).options(session(target, settings));
+    let error = match open(target, &first).await {
+        Ok(connection) => return Ok((connection, first)),
+        Err(error) => error,
+    };
+    let second = match code(&error).as_deref() {
+        Some(POOLER_REFUSED) => options(target, host, used_for),
+        code if optional(target) && (code == Some(NOT_LET_IN) || is_tls(&error)) => {
+            first.ssl_mode(PgSslMode::Disable)
+        }
+        _ => return Err(error),
+    };
+    tracing::debug!("trying another way to connect: {}", reason(&error));
+    open(target, &second).await.map(|connection| (connection, second))
+}
+
+/// Ours last, so that it holds: the queries are proved at this level only.
+fn session<'a>(target: &'a PgTarget, settings: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
+    let mut all = settings.to_vec();
+    all.extend(target.options.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+    all.push(("default_transaction_isolation", "read committed"));
+    all
+}
+
+fn optional(target: &PgTarget) -> bool {
+    matches!(target.tls.mode, SslMode::Allow | SslMode::Prefer)
+}
+
+fn is_tls(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(error) => error.get_ref().is_some_and(|cause| cause.is::<rustls::Error>()),
+        error => matches!(error, sqlx::Error::Tls(_)),
+    }
 }
 
 async fn open(target: &PgTarget, options: &PgConnectOptions) -> Result<PgConnection, sqlx::Error> {
@@ -129,12 +144,7 @@ async fn open(target: &PgTarget, options: &PgConnectOptions) -> Result<PgConnect
     Ok(connection)
 }
 
-fn options(
-    target: &PgTarget,
-    host: &PgHost,
-    used_for: &str,
-    settings: &[(&str, &str)],
-) -> PgConnectOptions {
+fn options(target: &PgTarget, host: &PgHost, used_for: &str) -> PgConnectOptions {
     let mut options = PgConnectOptions::new_without_pgpass()
         .host(&host_name(target, host))
         .port(host.port)
@@ -143,9 +153,6 @@ fn options(
         .application_name(&target.application_name(used_for))
         // Poolers refuse this one, and no query of ours reads a float.
         .extra_float_digits(None)
-        .options(settings.iter().copied())
-        .options(target.options.iter().map(|(name, value)| (name.as_str(), value.as_str())))
-        .options([("default_transaction_isolation", "read committed")])
         .ssl_mode(ssl_mode(target.tls.mode, host));
     if let Some(password) = &host.password {
         options = options.password(password.reveal());
@@ -180,12 +187,21 @@ fn ssl_mode(mode: SslMode, host: &PgHost) -> PgSslMode {
     }
 }
 
-fn refused(target: &PgTarget, source: sqlx::Error) -> DatabaseError {
-    let code = source.as_database_error().and_then(|error| error.code());
-    let hint = hint(code.as_deref());
-    DatabaseError::Refused { target: target.to_string(), hint, source }
+fn refused(target: &PgTarget, error: &sqlx::Error) -> ConnectError {
+    ConnectError::new(target, code(error).as_deref(), reason(error))
 }
 
-fn silent(target: &PgTarget) -> DatabaseError {
-    DatabaseError::Silent { target: target.to_string(), after: target.connect_timeout }
+/// PostgreSQL's error code, if it was PostgreSQL that refused.
+pub fn code(error: &sqlx::Error) -> Option<String> {
+    error.as_database_error()?.code().map(|code| code.into_owned())
+}
+
+/// What the server or the system said, without what sqlx writes around it.
+pub fn reason(error: &sqlx::Error) -> String {
+    match error {
+        sqlx::Error::Database(error) => error.message().to_owned(),
+        sqlx::Error::Io(error) => error.to_string(),
+        sqlx::Error::Tls(error) | sqlx::Error::Configuration(error) => error.to_string(),
+        other => other.to_string(),
+    }
 }

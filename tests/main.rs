@@ -1,2 +1,22 @@
-#[test]
-fn t() {}
+//! The product as its users meet it: the real binary, real PostgreSQL, real clients.
+//!
+//! One module per condition. Each test has a database of its own; `PG_BIN` chooses the PostgreSQL
+//! under test. A test may rely on nothing but the contract.
+
+#![allow(missing_docs)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+mod cli;
+mod database_outage;
+mod hostile_clients;
+mod http_routes;
+mod migrations;
+mod resume;
+mod seed;
+mod shutdown;
+mod stream_sse;
+mod stream_ws;
+mod tidy;
+mod writers;

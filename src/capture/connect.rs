@@ -2,7 +2,7 @@
 
 mod tls;
 
-use std::{error::Error as _, io, pin::Pin, time::Duration};
+use std::{error::Error as _, io, pin::Pin};
 
 use futures_util::{Stream, stream::poll_fn};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -13,7 +13,8 @@ use tokio_postgres::{
 };
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use crate::pg_target::{ChannelBinding, PgHost, PgTarget, SslMode, escape_option, hint};
+pub(crate) use crate::pg_target::ConnectError;
+use crate::pg_target::{ChannelBinding, PgHost, PgTarget, SslMode, escape_option};
 
 /// A connection whose messages the caller polls: nothing moves, not even the answers to its own
 /// queries, while nobody polls `messages`. It ends when `client` is dropped.
@@ -27,75 +28,22 @@ pub(crate) struct Link {
 /// What the server sends unasked.
 pub(crate) type Messages = Pin<Box<dyn Stream<Item = Result<AsyncMessage, Error>> + Send>>;
 
-/// Why there is no connection.
-#[derive(Debug, thiserror::Error)]
-pub enum ConnectError {
-    /// Nobody answered, or the server said no.
-    #[error("cannot connect to {target}{hint}")]
-    Refused {
-        /// Which server and database.
-        target: String,
-        /// What to do, in parentheses, where that is known.
-        hint: String,
-        /// What the server or the system said.
-        source: Error,
-    },
-    /// The server took the connection and was silent, or packets are dropped on the way.
-    #[error("cannot connect to {target}: no answer within {} (connect_timeout)", humantime::format_duration(*after))]
-    Silent {
-        /// Which server and database.
-        target: String,
-        /// How long we waited.
-        after: Duration,
-    },
-    /// The certificate files are not usable.
-    #[error("cannot connect to {target}: {reason}")]
-    Certificates {
-        /// Which server and database.
-        target: String,
-        /// Which file, and what is wrong with it.
-        reason: String,
-    },
-}
-
-impl ConnectError {
-    /// Whether waiting cannot mend it: a wrong role, password, database or certificate file.
-    pub(crate) fn is_final(&self) -> bool {
-        match self {
-            Self::Certificates { .. } => true,
-            Self::Silent { .. } => false,
-            // Class 28: invalid authorization; 3D000: no such database; 42501: no right to connect.
-            Self::Refused { .. } => self
-                .sqlstate()
-                .is_some_and(|code| code.starts_with("28") || matches!(code, "3D000" | "42501")),
-        }
-    }
-
-    /// PostgreSQL's error code, if it was PostgreSQL that refused.
-    pub(crate) fn sqlstate(&self) -> Option<&str> {
-        match self {
-            Self::Refused { source, .. } => source.code().map(SqlState::code),
-            Self::Silent { .. } | Self::Certificates { .. } => None,
-        }
-    }
-}
-
 /// Connects to the first of the target's hosts that answers. `application_name` becomes
 /// `datastream` and the word given: `listen`.
 pub(crate) async fn connect(target: &PgTarget, used_for: &str) -> Result<Link, ConnectError> {
-    let tls = tls::connector(&target.tls)
-        .map_err(|reason| ConnectError::Certificates { target: target.to_string(), reason })?;
+    let tls =
+        tls::connector(&target.tls).map_err(|reason| ConnectError::new(target, None, reason))?;
     let mut last = None;
     for host in target.candidates() {
         let attempt = to_host(target, host, used_for, &tls);
         // libpq's connect_timeout, too, covers the whole handshake with one host.
         match tokio::time::timeout(target.connect_timeout, attempt).await {
             Ok(Ok(link)) => return Ok(link),
-            Ok(Err(error)) => last = Some(refused(target, error)),
-            Err(_) => last = Some(silent(target)),
+            Ok(Err(error)) => last = Some(refused(target, &error)),
+            Err(_) => last = Some(ConnectError::silent(target)),
         }
     }
-    Err(last.unwrap_or_else(|| silent(target)))
+    Err(last.unwrap_or_else(|| ConnectError::silent(target)))
 }
 
 async fn to_host(
@@ -212,14 +160,15 @@ fn without_tls_may_help(error: &Error) -> bool {
         || error.code() == Some(&SqlState::INVALID_AUTHORIZATION_SPECIFICATION)
 }
 
-fn refused(target: &PgTarget, source: Error) -> ConnectError {
-    let hint = match source.code() {
-        Some(code) => hint(Some(code.code())),
-        None => tls::hint(&source),
-    };
-    ConnectError::Refused { target: target.to_string(), hint, source }
-}
-
-fn silent(target: &PgTarget) -> ConnectError {
-    ConnectError::Silent { target: target.to_string(), after: target.connect_timeout }
+fn refused(target: &PgTarget, error: &Error) -> ConnectError {
+    if let Some(said) = error.as_db_error() {
+        return ConnectError::new(target, Some(said.code().code()), said.message());
+    }
+    let reason = error.source().map_or_else(|| error.to_string(), ToString::to_string);
+    let refused = ConnectError::new(target, None, reason);
+    // No password given, or none of the ways to authenticate that the server offers.
+    match error.to_string().as_str() {
+        "invalid configuration" | "authentication error" => refused.lasting(),
+        _ => refused,
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    num::{NonZeroU32, NonZeroUsize},
+    num::NonZeroUsize,
     path::PathBuf,
     time::Duration,
 };
@@ -14,11 +14,6 @@ use super::{
     WebTransportConfig, values,
 };
 use crate::pg_target::{PgTarget, Secret};
-
-/// Most connections where nobody says: memory is no limit before that (1 KB to 3 KB each).
-const MAX_CONNECTIONS: u64 = 100_000;
-/// File descriptors that are no client's: database links, sockets that listen, files.
-const RESERVED_FILES: u64 = 128;
 
 /// Which database.
 #[derive(Args, Clone, Debug)]
@@ -53,6 +48,14 @@ pub struct ServeOptions {
     #[arg(require_equals = true, value_parser = BoolishValueParser::new(), value_name = "BOOL")]
     pub read_only: bool,
 
+    /// Everything but the database.
+    #[command(flatten)]
+    pub server: ServerOptions,
+}
+
+/// What `serve` and `demo` can both be told.
+#[derive(Args, Clone, Debug)]
+pub struct ServerOptions {
     /// HTTP options.
     #[command(flatten)]
     pub http: HttpOptions,
@@ -147,10 +150,11 @@ pub struct StreamingOptions {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Limits")]
 pub struct LimitOptions {
-    /// Connections at once; one more is answered with 503. Default: 100000, or what the limit
-    /// on open files leaves if that is less (ulimit -n; its hard value is taken).
+    /// Streams at once; one more is answered with 503. The limit on open files (ulimit -n; its
+    /// hard value is taken) may leave less. Lower: clients are turned away. Higher: more memory.
     #[arg(long, env = "DATASTREAM_MAX_CONNECTIONS", value_name = "CONNECTIONS")]
-    pub max_connections: Option<NonZeroU32>,
+    #[arg(default_value = "100000")]
+    pub max_connections: NonZeroUsize,
 
     /// Most rounds replayed to one connection that resumes. Lower: clients start over sooner.
     /// Higher: one client may cost more database time and memory.
@@ -179,14 +183,18 @@ impl DatabaseOptions {
 }
 
 impl ServeOptions {
-    /// The configuration that these options, the variables `env` and the limit on open files make.
-    pub fn resolve(
-        self,
-        env: impl Fn(&str) -> Option<String>,
-        open_files: u64,
-    ) -> Result<ServeConfig, ConfigError> {
+    /// The configuration that these options and the variables `env` make.
+    pub fn resolve(self, env: impl Fn(&str) -> Option<String>) -> Result<ServeConfig, ConfigError> {
+        let database = self.database.resolve(env)?;
+        Ok(ServeConfig { read_only: self.read_only, ..self.server.resolve(database)? })
+    }
+}
+
+impl ServerOptions {
+    /// The configuration for a server of this database.
+    pub fn resolve(self, database: DatabaseConfig) -> Result<ServeConfig, ConfigError> {
         Ok(ServeConfig {
-            database: self.database.resolve(env)?,
+            database,
             http_addr: self.http.http_addr,
             heartbeat: self.streaming.heartbeat,
             payloads: self.streaming.payloads,
@@ -195,23 +203,10 @@ impl ServeOptions {
             retention: self.streaming.retention,
             shutdown_grace: self.streaming.shutdown_grace,
             allowed_origins: self.http.allowed_origins,
-            max_connections: self.limits.connections(open_files),
+            max_connections: self.limits.max_connections.get(),
             web_transport: self.web_transport.resolve()?,
-            read_only: self.read_only,
+            read_only: false,
         })
-    }
-}
-
-impl LimitOptions {
-    fn connections(&self, open_files: u64) -> usize {
-        let left = open_files.saturating_sub(RESERVED_FILES).clamp(1, MAX_CONNECTIONS);
-        let connections = self.max_connections.map_or(left, |asked| u64::from(asked.get()));
-        if connections > open_files.saturating_sub(RESERVED_FILES) {
-            tracing::warn!(
-                "room for {connections} connections, but the limit on open files is {open_files}: raise it (ulimit -n)"
-            );
-        }
-        usize::try_from(connections).unwrap_or(usize::MAX)
     }
 }
 

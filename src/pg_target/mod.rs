@@ -23,7 +23,7 @@ use std::{
     time::Duration,
 };
 
-pub use advice::{advice, hint};
+pub use advice::{ConnectError, advice};
 pub use options::escape as escape_option;
 use params::Params;
 

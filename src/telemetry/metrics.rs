@@ -6,6 +6,8 @@ use prometheus_client::{
     registry::Registry,
 };
 
+use super::process::ProcessCollector;
+
 /// How a client is connected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
 #[allow(missing_docs)]
@@ -141,8 +143,9 @@ metrics! {
 impl Metrics {
     /// All metrics in Prometheus text format (OpenMetrics 1.0).
     pub fn encode(&self) -> Result<String, std::fmt::Error> {
-        let mut registry = Registry::with_prefix("datastream");
-        self.register(&mut registry);
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(ProcessCollector));
+        self.register(registry.sub_registry_with_prefix("datastream"));
         let mut text = String::new();
         encode(&mut text, &registry)?;
         Ok(text)
@@ -159,5 +162,6 @@ mod tests {
         metrics.rounds_captured_total.get_or_create(&BySource { source: Source::payload }).inc();
         let text = metrics.encode().expect("text");
         assert!(text.contains("datastream_rounds_captured_total{source=\"payload\"} 1"), "{text}");
+        assert!(text.contains("\nprocess_cpu_seconds_total "), "{text}");
     }
 }

@@ -1,6 +1,6 @@
 //! libpq's `sslmode` as a rustls verifier. rustls alone always means `verify-full`.
 
-use std::{error::Error, path::Path, sync::Arc};
+use std::{path::Path, sync::Arc};
 
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
@@ -37,28 +37,12 @@ pub(super) fn connector(tls: &Tls) -> Result<MakeRustlsConnect, String> {
     Ok(MakeRustlsConnect::new(config))
 }
 
-/// Advice for the certificates that libpq takes and rustls does not.
-pub(super) fn hint(error: &(dyn Error + 'static)) -> String {
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let text = error.to_string();
-        if text.contains("CaUsedAsEndEntity") {
-            return " (the server's certificate is its own authority: have one signed by an authority of its own, with CA:FALSE)".to_owned();
-        }
-        if text.contains("UnknownIssuer") {
-            return " (name the authority's certificate with sslrootcert=FILE)".to_owned();
-        }
-        cause = error.source();
-    }
-    String::new()
-}
-
 fn verifier(
     tls: &Tls,
     provider: &Arc<CryptoProvider>,
 ) -> Result<Arc<dyn ServerCertVerifier>, String> {
     let check = match tls.mode {
-        SslMode::VerifyFull => return Ok(chain(tls, provider)?),
+        SslMode::VerifyFull => return chain(tls, provider).map(|verifier| verifier as _),
         SslMode::VerifyCa => Check::Chain(chain(tls, provider)?),
         _ => Check::Nothing,
     };

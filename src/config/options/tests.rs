@@ -13,7 +13,7 @@ struct Line {
 fn config(flags: &[&str]) -> Result<ServeConfig, String> {
     let flags = ["datastream", "--database-url=host=h user=u"].iter().chain(flags);
     let line = Line::try_parse_from(flags).map_err(|error| error.to_string())?;
-    line.options.resolve(|_| None, 1024).map_err(|error| error.to_string())
+    line.options.resolve(|_| None).map_err(|error| error.to_string())
 }
 
 #[test]
@@ -22,23 +22,15 @@ fn the_defaults_are_those_of_the_contract() {
     assert_eq!(config.http_addr.to_string(), "0.0.0.0:3000");
     assert_eq!(config.heartbeat, Duration::from_secs(15));
     assert_eq!(config.payloads, Payloads::Trust);
-    assert_eq!((config.history.get(), config.resume_limit), (1024, 10_000));
+    assert_eq!(
+        (config.history.get(), config.resume_limit, config.max_connections),
+        (1024, 10_000, 100_000)
+    );
     assert_eq!(config.retention, Duration::from_secs(24 * 3600));
     assert_eq!(config.shutdown_grace, Duration::from_secs(10));
     assert_eq!(config.allowed_origins, AllowedOrigins::Any);
     assert!(config.web_transport.is_none() && !config.read_only);
     assert_eq!(config.database.listen, config.database.target);
-}
-
-#[test]
-fn connections_default_to_what_the_limit_on_open_files_leaves() {
-    let left = |open_files| {
-        LimitOptions { max_connections: None, resume_limit: 1 }.connections(open_files)
-    };
-    assert_eq!(left(1024), 896);
-    assert_eq!(left(u64::MAX), 100_000);
-    assert_eq!(left(0), 1);
-    assert_eq!(config(&["--max-connections=7"]).expect("7").max_connections, 7);
 }
 
 #[test]
@@ -78,6 +70,6 @@ fn debug_output_has_no_password() {
     ];
     let line = Line::try_parse_from(flags).expect("parsed");
     assert!(!format!("{:?}", line.options).contains("hush"));
-    let config = line.options.resolve(|_| None, 1024).expect("resolved");
+    let config = line.options.resolve(|_| None).expect("resolved");
     assert!(!format!("{config:?}").contains("hush"));
 }

@@ -1,0 +1,54 @@
+# Everything a developer needs: `make` lists it. A fresh Debian or Ubuntu with Rust is enough.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+# What is fetched and what the demo plays is kept here; see the script for the one exception.
+STATE := $(shell scripts/state-dir)
+# Flags for the demo, such as ARGS='--speed 5'.
+ARGS ?=
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: ## games that play themselves, on a PostgreSQL of its own, streamed on port 3000
+	@bin=$$(scripts/postgresql '$(STATE)'); cargo build --bin datastream; \
+	PG_BIN="$$bin" exec target/debug/datastream demo --data-dir '$(STATE)/demo' $(ARGS)
+
+.PHONY: test
+test: prepare fmt-check lint test-installed test-18 ## all checks and tests, on both PostgreSQL versions
+
+.PHONY: prepare
+prepare:
+	@scripts/prepare-tests '$(STATE)'
+
+.PHONY: fmt
+fmt: ## format the sources
+	cargo fmt
+
+.PHONY: fmt-check
+fmt-check:
+	cargo fmt --check
+
+.PHONY: lint
+lint: ## clippy, warnings are errors
+	cargo clippy --all-targets --quiet -- -D warnings
+
+# The distribution's server: PostgreSQL 15 on Debian 12. Where there is none, the fetched one.
+.PHONY: test-installed
+test-installed: export SQLX := $(STATE)/cargo/bin/sqlx
+test-installed:
+	PG_BIN="$$(scripts/postgresql '$(STATE)')" cargo test
+
+# Only what talks to a server: the library's and the house rules do not change with it.
+.PHONY: test-18
+test-18: export SQLX := $(STATE)/cargo/bin/sqlx
+test-18:
+	PG_BIN='$(STATE)/postgresql-18/bin' cargo test --test main -- --skip tidy::
+
+.PHONY: bench
+bench: ## the benchmarks (docs/benchmarks.md says how to read them)
+	PG_BIN="$$(scripts/postgresql '$(STATE)')" cargo bench

@@ -1,0 +1,74 @@
+//! From words and variables to a [`Cli`]: errors in one line that name the option.
+
+use std::{env, ffi::OsString};
+
+use clap::{
+    Arg, CommandFactory, FromArgMatches,
+    error::{ContextKind, ContextValue, ErrorKind},
+};
+
+use super::{Cli, Failure};
+
+/// Reads `.env` into the environment, where it does not overrule what is set. To be called while
+/// the process has one thread: variables are not to be set under a reader.
+pub fn load_env_file() -> Result<(), Failure> {
+    match dotenvy::dotenv() {
+        Ok(_) => Ok(()),
+        Err(error) if error.not_found() => Ok(()),
+        // Its message would quote the line, which may hold a password.
+        Err(dotenvy::Error::LineParse(line, _)) => {
+            let name = line.split('=').next().unwrap_or_default().trim();
+            let name: String = name.chars().take_while(|char| !char.is_whitespace()).collect();
+            Err(Failure::usage(&format!(
+                ".env: the line of {name} is not NAME=value (put a value with spaces or # in quotes)"
+            )))
+        }
+        Err(error) => Err(Failure::usage(&format!(".env: {error}"))),
+    }
+}
+
+/// Parses the command line; the first word is the program's name.
+pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Cli, Failure> {
+    let command = Cli::command().mut_args(without_empty);
+    let mut command = command.mut_subcommands(|command| command.mut_args(without_empty));
+    let matches = command.try_get_matches_from_mut(words);
+    let parsed = matches.and_then(|mut matches| Cli::from_arg_matches_mut(&mut matches));
+    parsed.map_err(|error| match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Failure::Answer(error),
+        _ => Failure::usage(&one_line(&error, &command)),
+    })
+}
+
+/// A demo's speed.
+pub(super) fn speed(text: &str) -> Result<f64, String> {
+    let speed = text.parse().ok().filter(|speed| (0.01..=1000.0).contains(speed));
+    speed.ok_or_else(|| "must be a number from 0.01 to 1000".to_owned())
+}
+
+/// A variable that is set to nothing, as compose files and `.env` often do, counts as not set.
+fn without_empty(arg: Arg) -> Arg {
+    let empty =
+        arg.get_env().is_some_and(|name| env::var_os(name).is_some_and(|text| text.is_empty()));
+    if empty { arg.env(None::<&str>) } else { arg }
+}
+
+/// The error's first paragraph, without usage and tips, and with the variable beside the flag.
+fn one_line(error: &clap::Error, command: &clap::Command) -> String {
+    let text = error.render().to_string();
+    let paragraph = text.lines().take_while(|line| !line.trim().is_empty()).map(str::trim);
+    let line = paragraph.collect::<Vec<_>>().join(" ");
+    let line = line.strip_prefix("error: ").unwrap_or(&line);
+    match variable(error, command) {
+        Some(variable) => format!("{line} (variable {variable})"),
+        None => format!("{line}; see: datastream --help"),
+    }
+}
+
+fn variable(error: &clap::Error, command: &clap::Command) -> Option<String> {
+    let Some(ContextValue::String(shown)) = error.get(ContextKind::InvalidArg) else { return None };
+    let long = shown.strip_prefix("--")?.split([' ', '=', '[']).next();
+    let everywhere = command.get_subcommands().chain([command]);
+    let mut args = everywhere.flat_map(clap::Command::get_arguments);
+    let arg = args.find(|arg| arg.get_long() == long)?;
+    arg.get_env().map(|name| name.to_string_lossy().into_owned())
+}

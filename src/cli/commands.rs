@@ -1,0 +1,164 @@
+//! Carries a command out, and stops it on a signal.
+
+use std::{
+    future::Future,
+    io::{self, Write},
+};
+
+use anyhow::{Context, anyhow};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::{Cli, Command, DemoOptions, Failure, MigrateOptions};
+use crate::{
+    app::App,
+    config::{
+        DatabaseConfig, ServeConfig,
+        options::{ServeOptions, ServerOptions},
+    },
+    demo::{self, DemoConfig, Serving},
+    migrate::{self, MigrateReport},
+    pg_target::PgTarget,
+    shutdown::Shutdown,
+    tail,
+    telemetry::logs,
+};
+
+/// What `migrate` logs: the server's notices say what was left alone, and what to do about it.
+const MIGRATE_FILTER: &str = "info,sqlx=warn,sqlx::postgres::notice=info";
+
+/// Sets the process up and carries the command out.
+pub fn run(cli: Cli) -> Result<(), Failure> {
+    let command = cli.command.unwrap_or_else(|| Command::Serve(Box::new(cli.serve)));
+    let filter = match &command {
+        Command::Migrate(_) => MIGRATE_FILTER,
+        _ => logs::DEFAULT_FILTER,
+    };
+    logs::init(cli.logs.log_format, filter).map_err(|error| Failure::usage(&error))?;
+    // Before the first handshake; an error means that one is installed already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
+    let shutdown = Shutdown::default();
+    let outcome = runtime.block_on(until_stopped(carry_out(command, &shutdown), &shutdown));
+    // What still runs had its time: nothing may hold the exit up.
+    runtime.shutdown_background();
+    outcome
+}
+
+async fn carry_out(command: Command, shutdown: &Shutdown) -> Result<(), Failure> {
+    match command {
+        Command::Serve(options) => serve(*options, shutdown).await,
+        Command::Migrate(options) => migrate_database(&options).await,
+        Command::Demo(options) => play_demo(*options, shutdown).await,
+        Command::Tail(options) => Ok(tail::run(options, shutdown).await?),
+    }
+}
+
+async fn serve(options: ServeOptions, shutdown: &Shutdown) -> Result<(), Failure> {
+    let config = options.resolve(variable).map_err(|error| Failure::usage(&error))?;
+    announce(&config);
+    Ok(App::bind(config)?.run(shutdown.clone()).await?)
+}
+
+async fn migrate_database(options: &MigrateOptions) -> Result<(), Failure> {
+    let target = options.database.resolve(variable).map_err(|error| Failure::usage(&error))?.listen;
+    if options.revert {
+        let report = migrate::revert(&target).await?;
+        print(&report, "reverted", "nothing to revert");
+        return Ok(());
+    }
+    let report = migrate::run(&target).await?;
+    print(&report, "applied", "up to date");
+    if let Some(mode) = options.capture {
+        for (table, mode) in migrate::set_capture(&target, mode).await? {
+            say(&format!("{table}: capture is {mode}"));
+        }
+    }
+    Ok(())
+}
+
+async fn play_demo(options: DemoOptions, shutdown: &Shutdown) -> Result<(), Failure> {
+    let config = DemoConfig {
+        data_dir: std::path::absolute(&options.data_dir).context("--data-dir")?,
+        speed: options.speed,
+        postgres_port: options.postgres_port,
+    };
+    let server = options.server;
+    let bind = |url: String| async move { bind(&url, server, shutdown) };
+    let migrate = |url: String| async move {
+        migrate::run(&resolve(&url)?).await?;
+        anyhow::Ok(())
+    };
+    Ok(demo::run(config, shutdown.clone(), migrate, bind).await?)
+}
+
+fn bind(url: &str, server: ServerOptions, shutdown: &Shutdown) -> anyhow::Result<Serving> {
+    let target = resolve(url)?;
+    let config = server.resolve(DatabaseConfig { listen: target.clone(), target })?;
+    announce(&config);
+    let app = App::bind(config)?;
+    Ok(Serving { http_addr: app.http_addr(), run: Box::pin(app.run(shutdown.clone())) })
+}
+
+/// The demo's own cluster, whatever the `PG*` variables say about another.
+fn resolve(url: &str) -> anyhow::Result<PgTarget> {
+    Ok(PgTarget::resolve(Some(url), |_| None)?)
+}
+
+fn announce(config: &ServeConfig) {
+    let version = env!("CARGO_PKG_VERSION");
+    let (database, listen) = (&config.database.target, &config.database.listen);
+    tracing::info!(version, %database, %listen, "starting");
+}
+
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+fn print(report: &MigrateReport, changed: &str, unchanged: &str) {
+    for migration in &report.changed {
+        say(&format!("{changed} {migration}"));
+    }
+    if report.changed.is_empty() {
+        say(&format!("{unchanged}: {} migrations are applied", report.applied));
+    }
+}
+
+/// A closed stdout (`| head -1`) is no reason to fail: the work is done.
+fn say(line: &str) {
+    let _ = writeln!(io::stdout().lock(), "{line}");
+}
+
+/// Runs the work. The first signal asks it to stop, the second gives it up.
+async fn until_stopped(
+    work: impl Future<Output = Result<(), Failure>>,
+    shutdown: &Shutdown,
+) -> Result<(), Failure> {
+    let mut signals = Signals {
+        terminate: signal(SignalKind::terminate())?,
+        interrupt: signal(SignalKind::interrupt())?,
+    };
+    tokio::pin!(work);
+    tokio::select! {
+        outcome = &mut work => return outcome,
+        name = signals.next() => tracing::info!("{name}: stopping; once more to stop at once"),
+    }
+    shutdown.request();
+    tokio::select! {
+        outcome = work => outcome,
+        name = signals.next() => Err(anyhow!("{name} again: stopped at once").into()),
+    }
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! `datastream migrate`: what `sqlx migrate run` does, without sqlx-cli, and politely.
+//!
+//! The migrations and `sqlx.toml` are compiled in. Each attempt is a connection of its own: a
+//! failed one drops the migrator's advisory lock with it.
+
+mod error;
+
+use std::collections::BTreeMap;
+
+pub use error::MigrationError;
+use sqlx::{Connection, PgConnection, migrate::Migrator};
+
+use crate::{backoff::Backoff, database, pg_target::PgTarget};
+
+static MIGRATIONS: Migrator = sqlx::migrate!();
+
+/// A statement that waits for a lock on a game's table makes the game wait behind it. The
+/// migrations allow themselves 2 s; this is for the rest, the migrator's own lock among it.
+const SETTINGS: [(&str, &str); 2] = [("lock_timeout", "5s"), ("client_min_messages", "notice")];
+/// Each attempt takes the lock's timeout and up to a second: half a minute of trying, between
+/// which the game's own transactions get their turn.
+const ATTEMPTS: u32 = 10;
+/// The oldest server with 64-bit transaction ids in SQL (`xid8`).
+const OLDEST: i32 = 130_000;
+
+/// What a run did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MigrateReport {
+    /// The migrations applied, or reverted, in this order: `20260117000100 create games and rounds`.
+    pub changed: Vec<String>,
+    /// How many are applied now.
+    pub applied: usize,
+}
+
+/// How word of a finished round is sent. Belongs to the database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum CaptureMode {
+    /// NOTIFY with the round, unless another transaction is doing so: nobody waits.
+    Auto,
+    /// NOTIFY for every round, whatever it costs the writers.
+    Notify,
+    /// No NOTIFY: the outbox is polled. For poolers and PREPARE TRANSACTION.
+    Poll,
+}
+
+#[derive(Clone, Copy)]
+enum Way {
+    Up,
+    Down,
+}
+
+/// Applies what is missing.
+pub async fn run(target: &PgTarget) -> Result<MigrateReport, MigrationError> {
+    with_patience(target, Way::Up).await
+}
+
+/// Reverts everything: what is left is the empty schema with its migration table.
+pub async fn revert(target: &PgTarget) -> Result<MigrateReport, MigrationError> {
+    with_patience(target, Way::Down).await
+}
+
+/// Attaches every attached table again with this way of sending word. Says what is attached.
+pub async fn set_capture(
+    target: &PgTarget,
+    mode: CaptureMode,
+) -> Result<Vec<(String, String)>, MigrationError> {
+    let mode = match mode {
+        CaptureMode::Auto => "auto",
+        CaptureMode::Notify => "notify",
+        CaptureMode::Poll => "poll",
+    };
+    let mut connection = database::connect(target, "migrate", &SETTINGS).await?;
+    sqlx::query(include_str!("../sql/set_capture.sql"))
+        .bind(mode)
+        .fetch_all(&mut connection)
+        .await?;
+    let attached = "select relation, capture from datastream.attached order by id";
+    Ok(sqlx::query_as(attached).fetch_all(&mut connection).await?)
+}
+
+async fn with_patience(target: &PgTarget, way: Way) -> Result<MigrateReport, MigrationError> {
+    let mut backoff = Backoff::default();
+    let mut attempt = 1;
+    loop {
+        match migrate(target, way).await {
+            Err(error) if error.is_contention() && attempt < ATTEMPTS => {
+                tracing::warn!("attempt {attempt} of {ATTEMPTS}: {error}");
+                tokio::time::sleep(backoff.delay()).await;
+                attempt += 1;
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+async fn migrate(target: &PgTarget, way: Way) -> Result<MigrateReport, MigrationError> {
+    let mut connection = database::connect(target, "migrate", &SETTINGS).await?;
+    let version: String =
+        sqlx::query_scalar("show server_version_num").fetch_one(&mut connection).await?;
+    if version.parse().is_ok_and(|version: i32| version < OLDEST) {
+        return Err(MigrationError::Unsupported);
+    }
+    let before = applied(&mut connection).await?;
+    match way {
+        Way::Up => MIGRATIONS.run_direct(None, &mut connection, false).await?,
+        Way::Down if before.is_empty() => {}
+        Way::Down => MIGRATIONS.undo(&mut connection, 0).await?,
+    }
+    let after = applied(&mut connection).await?;
+    let _closed = connection.close().await;
+    Ok(report(way, &before, &after))
+}
+
+fn report(way: Way, before: &Applied, after: &Applied) -> MigrateReport {
+    let missing_in = |other: &Applied, this: &Applied| -> Vec<String> {
+        let new = this.iter().filter(|(version, _)| !other.contains_key(version));
+        new.map(|(version, description)| format!("{version} {description}")).collect()
+    };
+    let changed = match way {
+        Way::Up => missing_in(before, after),
+        Way::Down => missing_in(after, before).into_iter().rev().collect(),
+    };
+    MigrateReport { changed, applied: after.len() }
+}
+
+type Applied = BTreeMap<i64, String>;
+
+async fn applied(connection: &mut PgConnection) -> Result<Applied, sqlx::Error> {
+    let exists = "select to_regclass('datastream._sqlx_migrations') is not null";
+    if !sqlx::query_scalar::<_, bool>(exists).fetch_one(&mut *connection).await? {
+        return Ok(Applied::new());
+    }
+    let rows: Vec<(i64, String)> =
+        sqlx::query_as("select version, description from datastream._sqlx_migrations")
+            .fetch_all(connection)
+            .await?;
+    Ok(rows.into_iter().collect())
+}

@@ -1,0 +1,213 @@
+//! One WebSocket connection to a server: where it is, what comes, how it ended.
+
+use std::{fmt, str::FromStr, time::Duration};
+
+use futures_util::{SinkExt, StreamExt};
+use serde::Deserialize;
+use tokio::{
+    net::TcpStream,
+    time::{Interval, MissedTickBehavior, interval, timeout},
+};
+use tokio_tungstenite::{
+    MaybeTlsStream, WebSocketStream, connect_async,
+    tungstenite::{Bytes, Error, Message, Utf8Bytes, http::Response},
+};
+
+/// For name, connection and handshake together.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// We ask this often whether the server is there; silence of twice that means it is not.
+const PING_EVERY: Duration = Duration::from_secs(15);
+/// The resume point is gone.
+const GAP: u16 = 4410;
+/// Not allowed.
+const NOT_ALLOWED: u16 = 1008;
+
+/// A server: `http://host:port`, with a path where a proxy serves it below one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Address {
+    secure: bool,
+    rest: String,
+}
+
+/// How a connection ended, or why there is none.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// It will not do: no such game, not allowed, no such server here.
+    Refused(String),
+    /// It may do later.
+    Lost(String),
+    /// The resume point is gone.
+    Gap,
+}
+
+/// A connection.
+pub(super) struct Link {
+    socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    beat: Interval,
+    heard: bool,
+}
+
+impl Link {
+    /// Connects; a refusal comes with the server's own explanation.
+    pub(super) async fn open(url: &str) -> Result<Self, End> {
+        match timeout(CONNECT_TIMEOUT, connect_async(url)).await {
+            Ok(Ok((socket, _))) => {
+                let mut beat = interval(PING_EVERY);
+                beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+                beat.reset();
+                Ok(Self { socket, beat, heard: true })
+            }
+            Ok(Err(Error::Http(response))) => Err(refusal(&response)),
+            Ok(Err(Error::Url(error))) => Err(End::Refused(error.to_string())),
+            Ok(Err(error)) => Err(End::Lost(error.to_string())),
+            Err(_) => Err(End::Lost("no answer".to_owned())),
+        }
+    }
+
+    /// The next round, as it was sent.
+    pub(super) async fn next(&mut self) -> Result<Utf8Bytes, End> {
+        loop {
+            tokio::select! {
+                _ = self.beat.tick() => self.ask().await?,
+                message = self.socket.next() => {
+                    self.heard = true;
+                    match message {
+                        Some(Ok(Message::Text(text))) => return Ok(text),
+                        Some(Ok(Message::Close(frame))) => {
+                            let frame = frame.map(|frame| (frame.code.into(), frame.reason));
+                            return Err(closed(frame));
+                        }
+                        Some(Ok(_)) => {}
+                        Some(Err(error)) => return Err(End::Lost(error.to_string())),
+                        None => return Err(End::Lost("the connection broke".to_owned())),
+                    }
+                }
+            }
+        }
+    }
+
+    async fn ask(&mut self) -> Result<(), End> {
+        if !std::mem::take(&mut self.heard) {
+            return Err(End::Lost("the server went silent".to_owned()));
+        }
+        let ping = self.socket.send(Message::Ping(Bytes::new())).await;
+        ping.map_err(|error| End::Lost(error.to_string()))
+    }
+}
+
+fn closed(frame: Option<(u16, Utf8Bytes)>) -> End {
+    match frame {
+        Some((GAP, _)) => End::Gap,
+        Some((NOT_ALLOWED, reason)) => End::Refused(reason.to_string()),
+        Some((code, reason)) => End::Lost(format!("closed by the server with {code} {reason}")),
+        None => End::Lost("closed by the server".to_owned()),
+    }
+}
+
+/// A problem's explanation (RFC 9457).
+#[derive(Deserialize)]
+struct Problem {
+    detail: String,
+}
+
+fn refusal(response: &Response<Option<Vec<u8>>>) -> End {
+    let status = response.status();
+    let body = response.body().as_deref().unwrap_or_default();
+    let problem = serde_json::from_slice(body).map(|problem: Problem| problem.detail);
+    let reason = problem.unwrap_or_else(|_| status.to_string());
+    // Too early and too many are no refusals, nor is anything a proxy says while we restart.
+    let temporary = status.is_server_error() || matches!(status.as_u16(), 408 | 425 | 429);
+    if temporary { End::Lost(reason) } else { End::Refused(reason) }
+}
+
+impl Address {
+    /// The URL of a selection's stream.
+    pub(super) fn stream(
+        &self,
+        game: Option<&str>,
+        kind: Option<&str>,
+        after: Option<i64>,
+    ) -> String {
+        let path = match (game, kind) {
+            (None, None) => "/ws".to_owned(),
+            (Some(game), None) => format!("/ws/{}", encode(game)),
+            (None, Some(kind)) => format!("/ws/type/{}", encode(kind)),
+            (Some(game), Some(kind)) => {
+                format!("/ws?game={}&type={}", encode(game), encode(kind))
+            }
+        };
+        let mark = if path.contains('?') { '&' } else { '?' };
+        let after = after.map(|after| format!("{mark}after={after}")).unwrap_or_default();
+        let scheme = if self.secure { "wss" } else { "ws" };
+        format!("{scheme}://{}{path}{after}", self.rest)
+    }
+}
+
+impl FromStr for Address {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        const EXPECTED: &str = "must be a URL like http://localhost:3000";
+        let (scheme, rest) = text.split_once("://").unwrap_or(("http", text));
+        let secure = match scheme.to_ascii_lowercase().as_str() {
+            "http" | "ws" => false,
+            "https" | "wss" => true,
+            _ => return Err(EXPECTED),
+        };
+        let rest = rest.trim_end_matches('/');
+        if rest.is_empty() || rest.contains(['?', '#', '@', ' ']) {
+            return Err(EXPECTED);
+        }
+        Ok(Self { secure, rest: rest.to_owned() })
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "http{}://{}", if self.secure { "s" } else { "" }, self.rest)
+    }
+}
+
+fn encode(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    let encoded = text.bytes().map(|byte| match byte {
+        byte if plain(byte) => char::from(byte).to_string(),
+        byte => format!("%{byte:02X}"),
+    });
+    encoded.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_selection_becomes_the_address_of_its_stream() {
+        let address: Address = "https://host/below/".parse().expect("an address");
+        assert_eq!(address.stream(None, None, None), "wss://host/below/ws");
+        assert_eq!(address.stream(Some("a/b"), None, Some(7)), "wss://host/below/ws/a%2Fb?after=7");
+        assert_eq!(address.stream(None, Some("é"), None), "wss://host/below/ws/type/%C3%A9");
+        let both = "localhost:3000".parse::<Address>().expect("an address");
+        let url = both.stream(Some("a"), Some("b"), Some(7));
+        assert_eq!(url, "ws://localhost:3000/ws?game=a&type=b&after=7");
+    }
+
+    #[test]
+    fn what_is_no_server_is_refused() {
+        for text in ["", "ftp://host", "http://", "http://host/?x"] {
+            assert!(text.parse::<Address>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_tells_the_detail_of_the_problem() {
+        let answer = |status: u16, body: &str| {
+            let response = Response::builder().status(status).body(Some(body.into()));
+            refusal(&response.expect("a response"))
+        };
+        let problem = r#"{"type":"about:blank","detail":"there is no game x"}"#;
+        assert_eq!(answer(404, problem), End::Refused("there is no game x".to_owned()));
+        assert_eq!(answer(404, "{"), End::Refused("404 Not Found".to_owned()));
+        assert_eq!(answer(503, ""), End::Lost("503 Service Unavailable".to_owned()));
+    }
+}

@@ -1,0 +1,166 @@
+//! The link to PostgreSQL breaks in every way, and PostgreSQL itself stops: each committed round
+//! still arrives once.
+
+use datastream::embedded_postgres::Stop;
+
+use crate::support::{
+    DedicatedCluster, FaultProxy, SseClient, TestDatabase, TestServer, WsClient, eventually,
+    round::ids, serving,
+};
+
+/// A server whose link to the database goes through a proxy.
+async fn proxied() -> (TestDatabase, FaultProxy, TestServer) {
+    let database = TestDatabase::new().await;
+    let proxy = FaultProxy::start(database.address.tcp_port).await;
+    let server = TestServer::on(database.url_through(proxy.port)).start().await;
+    (database, proxy, server)
+}
+
+#[tokio::test]
+async fn rounds_finished_during_an_outage_arrive_once_after_it() {
+    let (database, proxy, server) = proxied().await;
+    let mut websocket = WsClient::connect(server.ws("/ws/crash")).await;
+    let mut events = SseClient::connect(&server.http("/sse/crash")).await;
+    let before = database.finish("crash", "{}").await;
+    assert_eq!(websocket.next_round().await.round_id, before);
+    proxy.refuse();
+    server.unready().await;
+    let during = database.finish_many("crash", 30).await;
+    proxy.resume();
+    server.ready().await;
+    let after = database.finish("crash", "{}").await;
+    let expected = [&[before], during.as_slice(), &[after]].concat();
+    assert_eq!(ids(&websocket.rounds_until(after).await), expected[1..]);
+    assert_eq!(ids(&events.messages_until(after).await), expected);
+}
+
+#[tokio::test]
+async fn a_round_finished_by_update_during_an_outage_arrives() {
+    let (database, proxy, server) = proxied().await;
+    let mut client = WsClient::connect(server.ws("/ws/crash")).await;
+    let old = database.open("crash").await;
+    let newer = database.finish("crash", "{}").await;
+    assert_eq!(client.next_round().await.round_id, newer);
+    proxy.refuse();
+    server.unready().await;
+    database.finish_open(old, "{}").await;
+    proxy.resume();
+    assert_eq!(client.next_round().await.round_id, old);
+}
+
+#[tokio::test]
+async fn a_transaction_that_was_open_across_the_outage_arrives() {
+    let (database, proxy, server) = proxied().await;
+    let mut client = WsClient::connect(server.ws("/ws/crash")).await;
+    let mut late = database.pool.begin().await.expect("a transaction");
+    let insert = "insert into rounds (id, game_id, finished_at) \
+        select 5000, id, now() from games where slug = 'crash'";
+    sqlx::query(insert).execute(&mut *late).await.expect("an insert");
+    let early = database.finish("crash", "{}").await;
+    assert_eq!(client.next_round().await.round_id, early);
+    proxy.refuse();
+    server.unready().await;
+    late.commit().await.expect("a commit");
+    proxy.resume();
+    assert_eq!(client.next_round().await.round_id, 5000);
+}
+
+#[tokio::test]
+async fn a_flapping_link_loses_nothing_and_repeats_nothing() {
+    let (database, proxy, server) = proxied().await;
+    let mut client = WsClient::connect(server.ws("/ws/crash")).await;
+    let (rounds, ()) = tokio::join!(database.finish_many("crash", 300), proxy.flap(10));
+    let last = database.finish("crash", "{}").await;
+    let expected = [rounds.as_slice(), &[last]].concat();
+    assert_eq!(ids(&client.rounds_until(last).await), expected);
+}
+
+#[tokio::test]
+async fn a_half_open_link_is_noticed_and_made_anew() {
+    let (database, proxy, server) = proxied().await;
+    let mut client = WsClient::connect(server.ws("/ws/crash")).await;
+    let links = proxy.connections();
+    proxy.half_open();
+    let during = database.finish("crash", "{}").await;
+    proxy.connected(links + 1).await;
+    proxy.resume();
+    assert_eq!(client.next_round().await.round_id, during);
+}
+
+#[tokio::test]
+async fn a_stalled_link_delivers_once_it_moves_again() {
+    let (database, proxy, server) = proxied().await;
+    let mut client = WsClient::connect(server.ws("/ws/crash")).await;
+    proxy.stall();
+    let rounds = database.finish_many("crash", 20).await;
+    proxy.resume();
+    assert_eq!(ids(&client.rounds_until(rounds[19]).await), rounds);
+}
+
+#[tokio::test]
+async fn terminated_sessions_come_back() {
+    let (database, server) = serving().await;
+    let mut client = WsClient::connect(server.ws("/ws/crash")).await;
+    let mut all = Vec::new();
+    for _ in 0..5 {
+        database.terminate_server_sessions().await;
+        all.extend(database.finish_many("crash", 10).await);
+    }
+    assert_eq!(ids(&client.rounds_until(all[49]).await), all);
+}
+
+/// PostgreSQL ends in this way and comes back; the server must follow.
+async fn restarted(how: Stop) {
+    let mut cluster = DedicatedCluster::start_with(&[
+        ("fsync", "on"),
+        ("synchronous_commit", "on"),
+        ("full_page_writes", "on"),
+    ]);
+    let database = TestDatabase::on(&cluster.address()).await;
+    let server = TestServer::on(database.url()).start().await;
+    let mut client = WsClient::connect(server.ws("/ws/crash")).await;
+    let mut all = database.finish_many("crash", 10).await;
+    cluster.restart(how);
+    // The game's own pool has to reconnect as well.
+    let first = eventually("the game to write again", || async {
+        let insert = "insert into rounds (game_id, finished_at) \
+            select id, now() from games where slug = 'crash' returning id";
+        sqlx::query_scalar::<_, i64>(insert).fetch_one(&database.pool).await.ok()
+    })
+    .await;
+    all.push(first);
+    all.extend(database.finish_many("crash", 10).await);
+    assert_eq!(ids(&client.rounds_until(all[20]).await), all);
+    server.ready().await;
+}
+
+#[tokio::test]
+async fn a_fast_restart_of_postgresql_loses_nothing() {
+    restarted(Stop::Fast).await;
+}
+
+#[tokio::test]
+async fn an_immediate_restart_of_postgresql_loses_nothing() {
+    restarted(Stop::Immediate).await;
+}
+
+#[tokio::test]
+async fn a_killed_postgresql_loses_nothing() {
+    restarted(Stop::Kill).await;
+}
+
+#[tokio::test]
+async fn clients_stay_connected_and_new_ones_are_seeded_during_an_outage() {
+    let (database, proxy, server) = proxied().await;
+    let mut client = WsClient::connect(server.ws("/ws/crash")).await;
+    let seed = database.finish("crash", "{}").await;
+    assert_eq!(client.next_round().await.round_id, seed);
+    proxy.refuse();
+    server.unready().await;
+    let mut late = WsClient::connect(server.ws("/ws/crash")).await;
+    assert_eq!(late.next_round().await.round_id, seed);
+    proxy.resume();
+    let next = database.finish("crash", "{}").await;
+    assert_eq!(client.next_round().await.round_id, next);
+    assert_eq!(late.next_round().await.round_id, next);
+}

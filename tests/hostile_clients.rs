@@ -1,0 +1,187 @@
+//! Clients that send junk, too much, half of it, or nothing. Others must not feel it.
+
+use tokio_tungstenite::tungstenite::Message;
+
+use crate::support::{
+    TestDatabase, TestServer, WsClient, eventually, get, http::RawHttp, raw_http, serving,
+};
+
+const HANDSHAKE: &str = "GET /ws/crash HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\n\
+    Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+
+/// The server still streams to a well-behaved client.
+async fn assert_streams(database: &TestDatabase, server: &TestServer) {
+    let mut client = WsClient::connect(server.ws("/ws/double")).await;
+    let round = database.finish("double", "{}").await;
+    client.rounds_until(round).await;
+}
+
+async fn upgraded(server: &TestServer) -> RawHttp {
+    let mut client = raw_http(server.addr, HANDSHAKE).await;
+    let head = client.read_until("\r\n\r\n").await;
+    assert!(head.starts_with("HTTP/1.1 101"), "{head}");
+    client
+}
+
+#[tokio::test]
+async fn junk_instead_of_http_is_answered_with_400_or_a_hangup() {
+    let (database, server) = serving().await;
+    for junk in [
+        b"\0\x01\x02\x03\r\n\r\n".as_slice(),
+        b"hello\r\n\r\n",
+        b"GET /sse/crash HTTP/9.9\r\n\r\n",
+        b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03\r\n\r\n",
+        b"GET /\xff\xfe HTTP/1.1\r\nHost: x\r\n\r\n",
+    ] {
+        let answer = raw_http(server.addr, junk).await.read_to_end().await;
+        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 4"), "{answer:?}");
+    }
+    assert_streams(&database, &server).await;
+}
+
+#[tokio::test]
+async fn a_head_without_end_is_refused() {
+    let (database, server) = serving().await;
+    let mut client = raw_http(server.addr, "GET /sse/crash HTTP/1.1\r\nHost: x\r\n").await;
+    let line = format!("X-Filler: {}\r\n", "x".repeat(8_000));
+    for _ in 0..200 {
+        if !client.send(&line).await {
+            break;
+        }
+    }
+    let answer = client.read_to_end().await;
+    assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 431"), "{answer:?}");
+    assert_streams(&database, &server).await;
+}
+
+#[tokio::test]
+async fn half_a_handshake_and_silence_hold_nobody_up() {
+    let (database, server) = serving().await;
+    let _half = raw_http(server.addr, &HANDSHAKE[..HANDSHAKE.len() / 2]).await;
+    let _silent = raw_http(server.addr, "").await;
+    let _slow = raw_http(server.addr, "G").await;
+    assert_streams(&database, &server).await;
+}
+
+#[tokio::test]
+async fn a_handshake_without_a_key_or_of_another_version_is_refused() {
+    let (_database, server) = serving().await;
+    for broken in [
+        HANDSHAKE.replace("Sec-WebSocket-Key", "X-Key"),
+        HANDSHAKE.replace("Version: 13", "Version: 8"),
+        HANDSHAKE.replace("Upgrade: websocket", "Upgrade: h2c"),
+        HANDSHAKE.replace("GET", "POST"),
+    ] {
+        let answer = raw_http(server.addr, &broken).await.read_until("\r\n").await;
+        assert!(answer.starts_with("HTTP/1.1 4"), "{answer} to {broken}");
+    }
+}
+
+#[tokio::test]
+async fn a_huge_frame_is_refused_before_it_has_come() {
+    let (database, server) = serving().await;
+    let mut client = upgraded(&server).await;
+    // A masked binary frame that announces 2^62 bytes, of which none need to follow.
+    let head = [[0x82, 0xff].as_slice(), &(1_u64 << 62).to_be_bytes(), &[1, 2, 3, 4]].concat();
+    client.send(head).await;
+    client.read_to_end().await;
+    assert_streams(&database, &server).await;
+}
+
+#[tokio::test]
+async fn too_large_a_message_in_small_pieces_is_1009() {
+    let (database, server) = serving().await;
+    let mut client = WsClient::connect(server.ws("/ws/crash")).await;
+    client.send(Message::binary(vec![7; 1 << 20])).await;
+    assert!(matches!(client.close_code().await, Some(1009) | None));
+    let mut client = upgraded(&server).await;
+    // 3 fragments of 2,000 bytes, the last one never.
+    for opcode in [0x02, 0x00, 0x00] {
+        let head = [opcode, 0xfe, 0x07, 0xd0, 0, 0, 0, 0];
+        client.send([head.as_slice(), &[0; 2000]].concat()).await;
+    }
+    client.read_to_end().await;
+    assert_streams(&database, &server).await;
+}
+
+#[tokio::test]
+async fn frames_against_the_protocol_end_their_connection_only() {
+    let (database, server) = serving().await;
+    for frame in [
+        [0x81, 0x02, b'h', b'i'].as_slice(),   // not masked
+        &[0xf1, 0x80, 0, 0, 0, 0],             // reserved bits
+        &[0x83, 0x80, 0, 0, 0, 0],             // an opcode that is not there
+        &[0x81, 0x81, 0, 0, 0, 0, 0xff],       // text that is no UTF-8
+        &[0x89, 0xfe, 0x00, 0x7e, 0, 0, 0, 0], // a ping over 125 bytes
+    ] {
+        let mut client = upgraded(&server).await;
+        client.send(frame).await;
+        client.read_to_end().await;
+    }
+    assert_streams(&database, &server).await;
+}
+
+#[tokio::test]
+async fn garbage_on_the_notify_channel_is_counted_and_never_streamed() {
+    let (database, server) = serving().await;
+    let mut client = WsClient::connect(server.ws("/ws/crash")).await;
+    for garbage in [
+        "x",
+        "{}",
+        "[]",
+        "null",
+        "42",
+        "{\"round_id\":1}",
+        "\u{1f3b0}",
+        r#"{"xid":"x","snap":"1:1:","round_id":1,"game_id":1,"finished_at":0,"extras":"{}"}"#,
+        r#"{"xid":"1","snap":"x","round_id":"1","game_id":1,"finished_at":0,"extras":"{}"}"#,
+    ] {
+        let notify = sqlx::query("select pg_notify('datastream_rounds', $1)").bind(garbage);
+        notify.execute(&database.pool).await.expect("a notify");
+    }
+    let round = database.finish("crash", "{}").await;
+    assert_eq!(client.next_round().await.round_id, round);
+    eventually("the garbage to be counted", || async {
+        let metrics = get(&server.http("/metrics")).await.body;
+        let name = "\ndatastream_notifications_invalid_total ";
+        let count = metrics.split_once(name)?.1.split_whitespace().next()?.parse::<u32>().ok()?;
+        (count >= 7).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_forged_round_is_noticed_and_from_then_on_payloads_are_verified() {
+    let (database, server) = serving().await;
+    let _client = WsClient::connect(server.ws("/ws/crash")).await;
+    let forge = "select pg_notify('datastream_rounds', json_build_object( \
+        'xid', pg_current_xact_id()::text, 'snap', pg_current_snapshot()::text, 'round_id', 666, \
+        'game_id', (select id from games where slug = 'crash'), 'finished_at', 1700000000000000, \
+        'extras', '{\"forged\": true}')::text)";
+    database.run(forge).await;
+    eventually("the forged payload to be counted", || async {
+        let metrics = get(&server.http("/metrics")).await.body;
+        metrics.contains("\ndatastream_payloads_unconfirmed_total 1\n").then_some(())
+    })
+    .await;
+    let mut verified = WsClient::connect(server.ws("/ws/double")).await;
+    database.run(&forge.replace("crash", "double").replace("666", "667")).await;
+    let real = database.finish("double", "{}").await;
+    assert_eq!(verified.next_round().await.round_id, real);
+}
+
+#[tokio::test]
+async fn clients_that_come_and_go_leave_nothing_behind() {
+    let (database, server) = serving().await;
+    for _ in 0..50 {
+        drop(WsClient::connect(server.ws("/ws/crash")).await);
+        drop(raw_http(server.addr, "GET /sse/crash HTTP/1.1\r\nHost: x\r\n\r\n").await);
+    }
+    database.finish("crash", "{}").await;
+    eventually("no subscriber to be left", || async {
+        let metrics = get(&server.http("/metrics")).await.body;
+        let open = metrics.lines().filter(|line| line.starts_with("datastream_subscribers{"));
+        open.clone().all(|line| line.ends_with(" 0")).then_some(())
+    })
+    .await;
+}

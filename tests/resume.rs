@@ -1,0 +1,132 @@
+//! A client that was away names the last round it saw and gets what it missed.
+
+use reqwest::Method;
+
+use crate::support::{
+    SseClient, TestDatabase, TestServer, WsClient, http::request, round::ids, serving,
+};
+
+#[tokio::test]
+async fn after_brings_every_later_round_once_and_no_seed() {
+    let (database, server) = serving().await;
+    let rounds = database.finish_many("crash", 10).await;
+    let mut client = WsClient::connect(server.ws(&format!("/ws/crash?after={}", rounds[3]))).await;
+    assert_eq!(ids(&client.rounds(6).await), rounds[4..]);
+    let live = database.finish("crash", "{}").await;
+    assert_eq!(client.next_round().await.round_id, live);
+}
+
+#[tokio::test]
+async fn last_event_id_resumes_and_wins_over_after() {
+    let (database, server) = serving().await;
+    let rounds = database.finish_many("crash", 5).await;
+    let url = server.http(&format!("/sse/crash?after={}", rounds[0]));
+    let mut client = SseClient::resume(&url, rounds[2]).await;
+    assert_eq!(ids(&client.messages_until(rounds[4]).await), rounds[3..]);
+    let mut client = SseClient::connect(&url).await;
+    assert_eq!(ids(&client.messages_until(rounds[4]).await), rounds[1..]);
+}
+
+#[tokio::test]
+async fn a_resume_at_the_newest_round_brings_only_what_comes_later() {
+    let (database, server) = serving().await;
+    let rounds = database.finish_many("crash", 2).await;
+    let mut client = WsClient::connect(server.ws(&format!("/ws/crash?after={}", rounds[1]))).await;
+    let live = database.finish("crash", "{}").await;
+    assert_eq!(client.next_round().await.round_id, live);
+}
+
+#[tokio::test]
+async fn the_point_may_be_a_round_of_another_game() {
+    let (database, server) = serving().await;
+    let crash = database.finish("crash", "{}").await;
+    let double = database.finish("double", "{}").await;
+    let mut client = WsClient::connect(server.ws(&format!("/ws/double?after={crash}"))).await;
+    assert_eq!(client.next_round().await.round_id, double);
+}
+
+#[tokio::test]
+async fn a_point_from_before_a_restart_is_honored() {
+    let (database, server) = serving().await;
+    let seen = database.finish("crash", "{}").await;
+    server.kill().await;
+    let missed = database.finish_many("crash", 20).await;
+    let server = TestServer::on(database.url()).start().await;
+    let mut client = WsClient::connect(server.ws(&format!("/ws/crash?after={seen}"))).await;
+    assert_eq!(ids(&client.rounds_until(missed[19]).await), missed);
+    let mut client = SseClient::resume(&server.http("/sse"), seen).await;
+    assert_eq!(ids(&client.messages_until(missed[19]).await), missed);
+}
+
+#[tokio::test]
+async fn what_is_older_than_memory_comes_from_the_database() {
+    let database = TestDatabase::new().await;
+    let server = TestServer::on(database.url()).env("DATASTREAM_HISTORY", "4").start().await;
+    let rounds = database.finish_many("crash", 50).await;
+    let mut client = WsClient::connect(server.ws(&format!("/ws/crash?after={}", rounds[0]))).await;
+    assert_eq!(ids(&client.rounds_until(rounds[49]).await), rounds[1..]);
+    let live = database.finish("crash", "{}").await;
+    assert_eq!(client.next_round().await.round_id, live);
+}
+
+#[tokio::test]
+async fn another_node_honors_the_point() {
+    let (database, one) = serving().await;
+    let two = TestServer::on(database.url()).start().await;
+    let mut client = WsClient::connect(one.ws("/ws/crash")).await;
+    let rounds = database.finish_many("crash", 6).await;
+    assert_eq!(ids(&client.rounds(3).await), rounds[..3]);
+    let mut client = WsClient::connect(two.ws(&format!("/ws/crash?after={}", rounds[2]))).await;
+    assert_eq!(ids(&client.rounds(3).await), rounds[3..]);
+}
+
+#[tokio::test]
+async fn an_unknown_point_closes_a_websocket_with_4410() {
+    let (database, server) = serving().await;
+    database.finish("crash", "{}").await;
+    let mut client = WsClient::connect(server.ws("/ws/crash?after=987654321")).await;
+    assert_eq!(client.close_code().await, Some(4410));
+}
+
+#[tokio::test]
+async fn an_unknown_point_starts_sse_over_with_initial() {
+    let (database, server) = serving().await;
+    let latest = database.finish("crash", "{}").await;
+    let mut client = SseClient::resume(&server.http("/sse/crash"), 987_654_321).await;
+    let (name, round) = client.next_event().await;
+    assert_eq!((name.as_str(), round.round_id), ("initial", latest));
+}
+
+#[tokio::test]
+async fn a_point_beyond_the_limit_is_told() {
+    let database = TestDatabase::new().await;
+    let server = TestServer::on(database.url()).env("DATASTREAM_RESUME_LIMIT", "5").start().await;
+    let rounds = database.finish_many("crash", 10).await;
+    let mut client = WsClient::connect(server.ws(&format!("/ws/crash?after={}", rounds[0]))).await;
+    assert_eq!(client.close_code().await, Some(4410));
+    let mut client = WsClient::connect(server.ws(&format!("/ws/crash?after={}", rounds[4]))).await;
+    assert_eq!(ids(&client.rounds(5).await), rounds[5..]);
+}
+
+#[tokio::test]
+async fn a_malformed_point_is_400() {
+    let (_database, server) = serving().await;
+    for path in ["/sse/crash?after=x", "/sse/crash?after=1.5", "/sse?after=99999999999999999999"] {
+        crate::support::get(&server.http(path)).await.assert_problem(400);
+    }
+    assert_eq!(WsClient::try_connect(&server.ws("/ws/crash?after=x"), &[]).await.err(), Some(400));
+    let headers = [("last-event-id", "nonsense")];
+    let response = request(&Method::GET, &server.http("/sse/crash"), &headers).await;
+    response.assert_problem(400);
+}
+
+#[tokio::test]
+async fn an_empty_point_counts_as_absent() {
+    let (database, server) = serving().await;
+    let seed = database.finish("crash", "{}").await;
+    let mut client = WsClient::connect(server.ws("/ws/crash?after=")).await;
+    assert_eq!(client.next_round().await.round_id, seed);
+    let mut client =
+        SseClient::connect_with(&server.http("/sse/crash"), &[("last-event-id", "")]).await;
+    assert_eq!(client.next_event().await.0, "initial");
+}

@@ -1,0 +1,70 @@
+//! Stopping: by signal, with clients connected, within the grace period.
+
+use crate::support::{
+    FaultProxy, SseClient, TestDatabase, TestServer, WsClient, raw_http, serving,
+};
+
+#[tokio::test]
+async fn sigterm_tells_every_client_and_exits_with_0() {
+    let (database, server) = serving().await;
+    let mut websocket = WsClient::connect(server.ws("/ws/crash")).await;
+    let mut events = SseClient::connect(&server.http("/sse/crash")).await;
+    let last = database.finish("crash", "{}").await;
+    assert_eq!(websocket.next_round().await.round_id, last);
+    assert_eq!(events.next_event().await.1.round_id, last);
+    server.signal("TERM");
+    assert_eq!(websocket.close_code().await, Some(1001));
+    assert!(events.ends_cleanly().await);
+    assert_eq!(server.exit_code().await, Some(0));
+}
+
+#[tokio::test]
+async fn sigint_stops_likewise() {
+    let (_database, server) = serving().await;
+    let mut client = WsClient::connect(server.ws("/ws/crash")).await;
+    server.signal("INT");
+    assert_eq!(client.close_code().await, Some(1001));
+    assert_eq!(server.exit_code().await, Some(0));
+}
+
+#[tokio::test]
+async fn a_server_that_waits_for_its_database_stops_as_well() {
+    let nobody = crate::support::cluster::free_port();
+    let url = format!("postgresql://postgres@127.0.0.1:{nobody}/nothing");
+    let server = TestServer::on(url).start_unready().await;
+    server.signal("TERM");
+    assert_eq!(server.exit_code().await, Some(0));
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_answer_cannot_outlast_the_grace_period() {
+    let database = TestDatabase::new().await;
+    let server =
+        TestServer::on(database.url()).env("DATASTREAM_SHUTDOWN_GRACE", "1s").start().await;
+    let handshake = "GET /ws/crash HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+        Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    let mut silent = raw_http(server.addr, handshake).await;
+    silent.read_until("\r\n\r\n").await;
+    let _half = raw_http(server.addr, "GET /sse/crash HT").await;
+    server.signal("TERM");
+    assert_eq!(server.exit_code().await, Some(0));
+}
+
+#[tokio::test]
+async fn a_stalled_database_does_not_hold_up_the_stop() {
+    let database = TestDatabase::new().await;
+    let proxy = FaultProxy::start(database.address.tcp_port).await;
+    let server = TestServer::on(database.url_through(proxy.port)).start().await;
+    proxy.stall();
+    server.signal("TERM");
+    assert_eq!(server.exit_code().await, Some(0));
+}
+
+#[tokio::test]
+async fn new_connections_are_refused_once_the_server_stops() {
+    let (_database, server) = serving().await;
+    let addr = server.addr;
+    server.signal("TERM");
+    assert_eq!(server.exit_code().await, Some(0));
+    assert!(tokio::net::TcpStream::connect(addr).await.is_err());
+}

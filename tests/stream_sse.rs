@@ -1,0 +1,123 @@
+//! Rounds as server-sent events: headers, exact bytes, heartbeats, HTTP/1.0.
+
+use reqwest::Method;
+
+use crate::support::{SseClient, TestDatabase, TestServer, http::request, raw_http, serving};
+
+#[tokio::test]
+async fn a_seed_is_initial_and_all_else_is_message() {
+    let (database, server) = serving().await;
+    let seed = database.finish("crash", r#"{"point": "1.00"}"#).await;
+    let mut client = SseClient::connect(&server.http("/sse/crash")).await;
+    let (name, round) = client.next_event().await;
+    assert_eq!((name.as_str(), round.round_id), ("initial", seed));
+    let live = database.finish("crash", "{}").await;
+    assert_eq!(crate::support::round::ids(&client.messages_until(live).await), [live]);
+}
+
+#[tokio::test]
+async fn a_stream_is_written_in_exactly_the_bytes_of_the_contract() {
+    let (database, server) = serving().await;
+    let first = database.finish("crash", r#"{"point": "11.72"}"#).await;
+    let request = "GET /sse/crash HTTP/1.0\r\n\r\n";
+    let mut client = raw_http(server.addr, request).await;
+    let head = client.read_until("\r\n\r\n").await;
+    assert!(head.starts_with("HTTP/1.0 200") || head.starts_with("HTTP/1.1 200"), "{head}");
+    assert!(!head.to_ascii_lowercase().contains("transfer-encoding"), "{head}");
+    let start = client.read_until("}\n\n").await;
+    let begins =
+        format!("retry: 2000\n\nevent: initial\nid: {first}\ndata: {{\"round_id\":{first},");
+    assert!(start.starts_with(&begins), "{start:?}");
+    let live = database.finish("crash", r#"{"point": "2.00"}"#).await;
+    let event = client.read_until("}\n\n").await;
+    let begins = format!("event: message\nid: {live}\ndata: {{\"round_id\":{live},");
+    assert!(event.starts_with(&begins), "{event:?}");
+    assert_eq!(event.matches('\n').count(), 4, "{event:?}");
+}
+
+#[tokio::test]
+async fn headers_come_at_once_where_there_is_no_round() {
+    let (_database, server) = serving().await;
+    let client = SseClient::connect(&server.http("/sse/wall-street")).await;
+    assert_eq!(client.status, 200);
+    for (name, value) in [
+        ("content-type", "text/event-stream"),
+        ("cache-control", "no-cache, no-transform"),
+        ("x-accel-buffering", "no"),
+        ("connection", "keep-alive"),
+        ("transfer-encoding", "chunked"),
+        ("access-control-allow-origin", "*"),
+    ] {
+        let found = client.headers.get(name).map(|value| value.to_str().expect("text"));
+        assert_eq!(found, Some(value), "{name}");
+    }
+    assert!(client.headers.contains_key("date"));
+    assert!(!client.headers.contains_key("content-length"));
+}
+
+#[tokio::test]
+async fn head_answers_the_headers_and_no_stream() {
+    let (database, server) = serving().await;
+    database.finish("crash", "{}").await;
+    let response = request(&Method::HEAD, &server.http("/sse/crash"), &[]).await;
+    assert_eq!(response.status, 200);
+    assert_eq!(response.header("content-type"), "text/event-stream");
+    assert_eq!(response.body, "");
+    let missing = request(&Method::HEAD, &server.http("/sse/nothing"), &[]).await;
+    assert_eq!(missing.status, 404);
+}
+
+#[tokio::test]
+async fn heartbeats_are_comments_with_unix_seconds() {
+    let database = TestDatabase::new().await;
+    let server = TestServer::on(database.url()).env("DATASTREAM_HEARTBEAT", "100ms").start().await;
+    let mut client = raw_http(server.addr, "GET /sse/crash HTTP/1.0\r\n\r\n").await;
+    client.read_until(": heartbeat ").await;
+    let seconds: i64 = client.read_until("\n\n").await.trim().parse().expect("a number");
+    let now = chrono::Utc::now().timestamp();
+    assert!((now - 20..=now).contains(&seconds), "{seconds} at {now}");
+    client.read_until(": heartbeat ").await;
+}
+
+#[tokio::test]
+async fn http_1_1_bodies_are_chunked_with_whole_events() {
+    let (database, server) = serving().await;
+    let mut client =
+        raw_http(server.addr, "GET /sse/type/color HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+    let head = client.read_until("\r\n\r\n").await;
+    assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
+    let id = database.finish("double", r#"{"color": "red", "number": 5}"#).await;
+    let body = client.read_until("}\n\n\r\n").await;
+    assert!(body.contains(&format!("id: {id}\n")), "{body}");
+}
+
+#[tokio::test]
+async fn every_selection_streams() {
+    let (database, server) = serving().await;
+    for (path, game) in [
+        ("/sse/crash", "crash"),
+        ("/sse/type/color", "double"),
+        ("/sse", "slot"),
+        ("/sse?game=wall-street&type=color", "wall-street"),
+    ] {
+        let mut client = SseClient::connect(&server.http(path)).await;
+        let id = database.finish(game, "{}").await;
+        let came = loop {
+            let (_, round) = client.next_event().await;
+            if round.round_id == id {
+                break round;
+            }
+        };
+        assert_eq!(came.game_slug, game, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn websocket_and_sse_clients_get_the_same_bytes_in_the_same_order() {
+    let (database, server) = serving().await;
+    let mut sse = SseClient::connect(&server.http("/sse")).await;
+    let mut ws = crate::support::WsClient::connect(server.ws("/ws")).await;
+    let ids = database.finish_many("crash", 20).await;
+    let events = sse.messages_until(ids[19]).await;
+    assert_eq!(events, ws.rounds(20).await);
+}

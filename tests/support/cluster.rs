@@ -1,0 +1,108 @@
+//! PostgreSQL: one cluster for the whole run, others for tests that stop or kill it.
+
+use std::{
+    net::TcpListener,
+    path::PathBuf,
+    sync::{
+        Mutex, OnceLock,
+        atomic::{AtomicU32, Ordering},
+    },
+};
+
+use datastream::embedded_postgres::{Cluster, Installation, Settings, Stop};
+
+/// Where a server is reached, on both ways.
+#[derive(Clone, Debug)]
+pub(crate) struct Address {
+    socket: String,
+    pub(crate) tcp_port: u16,
+}
+
+impl Address {
+    fn of(cluster: &Cluster) -> Self {
+        Self { socket: cluster.url(""), tcp_port: cluster.port() }
+    }
+
+    /// By the unix socket.
+    pub(crate) fn url(&self, database: &str) -> String {
+        format!("{}{database}", self.socket)
+    }
+
+    /// By TCP, perhaps through something that listens on another port.
+    pub(crate) fn tcp_url(database: &str, port: u16) -> String {
+        format!("postgresql://postgres@127.0.0.1:{port}/{database}")
+    }
+}
+
+/// The cluster of this test process. It is never dropped: its guard removes it when we end.
+pub(crate) fn shared() -> &'static Address {
+    static SHARED: OnceLock<(Address, Mutex<Cluster>)> = OnceLock::new();
+    let start = || {
+        let cluster = start_new(&[]);
+        (Address::of(&cluster), Mutex::new(cluster))
+    };
+    &SHARED.get_or_init(start).0
+}
+
+/// The installation under test: `PG_BIN` chooses another.
+pub(crate) fn installation() -> Installation {
+    Installation::find().unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn start_new(extra: &[(&str, &str)]) -> Cluster {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let name = format!(
+        "datastream-tests-{}-{}",
+        std::process::id(),
+        COUNT.fetch_add(1, Ordering::Relaxed)
+    );
+    let mut settings = Settings { durable: false, tcp_port: Some(free_port()), extra: vec![] };
+    let ours = [("max_connections", "300"), ("log_min_messages", "warning"), ("jit", "off")];
+    for (name, value) in ours.iter().chain(extra) {
+        settings.extra.push(((*name).to_owned(), (*value).to_owned()));
+    }
+    let data_dir: PathBuf = std::env::temp_dir().join(name);
+    let mut cluster = Cluster::create_or_open(installation(), &data_dir, settings)
+        .unwrap_or_else(|error| panic!("{error}"));
+    cluster.start().unwrap_or_else(|error| panic!("{error}"));
+    cluster
+}
+
+/// A port that was free a moment ago.
+pub(crate) fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.local_addr().expect("an address").port()
+}
+
+/// A cluster of its own, for a test that stops or kills PostgreSQL or needs it quiet.
+#[derive(Debug)]
+pub(crate) struct DedicatedCluster {
+    cluster: Cluster,
+}
+
+impl DedicatedCluster {
+    pub(crate) fn start() -> Self {
+        Self { cluster: start_new(&[]) }
+    }
+
+    pub(crate) fn start_with(extra: &[(&str, &str)]) -> Self {
+        Self { cluster: start_new(extra) }
+    }
+
+    pub(crate) fn address(&self) -> Address {
+        Address::of(&self.cluster)
+    }
+
+    pub(crate) fn stop(&mut self, how: Stop) {
+        self.cluster.stop(how).expect("a stop");
+    }
+
+    pub(crate) fn restart(&mut self, how: Stop) {
+        self.stop(how);
+        self.cluster.start().expect("a start");
+    }
+
+    pub(crate) fn start_again(&mut self) {
+        self.cluster.start().expect("a start");
+    }
+}

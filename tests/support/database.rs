@@ -1,0 +1,176 @@
+//! A database for each test, copied from a migrated template, and the game that writes to it.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use sqlx::{AssertSqlSafe, PgPool, postgres::PgPoolOptions};
+use tokio::sync::OnceCell;
+
+use super::{
+    binary::datastream,
+    cluster::{Address, shared},
+};
+
+/// The games of every test database.
+const SAMPLE_GAMES: &str = include_str!("../../sql/sample_games.sql");
+const TEMPLATE: &str = "migrated_template";
+
+/// A database of the test's own. `pool` is the game's connection to it.
+#[derive(Clone, Debug)]
+pub(crate) struct TestDatabase {
+    pub(crate) name: String,
+    pub(crate) pool: PgPool,
+    pub(crate) address: Address,
+}
+
+impl TestDatabase {
+    /// Migrated, with the sample games.
+    pub(crate) async fn new() -> Self {
+        static MIGRATED: OnceCell<()> = OnceCell::const_new();
+        let address = shared();
+        MIGRATED
+            .get_or_init(|| async { migrated(address, TEMPLATE, &[]).await.close().await })
+            .await;
+        Self::create(address, &format!("template {TEMPLATE}")).await
+    }
+
+    /// Empty: no schema of ours, no games.
+    pub(crate) async fn empty() -> Self {
+        Self::create(shared(), "").await
+    }
+
+    /// Migrated with these flags of `datastream migrate`.
+    pub(crate) async fn migrated_with(flags: &[&str]) -> Self {
+        let database = Self::empty().await;
+        migrated(&database.address, &database.name, flags).await.close().await;
+        database
+    }
+
+    /// Migrated, on a cluster of the test's own.
+    pub(crate) async fn on(address: &Address) -> Self {
+        let database = Self::create(address, "").await;
+        migrated(address, &database.name, &[]).await.close().await;
+        database
+    }
+
+    async fn create(address: &Address, options: &str) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("test_{}", COUNT.fetch_add(1, Ordering::Relaxed));
+        let maintenance = connect(&address.url("postgres"), 1).await;
+        let create = format!("create database {name} {options}");
+        sqlx::query(AssertSqlSafe(create)).execute(&maintenance).await.expect("a database");
+        maintenance.close().await;
+        let pool = connect(&address.url(&name), 12).await;
+        Self { name, pool, address: address.clone() }
+    }
+
+    /// Its URL, by the unix socket.
+    pub(crate) fn url(&self) -> String {
+        self.address.url(&self.name)
+    }
+
+    /// Its URL by way of this TCP port: a fault proxy's, say.
+    pub(crate) fn url_through(&self, port: u16) -> String {
+        Address::tcp_url(&self.name, port)
+    }
+
+    /// Inserts a finished round; its id.
+    pub(crate) async fn finish(&self, game: &str, extras: &str) -> i64 {
+        let insert = "insert into public.rounds (game_id, finished_at, extras) \
+            select id, now(), $2::jsonb from public.games where slug = $1 returning id";
+        sqlx::query_scalar(insert)
+            .bind(game)
+            .bind(extras)
+            .fetch_one(&self.pool)
+            .await
+            .expect("a round")
+    }
+
+    /// Inserts finished rounds, each in a transaction of its own.
+    pub(crate) async fn finish_many(&self, game: &str, count: usize) -> Vec<i64> {
+        let mut ids = Vec::with_capacity(count);
+        for number in 0..count {
+            ids.push(self.finish(game, &format!("{{\"n\": {number}}}")).await);
+        }
+        ids
+    }
+
+    /// Inserts a round finished at this moment (an SQL expression such as `now() - interval '1h'`).
+    pub(crate) async fn finish_at(&self, game: &str, moment: &str) -> i64 {
+        let insert = format!(
+            "insert into public.rounds (game_id, finished_at) \
+             select id, {moment} from public.games where slug = $1 returning id"
+        );
+        let insert = sqlx::query_scalar(AssertSqlSafe(insert)).bind(game);
+        insert.fetch_one(&self.pool).await.expect("a round")
+    }
+
+    /// Inserts a round that is not finished; its id.
+    pub(crate) async fn open(&self, game: &str) -> i64 {
+        let insert = "insert into public.rounds (game_id) \
+            select id from public.games where slug = $1 returning id";
+        sqlx::query_scalar(insert).bind(game).fetch_one(&self.pool).await.expect("a round")
+    }
+
+    /// Finishes an open round.
+    pub(crate) async fn finish_open(&self, round_id: i64, extras: &str) {
+        let update =
+            "update public.rounds set finished_at = now(), extras = $2::jsonb where id = $1";
+        let update = sqlx::query(update).bind(round_id).bind(extras).execute(&self.pool);
+        assert_eq!(update.await.expect("an update").rows_affected(), 1);
+    }
+
+    /// Runs SQL as the game would: one or several statements.
+    pub(crate) async fn run(&self, sql: &str) {
+        let run = sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&self.pool).await;
+        run.unwrap_or_else(|error| panic!("{sql}: {error}"));
+    }
+
+    /// One value, as text.
+    pub(crate) async fn text(&self, sql: &str) -> Option<String> {
+        let query = sqlx::query_scalar(AssertSqlSafe(sql.to_owned())).fetch_one(&self.pool).await;
+        query.unwrap_or_else(|error| panic!("{sql}: {error}"))
+    }
+
+    /// `extras::text` of a round, as PostgreSQL prints it.
+    pub(crate) async fn extras_of(&self, round_id: i64) -> String {
+        let sql = format!("select extras::text from public.rounds where id = {round_id}");
+        self.text(&sql).await.expect("extras")
+    }
+
+    /// Ends every session of the server under test, as an administrator would.
+    pub(crate) async fn terminate_server_sessions(&self) {
+        self.run(
+            "select pg_terminate_backend(pid) from pg_stat_activity \
+             where datname = current_database() and application_name like 'datastream%'",
+        )
+        .await;
+    }
+
+    /// How many sessions the server under test has here.
+    pub(crate) async fn server_sessions(&self) -> i64 {
+        let sql = "select count(*) from pg_stat_activity \
+            where datname = current_database() and application_name like 'datastream%'";
+        sqlx::query_scalar(sql).fetch_one(&self.pool).await.expect("a count")
+    }
+}
+
+/// Migrates by the program itself, as an operator would, and adds the sample games.
+async fn migrated(address: &Address, name: &str, flags: &[&str]) -> PgPool {
+    if name == TEMPLATE {
+        let maintenance = connect(&address.url("postgres"), 1).await;
+        let create = format!("create database {name}");
+        sqlx::query(AssertSqlSafe(create)).execute(&maintenance).await.expect("a database");
+        maintenance.close().await;
+    }
+    let args = [&["migrate"], flags].concat();
+    let output = datastream(&args).env("DATABASE_URL", address.url(name)).run().await;
+    assert_eq!(output.code, Some(0), "datastream migrate: {}", output.stderr);
+    let pool = connect(&address.url(name), 1).await;
+    sqlx::raw_sql(SAMPLE_GAMES).execute(&pool).await.expect("the sample games");
+    pool
+}
+
+async fn connect(url: &str, connections: u32) -> PgPool {
+    let options = PgPoolOptions::new().max_connections(connections);
+    options.connect(url).await.unwrap_or_else(|error| panic!("{url}: {error}"))
+}

@@ -1,0 +1,217 @@
+//! The house rules that no other tool checks: layers, sizes, borders, documents.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use crate::{cli::VARIABLES, support::binary::datastream};
+
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+
+/// Modules from the bottom up. A module may import from lower floors, and from its own floor where
+/// that is a folder of its own or the ground floor.
+const FLOORS: [&[&str]; 9] = [
+    &[
+        "round",
+        "topic",
+        "frame",
+        "config",
+        "telemetry",
+        "shutdown",
+        "backoff",
+        "embedded_postgres",
+        "pg_target",
+    ],
+    &["database"],
+    &["hub", "history", "games"],
+    &["feed", "replay", "capture"],
+    &["maintenance"],
+    &["transport"],
+    &["http"],
+    &["app"],
+    &["migrate", "demo", "doctor", "attach", "tail", "cli", "main", "lib"],
+];
+
+/// A library and the only modules that may use it.
+const BORDERS: [(&str, &[&str]); 5] = [
+    ("axum", &["http"]),
+    ("tokio_postgres", &["capture"]),
+    ("sqlx", &["history", "database", "maintenance", "migrate", "demo", "attach", "doctor"]),
+    ("wtransport", &["transport"]),
+    ("mio", &["transport"]),
+];
+
+/// A file holds one noun; beyond this it holds two.
+const LINES_MAX: usize = 400;
+
+struct Source {
+    path: PathBuf,
+    text: String,
+}
+
+impl Source {
+    /// The module at the crate's root that this file belongs to.
+    fn module(&self) -> String {
+        let inner = self.path.strip_prefix(Path::new(ROOT).join("src")).expect("below src");
+        let first = inner.iter().next().expect("a name").to_string_lossy();
+        first.trim_end_matches(".rs").to_owned()
+    }
+
+    /// What is compiled into the program: all before the tests at the end of the file.
+    fn program(&self) -> &str {
+        self.text.split("#[cfg(test)]\nmod tests").next().expect("a start")
+    }
+}
+
+fn sources(folder: &str) -> Vec<Source> {
+    let mut found = Vec::new();
+    collect(&Path::new(ROOT).join(folder), &mut found);
+    assert!(!found.is_empty(), "no sources in {folder}");
+    found
+}
+
+fn collect(folder: &Path, found: &mut Vec<Source>) {
+    for entry in fs::read_dir(folder).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            collect(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let text = fs::read_to_string(&path).expect("text");
+            found.push(Source { path, text });
+        }
+    }
+}
+
+/// The root modules named by `use crate::…`, in braces or not.
+fn imports(text: &str) -> Vec<String> {
+    let mut names = Vec::new();
+    for (at, _) in text.match_indices("crate::") {
+        let rest = &text[at + "crate::".len()..];
+        let list = match rest.strip_prefix('{') {
+            Some(inner) => top_level(inner),
+            None => vec![rest],
+        };
+        for item in list {
+            let name: String =
+                item.trim().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+            names.push(name);
+        }
+    }
+    names
+}
+
+/// The items of a braced list, without the lists inside it.
+fn top_level(inner: &str) -> Vec<&str> {
+    let (mut depth, mut start, mut items) = (0_usize, 0, Vec::new());
+    for (at, c) in inner.char_indices() {
+        match c {
+            '{' => depth += 1,
+            '}' if depth == 0 => {
+                items.push(&inner[start..at]);
+                return items;
+            }
+            '}' => depth -= 1,
+            ',' if depth == 0 => {
+                items.push(&inner[start..at]);
+                start = at + 1;
+            }
+            _ => {}
+        }
+    }
+    items
+}
+
+fn floor(module: &str) -> Option<usize> {
+    FLOORS.iter().position(|floor| floor.contains(&module))
+}
+
+#[test]
+fn imports_go_down_only() {
+    let mut wrong = Vec::new();
+    for source in sources("src") {
+        let module = source.module();
+        let own = floor(&module).unwrap_or_else(|| panic!("{module} has no floor in tidy.rs"));
+        for import in imports(source.program()) {
+            if import != module && floor(&import).is_some_and(|below| below > own) {
+                wrong.push(format!("{} imports {import}", source.path.display()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "upward imports:\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn no_file_is_over_400_lines() {
+    let long = |source: &Source| source.text.lines().count() > LINES_MAX;
+    let long: Vec<_> = sources("src").into_iter().filter(long).map(|source| source.path).collect();
+    assert!(long.is_empty(), "{long:?}");
+}
+
+#[test]
+fn every_module_says_what_it_is() {
+    let silent = |source: &Source| !source.text.starts_with("//!");
+    let all = sources("src").into_iter().chain(sources("tests"));
+    let silent: Vec<_> = all.filter(silent).map(|source| source.path).collect();
+    assert!(silent.is_empty(), "{silent:?}");
+}
+
+#[test]
+fn libraries_stay_within_their_borders() {
+    let mut wrong = Vec::new();
+    for source in sources("src") {
+        for (library, modules) in BORDERS {
+            let module = source.module();
+            if !modules.contains(&module.as_str()) && uses(source.program(), library) {
+                wrong.push(format!("{} uses {library}", source.path.display()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Whether code, not a comment, names something of this library.
+fn uses(text: &str, library: &str) -> bool {
+    let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+    code.into_iter().any(|line| {
+        line.match_indices(&format!("{library}::")).any(|(at, _)| {
+            !line[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == ':')
+        })
+    })
+}
+
+#[test]
+fn tests_do_not_sleep() {
+    // In two pieces, so that this file does not find itself.
+    let calls = [concat!("thread::", "sleep"), concat!("time::", "sleep"), concat!(" sleep", "(")];
+    let sleeps = |source: &Source| calls.iter().any(|call| source.text.contains(call));
+    let asleep: Vec<_> = sources("tests").into_iter().filter(sleeps).map(|s| s.path).collect();
+    assert!(asleep.is_empty(), "{asleep:?}");
+}
+
+#[test]
+fn metric_names_are_written_in_telemetry_only() {
+    let names = |source: &Source| {
+        source.module() != "telemetry"
+            && source.program().contains("\"datastream_")
+            && !source.program().contains("\"datastream_rounds\"")
+    };
+    let wrong: Vec<_> = sources("src").into_iter().filter(names).map(|s| s.path).collect();
+    assert!(wrong.is_empty(), "{wrong:?}");
+}
+
+#[tokio::test]
+async fn every_variable_of_help_is_in_env_example_and_readme() {
+    let help = datastream(&["serve", "--help"]).run().await.stdout;
+    let mut told: Vec<&str> = help
+        .split(|c: char| !(c.is_ascii_uppercase() || c == '_'))
+        .filter(|word| word.starts_with("DATASTREAM_") || *word == "DATABASE_URL")
+        .collect();
+    told.extend(VARIABLES);
+    for file in [".env.example", "README.md"] {
+        let text = fs::read_to_string(Path::new(ROOT).join(file)).expect(file);
+        for variable in &told {
+            assert!(text.contains(variable), "{variable} is not in {file}");
+        }
+    }
+}
