@@ -16,6 +16,7 @@ use crate::{
     maintenance::Maintenance,
     shutdown::Shutdown,
     telemetry::metrics::Metrics,
+    transport::{ShardSettings, Shards, places::Limits},
 };
 
 /// Connections for clients' reads: replays beyond memory, round lists, unknown names.
@@ -83,17 +84,28 @@ impl App {
             metrics: metrics.clone(),
         };
         let limit = usize::try_from(config.resume_limit)?;
+        let shards = ShardSettings {
+            count: config.shards,
+            heartbeat: config.heartbeat,
+            grace: config.shutdown_grace,
+        };
+        let shards = Shards::start(shards, &hub, &metrics, shutdown).context("no thread")?;
         let feed = Feed::new(hub, games, history, limit, metrics.clone());
         let settings = http::Settings {
             heartbeat: config.heartbeat,
             allowed_origins: config.allowed_origins.clone(),
-            max_connections: door::connections_that_fit(config.max_connections),
+            limits: Limits {
+                streams: door::connections_that_fit(config.max_connections),
+                per_address: config.max_connections_per_address,
+                per_second: config.max_connects_per_second,
+            },
         };
         let state = AppState::new(feed, phase, metrics, shutdown.clone(), settings.clone());
         tracing::info!(http.addr = %door.local_addr(), "listening");
         shutdown.spawn(maintenance.run(shutdown.clone()));
         let stop = shutdown.clone();
-        shutdown.spawn(async move { door.serve(http::router(state), &settings, &stop).await });
+        shutdown
+            .spawn(async move { door.serve(http::router(state), shards, &settings, &stop).await });
         let captured = shutdown.spawn(capture.run());
         captured.await.context("the capture ended")?.map_err(anyhow::Error::new)
     }
