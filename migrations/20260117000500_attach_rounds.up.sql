@@ -11,9 +11,10 @@ begin
   begin
     perform datastream.attach('public.rounds');
   exception when undefined_table or undefined_column or datatype_mismatch or wrong_object_type then
-    raise notice 'public.rounds is left alone: %', sqlerrm using hint = 'To stream it, run: ' || command;
+    raise notice 'public.rounds is left alone: %; to stream it, run: %', sqlerrm, command;
     return;
   end;
+  -- (The commands are in the messages: sqlx shows no hints.)
   -- No index is built on a table with rows by a migration: the game could not write meanwhile.
   select not exists (select from public.rounds) into empty;
   if empty then
@@ -21,8 +22,7 @@ begin
       execute statement;
     end loop;
   else
-    raise notice 'public.rounds has rows: the index for the latest round of a game is not built'
-      using hint = 'To build it while the game goes on, run: datastream attach --table public.rounds --index';
+    raise notice 'public.rounds has rows: the index for the latest round of a game is not built; to build it while the game goes on, run: datastream attach --table public.rounds --index';
   end if;
 end
 $$;

@@ -151,6 +151,8 @@ fn options(target: &PgTarget, host: &PgHost, used_for: &str) -> PgConnectOptions
         .username(&target.user)
         .database(&target.database)
         .application_name(&target.application_name(used_for))
+        // Errors are told where they matter; sqlx would repeat whole statements.
+        .disable_statement_logging()
         // Poolers refuse this one, and no query of ours reads a float.
         .extra_float_digits(None)
         .ssl_mode(ssl_mode(target.tls.mode, host));
@@ -205,3 +207,6 @@ pub fn reason(error: &sqlx::Error) -> String {
         other => other.to_string(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -18,7 +18,8 @@ use crate::{
     topic::{Selection, Topic},
 };
 
-/// Unknown names make the directory be read again, but not more often than this for all clients.
+/// Unknown names, and `GET /games`, make the directory be read again, but not more often than this
+/// for all clients.
 const RELOAD_EVERY: Duration = Duration::from_millis(250);
 
 /// Why a stream cannot be opened now.
@@ -46,7 +47,7 @@ struct Parts {
     history: History,
     replays: Replays,
     limit: usize,
-    /// When the directory was last read for an unknown name.
+    /// When the directory was last read for a client.
     reloaded: Mutex<Option<Instant>>,
     metrics: Metrics,
 }
@@ -114,9 +115,12 @@ impl Feed {
         Ok(Prepared { parts: Arc::clone(&self.0), topic, start })
     }
 
-    /// All games, by id.
-    pub fn games(&self) -> Result<Arc<[Game]>, FeedError> {
+    /// All games, by id: as the database has them, or, while it is away, as it last had them.
+    pub async fn games(&self) -> Result<Arc<[Game]>, FeedError> {
         self.ready()?;
+        if let Err(error) = self.reload().await {
+            tracing::debug!(%error, "the games are told from memory");
+        }
         Ok(self.0.games.all())
     }
 

@@ -14,9 +14,12 @@ use crate::{backoff::Backoff, database, pg_target::PgTarget};
 
 static MIGRATIONS: Migrator = sqlx::migrate!();
 
+/// The server's notices say what was left alone, and what to do about it.
+pub const LOG_FILTER: &str = "info,sqlx=warn,sqlx::postgres::notice=info";
+
 /// A statement that waits for a lock on a game's table makes the game wait behind it. The
 /// migrations allow themselves 2 s; this is for the rest, the migrator's own lock among it.
-const SETTINGS: [(&str, &str); 2] = [("lock_timeout", "5s"), ("client_min_messages", "notice")];
+const SETTINGS: [(&str, &str); 1] = [("lock_timeout", "5s")];
 /// Each attempt takes the lock's timeout and up to a second: half a minute of trying, between
 /// which the game's own transactions get their turn.
 const ATTEMPTS: u32 = 10;
@@ -51,12 +54,12 @@ enum Way {
 
 /// Applies what is missing.
 pub async fn run(target: &PgTarget) -> Result<MigrateReport, MigrationError> {
-    with_patience(target, Way::Up).await
+    with_patience(async || migrate(target, Way::Up).await).await
 }
 
 /// Reverts everything: what is left is the empty schema with its migration table.
 pub async fn revert(target: &PgTarget) -> Result<MigrateReport, MigrationError> {
-    with_patience(target, Way::Down).await
+    with_patience(async || migrate(target, Way::Down).await).await
 }
 
 /// Attaches every attached table again with this way of sending word. Says what is attached.
@@ -64,25 +67,17 @@ pub async fn set_capture(
     target: &PgTarget,
     mode: CaptureMode,
 ) -> Result<Vec<(String, String)>, MigrationError> {
-    let mode = match mode {
-        CaptureMode::Auto => "auto",
-        CaptureMode::Notify => "notify",
-        CaptureMode::Poll => "poll",
-    };
-    let mut connection = database::connect(target, "migrate", &SETTINGS).await?;
-    sqlx::query(include_str!("../sql/set_capture.sql"))
-        .bind(mode)
-        .fetch_all(&mut connection)
-        .await?;
-    let attached = "select relation, capture from datastream.attached order by id";
-    Ok(sqlx::query_as(attached).fetch_all(&mut connection).await?)
+    with_patience(async || attach_again(target, mode).await).await
 }
 
-async fn with_patience(target: &PgTarget, way: Way) -> Result<MigrateReport, MigrationError> {
+/// Tries again while somebody else holds a lock.
+async fn with_patience<T>(
+    task: impl AsyncFn() -> Result<T, MigrationError>,
+) -> Result<T, MigrationError> {
     let mut backoff = Backoff::default();
     let mut attempt = 1;
     loop {
-        match migrate(target, way).await {
+        match task().await {
             Err(error) if error.is_contention() && attempt < ATTEMPTS => {
                 tracing::warn!("attempt {attempt} of {ATTEMPTS}: {error}");
                 tokio::time::sleep(backoff.delay()).await;
@@ -95,12 +90,13 @@ async fn with_patience(target: &PgTarget, way: Way) -> Result<MigrateReport, Mig
 
 async fn migrate(target: &PgTarget, way: Way) -> Result<MigrateReport, MigrationError> {
     let mut connection = database::connect(target, "migrate", &SETTINGS).await?;
-    let version: String =
-        sqlx::query_scalar("show server_version_num").fetch_one(&mut connection).await?;
-    if version.parse().is_ok_and(|version: i32| version < OLDEST) {
-        return Err(MigrationError::Unsupported);
-    }
+    refuse_old_servers(&mut connection).await?;
     let before = applied(&mut connection).await?;
+    if before.len() == MIGRATIONS.iter().filter(|one| one.migration_type.is_up_migration()).count()
+    {
+        // Nothing will be applied, so that there is nothing to be told but `already exists`.
+        sqlx::query("set client_min_messages = warning").execute(&mut connection).await?;
+    }
     match way {
         Way::Up => MIGRATIONS.run_direct(None, &mut connection, false).await?,
         Way::Down if before.is_empty() => {}
@@ -109,6 +105,31 @@ async fn migrate(target: &PgTarget, way: Way) -> Result<MigrateReport, Migration
     let after = applied(&mut connection).await?;
     let _closed = connection.close().await;
     Ok(report(way, &before, &after))
+}
+
+async fn refuse_old_servers(connection: &mut PgConnection) -> Result<(), MigrationError> {
+    let version: String =
+        sqlx::query_scalar("show server_version_num").fetch_one(connection).await?;
+    match version.parse::<i32>() {
+        Ok(version) if version < OLDEST => Err(MigrationError::Unsupported),
+        _ => Ok(()),
+    }
+}
+
+async fn attach_again(
+    target: &PgTarget,
+    mode: CaptureMode,
+) -> Result<Vec<(String, String)>, MigrationError> {
+    let mode = match mode {
+        CaptureMode::Auto => "auto",
+        CaptureMode::Notify => "notify",
+        CaptureMode::Poll => "poll",
+    };
+    let mut connection = database::connect(target, "migrate", &SETTINGS).await?;
+    let attach = sqlx::query(include_str!("../sql/set_capture.sql")).bind(mode);
+    attach.fetch_all(&mut connection).await?;
+    let attached = "select relation, capture from datastream.attached order by id";
+    Ok(sqlx::query_as(attached).fetch_all(&mut connection).await?)
 }
 
 fn report(way: Way, before: &Applied, after: &Applied) -> MigrateReport {

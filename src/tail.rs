@@ -5,6 +5,8 @@
 
 mod line;
 mod link;
+#[cfg(test)]
+mod tests;
 
 use std::io::{self, Write};
 
@@ -16,6 +18,9 @@ use self::{
     link::{Address, End, Link},
 };
 use crate::{backoff::Backoff, shutdown::Shutdown};
+
+/// Its own words are for what went wrong.
+pub const LOG_FILTER: &str = "warn";
 
 /// What `tail` can be told.
 #[derive(Args, Clone, Debug)]

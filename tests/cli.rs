@@ -187,34 +187,27 @@ async fn flags_win_over_variables() {
 }
 
 #[tokio::test]
-async fn tail_prints_the_rounds_of_a_game_on_stdout() {
-    let database = TestDatabase::new().await;
-    let mut run = datastream(&["tail", "crash"]).env("DATABASE_URL", database.url());
-    let mut child =
-        run.command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("the binary");
+async fn tail_prints_each_round_of_a_game_once_across_a_restart_of_the_server() {
+    let (database, server) = serving().await;
+    let seed = database.finish_streamed(&server, "crash", r#"{"point": "4.20"}"#).await;
+    let url = server.http("");
+    let mut run = datastream(&["tail", "crash", "--url", &url, "--json"]);
+    let spawned = run.command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
+    let mut child = spawned.expect("the binary");
     let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
-    crate::support::eventually("tail to be connected", || async {
-        (database.server_sessions().await > 0).then_some(())
-    })
-    .await;
-    // Tail may still be on its way to LISTEN: the first round it prints may be any of these.
-    let writer = async {
-        loop {
-            database.finish("double", "{}").await;
-            database.finish("crash", r#"{"point": "4.20"}"#).await;
-        }
+    let mut next = async || {
+        let line = within("a line of tail", lines.next_line()).await.expect("a read");
+        WireRound::parse(&line.expect("a line")).round_id
     };
-    let line = within("a line of tail", async {
-        tokio::select! {
-            line = lines.next_line() => line.expect("a read").expect("a line"),
-            () = writer => unreachable!("writes for ever"),
-        }
-    })
-    .await;
-    assert!(line.contains("crash") && line.contains("4.20"), "{line}");
-    if line.starts_with('{') {
-        assert_eq!(WireRound::parse(&line).game_slug, "crash");
-    }
+    assert_eq!(next().await, seed);
+    let addr = server.addr.to_string();
+    server.kill().await;
+    database.finish("double", "{}").await;
+    let missed = database.finish("crash", "{}").await;
+    let _server = TestServer::on(database.url()).env("DATASTREAM_HTTP_ADDR", addr).start().await;
+    assert_eq!(next().await, missed);
+    let live = database.finish("crash", "{}").await;
+    assert_eq!(next().await, live);
 }
 
 #[tokio::test]

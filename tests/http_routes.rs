@@ -18,7 +18,10 @@ async fn games_are_listed_as_the_contract_shows_them() {
     assert_eq!(crash.expect("crash").to_string().len(), expected.len());
     assert!(response.body.contains(&expected), "{}", response.body);
     database.run("insert into games (slug, name, type) values ('new', 'New', 'kind')").await;
-    assert!(get(&server.http("/games")).await.body.contains(r#""slug":"new""#));
+    crate::support::eventually("the new game to be listed", || async {
+        get(&server.http("/games")).await.body.contains(r#""slug":"new""#).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]

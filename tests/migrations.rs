@@ -143,7 +143,8 @@ async fn sqlx_from_another_folder_is_told_where_to_run() {
     let args = ["run", "--source", source.as_str()];
     let output = run_sqlx(&sqlx, "/", &database.url(), &args).await;
     assert_ne!(output.code, Some(0));
-    assert!(output.stderr.contains("run sqlx from the project root"), "{}", output.stderr);
+    let told = format!("{}{}", output.stdout, output.stderr);
+    assert!(told.contains("run sqlx from the project root"), "{told}");
 }
 
 #[tokio::test]

@@ -91,7 +91,7 @@ async fn an_unknown_point_closes_a_websocket_with_4410() {
 #[tokio::test]
 async fn an_unknown_point_starts_sse_over_with_initial() {
     let (database, server) = serving().await;
-    let latest = database.finish("crash", "{}").await;
+    let latest = database.finish_streamed(&server, "crash", "{}").await;
     let mut client = SseClient::resume(&server.http("/sse/crash"), 987_654_321).await;
     let (name, round) = client.next_event().await;
     assert_eq!((name.as_str(), round.round_id), ("initial", latest));
@@ -123,7 +123,7 @@ async fn a_malformed_point_is_400() {
 #[tokio::test]
 async fn an_empty_point_counts_as_absent() {
     let (database, server) = serving().await;
-    let seed = database.finish("crash", "{}").await;
+    let seed = database.finish_streamed(&server, "crash", "{}").await;
     let mut client = WsClient::connect(server.ws("/ws/crash?after=")).await;
     assert_eq!(client.next_round().await.round_id, seed);
     let mut client =

@@ -7,7 +7,7 @@ use crate::support::{SseClient, TestDatabase, TestServer, http::request, raw_htt
 #[tokio::test]
 async fn a_seed_is_initial_and_all_else_is_message() {
     let (database, server) = serving().await;
-    let seed = database.finish("crash", r#"{"point": "1.00"}"#).await;
+    let seed = database.finish_streamed(&server, "crash", r#"{"point": "1.00"}"#).await;
     let mut client = SseClient::connect(&server.http("/sse/crash")).await;
     let (name, round) = client.next_event().await;
     assert_eq!((name.as_str(), round.round_id), ("initial", seed));
@@ -18,7 +18,7 @@ async fn a_seed_is_initial_and_all_else_is_message() {
 #[tokio::test]
 async fn a_stream_is_written_in_exactly_the_bytes_of_the_contract() {
     let (database, server) = serving().await;
-    let first = database.finish("crash", r#"{"point": "11.72"}"#).await;
+    let first = database.finish_streamed(&server, "crash", r#"{"point": "11.72"}"#).await;
     let request = "GET /sse/crash HTTP/1.0\r\n\r\n";
     let mut client = raw_http(server.addr, request).await;
     let head = client.read_until("\r\n\r\n").await;

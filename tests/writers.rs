@@ -252,7 +252,7 @@ async fn a_history_import_can_be_left_out() {
 async fn a_frozen_server_does_not_hold_up_the_writers() {
     let (database, server) = serving().await;
     let mut client = WsClient::connect(server.ws("/ws/crash")).await;
-    server.signal("STOP");
+    server.freeze().await;
     let rounds = within("the inserts", database.finish_many("crash", 200)).await;
     server.signal("CONT");
     assert_eq!(ids(&client.rounds(200).await), rounds);
@@ -263,7 +263,7 @@ async fn a_round_deleted_before_it_is_read_is_counted() {
     let database = TestDatabase::migrated_with(&["--capture", "poll"]).await;
     let server = TestServer::on(database.url()).start().await;
     let mut client = WsClient::connect(server.ws("/ws/crash")).await;
-    server.signal("STOP");
+    server.freeze().await;
     database.finish("crash", "{}").await;
     database.run("delete from rounds").await;
     server.signal("CONT");

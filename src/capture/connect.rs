@@ -172,3 +172,6 @@ fn refused(target: &PgTarget, error: &Error) -> ConnectError {
         _ => refused,
     }
 }
+
+#[cfg(test)]
+mod tests;

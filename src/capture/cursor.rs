@@ -85,6 +85,11 @@ impl Cursor {
         &self.saved
     }
 
+    /// Where the next connection begins.
+    pub(crate) fn safe(&self) -> &Snapshot {
+        &self.safe.1
+    }
+
     /// Whether the round is on the stream (C2).
     pub(crate) fn knows(&self, finish: Finish) -> bool {
         self.saved.sees(finish.0) || self.ahead.contains_key(&finish)

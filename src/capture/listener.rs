@@ -48,7 +48,7 @@ pub enum CaptureError {
     Connect(#[from] ConnectError),
     /// The session ended, or the server refused a query.
     #[error("{}", describe(.0))]
-    Database(#[from] tokio_postgres::Error),
+    Database(#[source] tokio_postgres::Error),
     /// The connection ended by itself.
     #[error("the connection was closed")]
     Closed,
@@ -67,12 +67,30 @@ pub enum CaptureError {
     /// Our schema is not there.
     #[error("the database has no schema of Data Stream; run: datastream migrate")]
     NoSchema,
+    /// Our schema is there, but of another version of the program.
+    #[error("the schema of Data Stream is not of this version ({0}); run: datastream migrate")]
+    OtherSchema(String),
     /// Our schema is there, but no table is attached to it.
     #[error(
         "no table is attached; run: datastream attach --table … (or datastream migrate, \
              where the game's table is public.rounds)"
     )]
     NothingAttached,
+}
+
+impl From<tokio_postgres::Error> for CaptureError {
+    fn from(error: tokio_postgres::Error) -> Self {
+        const MISSING: [SqlState; 4] = [
+            SqlState::UNDEFINED_TABLE,
+            SqlState::UNDEFINED_FUNCTION,
+            SqlState::UNDEFINED_COLUMN,
+            SqlState::INVALID_SCHEMA_NAME,
+        ];
+        match error.as_db_error() {
+            Some(db) if MISSING.contains(db.code()) => Self::OtherSchema(db.message().to_owned()),
+            _ => Self::Database(error),
+        }
+    }
 }
 
 fn describe(error: &tokio_postgres::Error) -> String {
@@ -88,7 +106,7 @@ impl CaptureError {
     /// Whether waiting cannot mend it: a wrong database, a wrong role.
     pub fn is_final(&self) -> bool {
         match self {
-            Self::Standby | Self::NoSchema | Self::NothingAttached => true,
+            Self::Standby | Self::NoSchema | Self::OtherSchema(_) | Self::NothingAttached => true,
             Self::Database(error) => error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE),
             Self::Connect(error) => error.is_final(),
             Self::Closed | Self::Silent(_) | Self::Snapshot(_) => false,

@@ -33,13 +33,24 @@ impl Capture {
         self.parts.games.replace(listening.games().await?);
         match &self.progress {
             None => self.fill(listening).await?,
-            Some(progress) if progress.identity == listening.identity => {
+            Some(progress) if self.continues(progress, listening).await? => {
                 self.resume(listening).await?;
             }
             Some(_) => self.start_over(listening).await?,
         }
         self.parts.publisher.open();
         Ok(())
+    }
+
+    /// Whether the outbox still tells all that happened since the last connection: it is of the
+    /// same history, and retention has not trimmed what was not seen yet.
+    async fn continues(
+        &self,
+        progress: &Progress,
+        listening: &Listening,
+    ) -> Result<bool, CaptureError> {
+        Ok(progress.identity == listening.identity
+            && listening.trimmed().await? < progress.cursor.safe().xmin())
     }
 
     /// First connection: fills the hub's memory.
@@ -75,12 +86,13 @@ impl Capture {
         self.take(listening, poll, &given).await
     }
 
-    /// A database with another history (failover, restore): transaction ids say nothing there, so
-    /// what finished lately is compared with what was streamed.
+    /// A database with another history (failover, restore), where transaction ids say nothing, or
+    /// an outbox that has been trimmed: what finished lately is compared with what was streamed.
     async fn start_over(&mut self, listening: &Listening) -> Result<(), CaptureError> {
         tracing::warn!(
             was = ?self.progress()?.identity, now = ?listening.identity,
-            "the database has another history: catching up by finished_at"
+            "the database has another history, or was away for longer than the outbox is kept: \
+             catching up by finished_at"
         );
         let start = listening.snapshot().await?;
         let since = self.progress()?.last_contact - OVERLAP_MICROS;

@@ -1,6 +1,6 @@
 //! From words and variables to a [`Cli`]: errors in one line that name the option.
 
-use std::{env, ffi::OsString};
+use std::{env, ffi::OsString, fs};
 
 use clap::{
     Arg, CommandFactory, FromArgMatches,
@@ -16,15 +16,21 @@ pub fn load_env_file() -> Result<(), Failure> {
         Ok(_) => Ok(()),
         Err(error) if error.not_found() => Ok(()),
         // Its message would quote the line, which may hold a password.
-        Err(dotenvy::Error::LineParse(line, _)) => {
-            let name = line.split('=').next().unwrap_or_default().trim();
-            let name: String = name.chars().take_while(|char| !char.is_whitespace()).collect();
-            Err(Failure::usage(&format!(
-                ".env: the line of {name} is not NAME=value (put a value with spaces or # in quotes)"
-            )))
-        }
+        Err(dotenvy::Error::LineParse(text, _)) => Err(Failure::usage(&bad_line(&text))),
         Err(error) => Err(Failure::usage(&format!(".env: {error}"))),
     }
+}
+
+/// Says which line it is by its number.
+fn bad_line(text: &str) -> String {
+    let here = env::current_dir().unwrap_or_default();
+    let file = here.ancestors().map(|folder| folder.join(".env")).find(|file| file.is_file());
+    let lines = file.and_then(|file| fs::read_to_string(file).ok()).unwrap_or_default();
+    let number = lines.lines().position(|line| line.contains(text.trim()));
+    let number = number.map(|index| format!(" {}", index + 1)).unwrap_or_default();
+    format!(
+        ".env: line{number} is not NAME=value (a value with spaces, # or $ needs single quotes)"
+    )
 }
 
 /// Parses the command line; the first word is the program's name.

@@ -23,14 +23,12 @@ use crate::{
     telemetry::logs,
 };
 
-/// What `migrate` logs: the server's notices say what was left alone, and what to do about it.
-const MIGRATE_FILTER: &str = "info,sqlx=warn,sqlx::postgres::notice=info";
-
 /// Sets the process up and carries the command out.
 pub fn run(cli: Cli) -> Result<(), Failure> {
     let command = cli.command.unwrap_or_else(|| Command::Serve(Box::new(cli.serve)));
     let filter = match &command {
-        Command::Migrate(_) => MIGRATE_FILTER,
+        Command::Migrate(_) => migrate::LOG_FILTER,
+        Command::Tail(_) => tail::LOG_FILTER,
         _ => logs::DEFAULT_FILTER,
     };
     logs::init(cli.logs.log_format, filter).map_err(|error| Failure::usage(&error))?;
@@ -47,7 +45,11 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
 async fn carry_out(command: Command, shutdown: &Shutdown) -> Result<(), Failure> {
     match command {
         Command::Serve(options) => serve(*options, shutdown).await,
-        Command::Migrate(options) => migrate_database(&options).await,
+        Command::Migrate(options) => tokio::select! {
+            outcome = migrate_database(&options) => outcome,
+            // Each migration is a transaction: there is nothing to wind up.
+            () = shutdown.requested() => Err(anyhow!("stopped: the migration under way is undone").into()),
+        },
         Command::Demo(options) => play_demo(*options, shutdown).await,
         Command::Tail(options) => Ok(tail::run(options, shutdown).await?),
     }

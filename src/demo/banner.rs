@@ -24,7 +24,7 @@ fn text(cluster: &Cluster, database: &str, http_addr: SocketAddr) -> String {
            page       http://{web}/\n  \
            SSE        curl -N http://{web}/sse/crash\n  \
            WebSocket  websocat ws://{web}/ws/type/multiplier\n  \
-           terminal   DATABASE_URL={url} {program} tail\n  \
+           terminal   {program} tail --url http://{web}\n  \
            insert     {psql} {url} -c \"insert into rounds (game_id, finished_at, extras) \
          select id, now(), '{{\\\"point\\\": \\\"11.72\\\"}}' from games where slug = 'crash'\"\n\n\
          Ctrl-C stops all of it; the next start finds its rounds again.\n\n"

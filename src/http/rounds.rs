@@ -33,7 +33,7 @@ pub(super) fn router() -> Router<Shared> {
 }
 
 async fn games(State(state): State<Shared>) -> Result<Response, Problem> {
-    let games = state.feed.games()?;
+    let games = state.feed.games().await?;
     Ok(fresh(Json(&games[..])))
 }
 

@@ -14,6 +14,8 @@ mod params;
 mod pgpass;
 mod syntax;
 #[cfg(test)]
+pub(crate) mod test_server;
+#[cfg(test)]
 mod tests;
 
 use std::{

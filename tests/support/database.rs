@@ -6,6 +6,7 @@ use sqlx::{AssertSqlSafe, PgPool, postgres::PgPoolOptions};
 use tokio::sync::OnceCell;
 
 use super::{
+    TestServer, WsClient,
     binary::datastream,
     cluster::{Address, shared},
 };
@@ -85,6 +86,20 @@ impl TestDatabase {
             .expect("a round")
     }
 
+    /// Inserts a finished round and waits until the server has streamed it: from then on it is what
+    /// new connections are seeded with.
+    pub(crate) async fn finish_streamed(
+        &self,
+        server: &TestServer,
+        game: &str,
+        extras: &str,
+    ) -> i64 {
+        let mut client = WsClient::connect(server.ws("/ws")).await;
+        let round_id = self.finish(game, extras).await;
+        client.rounds_until(round_id).await;
+        round_id
+    }
+
     /// Inserts finished rounds, each in a transaction of its own.
     pub(crate) async fn finish_many(&self, game: &str, count: usize) -> Vec<i64> {
         let mut ids = Vec::with_capacity(count);
@@ -144,13 +159,6 @@ impl TestDatabase {
              where datname = current_database() and application_name like 'datastream%'",
         )
         .await;
-    }
-
-    /// How many sessions the server under test has here.
-    pub(crate) async fn server_sessions(&self) -> i64 {
-        let sql = "select count(*) from pg_stat_activity \
-            where datname = current_database() and application_name like 'datastream%'";
-        sqlx::query_scalar(sql).fetch_one(&self.pool).await.expect("a count")
     }
 }
 

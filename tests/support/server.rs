@@ -90,6 +90,21 @@ impl TestServer {
         assert!(status.expect("kill").success(), "kill -s {name} {pid}");
     }
 
+    /// Stops all its threads, as a machine that is suspended; `signal("CONT")` wakes it.
+    #[track_caller]
+    pub(crate) fn freeze(&self) -> impl Future<Output = ()> + use<> {
+        self.signal("STOP");
+        let tasks = format!("/proc/{}/task", self.child.id().expect("a running server"));
+        eventually("every thread to stand still", move || {
+            let still = std::fs::read_dir(&tasks).expect("threads").flatten().all(|task| {
+                let stat = std::fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+                // The state follows the name, which is in parentheses.
+                stat.rsplit(')').next().is_none_or(|rest| rest.trim_start().starts_with('T'))
+            });
+            std::future::ready(still.then_some(()))
+        })
+    }
+
     /// As a power cut would.
     pub(crate) async fn kill(mut self) {
         self.child.kill().await.expect("a kill");

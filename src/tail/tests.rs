@@ -1,0 +1,110 @@
+//! Tail against a server that does what each test says.
+
+use std::sync::{Arc, Mutex};
+
+use futures_util::SinkExt;
+use tokio::{net::TcpListener, time::timeout};
+use tokio_tungstenite::{
+    accept_hdr_async,
+    tungstenite::{
+        Message,
+        handshake::server::{ErrorResponse, Request, Response},
+        protocol::CloseFrame,
+    },
+};
+
+use super::*;
+
+/// What one connection gets: rounds by id, and the close code, or none for a cut.
+type Script = (&'static [i64], Option<u16>);
+
+/// Serves one connection after the other; gives back what they asked for.
+async fn serve(listener: TcpListener, scripts: Vec<Script>) -> Vec<String> {
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    for (rounds, close) in scripts {
+        let (stream, _) = listener.accept().await.expect("a connection");
+        let asked = Arc::clone(&asked);
+        #[expect(clippy::result_large_err, reason = "the library's own signature")]
+        let note =
+            move |request: &Request, response: Response| -> Result<Response, ErrorResponse> {
+                asked.lock().expect("not poisoned").push(request.uri().to_string());
+                Ok(response)
+            };
+        let mut socket = accept_hdr_async(stream, note).await.expect("a handshake");
+        for id in rounds {
+            socket.send(Message::text(round(*id))).await.expect("sent");
+        }
+        if let Some(code) = close {
+            let frame = CloseFrame { code: code.into(), reason: "said the server".into() };
+            socket.close(Some(frame)).await.expect("closed");
+        }
+    }
+    Arc::try_unwrap(asked).expect("all ended").into_inner().expect("not poisoned")
+}
+
+fn round(id: i64) -> String {
+    format!(
+        r#"{{"round_id":{id},"game_id":1,"game_slug":"crash","game_type":"multiplier","finished_at":"2026-01-17T00:45:42Z","extras":"{{}}","timestamp":1768621542123}}"#
+    )
+}
+
+#[derive(Clone, Default)]
+struct Output(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Output {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().expect("not poisoned").write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+struct Closed;
+
+impl Write for Closed {
+    fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+        Err(io::ErrorKind::BrokenPipe.into())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Runs tail on such a server: how it ended, and what was asked for.
+async fn tail(scripts: Vec<Script>, output: impl Write) -> (anyhow::Result<()>, Vec<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let url = listener.local_addr().expect("an address").to_string();
+    let options = TailOptions {
+        game: Some("crash".to_owned()),
+        kind: None,
+        url: url.parse().expect("an address"),
+        after: None,
+        json: true,
+    };
+    let both = async { tokio::join!(Tail::new(options, output).run(), serve(listener, scripts)) };
+    timeout(std::time::Duration::from_secs(20), both).await.expect("an end")
+}
+
+#[tokio::test]
+async fn it_resumes_after_the_last_round_and_prints_each_once() {
+    let output = Output::default();
+    let scripts =
+        vec![(&[1, 2][..], None), (&[2, 3], Some(1001)), (&[], Some(4410)), (&[9], Some(1008))];
+    let (outcome, asked) = tail(scripts, output.clone()).await;
+    let error = outcome.expect_err("1008 is a refusal").to_string();
+    assert!(error.ends_with("said the server"), "{error}");
+    let resumed = ["/ws/crash", "/ws/crash?after=2", "/ws/crash?after=3", "/ws/crash"];
+    assert_eq!(asked, resumed);
+    let printed = output.0.lock().expect("not poisoned").clone();
+    let expected: String = [1, 2, 3, 9].map(|id| round(id) + "\n").concat();
+    assert_eq!(String::from_utf8(printed).expect("UTF-8"), expected);
+}
+
+#[tokio::test]
+async fn it_ends_well_when_nobody_reads_any_more() {
+    let (outcome, _) = tail(vec![(&[1], None)], Closed).await;
+    outcome.expect("a closed pipe is no failure");
+}
