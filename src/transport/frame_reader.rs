@@ -16,7 +16,7 @@ const RESERVED: u8 = 0x70;
 const MASKED: u8 = 0x80;
 
 /// What a client says.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event<'a> {
     /// A piece of a message, unmasked; of a text it may begin or end within a character.
     Data {

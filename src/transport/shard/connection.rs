@@ -127,7 +127,7 @@ impl Connection {
             return heard;
         }
         let unanswered = &mut self.unanswered;
-        let mut note = |event: Event<'_>| heard.note(&event, unanswered);
+        let mut note = |event: Event<'_>| heard.note(event, unanswered);
         let read = match &mut self.reader {
             Some(reader) => {
                 let read = reader.read(bytes, &mut note);
@@ -163,7 +163,7 @@ impl Connection {
 }
 
 impl Heard {
-    fn note(&mut self, event: &Event<'_>, unanswered: &mut u8) {
+    fn note(&mut self, event: Event<'_>, unanswered: &mut u8) {
         match event {
             Event::Pong(_) => *unanswered = 0,
             Event::Ping(payload) => {
@@ -171,7 +171,7 @@ impl Heard {
                 wire::pong(payload, &mut self.pongs);
             }
             Event::Close(code) => {
-                self.end = Some((CloseReason::Client, wire::close_frame(*code, "")));
+                self.end = Some((CloseReason::Client, wire::close_frame(code, "")));
             }
             Event::Data { .. } => {}
         }
