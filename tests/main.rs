@@ -10,12 +10,14 @@ mod support;
 
 mod cli;
 mod database_outage;
+mod door;
 mod hostile_clients;
 mod http_routes;
 mod migrations;
 mod resume;
 mod seed;
 mod shutdown;
+mod slow_subscribers;
 mod stream_sse;
 mod stream_ws;
 mod tidy;
