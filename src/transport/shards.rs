@@ -93,3 +93,6 @@ fn run(number: usize, shard: Shard, shutdown: &Shutdown) -> io::Result<()> {
     });
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;
