@@ -193,9 +193,11 @@ impl Shard {
 
     fn open(&mut self, opened: Opened) {
         let Opened { socket, unread, head, protocol, held, topic, joint } = opened;
+        // What came before the opening is for those who are here already. Where that finds the
+        // last of them gone, the list is gone with it; so it is looked up after.
+        let others = self.lists.number(topic.clone(), protocol, joint.position);
+        self.fan_out_list(others);
         let list = self.lists.number(topic, protocol, joint.position);
-        // What came before the opening is for those who are here already.
-        self.fan_out_list(list);
         self.taken = self.taken.max(joint.position);
         let slot = self.slots.insert(Connection::new(socket, protocol, held));
         let place = self.lists.add(list, slot);
