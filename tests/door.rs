@@ -44,10 +44,11 @@ async fn a_target_in_absolute_form_is_the_same_stream() {
 #[tokio::test]
 async fn frames_that_come_with_the_handshake_are_read() {
     let (_database, server) = serving().await;
-    let ping = [0x89, 0x82, 0, 0, 0, 0, b'h', b'i'];
+    let ping_and_close = [0x89, 0x82, 0, 0, 0, 0, b'h', b'i', 0x88, 0x80, 0, 0, 0, 0];
     let handshake = format!("GET /ws/wall-street HTTP/1.1\r\nHost: x\r\n{UPGRADE}");
-    let mut client = raw_http(server.addr, [handshake.as_bytes(), &ping].concat()).await;
-    let answer = client.read_until("\u{2}hi").await;
+    let bytes = [handshake.as_bytes(), &ping_and_close].concat();
+    let answer = raw_http(server.addr, bytes).await.read_to_end().await;
+    assert!(answer.contains("\r\n\r\n") && answer.contains("\u{2}hi"), "{answer:?}");
     assert!(answer.starts_with("HTTP/1.1 101 Switching Protocols\r\n"), "{answer}");
     assert!(!answer.to_ascii_lowercase().contains("content-length"), "{answer}");
 }
