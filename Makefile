@@ -11,12 +11,12 @@ ARGS ?=
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: demo
 demo: ## games that play themselves, on a PostgreSQL of its own, streamed on port 3000
-	@bin=$$(scripts/postgresql '$(STATE)'); cargo build --bin datastream; \
-	PG_BIN="$$bin" exec target/debug/datastream demo --data-dir '$(STATE)/demo' $(ARGS)
+	@bin=$$(scripts/postgresql '$(STATE)'); \
+	PG_BIN="$$bin" exec cargo run --quiet --bin datastream -- demo --data-dir '$(STATE)/demo' $(ARGS)
 
 .PHONY: test
 test: prepare fmt-check lint test-installed test-18 ## all checks and tests, on both PostgreSQL versions
@@ -52,3 +52,8 @@ test-18:
 .PHONY: bench
 bench: ## the benchmarks (docs/benchmarks.md says how to read them)
 	PG_BIN="$$(scripts/postgresql '$(STATE)')" cargo bench
+
+.PHONY: bench-writer
+bench-writer: ## what it costs the game: pgbench with and without us, in turn
+	cargo build --bin datastream
+	PG_BIN="$$(scripts/postgresql '$(STATE)')" benches/writer/run target/debug/datastream

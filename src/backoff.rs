@@ -7,23 +7,29 @@ const FIRST: Duration = Duration::from_millis(10);
 /// A second at most: a longer wait would be the outage itself.
 const MAX: Duration = Duration::from_secs(1);
 
-/// Delays that double from 10 ms to 1 s.
+/// Delays that double from 10 ms to 1 s, or to a given maximum.
 #[derive(Debug)]
 pub struct Backoff {
     next: Duration,
+    max: Duration,
 }
 
 impl Default for Backoff {
     fn default() -> Self {
-        Self { next: FIRST }
+        Self::up_to(MAX)
     }
 }
 
 impl Backoff {
+    /// Delays of at most this long.
+    pub fn up_to(max: Duration) -> Self {
+        Self { next: FIRST, max }
+    }
+
     /// The next delay, between half of the step and the whole of it.
     pub fn delay(&mut self) -> Duration {
         let step = self.next;
-        self.next = (step * 2).min(MAX);
+        self.next = (step * 2).min(self.max);
         step.mul_f64(0.5 + fastrand::f64() / 2.0)
     }
 

@@ -14,7 +14,9 @@ pub use commands::run;
 pub use failure::{Failure, exit_code};
 
 use crate::{
+    attach::{AttachOptions, DetachOptions},
     config::options::{DatabaseOptions, ServeOptions, ServerOptions},
+    doctor::DoctorOptions,
     migrate::CaptureMode,
     tail::TailOptions,
     telemetry::logs::Format,
@@ -52,6 +54,12 @@ pub enum Command {
     Serve(Box<ServeOptions>),
     /// Prepare the database: what `sqlx migrate run` does, with waits and retries for locks.
     Migrate(MigrateOptions),
+    /// Stream a game's own table: map its columns, put our triggers on it.
+    Attach(Box<AttachOptions>),
+    /// Let a table go: its triggers, its index and its place in the views.
+    Detach(DetachOptions),
+    /// Look at everything a stream needs: what is wrong, and what to do about it.
+    Doctor(DoctorOptions),
     /// Show it all: a PostgreSQL of its own, games that play themselves, and the server.
     Demo(Box<DemoOptions>),
     /// Print rounds of a running server in the terminal, missing none over its restarts.

@@ -3,10 +3,15 @@
 
 use std::collections::HashMap;
 
-use sqlx::{PgPool, Row, postgres::PgRow};
+use sqlx::{
+    AssertSqlSafe, PgPool, Postgres, Row,
+    postgres::{PgArguments, PgRow},
+    query::Query,
+};
 
 use crate::{
     hub::{Captured, Xid},
+    read_only::Source,
     round::{FinishedAt, Game, GameId, Round, RoundId, UnixMillis},
     telemetry::metrics::Metrics,
 };
@@ -19,27 +24,49 @@ pub type HistoryError = sqlx::Error;
 pub struct History {
     pool: PgPool,
     metrics: Metrics,
+    /// Without our schema: the operator's own queries in place of our views.
+    read_only: Option<Source>,
 }
 
-/// The newest rounds after a transaction, in order.
+/// The newest rounds after a transaction, in the order of their transactions.
 #[derive(Debug)]
 pub struct Replay {
-    /// At most as many as asked for: the newest.
+    /// Those that can be streamed.
     pub rounds: Vec<Captured>,
-    /// Transactions from this one on were not seen.
-    pub until: Xid,
+    /// Whether there were as many as asked for, so that older ones may have been left out.
+    pub is_full: bool,
 }
 
 impl History {
     /// Reads through this pool.
     pub fn new(pool: PgPool, metrics: Metrics) -> Self {
-        Self { pool, metrics }
+        Self { pool, metrics, read_only: None }
+    }
+
+    /// Reads what the operator's own queries tell, where our schema is not there.
+    pub fn read_only(pool: PgPool, metrics: Metrics, source: Source) -> Self {
+        Self { pool, metrics, read_only: Some(source) }
+    }
+
+    /// The query over our views, or the one of the same columns over the operator's own.
+    fn query(
+        &self,
+        ours: &'static str,
+        read_only: &'static str,
+    ) -> Query<'_, Postgres, PgArguments> {
+        match &self.read_only {
+            None => sqlx::query(ours),
+            Some(source) => sqlx::query(AssertSqlSafe(source.query(read_only))),
+        }
     }
 
     /// All games, by id.
     pub async fn games(&self) -> Result<Vec<Game>, HistoryError> {
         self.metrics.database_queries_total.inc();
-        let rows = sqlx::query(include_str!("../sql/games.sql")).fetch_all(&self.pool).await?;
+        let rows = self
+            .query(include_str!("../sql/games.sql"), include_str!("../sql/read_only/games.sql"))
+            .fetch_all(&self.pool)
+            .await?;
         rows.iter().map(game).collect()
     }
 
@@ -51,7 +78,10 @@ impl History {
         limit: i64,
     ) -> Result<Vec<Round>, HistoryError> {
         self.metrics.database_queries_total.inc();
-        let query = sqlx::query(include_str!("../sql/rounds_before.sql"));
+        let query = self.query(
+            include_str!("../sql/rounds_before.sql"),
+            include_str!("../sql/read_only/rounds_before.sql"),
+        );
         let query = query.bind(game).bind(before.map(|id| id.0)).bind(limit);
         let rows = query.fetch_all(&self.pool).await?;
         let now = UnixMillis::now();
@@ -67,7 +97,13 @@ impl History {
     ) -> Result<HashMap<RoundId, Xid>, HistoryError> {
         self.metrics.database_queries_total.inc();
         let ids: Vec<i64> = rounds.iter().map(|id| id.0).collect();
-        let query = sqlx::query(include_str!("../sql/resume_points.sql")).bind(ids);
+        let query = self
+            .query(
+                include_str!("../sql/resume_points.sql"),
+                include_str!("../sql/read_only/resume_points.sql"),
+            )
+            .bind(ids);
+        let query = self.with_overlap(query);
         let rows = query.fetch_all(&self.pool).await?;
         rows.iter()
             .map(|row| Ok((RoundId(row.try_get("round_id")?), xid(row, "before")?)))
@@ -75,21 +111,39 @@ impl History {
     }
 
     /// Rounds of these games (of all, if `None`) whose transaction is not older than `from`: the
-    /// newest `limit` of them, oldest first.
+    /// newest `limit` of those that the snapshot sees, oldest first.
     pub async fn replay(
         &self,
         from: Xid,
         games: Option<&[i64]>,
-        limit: i64,
+        limit: usize,
+        snapshot: &str,
     ) -> Result<Replay, HistoryError> {
         self.metrics.database_queries_total.inc();
-        let query = sqlx::query(include_str!("../sql/replay.sql"));
-        let query = query.bind(from.0.cast_signed()).bind(games).bind(limit);
+        let most = i64::try_from(limit).unwrap_or(i64::MAX);
+        let query = self
+            .query(include_str!("../sql/replay.sql"), include_str!("../sql/read_only/replay.sql"));
+        let query = query.bind(from.0.cast_signed()).bind(games).bind(most);
+        let query = match &self.read_only {
+            None => query.bind(snapshot),
+            Some(source) => query.bind(source.overlap_micros),
+        };
         let rows = query.fetch_all(&self.pool).await?;
-        let until = rows.first().map_or(Ok(Xid(0)), |row| xid(row, "until"))?;
         let now = UnixMillis::now();
         let rounds = rows.iter().filter_map(|row| captured(row, now).transpose());
-        Ok(Replay { rounds: rounds.collect::<Result<_, _>>()?, until })
+        Ok(Replay { rounds: rounds.collect::<Result<_, _>>()?, is_full: rows.len() >= limit })
+    }
+}
+
+impl History {
+    fn with_overlap<'q>(
+        &self,
+        query: Query<'q, Postgres, PgArguments>,
+    ) -> Query<'q, Postgres, PgArguments> {
+        match &self.read_only {
+            None => query,
+            Some(source) => query.bind(source.overlap_micros),
+        }
     }
 }
 
@@ -102,11 +156,7 @@ fn game(row: &PgRow) -> Result<Game, HistoryError> {
     })
 }
 
-/// A row without a round tells only how far the query saw.
 fn captured(row: &PgRow, now: UnixMillis) -> Result<Option<Captured>, HistoryError> {
-    if row.try_get::<Option<i64>, _>("round_id")?.is_none() {
-        return Ok(None);
-    }
     let (xid, before) = (xid(row, "xid")?, xid(row, "before")?);
     Ok(round(row, now)?.map(|round| Captured { round, xid, before, recorded: None }))
 }

@@ -14,20 +14,24 @@
 //! * [`history`], [`replay`], [`feed`]: what memory does not reach; the one way to subscribe.
 //! * [`capture`]: the LISTEN connection as a state machine, exactly once. [`maintenance`] beside it.
 //! * [`transport`], [`http`]: who may have what, and how it is written to them.
-//! * [`app`], [`cli`], [`demo`], [`tail`], [`migrate`], [`config`]: the program.
+//! * [`app`], [`cli`], [`demo`], [`tail`], [`migrate`], [`attach`], [`doctor`], [`config`]: the program.
 //! * [`pg_target`], [`database`], [`embedded_postgres`], [`shutdown`], [`backoff`], [`telemetry`]:
 //!   what they all stand on.
 
 pub mod app;
+pub mod attach;
 pub mod backoff;
 pub mod capture;
 pub mod cli;
 pub mod config;
 pub mod database;
 pub mod demo;
+pub mod doctor;
 pub mod embedded_postgres;
 pub mod feed;
 pub mod frame;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod games;
 pub mod history;
 pub mod http;
@@ -35,6 +39,7 @@ pub mod hub;
 pub mod maintenance;
 pub mod migrate;
 pub mod pg_target;
+pub mod read_only;
 pub mod replay;
 pub mod round;
 pub mod shutdown;

@@ -46,6 +46,17 @@ pub enum CaptureMode {
     Poll,
 }
 
+impl CaptureMode {
+    /// As the database writes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Notify => "notify",
+            Self::Poll => "poll",
+        }
+    }
+}
+
 #[derive(Clone, Copy)]
 enum Way {
     Up,
@@ -120,13 +131,8 @@ async fn attach_again(
     target: &PgTarget,
     mode: CaptureMode,
 ) -> Result<Vec<(String, String)>, MigrationError> {
-    let mode = match mode {
-        CaptureMode::Auto => "auto",
-        CaptureMode::Notify => "notify",
-        CaptureMode::Poll => "poll",
-    };
     let mut connection = database::connect(target, "migrate", &SETTINGS).await?;
-    let attach = sqlx::query(include_str!("../sql/set_capture.sql")).bind(mode);
+    let attach = sqlx::query(include_str!("../sql/set_capture.sql")).bind(mode.name());
     attach.fetch_all(&mut connection).await?;
     let attached = "select relation, capture from datastream.attached order by id";
     Ok(sqlx::query_as(attached).fetch_all(&mut connection).await?)

@@ -3,6 +3,10 @@
 //! A topic has one *lane*. Who asks while a query of the lane is under way waits, and the next
 //! query serves all that wait; its answer, a *page*, is kept for a few seconds. So any number of
 //! clients that come back at once cost a few queries per topic.
+//!
+//! A page holds what is on the stream by some position, in the order of transactions; what memory
+//! holds of the same rounds is put behind the others, in the order of the stream. So a client may
+//! break off anywhere and name the last round it got (see [`Replay`]).
 
 use std::{
     collections::{HashMap, HashSet},
@@ -16,7 +20,7 @@ use crate::{
     frame::Frame,
     games::Games,
     history::{History, HistoryError},
-    hub::{Hub, Position, Replayed, Start, Xid},
+    hub::{Captured, Finish, Hub, Replay, Settled, Start, Xid},
     round::RoundId,
     topic::Topic,
 };
@@ -53,14 +57,13 @@ struct Lane {
 #[derive(Debug)]
 struct Page {
     read_at: Instant,
-    /// The hub's last round before the query: what comes later is in memory.
-    position: Position,
+    /// What the hub had published before the query: the page holds that, memory what came later.
+    settled: Settled,
     /// For each round that was asked for or found: where its replay begins; `None` if unknown.
     points: HashMap<RoundId, Option<Xid>>,
-    rounds: Vec<(Xid, Frame)>,
+    rounds: Vec<(Finish, Frame)>,
     /// Whether older rounds than these were left out.
     truncated: bool,
-    given: Replayed,
 }
 
 impl Replays {
@@ -85,9 +88,9 @@ impl Replays {
                 *page = Some(self.read(topic, &lane, named).await?);
             }
             let Some(current) = page.as_ref() else { continue };
-            let Some(rounds) = current.after(named, self.0.limit) else { return Ok(None) };
-            if self.0.hub.reaches(topic, current.position) {
-                return Ok(Some(Start::Replayed(rounds, current.position, current.given.clone())));
+            let Some(replay) = current.after(named, self.0.limit) else { return Ok(None) };
+            if self.0.hub.continues(topic, replay.seen) {
+                return Ok(Some(Start::Replayed(replay)));
             }
             *page = None;
         }
@@ -101,29 +104,23 @@ impl Replays {
         asked.insert(named);
         let asked: Vec<RoundId> = asked.into_iter().collect();
         let known = self.0.history.resume_points(&asked).await?;
-        let position = self.0.hub.head();
+        let settled = self.0.hub.settled();
         let games = self.game_ids(topic);
         let from = known.values().min().copied().unwrap_or(Xid(u64::MAX >> 1));
         // One more than the limit tells "too far" from "just enough"; one for the named round.
         let most = self.0.limit.saturating_add(2);
-        let limit = i64::try_from(most).unwrap_or(i64::MAX);
-        let replay = self.0.history.replay(from, games.as_deref(), limit).await?;
+        let (history, snapshot) = (&self.0.history, &settled.snapshot);
+        let replay = history.replay(from, games.as_deref(), most, snapshot).await?;
         let mut points: HashMap<_, _> =
             asked.iter().map(|id| (*id, known.get(id).copied())).collect();
         // Of a round recorded beside an older transaction, the page may miss what came after.
         for captured in replay.rounds.iter().filter(|captured| captured.before >= from) {
             points.entry(captured.round.round_id).or_insert(Some(captured.before));
         }
-        let finishes =
-            replay.rounds.iter().map(|found| (found.xid, found.round.round_id)).collect();
-        Ok(Page {
-            read_at: Instant::now(),
-            position,
-            points,
-            truncated: replay.rounds.len() == most,
-            rounds: replay.rounds.iter().map(|c| (c.xid, Frame::encode(&c.round))).collect(),
-            given: Replayed { finishes: Arc::new(finishes), until: replay.until },
-        })
+        let finish = |found: &Captured| (found.xid, found.round.round_id);
+        let rounds = replay.rounds.iter().map(|found| (finish(found), Frame::encode(&found.round)));
+        let (rounds, truncated) = (rounds.collect(), replay.is_full);
+        Ok(Page { read_at: Instant::now(), settled, points, rounds, truncated })
     }
 
     fn game_ids(&self, topic: &Topic) -> Option<Vec<i64>> {
@@ -157,16 +154,17 @@ impl Page {
     }
 
     /// Every round of the page after the named one; `None` when they are not all there.
-    fn after(&self, named: RoundId, limit: usize) -> Option<Vec<Frame>> {
+    fn after(&self, named: RoundId, limit: usize) -> Option<Replay> {
         let from = (*self.points.get(&named)?)?;
-        let oldest = self.rounds.first().map_or(Xid(0), |(xid, _)| *xid);
+        let oldest = self.rounds.first().map_or(Xid(0), |((xid, _), _)| *xid);
         if self.truncated && from <= oldest {
             return None;
         }
-        let later = self.rounds.iter().filter(|(xid, _)| *xid >= from);
-        let later = later.map(|(_, frame)| frame).filter(|frame| frame.round_id() != named);
-        let later: Vec<_> = later.cloned().collect();
-        (later.len() <= limit).then_some(later)
+        let later = self.rounds.iter().filter(|((xid, id), _)| *xid >= from && *id != named);
+        let rounds: Vec<_> = later.cloned().collect();
+        let known = self.rounds.iter().map(|(finish, _)| *finish).filter(|(_, id)| *id == named);
+        let (seen, known) = (self.settled.position, known.collect());
+        (rounds.len() <= limit).then_some(Replay { from, seen, rounds, known })
     }
 }
 

@@ -122,12 +122,7 @@ async fn restarted(how: Stop) {
     let mut all = database.finish_many("crash", 10).await;
     cluster.restart(how);
     // The game's own pool has to reconnect as well.
-    let first = eventually("the game to write again", || async {
-        let insert = "insert into rounds (game_id, finished_at) \
-            select id, now() from games where slug = 'crash' returning id";
-        sqlx::query_scalar::<_, i64>(insert).fetch_one(&database.pool).await.ok()
-    })
-    .await;
+    let first = eventually("the game to write again", || try_finish(&database)).await;
     all.push(first);
     all.extend(database.finish_many("crash", 10).await);
     assert_eq!(ids(&client.rounds_until(all[20]).await), all);
@@ -147,6 +142,70 @@ async fn an_immediate_restart_of_postgresql_loses_nothing() {
 #[tokio::test]
 async fn a_killed_postgresql_loses_nothing() {
     restarted(Stop::Kill).await;
+}
+
+#[tokio::test]
+async fn a_killed_backend_loses_nothing() {
+    let cluster = DedicatedCluster::start_with(&[("synchronous_commit", "on")]);
+    let database = TestDatabase::on(&cluster.address()).await;
+    let server = TestServer::on(database.url()).start().await;
+    let mut client = WsClient::connect(server.ws("/ws/crash")).await;
+    let mut all = database.finish_many("crash", 10).await;
+    let victim =
+        "select pid::text from pg_stat_activity where application_name = 'datastream query'";
+    let victim = database.text(victim).await.expect("a session of the server");
+    let killed = std::process::Command::new("kill").args(["-9", &victim]).status();
+    assert!(killed.expect("kill").success());
+    // PostgreSQL ends every session and recovers; the game's own pool has to reconnect as well.
+    all.push(eventually("the game to write again", || try_finish(&database)).await);
+    all.extend(database.finish_many("crash", 10).await);
+    assert_eq!(ids(&client.rounds_until(all[20]).await), all);
+}
+
+/// A finished round of crash, where PostgreSQL takes it.
+async fn try_finish(database: &TestDatabase) -> Option<i64> {
+    let insert = "insert into rounds (game_id, finished_at) \
+        select id, now() from games where slug = 'crash' returning id";
+    sqlx::query_scalar(insert).fetch_one(&database.pool).await.ok()
+}
+
+#[tokio::test]
+async fn commits_that_postgresql_forgets_cost_no_later_round_though_their_ids_come_again() {
+    let lossy = [("synchronous_commit", "off"), ("wal_writer_delay", "10s")];
+    let mut cluster = DedicatedCluster::start_with(&lossy);
+    let database = TestDatabase::on(&cluster.address()).await;
+    let server = TestServer::on(database.url()).start().await;
+    let mut client = WsClient::connect(server.ws("/ws/crash")).await;
+    // Numbers its rounds itself: those that are forgotten are numbered again.
+    let insert = "insert into rounds (id, game_id, finished_at) \
+        select (select coalesce(max(id), 0) + 1 from rounds), id, clock_timestamp() \
+        from games where slug = 'crash' returning id";
+    let finish =
+        || async { sqlx::query_scalar::<_, i64>(insert).fetch_one(&database.pool).await.ok() };
+    // PostgreSQL writes its log every ten seconds: a crash just after that forgets nothing.
+    for _ in 0..10 {
+        let mut finished = Vec::new();
+        for _ in 0..10 {
+            finished.push(eventually("the game to write again", finish).await);
+        }
+        assert_eq!(ids(&client.rounds(10).await), finished);
+        let before = next_xid(&database).await;
+        cluster.restart(Stop::Immediate);
+        let first = eventually("the game to write again", finish).await;
+        assert_eq!(client.next_round().await.round_id, first);
+        if next_xid(&database).await < before && first <= finished[9] {
+            server.counts("datastream_rounds_lost_by_database_total 1").await;
+            let last = eventually("the game to write again", finish).await;
+            assert_eq!(client.next_round().await.round_id, last);
+            return;
+        }
+    }
+    panic!("PostgreSQL forgot nothing in ten crashes");
+}
+
+async fn next_xid(database: &TestDatabase) -> u64 {
+    let xid = "select pg_snapshot_xmax(pg_current_snapshot())::text";
+    database.text(xid).await.expect("an id").parse().expect("a number")
 }
 
 #[tokio::test]

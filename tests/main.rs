@@ -8,17 +8,25 @@
 
 mod support;
 
+mod attach;
 mod cli;
+mod database_damage;
 mod database_outage;
+mod deployment;
+mod doctor;
 mod door;
+mod failover;
 mod hostile_clients;
 mod http_routes;
 mod migrations;
+mod read_only;
 mod resume;
+mod roles;
 mod seed;
 mod shutdown;
 mod slow_subscribers;
 mod stream_sse;
 mod stream_ws;
 mod tidy;
+mod webtransport;
 mod writers;

@@ -70,6 +70,30 @@ async fn what_is_older_than_memory_comes_from_the_database() {
 }
 
 #[tokio::test]
+async fn a_client_that_breaks_off_in_a_replay_of_the_database_loses_nothing() {
+    let database = TestDatabase::new().await;
+    let server = TestServer::on(database.url()).env("DATASTREAM_HISTORY", "4").start().await;
+    let mut steady = WsClient::connect(server.ws("/ws/crash")).await;
+    let rounds = database.finish_many("crash", 10).await;
+    // Older by its transaction, later on the stream.
+    let mut late = database.pool.begin().await.expect("a transaction");
+    let insert = "insert into rounds (id, game_id, finished_at) \
+        select 5000, id, now() from games where slug = 'crash'";
+    sqlx::query(insert).execute(&mut *late).await.expect("an insert");
+    let early = database.finish("crash", "{}").await;
+    assert_eq!(steady.rounds_until(early).await.len(), 11);
+    late.commit().await.expect("a commit");
+    assert_eq!(steady.next_round().await.round_id, 5000);
+    let mut client = WsClient::connect(server.ws(&format!("/ws/crash?after={}", rounds[0]))).await;
+    let mut seen = ids(&client.rounds_until(5000).await);
+    drop(client);
+    let mut client = WsClient::connect(server.ws("/ws/crash?after=5000")).await;
+    let last = database.finish("crash", "{}").await;
+    seen.extend(ids(&client.rounds_until(last).await));
+    assert_eq!(seen, [&rounds[1..], &[early, 5000, last]].concat());
+}
+
+#[tokio::test]
 async fn another_node_honors_the_point() {
     let (database, one) = serving().await;
     let two = TestServer::on(database.url()).start().await;
@@ -101,7 +125,9 @@ async fn an_unknown_point_starts_sse_over_with_initial() {
 async fn a_point_beyond_the_limit_is_told() {
     let database = TestDatabase::new().await;
     let server = TestServer::on(database.url()).env("DATASTREAM_RESUME_LIMIT", "5").start().await;
+    let mut streamed = WsClient::connect(server.ws("/ws")).await;
     let rounds = database.finish_many("crash", 10).await;
+    streamed.rounds_until(rounds[9]).await;
     let mut client = WsClient::connect(server.ws(&format!("/ws/crash?after={}", rounds[0]))).await;
     assert_eq!(client.close_code().await, Some(4410));
     let mut client = WsClient::connect(server.ws(&format!("/ws/crash?after={}", rounds[4]))).await;

@@ -22,6 +22,7 @@ const FLOORS: [&[&str]; 9] = [
         "backoff",
         "embedded_postgres",
         "pg_target",
+        "read_only",
     ],
     &["database"],
     &["hub", "history", "games"],
@@ -30,7 +31,7 @@ const FLOORS: [&[&str]; 9] = [
     &["transport"],
     &["http"],
     &["app"],
-    &["migrate", "demo", "doctor", "attach", "tail", "cli", "main", "lib"],
+    &["migrate", "demo", "doctor", "attach", "tail", "cli", "main", "fuzzing", "lib"],
 ];
 
 /// A library and the only modules that may use it.

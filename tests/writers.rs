@@ -107,6 +107,22 @@ async fn copy_and_a_bulk_update_arrive_whole() {
     assert_eq!(all, committed(&database, "slot").await[500..]);
 }
 
+#[tokio::test]
+async fn rounds_of_one_transaction_come_by_id_whatever_the_order_of_its_statements() {
+    let (database, server) = serving().await;
+    let mut client = WsClient::connect(server.ws("/ws/crash")).await;
+    for n in (1000..1200).step_by(2) {
+        let insert = "insert into rounds (id, game_id, finished_at) \
+            select $1, id, now() from games where slug = 'crash'";
+        let mut both = database.pool.begin().await.expect("a transaction");
+        for id in [n + 1, n] {
+            sqlx::query(insert).bind(id).execute(&mut *both).await.expect("an insert");
+        }
+        both.commit().await.expect("a commit");
+        assert_eq!(ids(&client.rounds(2).await), [n, n + 1]);
+    }
+}
+
 /// Payloads around PostgreSQL's limit of 8,000 bytes and ours of 7,900, in each width of character.
 async fn payload_sizes(filler: &str) {
     let (database, server) = serving().await;

@@ -31,11 +31,27 @@ pub(crate) type Messages = Pin<Box<dyn Stream<Item = Result<AsyncMessage, Error>
 /// Connects to the first of the target's hosts that answers. `application_name` becomes
 /// `datastream` and the word given: `listen`.
 pub(crate) async fn connect(target: &PgTarget, used_for: &str) -> Result<Link, ConnectError> {
+    reach(target, used_for, true).await
+}
+
+/// The same without settings of ours, which a pooler would refuse: to send a notification.
+pub(crate) async fn connect_to_send(
+    target: &PgTarget,
+    used_for: &str,
+) -> Result<Link, ConnectError> {
+    reach(target, used_for, false).await
+}
+
+async fn reach(target: &PgTarget, used_for: &str, settings: bool) -> Result<Link, ConnectError> {
     let tls =
         tls::connector(&target.tls).map_err(|reason| ConnectError::new(target, None, reason))?;
     let mut last = None;
     for host in target.candidates() {
-        let attempt = to_host(target, host, used_for, &tls);
+        let mut config = config(target, host, used_for);
+        if settings {
+            config.options(session(target, host));
+        }
+        let attempt = to_host(config, &tls);
         // libpq's connect_timeout, too, covers the whole handshake with one host.
         match tokio::time::timeout(target.connect_timeout, attempt).await {
             Ok(Ok(link)) => return Ok(link),
@@ -46,13 +62,7 @@ pub(crate) async fn connect(target: &PgTarget, used_for: &str) -> Result<Link, C
     Err(last.unwrap_or_else(|| ConnectError::silent(target)))
 }
 
-async fn to_host(
-    target: &PgTarget,
-    host: &PgHost,
-    used_for: &str,
-    tls: &MakeRustlsConnect,
-) -> Result<Link, Error> {
-    let mut config = config(target, host, used_for);
+async fn to_host(mut config: Config, tls: &MakeRustlsConnect) -> Result<Link, Error> {
     match open(&config, tls).await {
         Err(error) if optional(config.get_ssl_mode()) && without_tls_may_help(&error) => {
             tracing::debug!("TLS failed, trying without, as sslmode allows: {error}");
@@ -81,7 +91,6 @@ fn config(target: &PgTarget, host: &PgHost, used_for: &str) -> Config {
         .user(&target.user)
         .dbname(&target.database)
         .application_name(target.application_name(used_for))
-        .options(session(target, host))
         .port(host.port)
         .connect_timeout(target.connect_timeout)
         .channel_binding(channel_binding(target.channel_binding))

@@ -28,6 +28,8 @@ const UNFLUSHED_MAX: usize = 64;
 const ENDED_MAX: u64 = 64;
 /// The outbox confirms a payload at the next poll; contract section 9 gives it a second.
 const CONFIRM_WITHIN: Duration = Duration::from_secs(1);
+/// Whoever forges more than this within a second has been found out anyway.
+const CLAIMS_MAX: usize = 10_000;
 
 /// A position in the write-ahead log, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -60,6 +62,8 @@ pub(crate) struct Cursor {
     saved: Snapshot,
     /// On the stream, but not seen by `saved`; with the time when a payload brought it.
     ahead: HashMap<Finish, Option<Instant>>,
+    /// Payloads that were left to the poll, by when they came.
+    claims: HashMap<Finish, Instant>,
     safe: (u64, Snapshot),
     unflushed: VecDeque<(u64, Seen)>,
     /// Counts polls.
@@ -74,6 +78,7 @@ impl Cursor {
             safe: (0, start.clone()),
             saved: start,
             ahead: HashMap::new(),
+            claims: HashMap::new(),
             unflushed: VecDeque::new(),
             generation: 0,
             lately: VecDeque::new(),
@@ -114,10 +119,24 @@ impl Cursor {
         self.remember((payload.round_id, payload.finished_at));
     }
 
+    /// Notes that a payload was left to the poll, which is to confirm it.
+    pub(crate) fn claimed(&mut self, payload: &Payload, now: Instant) {
+        if self.claims.len() < CLAIMS_MAX {
+            self.claims.entry((payload.xid, payload.round_id)).or_insert(now);
+        }
+    }
+
     /// Notes that a round which a poll found was put on the stream.
     pub(crate) fn delivered_by_poll(&mut self, finish: Finish, finished_at: FinishedAt) {
         self.ahead.insert(finish, None);
         self.remember((finish.1, finished_at));
+    }
+
+    /// Notes what finished before this cursor began: no news after a failover.
+    pub(crate) fn remember_older(&mut self, moments: impl IntoIterator<Item = Moment>) {
+        // No poll of this cursor: a rewind looks at what it has seen itself.
+        self.lately.extend(moments.into_iter().map(|moment| (0, moment)));
+        self.lately.drain(..self.lately.len().saturating_sub(LATELY_MAX));
     }
 
     /// Notes what was streamed before this cursor began.
@@ -142,7 +161,7 @@ impl Cursor {
         now: Instant,
     ) -> Vec<Finish> {
         self.generation += 1;
-        let mut unconfirmed = Vec::new();
+        let mut unconfirmed = self.unconfirmed_claims(finishes, now);
         self.ahead.retain(|finish, payload| {
             let late = payload.is_some_and(|at| now.duration_since(at) > CONFIRM_WITHIN);
             let confirmed = finishes.contains(finish) || payload.is_none();
@@ -155,6 +174,12 @@ impl Cursor {
         self.saved = seen.snapshot.clone();
         self.move_safe(seen);
         unconfirmed
+    }
+
+    fn unconfirmed_claims(&mut self, finishes: &HashSet<Finish>, now: Instant) -> Vec<Finish> {
+        let late = |at: &mut Instant| now.duration_since(*at) > CONFIRM_WITHIN;
+        self.claims.retain(|finish, _| !finishes.contains(finish));
+        self.claims.extract_if(|_, at| late(at)).map(|(finish, _)| finish).collect()
     }
 
     fn move_safe(&mut self, seen: Seen) {
@@ -174,6 +199,7 @@ impl Cursor {
     pub(crate) fn rewind(&mut self) -> HashSet<Moment> {
         self.saved = self.safe.1.clone();
         self.ahead.clear();
+        self.claims.clear();
         self.unflushed.clear();
         let since =
             self.lately.iter().rev().take_while(|(generation, _)| *generation > self.safe.0);

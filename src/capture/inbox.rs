@@ -30,15 +30,11 @@ pub(super) struct Waiting {
 }
 
 impl Inbox {
-    pub(super) fn push(&self, payload: &str) {
+    /// Takes in what arrived together, so that it is looked at together.
+    pub(super) fn push<'a>(&self, payloads: impl IntoIterator<Item = &'a str>) {
         {
             let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-            waiting.count += 1;
-            if waiting.count <= PAYLOADS_MAX as u64 {
-                waiting.payloads.push(payload.to_owned());
-            } else {
-                waiting.payloads.clear();
-            }
+            payloads.into_iter().for_each(|payload| waiting.push(payload));
         }
         self.arrived.notify_one();
     }
@@ -81,6 +77,17 @@ impl Inbox {
     }
 }
 
+impl Waiting {
+    fn push(&mut self, payload: &str) {
+        self.count += 1;
+        if self.count <= PAYLOADS_MAX as u64 {
+            self.payloads.push(payload.to_owned());
+        } else {
+            self.payloads.clear();
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -88,9 +95,9 @@ mod tests {
     #[test]
     fn a_flood_is_counted_and_its_payloads_are_left_to_the_poll() {
         let inbox = Inbox::default();
-        (0..PAYLOADS_MAX).for_each(|n| inbox.push(&n.to_string()));
+        inbox.push([""; PAYLOADS_MAX]);
         assert_eq!(inbox.take().payloads.len(), PAYLOADS_MAX);
-        (0..=PAYLOADS_MAX).for_each(|n| inbox.push(&n.to_string()));
+        inbox.push([""; PAYLOADS_MAX + 1]);
         let waiting = inbox.take();
         assert_eq!((waiting.payloads.len(), waiting.count), (0, PAYLOADS_MAX as u64 + 1));
     }

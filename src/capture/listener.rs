@@ -4,18 +4,19 @@ use std::{future::Future, sync::Arc, time::Duration};
 
 use futures_util::StreamExt;
 use tokio::task::AbortHandle;
-use tokio_postgres::{AsyncMessage, Client, Row, Statement, error::SqlState};
+use tokio_postgres::{AsyncMessage, Client, Statement, error::SqlState};
 
 use super::{
     connect::{self, ConnectError, Messages},
     cursor::{Lsn, Seen},
     inbox::Inbox,
+    rows::{captured, game, outbox_row, round},
     snapshot::{NotASnapshot, Snapshot},
 };
 use crate::{
     hub::{Captured, Finish, Xid},
     pg_target::PgTarget,
-    round::{FinishedAt, Game, GameId, Round, RoundId, UnixMillis},
+    round::{FinishedAt, Game, Round, RoundId, UnixMillis},
     shutdown::Shutdown,
 };
 
@@ -70,6 +71,9 @@ pub enum CaptureError {
     /// Our schema is there, but of another version of the program.
     #[error("the schema of Data Stream is not of this version ({0}); run: datastream migrate")]
     OtherSchema(String),
+    /// The operator's own queries do not give what the read-only mode needs.
+    #[error("DATASTREAM_READ_ONLY_ROUNDS or …_GAMES does not give the columns that it must: {0}")]
+    Query(String),
     /// Our schema is there, but no table is attached to it.
     #[error(
         "no table is attached; run: datastream attach --table … (or datastream migrate, \
@@ -106,7 +110,11 @@ impl CaptureError {
     /// Whether waiting cannot mend it: a wrong database, a wrong role.
     pub fn is_final(&self) -> bool {
         match self {
-            Self::Standby | Self::NoSchema | Self::OtherSchema(_) | Self::NothingAttached => true,
+            Self::Standby
+            | Self::NoSchema
+            | Self::OtherSchema(_)
+            | Self::NothingAttached
+            | Self::Query(_) => true,
             Self::Database(error) => error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE),
             Self::Connect(error) => error.is_final(),
             Self::Closed | Self::Silent(_) | Self::Snapshot(_) => false,
@@ -114,6 +122,8 @@ impl CaptureError {
     }
 }
 
+/// Messages looked at together; more notifications than the inbox keeps the payloads of.
+const MESSAGES_AT_ONCE: usize = 256;
 /// Rows of the outbox looked at to fill the memory: 0.5 s, however long the retention.
 const RECENT_ROWS: i64 = 100_000;
 
@@ -175,7 +185,7 @@ impl Listening {
         target: &PgTarget,
         shutdown: &Shutdown,
     ) -> Result<Self, CaptureError> {
-        let link = connect::connect(target, "datastream listen").await?;
+        let link = connect::connect(target, "listen").await?;
         let inbox = Arc::new(Inbox::default());
         let pump = shutdown.spawn(pump(link.messages, Arc::clone(&inbox))).abort_handle();
         let listening = Self::prepare(link.client, inbox, pump.clone());
@@ -281,6 +291,21 @@ impl Listening {
         self.read(include_str!("../../sql/finished_since.sql"), &[&micros]).await
     }
 
+    /// The same, by id and moment alone.
+    pub(super) async fn moments_since(
+        &self,
+        micros: i64,
+    ) -> Result<Vec<(RoundId, FinishedAt)>, CaptureError> {
+        let query = include_str!("../../sql/moments_since.sql");
+        let query = async { Ok(self.client.query(query, &[&micros]).await?) };
+        let rows = within(CATCH_UP_WITHIN, query).await?;
+        let moments = rows.iter().map(|row| {
+            let round = RoundId(row.try_get("round_id")?);
+            Ok(FinishedAt::from_micros(row.try_get("finished_micros")?).map(|at| (round, at)))
+        });
+        Ok(moments.collect::<Result<Vec<_>, CaptureError>>()?.into_iter().flatten().collect())
+    }
+
     async fn read(
         &self,
         query: &str,
@@ -301,26 +326,39 @@ impl Listening {
     }
 }
 
-/// Moves what the connection receives into the inbox until it ends.
-async fn pump(mut messages: Messages, inbox: Arc<Inbox>) {
-    while let Some(message) = messages.next().await {
-        match message {
-            Ok(AsyncMessage::Notification(sent)) => match sent.channel() {
-                PROBE_CHANNEL => inbox.hear_probe(sent.payload()),
-                _ => inbox.push(sent.payload()),
-            },
-            Ok(AsyncMessage::Notice(notice)) => tracing::debug!(%notice, "notice of the database"),
-            Ok(_) => {}
-            Err(error) => {
-                tracing::debug!(%error, "the LISTEN connection broke");
-                break;
-            }
+/// Moves what the connection receives into the inbox until it ends. What the socket holds goes in
+/// together: the notifications of one transaction are sent together, and order within it is judged
+/// by looking at all of them.
+async fn pump(messages: Messages, inbox: Arc<Inbox>) {
+    let mut messages = messages.ready_chunks(MESSAGES_AT_ONCE);
+    while let Some(together) = messages.next().await {
+        for error in together.iter().filter_map(|message| message.as_ref().err()) {
+            tracing::debug!(%error, "the LISTEN connection broke");
+        }
+        let sent: Vec<_> = together.iter().flatten().filter_map(notification).collect();
+        let on = |name: &'static str| sent.iter().filter(move |(channel, _)| *channel == name);
+        on(PROBE_CHANNEL).for_each(|(_, text)| inbox.hear_probe(text));
+        inbox.push(on(CHANNEL).map(|(_, text)| *text));
+        if together.iter().any(Result::is_err) {
+            break;
         }
     }
     inbox.end();
 }
 
-async fn within<T>(
+/// The channel and the payload, of a notification.
+fn notification(message: &AsyncMessage) -> Option<(&str, &str)> {
+    match message {
+        AsyncMessage::Notification(sent) => Some((sent.channel(), sent.payload())),
+        AsyncMessage::Notice(notice) => {
+            tracing::debug!(%notice, "notice of the database");
+            None
+        }
+        _ => None,
+    }
+}
+
+pub(super) async fn within<T>(
     limit: Duration,
     answer: impl Future<Output = Result<T, CaptureError>>,
 ) -> Result<T, CaptureError> {
@@ -345,47 +383,4 @@ async fn notifies(client: &Client) -> Result<bool, CaptureError> {
         return Err(CaptureError::NothingAttached);
     }
     Ok(count("auto")? + count("notify")? > 0)
-}
-
-fn outbox_row(row: &Row) -> Result<Option<OutboxRow>, tokio_postgres::Error> {
-    let Some(round_id) = row.try_get::<_, Option<i64>>("round_id")? else { return Ok(None) };
-    let (xid, before) = commit(row)?;
-    let age = Duration::from_micros(row.try_get::<_, i64>("age_micros")?.max(0).cast_unsigned());
-    Ok(Some(OutboxRow { finish: (xid, RoundId(round_id)), before, age }))
-}
-
-fn commit(row: &Row) -> Result<(Xid, Xid), tokio_postgres::Error> {
-    let number = |name| row.try_get::<_, i64>(name).map(|id| Xid(id.cast_unsigned()));
-    Ok((number("xid")?, number("before")?))
-}
-
-fn captured(row: &Row, now: UnixMillis) -> Result<Option<Captured>, tokio_postgres::Error> {
-    let (xid, before) = commit(row)?;
-    Ok(round(row, now)?.ok().map(|round| Captured { round, xid, before, recorded: None }))
-}
-
-fn round(row: &Row, timestamp: UnixMillis) -> Result<Read, tokio_postgres::Error> {
-    let round_id = RoundId(row.try_get("round_id")?);
-    let micros: Option<i64> = row.try_get("finished_micros")?;
-    let Some(finished_at) = micros.and_then(FinishedAt::from_micros) else {
-        return Ok(Err(round_id));
-    };
-    Ok(Ok(Round {
-        round_id,
-        game_id: GameId(row.try_get("game_id")?),
-        game_slug: row.try_get::<_, &str>("game_slug")?.into(),
-        game_type: row.try_get::<_, &str>("game_type")?.into(),
-        finished_at,
-        extras: row.try_get::<_, &str>("extras")?.into(),
-        timestamp,
-    }))
-}
-
-fn game(row: &Row) -> Result<Game, tokio_postgres::Error> {
-    Ok(Game {
-        id: GameId(row.try_get("id")?),
-        slug: row.try_get::<_, &str>("slug")?.into(),
-        name: row.try_get::<_, &str>("name")?.into(),
-        kind: row.try_get::<_, &str>("type")?.into(),
-    })
 }

@@ -4,7 +4,7 @@
 //!             ┌──────────────── any error, or the end of the connection ───────────────┐
 //!             ▼                                                                        │
 //!  Connecting ──▶ Listening ──▶ CatchingUp ──▶ Live ── payload in order: publish ──────┤
-//!  (10 ms … 1 s)  (acknowledged) (poll from     │  └─ ring or timer: poll, publish ────┘
+//!  (10 … 250 ms)  (acknowledged) (poll from     │  └─ ring or timer: poll, publish ────┘
 //!                                 `safe`)       └─ 5 ms for 1 s after activity, then 250 ms
 //! ```
 //!
@@ -16,8 +16,11 @@ pub(crate) mod connect;
 mod cursor;
 mod inbox;
 mod listener;
+pub mod overlap;
 mod payload;
 mod probe;
+mod rows;
+pub mod self_test;
 mod snapshot;
 mod steps;
 
@@ -45,6 +48,10 @@ const POLL_IDLE: Duration = Duration::from_millis(250);
 /// The same where no table rings at all (capture mode `poll`): 0.3 % of a core.
 const POLL_UNRUNG: Duration = Duration::from_millis(20);
 
+/// However long the database was away: the stream is to be live 0.5 s after it is back, and an
+/// attempt that is refused costs nobody anything.
+const RECONNECT_AT_LEAST_EVERY: Duration = Duration::from_millis(250);
+
 /// Where the capture stands. Published on a `watch` channel: readiness reads it.
 #[derive(Clone, Debug)]
 pub enum Phase {
@@ -69,6 +76,11 @@ pub enum Trust {
     Payloads,
     /// A payload is but a ring; what goes out is read from the outbox.
     Outbox,
+}
+
+/// Decodes what may have arrived on the channel, to see that it can be done.
+pub(crate) fn decode_payload(text: &str) {
+    let _ = payload::Notification::decode(text);
 }
 
 /// What a capture is made of.
@@ -121,7 +133,7 @@ impl Capture {
     /// Captures until the shutdown; an error is one that waiting cannot mend, met before the
     /// stream was ever live.
     pub async fn run(mut self) -> Result<(), CaptureError> {
-        let mut backoff = Backoff::default();
+        let mut backoff = Backoff::up_to(RECONNECT_AT_LEAST_EVERY);
         let shutdown = self.parts.shutdown.clone();
         loop {
             let ended = tokio::select! {

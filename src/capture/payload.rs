@@ -62,6 +62,14 @@ impl Payload {
 }
 
 impl Notification {
+    /// Whether this transaction may have sent it.
+    pub(crate) fn may_be_of(&self, xid: Xid) -> bool {
+        match self {
+            Self::Round(payload) => payload.xid == xid,
+            Self::Ring | Self::Invalid => true,
+        }
+    }
+
     /// Decodes a payload, whatever it holds.
     pub(crate) fn decode(text: &str) -> Self {
         if text.is_empty() {

@@ -64,7 +64,7 @@ async fn send(target: PgTarget, number: u64) {
 
 async fn try_send(target: &PgTarget, number: u64) -> Result<(), super::CaptureError> {
     use futures_util::StreamExt;
-    let mut link = connect::connect(target, "datastream query").await?;
+    let mut link = connect::connect_to_send(target, "query").await?;
     let text = format!("notify {PROBE_CHANNEL}, '{number}'");
     tokio::select! {
         sent = link.client.batch_execute(&text) => sent?,

@@ -59,12 +59,15 @@ impl Capture {
         let (recent, floor) = listening.recent(&start, self.parts.history).await?;
         let trimmed = listening.trimmed().await?.max(floor);
         let latest = listening.latest().await?;
+        let lately = UnixMillis::now().0 * 1000 - OVERLAP_MICROS;
         let mut cursor = Cursor::new(start);
+        cursor.remember_older(listening.moments_since(lately).await?);
         recent.iter().for_each(|captured| cursor.remember(moment(&captured.round)));
         tracing::info!(rounds = recent.len(), games = latest.len(), "memory filled");
         self.parts.publisher.preload(recent, latest, trimmed);
         let identity = listening.identity.clone();
-        self.progress = Some(Progress { cursor, identity, last_contact: 0 });
+        let last_contact = UnixMillis::now().0 * 1000;
+        self.progress = Some(Progress { cursor, identity, last_contact });
         // What the latest rounds were read with is newer than `start`: this poll passes it.
         let poll = listening.catch_up(&self.saved()?).await?;
         self.take(listening, poll, &Given::new()).await
@@ -112,18 +115,22 @@ impl Capture {
         Ok(())
     }
 
-    /// Deals with the notifications that have arrived: what may go out at once does.
+    /// Deals with the notifications that have arrived: what may go out at once does, up to the
+    /// first that may not. The poll that follows brings the others.
     pub(super) fn hear(&mut self, listening: &Listening) {
         let waiting = listening.inbox().take();
         self.parts.metrics.notifications_total.inc_by(waiting.count);
-        for text in &waiting.payloads {
-            match Notification::decode(text) {
+        let mut in_order = self.parts.trust == Trust::Payloads;
+        let decoded = waiting.payloads.iter().map(|text| Notification::decode(text));
+        let mut decoded = decoded.peekable();
+        while let Some(notification) = decoded.next() {
+            match notification {
                 Notification::Round(payload) => {
-                    if !self.offer(*payload) {
-                        return;
-                    }
+                    // Rounds of one transaction come by id, whatever the order of its statements.
+                    let alone = !decoded.peek().is_some_and(|next| next.may_be_of(payload.xid));
+                    in_order = self.offer(*payload, in_order && alone);
                 }
-                Notification::Ring => return,
+                Notification::Ring => in_order = false,
                 Notification::Invalid => {
                     self.parts.metrics.notifications_invalid_total.inc();
                     tracing::warn!("a notification on datastream_rounds is not of the trigger");
@@ -132,21 +139,21 @@ impl Capture {
         }
     }
 
-    /// Publishes a payload if order allows; says whether the next one may be looked at.
-    fn offer(&mut self, payload: Payload) -> bool {
+    /// Publishes a payload if order allows; says whether the next one may go out as well. One that
+    /// may not is left to the poll, which finds its round, or finds it out.
+    fn offer(&mut self, payload: Payload, in_order: bool) -> bool {
         let Some(progress) = &mut self.progress else { return false };
-        if self.parts.trust == Trust::Outbox {
-            return false;
-        }
-        match progress.cursor.judge(&payload) {
-            Verdict::Known => true,
-            Verdict::PollFirst => false,
-            Verdict::Now => {
-                let Some(game) = self.parts.games.by_id(payload.game_id) else { return false };
+        let game = self.parts.games.by_id(payload.game_id);
+        match (progress.cursor.judge(&payload), game) {
+            (Verdict::Known, _) => in_order,
+            (Verdict::Now, Some(game)) if in_order => {
                 progress.cursor.delivered_by_payload(&payload, Instant::now());
-                let captured = payload.into_captured(&game);
-                self.publish(vec![captured], Source::payload);
+                self.publish(vec![payload.into_captured(&game)], Source::payload);
                 true
+            }
+            (Verdict::Now | Verdict::PollFirst, _) => {
+                progress.cursor.claimed(&payload, Instant::now());
+                false
             }
         }
     }
@@ -188,11 +195,12 @@ impl Capture {
     }
 
     fn advance(&mut self, poll: Poll, finishes: &HashSet<Finish>) -> Result<(), CaptureError> {
-        let settled = poll.seen.snapshot.xmin();
+        let (oldest_running, snapshot) =
+            (poll.seen.snapshot.xmin(), poll.seen.snapshot.to_string());
         let progress = self.progress()?;
         progress.last_contact = UnixMillis::now().0 * 1000;
         let unconfirmed = progress.cursor.advance(poll.seen, finishes, Instant::now());
-        self.parts.publisher.settle(settled);
+        self.parts.publisher.settle(oldest_running, &snapshot);
         if !unconfirmed.is_empty() {
             self.distrust(&unconfirmed);
         }
@@ -205,7 +213,7 @@ impl Capture {
         for (_, round) in unconfirmed {
             tracing::error!(
                 round.id = round.0,
-                "a payload was pushed that the outbox does not know: somebody else sends on \
+                "a payload came that the outbox does not know: somebody else sends on \
                  datastream_rounds; from now on every round is read from the outbox first"
             );
         }

@@ -11,11 +11,13 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::{Cli, Command, DemoOptions, Failure, MigrateOptions};
 use crate::{
     app::App,
+    attach::{self, AttachError, Report},
     config::{
         DatabaseConfig, ServeConfig,
-        options::{ServeOptions, ServerOptions},
+        options::{DatabaseOptions, ServeOptions, ServerOptions},
     },
     demo::{self, DemoConfig, Serving},
+    doctor::{self, DoctorOptions},
     migrate::{self, MigrateReport},
     pg_target::PgTarget,
     shutdown::Shutdown,
@@ -28,6 +30,8 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
     let command = cli.command.unwrap_or_else(|| Command::Serve(Box::new(cli.serve)));
     let filter = match &command {
         Command::Migrate(_) => migrate::LOG_FILTER,
+        Command::Doctor(_) => doctor::LOG_FILTER,
+        Command::Attach(_) | Command::Detach(_) => attach::LOG_FILTER,
         Command::Tail(_) => tail::LOG_FILTER,
         _ => logs::DEFAULT_FILTER,
     };
@@ -50,6 +54,15 @@ async fn carry_out(command: Command, shutdown: &Shutdown) -> Result<(), Failure>
             // Each migration is a transaction: there is nothing to wind up.
             () = shutdown.requested() => Err(anyhow!("stopped: the migration under way is undone").into()),
         },
+        Command::Attach(options) => {
+            let target = direct(&options.database)?;
+            until_told(attach::attach(&target, &options), shutdown).await
+        }
+        Command::Detach(options) => {
+            let target = direct(&options.database)?;
+            until_told(attach::detach(&target, &options), shutdown).await
+        }
+        Command::Doctor(options) => examine(&options).await,
         Command::Demo(options) => play_demo(*options, shutdown).await,
         Command::Tail(options) => Ok(tail::run(options, shutdown).await?),
     }
@@ -62,7 +75,7 @@ async fn serve(options: ServeOptions, shutdown: &Shutdown) -> Result<(), Failure
 }
 
 async fn migrate_database(options: &MigrateOptions) -> Result<(), Failure> {
-    let target = options.database.resolve(variable).map_err(|error| Failure::usage(&error))?.listen;
+    let target = direct(&options.database)?;
     if options.revert {
         let report = migrate::revert(&target).await?;
         print(&report, "reverted", "nothing to revert");
@@ -76,6 +89,45 @@ async fn migrate_database(options: &MigrateOptions) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+/// Attaches or detaches, and tells what was done. Each attempt is a transaction: one that is
+/// stopped has changed nothing.
+async fn until_told(
+    work: impl Future<Output = Result<Report, AttachError>>,
+    shutdown: &Shutdown,
+) -> Result<(), Failure> {
+    let report = tokio::select! {
+        report = work => report?,
+        () = shutdown.requested() => return Err(anyhow!("stopped").into()),
+    };
+    match report {
+        Report::Plan(sql) => say(sql.trim_end()),
+        Report::Done(lines) if lines.is_empty() => say("nothing to do: it is so already"),
+        Report::Done(lines) => lines.iter().for_each(|line| say(line)),
+    }
+    Ok(())
+}
+
+/// Prints what was found; something that failed is a failure of the command.
+async fn examine(options: &DoctorOptions) -> Result<(), Failure> {
+    let config = options.database.resolve(variable).map_err(|error| Failure::usage(&error))?;
+    let report = doctor::examine(&config, options).await;
+    if options.json {
+        say(&serde_json::to_string_pretty(&report)?);
+    } else {
+        report.checks.iter().for_each(|check| say(&check.to_string()));
+    }
+    if report.ok {
+        return Ok(());
+    }
+    let failed = report.checks.iter().filter(|check| check.status == doctor::Status::Failed);
+    Err(anyhow!("{} of {} checks failed", failed.count(), report.checks.len()).into())
+}
+
+/// The database without a pooler in between.
+fn direct(options: &DatabaseOptions) -> Result<PgTarget, Failure> {
+    Ok(options.resolve(variable).map_err(|error| Failure::usage(&error))?.listen)
 }
 
 async fn play_demo(options: DemoOptions, shutdown: &Shutdown) -> Result<(), Failure> {

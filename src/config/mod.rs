@@ -15,6 +15,7 @@ use std::{
 };
 
 pub use origins::AllowedOrigins;
+pub(crate) use values::retention;
 
 use crate::pg_target::{PgTarget, TargetError};
 
@@ -50,7 +51,7 @@ pub struct ServeConfig {
     /// WebTransport, where it is turned on.
     pub web_transport: Option<WebTransportConfig>,
     /// Work without our schema, by polling `finished_at`.
-    pub read_only: bool,
+    pub read_only: Option<ReadOnlyConfig>,
 }
 
 /// Where the database is, for the two uses.
@@ -60,6 +61,17 @@ pub struct DatabaseConfig {
     pub target: PgTarget,
     /// For LISTEN and for migrations; must be direct.
     pub listen: PgTarget,
+}
+
+/// Where rounds come from without our schema.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReadOnlyConfig {
+    /// A query for rounds: round_id, game_id, finished_at, extras.
+    pub rounds: String,
+    /// A query for games: id, slug, name, type.
+    pub games: String,
+    /// How late after its `finished_at` a round may be committed.
+    pub overlap: Duration,
 }
 
 /// How WebTransport is served.

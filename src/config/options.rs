@@ -10,8 +10,8 @@ use std::{
 use clap::{Args, builder::BoolishValueParser};
 
 use super::{
-    AllowedOrigins, CertificateFiles, ConfigError, DatabaseConfig, Payloads, ServeConfig,
-    WebTransportConfig, values,
+    AllowedOrigins, CertificateFiles, ConfigError, DatabaseConfig, Payloads, ReadOnlyConfig,
+    ServeConfig, WebTransportConfig, values,
 };
 use crate::pg_target::{PgTarget, Secret};
 
@@ -41,16 +41,44 @@ pub struct ServeOptions {
     #[command(flatten)]
     pub database: DatabaseOptions,
 
-    /// Work without our schema: poll `finished_at` instead (rounds arrive up to a poll later,
-    /// and one that is finished, undone and finished again is missed).
-    #[arg(long, env = "DATASTREAM_READ_ONLY", help_heading = "Database")]
-    #[arg(num_args = 0..=1, default_value = "false", default_missing_value = "true")]
-    #[arg(require_equals = true, value_parser = BoolishValueParser::new(), value_name = "BOOL")]
-    pub read_only: bool,
+    /// Whether to work without our schema.
+    #[command(flatten)]
+    pub read_only: ReadOnlyOptions,
 
     /// Everything but the database.
     #[command(flatten)]
     pub server: ServerOptions,
+}
+
+/// How to work without our schema, where not even a trigger may be added.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Read-only")]
+pub struct ReadOnlyOptions {
+    /// Work without our schema: read `finished_at` every quarter of a second. A round that is
+    /// committed later than the overlap allows is lost; docs/guarantees.md has the rest.
+    #[arg(long, env = "DATASTREAM_READ_ONLY")]
+    #[arg(num_args = 0..=1, default_value = "false", default_missing_value = "true")]
+    #[arg(require_equals = true, value_parser = BoolishValueParser::new(), value_name = "BOOL")]
+    pub read_only: bool,
+
+    /// The query for rounds: round_id, game_id, finished_at (with time zone), extras. Wants an
+    /// index on finished_at.
+    #[arg(long, env = "DATASTREAM_READ_ONLY_ROUNDS", value_name = "SQL")]
+    #[arg(
+        default_value = "select id as round_id, game_id, finished_at, extras from public.rounds"
+    )]
+    pub read_only_rounds: String,
+
+    /// The query for games: id, slug, name, type.
+    #[arg(long, env = "DATASTREAM_READ_ONLY_GAMES", value_name = "SQL")]
+    #[arg(default_value = "select id, slug, name, type from public.games")]
+    pub read_only_games: String,
+
+    /// How long after its finished_at a round may be committed and still be found. Lower: late
+    /// commits are lost. Higher: each poll reads more.
+    #[arg(long, env = "DATASTREAM_READ_ONLY_OVERLAP", value_name = "DURATION")]
+    #[arg(value_parser = values::retention, default_value = "10s")]
+    pub read_only_overlap: Duration,
 }
 
 /// What `serve` and `demo` can both be told.
@@ -201,7 +229,18 @@ impl ServeOptions {
     /// The configuration that these options and the variables `env` make.
     pub fn resolve(self, env: impl Fn(&str) -> Option<String>) -> Result<ServeConfig, ConfigError> {
         let database = self.database.resolve(env)?;
-        Ok(ServeConfig { read_only: self.read_only, ..self.server.resolve(database)? })
+        let read_only = self.read_only.resolve();
+        Ok(ServeConfig { read_only, ..self.server.resolve(database)? })
+    }
+}
+
+impl ReadOnlyOptions {
+    fn resolve(self) -> Option<ReadOnlyConfig> {
+        self.read_only.then_some(ReadOnlyConfig {
+            rounds: self.read_only_rounds,
+            games: self.read_only_games,
+            overlap: self.read_only_overlap,
+        })
     }
 }
 
@@ -223,7 +262,7 @@ impl ServerOptions {
             max_connects_per_second: self.limits.max_connects_per_second,
             shards: self.limits.shards.unwrap_or_else(cores),
             web_transport: self.web_transport.resolve()?,
-            read_only: false,
+            read_only: None,
         })
     }
 }

@@ -13,7 +13,7 @@ pub(super) fn heartbeat(text: &str) -> Result<Duration, String> {
 }
 
 /// How long outbox rows are kept.
-pub(super) fn retention(text: &str) -> Result<Duration, String> {
+pub(crate) fn retention(text: &str) -> Result<Duration, String> {
     within(text, MILLISECOND..=DAY * 3650)
 }
 

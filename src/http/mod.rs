@@ -4,6 +4,7 @@
 //! unknown or malformed, and what a refusal looks like. A stream that is granted leaves at the
 //! [`door`], and `transport` alone writes to its client.
 
+mod certificate;
 pub mod door;
 mod hand_off;
 mod handshake;
@@ -15,6 +16,7 @@ mod problem;
 mod rounds;
 mod selection;
 mod stream;
+mod web_transport;
 
 use std::{any::Any, sync::Arc, time::Duration};
 
@@ -37,7 +39,9 @@ use crate::{
     telemetry::metrics::Metrics,
     transport::places::{Limits, Places},
 };
+pub use certificate::Advertised;
 use problem::Problem;
+pub use web_transport::WebTransportGate;
 
 /// What the HTTP side is told by the configuration.
 #[derive(Clone, Debug)]
@@ -61,6 +65,7 @@ pub struct AppState {
     settings: Settings,
     /// A place for each stream that may be open.
     places: Places,
+    web_transport: Option<Advertised>,
 }
 
 impl AppState {
@@ -73,25 +78,31 @@ impl AppState {
         settings: Settings,
     ) -> Self {
         let places = Places::new(settings.limits);
-        Self { feed, phase, metrics, shutdown, settings, places }
+        Self { feed, phase, metrics, shutdown, settings, places, web_transport: None }
+    }
+
+    /// The same, telling pages of WebTransport where it is on.
+    pub fn advertising(self, web_transport: Option<Advertised>) -> Self {
+        Self { web_transport, ..self }
     }
 }
 
 /// The state as handlers get it: one counter a request, however many handles it has.
-type Shared = Arc<AppState>;
+pub type Shared = Arc<AppState>;
 
 /// All routes, and what holds for each of them.
-pub fn router(state: AppState) -> Router {
+pub fn router(state: Shared) -> Router {
     let cors = origin::cors(&state.settings.allowed_origins);
     let nosniff = HeaderValue::from_static("nosniff");
     Router::new()
         .merge(stream::router())
         .merge(rounds::router())
+        .merge(certificate::router())
         .merge(health::router())
         .merge(page::router())
         .fallback(unknown_route)
         .method_not_allowed_fallback(unknown_method)
-        .with_state(Arc::new(state))
+        .with_state(state)
         .layer(middleware::from_fn(refuse_body))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(SetResponseHeaderLayer::overriding(header::X_CONTENT_TYPE_OPTIONS, nosniff))

@@ -1,67 +1,222 @@
-//! `GET /`: a page that shows the rounds as they come.
+//! `GET /`: the live page, its files, and the JavaScript client that it stands on, `/client.js`.
+//!
+//! Everything is built into the program: nothing to install beside it, nothing from elsewhere, so
+//! that the page works without a network as well. `clients/js/build.js` makes the client's file.
+
+use std::sync::Arc;
 
 use axum::{
     Router,
-    http::header,
-    response::{Html, IntoResponse, Response},
+    body::Bytes,
+    http::{HeaderMap, HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
     routing::get,
 };
 
 use super::Shared;
 
-/// One file: nothing to install, nothing from elsewhere.
-const PAGE: &str = include_str!("page.html");
+/// Nothing but what this server has, no code inside the markup, no frame around the page.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
+    base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
+    require-trusted-types-for 'script'; trusted-types 'none'; connect-src 'self'";
+/// Asked again each time, and answered with 304: a page never meets a client of another version.
+const CACHE: HeaderValue = HeaderValue::from_static("no-cache");
 
-/// Only the script and the style of this very file run (by their SHA-256), and they may talk to
-/// this server only.
-const POLICY: &str = "default-src 'none'; connect-src 'self'; img-src data:; \
-    script-src 'sha256-EIwmMtWnG7JiHCfm5u4lFPWlSFrnyAJRZX9tOkd4aeo='; style-src 'sha256-Nkt/Ih1HQ11fNy9mqq5GKc+O+kFaws3DP+uAGXgD6U0='; \
-    base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+const HTML: &str = "text/html; charset=utf-8";
+const SCRIPT: &str = "text/javascript; charset=utf-8";
+const STYLE: &str = "text/css; charset=utf-8";
+const IMAGE: &str = "image/svg+xml";
 
-pub(super) fn router() -> Router<Shared> {
-    Router::new().route("/", get(page))
+/// A file of the page.
+struct Asset {
+    path: &'static str,
+    kind: &'static str,
+    bytes: &'static [u8],
+    /// The same, compressed when it was made.
+    gzip: Option<&'static [u8]>,
 }
 
-async fn page() -> Response {
-    let headers = [
-        (header::CONTENT_SECURITY_POLICY, POLICY),
-        (header::REFERRER_POLICY, "no-referrer"),
-        (header::CACHE_CONTROL, "no-cache"),
-    ];
-    (headers, Html(PAGE)).into_response()
+const fn asset(path: &'static str, kind: &'static str, bytes: &'static [u8]) -> Asset {
+    Asset { path, kind, bytes, gzip: None }
+}
+
+const INDEX: Asset = asset("/", HTML, include_bytes!("page/index.html"));
+const ASSETS: [Asset; 8] = [
+    Asset {
+        path: "/client.js",
+        kind: SCRIPT,
+        bytes: include_bytes!("../../clients/js/dist/client.js"),
+        gzip: Some(include_bytes!("../../clients/js/dist/client.js.gz")),
+    },
+    asset("/page/main.js", SCRIPT, include_bytes!("page/main.js")),
+    asset("/page/results.js", SCRIPT, include_bytes!("page/results.js")),
+    asset("/page/plot.js", SCRIPT, include_bytes!("page/plot.js")),
+    asset("/page/page.css", STYLE, include_bytes!("page/page.css")),
+    asset("/page/favicon.svg", IMAGE, include_bytes!("page/favicon.svg")),
+    asset("/page/uplot.js", SCRIPT, include_bytes!("page/uplot.js")),
+    asset("/page/uplot.css", STYLE, include_bytes!("page/uplot.css")),
+];
+
+pub(super) fn router() -> Router<Shared> {
+    let index = Arc::new(Prepared::new(INDEX));
+    let page = |headers: HeaderMap| async move {
+        let policy = policy(&headers);
+        let policies = [
+            (header::CONTENT_SECURITY_POLICY, policy),
+            (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
+        ];
+        (policies, index.answer(&headers)).into_response()
+    };
+    let files = ASSETS.into_iter().fold(Router::new(), |router, asset| {
+        let path = asset.path;
+        let prepared = Arc::new(Prepared::new(asset));
+        router.route(path, get(|headers: HeaderMap| async move { prepared.answer(&headers) }))
+    });
+    files.route("/", get(page))
+}
+
+/// The policy for whoever asks under this name: WebTransport is on another port of the same host,
+/// and some browsers do not count `ws:` as the page's own origin. A host that the policy's grammar
+/// does not know (IPv6) has to do without WebTransport.
+fn policy(headers: &HeaderMap) -> HeaderValue {
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
+    let known = |byte: u8| byte.is_ascii_alphanumeric() || b".-:".contains(&byte);
+    if name.is_empty() || !host.bytes().all(known) {
+        return HeaderValue::from_static(POLICY);
+    }
+    let policy = format!("{POLICY} ws://{host} wss://{host} https://{name}:*");
+    HeaderValue::try_from(policy).unwrap_or(HeaderValue::from_static(POLICY))
+}
+
+/// A file with the name of its content.
+struct Prepared {
+    asset: Asset,
+    tag: HeaderValue,
+}
+
+impl Prepared {
+    fn new(asset: Asset) -> Self {
+        let tag = format!("\"{:016x}\"", fingerprint(asset.bytes));
+        let tag = HeaderValue::try_from(tag).unwrap_or(HeaderValue::from_static("\"\""));
+        Self { asset, tag }
+    }
+
+    fn answer(&self, request: &HeaderMap) -> Response {
+        let gzip = self.asset.gzip.filter(|_| accepts_gzip(request));
+        let mut headers = HeaderMap::from_iter([
+            (header::CACHE_CONTROL, CACHE),
+            // Weak, as it stands for the compressed bytes, too.
+            (header::ETAG, weak(&self.tag)),
+        ]);
+        if self.asset.gzip.is_some() {
+            let accept = HeaderValue::from_static("accept-encoding");
+            headers.insert(header::VARY, accept);
+        }
+        if holds(request, &self.tag) {
+            return (StatusCode::NOT_MODIFIED, headers).into_response();
+        }
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(self.asset.kind));
+        if gzip.is_some() {
+            headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        }
+        (headers, Bytes::from_static(gzip.unwrap_or(self.asset.bytes))).into_response()
+    }
+}
+
+fn weak(tag: &HeaderValue) -> HeaderValue {
+    let weak = [b"W/", tag.as_bytes()].concat();
+    HeaderValue::from_bytes(&weak).unwrap_or_else(|_| tag.clone())
+}
+
+/// Whether the client has this very content.
+fn holds(request: &HeaderMap, tag: &HeaderValue) -> bool {
+    let tag = tag.to_str().unwrap_or_default();
+    let listed = |list: &HeaderValue| {
+        let names = list.to_str().unwrap_or_default().split(',').map(str::trim);
+        names.into_iter().any(|name| name == "*" || name.trim_start_matches("W/") == tag)
+    };
+    request.get_all(header::IF_NONE_MATCH).iter().any(listed)
+}
+
+/// `gzip`, and not `gzip;q=0`, which refuses it.
+fn accepts_gzip(request: &HeaderMap) -> bool {
+    let listed = |list: &HeaderValue| {
+        list.to_str().unwrap_or_default().split(',').any(|part| {
+            let (name, quality) = part.split_once(';').unwrap_or((part, ""));
+            let refused = quality.trim().trim_start_matches("q=").parse() == Ok(0.0);
+            name.trim().eq_ignore_ascii_case("gzip") && !refused
+        })
+    };
+    request.get_all(header::ACCEPT_ENCODING).iter().any(listed)
+}
+
+/// FNV-1a, 64 bits: short, and the same for the same bytes in every build.
+fn fingerprint(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rustls::crypto::ring::cipher_suite::TLS13_AES_128_GCM_SHA256;
+    use axum::http::HeaderName;
 
-    const BASE64: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    /// What a page has to load before it can connect.
+    const CLIENT_BYTES_MAX: usize = 4000;
 
-    /// What a policy calls this text. A SHA-256 has 32 bytes: 10 groups of three, and two more.
-    fn source(element: &str) -> String {
-        let (open, close) = (format!("<{element}>"), format!("</{element}>"));
-        let text = PAGE.split_once(&open).expect("opens").1.split_once(&close).expect("closes").0;
-        let suite = TLS13_AES_128_GCM_SHA256.tls13().expect("TLS 1.3");
-        let hash = suite.common.hash_provider.hash(text.as_bytes());
-        let mut bytes = hash.as_ref().to_vec();
-        bytes.push(0);
-        let mut name = String::from("'sha256-");
-        for group in bytes.chunks(3) {
-            let bits = group.iter().fold(0_usize, |bits, &byte| bits << 8 | usize::from(byte));
-            for shift in [18, 12, 6, 0] {
-                name.push(char::from(BASE64[bits >> shift & 63]));
-            }
-        }
-        name.pop();
-        name + "='"
+    fn request(name: HeaderName, value: &str) -> HeaderMap {
+        HeaderMap::from_iter([(name, HeaderValue::try_from(value).expect("a value"))])
     }
 
     #[test]
-    fn the_policy_names_the_script_and_the_style_of_the_page() {
-        for element in ["script", "style"] {
-            let source = source(element);
-            assert!(POLICY.contains(&format!("{element}-src {source}")), "{element}: {source}");
+    fn the_client_is_small() {
+        let gzip = ASSETS[0].gzip.expect("compressed");
+        assert!(gzip.len() < CLIENT_BYTES_MAX, "{} bytes", gzip.len());
+    }
+
+    #[test]
+    fn the_markup_holds_no_code_and_no_style_of_its_own() {
+        let page = std::str::from_utf8(INDEX.bytes).expect("UTF-8");
+        for forbidden in ["<style", " style=", "onclick", "javascript:", "<script>", "//cdn"] {
+            assert!(!page.contains(forbidden), "{forbidden}");
+        }
+    }
+
+    #[test]
+    fn a_client_that_has_the_file_gets_no_second_copy() {
+        let [client, ..] = ASSETS;
+        let prepared = Prepared::new(client);
+        let first = prepared.answer(&HeaderMap::new());
+        assert_eq!(first.status(), StatusCode::OK);
+        assert!(!first.headers().contains_key(header::CONTENT_ENCODING));
+        let tag = first.headers()[header::ETAG].to_str().expect("a tag");
+        let second = prepared.answer(&request(header::IF_NONE_MATCH, tag));
+        assert_eq!(second.status(), StatusCode::NOT_MODIFIED);
+        let other = prepared.answer(&request(header::IF_NONE_MATCH, "\"other\""));
+        assert_eq!(other.status(), StatusCode::OK);
+    }
+
+    #[test]
+    fn who_takes_gzip_gets_it() {
+        let [client, ..] = ASSETS;
+        let prepared = Prepared::new(client);
+        let answer = prepared.answer(&request(header::ACCEPT_ENCODING, "br, gzip;q=0.8"));
+        assert_eq!(answer.headers()[header::CONTENT_ENCODING], "gzip");
+        let answer = prepared.answer(&request(header::ACCEPT_ENCODING, "br, gzip;q=0"));
+        assert!(!answer.headers().contains_key(header::CONTENT_ENCODING));
+    }
+
+    #[test]
+    fn the_policy_names_the_host_only_where_it_is_a_plain_one() {
+        let named = policy(&request(header::HOST, "play.example:8080"));
+        let named = named.to_str().expect("text");
+        assert!(named.ends_with(
+            "connect-src 'self' ws://play.example:8080 wss://play.example:8080 https://play.example:*"
+        ));
+        for odd in ["a; script-src *", "[::1]:3000", ""] {
+            assert_eq!(policy(&request(header::HOST, odd)), POLICY, "{odd}");
         }
     }
 }

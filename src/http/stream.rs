@@ -2,7 +2,7 @@
 //! problem body or granted a place; what is granted leaves HTTP at the door.
 //!
 //! The order of the checks is part of the contract: malformed (400), origin (403, handshakes only),
-//! unknown game or type (404), no upgrade (426), a limit reached (503).
+//! unknown game or type (404), no upgrade (426), a limit reached (503; WebTransport: 429).
 
 use std::{collections::HashMap, net::IpAddr};
 
@@ -10,7 +10,9 @@ use axum::{
     Router,
     body::Body,
     extract::{FromRequestParts, Path, Query, Request, State},
-    http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header, request::Parts},
+    http::{
+        HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header, request::Parts,
+    },
     response::{IntoResponse, Response},
     routing::get,
 };
@@ -24,9 +26,14 @@ use super::{
     selection::{self, Named, Parameters},
 };
 use crate::{
+    feed::Prepared,
     round::RoundId,
+    telemetry::metrics::Transport,
     topic::Topic,
-    transport::{Protocol, places::Full},
+    transport::{
+        Protocol, Record, Session,
+        places::{Full, Place},
+    },
 };
 
 /// Tells nginx, and what took the header over from it, not to collect events in a buffer.
@@ -106,7 +113,7 @@ fn event_headers(version: Version, request: &HeaderMap) -> HeaderMap {
 }
 
 impl AppState {
-    async fn topic(&self, asked: Asked) -> Result<Topic, Problem> {
+    pub(super) async fn topic(&self, asked: Asked) -> Result<Topic, Problem> {
         let selection = selection::selection(asked.named, &asked.parameters)?;
         Ok(self.feed.topic(&selection).await?)
     }
@@ -119,25 +126,58 @@ impl AppState {
         topic: Topic,
         after: Option<RoundId>,
     ) -> Result<Granted, Problem> {
-        if self.shutdown.is_requested() {
-            return Err(Problem::unavailable("the server is shutting down", 1));
-        }
-        let place = self.places.take(client).map_err(|full| self.refuse(full))?;
-        let prepared = self.feed.prepare(topic, after).await?;
+        let (place, prepared) = self.grant(protocol.transport(), client, topic, after).await?;
         Ok(Granted { prepared, protocol, place })
     }
 
-    fn refuse(&self, full: Full) -> Problem {
-        self.metrics.connections_refused_total.inc();
-        let seconds = fastrand::u8(1..=FULL_RETRY_SECONDS_MAX);
-        Problem::unavailable(full.to_string(), seconds)
+    /// A session of WebTransport, opened.
+    pub(super) async fn session(
+        &self,
+        client: IpAddr,
+        topic: Topic,
+        after: Option<RoundId>,
+    ) -> Result<Session, Problem> {
+        let transport = Transport::webtransport;
+        let (place, prepared) = self.grant(transport, client, topic, after).await?;
+        let (opening, subscription) = prepared.subscribe();
+        let record = Record::open(&self.metrics, transport, &self.shutdown, place);
+        Ok(Session { opening, subscription, record })
+    }
+
+    async fn grant(
+        &self,
+        transport: Transport,
+        client: IpAddr,
+        topic: Topic,
+        after: Option<RoundId>,
+    ) -> Result<(Place, Prepared), Problem> {
+        if self.shutdown.is_requested() {
+            return Err(Problem::unavailable("the server is shutting down", 1));
+        }
+        let place = self.places.take(client).map_err(|full| {
+            self.metrics.connections_refused_total.inc();
+            refused(transport, full)
+        })?;
+        Ok((place, self.feed.prepare(topic, after).await?))
     }
 }
 
+/// A limit that is reached. Over WebTransport no header reaches a page: its status alone has to say
+/// that it is the number of streams, not the server, that is in the way.
+fn refused(transport: Transport, full: Full) -> Problem {
+    let status = match transport {
+        Transport::webtransport => StatusCode::TOO_MANY_REQUESTS,
+        Transport::websocket | Transport::sse => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    let seconds = fastrand::u8(1..=FULL_RETRY_SECONDS_MAX);
+    let seconds = HeaderValue::from(u16::from(seconds));
+    Problem::new(status, full.to_string()).with(header::RETRY_AFTER, seconds)
+}
+
 /// What the path and the query of a stream request say.
-struct Asked {
+pub(super) struct Asked {
     named: Named,
-    parameters: Parameters,
+    pub(super) parameters: Parameters,
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for Asked {

@@ -1,7 +1,7 @@
 //! What the hub remembers: per game the latest round and the recent ones, and who listens.
 
 use std::{
-    collections::{BTreeMap, HashMap, hash_map::Entry as Slot},
+    collections::{BTreeMap, HashMap, HashSet, hash_map::Entry as Slot},
     num::NonZeroUsize,
     sync::Arc,
 };
@@ -9,7 +9,8 @@ use std::{
 use tokio::sync::broadcast;
 
 use super::{
-    Batch, Captured, LAG_BATCHES, Opening, Outlet, Placed, Position, Replayed, Start, Xid,
+    Batch, Captured, Finish, LAG_BATCHES, Opening, Outlet, Placed, Position, Replay, Settled,
+    Start, Xid,
     ring::{Entry, Ring},
 };
 use crate::{
@@ -38,6 +39,7 @@ pub(super) struct Memory {
     first_live: Position,
     /// What the outbox had already forgotten when the memory was filled.
     trimmed: Xid,
+    settled: Settled,
     games: BTreeMap<GameId, GameMemory>,
     /// Resume points: the oldest kept position of each round.
     points: HashMap<RoundId, (GameId, Position)>,
@@ -63,6 +65,7 @@ impl Memory {
             head: Position(0),
             first_live: Position(1),
             trimmed: Xid(0),
+            settled: Settled::default(),
             games: BTreeMap::new(),
             points: HashMap::new(),
             topics: HashMap::new(),
@@ -75,9 +78,17 @@ impl Memory {
         self.head
     }
 
+    pub(super) fn settled(&self) -> Settled {
+        self.settled.clone()
+    }
+
+    pub(super) fn settle(&mut self, oldest_running: Xid, snapshot: &str) {
+        self.settled = Settled { oldest_running, snapshot: snapshot.into(), position: self.head };
+    }
+
     pub(super) fn preload(&mut self, recent: Vec<Encoded>, latest: Vec<Encoded>, trimmed: Xid) {
         // A round that only the table knows is older than all the outbox holds, so it goes first.
-        let known: std::collections::HashSet<_> =
+        let known: HashSet<_> =
             recent.iter().map(|(captured, _)| captured.round.round_id).collect();
         let (known, table_only): (Vec<_>, Vec<_>) =
             latest.into_iter().partition(|(captured, _)| known.contains(&captured.round.round_id));
@@ -162,24 +173,17 @@ impl Memory {
         games.map(|(_, game)| &game.latest).max_by_key(|(age, _)| *age).map(|(_, f)| f.clone())
     }
 
-    /// What a stream starts with, and which later rounds it has been given by that.
-    pub(super) fn begin(
-        &self,
-        topic: &Topic,
-        start: Start,
-        limit: usize,
-    ) -> (Opening, Option<Replayed>) {
-        let (resumed, given) = match start {
-            Start::Seed => return (Opening::Seed(self.latest(topic)), None),
-            Start::Gap => (None, None),
-            Start::After(named) => (self.after(topic, named), None),
-            Start::Replayed(rounds, position, given) => {
-                (self.continued(topic, rounds, position, &given), Some(given))
-            }
+    /// What a stream starts with.
+    pub(super) fn begin(&self, topic: &Topic, start: Start, limit: usize) -> Opening {
+        let resumed = match start {
+            Start::Seed => return Opening::Seed(self.latest(topic)),
+            Start::Gap => None,
+            Start::After(named) => self.after(topic, named),
+            Start::Replayed(replay) => self.continued(topic, replay),
         };
         match resumed {
-            Some(frames) if frames.len() <= limit => (Opening::Resumed(frames), given),
-            _ => (Opening::Gap(self.latest(topic)), None),
+            Some(frames) if frames.len() <= limit => Opening::Resumed(frames),
+            _ => Opening::Gap(self.latest(topic)),
         }
     }
 
@@ -197,18 +201,13 @@ impl Memory {
         Some(placed.into_iter().map(|placed| placed.frame).collect())
     }
 
-    /// Puts what memory has after a position behind rounds from the database.
-    fn continued(
-        &self,
-        topic: &Topic,
-        mut rounds: Vec<Frame>,
-        position: Position,
-        given: &Replayed,
-    ) -> Option<Vec<Frame>> {
-        let later = self.since(topic, position)?;
-        let later = later.into_iter().filter(|placed| !given.finishes.contains(&placed.finish));
-        rounds.extend(later.map(|placed| placed.frame));
-        Some(rounds)
+    /// Puts what memory has behind what only the database has.
+    fn continued(&self, topic: &Topic, replay: Replay) -> Option<Vec<Frame>> {
+        let end = self.end_of_replay(topic, replay.seen, replay.from)?;
+        let remembered: HashSet<Finish> = end.iter().map(|placed| placed.finish).collect();
+        let older = replay.rounds.into_iter().filter(|(finish, _)| !remembered.contains(finish));
+        let end = end.into_iter().filter(|placed| !replay.known.contains(&placed.finish));
+        Some(older.map(|(_, frame)| frame).chain(end.map(|placed| placed.frame)).collect())
     }
 
     /// How every round of the topic after the named one is found; `None` when memory cannot tell.
@@ -225,13 +224,28 @@ impl Memory {
     }
 
     /// Whether memory has every round of the topic after this position.
-    pub(super) fn reaches(&self, topic: &Topic, position: Position) -> bool {
+    fn reaches(&self, topic: &Topic, position: Position) -> bool {
         self.games_of(topic).all(|(_, game)| game.recent.reaches(position))
     }
 
     /// Every round of the topic after a position; `None` when some have fallen out.
     pub(super) fn since(&self, topic: &Topic, position: Position) -> Option<Vec<Placed>> {
         self.reaches(topic, position).then(|| self.collect(topic, position, |_| true))
+    }
+
+    /// Every live round from where no game of the topic has lost one, if its position is after
+    /// `seen` or its transaction not before `from`; `None` when some after `seen` have fallen out.
+    fn end_of_replay(&self, topic: &Topic, seen: Position, from: Xid) -> Option<Vec<Placed>> {
+        let whole = self.whole_after(topic);
+        let wanted = |entry: &Entry| entry.position > seen || entry.xid >= from;
+        (whole <= seen).then(|| self.collect(topic, whole, wanted))
+    }
+
+    /// From where on every round of the topic was delivered live and is still here.
+    pub(super) fn whole_after(&self, topic: &Topic) -> Position {
+        let preloaded = Position(self.first_live.0 - 1);
+        let lost = self.games_of(topic).map(|(_, game)| game.recent.evicted_position()).max();
+        lost.unwrap_or_default().max(preloaded)
     }
 
     /// Every round whose transaction may have committed after that of the point (I5).

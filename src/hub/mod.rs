@@ -22,7 +22,7 @@ use std::{
     num::NonZeroUsize,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     time::Instant,
 };
@@ -32,7 +32,7 @@ use tokio::sync::broadcast;
 use self::memory::Memory;
 pub use self::{
     outlet::{Joint, Missed, Outlet},
-    subscription::{Delivery, Replayed, Subscription},
+    subscription::{Delivery, Subscription},
 };
 use crate::{
     frame::Frame,
@@ -105,17 +105,47 @@ pub enum Start {
     Seed,
     /// After a round that memory knows.
     After(RoundId),
-    /// After rounds read from the database, with what memory has behind this position.
-    Replayed(Vec<Frame>, Position, Replayed),
+    /// After a round that only the database knows.
+    Replayed(Replay),
     /// Over again, because the resume point cannot be honored.
     Gap,
+}
+
+/// What the database has after a round that a client named, to be continued from memory: what
+/// memory holds without a hole, in the order of the stream, of rounds that were published after
+/// `seen` or are of the transaction `from` or a later one, goes behind all the others.
+///
+/// A client may break off anywhere in a replay and name the last round it got. For a round that is
+/// answered by position all rounds before it in the stream must have come before it in the replay
+/// too, and the database does not know that order.
+#[derive(Debug)]
+pub struct Replay {
+    /// Of these transactions.
+    pub from: Xid,
+    /// What the hub had published before the database was asked.
+    pub seen: Position,
+    /// What the database had, but for the named round.
+    pub rounds: Vec<(Finish, Frame)>,
+    /// The finishes of the named round that the database had: a later one is new to the client.
+    pub known: Vec<Finish>,
+}
+
+/// How far the database has been read: what the snapshot sees are the rounds up to the position,
+/// and those from before this process.
+#[derive(Clone, Debug, Default)]
+pub struct Settled {
+    /// The oldest transaction that may still bring rounds: all before it have been published.
+    pub oldest_running: Xid,
+    /// The snapshot, as PostgreSQL prints it.
+    pub snapshot: Arc<str>,
+    /// The last round that it sees.
+    pub position: Position,
 }
 
 #[derive(Debug)]
 struct Shared {
     memory: Mutex<Memory>,
     warm: AtomicBool,
-    settled: AtomicU64,
     metrics: Metrics,
 }
 
@@ -132,7 +162,6 @@ pub fn new(history: NonZeroUsize, metrics: Metrics) -> (Hub, Publisher) {
     let hub = Hub(Arc::new(Shared {
         memory: Mutex::new(Memory::new(history)),
         warm: AtomicBool::new(false),
-        settled: AtomicU64::new(0),
         metrics,
     }));
     (hub.clone(), Publisher(hub))
@@ -148,10 +177,10 @@ impl Hub {
     /// `limit` rounds are replayed.
     pub fn subscribe(&self, topic: &Topic, start: Start, limit: usize) -> (Opening, Subscription) {
         let mut memory = self.memory();
-        let (opening, given) = memory.begin(topic, start, limit);
+        let opening = memory.begin(topic, start, limit);
         let receiver = memory.channel(topic).subscribe();
         let head = memory.head();
-        (opening, Subscription::new(self.clone(), topic.clone(), head, receiver, given))
+        (opening, Subscription::new(self.clone(), topic.clone(), head, receiver))
     }
 
     /// The same for a subscriber of an [`Outlet`]: `join` is called with what the stream starts
@@ -164,8 +193,8 @@ impl Hub {
         join: impl FnOnce(Joint) -> T,
     ) -> T {
         let memory = self.memory();
-        let (opening, given) = memory.begin(topic, start, limit);
-        join(Joint { opening, position: memory.head(), given })
+        let opening = memory.begin(topic, start, limit);
+        join(Joint { opening, position: memory.head() })
     }
 
     /// Sends every round published from now on to this outlet.
@@ -183,14 +212,10 @@ impl Hub {
         self.memory().point(topic, named).is_some()
     }
 
-    /// Whether memory has every round of the topic after this position.
-    pub fn reaches(&self, topic: &Topic, position: Position) -> bool {
-        self.memory().reaches(topic, position)
-    }
-
-    /// The place in the stream of the last published round.
-    pub fn head(&self) -> Position {
-        self.memory().head()
+    /// Whether memory has every round of the topic after this position, so that it can continue
+    /// a [`Replay`].
+    pub fn continues(&self, topic: &Topic, seen: Position) -> bool {
+        self.memory().whole_after(topic) <= seen
     }
 
     /// The first rounds, at most `most`, that a subscriber has missed since `position`; `None`
@@ -216,9 +241,9 @@ impl Hub {
         Some((missed, memory.channel(topic).subscribe()))
     }
 
-    /// The oldest transaction that may still bring rounds: all before it have been published.
-    pub fn settled(&self) -> Xid {
-        Xid(self.0.settled.load(Ordering::Acquire))
+    /// How far the database has been read.
+    pub fn settled(&self) -> Settled {
+        self.memory().settled()
     }
 
     /// No code that can panic runs under the lock; should it ever, the memory is still whole.
@@ -257,9 +282,10 @@ impl Publisher {
         self.0.memory().publish(encoded);
     }
 
-    /// Says that every round of a transaction before this one has been published.
-    pub fn settle(&self, oldest_running: Xid) {
-        self.0.0.settled.store(oldest_running.0, Ordering::Release);
+    /// Says that every round which this snapshot sees has been published, and none that it does
+    /// not see.
+    pub fn settle(&self, oldest_running: Xid, snapshot: &str) {
+        self.0.memory().settle(oldest_running, snapshot);
     }
 
     fn encode(&self, captured: Captured) -> (Captured, Frame) {

@@ -2,7 +2,7 @@
 
 use std::fmt::Debug;
 
-use super::{Batch, Opening, Placed, Position, Replayed};
+use super::{Batch, Opening, Placed, Position};
 
 /// Takes every published round, and sorts out itself who gets it.
 ///
@@ -14,15 +14,13 @@ pub trait Outlet: Debug + Send + Sync {
     fn publish(&self, batch: &Batch);
 }
 
-/// What an opened stream begins with, and what it has been given by that.
+/// What an opened stream begins with, and where that ends.
 #[derive(Debug)]
 pub struct Joint {
     /// What the stream starts with.
     pub opening: Opening,
     /// Later rounds have later positions than this.
     pub position: Position,
-    /// Later rounds that the opening contains already, because they were read from the database.
-    pub given: Option<Replayed>,
 }
 
 /// Rounds that a slow subscriber has missed.

@@ -56,6 +56,11 @@ impl Ring {
         self.entries.len() == self.capacity.get()
     }
 
+    /// The last position that is no longer kept.
+    pub(super) fn evicted_position(&self) -> Position {
+        self.evicted_position
+    }
+
     /// Whether nothing after this position has fallen out.
     pub(super) fn reaches(&self, position: Position) -> bool {
         self.evicted_position <= position

@@ -1,13 +1,11 @@
 //! One subscriber's view of a topic: what follows its opening.
 
-use std::{collections::HashSet, sync::Arc};
-
 use tokio::sync::broadcast::{
     Receiver,
     error::{RecvError, TryRecvError},
 };
 
-use super::{Batch, Finish, Hub, Placed, Position, Xid};
+use super::{Batch, Hub, Placed, Position, Start};
 use crate::{frame::Frame, topic::Topic};
 
 /// What a subscription gives next.
@@ -21,15 +19,6 @@ pub enum Delivery {
     Closed,
 }
 
-/// Rounds that a subscriber got from the database while the hub may still have to publish them.
-#[derive(Clone, Debug)]
-pub struct Replayed {
-    /// What was given.
-    pub finishes: Arc<HashSet<Finish>>,
-    /// Transactions from this one on were not seen by the query.
-    pub until: Xid,
-}
-
 /// The live rounds of a topic that follow an opening, each once, in order.
 #[derive(Debug)]
 pub struct Subscription {
@@ -39,7 +28,6 @@ pub struct Subscription {
     receiver: Receiver<Batch>,
     /// Set when the channel dropped batches that were not taken yet.
     lagged: bool,
-    replayed: Option<Replayed>,
 }
 
 impl Subscription {
@@ -48,9 +36,8 @@ impl Subscription {
         topic: Topic,
         position: Position,
         receiver: Receiver<Batch>,
-        replayed: Option<Replayed>,
     ) -> Self {
-        Self { hub, topic, position, receiver, lagged: false, replayed }
+        Self { hub, topic, position, receiver, lagged: false }
     }
 
     /// Waits for the next rounds. Cancel safe: what is taken is returned at once.
@@ -76,6 +63,47 @@ impl Subscription {
         }
     }
 
+    /// What waits now, if anything does: [`Self::next`] without the waiting.
+    pub fn try_next(&mut self) -> Option<Delivery> {
+        loop {
+            if self.lagged {
+                match self.refill() {
+                    Some(missed) if missed.is_empty() => {}
+                    Some(missed) => return Some(Delivery::Rounds(missed)),
+                    None => return Some(Delivery::TooSlow),
+                }
+            }
+            match self.receiver.try_recv() {
+                Ok(batch) => {
+                    let rounds = self.take_with_all_that_wait(&batch);
+                    if !rounds.is_empty() {
+                        return Some(Delivery::Rounds(rounds));
+                    }
+                }
+                Err(TryRecvError::Lagged(_)) => self.lagged = true,
+                Err(TryRecvError::Empty) => return None,
+                Err(TryRecvError::Closed) => return Some(Delivery::Closed),
+            }
+        }
+    }
+
+    /// What is subscribed to.
+    pub fn topic(&self) -> &Topic {
+        &self.topic
+    }
+
+    /// A subscription to the same topic that begins at the present: what waits here is not in it.
+    pub fn sibling(&self) -> Self {
+        self.hub.subscribe(&self.topic, Start::Seed, 0).1
+    }
+
+    /// Whether this one, once dropped, is replaced by the other without loss or repetition: both
+    /// have taken the same rounds, and neither leaves any out.
+    pub fn stands_where(&self, other: &Self) -> bool {
+        let plain = |one: &Self| !one.lagged;
+        plain(self) && plain(other) && self.position == other.position && self.topic == other.topic
+    }
+
     /// Makes the next call behave as after a lag.
     #[cfg(test)]
     pub(super) fn lagged_for_test(&mut self) {
@@ -83,8 +111,6 @@ impl Subscription {
     }
 
     fn take_with_all_that_wait(&mut self, batch: &Batch) -> Vec<Frame> {
-        // Read before draining: what was settled by now is in the channel by now.
-        let settled = self.hub.settled();
         let mut rounds = self.take(batch);
         let end = loop {
             match self.receiver.try_recv() {
@@ -94,18 +120,13 @@ impl Subscription {
         };
         // The channel tells of a lag only once.
         self.lagged = matches!(end, TryRecvError::Lagged(_));
-        if !self.lagged {
-            self.replayed.take_if(|replayed| settled >= replayed.until);
-        }
         rounds
     }
 
     fn take(&mut self, placed: &[Placed]) -> Vec<Frame> {
-        let replayed = self.replayed.as_ref();
-        let known = |placed: &Placed| replayed.is_some_and(|r| r.finishes.contains(&placed.finish));
         let last = self.position;
         let new = placed.iter().filter(|placed| placed.position > last);
-        let rounds = new.clone().filter(|placed| !known(placed)).map(|p| p.frame.clone()).collect();
+        let rounds = new.clone().map(|placed| placed.frame.clone()).collect();
         self.position = new.map(|placed| placed.position).last().unwrap_or(last);
         rounds
     }

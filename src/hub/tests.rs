@@ -145,24 +145,42 @@ fn a_round_older_than_the_outbox_resumes_its_own_game_only() {
 }
 
 #[test]
-fn what_a_subscriber_has_from_the_database_does_not_come_again() {
-    let (hub, publisher) = hub(8);
-    let given = Replayed {
-        finishes: Arc::new([(Xid(2), RoundId(2)), (Xid(4), RoundId(4))].into()),
-        until: Xid(5),
+fn a_replay_ends_in_the_order_of_the_stream() {
+    let (hub, publisher) = hub(2);
+    let topic = Topic::Everything;
+    // 9 committed late: it is older than 10 by its transaction and newer on the stream.
+    publisher.publish(vec![live(7, 1), live(10, 1), live(9, 1), live(2, 2)]);
+    publisher.settle(Xid(11), "11:11:");
+    publisher.publish(vec![live(11, 2)]);
+    let settled = hub.settled();
+    assert_eq!((settled.oldest_running, settled.position), (Xid(11), Position(4)));
+    assert!(hub.continues(&topic, settled.position));
+    let end = |from| {
+        let (seen, rounds, known) = (settled.position, vec![], vec![]);
+        let replay = Replay { from: Xid(from), seen, rounds, known };
+        let (opening, _) = hub.subscribe(&topic, Start::Replayed(replay), 10);
+        let Opening::Resumed(frames) = opening else { panic!("not in memory: {opening:?}") };
+        ids(&frames)
     };
-    publisher.publish(vec![live(1, 1), live(2, 1)]);
-    let start = Start::Replayed(vec![], Position(0), given);
-    let (opening, mut subscription) = hub.subscribe(&Topic::Everything, start, 10);
+    assert_eq!(end(7), [10, 9, 11], "7 has fallen out, and 2 is of an older transaction");
+    let known = vec![(Xid(10), RoundId(10))];
+    let older = [7, 9].map(|id| {
+        ((Xid(id), RoundId(id.cast_signed())), Frame::encode(&live(id.cast_signed(), 1).round))
+    });
+    let replay = || Replay {
+        from: Xid(7),
+        seen: settled.position,
+        rounds: older.to_vec(),
+        known: known.clone(),
+    };
+    let (opening, mut subscription) = hub.subscribe(&topic, Start::Replayed(replay()), 10);
     let Opening::Resumed(frames) = opening else { panic!("not in memory: {opening:?}") };
-    assert_eq!(ids(&frames), [1]);
-    publisher.publish(vec![live(3, 1), live(4, 1)]);
-    publisher.settle(Xid(5));
-    publisher.publish(vec![live(5, 1)]);
-    assert_eq!(drain(&mut subscription).0, [3, 5]);
-    // Once all of them are settled the same round may finish anew.
-    publisher.publish(vec![captured(4, 1, 4, 4)]);
-    assert_eq!(drain(&mut subscription).0, [4]);
+    assert_eq!(ids(&frames), [7, 9, 11], "what memory has too comes behind, less the named");
+    publisher.publish(vec![live(12, 1), live(13, 1), live(14, 1)]);
+    assert_eq!(drain(&mut subscription).0, [12, 13, 14]);
+    assert!(!hub.continues(&topic, settled.position), "12 has fallen out, unseen");
+    let (opening, _) = hub.subscribe(&topic, Start::Replayed(replay()), 10);
+    assert!(matches!(opening, Opening::Gap(_)));
 }
 
 #[test]

@@ -137,6 +137,7 @@ metrics! {
     sessions_closed_total: Family<ByClosed, Counter> = Family::default(), "Streams closed, by reason";
     subscriber_refills_total: Counter = Counter::default(), "Times a slow subscriber was refilled from memory";
     connections_refused_total: Counter = Counter::default(), "Streams refused because the server is full";
+    rounds_dropped_total: Family<ByTransport, Counter> = Family::default(), "Rounds dropped from the full buffer of a subscriber that takes them too slowly (WebTransport)";
     rounds_written_total: Family<ByTransport, Counter> = Family::default(), "Rounds written to subscribers";
 }
 

@@ -48,7 +48,7 @@ pub use self::{
 };
 use super::close::CloseReason;
 use crate::{
-    hub::{Hub, Joint, Position, Xid},
+    hub::{Hub, Joint, Position},
     round::UnixMillis,
     telemetry::metrics::Metrics,
 };
@@ -85,8 +85,6 @@ pub(super) struct Shard {
     offered: Position,
     /// Every round up to here was taken from the queue.
     taken: Position,
-    /// Every round of a transaction before this one was offered to everyone.
-    settled: Xid,
     /// When the rounds being sent were recorded.
     recorded: Vec<Instant>,
     buffer: Box<[u8]>,
@@ -109,7 +107,6 @@ impl Shard {
             unread: Vec::new(),
             offered: Position(0),
             taken: Position(0),
-            settled: Xid(0),
             recorded: Vec::new(),
             buffer: vec![0; READ_BYTES].into(),
             beats: Beats::new(settings.heartbeat, Instant::now()),
@@ -127,14 +124,11 @@ impl Shard {
         let mut events = Events::with_capacity(EVENTS);
         let mut commands = Vec::new();
         while !self.is_done() {
-            // Read before the queue: what is settled by now is in the queue by now.
-            let settled = self.hub.settled();
             commands = self.inbox.take(commands);
             for command in commands.drain(..) {
                 self.obey(command);
             }
             self.fan_out();
-            self.settled = settled;
             self.keep_time();
             self.read_on();
             self.wait(&mut events)?;
@@ -227,7 +221,7 @@ impl Shard {
         let protocol = connection.protocol;
         let start = protocol.start(head, joint.opening);
         let sent = connection.send(&start.bytes);
-        let is_ordinary = start.replay.is_empty() && start.end.is_none() && joint.given.is_none();
+        let is_ordinary = start.replay.is_empty() && start.end.is_none();
         let taken = match sent {
             Sent::All if is_ordinary => {
                 return self.ledger.written(protocol, start.seeds.into());
@@ -240,9 +234,6 @@ impl Shard {
         backlog.keep_rest(start.bytes.into(), start.seeds, taken);
         for frame in &start.replay {
             backlog.keep(protocol.round(frame), 1);
-        }
-        if let Some(given) = joint.given {
-            backlog.leave_out(given);
         }
         connection.backlog = Some(backlog);
         match start.end {

@@ -2,7 +2,9 @@
 
 use std::{
     net::TcpListener,
-    path::PathBuf,
+    os::unix::{fs::MetadataExt, process::CommandExt},
+    path::{Path, PathBuf},
+    process::Command,
     sync::{
         Mutex, OnceLock,
         atomic::{AtomicU32, Ordering},
@@ -49,20 +51,25 @@ pub(crate) fn installation() -> Installation {
     Installation::find().unwrap_or_else(|error| panic!("{error}"))
 }
 
-fn start_new(extra: &[(&str, &str)]) -> Cluster {
+fn new_folder() -> PathBuf {
     static COUNT: AtomicU32 = AtomicU32::new(0);
-    let name = format!(
-        "datastream-tests-{}-{}",
-        std::process::id(),
-        COUNT.fetch_add(1, Ordering::Relaxed)
-    );
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    std::env::temp_dir().join(format!("datastream-tests-{}-{count}", std::process::id()))
+}
+
+fn start_new(extra: &[(&str, &str)]) -> Cluster {
+    start_at(&new_folder(), extra, |_| {})
+}
+
+/// Starts a server on a folder that `fill` may have filled.
+fn start_at(data_dir: &Path, extra: &[(&str, &str)], fill: impl FnOnce(&Path)) -> Cluster {
     let mut settings = Settings { durable: false, tcp_port: Some(free_port()), extra: vec![] };
     let ours = [("max_connections", "300"), ("log_min_messages", "warning"), ("jit", "off")];
     for (name, value) in ours.iter().chain(extra) {
         settings.extra.push(((*name).to_owned(), (*value).to_owned()));
     }
-    let data_dir: PathBuf = std::env::temp_dir().join(name);
-    let mut cluster = Cluster::create_or_open(installation(), &data_dir, settings)
+    fill(data_dir);
+    let mut cluster = Cluster::create_or_open(installation(), data_dir, settings)
         .unwrap_or_else(|error| panic!("{error}"));
     cluster.start().unwrap_or_else(|error| panic!("{error}"));
     cluster
@@ -89,8 +96,24 @@ impl DedicatedCluster {
         Self { cluster: start_new(extra) }
     }
 
+    /// A standby that follows another cluster.
+    pub(crate) fn standby_of(primary: &Self) -> Self {
+        Self { cluster: start_at(&new_folder(), &[], |folder| primary.copy_to(folder)) }
+    }
+
     pub(crate) fn address(&self) -> Address {
         Address::of(&self.cluster)
+    }
+
+    /// As the user that the server runs as: a base backup belongs to who made it.
+    fn copy_to(&self, folder: &Path) {
+        let owner = std::fs::metadata(self.cluster.socket_dir()).expect("a folder");
+        let mut copy = Command::new(self.cluster.installation().bin().join("pg_basebackup"));
+        copy.arg("-d").arg(self.cluster.url("postgres")).arg("-D").arg(folder);
+        copy.args(["-R", "-X", "stream", "-c", "fast", "--no-sync"]).current_dir("/");
+        copy.uid(owner.uid()).gid(owner.gid());
+        let output = copy.output().expect("pg_basebackup");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
 
     pub(crate) fn stop(&mut self, how: Stop) {

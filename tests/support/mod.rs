@@ -13,6 +13,7 @@ pub(crate) mod server;
 pub(crate) mod sse;
 pub(crate) mod wait;
 pub(crate) mod ws;
+pub(crate) mod wt;
 
 pub(crate) use self::{
     cluster::DedicatedCluster,
@@ -24,6 +25,7 @@ pub(crate) use self::{
     sse::SseClient,
     wait::{eventually, within},
     ws::WsClient,
+    wt::{Certificate, WtClient},
 };
 
 /// A database with the sample games and a server on it that is ready: what most tests need.

@@ -78,6 +78,16 @@ impl TestServer {
         })
     }
 
+    /// Waits until a line of `/metrics` says this.
+    #[track_caller]
+    pub(crate) fn counts(&self, line: &str) -> impl Future<Output = ()> + use<> {
+        let (url, line) = (self.http("/metrics"), format!("\n{line}\n"));
+        eventually(format!("/metrics to say{line}"), move || {
+            let (url, line) = (url.clone(), line.clone());
+            async move { try_get(&url).await?.body.contains(&line).then_some(()) }
+        })
+    }
+
     /// All that was logged so far.
     pub(crate) fn log(&self) -> Vec<String> {
         self.log.borrow().clone()

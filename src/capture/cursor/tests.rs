@@ -189,7 +189,7 @@ fn run(steps: Vec<Step>) -> (Database, Listener, Vec<Committed>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2000))]
+    #![proptest_config(ProptestConfig::with_cases(500))]
 
     #[test]
     fn each_committed_round_is_streamed_once_and_nothing_else(
@@ -226,6 +226,26 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn a_payload_that_was_left_to_the_poll_is_to_be_confirmed_as_well() {
+    let database = Database { next_xid: 10, ..Database::default() };
+    let mut cursor = Cursor::new(database.snapshot());
+    let payload = |xid| Payload {
+        xid: Xid(xid),
+        snapshot: database.snapshot(),
+        round_id: RoundId(1),
+        game_id: GameId(1),
+        finished_at: FinishedAt::from_micros(0).expect("in range"),
+        extras: "{}".into(),
+    };
+    let now = Instant::now();
+    cursor.claimed(&payload(11), now);
+    cursor.claimed(&payload(12), now);
+    assert_eq!(cursor.advance(database.seen(), &HashSet::from([(Xid(11), RoundId(1))]), now), []);
+    let unconfirmed = cursor.advance(database.seen(), &HashSet::new(), now + CONFIRM_WITHIN * 2);
+    assert_eq!(unconfirmed, [(Xid(12), RoundId(1))]);
 }
 
 #[test]

@@ -14,7 +14,7 @@ use std::{
 use bytes::{Buf, Bytes};
 
 use super::wire::{Part, Protocol};
-use crate::hub::{Missed, Placed, Position, Replayed};
+use crate::hub::{Missed, Placed, Position};
 
 /// The most bytes of live rounds that wait for one connection. They are shared by all who get
 /// them: what it bounds is how many rounds a slow subscriber keeps from being forgotten.
@@ -56,8 +56,6 @@ pub(super) struct Backlog {
     position: Position,
     /// Whether rounds after `position` were dropped.
     lagging: bool,
-    /// Rounds that the peer has already, from the database.
-    given: Option<Replayed>,
     blocked: Option<Blocked>,
     /// The newest ping that was not answered yet (RFC 6455 section 5.5.3 asks for no more).
     pong: Option<Bytes>,
@@ -77,17 +75,11 @@ impl Backlog {
             begun: false,
             position,
             lagging: false,
-            given: None,
             blocked: None,
             pong: None,
             leave_by: None,
             is_listed: false,
         }
-    }
-
-    /// Leaves out what the peer has from the database.
-    pub(super) fn leave_out(&mut self, given: Replayed) {
-        self.given = Some(given);
     }
 
     /// Bytes that memory cannot give again: of an opening, or not of a round.
@@ -130,11 +122,6 @@ impl Backlog {
 
     fn offer_one(&mut self, placed: &Placed, protocol: Protocol) {
         if placed.position <= self.position {
-            return;
-        }
-        let given = self.given.as_ref();
-        if given.is_some_and(|given| given.finishes.contains(&placed.finish)) {
-            self.position = placed.position;
             return;
         }
         let bytes = protocol.round(&placed.frame);
@@ -214,11 +201,8 @@ impl Backlog {
 
     /// Whether the connection is like all others: it has what everybody has who was offered all
     /// rounds up to `offered`.
-    pub(super) fn is_over(&mut self, offered: Position, settled: crate::hub::Xid) -> bool {
-        if !self.lagging {
-            self.given.take_if(|given| settled >= given.until);
-        }
-        let is_even = self.position <= offered && !self.lagging && self.given.is_none();
+    pub(super) fn is_over(&self, offered: Position) -> bool {
+        let is_even = self.position <= offered && !self.lagging;
         is_even && self.parts.is_empty() && self.pong.is_none() && !self.is_leaving()
     }
 

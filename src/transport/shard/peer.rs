@@ -55,12 +55,12 @@ impl Shard {
 
     /// Nothing waits any longer.
     fn drained(&mut self, slot: u32) {
-        let (offered, settled) = (self.offered, self.settled);
+        let offered = self.offered;
         let Some(connection) = self.slots.get_mut(slot) else { return };
         if connection.is_leaving() {
             connection.finish();
         } else {
-            connection.backlog.take_if(|backlog| backlog.is_over(offered, settled));
+            connection.backlog.take_if(|backlog| backlog.is_over(offered));
         }
         self.keep_apart(slot);
     }

@@ -69,7 +69,8 @@ impl Protocol {
         self == Self::Chunked
     }
 
-    pub(super) fn transport(self) -> Transport {
+    /// As it is counted.
+    pub fn transport(self) -> Transport {
         match self {
             Self::WebSocket => Transport::websocket,
             Self::Chunked | Self::Plain => Transport::sse,

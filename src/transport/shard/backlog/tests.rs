@@ -74,11 +74,11 @@ fn what_waits_goes_out_in_order_and_rounds_count_when_they_are_out() {
     let (mut backlog, mut socket) = blocked();
     backlog.offer(&[placed(2), placed(3)], PROTOCOL);
     assert_eq!(flush(&mut backlog, &mut socket, 1500), (Flushed::Blocked, 1));
-    assert!(!backlog.is_over(Position(3), Xid(0)));
+    assert!(!backlog.is_over(Position(3)));
     assert_eq!(flush(&mut backlog, &mut socket, usize::MAX), (Flushed::All, 2));
     assert_eq!(socket.taken, bytes(1..=3)[10..]);
-    assert!(!backlog.is_over(Position(2), Xid(0)), "round 3 is still to be offered to others");
-    assert!(backlog.is_over(Position(3), Xid(0)));
+    assert!(!backlog.is_over(Position(2)), "round 3 is still to be offered to others");
+    assert!(backlog.is_over(Position(3)));
 }
 
 #[test]
@@ -99,7 +99,7 @@ fn past_the_limit_rounds_are_dropped_and_come_from_memory_once_the_socket_drains
     backlog.offer(&(90..=121).map(placed).collect::<Vec<_>>(), PROTOCOL);
     flush(&mut backlog, &mut socket, usize::MAX);
     assert_eq!(socket.taken, bytes((1..=100).chain([121]))[10..]);
-    assert!(backlog.is_over(Position(121), Xid(0)));
+    assert!(backlog.is_over(Position(121)));
 }
 
 #[test]
@@ -128,7 +128,7 @@ fn a_round_larger_than_the_queue_arrives_nevertheless() {
     let missed = Missed { rounds: vec![sized(2, 2 * QUEUE_MAX)], whole: Some(Position(2)) };
     backlog.refill(&missed, PROTOCOL);
     flush(&mut backlog, &mut socket, usize::MAX);
-    assert!(backlog.is_over(Position(2), Xid(0)));
+    assert!(backlog.is_over(Position(2)));
 }
 
 #[test]
@@ -140,18 +140,6 @@ fn an_opening_may_be_larger_than_the_queue_and_is_never_dropped() {
     assert_eq!(flush(&mut backlog, &mut socket, usize::MAX), (Flushed::All, 1000));
     assert_eq!(socket.taken, bytes(1..=1000));
     assert_eq!(backlog.lags_behind(), Some(Position(1000)));
-}
-
-#[test]
-fn what_the_peer_has_from_the_database_is_left_out() {
-    let (mut backlog, mut socket) = (Backlog::new(Position(1)), Socket::default());
-    let finishes = Arc::new([(Xid(3), RoundId(3))].into());
-    backlog.leave_out(Replayed { finishes, until: Xid(9) });
-    backlog.offer(&[placed(2), placed(3), placed(4)], PROTOCOL);
-    flush(&mut backlog, &mut socket, usize::MAX);
-    assert_eq!(socket.taken, bytes([2, 4]));
-    assert!(!backlog.is_over(Position(4), Xid(8)));
-    assert!(backlog.is_over(Position(4), Xid(9)));
 }
 
 #[test]

@@ -1,0 +1,65 @@
+//! What it costs to publish a round when many topics have subscribers, and to find a topic's seed.
+
+mod rounds;
+
+use std::{hint::black_box, num::NonZeroUsize};
+
+use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
+use datastream::{
+    hub::{self, Captured, Hub, Publisher, Start, Subscription, Xid},
+    round::GameId,
+    telemetry::metrics::Metrics,
+    topic::Topic,
+};
+
+const TOPICS: [i64; 3] = [1, 100, 10_000];
+
+/// A hub with a round of each game, and a subscriber to each game.
+fn hub(games: i64) -> (Hub, Publisher, Vec<Subscription>) {
+    let (hub, publisher) = hub::new(NonZeroUsize::MIN.saturating_add(63), Metrics::default());
+    publisher.publish((0..games).map(|game| captured(game, game)).collect());
+    publisher.open();
+    let subscribe = |game| hub.subscribe(&Topic::game(GameId(game)), Start::Seed, 0).1;
+    let subscriptions = (0..games).map(subscribe).collect();
+    (hub, publisher, subscriptions)
+}
+
+fn captured(game: i64, round: i64) -> Captured {
+    Captured {
+        round: rounds::round(game, round, r#"{"point": "11.72"}"#),
+        xid: Xid(round.unsigned_abs()),
+        before: Xid(round.unsigned_abs()),
+        recorded: None,
+    }
+}
+
+fn publish(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("publish");
+    for topics in TOPICS {
+        let (_hub, publisher, _subscriptions) = hub(topics);
+        let mut round = topics;
+        group.bench_function(BenchmarkId::new("topics", topics), |bencher| {
+            let next = || {
+                round += 1;
+                vec![captured(round % topics, round)]
+            };
+            bencher.iter_batched(next, |rounds| publisher.publish(rounds), BatchSize::SmallInput);
+        });
+    }
+    group.finish();
+}
+
+fn seed(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("seed and subscribe");
+    for topics in TOPICS {
+        let (hub, _publisher, _subscriptions) = hub(topics);
+        let topic = Topic::game(GameId(topics / 2));
+        group.bench_function(BenchmarkId::new("topics", topics), |bencher| {
+            bencher.iter(|| hub.subscribe(black_box(&topic), Start::Seed, 0));
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, publish, seed);
+criterion_main!(benches);

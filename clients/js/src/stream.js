@@ -1,0 +1,383 @@
+/**
+ * The stream: which connection it has, which it wants, and what it tells.
+ *
+ * @module
+ */
+
+import { backoff } from './backoff.js';
+import { watchPage } from './page.js';
+import { Rounds } from './rounds.js';
+import { sse } from './sse.js';
+import { websocket } from './websocket.js';
+import { webtransport } from './webtransport.js';
+
+/** @typedef {import('./types.js').Options} Options */
+/** @typedef {import('./types.js').End} End */
+/** @typedef {import('./types.js').State} State */
+/** @typedef {import('./types.js').Transport} Transport */
+/** @typedef {import('./types.js').RoundDetail} RoundDetail */
+
+/** One attempt at one transport, and the connection that it becomes. */
+/** @typedef {{ name: Transport, abort: AbortController, since: number, heard: number }} Link */
+
+const TRANSPORTS = { webtransport, websocket, sse };
+
+/** A transport that has not opened by then is passed over... */
+const CONNECT_MS = 2000;
+/** ...but the last in the row has nothing to lose, and on a slow link all would fail for ever. */
+const CONNECT_LAST_MS = 10000;
+/** Three times the server's default heartbeat. */
+const SILENCE_MS = 45000;
+/** A WebSocket does not show its heartbeats: on a quiet stream silence is no sign of anything. */
+const SILENCE_MOST_MS = 600000;
+/** A datagram may be lost: so often at most, and at least, a successor asks for the rounds since.
+ * Less and less often while nothing is missing; a handshake costs the server about a millisecond. */
+const AUDIT_MS = 5000;
+const AUDIT_MOST_MS = 120000;
+/** Well before the 10,000 rounds that a server replays at most. */
+const AUDIT_ROUNDS = 2000;
+/** When to try a better transport again. */
+const UPGRADE_MS = 60000;
+const UPGRADE_MOST_MS = 900000;
+/** A connection that lasted as long was a good one: the backoff starts anew. */
+const HEALTHY_MS = 5000;
+const TICK_MS = 1000;
+/** The close codes after which there is nothing to come back for: closed, not allowed. */
+const FINAL = [1000, 1008];
+const GAP = 4410;
+
+/** What worked, by server: the next stream of this page starts with it. */
+/** @type {Map<string, Transport>} */
+const worked = new Map();
+
+const Target = /** @type {new () => import('./types.js').StreamTarget} */ (
+  /** @type {unknown} */ (EventTarget)
+);
+
+/** Rounds as they finish. Made by `connect`. */
+export class Stream extends Target {
+  /** @type {State} */
+  #state = 'connecting';
+  /** @type {Transport | null} */
+  #transport = null;
+  #url;
+  #path;
+  #query;
+  #order;
+  #rounds;
+  /** The connection in use. @type {Link | undefined} */
+  #link;
+  /** All attempts and connections under way. @type {Set<Link>} */
+  #links = new Set();
+  /** @type {State} */
+  #absent = 'connecting';
+  #attempt = 0;
+  /** How the last attempt ended. @type {End} */
+  #end = {};
+  /** While waiting for the next attempt. @type {ReturnType<typeof setTimeout> | undefined} */
+  #timer;
+  #ticker;
+  #frozen = false;
+  #trying = false;
+  #silence = SILENCE_MS;
+  #audit = AUDIT_MS;
+  #upgrade = UPGRADE_MS;
+  #upgradeAt = 0;
+  #auditAt = 0;
+  #unwatch;
+
+  /** @param {Options} [options] */
+  constructor(options = {}) {
+    super();
+    const { url, transports, after, signal } = options;
+    const base = globalThis.location?.href;
+    this.#url = new URL(url ?? '/', base).href.replace(/[?#].*/, '').replace(/\/$/, '');
+    [this.#path, this.#query] = selection(options);
+    this.#order = transports ?? /** @type {Transport[]} */ (Object.keys(TRANSPORTS));
+    this.#rounds = new Rounds(after);
+    this.#ticker = setInterval(() => this.#tick(), TICK_MS);
+    this.#unwatch = watchPage({
+      back: (doubtful) => this.#back(doubtful),
+      offline: () => this.#link?.abort.abort(),
+      frozen: () => this.#freeze(),
+    });
+    signal?.addEventListener('abort', () => this.close());
+    if (signal?.aborted) this.close();
+    else queueMicrotask(() => this.#connect());
+  }
+
+  get state() {
+    return this.#state;
+  }
+
+  /** The transport in use, `null` while there is none. */
+  get transport() {
+    return this.#transport;
+  }
+
+  /** The `round_id` of the last round delivered. @returns {number | null} */
+  get lastRoundId() {
+    return this.#rounds.last;
+  }
+
+  /** Ends the stream for good. */
+  close() {
+    if (this.#state == 'closed') return;
+    this.#state = 'closed';
+    clearInterval(this.#ticker);
+    clearTimeout(this.#timer);
+    this.#unwatch();
+    this.#abort();
+    this.#transport = null;
+    this.#tell('closed');
+  }
+
+  /**
+   * The rounds from now on, until the stream is closed. What is not taken waits in memory.
+   *
+   * @returns {AsyncGenerator<RoundDetail, void, void>}
+   */
+  async *[Symbol.asyncIterator]() {
+    /** @type {RoundDetail[]} */
+    const waiting = [];
+    /** @type {(nothing?: void) => void} */
+    let wake = () => {};
+    const listening = new AbortController();
+    const { signal } = listening;
+    this.addEventListener('round', ({ detail }) => {
+      waiting.push(detail);
+      wake();
+    }, { signal });
+    this.addEventListener('state', () => wake(), { signal });
+    try {
+      for (;;) {
+        yield* waiting.splice(0);
+        if (waiting.length) continue;
+        if (this.#state == 'closed') return;
+        await new Promise((/** @type {(nothing: void) => void} */ resolve) => {
+          wake = resolve;
+        });
+      }
+    } finally {
+      listening.abort();
+    }
+  }
+
+  /** Tries each transport once, what worked before first. */
+  async #connect() {
+    clearTimeout(this.#timer);
+    await this.#alone(async () => {
+      if (this.#link) return;
+      this.#attempt++;
+      this.#end = {};
+      this.#tell(this.#absent);
+      const known = worked.get(this.#url);
+      const names = this.#available().sort((a, b) => Number(b == known) - Number(a == known));
+      for (const name of names) {
+        const patience = name == names.at(-1) ? CONNECT_LAST_MS : CONNECT_MS;
+        if (this.#frozen || (await this.#open(name, patience))) return;
+      }
+    });
+  }
+
+  /** One at a time; and at its end there is a connection, or an attempt is due. */
+  async #alone(/** @type {() => Promise<unknown>} */ task) {
+    if (this.#trying || this.#frozen || this.#state == 'closed') return;
+    this.#trying = true;
+    await task();
+    this.#trying = false;
+    if (!this.#link) this.#wait();
+  }
+
+  #available() {
+    const { WebTransport, WebSocket } = globalThis;
+    const here = { webtransport: WebTransport, websocket: WebSocket, sse: fetch };
+    return this.#order.filter((name) => here[name]);
+  }
+
+  /**
+   * Tries one transport; true when it opened, and then it is the one in use.
+   *
+   * @param {Transport} name
+   * @param {number} patience
+   * @returns {Promise<boolean>}
+   */
+  #open(name, patience) {
+    return new Promise((resolve) => {
+      const abort = new AbortController();
+      const link = { name, abort, since: 0, heard: 0 };
+      const { sure } = this.#rounds;
+      const query = new URLSearchParams(this.#query);
+      if (sure != null) query.append('after', `${sure}`);
+      let fresh = false;
+
+      const ended = (/** @type {End} */ end) => {
+        if (!this.#links.delete(link)) return;
+        clearTimeout(timer);
+        abort.abort();
+        resolve(false);
+        this.#ended(link, end);
+      };
+      /** A link that was given up has nothing more to say. */
+      const alive = () => {
+        link.heard = Date.now();
+        return this.#links.has(link);
+      };
+      const timer = setTimeout(ended, patience, { reason: `${name} timed out` });
+      abort.signal.addEventListener('abort', () => ended({}));
+      this.#links.add(link);
+      TRANSPORTS[name]({
+        url: this.#url,
+        path: this.#path,
+        query: query.size ? `?${query}` : '',
+        resumed: sure != null,
+        signal: abort.signal,
+        opened: () => {
+          if (!alive()) return;
+          clearTimeout(timer);
+          this.#adopt(link);
+          resolve(true);
+        },
+        heard: alive,
+        renew: () => alive() && this.#renew(),
+        gap: () => alive() && this.#gap(),
+        round: (json, { seed, loose } = {}) => {
+          if (!alive()) return;
+          const detail = this.#rounds.take(json, loose);
+          if (detail) this.#deliver(detail, seed);
+          // A new round before a known one: it was lost on its way, and there may be more of it.
+          else if (fresh && !loose) this.#audit = Math.max(AUDIT_MS, this.#audit / 4);
+          fresh = !!detail;
+        },
+      }).then(ended, ({ message }) => ended({ reason: message }));
+    });
+  }
+
+  #adopt(/** @type {Link} */ link) {
+    const { name } = link;
+    const old = this.#link;
+    this.#link = link;
+    old?.abort.abort();
+    link.since = link.heard;
+    this.#auditAt = link.since + this.#audit;
+    worked.set(this.#url, name);
+    this.#absent = 'reconnecting';
+    this.#end = {};
+    if (this.#transport == name) return;
+    this.#upgradeAt = link.since + this.#upgrade;
+    this.#transport = name;
+    this.#tell('connected');
+  }
+
+  #deliver(/** @type {RoundDetail} */ detail, seed = false) {
+    this.#silence = SILENCE_MS;
+    if (seed) this.#emit('initial', detail);
+    this.#emit('round', detail);
+  }
+
+  #gap() {
+    this.#emit('gap', { after: this.#rounds.sure });
+    this.#rounds.sure = null;
+  }
+
+  #ended(/** @type {Link} */ link, /** @type {End} */ end) {
+    // The last attempt need not be the one that was told why.
+    this.#end = { ...this.#end, ...end };
+    if (link != this.#link) return;
+    this.#link = undefined;
+    this.#transport = null;
+    if (FINAL.includes(end.code ?? 0)) return this.close();
+    if (end.code == GAP) this.#gap();
+    if (Date.now() - link.since > HEALTHY_MS) this.#attempt = 0;
+    this.#wait();
+  }
+
+  /** Waits for the next attempt. */
+  #wait() {
+    if (this.#state == 'closed') return;
+    clearTimeout(this.#timer);
+    const { code, retryAfter, reason } = this.#end;
+    const offline = this.#attempt > 0 && globalThis.navigator?.onLine === false;
+    let delay = Math.max(backoff(this.#attempt || 1, offline), retryAfter || 0);
+    if (code == GAP) delay = 0;
+    if (this.#frozen) delay = Infinity;
+    this.#tell(this.#absent, delay, reason);
+    if (!this.#trying && !this.#frozen) this.#timer = setTimeout(() => this.#connect(), delay);
+  }
+
+  /** Looks after the connection. By the clock, not by long timers: those stop while a machine sleeps. */
+  #tick() {
+    const link = this.#link;
+    const now = Date.now();
+    if (!link) return;
+    if (now - link.heard > this.#silence) {
+      this.#silence = Math.min(2 * this.#silence, SILENCE_MOST_MS);
+      this.#renew();
+    } else if (this.#rounds.loose && (now > this.#auditAt || this.#rounds.loose > AUDIT_ROUNDS)) {
+      this.#audit = Math.min(2 * this.#audit, AUDIT_MOST_MS);
+      this.#renew();
+    } else if (now > this.#upgradeAt) {
+      this.#upgrade = Math.min(2 * this.#upgrade, UPGRADE_MOST_MS);
+      this.#upgradeAt = now + this.#upgrade;
+      this.#alone(async () => {
+        for (const name of this.#available()) {
+          if (name == link.name || (await this.#open(name, CONNECT_MS))) return;
+        }
+      });
+    }
+  }
+
+  /**
+   * A successor takes over, which resumes where all is known. If none comes up, the connection
+   * that there is will not be better.
+   */
+  #renew() {
+    return this.#alone(async () => {
+      const link = this.#link;
+      if (link && !(await this.#open(link.name, CONNECT_LAST_MS))) link.abort.abort();
+    });
+  }
+
+  /** The page is back, or the network: a connection that looks open may be dead. */
+  #back(/** @type {boolean} */ doubtful) {
+    this.#frozen = false;
+    if (!this.#link) this.#connect();
+    else if (doubtful) this.#renew();
+  }
+
+  #freeze() {
+    this.#frozen = true;
+    this.#abort();
+    if (!this.#link) this.#wait();
+  }
+
+  #abort() {
+    for (const { abort } of this.#links) abort.abort();
+  }
+
+  #tell(/** @type {State} */ state, delay = 0, reason = '') {
+    this.#state = state;
+    const transport = this.#transport;
+    this.#emit('state', { state, transport, attempt: this.#attempt, delay, reason });
+  }
+
+  #emit(/** @type {string} */ type, /** @type {object} */ detail) {
+    this.dispatchEvent(new CustomEvent(type, { detail }));
+  }
+}
+
+/**
+ * Path and query of what is asked for.
+ *
+ * @param {Options} options
+ * @returns {[path: string, query: [string, string][]]}
+ */
+const selection = ({ game, type, games, types }) => {
+  if (game) return [`/${encodeURIComponent(game)}`, []];
+  if (type) return [`/type/${encodeURIComponent(type)}`, []];
+  // Nothing asked for would be everything.
+  if (games?.length === 0 || types?.length === 0) throw TypeError('games or types is empty');
+  const named = (/** @type {string} */ key, /** @type {readonly string[]} */ values = []) =>
+    values.map((value) => /** @type {[string, string]} */ ([key, value]));
+  return ['', [...named('game', games), ...named('type', types)]];
+};

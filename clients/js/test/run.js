@@ -1,0 +1,29 @@
+/** `npm test`: installs and builds what is missing, then runs all tests and says how many passed. */
+
+import { spawnSync } from 'node:child_process';
+import { existsSync, readdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const here = fileURLToPath(new URL('..', import.meta.url));
+const must = (program, args, cwd) => {
+  const { status } = spawnSync(program, args, { cwd, stdio: 'inherit' });
+  if (status !== 0) process.exit(status ?? 1);
+};
+
+if (!existsSync(join(here, 'node_modules/typescript'))) must('npm', ['ci', '--no-audit', '--no-fund'], here);
+if (!process.env.DATASTREAM_BIN) must('cargo', ['build', '--quiet', '--bin', 'datastream'], join(here, '../..'));
+must(process.execPath, ['build.js', '--check'], here);
+must('npx', ['publint', '--strict'], here);
+must('npx', ['attw', '--pack', '.', '--profile', 'esm-only', '--quiet'], here);
+
+const tests = readdirSync(join(here, 'test')).filter((name) => name.endsWith('.test.js'));
+const { status, stdout } = spawnSync(
+  process.execPath,
+  ['--test', '--test-reporter=spec', '--test-concurrency=1', '--test-timeout=60000', ...tests.map((name) => join(here, 'test', name))],
+  { cwd: here, encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit'], maxBuffer: 1 << 26 },
+);
+process.stdout.write(stdout);
+const count = (word) => new RegExp(`${word} (\\d+)`).exec(stdout)?.[1] ?? '0';
+console.log(`clients/js: ${count('pass')} passed, ${count('fail')} failed`);
+process.exit(status ?? 1);

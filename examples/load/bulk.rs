@@ -1,0 +1,58 @@
+//! Many rows in one INSERT, and when the last of them is with every subscriber.
+
+use std::sync::Arc;
+
+use anyhow::{Result, ensure};
+
+use crate::{
+    board::Board,
+    client::Client,
+    clock::Clock,
+    database::{self, Database},
+    options::Options,
+    outcome::median,
+    publisher::Publisher,
+    run::{self, PATIENCE, Subject},
+};
+
+const ROWS: u64 = 10_000;
+
+/// Repeats the INSERT and prints each time, then the median.
+pub(crate) fn bulk(options: &Options, database: &Database) -> Result<()> {
+    let (target, destination) = run::start(options, Subject::Server, Some(database))?;
+    let board = Arc::new(Board::new(Clock::start()));
+    let client = Client::start(run::plan(options, Subject::Server, &target), board.clone());
+    let (client, _) = client.connected(PATIENCE)?;
+    let runtime = database::runtime()?;
+    let publisher = Publisher::connect(&runtime, &destination, board.clone(), 0);
+    let mut publisher = runtime.block_on(publisher)?;
+
+    println!(
+        "| {ROWS} rows in one INSERT, {} {} | INSERT, ms | commit to the last one at the last subscriber, ms |",
+        options.conns,
+        options.transport.path()
+    );
+    println!("|---|---|---|");
+    let encoded = target.metric("datastream_frames_encoded_total")?;
+    let (mut times, mut last) = (Vec::new(), 0);
+    for attempt in 1..=options.pairs {
+        let begun = board.clock.micros();
+        last = runtime.block_on(publisher.publish_statement(ROWS))?;
+        let committed = board.clock.micros();
+        let mut done = board.done.subscribe();
+        runtime.block_on(async {
+            tokio::time::timeout(PATIENCE, done.wait_for(|&done| done >= last)).await?.map(drop)?;
+            anyhow::Ok(())
+        })?;
+        let arrived = board.clock.micros();
+        let [insert, delivery] = [committed - begun, arrived - committed].map(|us| us as f64 / 1e3);
+        println!("| {attempt} | {insert:.1} | {delivery:.1} |");
+        times.push(delivery);
+    }
+    println!("| median | | {:.1} |", median(times));
+    let encoded = target.metric("datastream_frames_encoded_total")? - encoded;
+    println!("\nrounds encoded for {} subscribers: {encoded} of {last}", options.conns);
+    let seen = client.finish(last)?;
+    ensure!(seen.faults.none(), "not every round came once and in order: {:?}", seen.faults);
+    Ok(())
+}

@@ -1,0 +1,109 @@
+//! The table of latencies, and what the server adds to the notification's own arrival.
+
+use std::{
+    sync::{Arc, mpsc},
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, anyhow, ensure};
+use futures_util::{StreamExt, stream};
+use serde::Deserialize;
+use tokio_postgres::{AsyncMessage, NoTls};
+
+use crate::{
+    board::{Board, Marks},
+    clock::Clock,
+    database::{self, Database},
+    histogram::Histogram,
+    message::Extras,
+    options::{Options, Transport},
+    outcome::Times,
+    run::{self, Subject},
+};
+
+const SUBSCRIBERS: [usize; 2] = [1, 1000];
+const RATES: [f64; 2] = [10.0, 100.0];
+
+/// Measures each cell of the table, then the notification.
+pub(crate) fn latency(options: &Options, database: &Database) -> Result<()> {
+    println!("| | rounds/s | commit to client, p50 / p99 / p99.9 ms | publish to client |");
+    println!("|---|---|---|---|");
+    for transport in [Transport::Ws, Transport::Sse] {
+        for conns in SUBSCRIBERS {
+            for rate in RATES {
+                let options = cell(options, transport, conns, rate);
+                let outcome = run::run(&options, Subject::Server, Some(database))?;
+                ensure!(outcome.faults.none(), "not every round came once and in order");
+                let [commit, publish] = [outcome.commit_ms, outcome.publish_ms].map(Times::text);
+                println!("| {}, {conns} | {rate} | {commit} | {publish} |", transport.path());
+            }
+        }
+    }
+    notification(&cell(options, Transport::Ws, 1, 100.0), database)
+}
+
+fn cell(options: &Options, transport: Transport, conns: usize, rate: f64) -> Options {
+    Options { transport, conns, rate: Some(rate), batch: 1, ..options.clone() }
+}
+
+/// A plain LISTEN beside the server's: the difference is what decoding, hub and send take.
+fn notification(options: &Options, database: &Database) -> Result<()> {
+    let board = Board { notified: Some(Marks::default()), ..Board::new(Clock::start()) };
+    let mut listener = None;
+    let (_, seen) = run::observe(options, Subject::Server, Some(database), board, |board| {
+        listener = Some(listen(database.url().to_owned(), board.clone())?);
+        Ok(())
+    })?;
+    let listener = listener.context("the run did not begin")?;
+    let arrival = listener.join().map_err(|_| anyhow!("the listener panicked"))??;
+    let (arrival, after) = (Times::of(&arrival), Times::of(&seen.notify));
+    println!("\npublish to a plain LISTEN: {} ms (p50 / p99 / p99.9)", arrival.text());
+    println!("from there to the client, WebSocket: {} ms", after.text());
+    Ok(())
+}
+
+#[derive(Deserialize)]
+struct Payload {
+    extras: String,
+}
+
+/// Listens until the run stops. Returns once LISTEN is acknowledged.
+fn listen(url: String, board: Arc<Board>) -> Result<JoinHandle<Result<Histogram>>> {
+    let (ready, is_ready) = mpsc::channel();
+    let thread = thread::spawn(move || {
+        let runtime = database::runtime()?;
+        runtime.block_on(async {
+            let (client, mut connection) = tokio_postgres::connect(&url, NoTls).await?;
+            let shared = board.clone();
+            let arrivals = runtime.spawn(async move {
+                let mut messages = stream::poll_fn(|context| connection.poll_message(context));
+                let mut arrivals = Histogram::default();
+                while let Some(Ok(message)) = messages.next().await {
+                    note(&shared, &message, &mut arrivals);
+                }
+                arrivals
+            });
+            client.batch_execute("listen datastream_rounds").await?;
+            let _ = ready.send(());
+            while !board.stop.load(std::sync::atomic::Ordering::Relaxed) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            drop(client);
+            Ok(arrivals.await?)
+        })
+    });
+    is_ready.recv().context("LISTEN failed")?;
+    Ok(thread)
+}
+
+fn note(board: &Board, message: &AsyncMessage, arrivals: &mut Histogram) {
+    let now = board.clock.micros();
+    let AsyncMessage::Notification(notification) = message else { return };
+    let Ok(payload) = serde_json::from_str::<Payload>(notification.payload()) else { return };
+    let Ok(extras) = serde_json::from_str::<Extras>(&payload.extras) else { return };
+    if let Some(notified) = &board.notified {
+        notified.set(extras.seq, now);
+    }
+    arrivals.record(now - extras.sent_us);
+}

@@ -1,0 +1,137 @@
+//! The summary that is printed at the end.
+
+use std::time::Duration;
+
+use crate::{
+    args::Args,
+    check::Verdict,
+    faults::Faults,
+    ledger::{Ending, Transaction},
+    subscribers::Subscriber,
+};
+
+/// Details printed of each subscriber: the first ones tell the story.
+const DETAILS: usize = 8;
+/// What the last process of the server counted and is worth a line.
+const METRICS: [&str; 9] = [
+    "datastream_rounds_captured_total",
+    "datastream_rounds_lost_by_database_total",
+    "datastream_rounds_skipped_total",
+    "datastream_rounds_reconciled_total",
+    "datastream_payloads_unconfirmed_total",
+    "datastream_listener_connects_total",
+    "datastream_resumes_total",
+    "datastream_subscriber_refills_total",
+    "datastream_sessions_closed_total",
+];
+
+/// All that the summary tells.
+pub(crate) struct Report<'a> {
+    pub(crate) args: &'a Args,
+    pub(crate) version: &'a str,
+    pub(crate) rounds: usize,
+    pub(crate) transactions: &'a [Transaction],
+    pub(crate) faults: &'a Faults,
+    pub(crate) verdicts: &'a [(Subscriber, Verdict)],
+    pub(crate) metrics: &'a str,
+}
+
+impl Report<'_> {
+    /// Prints it; says whether every promise was kept.
+    pub(crate) fn print(&self) -> bool {
+        self.scene();
+        self.table();
+        self.recoveries();
+        let wanted = |line: &&str| METRICS.iter().any(|name| line.starts_with(name));
+        self.metrics.lines().filter(wanted).for_each(|line| println!("  {line}"));
+        let good = self.verdicts.iter().all(|(_, verdict)| !verdict.is_bad(self.args.lossy));
+        println!("{}", if good { "nothing lost, nothing twice" } else { "BROKEN" });
+        good
+    }
+
+    fn scene(&self) {
+        let Args { seed, seconds, capture, lossy, .. } = self.args;
+        let lossy = if *lossy { ", synchronous_commit off" } else { "" };
+        let (version, capture) = (self.version, capture.name());
+        println!("seed {seed}, {seconds} s, capture {capture}, PostgreSQL {version}{lossy}");
+        let counts = self.faults.counts();
+        let list: Vec<_> = counts.iter().map(|(fault, n)| format!("{fault:?} {n}")).collect();
+        println!("{} faults: {}", counts.values().sum::<u64>(), list.join(", "));
+        let ended = |wanted: fn(&Ending) -> bool| {
+            self.transactions.iter().filter(|tx| wanted(&tx.ending)).count()
+        };
+        println!(
+            "{} rounds; {} transactions, {} rolled back, {} cut off",
+            self.rounds,
+            self.transactions.len(),
+            ended(|ending| matches!(ending, Ending::RolledBack)),
+            ended(|ending| matches!(ending, Ending::Unknown)),
+        );
+    }
+
+    fn table(&self) {
+        println!(
+            "{:<44}{:>7}{:>8}{:>6}{:>9}{:>6}{:>7}{:>9}{:>8}{:>7}{:>7}",
+            "subscriber",
+            "visits",
+            "resumes",
+            "gaps",
+            "received",
+            "lost",
+            "twice",
+            "repeated",
+            "ghosts",
+            "taken",
+            "order"
+        );
+        for (subscriber, v) in self.verdicts {
+            let Subscriber { transport, habit, selection, .. } = subscriber;
+            let path = if selection.path.is_empty() { "everything" } else { selection.path };
+            println!(
+                "{:<44}{:>7}{:>8}{:>6}{:>9}{:>6}{:>7}{:>9}{:>8}{:>7}{:>7}",
+                format!("{transport:?} {habit:?} {path}"),
+                v.visits,
+                v.resumes,
+                v.gaps,
+                v.received,
+                v.lost,
+                v.twice,
+                v.repeats,
+                v.ghosts,
+                v.taken_back,
+                v.disorder
+            );
+            v.details.iter().take(DETAILS).for_each(|detail| println!("    {detail}"));
+        }
+        let sum = |count: fn(&Verdict) -> usize| {
+            self.verdicts.iter().map(|(_, verdict)| count(verdict)).sum::<usize>()
+        };
+        println!(
+            "lost {}, twice {}, ghosts {}, out of order {}; gaps {}, repeated after a restart or \
+             beyond the memory {}, taken back by PostgreSQL {}",
+            sum(|v| v.lost),
+            sum(|v| v.twice),
+            sum(|v| v.ghosts),
+            sum(|v| v.disorder),
+            sum(|v| v.gaps),
+            sum(|v| v.repeats),
+            sum(|v| v.taken_back)
+        );
+    }
+
+    fn recoveries(&self) {
+        let all = self.faults.recoveries();
+        let at = |share: f64| all.get(((all.len() as f64 - 1.0) * share).round() as usize);
+        if let (Some(p50), Some(p95), Some(max)) = (at(0.5), at(0.95), at(1.0)) {
+            let ms = |d: &Duration| d.as_millis();
+            println!(
+                "PostgreSQL accepts connections -> caught up and live: {} times, p50 {} ms, p95 {} \
+                 ms, max {} ms",
+                all.len(),
+                ms(p50),
+                ms(p95),
+                ms(max)
+            );
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! The server under test: the program itself, as another process of this executable.
+
+use std::{
+    fs::File,
+    io::{BufRead, BufReader, Write},
+    net::SocketAddr,
+    path::Path,
+    process::{Child as StdChild, Command as StdCommand, ExitCode, Stdio},
+    time::Duration,
+};
+
+use anyhow::Context;
+use datastream::cli;
+use tokio::{
+    process::{Child, Command},
+    sync::oneshot,
+};
+
+/// A stop takes the grace period at most.
+const STOP_WITHIN: Duration = Duration::from_secs(15);
+/// Kills the server when our end of the pipe closes, however we ended.
+const GUARD: &str = r#"read _; kill -9 "$1" 2>/dev/null"#;
+
+/// Runs the program's own command line, where this process was started as the program.
+pub(crate) fn run_as_program() -> Option<ExitCode> {
+    let command = std::env::args().nth(1)?;
+    let is_program = std::env::var_os("SOAK_PROGRAM").is_some() && !command.starts_with('-');
+    is_program.then(|| cli::exit_code(cli::parse(std::env::args_os()).and_then(cli::run)))
+}
+
+/// `datastream` on this database, with nothing of our own environment.
+pub(crate) fn program(database_url: &str) -> anyhow::Result<Command> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.env_clear().env("SOAK_PROGRAM", "1").env("NO_COLOR", "1").current_dir("/");
+    command.env("DATABASE_URL", database_url).stdin(Stdio::null()).kill_on_drop(true);
+    if let Some(filter) = std::env::var_os("RUST_LOG") {
+        command.env("RUST_LOG", filter);
+    }
+    Ok(command)
+}
+
+/// A running server.
+#[derive(Debug)]
+pub(crate) struct Server {
+    child: Child,
+    guard: StdChild,
+    pub(crate) addr: SocketAddr,
+}
+
+impl Server {
+    /// Starts it and waits until it listens. Its log is appended to the file.
+    pub(crate) async fn start(database_url: &str, log: &Path) -> anyhow::Result<Self> {
+        let mut command = program(database_url)?;
+        command.arg("serve").env("DATASTREAM_HTTP_ADDR", "127.0.0.1:0");
+        command.env("DATASTREAM_HISTORY", crate::stage::HISTORY.to_string());
+        // Far beyond what one subscriber can miss: then every gap is a fault of the server.
+        command.env("DATASTREAM_RESUME_LIMIT", "1000000");
+        command.env("DATASTREAM_HEARTBEAT", "1s").env("DATASTREAM_SHUTDOWN_GRACE", "3s");
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
+        let guard = guard(child.id().context("a server that runs")?)?;
+        let listening = follow(&mut child, log)?;
+        let line = listening.await.with_context(|| format!("no server: see {}", log.display()))?;
+        let (_, addr) = line.split_once("http.addr=").context("the server logs its address")?;
+        let addr = addr.split_whitespace().next().unwrap_or_default().parse()?;
+        Ok(Self { child, guard, addr })
+    }
+
+    /// As a power cut would.
+    pub(crate) async fn kill(&mut self) -> anyhow::Result<()> {
+        Ok(self.child.kill().await?)
+    }
+
+    /// As an operator would.
+    pub(crate) async fn stop(&mut self) -> anyhow::Result<()> {
+        if let Some(pid) = self.child.id() {
+            Command::new("kill").arg(pid.to_string()).status().await?;
+        }
+        match tokio::time::timeout(STOP_WITHIN, self.child.wait()).await {
+            Ok(status) => anyhow::ensure!(status?.success(), "the server did not stop cleanly"),
+            Err(_) => anyhow::bail!("the server did not stop within {STOP_WITHIN:?}"),
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Before its process id can be another's.
+        let _ = self.guard.kill();
+        let _ = self.guard.wait();
+    }
+}
+
+fn guard(pid: u32) -> anyhow::Result<StdChild> {
+    let mut command = StdCommand::new("/bin/sh");
+    command.args(["-c", GUARD, "soak-guard", &pid.to_string()]).stdin(Stdio::piped());
+    Ok(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?)
+}
+
+/// Copies the log in a thread of its own; gives the line that says where the server listens.
+fn follow(child: &mut Child, log: &Path) -> anyhow::Result<oneshot::Receiver<String>> {
+    let stderr = child.stderr.take().context("a pipe")?.into_owned_fd()?;
+    let mut log = File::options().create(true).append(true).open(log)?;
+    let (send, listening) = oneshot::channel();
+    let mut send = Some(send);
+    std::thread::spawn(move || {
+        for line in BufReader::new(File::from(stderr)).lines().map_while(Result::ok) {
+            // A log that cannot be written costs no more than the log.
+            let _ = writeln!(log, "{line}");
+            if line.contains("http.addr=")
+                && let Some(send) = send.take()
+            {
+                let _ = send.send(line);
+            }
+        }
+    });
+    Ok(listening)
+}

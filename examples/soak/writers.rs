@@ -1,0 +1,203 @@
+//! The games: writers that finish rounds in every way a game may.
+
+use std::{sync::Arc, time::Duration};
+
+use fastrand::Rng;
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
+
+use crate::ledger::Ledger;
+
+/// The sample games.
+pub(crate) const GAMES: [&str; 4] = ["crash", "slot", "double", "wall-street"];
+/// How many write at once.
+pub(crate) const WRITERS: u64 = 8;
+
+const INSERT: &str = "insert into rounds (game_id, finished_at, extras) \
+    select id, clock_timestamp(), $2::jsonb from games where slug = $1";
+const OPEN: &str = "insert into rounds (game_id) select id from games where slug = $1 returning id";
+const FINISH: &str =
+    "update rounds set finished_at = clock_timestamp(), extras = $2::jsonb where id = $1";
+const BULK: &str = "insert into rounds (game_id, finished_at, extras) \
+    select id, clock_timestamp(), jsonb_build_object('tx', $2::bigint, 'n', n) \
+    from games, generate_series(0, $3::bigint) n where slug = $1";
+const TOUCH: &str = "update rounds set extras = extras || '{\"touched\": true}' \
+    where id = (select max(id) from rounds where finished_at is not null)";
+
+/// One writer, with a connection straight to PostgreSQL.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    pub(crate) url: String,
+    pub(crate) ledger: Arc<Ledger>,
+    pub(crate) rng: Rng,
+    pub(crate) every: Duration,
+}
+
+/// How a transaction is meant to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Aim {
+    Commit,
+    RollBack,
+}
+
+/// A transaction under way.
+struct Deed<'a> {
+    db: &'a mut PgConnection,
+    rng: &'a mut Rng,
+    tx: usize,
+    /// Rounds so far.
+    n: u32,
+}
+
+impl Writer {
+    /// Writes for ever. PostgreSQL going away is a fact of life.
+    pub(crate) async fn run(mut self) {
+        loop {
+            let Ok(mut db) = PgConnection::connect(&self.url).await else {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+                continue;
+            };
+            while self.transaction(&mut db).await.is_ok() {
+                let pause = self.every.mul_f64(2.0 * self.rng.f64());
+                tokio::time::sleep(pause).await;
+            }
+        }
+    }
+
+    async fn transaction(&mut self, db: &mut PgConnection) -> sqlx::Result<()> {
+        let tx = self.ledger.begin();
+        let mut deed = Deed { db, rng: &mut self.rng, tx, n: 0 };
+        match deed.run().await? {
+            Aim::Commit => self.ledger.committed(tx),
+            Aim::RollBack => self.ledger.rolled_back(tx),
+        }
+        Ok(())
+    }
+}
+
+impl Deed<'_> {
+    async fn run(&mut self) -> sqlx::Result<Aim> {
+        match self.rng.u8(..20) {
+            // One statement, no `begin`.
+            0..6 => return self.insert().await.map(|()| Aim::Commit),
+            6 => return self.bulk().await.map(|()| Aim::Commit),
+            7 => return self.touch().await.map(|()| Aim::Commit),
+            _ => {}
+        }
+        self.begin().await?;
+        let aim = match self.rng.u8(..12) {
+            0..2 => self.several().await?,
+            2..4 => self.savepoints().await?,
+            4..6 => self.updates().await?,
+            6..8 => self.late().await?,
+            8 => self.mixed().await?,
+            9 => self.bulk().await.map(|()| Aim::Commit)?,
+            _ => self.several().await.map(|_| Aim::RollBack)?,
+        };
+        self.say(if aim == Aim::Commit { "commit" } else { "rollback" }).await?;
+        Ok(aim)
+    }
+
+    async fn begin(&mut self) -> sqlx::Result<()> {
+        let level = match self.rng.u8(..10) {
+            0 => "begin isolation level repeatable read",
+            _ => "begin",
+        };
+        self.say(level).await
+    }
+
+    async fn several(&mut self) -> sqlx::Result<Aim> {
+        for _ in 0..self.rng.u8(1..4) {
+            self.insert().await?;
+        }
+        Ok(Aim::Commit)
+    }
+
+    async fn savepoints(&mut self) -> sqlx::Result<Aim> {
+        self.say("savepoint a").await?;
+        self.insert().await?;
+        self.say("savepoint b").await?;
+        self.insert().await?;
+        let back = if self.rng.bool() { "rollback to b" } else { "rollback to a" };
+        self.say(back).await?;
+        if self.rng.bool() {
+            self.insert().await?;
+        }
+        Ok(Aim::Commit)
+    }
+
+    /// A round that was open, perhaps older than those the transaction inserted before it.
+    async fn updates(&mut self) -> sqlx::Result<Aim> {
+        let (first, second) = (self.open().await?, self.open().await?);
+        let mut rounds = [first, second];
+        if self.rng.bool() {
+            rounds.reverse();
+        }
+        for round in rounds {
+            self.finish(round).await?;
+        }
+        Ok(Aim::Commit)
+    }
+
+    async fn late(&mut self) -> sqlx::Result<Aim> {
+        self.insert().await?;
+        tokio::time::sleep(Duration::from_millis(self.rng.u64(..60))).await;
+        Ok(Aim::Commit)
+    }
+
+    async fn mixed(&mut self) -> sqlx::Result<Aim> {
+        let open = self.open().await?;
+        self.insert().await?;
+        self.finish(open).await?;
+        self.bulk().await?;
+        Ok(Aim::Commit)
+    }
+
+    async fn insert(&mut self) -> sqlx::Result<()> {
+        let extras = self.extras();
+        let query = sqlx::query(INSERT).bind(self.game()).bind(extras);
+        query.execute(&mut *self.db).await.map(|_| ())
+    }
+
+    async fn open(&mut self) -> sqlx::Result<i64> {
+        sqlx::query_scalar(OPEN).bind(self.game()).fetch_one(&mut *self.db).await
+    }
+
+    async fn finish(&mut self, round: i64) -> sqlx::Result<()> {
+        let extras = self.extras();
+        sqlx::query(FINISH).bind(round).bind(extras).execute(&mut *self.db).await.map(|_| ())
+    }
+
+    async fn bulk(&mut self) -> sqlx::Result<()> {
+        let rounds = self.rng.i64(1..20);
+        let tx = i64::try_from(self.tx).unwrap_or_default();
+        // Bulk rounds are numbered from 0: after others, they would be taken for those.
+        let query =
+            if self.n == 0 { BULK.to_owned() } else { BULK.replace("'n', n", "'n', n + 1000") };
+        let query = sqlx::query(AssertSqlSafe(query)).bind(self.game()).bind(tx).bind(rounds);
+        query.execute(&mut *self.db).await.map(|_| ())
+    }
+
+    async fn touch(&mut self) -> sqlx::Result<()> {
+        self.say(TOUCH).await
+    }
+
+    async fn say(&mut self, sql: &'static str) -> sqlx::Result<()> {
+        sqlx::raw_sql(sql).execute(&mut *self.db).await.map(|_| ())
+    }
+
+    fn game(&mut self) -> &'static str {
+        self.rng.choice(GAMES).unwrap_or("crash")
+    }
+
+    fn extras(&mut self) -> String {
+        let n = self.n;
+        self.n += 1;
+        let pad = match self.rng.u8(..40) {
+            0 => "é".repeat(10_000),
+            1 => "é".repeat(self.rng.usize(3_700..4_100)),
+            2..8 => "x".repeat(self.rng.usize(..500)),
+            _ => String::new(),
+        };
+        format!(r#"{{"tx": {}, "n": {n}, "pad": "{pad}"}}"#, self.tx)
+    }
+}

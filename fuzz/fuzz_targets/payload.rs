@@ -1,0 +1,9 @@
+//! Anybody who can connect to the database may notify our channel: no bytes may fail the decoder.
+//!
+//! `cargo +nightly fuzz run payload` from the project's root.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|payload: &str| datastream::fuzzing::decode_payload(payload));

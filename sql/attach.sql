@@ -1,0 +1,109 @@
+-- Attaching with psql alone, for who may not bring a program to the database. From the project's root:
+--
+--   psql "$DATABASE_URL" -v table=game.results -v id=result_id -v finished_at=ended_at -v extras=payload \
+--        -v game_id=title_id -v games=game.titles -v games_slug=code -v games_name=title -v games_type=kind \
+--        -f sql/attach.sql
+--
+-- The variables are the options of `datastream attach`: table, id, finished_at, time_zone, extras,
+-- extras_columns (a,b,c), game_id, game_id_value, games, games_id, games_slug, games_name, games_type, slug_column,
+-- type_column, slug, type, capture, replace, dry_run, index (the last three: true). What is not given has its default.
+-- Makes the schema first where it is missing, by the migrations, and records them as `datastream migrate` does.
+\set ON_ERROR_STOP on
+\set QUIET on
+\if :{?table} \else \warn 'name the table: -v table=game.results'
+\quit
+\endif
+set lock_timeout = '2s';
+
+select to_regclass('datastream._sqlx_migrations') is null as missing \gset
+\if :missing
+  begin;
+  create schema if not exists datastream;
+  create table datastream._sqlx_migrations (version bigint primary key, description text not null,
+    installed_on timestamptz not null default now(), success boolean not null, checksum bytea not null, execution_time bigint not null);
+  \ir ../migrations/20260117000100_create_games_and_rounds.up.sql
+  \set content `cat migrations/20260117000100_create_games_and_rounds.up.sql`
+  insert into datastream._sqlx_migrations values (20260117000100, 'create games and rounds', now(), true, sha384(convert_to(:'content' || E'\n', 'UTF8')), 0);
+  \ir ../migrations/20260117000200_create_outbox.up.sql
+  \set content `cat migrations/20260117000200_create_outbox.up.sql`
+  insert into datastream._sqlx_migrations values (20260117000200, 'create outbox', now(), true, sha384(convert_to(:'content' || E'\n', 'UTF8')), 0);
+  \ir ../migrations/20260117000300_create_attach.up.sql
+  \set content `cat migrations/20260117000300_create_attach.up.sql`
+  insert into datastream._sqlx_migrations values (20260117000300, 'create attach', now(), true, sha384(convert_to(:'content' || E'\n', 'UTF8')), 0);
+  \ir ../migrations/20260117000400_create_reconcile_and_trim.up.sql
+  \set content `cat migrations/20260117000400_create_reconcile_and_trim.up.sql`
+  insert into datastream._sqlx_migrations values (20260117000400, 'create reconcile and trim', now(), true, sha384(convert_to(:'content' || E'\n', 'UTF8')), 0);
+  \ir ../migrations/20260117000500_attach_rounds.up.sql
+  \set content `cat migrations/20260117000500_attach_rounds.up.sql`
+  insert into datastream._sqlx_migrations values (20260117000500, 'attach rounds', now(), true, sha384(convert_to(:'content' || E'\n', 'UTF8')), 0);
+  commit;
+\endif
+
+-- What was not given is null, which is the default.
+\if :{?id} \else \set id ''
+\endif
+\if :{?finished_at} \else \set finished_at ''
+\endif
+\if :{?time_zone} \else \set time_zone ''
+\endif
+\if :{?extras} \else \set extras ''
+\endif
+\if :{?extras_columns} \else \set extras_columns ''
+\endif
+\if :{?game_id} \else \set game_id ''
+\endif
+\if :{?game_id_value} \else \set game_id_value ''
+\endif
+\if :{?games} \else \set games ''
+\endif
+\if :{?games_id} \else \set games_id ''
+\endif
+\if :{?games_slug} \else \set games_slug ''
+\endif
+\if :{?games_name} \else \set games_name ''
+\endif
+\if :{?games_type} \else \set games_type ''
+\endif
+\if :{?slug_column} \else \set slug_column ''
+\endif
+\if :{?type_column} \else \set type_column ''
+\endif
+\if :{?slug} \else \set slug ''
+\endif
+\if :{?type} \else \set type ''
+\endif
+\if :{?capture} \else \set capture ''
+\endif
+\if :{?replace} \else \set replace false
+\endif
+\if :{?dry_run} \else \set dry_run false
+\endif
+\if :{?index} \else \set index false
+\endif
+
+begin;
+\pset format unaligned
+\pset tuples_only on
+select datastream.attach(:'table'::regclass,
+  id => nullif(:'id', ''), finished_at => nullif(:'finished_at', ''), extras => nullif(:'extras', ''),
+  extras_columns => string_to_array(nullif(:'extras_columns', ''), ','),
+  game_id => nullif(:'game_id', ''), game_id_value => nullif(:'game_id_value', '')::bigint,
+  games => nullif(:'games', '')::regclass, games_id => nullif(:'games_id', ''), games_slug => nullif(:'games_slug', ''),
+  games_name => nullif(:'games_name', ''), games_type => nullif(:'games_type', ''),
+  slug_column => nullif(:'slug_column', ''), type_column => nullif(:'type_column', ''),
+  slug => nullif(:'slug', ''), type => nullif(:'type', ''), time_zone => nullif(:'time_zone', ''),
+  capture => coalesce(nullif(:'capture', ''),
+    (select a.capture from datastream.attached a where a.relation = datastream.qualified(:'table'::regclass))),
+  replace => :'replace', dry_run => :'dry_run');
+\if :dry_run
+  rollback;
+  \quit
+\endif
+\ir adopt.sql
+commit;
+
+-- Built while the game goes on; may wait for old transactions, and nobody waits for it.
+\if :index
+  reset lock_timeout;
+  select datastream.index_sql(:'table'::regclass) \gexec
+\endif

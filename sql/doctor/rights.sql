@@ -1,0 +1,21 @@
+-- What `serve` does, by the rights it takes; and whether it has more than that.
+select case when cardinality(missing) > 0 then 'failed' when r.rolsuper then 'warning' else 'ok' end as status,
+       case when cardinality(missing) > 0 then format('role %s may not: %s', current_user, array_to_string(missing, ', '))
+            when r.rolsuper then format('role %s is a superuser: serve needs none of that', current_user)
+            else format('role %s may do what serve does', current_user) end as says,
+       'run as the owner of the schema: psql -f sql/roles.sql, and let serve connect as datastream_reader' as remedy
+from pg_roles r
+cross join lateral (
+  select array(
+    select 'use the schema datastream' where not has_schema_privilege('datastream', 'usage')
+    union all
+    select 'select from datastream.' || c.relname from pg_class c
+    where c.relnamespace = 'datastream'::regnamespace and c.relkind in ('r', 'v')
+      and (c.relname in ('outbox', 'trimmed', 'attached', 'games', 'finished_rounds') or c.relname ~ '^rounds_\d+$')
+      and not has_table_privilege(c.oid, 'select')
+    union all
+    select 'execute datastream.' || p.proname from pg_proc p
+    where p.pronamespace = 'datastream'::regnamespace and p.proname in ('is_finished', 'micros', 'reconcile', 'trim', 'rounds_by_id', 'rounds_of')
+      and not has_function_privilege(p.oid, 'execute')
+  ) as missing) m
+where r.rolname = current_user

@@ -1,0 +1,10 @@
+-- Rounds that finished at a moment or later, and the database's clock, in a row without a round where there are none.
+-- $1 bigint: microseconds since the epoch; null: only the clock
+select (extract(epoch from clock_timestamp()) * 1000000)::bigint as now, r.*
+from (select) always
+left join (
+  select f.round_id::bigint as round_id, f.game_id::bigint as game_id, f.game_slug, f.game_type, (extract(epoch from date_trunc('second', timezone('UTC', f.finished_at)))::bigint * 1000000 + extract(microseconds from timezone('UTC', f.finished_at))::bigint % 1000000) as finished_micros, f.extras
+  from finished f
+  where f.finished_at >= timestamptz 'epoch' + $1::bigint * interval '1 microsecond'
+) r on true
+order by r.finished_micros, r.round_id

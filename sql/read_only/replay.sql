@@ -1,0 +1,15 @@
+-- As replay.sql, with the microsecond of the finish in place of the transaction.
+-- $1 bigint: the first microsecond   $2 bigint[]: game ids, or null for all   $3 bigint: limit   $4 bigint: the overlap
+, newest as (
+  select f.round_id::bigint as round_id, f.game_id::bigint as game_id, f.game_slug, f.game_type, (extract(epoch from date_trunc('second', timezone('UTC', f.finished_at)))::bigint * 1000000 + extract(microseconds from timezone('UTC', f.finished_at))::bigint % 1000000) as finished_micros, f.extras
+  from finished f
+  where f.finished_at >= timestamptz 'epoch' + least($1::bigint, 253402300800000000) * interval '1 microsecond'
+    and ($2::bigint[] is null or f.game_id = any ($2::bigint[]))
+  order by f.finished_at desc, f.round_id desc
+  limit $3::bigint
+)
+select (extract(epoch from clock_timestamp()) * 1000000)::bigint as until,
+       greatest(n.finished_micros, 1) as xid, greatest(n.finished_micros - $4::bigint, 1) as before, n.*
+from (select) always
+left join newest n on true
+order by n.finished_micros, n.round_id

@@ -1,0 +1,55 @@
+-- The roles with the least rights that Data Stream works with. For psql, by a superuser or by who owns the
+-- schema datastream and the game's tables, after `datastream migrate` and `attach`; can be run again.
+--
+--   psql "$DATABASE_URL" -f sql/roles.sql
+--   psql "$DATABASE_URL" -v owner=ds_owner -v reader=ds_reader -f sql/roles.sql     other names
+--
+-- owner   cannot log in; owns what is in the schema, so that the triggers and views run with its rights and
+--         no others: to add to the outbox, and to read the attached tables
+-- reader  the role of `datastream serve` (and `doctor`): give it a password by \password datastream_reader
+-- The game's roles get nothing: they need nothing.
+--
+-- Roles belong to the whole server. To take them away: `drop owned by datastream_owner, datastream_reader`
+-- in each database (that drops the schema datastream too), then `drop role datastream_owner, datastream_reader`.
+\set ON_ERROR_STOP on
+\if :{?owner} \else \set owner datastream_owner
+\endif
+\if :{?reader} \else \set reader datastream_reader
+\endif
+set client_min_messages = warning;
+begin;
+set local lock_timeout = '2s';
+
+select format('create role %I nologin nosuperuser nocreatedb nocreaterole noinherit', :'owner')
+where not exists (select from pg_roles where rolname = :'owner') \gexec
+select format('create role %I login nosuperuser nocreatedb nocreaterole noinherit', :'reader')
+where not exists (select from pg_roles where rolname = :'reader') \gexec
+
+-- To hand something over one must be a member of who gets it; a superuser need not.
+select format('grant %I to current_user', :'owner')
+where not (select rolsuper from pg_roles where rolname = current_user) and not pg_has_role(current_user, :'owner', 'member') \gexec
+
+-- A new owner of a schema or of what is in it must be allowed to create in the database, or in the schema.
+select format('grant create on database %I to %I', current_database(), :'owner')
+where pg_get_userbyid((select nspowner from pg_namespace where nspname = 'datastream')) <> :'owner'
+  and not has_database_privilege(:'owner', current_database(), 'create') \gexec
+alter schema datastream owner to :"owner";
+select format('revoke create on database %I from %I', current_database(), :'owner')
+where has_database_privilege(:'owner', current_database(), 'create') \gexec
+
+-- Nobody else makes anything of it; the two functions that work on the game's behalf are for everybody.
+revoke all on schema datastream from public;
+revoke all on all tables in schema datastream from public;
+
+-- What `serve` reads. The views read the game's tables with the owner's rights.
+grant usage on schema datastream to :"reader";
+grant select on datastream.outbox, datastream.trimmed, datastream.attached, datastream.games, datastream.finished_rounds to :"reader";
+select format('grant select on datastream.%I to %I', c.relname, :'reader') from pg_class c
+where c.relnamespace = 'datastream'::regnamespace and c.relkind = 'v' and c.relname ~ '^rounds_\d+$' \gexec
+grant execute on function datastream.reconcile(xid8), datastream.trim(interval, integer) to :"reader";
+select format('grant connect on database %I to %I', current_database(), :'reader')
+where not has_database_privilege(:'reader', current_database(), 'connect') \gexec
+
+-- Hands over what is in the schema, and lets the owner read what is attached.
+\ir adopt.sql
+commit;

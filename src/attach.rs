@@ -1,0 +1,169 @@
+//! `datastream attach` and `detach`: a game's own table becomes a source of rounds, or is let go.
+//!
+//! The work is done by the functions `datastream.attach` and `datastream.detach` of the database
+//! (see `migrations/README.md`); here is the care around them: no waiting behind a long
+//! transaction, patience with short ones, ids that must not collide, the index built while the
+//! game goes on.
+
+mod error;
+mod index;
+mod options;
+mod patience;
+mod table;
+
+pub use error::AttachError;
+pub use options::{AttachOptions, DetachOptions, GameOptions};
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
+
+use crate::{database, migrate::CaptureMode, pg_target::PgTarget};
+
+/// Notices of the database's functions are for the operator.
+pub const LOG_FILTER: &str = "info,sqlx=warn,sqlx::postgres::notice=info";
+
+const SETTINGS: [(&str, &str); 2] = [("lock_timeout", "2s"), ("statement_timeout", "0")];
+
+/// What was done, or would be.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Report {
+    /// The SQL that `--dry-run` asked for.
+    Plan(String),
+    /// What changed, a line each; none where nothing had to.
+    Done(Vec<String>),
+}
+
+/// Attaches a table.
+pub async fn attach(target: &PgTarget, options: &AttachOptions) -> Result<Report, AttachError> {
+    let mut connection = database::connect(target, "attach", &SETTINGS).await?;
+    let table = table::qualified(&mut connection, &options.table).await?;
+    let statements = look(&mut connection, options).await?;
+    if options.dry_run {
+        return plan(&mut connection, &table, options, statements).await;
+    }
+    let mut done = Vec::new();
+    if !statements.is_empty() {
+        table::refuse_held(&mut connection, &table, options.replace).await?;
+        table::look_at_ids(&mut connection, &table, options).await?;
+        patience::with(&table, &mut connection, async |connection| {
+            attach_and_adopt(connection, options).await
+        })
+        .await?;
+        done.push(format!(
+            "{table} is attached; capture is {}",
+            capture(&mut connection, &table).await?
+        ));
+    }
+    if options.index {
+        done.extend(index::build(&mut connection, &table).await?);
+    }
+    table::warn(&mut connection, &table).await?;
+    Ok(Report::Done(done))
+}
+
+/// Lets a table go; what was ours on it is gone.
+pub async fn detach(target: &PgTarget, options: &DetachOptions) -> Result<Report, AttachError> {
+    let mut connection = database::connect(target, "detach", &SETTINGS).await?;
+    let table = match table::qualified(&mut connection, &options.table).await {
+        // It may have been dropped meanwhile.
+        Err(AttachError::NoTable(name)) => name,
+        outcome => outcome?,
+    };
+    let call = "select datastream.detach($1, $2)";
+    let run = async |connection: &mut PgConnection| {
+        let query = sqlx::query_scalar(call).bind(&table).bind(options.dry_run);
+        Ok::<Vec<String>, AttachError>(query.fetch_all(connection).await?)
+    };
+    if options.dry_run {
+        return Ok(Report::Plan(script(&run(&mut connection).await?)));
+    }
+    table::refuse_held(&mut connection, &table, true).await?;
+    patience::with(&table, &mut connection, run).await?;
+    Ok(Report::Done(vec![format!("{table} is detached")]))
+}
+
+/// What there is to do. The notices come when it is done, not twice.
+async fn look(
+    connection: &mut PgConnection,
+    options: &AttachOptions,
+) -> Result<Vec<String>, AttachError> {
+    let silence = if options.dry_run { "notice" } else { "warning" };
+    let set = |level| AssertSqlSafe(format!("set client_min_messages = {level}"));
+    sqlx::query(set(silence)).execute(&mut *connection).await?;
+    let statements = call(connection, options, true).await?;
+    sqlx::query(set("notice")).execute(connection).await?;
+    Ok(statements)
+}
+
+async fn attach_and_adopt(
+    connection: &mut PgConnection,
+    options: &AttachOptions,
+) -> Result<(), AttachError> {
+    let mut transaction = connection.begin().await?;
+    call(&mut transaction, options, false).await?;
+    sqlx::raw_sql(include_str!("../sql/adopt.sql")).execute(&mut *transaction).await?;
+    Ok(transaction.commit().await?)
+}
+
+/// The statements of `datastream.attach`, run unless `dry_run`.
+async fn call(
+    connection: &mut PgConnection,
+    options: &AttachOptions,
+    dry_run: bool,
+) -> Result<Vec<String>, AttachError> {
+    let game = &options.game;
+    let query = sqlx::query_scalar(include_str!("../sql/attach_table.sql"))
+        .bind(&options.table)
+        .bind(&options.id)
+        .bind(&options.finished_at)
+        .bind(&options.extras)
+        .bind(&options.extras_columns)
+        .bind(&game.game_id)
+        .bind(game.game_id_value)
+        .bind(&game.games)
+        .bind(&game.games_id)
+        .bind(&game.games_slug)
+        .bind(&game.games_name)
+        .bind(&game.games_type)
+        .bind(&game.slug_column)
+        .bind(&game.type_column)
+        .bind(&game.slug)
+        .bind(&game.r#type)
+        .bind(&options.time_zone)
+        .bind(options.capture.map(CaptureMode::name))
+        .bind(options.replace)
+        .bind(dry_run);
+    Ok(query.fetch_all(connection).await?)
+}
+
+/// The SQL as a script for psql. The index is told by what is attached: so the row that says it is
+/// written in a transaction that is taken back. No table of the game is touched.
+async fn plan(
+    connection: &mut PgConnection,
+    table: &str,
+    options: &AttachOptions,
+    statements: Vec<String>,
+) -> Result<Report, AttachError> {
+    let mut sql = if statements.is_empty() { String::new() } else { script(&statements) };
+    if options.index {
+        let mut transaction = connection.begin().await?;
+        if let Some(row) = statements.first() {
+            sqlx::query(AssertSqlSafe(row.clone())).execute(&mut *transaction).await?;
+        }
+        let index = "select datastream.index_sql($1::text::regclass)";
+        let index: Vec<String> =
+            sqlx::query_scalar(index).bind(table).fetch_all(&mut *transaction).await?;
+        transaction.rollback().await?;
+        index.iter().for_each(|statement| sql.push_str(&format!("{statement};\n")));
+    }
+    Ok(Report::Plan(sql))
+}
+
+fn script(statements: &[String]) -> String {
+    let body: String =
+        statements.iter().map(|statement| format!("{};\n", statement.trim_end())).collect();
+    format!("begin;\nset local lock_timeout = '2s';\n{body}commit;\n")
+}
+
+async fn capture(connection: &mut PgConnection, table: &str) -> Result<String, AttachError> {
+    let query = "select capture from datastream.attached where relation = $1";
+    Ok(sqlx::query_scalar(query).bind(table).fetch_one(connection).await?)
+}

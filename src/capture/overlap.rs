@@ -1,0 +1,249 @@
+//! The capture of the read-only mode: no outbox, no trigger, no LISTEN, no schema of ours. What
+//! finished lately is read again and again, and what is new in it goes out.
+//!
+//! A round is found if it is committed within the overlap after its `finished_at`. In place of
+//! its transaction stands the microsecond of its finish, less the overlap where the oldest
+//! transaction beside it would stand: so resume points are answered by the same rules (a superset,
+//! never a loss, within that limit). Works on a standby too.
+
+use std::{
+    collections::HashSet,
+    convert::Infallible,
+    time::{Duration, Instant},
+};
+
+use futures_util::StreamExt;
+use tokio::sync::watch;
+use tokio_postgres::Row;
+
+use super::{CaptureError, Phase, connect, listener, rows};
+use crate::{
+    backoff::Backoff,
+    games::Games,
+    hub::{Captured, Publisher, Xid},
+    pg_target::PgTarget,
+    read_only::Source,
+    round::{FinishedAt, Round, RoundId, UnixMillis},
+    shutdown::Shutdown,
+    telemetry::metrics::{BySource, Metrics, Source as From},
+};
+
+/// Between two looks. Each reads what finished within the overlap.
+const EVERY: Duration = Duration::from_millis(250);
+/// How often the directory of games is read again.
+const GAMES_EVERY: Duration = Duration::from_secs(60);
+/// An index is missing where a look takes longer.
+const ANSWER_WITHIN: Duration = Duration::from_secs(60);
+/// Nothing that these sessions do may change anything.
+const SESSION: &str = "set default_transaction_read_only = on; set statement_timeout = '60s';
+    set default_transaction_isolation = 'read committed'; set jit = off";
+
+/// What it is made of.
+#[derive(Debug)]
+pub struct OverlapParts {
+    /// The database.
+    pub target: PgTarget,
+    /// The operator's own queries.
+    pub source: Source,
+    /// Rounds of each game to fill the memory with at start.
+    pub history: i64,
+    /// Where rounds go.
+    pub publisher: Publisher,
+    /// The directory of games.
+    pub games: Games,
+    /// Where to count.
+    pub metrics: Metrics,
+    /// Who stops it.
+    pub shutdown: Shutdown,
+}
+
+/// The one task that puts rounds on the stream, where there is no outbox.
+#[derive(Debug)]
+pub struct OverlapCapture {
+    parts: OverlapParts,
+    phase: watch::Sender<Phase>,
+    /// From where to look, by the database's clock; `None` until the memory has been filled.
+    since: Option<i64>,
+    /// What is on the stream of that time.
+    given: HashSet<(RoundId, FinishedAt)>,
+}
+
+impl OverlapCapture {
+    /// Makes a capture, and the channel that tells where it stands.
+    pub fn new(parts: OverlapParts) -> (Self, watch::Receiver<Phase>) {
+        let (phase, watched) = watch::channel(Phase::Connecting { problem: None });
+        (Self { parts, phase, since: None, given: HashSet::new() }, watched)
+    }
+
+    /// Captures until the shutdown; an error is one that waiting cannot mend, met before the
+    /// stream was ever live.
+    pub async fn run(mut self) -> Result<(), CaptureError> {
+        let mut backoff = Backoff::default();
+        let shutdown = self.parts.shutdown.clone();
+        loop {
+            let ended = tokio::select! {
+                () = shutdown.requested() => return Ok(()),
+                ended = self.session(&mut backoff) => ended,
+            };
+            let Err(error) = ended.map_err(about_queries);
+            if self.since.is_none() && error.is_final() {
+                return Err(error);
+            }
+            self.report(&error);
+            tokio::select! {
+                () = shutdown.requested() => return Ok(()),
+                () = tokio::time::sleep(backoff.delay()) => {}
+            }
+        }
+    }
+
+    fn report(&self, error: &CaptureError) {
+        let problem = Some(error.to_string());
+        let repeated = matches!(&*self.phase.borrow(),
+            Phase::Connecting { problem: last } if *last == problem);
+        if !repeated {
+            tracing::warn!(%error, "cannot read the database; trying again");
+        }
+        self.phase.send_replace(Phase::Connecting { problem });
+    }
+
+    async fn session(&mut self, backoff: &mut Backoff) -> Result<Infallible, CaptureError> {
+        let link = connect::connect(&self.parts.target, "read-only").await?;
+        let mut messages = link.messages;
+        let client = link.client;
+        tokio::select! {
+            ended = self.look_on(&client, backoff) => ended,
+            () = async { while messages.next().await.is_some() {} } => Err(CaptureError::Closed),
+        }
+    }
+
+    async fn look_on(
+        &mut self,
+        client: &tokio_postgres::Client,
+        backoff: &mut Backoff,
+    ) -> Result<Infallible, CaptureError> {
+        client.batch_execute(SESSION).await?;
+        self.read_games(client).await?;
+        if self.since.is_none() {
+            self.fill(client).await?;
+        }
+        self.look(client, From::catch_up).await?;
+        self.parts.publisher.open();
+        self.phase.send_replace(Phase::Live { since: Instant::now() });
+        tracing::info!("live: reading without a schema of ours, by finished_at");
+        backoff.reset();
+        let mut games_read = Instant::now();
+        loop {
+            tokio::time::sleep(EVERY).await;
+            if games_read.elapsed() > GAMES_EVERY {
+                self.read_games(client).await?;
+                games_read = Instant::now();
+            }
+            self.look(client, From::poll).await?;
+        }
+    }
+
+    async fn read_games(&self, client: &tokio_postgres::Client) -> Result<(), CaptureError> {
+        let query = self.parts.source.query(include_str!("../../sql/read_only/games.sql"));
+        let rows = listener::within(ANSWER_WITHIN, async { Ok(client.query(&query, &[]).await?) });
+        let games = rows.await?.iter().map(rows::game).collect::<Result<_, _>>()?;
+        self.parts.games.replace(games);
+        Ok(())
+    }
+
+    /// Fills the memory. What finished lately is read first, so that of a game with more of it than
+    /// the memory takes the older rounds do not count as new.
+    async fn fill(&mut self, client: &tokio_postgres::Client) -> Result<(), CaptureError> {
+        let overlap = self.parts.source.overlap_micros;
+        let (now, _) = self.finished_since(client, None).await?;
+        let (_, lately) = self.finished_since(client, Some(now.saturating_sub(overlap))).await?;
+        let query = self.parts.source.query(include_str!("../../sql/read_only/recent.sql"));
+        let query = async { Ok(client.query(&query, &[&self.parts.history]).await?) };
+        let rows = listener::within(ANSWER_WITHIN, query).await?;
+        let rounds = rounds(&rows)?;
+        tracing::info!(rounds = rounds.len(), "memory filled");
+        self.given = rounds.iter().chain(&lately).map(moment).collect();
+        let recent = rounds.into_iter().map(|round| captured(round, overlap)).collect();
+        self.parts.publisher.preload(recent, Vec::new(), Xid(0));
+        self.since = Some(now.saturating_sub(overlap));
+        Ok(())
+    }
+
+    /// The database's clock, and the rounds that finished since this moment of it.
+    async fn finished_since(
+        &self,
+        client: &tokio_postgres::Client,
+        since: Option<i64>,
+    ) -> Result<(i64, Vec<Round>), CaptureError> {
+        let query = self.parts.source.query(include_str!("../../sql/read_only/finished_since.sql"));
+        let query = async { Ok(client.query(&query, &[&since]).await?) };
+        let rows = listener::within(ANSWER_WITHIN, query).await?;
+        let now = rows.first().ok_or(CaptureError::Closed)?.try_get("now")?;
+        Ok((now, rounds(&rows)?))
+    }
+
+    /// Publishes what is new among the rounds that finished within the overlap.
+    async fn look(
+        &mut self,
+        client: &tokio_postgres::Client,
+        found_by: From,
+    ) -> Result<(), CaptureError> {
+        let (now, rounds) = self.finished_since(client, self.since).await?;
+        self.parts.metrics.polls_total.inc();
+        let seen: HashSet<_> = rounds.iter().map(moment).collect();
+        let new = rounds.into_iter().filter(|round| !self.given.contains(&moment(round)));
+        let overlap = self.parts.source.overlap_micros;
+        let new: Vec<_> = new.map(|round| captured(round, overlap)).collect();
+        let label = BySource { source: found_by };
+        self.parts.metrics.rounds_captured_total.get_or_create(&label).inc_by(new.len() as u64);
+        self.parts.publisher.publish(new);
+        // What is older is not looked at again.
+        self.given = seen;
+        let since = now.saturating_sub(overlap);
+        self.since = Some(since);
+        self.parts.publisher.settle(Xid(since.max(0).cast_unsigned()), "");
+        Ok(())
+    }
+}
+
+/// A query of the operator's that is no SQL, or of other columns, or not allowed (class 42), is told
+/// as such: waiting does not mend it.
+fn about_queries(error: CaptureError) -> CaptureError {
+    match error {
+        CaptureError::OtherSchema(message) => CaptureError::Query(message),
+        CaptureError::Database(error) => match error.as_db_error() {
+            Some(db) if db.code().code().starts_with("42") => {
+                CaptureError::Query(db.message().to_owned())
+            }
+            _ => CaptureError::Database(error),
+        },
+        error => error,
+    }
+}
+
+fn rounds(rows: &[Row]) -> Result<Vec<Round>, CaptureError> {
+    let now = UnixMillis::now();
+    let mut rounds = Vec::with_capacity(rows.len());
+    for row in rows {
+        if row.try_get::<_, Option<i64>>("round_id")?.is_some() {
+            rounds.extend(rows::round(row, now)?.ok());
+        }
+    }
+    Ok(rounds)
+}
+
+fn captured(round: Round, overlap: i64) -> Captured {
+    let finished = round.finished_at.micros();
+    let number = |micros: i64| Xid(micros.max(1).cast_unsigned());
+    Captured {
+        xid: number(finished),
+        before: number(finished.saturating_sub(overlap)),
+        // The clock of the database is not ours, and a finish is not a commit.
+        recorded: None,
+        round,
+    }
+}
+
+fn moment(round: &Round) -> (RoundId, FinishedAt) {
+    (round.round_id, round.finished_at)
+}

@@ -1,0 +1,164 @@
+//! `datastream doctor`: looks at everything a stream needs, and says of each what it found and
+//! what to do about it. Changes nothing.
+
+mod check;
+mod database;
+
+use std::{num::NonZeroUsize, time::Duration};
+
+pub use check::{Check, Status};
+use clap::Args;
+use serde::Serialize;
+use sqlx::{Connection, Row};
+
+use crate::{
+    capture::self_test,
+    config::{DatabaseConfig, options::DatabaseOptions, retention},
+    database as pool,
+    pg_target::PgTarget,
+    round::UnixMillis,
+};
+
+/// Only what is printed: the rest would be told twice.
+pub const LOG_FILTER: &str = "error";
+
+const SETTINGS: [(&str, &str); 3] =
+    [("statement_timeout", "10s"), ("lock_timeout", "2s"), ("default_transaction_read_only", "on")];
+/// `timestamp` in a round is by this machine's clock, `finished_at` by the game's.
+const CLOCK_APART: f64 = 1.0;
+/// Descriptors that are no streams: the listener, the database, the log.
+const OTHER_FILES: u64 = 64;
+
+/// What `doctor` can be told.
+#[derive(Args, Clone, Debug)]
+pub struct DoctorOptions {
+    /// The database, as `serve` is told.
+    #[command(flatten)]
+    pub database: DatabaseOptions,
+
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+
+    /// As `serve` is told: how old outbox rows may be.
+    #[arg(long, env = "DATASTREAM_RETENTION", value_name = "DURATION")]
+    #[arg(value_parser = retention, default_value = "24h")]
+    pub retention: Duration,
+
+    /// As `serve` is told: what the limit on open files must allow.
+    #[arg(long, env = "DATASTREAM_MAX_CONNECTIONS", value_name = "CONNECTIONS")]
+    #[arg(default_value = "100000")]
+    pub max_connections: NonZeroUsize,
+}
+
+/// What was found.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// Whether nothing failed.
+    pub ok: bool,
+    /// Each thing that was looked at.
+    pub checks: Vec<Check>,
+}
+
+/// Looks at it all.
+pub async fn examine(config: &DatabaseConfig, options: &DoctorOptions) -> Report {
+    let mut checks = queries(&config.target, options).await;
+    if checks.iter().all(|check| check.name != "connection" || check.status == Status::Ok) {
+        checks.extend(listener(config).await);
+    }
+    checks.push(files(options.max_connections.get()));
+    let ok = checks.iter().all(|check| check.status != Status::Failed);
+    Report { ok, checks }
+}
+
+async fn queries(target: &PgTarget, options: &DoctorOptions) -> Vec<Check> {
+    let mut connection = match pool::connect(target, "doctor", &SETTINGS).await {
+        Ok(connection) => connection,
+        Err(error) => {
+            let check = Check::new("connection", Status::Failed, error.to_string());
+            return vec![check.remedy("set DATABASE_URL so that psql \"$DATABASE_URL\" connects")];
+        }
+    };
+    let mut checks = vec![Check::new("connection", Status::Ok, format!("{target} answers"))];
+    checks.extend(database::ask(&mut connection, options.retention).await);
+    checks.push(clock(&mut connection).await);
+    let _closed = connection.close().await;
+    checks
+}
+
+/// How far the two clocks are apart, at least: what the question took is not held against them.
+async fn clock(connection: &mut sqlx::PgConnection) -> Check {
+    let before = seconds();
+    let there = "select extract(epoch from clock_timestamp())::double precision";
+    let there = sqlx::raw_sql(there).fetch_one(connection).await;
+    let there = there.and_then(|row| row.try_get::<f64, _>(0));
+    let after = seconds();
+    match there {
+        Err(error) => Check::new("clock", Status::Skipped, pool::reason(&error)),
+        Ok(there) => {
+            let apart = (there - after).max(before - there).max(0.0);
+            let status = if apart > CLOCK_APART { Status::Warning } else { Status::Ok };
+            let says =
+                format!("the clocks of this machine and the database are {apart:.1} s apart");
+            Check::new("clock", status, says).remedy("run an NTP client on both")
+        }
+    }
+}
+
+#[allow(clippy::cast_precision_loss, reason = "milliseconds since 1970 are far below 2^53")]
+fn seconds() -> f64 {
+    UnixMillis::now().0 as f64 / 1000.0
+}
+
+async fn listener(config: &DatabaseConfig) -> Vec<Check> {
+    const NAME: &str = "listener";
+    let hearing = match self_test::hear_oneself(&config.listen, &config.target).await {
+        Ok(hearing) => hearing,
+        Err(error) => {
+            let check = Check::new(NAME, Status::Failed, format!("{}: {error}", config.listen));
+            return vec![check.remedy("set DATASTREAM_LISTEN_URL to the database itself")];
+        }
+    };
+    let heard = match hearing.heard {
+        Some(took) => {
+            let says = format!("{} hears notifications, after {took:.1?}", config.listen);
+            Check::new(NAME, Status::Ok, says)
+        }
+        None => {
+            let says = format!("{} is not delivered notifications (a pooler?)", config.listen);
+            Check::new(NAME, Status::Failed, says).remedy(
+                "set DATASTREAM_LISTEN_URL to the database itself; DATABASE_URL may go on through \
+                 the pooler",
+            )
+        }
+    };
+    vec![heard, tcp_user_timeout(hearing.tcp_user_timeout.as_deref())]
+}
+
+fn tcp_user_timeout(set: Option<&str>) -> Check {
+    const NAME: &str = "tcp_user_timeout";
+    match set {
+        None => Check::new(NAME, Status::Ok, "not needed on a socket of this machine"),
+        Some("0") => Check::new(NAME, Status::Warning, "0: a listener that is cut off is kept")
+            .remedy(
+                "leave tcp_user_timeout out of the URL, or set it above 0: a dead listener fills \
+                 the notification queue",
+            ),
+        Some(limit) => Check::new(NAME, Status::Ok, format!("{limit} on the LISTEN connection")),
+    }
+}
+
+fn files(wanted: usize) -> Check {
+    const NAME: &str = "files";
+    let Ok((_, hard)) = rlimit::getrlimit(rlimit::Resource::NOFILE) else {
+        return Check::new(NAME, Status::Skipped, "this system does not tell its limit");
+    };
+    let fit = hard.saturating_sub(OTHER_FILES);
+    let wanted = u64::try_from(wanted).unwrap_or(u64::MAX);
+    let status = if fit < wanted { Status::Warning } else { Status::Ok };
+    let says = format!("{hard} open files allow {} of {wanted} connections", fit.min(wanted));
+    Check::new(NAME, status, says).remedy(
+        "raise the limit (LimitNOFILE= of systemd, ulimit -Hn, --ulimit nofile of docker), or \
+         lower DATASTREAM_MAX_CONNECTIONS",
+    )
+}

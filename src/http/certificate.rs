@@ -1,0 +1,94 @@
+//! `GET /wt/certificate`: what a page has to know before it can connect by WebTransport.
+
+use axum::{
+    Json, Router,
+    extract::State,
+    http::{HeaderMap, HeaderValue, Uri, header, uri::Authority},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use base64::{Engine, engine::general_purpose::STANDARD};
+use chrono::SecondsFormat;
+use serde::Serialize;
+use tokio::sync::watch;
+
+use super::{Shared, problem::Problem};
+use crate::transport::certificate::Published;
+
+/// A page that went by yesterday's hash could not connect.
+const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
+
+/// WebTransport as pages are told of it.
+#[derive(Clone, Debug)]
+pub struct Advertised {
+    /// The certificate.
+    pub certificate: watch::Receiver<Published>,
+    /// The UDP port.
+    pub port: u16,
+}
+
+#[derive(Serialize)]
+struct Body {
+    algorithm: &'static str,
+    value: Option<String>,
+    next: Option<String>,
+    not_after: String,
+    url: String,
+}
+
+pub(super) fn router() -> Router<Shared> {
+    Router::new().route("/wt/certificate", get(certificate))
+}
+
+async fn certificate(
+    State(state): State<Shared>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let Some(advertised) = &state.web_transport else {
+        let detail = "WebTransport is off: DATASTREAM_WT_ENABLED turns it on";
+        return Err(Problem::not_found(detail));
+    };
+    let body = body(&advertised.certificate.borrow(), &host(&uri, &headers), advertised.port);
+    Ok(([(header::CACHE_CONTROL, NO_STORE)], Json(body)).into_response())
+}
+
+fn body(published: &Published, host: &str, port: u16) -> Body {
+    let encode = |hash: [u8; 32]| STANDARD.encode(hash);
+    Body {
+        algorithm: "sha-256",
+        value: published.value.map(encode),
+        next: published.next.map(encode),
+        not_after: published.not_after.to_rfc3339_opts(SecondsFormat::Secs, true),
+        url: format!("https://{host}:{port}/wt"),
+    }
+}
+
+/// The name by which the client has reached us is the one that it can reach us by.
+fn host(uri: &Uri, headers: &HeaderMap) -> String {
+    let named = headers.get(header::HOST).and_then(|value| value.to_str().ok());
+    let named = named.and_then(|host| host.parse::<Authority>().ok());
+    let host = uri.authority().or(named.as_ref()).map(Authority::host);
+    host.filter(|host| !host.is_empty()).unwrap_or("localhost").to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn host_of(header: &'static str) -> String {
+        let headers = HeaderMap::from_iter([(header::HOST, HeaderValue::from_static(header))]);
+        host(&Uri::from_static("/wt/certificate"), &headers)
+    }
+
+    #[test]
+    fn the_url_has_the_host_of_the_request_and_the_port_of_web_transport() {
+        assert_eq!(host_of("game.example:3000"), "game.example");
+        assert_eq!(host_of("[::1]:3000"), "[::1]");
+        assert_eq!(host_of("no host"), "localhost");
+        let published = Published { value: None, next: None, not_after: Default::default() };
+        let body = serde_json::to_string(&body(&published, "[::1]", 4433)).expect("JSON");
+        let golden = r#"{"algorithm":"sha-256","value":null,"next":null,"not_after":"1970-01-01T00:00:00Z","url":"https://[::1]:4433/wt"}"#;
+        assert_eq!(body, golden);
+    }
+}

@@ -1,0 +1,109 @@
+//! The certificate that WebTransport shows, and its renewal while the server runs.
+//!
+//! Either PEM files, read again when they change, or self-signed ones, made here and replaced in
+//! time. Browsers accept the latter by their hash (`serverCertificateHashes`): ECDSA P-256, valid
+//! for 14 days at most (W3C WebTransport, "custom certificate requirements").
+
+mod files;
+mod pair;
+mod self_signed;
+
+use chrono::{DateTime, Utc};
+use tokio::sync::watch;
+
+use self::{files::Files, pair::Pair, self_signed::SelfSigned};
+use crate::config::CertificateFiles;
+
+/// Why a certificate cannot be used. Says which file, or what is wrong with the pair.
+#[derive(Debug, thiserror::Error)]
+pub enum CertificateError {
+    /// A file cannot be read.
+    #[error("{0}: {1}")]
+    File(String, std::io::Error),
+    /// A file is not what it should be.
+    #[error("{0}: {1}")]
+    Content(String, String),
+    /// The chain and the key cannot be used, or not together.
+    #[error("the certificate cannot be used: {0}")]
+    Unusable(String),
+}
+
+/// What a page has to know to connect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Published {
+    /// SHA-256 of the certificate; `None` when it is one that browsers check by its issuer.
+    pub value: Option<[u8; 32]>,
+    /// SHA-256 of the certificate that comes next.
+    pub next: Option<[u8; 32]>,
+    /// The last moment of the current certificate.
+    pub not_after: DateTime<Utc>,
+}
+
+#[derive(Debug)]
+enum Source {
+    Files(Files),
+    SelfSigned(SelfSigned),
+}
+
+/// The certificate in use and where the next one comes from.
+#[derive(Debug)]
+pub struct Certificates {
+    source: Source,
+    published: watch::Sender<Published>,
+}
+
+impl Certificates {
+    /// Reads the files, or makes a certificate where there are none.
+    pub fn load(files: Option<CertificateFiles>) -> Result<Self, CertificateError> {
+        let source = match files {
+            Some(files) => Source::Files(Files::read(files)?),
+            None => Source::SelfSigned(SelfSigned::new(Utc::now())?),
+        };
+        let published = watch::Sender::new(source.published());
+        Ok(Self { source, published })
+    }
+
+    /// What pages are told, now and later.
+    pub fn published(&self) -> watch::Receiver<Published> {
+        self.published.subscribe()
+    }
+
+    /// TLS with the current certificate.
+    pub(super) fn tls(&self) -> Result<rustls::ServerConfig, CertificateError> {
+        match &self.source {
+            Source::Files(files) => files.pair().tls(),
+            Source::SelfSigned(own) => own.pair().tls(),
+        }
+    }
+
+    /// Waits until there is another certificate. The wait may be dropped and begun again.
+    pub(super) async fn renewed(&mut self) {
+        match &mut self.source {
+            Source::Files(files) => files.changed().await,
+            Source::SelfSigned(own) => own.rotated().await,
+        }
+    }
+
+    /// Tells pages of the current certificate: once connections are answered with it.
+    pub(super) fn publish(&self) {
+        self.published.send_replace(self.source.published());
+    }
+}
+
+impl Source {
+    fn published(&self) -> Published {
+        let hash = |pair: &Pair| pair.hash();
+        match self {
+            Self::Files(files) => {
+                let pair = files.pair();
+                let value = pair.is_pinnable().then(|| pair.hash());
+                Published { value, next: None, not_after: pair.not_after() }
+            }
+            Self::SelfSigned(own) => Published {
+                value: Some(hash(own.pair())),
+                next: Some(hash(own.next())),
+                not_after: own.pair().not_after(),
+            },
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! A certificate chain with its private key.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use rustls::{ServerConfig, version::TLS13};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use wtransport::tls::{Certificate, WEBTRANSPORT_ALPN};
+use x509_parser::{certificate::X509Certificate, prelude::FromDer};
+
+use super::CertificateError;
+
+/// The longest validity with which browsers accept a certificate by its hash.
+const PINNED_DAYS_MAX: i64 = 14;
+
+/// A pair that TLS can be made with.
+#[derive(Debug)]
+pub(super) struct Pair {
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+    hash: [u8; 32],
+    not_after: DateTime<Utc>,
+    pinnable: bool,
+}
+
+impl Pair {
+    /// Checks that the two belong together, so that TLS can be made of them at any time.
+    pub(super) fn new(
+        chain: Vec<CertificateDer<'static>>,
+        key: PrivateKeyDer<'static>,
+    ) -> Result<Self, CertificateError> {
+        let unusable = |error: String| CertificateError::Unusable(error);
+        let first = chain.first().ok_or_else(|| unusable("the chain is empty".to_owned()))?;
+        let (_, parsed) =
+            X509Certificate::from_der(first).map_err(|error| unusable(error.to_string()))?;
+        let own = Certificate::from_der(first.to_vec());
+        let own = own.map_err(|error| unusable(error.to_string()))?;
+        let (hash, not_after, pinnable) =
+            (*own.hash().as_ref(), moment(&parsed.validity().not_after), pinnable(&parsed));
+        let pair = Self { chain, key, hash, not_after, pinnable };
+        pair.tls()?;
+        Ok(pair)
+    }
+
+    /// SHA-256 of the server's own certificate.
+    pub(super) fn hash(&self) -> [u8; 32] {
+        self.hash
+    }
+
+    pub(super) fn not_after(&self) -> DateTime<Utc> {
+        self.not_after
+    }
+
+    /// Whether browsers accept it by its hash; others they check by their issuer.
+    pub(super) fn is_pinnable(&self) -> bool {
+        self.pinnable
+    }
+
+    /// TLS 1.3 with this certificate, for HTTP/3.
+    pub(super) fn tls(&self) -> Result<ServerConfig, CertificateError> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut config = ServerConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&TLS13])
+            .map(|builder| builder.with_no_client_auth())
+            .and_then(|builder| builder.with_single_cert(self.chain.clone(), self.key.clone_key()))
+            .map_err(|error| CertificateError::Unusable(error.to_string()))?;
+        config.alpn_protocols = vec![WEBTRANSPORT_ALPN.to_vec()];
+        Ok(config)
+    }
+}
+
+/// Issued by nobody else, and valid for two weeks at most.
+fn pinnable(certificate: &X509Certificate<'_>) -> bool {
+    let validity = certificate.validity();
+    let days = moment(&validity.not_after) - moment(&validity.not_before);
+    certificate.issuer() == certificate.subject() && days <= TimeDelta::days(PINNED_DAYS_MAX)
+}
+
+/// A moment beyond what chrono can tell is as good as the epoch's: such a certificate has expired.
+fn moment(time: &x509_parser::time::ASN1Time) -> DateTime<Utc> {
+    DateTime::from_timestamp(time.timestamp(), 0).unwrap_or_default()
+}

@@ -1,0 +1,176 @@
+//! The UDP side: binds, accepts connections, renews the certificate, closes in order.
+
+use std::{
+    fmt, io,
+    net::{SocketAddr, UdpSocket},
+    sync::Arc,
+    time::Duration,
+};
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::{sync::watch, time::timeout};
+use tokio_util::task::TaskTracker;
+use wtransport::{
+    Endpoint, ServerConfig,
+    config::QuicTransportConfig,
+    endpoint::endpoint_side::Server,
+    quinn::{IdleTimeout, VarInt},
+};
+
+use super::{gate::Gate, lobby::Lobby, visit::Host};
+use crate::{
+    config::WebTransportConfig,
+    shutdown::Shutdown,
+    telemetry::metrics::Metrics,
+    transport::certificate::{CertificateError, Certificates, Published},
+};
+
+/// Bounds what a session that takes nothing holds, and how old its rounds get. The library's
+/// 1 MiB would keep the rounds of minutes for it; this is about 230 rounds.
+pub(super) const SEND_BUFFER_BYTES: usize = 64 * 1024;
+/// What streams may hold that the peer has not acknowledged: large rounds, a replay.
+const STREAMS_BYTES: u64 = 256 * 1024;
+/// Clients have nothing to say: their datagrams are dropped here, the oldest first. Not less,
+/// because it is also the largest one that they may send.
+const RECEIVE_BUFFER_BYTES: usize = 4 * 1024;
+/// What a client may send on streams before it has to wait, for ever: nobody reads them. Its
+/// settings and its request come within.
+const RECEIVE_WINDOW_BYTES: u32 = 32 * 1024;
+/// Streams of a client at once: three of HTTP/3's own, and some that only test our tolerance.
+const PEER_STREAMS: u32 = 16;
+/// For a burst that arrives or leaves while the process does other things. The kernel takes less
+/// where `net.core.rmem_max` says so.
+const SOCKET_BUFFER_BYTES: usize = 4 * 1024 * 1024;
+/// The last words of all sessions, and what the library needs to tell of the closes.
+const END_WAIT: Duration = Duration::from_secs(2);
+/// "No error" of HTTP/3 (RFC 9114 section 8.1).
+pub(super) const H3_NO_ERROR: u32 = 0x100;
+
+/// Why WebTransport cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// The address cannot be bound.
+    #[error("cannot listen on {0} (UDP): {1}")]
+    Address(SocketAddr, io::Error),
+    /// There is no certificate to show.
+    #[error("WebTransport: {0}")]
+    Certificate(#[from] CertificateError),
+}
+
+/// A bound endpoint.
+pub struct WebTransport {
+    endpoint: Endpoint<Server>,
+    certificates: Certificates,
+    address: SocketAddr,
+    heartbeat: Duration,
+}
+
+impl fmt::Debug for WebTransport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WebTransport").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+impl WebTransport {
+    /// Reads or makes the certificate and binds. Needs a runtime to be there.
+    pub fn bind(config: &WebTransportConfig, heartbeat: Duration) -> Result<Self, BindError> {
+        let unbound = |error| BindError::Address(config.addr, error);
+        let certificates = Certificates::load(config.certificate.clone())?;
+        let socket = socket(config.addr).map_err(unbound)?;
+        let address = socket.local_addr().map_err(unbound)?;
+        let server = ServerConfig::builder()
+            .with_bind_socket(socket)
+            .with_custom_tls_and_transport(certificates.tls()?, transport(heartbeat))
+            .build();
+        let endpoint = Endpoint::server(server).map_err(unbound)?;
+        Ok(Self { endpoint, certificates, address, heartbeat })
+    }
+
+    /// The bound address, with the port that the system chose for port 0.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What pages are told of the certificate.
+    pub fn published(&self) -> watch::Receiver<Published> {
+        self.certificates.published()
+    }
+
+    /// Serves until a stop is asked for, then ends every session.
+    pub async fn serve<G: Gate>(self, gate: G, metrics: Metrics, shutdown: Shutdown) {
+        let Self { endpoint, mut certificates, address, heartbeat } = self;
+        let tasks = TaskTracker::new();
+        let lobby = Lobby::new(heartbeat, metrics, shutdown.clone(), tasks.clone());
+        let host = Arc::new(Host::new(gate, lobby, heartbeat, shutdown.clone(), tasks.clone()));
+        let accept = async {
+            loop {
+                host.receive(endpoint.accept().await);
+            }
+        };
+        let renew = async {
+            loop {
+                certificates.renewed().await;
+                reload(&endpoint, &certificates, address, heartbeat);
+            }
+        };
+        tokio::select! {
+            () = shutdown.requested() => {}
+            () = accept => {}
+            () = renew => {}
+        }
+        // From here on nothing accepts: `accept` is gone, and this function owns the endpoint.
+        tasks.close();
+        let ended = timeout(END_WAIT, tasks.wait()).await;
+        endpoint.close(H3_NO_ERROR.into(), b"");
+        if ended.and(timeout(END_WAIT, endpoint.wait_idle()).await).is_err() {
+            tracing::warn!("not every WebTransport session ended in time");
+        }
+    }
+}
+
+/// Connections that are made from now on get the current certificate.
+fn reload(
+    endpoint: &Endpoint<Server>,
+    certificates: &Certificates,
+    address: SocketAddr,
+    heartbeat: Duration,
+) {
+    let reloaded = certificates.tls().map_err(|error| error.to_string()).and_then(|tls| {
+        let builder = ServerConfig::builder().with_bind_address(address);
+        let config = builder.with_custom_tls_and_transport(tls, transport(heartbeat)).build();
+        endpoint.reload_config(config, false).map_err(|error| error.to_string())
+    });
+    match reloaded {
+        Ok(()) => certificates.publish(),
+        Err(error) => tracing::error!(%error, "the new certificate is not used: the old one stays"),
+    }
+}
+
+/// `[::]` takes IPv4 as well, whatever the system's default: browsers try `localhost` as `::1` and
+/// do not fall back.
+fn socket(address: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(false)?;
+    }
+    socket.set_recv_buffer_size(SOCKET_BUFFER_BYTES)?;
+    socket.set_send_buffer_size(SOCKET_BUFFER_BYTES)?;
+    socket.bind(&address.into())?;
+    Ok(socket.into())
+}
+
+/// A peer is let go after two heartbeats of silence; four pings fit in between, so that a lost
+/// one does not end a session, and a NAT or firewall does not forget it (they do after 30 s).
+fn transport(heartbeat: Duration) -> QuicTransportConfig {
+    let mut config = QuicTransportConfig::default();
+    config.max_idle_timeout(IdleTimeout::try_from(heartbeat * 2).ok());
+    config.keep_alive_interval(Some(heartbeat / 2));
+    config.datagram_send_buffer_size(SEND_BUFFER_BYTES);
+    config.datagram_receive_buffer_size(Some(RECEIVE_BUFFER_BYTES));
+    config.send_window(STREAMS_BYTES);
+    config.receive_window(VarInt::from_u32(RECEIVE_WINDOW_BYTES));
+    config.stream_receive_window(VarInt::from_u32(RECEIVE_WINDOW_BYTES / 2));
+    config.max_concurrent_uni_streams(VarInt::from_u32(PEER_STREAMS));
+    config.max_concurrent_bidi_streams(VarInt::from_u32(PEER_STREAMS));
+    config
+}

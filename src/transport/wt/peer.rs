@@ -1,0 +1,221 @@
+//! One session: what is sent to it, and how it ends.
+
+use std::{fmt, time::Duration};
+
+use bytes::Bytes;
+use futures_util::{FutureExt, future::BoxFuture};
+use tokio::time::{sleep, timeout};
+use wtransport::{
+    Connection, SendStream,
+    error::{SendDatagramError, StreamOpeningError, StreamWriteError},
+    quinn,
+};
+
+use super::{
+    endpoint::SEND_BUFFER_BYTES,
+    wire::{self, Datagram},
+};
+use crate::{
+    telemetry::metrics::ByTransport,
+    transport::{Record, close::CloseReason},
+};
+
+/// Large rounds that may wait for their stream at once: a peer that gives no more streams, or no
+/// more room on them, would otherwise make us keep them all.
+pub(super) const LATE_MAX: usize = 8;
+/// How long the last words may take to be acknowledged.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+/// Between the acknowledgment of the last words and the close: a browser has them by then, but
+/// drops what its page has not read when the connection ends.
+const LINGER: Duration = Duration::from_millis(100);
+/// What the library reserves in an empty buffer (it counts 32 bytes a datagram).
+const BUFFER_SLACK: usize = 64;
+
+/// A stream that came to nothing: the connection ended, or the peer wants no more of it.
+#[derive(Debug)]
+pub(super) struct Broken;
+
+/// What became of a round.
+pub(super) enum Sent {
+    /// It is on its way, or the connection is over, which is told elsewhere.
+    Done,
+    /// It needs a stream, and the stream needs time.
+    Late(BoxFuture<'static, ()>),
+    /// The peer is behind with what came before.
+    Dropped,
+}
+
+/// One session of a client.
+pub(super) struct Peer {
+    connection: Connection,
+    record: Record,
+    /// Datagrams handed to the library.
+    handed: u64,
+    /// Those of them that it is known to have dropped.
+    dropped: u64,
+    /// Large rounds that wait for their stream.
+    late: usize,
+}
+
+impl fmt::Debug for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Peer").field("id", &self.id()).finish_non_exhaustive()
+    }
+}
+
+impl Peer {
+    pub(super) fn new(connection: Connection, record: Record) -> Self {
+        Self { connection, record, handed: 0, dropped: 0, late: 0 }
+    }
+
+    /// Names the connection within the process.
+    pub(super) fn id(&self) -> usize {
+        self.connection.stable_id()
+    }
+
+    /// Resolves when the connection is over, with the reason.
+    pub(super) fn closed(&self) -> BoxFuture<'static, (usize, CloseReason)> {
+        let (id, quic) = (self.id(), self.connection.quic_connection().clone());
+        async move {
+            let reason = match quic.closed().await {
+                quinn::ConnectionError::TimedOut => CloseReason::NoPong,
+                _ => CloseReason::Client,
+            };
+            (id, reason)
+        }
+        .boxed()
+    }
+
+    /// Sends a round as a datagram, on a stream of its own if it is too large for one.
+    pub(super) fn send(&mut self, round: &Datagram) -> Sent {
+        match self.send_datagram(round) {
+            Ok(()) => {
+                self.handed += 1;
+                Sent::Done
+            }
+            Err(SendDatagramError::NotConnected) => Sent::Done,
+            // A peer that takes no datagrams gets everything by stream.
+            Err(SendDatagramError::TooLarge | SendDatagramError::UnsupportedByPeer) => {
+                self.send_stream(round.json.clone())
+            }
+        }
+    }
+
+    fn send_datagram(&self, round: &Datagram) -> Result<(), SendDatagramError> {
+        if self.connection.session_id().into_u64() != 0 {
+            return self.connection.send_datagram(&round.json);
+        }
+        let sent = self.connection.quic_connection().send_datagram(round.first.clone());
+        sent.map_err(|error| match error {
+            quinn::SendDatagramError::TooLarge => SendDatagramError::TooLarge,
+            quinn::SendDatagramError::ConnectionLost(_) => SendDatagramError::NotConnected,
+            quinn::SendDatagramError::UnsupportedByPeer | quinn::SendDatagramError::Disabled => {
+                SendDatagramError::UnsupportedByPeer
+            }
+        })
+    }
+
+    /// Writes at once what can be written at once, which is all of it unless the peer is slow.
+    fn send_stream(&mut self, json: Bytes) -> Sent {
+        if self.late >= LATE_MAX {
+            self.count_drops(1);
+            return Sent::Dropped;
+        }
+        let connection = self.connection.clone();
+        let mut write = async move {
+            if let Ok(mut stream) = put(&connection, json).await {
+                // Its end is acknowledged some time later; nobody needs to know when.
+                let _ = stream.quic_stream_mut().finish();
+            }
+        }
+        .boxed();
+        if (&mut write).now_or_never().is_some() {
+            return Sent::Done;
+        }
+        self.late += 1;
+        Sent::Late(write)
+    }
+
+    /// A late round has got its stream.
+    pub(super) fn caught_up(&mut self) {
+        self.late = self.late.saturating_sub(1);
+    }
+
+    /// Sends this on a stream of its own and waits until it has arrived.
+    pub(super) async fn tell(&self, text: Bytes) -> Result<(), Broken> {
+        self.put(text).await?.finish().await.or_else(|error| stopped(&error))
+    }
+
+    /// Begins a stream with this.
+    pub(super) async fn put(&self, text: Bytes) -> Result<SendStream, Broken> {
+        put(&self.connection, text).await
+    }
+
+    /// Counts rounds of the opening.
+    pub(super) fn written(&self, rounds: usize) {
+        self.record.written(rounds);
+    }
+
+    /// Counts what the library dropped from its buffer since the last look. It says nothing when
+    /// it does; but it says what it sent, and with an empty buffer the rest was dropped.
+    pub(super) fn look_for_drops(&mut self) {
+        let quic = self.connection.quic_connection();
+        let empty = quic.datagram_send_buffer_space() + BUFFER_SLACK >= SEND_BUFFER_BYTES;
+        if empty || quic.close_reason().is_some() {
+            let missing = self.handed.saturating_sub(quic.stats().frame_tx.datagram);
+            let new = missing.saturating_sub(self.dropped);
+            self.dropped += new;
+            self.count_drops(new);
+        }
+    }
+
+    fn count_drops(&self, rounds: u64) {
+        let label = ByTransport { transport: self.record.transport };
+        self.record.metrics.rounds_dropped_total.get_or_create(&label).inc_by(rounds);
+    }
+
+    /// Notes that the connection is over.
+    pub(super) fn gone(mut self, reason: CloseReason) {
+        self.look_for_drops();
+        if reason != CloseReason::Client {
+            self.record.close(reason);
+        }
+    }
+
+    /// Says `bye` and closes. A peer that does not take it is closed all the same.
+    pub(super) async fn farewell(mut self, reason: CloseReason) {
+        self.record.close(reason);
+        if let Ok(Ok(())) = timeout(LAST_WORDS, self.tell(wire::bye(reason))).await {
+            sleep(LINGER).await;
+        }
+        let code = u32::from(reason.code());
+        self.connection.close(code.into(), reason.text().as_bytes());
+        self.look_for_drops();
+    }
+}
+
+async fn put(connection: &Connection, text: Bytes) -> Result<SendStream, Broken> {
+    let mut stream = connection.open_uni().await.map_err(|_| Broken)?.await?;
+    stream.write_all(&text).await?;
+    Ok(stream)
+}
+
+/// A peer may stop a stream that it has read enough of.
+pub(super) fn stopped(error: &StreamWriteError) -> Result<(), Broken> {
+    match error {
+        StreamWriteError::Stopped(_) | StreamWriteError::Closed => Ok(()),
+        StreamWriteError::NotConnected | StreamWriteError::QuicProto => Err(Broken),
+    }
+}
+
+impl From<StreamWriteError> for Broken {
+    fn from(_: StreamWriteError) -> Self {
+        Self
+    }
+}
+
+impl From<StreamOpeningError> for Broken {
+    fn from(_: StreamOpeningError) -> Self {
+        Self
+    }
+}

@@ -1,0 +1,199 @@
+//! The sessions of one topic, and the loop that sends them its rounds.
+
+use std::{collections::HashMap, time::Duration};
+
+use futures_util::{FutureExt, StreamExt, future, future::BoxFuture, stream::FuturesUnordered};
+use prometheus_client::metrics::counter::Counter;
+use tokio::{sync::mpsc::UnboundedReceiver, task::yield_now};
+
+use super::{
+    lobby::{Lobby, Newcomer},
+    peer::{Peer, Sent},
+    wire::Datagram,
+};
+use crate::{
+    frame::Frame,
+    hub::{Delivery, Subscription},
+    shutdown::Shutdown,
+    telemetry::metrics::{ByTransport, Metrics, Transport},
+    topic::Topic,
+    transport::{beats, close::CloseReason},
+};
+
+/// Sessions walked before others get a turn: the first have their packets sent while the last are
+/// still being walked.
+const STRIDE: usize = 64;
+
+/// A session in the room.
+#[derive(Debug)]
+struct Seat {
+    peer: Peer,
+    /// The subscription it came with, until the room's own can take its place.
+    own: Option<Subscription>,
+}
+
+/// Rounds that wait for their streams.
+type Late = FuturesUnordered<BoxFuture<'static, usize>>;
+
+/// One topic's sessions.
+#[derive(Debug)]
+pub(super) struct Room {
+    /// What all of them get.
+    subscription: Subscription,
+    newcomers: UnboundedReceiver<Newcomer>,
+    seats: HashMap<usize, Seat>,
+    /// Connections, to be told when one is over.
+    connections: FuturesUnordered<BoxFuture<'static, (usize, CloseReason)>>,
+    late: Late,
+    written: Counter,
+}
+
+impl Room {
+    pub(super) fn new(
+        subscription: Subscription,
+        newcomers: UnboundedReceiver<Newcomer>,
+        metrics: &Metrics,
+    ) -> Self {
+        let label = ByTransport { transport: Transport::webtransport };
+        Self {
+            subscription,
+            newcomers,
+            seats: HashMap::new(),
+            connections: FuturesUnordered::new(),
+            late: Late::new(),
+            written: metrics.rounds_written_total.get_or_create(&label).clone(),
+        }
+    }
+
+    /// Serves until the last session has left or a stop is asked for.
+    pub(super) async fn run(
+        mut self,
+        lobby: Lobby,
+        topic: Topic,
+        heartbeat: Duration,
+        shutdown: Shutdown,
+    ) {
+        let mut beats = beats(heartbeat);
+        let reason = loop {
+            tokio::select! {
+                biased;
+                () = shutdown.requested() => break CloseReason::ShuttingDown,
+                Some((id, reason)) = self.connections.next() => self.leave(id, reason),
+                Some(newcomer) = self.newcomers.recv() => self.welcome(newcomer, &lobby),
+                _ = beats.tick() => self.look_for_drops(),
+                Some(id) = self.late.next() => self.caught_up(id),
+                delivery = self.subscription.next() => match delivery {
+                    Delivery::Rounds(frames) => self.deliver(&frames, &lobby).await,
+                    Delivery::TooSlow => break CloseReason::TooSlow,
+                    Delivery::Closed => break CloseReason::ShuttingDown,
+                },
+            }
+            if self.seats.is_empty() && lobby.close_if_empty(&topic, &self.newcomers) {
+                return;
+            }
+        };
+        lobby.close(&topic);
+        self.farewell(reason).await;
+    }
+
+    fn welcome(&mut self, (peer, own): Newcomer, lobby: &Lobby) {
+        self.connections.push(peer.closed());
+        let id = peer.id();
+        let mut seat = Seat { peer, own: Some(own) };
+        match seat.catch_up(&self.subscription, &self.late) {
+            Ok(rounds) => {
+                self.written.inc_by(rounds);
+                self.seats.insert(id, seat);
+            }
+            Err(reason) => lobby.see_off(seat.peer, reason),
+        }
+    }
+
+    fn leave(&mut self, id: usize, reason: CloseReason) {
+        if let Some(seat) = self.seats.remove(&id) {
+            seat.peer.gone(reason);
+        }
+    }
+
+    fn look_for_drops(&mut self) {
+        self.seats.values_mut().for_each(|seat| seat.peer.look_for_drops());
+    }
+
+    fn caught_up(&mut self, id: usize) {
+        if let Some(seat) = self.seats.get_mut(&id) {
+            seat.peer.caught_up();
+        }
+    }
+
+    /// Sends rounds to everyone: the same bytes to each.
+    async fn deliver(&mut self, frames: &[Frame], lobby: &Lobby) {
+        let rounds: Vec<_> = frames.iter().map(Datagram::from).collect();
+        let mut too_slow = Vec::new();
+        for (walked, (id, seat)) in self.seats.iter_mut().enumerate() {
+            if walked % STRIDE == STRIDE - 1 {
+                yield_now().await;
+            }
+            let sent = match seat.own {
+                None => Ok(seat.send(&rounds, &self.late)),
+                Some(_) => seat.catch_up(&self.subscription, &self.late),
+            };
+            match sent {
+                Ok(rounds) => drop(self.written.inc_by(rounds)),
+                Err(reason) => too_slow.push((*id, reason)),
+            }
+        }
+        for (id, reason) in too_slow {
+            if let Some(seat) = self.seats.remove(&id) {
+                lobby.see_off(seat.peer, reason);
+            }
+        }
+    }
+
+    /// Ends all sessions, also those that were still on their way in.
+    async fn farewell(mut self, reason: CloseReason) {
+        self.newcomers.close();
+        let mut peers: Vec<_> = self.seats.into_values().map(|seat| seat.peer).collect();
+        while let Ok((peer, _)) = self.newcomers.try_recv() {
+            peers.push(peer);
+        }
+        future::join_all(peers.into_iter().map(|peer| peer.farewell(reason))).await;
+    }
+}
+
+impl Seat {
+    /// Hands rounds to the session; how many it took.
+    fn send(&mut self, rounds: &[Datagram], late: &Late) -> u64 {
+        let id = self.peer.id();
+        let mut sent = 0;
+        for round in rounds {
+            match self.peer.send(round) {
+                Sent::Done => sent += 1,
+                Sent::Late(write) => late.push(write.map(move |()| id).boxed()),
+                Sent::Dropped => {}
+            }
+        }
+        sent
+    }
+
+    /// Sends what waits in the session's own subscription, and gives that up where the room's has
+    /// taken the same rounds. Whatever reaches the one reaches the other, so the room, which is
+    /// woken by its own, looks here no later than it has to.
+    fn catch_up(&mut self, room: &Subscription, late: &Late) -> Result<u64, CloseReason> {
+        let Some(mut own) = self.own.take() else { return Ok(0) };
+        let mut sent = 0;
+        while let Some(delivery) = own.try_next() {
+            match delivery {
+                Delivery::Rounds(frames) => {
+                    let rounds: Vec<_> = frames.iter().map(Datagram::from).collect();
+                    sent += self.send(&rounds, late);
+                }
+                Delivery::TooSlow => return Err(CloseReason::TooSlow),
+                Delivery::Closed => break,
+            }
+        }
+        if !own.stands_where(room) {
+            self.own = Some(own);
+        }
+        Ok(sent)
+    }
+}

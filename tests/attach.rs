@@ -1,0 +1,463 @@
+//! Alongside a game's own database: its tables attached, streamed, let go, and never slowed.
+
+use crate::support::{
+    DedicatedCluster, TestDatabase, TestServer, WsClient,
+    binary::{Output, datastream, program},
+    cluster::installation,
+    eventually,
+    wait::beside,
+};
+
+/// A game that was there before us: its own names, types, partitions, triggers, migrations.
+const GAME: &str = r#"
+    create schema game;
+    create table public._sqlx_migrations (version bigint primary key, description text not null,
+      installed_on timestamptz not null default now(), success boolean not null,
+      checksum bytea not null, execution_time bigint not null);
+    insert into public._sqlx_migrations values (1, 'theirs', now(), true, '\x00', 1);
+    create table game.titles (id smallint primary key, code text not null, title varchar(40), kind text);
+    insert into game.titles values (1, 'crash', 'Crash', 'multiplier'), (2, 'double', 'Double', 'color'),
+      (3, 'wheel', null, null);
+    create table game.results (result_id integer generated always as identity primary key,
+      title_id smallint references game.titles, ended_at timestamp, payload json, stake numeric, note text);
+    create table game.audit (line bigint generated always as identity, what text);
+    create function game.note() returns trigger language plpgsql as
+      $$ begin insert into game.audit (what) values (tg_op || ' ' || new.result_id); return null; end $$;
+    create trigger own_audit after insert or update on game.results for each row execute function game.note();
+    create table public.rounds (number int primary key, ended text);
+    create table public.games (code char(3) primary key);
+"#;
+
+/// The command of contract section 10.
+const CONTRACT: [&str; 18] = [
+    "--table",
+    "game.results",
+    "--id",
+    "result_id",
+    "--finished-at",
+    "ended_at",
+    "--extras",
+    "payload",
+    "--game-id",
+    "title_id",
+    "--games",
+    "game.titles",
+    "--games-id",
+    "id",
+    "--games-slug",
+    "code",
+    "--games-name",
+    "title",
+];
+
+fn contract(more: &[&'static str]) -> Vec<&'static str> {
+    [&CONTRACT[..], &["--games-type", "kind"], more].concat()
+}
+
+async fn migrated_game(sql: &str) -> TestDatabase {
+    let database = TestDatabase::empty().await;
+    database.run(sql).await;
+    let output = run(&database, "migrate", &[]).await;
+    assert_eq!(output.code, Some(0), "{}", output.stderr);
+    database
+}
+
+async fn run(database: &TestDatabase, command: &str, args: &[&str]) -> Output {
+    datastream(&[&[command], args].concat()).env("DATABASE_URL", database.url()).run().await
+}
+
+async fn attach(database: &TestDatabase, args: &[&str]) -> Output {
+    let output = run(database, "attach", args).await;
+    assert_eq!(output.code, Some(0), "{}{}", output.stdout, output.stderr);
+    output
+}
+
+async fn refused(database: &TestDatabase, args: &[&str]) -> String {
+    let output = run(database, "attach", args).await;
+    assert_eq!(output.code, Some(1), "{}{}", output.stdout, output.stderr);
+    output.stderr
+}
+
+async fn psql(database: &TestDatabase, args: &[&str]) -> Output {
+    let psql = installation().bin().join("psql").display().to_string();
+    let url = database.url();
+    program(&psql, &[&[url.as_str(), "-X", "-q"], args].concat()).run().await
+}
+
+/// The schema as pg_dump prints it, without the key that it makes up at each run.
+async fn dump(database: &TestDatabase) -> String {
+    let pg_dump = installation().bin().join("pg_dump").display().to_string();
+    let url = database.url();
+    let output = program(&pg_dump, &["-s", &url]).run().await;
+    assert_eq!(output.code, Some(0), "{}", output.stderr);
+    let lines = output.stdout.lines().filter(|line| !line.contains("restrict "));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+const INSERT: &str = "insert into game.results (title_id, ended_at, payload) \
+    values (1, '2026-01-17 00:45:42.5', '{\"point\":  \"11.72\"}')";
+
+#[tokio::test]
+async fn a_games_own_table_is_streamed_with_its_own_names() {
+    let database = migrated_game(GAME).await;
+    attach(&database, &contract(&[])).await;
+    let server = TestServer::on(database.url()).start().await;
+    let mut client = WsClient::connect(server.ws("/ws/crash")).await;
+    database.run(INSERT).await;
+    let round = client.next_round().await;
+    assert_eq!((round.round_id, round.game_id), (1, 1));
+    assert_eq!((&*round.game_slug, &*round.game_type), ("crash", "multiplier"));
+    assert_eq!(round.finished_at, "2026-01-17T00:45:42.5Z");
+    assert_eq!(round.extras, r#"{"point":  "11.72"}"#);
+    database.run("insert into game.results (title_id) values (1)").await;
+    database.run("update game.results set ended_at = now() where result_id = 2").await;
+    assert_eq!(client.next_round().await.extras, "{}");
+    let games = crate::support::get(&server.http("/games")).await.body;
+    assert!(games.contains("\"slug\":\"double\"") && !games.contains("wheel"), "{games}");
+    let page = crate::support::get(&server.http("/rounds/crash?limit=5")).await.body;
+    assert!(page.contains("\"round_id\":2") && page.contains("11.72"), "{page}");
+}
+
+#[tokio::test]
+async fn attaching_twice_changes_nothing_and_another_way_needs_replace() {
+    let database = migrated_game(GAME).await;
+    attach(&database, &contract(&["--index"])).await;
+    let attached = dump(&database).await;
+    let output = attach(&database, &contract(&["--index"])).await;
+    assert!(output.stdout.contains("nothing to do"), "{}", output.stdout);
+    assert_eq!(dump(&database).await, attached);
+    let poll = contract(&["--capture", "poll"]);
+    let told = refused(&database, &poll).await;
+    assert!(told.contains("attached in another way") && told.contains("--replace"), "{told}");
+    attach(&database, &[&poll[..], &["--replace"]].concat()).await;
+    // What is not said stays as it is.
+    let output = attach(&database, &contract(&[])).await;
+    assert!(output.stdout.contains("nothing to do"), "{}", output.stdout);
+}
+
+#[tokio::test]
+async fn a_schema_dump_is_the_same_before_and_after() {
+    let database = TestDatabase::empty().await;
+    database.run(GAME).await;
+    let before = dump(&database).await;
+    let output = run(&database, "migrate", &[]).await;
+    assert_eq!(output.code, Some(0), "{}", output.stderr);
+    let migrated = dump(&database).await;
+    attach(&database, &contract(&["--index"])).await;
+    let output = run(&database, "detach", &["--table", "game.results"]).await;
+    assert_eq!(output.code, Some(0), "{}", output.stderr);
+    assert_eq!(dump(&database).await, migrated, "after detach");
+    attach(&database, &contract(&["--index"])).await;
+    database.run("drop schema datastream cascade").await;
+    assert_eq!(dump(&database).await, before, "after drop schema");
+    let theirs = "select string_agg(description, ',') from public._sqlx_migrations";
+    assert_eq!(database.text(theirs).await.as_deref(), Some("theirs"));
+}
+
+#[tokio::test]
+async fn a_dry_run_prints_sql_that_does_the_same() {
+    let (one, other) = (migrated_game(GAME).await, migrated_game(GAME).await);
+    let before = dump(&one).await;
+    let sql = attach(&one, &contract(&["--index", "--dry-run"])).await.stdout;
+    assert_eq!(dump(&one).await, before, "a dry run changes nothing");
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(file.path(), &sql).expect("written");
+    let path = file.path().display().to_string();
+    let output = psql(&one, &["-v", "ON_ERROR_STOP=1", "-f", &path]).await;
+    assert_eq!(output.code, Some(0), "{sql}\n{}", output.stderr);
+    attach(&other, &contract(&["--index"])).await;
+    assert_eq!(dump(&one).await, dump(&other).await);
+    let sql = run(&one, "detach", &["--table", "game.results", "--dry-run"]).await.stdout;
+    assert!(sql.contains("drop trigger datastream_inserted"), "{sql}");
+    assert_eq!(dump(&one).await, dump(&other).await);
+}
+
+#[tokio::test]
+async fn a_long_writer_is_told_and_not_waited_for() {
+    let database = migrated_game(GAME).await;
+    let mut writer = database.pool.acquire().await.expect("a connection");
+    sqlx::raw_sql(
+        "set application_name = 'batch'; begin; insert into game.results (title_id) values (1)",
+    )
+    .execute(&mut *writer)
+    .await
+    .expect("an open transaction");
+    let age = "select count(*)::text from pg_stat_activity where application_name = 'batch' \
+        and datname = current_database() and xact_start < clock_timestamp() - interval '5.1 s'";
+    eventually("a transaction of 5 s", || async {
+        (database.text(age).await.as_deref() == Some("1")).then_some(())
+    })
+    .await;
+    let told = refused(&database, &contract(&[])).await;
+    for word in ["game.results is held by pid ", "batch", "idle in transaction", "since 20"] {
+        assert!(told.contains(word), "{word} in {told}");
+    }
+    sqlx::raw_sql("commit").execute(&mut *writer).await.expect("a commit");
+    attach(&database, &contract(&[])).await;
+}
+
+#[tokio::test]
+async fn a_short_lock_is_waited_for_and_the_game_writes_on_between() {
+    let database = migrated_game(GAME).await;
+    let mut writer = database.pool.acquire().await.expect("a connection");
+    sqlx::raw_sql("begin; insert into game.results (title_id) values (1)")
+        .execute(&mut *writer)
+        .await
+        .expect("an open transaction");
+    let mut options = contract(&[]);
+    options.insert(0, "attach");
+    let attaching = datastream(&options).env("DATABASE_URL", database.url()).run();
+    let attaching = beside(attaching);
+    let waiting = "select count(*)::text from pg_locks where not granted \
+        and relation = 'game.results'::regclass";
+    eventually("attach to wait", || async {
+        (database.text(waiting).await.as_deref() == Some("1")).then_some(())
+    })
+    .await;
+    sqlx::raw_sql("commit").execute(&mut *writer).await.expect("a commit");
+    assert_eq!(attaching.await.expect("an end").code, Some(0));
+}
+
+#[tokio::test]
+async fn ids_that_collide_are_told() {
+    let database = migrated_game(GAME).await;
+    attach(&database, &contract(&[])).await;
+    database.run("create table game.old (like game.results including all)").await;
+    database.run(INSERT).await;
+    database.run("insert into game.old (title_id, ended_at) values (1, now())").await;
+    let old: Vec<&str> = contract(&[])
+        .iter()
+        .map(|word| if *word == "game.results" { "game.old" } else { word })
+        .collect();
+    let told = refused(&database, &old).await;
+    assert!(told.contains("1 is in game.old and in game.results"), "{told}");
+    database.run("update game.old set result_id = default; alter table game.old alter result_id restart 1000").await;
+    database.run("delete from game.old").await;
+    let output = attach(&database, &old).await;
+    assert!(output.stderr.contains("must not overlap"), "{}", output.stderr);
+    let server = TestServer::on(database.url()).start().await;
+    let mut client = WsClient::connect(server.ws("/ws/crash?game=double")).await;
+    client.next_round().await;
+    database.run("insert into game.old (title_id, ended_at) values (2, now())").await;
+    assert_eq!(client.next_round().await.game_slug, "double");
+}
+
+#[tokio::test]
+async fn a_constant_game_and_a_game_beside_the_round_are_streamed() {
+    let database = migrated_game(
+        "create table wheel (id bigint primary key, at timestamp, a int, \"B c\" text); \
+         create table plays (id bigint primary key, finished_at timestamptz, extras text, \
+           game_id int, slug text, kind text)",
+    )
+    .await;
+    let wheel = [
+        "--table",
+        "wheel",
+        "--finished-at",
+        "at",
+        "--extras-columns",
+        "a,B c",
+        "--slug",
+        "wheel",
+        "--type",
+        "fortune",
+        "--game-id-value",
+        "77",
+        "--time-zone",
+        "Europe/Berlin",
+    ];
+    attach(&database, &wheel).await;
+    attach(&database, &["--table", "plays", "--slug-column", "slug", "--type-column", "kind"])
+        .await;
+    database.run("insert into plays values (1000, now(), '{\"x\":1}', 5, 'dice', 'chance')").await;
+    let server = TestServer::on(database.url()).start().await;
+    let mut client = WsClient::connect(server.ws("/ws?game=wheel&game=dice")).await;
+    assert_eq!(client.next_round().await.extras, "{\"x\":1}");
+    database.run("insert into wheel values (1, '2026-07-01 12:00', 5, 'd')").await;
+    let round = client.next_round().await;
+    assert_eq!(round.finished_at, "2026-07-01T10:00:00Z", "summer time in Berlin");
+    assert_eq!(round.extras, r#"{"a": 5, "B c": "d"}"#);
+    assert_eq!((round.game_id, &*round.game_type), (77, "fortune"));
+}
+
+#[tokio::test]
+async fn quoted_names_and_partitions_are_attached_with_their_index() {
+    let database = migrated_game(
+        "create schema \"Play Ground\"; \
+         create table \"Play Ground\".\"Titles\" (\"Id\" bigint primary key, \"Slug\" text, \"Name\" text, \"Type\" text); \
+         insert into \"Play Ground\".\"Titles\" values (1, 'crash', 'Crash', 'multiplier'); \
+         create table \"Play Ground\".\"Rounds\" (\"Round\" bigint not null, \"game Id\" bigint not null, \
+           \"ended\"\"At\" timestamptz, \"Extras\" jsonb) partition by range (\"Round\"); \
+         create table \"Play Ground\".\"one\" partition of \"Play Ground\".\"Rounds\" for values from (0) to (1000); \
+         create table \"Play Ground\".\"Two\" partition of \"Play Ground\".\"Rounds\" for values from (1000) to (2000)",
+    )
+    .await;
+    let before = dump(&database).await;
+    let args = [
+        "--table",
+        "\"Play Ground\".\"Rounds\"",
+        "--id",
+        "Round",
+        "--game-id",
+        "game Id",
+        "--finished-at",
+        "ended\"At",
+        "--extras",
+        "Extras",
+        "--games",
+        "\"Play Ground\".\"Titles\"",
+        "--games-id",
+        "Id",
+        "--games-slug",
+        "Slug",
+        "--games-name",
+        "Name",
+        "--games-type",
+        "Type",
+        "--index",
+    ];
+    let output = attach(&database, &args).await;
+    assert!(output.stderr.contains("no index"), "ids without one are told: {}", output.stderr);
+    let invalid = "select count(*)::text from pg_index where not indisvalid";
+    assert_eq!(database.text(invalid).await.as_deref(), Some("0"));
+    let server = TestServer::on(database.url()).start().await;
+    let mut client = WsClient::connect(server.ws("/ws/crash")).await;
+    database.run("insert into \"Play Ground\".\"Rounds\" values (1, 1, now(), '{}')").await;
+    assert_eq!(client.next_round().await.round_id, 1);
+    database.run("insert into \"Play Ground\".\"Two\" values (1001, 1, now(), '{}')").await;
+    assert_eq!(client.next_round().await.round_id, 1001, "straight into a partition");
+    database.run("create table \"Play Ground\".three partition of \"Play Ground\".\"Rounds\" for values from (2000) to (3000)").await;
+    database.run("insert into \"Play Ground\".\"Rounds\" values (2001, 1, null, '{}')").await;
+    database.run("update \"Play Ground\".three set \"ended\"\"At\" = now()").await;
+    assert_eq!(client.next_round().await.round_id, 2001, "a later partition");
+    drop(server);
+    database.run("drop table \"Play Ground\".three").await;
+    let output = run(&database, "detach", &["--table", "\"Play Ground\".\"Rounds\""]).await;
+    assert_eq!(output.code, Some(0), "{}", output.stderr);
+    assert_eq!(dump(&database).await, before);
+}
+
+#[tokio::test]
+async fn a_game_that_prepares_transactions_goes_on_doing_so() {
+    let cluster = DedicatedCluster::start_with(&[("max_prepared_transactions", "5")]);
+    let database = TestDatabase::on(&cluster.address()).await;
+    database
+        .run(
+            &GAME
+                .replace("create table public.rounds", "create table public.r2")
+                .replace("create table public.games", "create table public.g2"),
+        )
+        .await;
+    let output = attach(&database, &contract(&[])).await;
+    assert!(output.stdout.contains("capture is poll"), "{}", output.stdout);
+    let server = TestServer::on(database.url()).start().await;
+    let mut client = WsClient::connect(server.ws("/ws/crash")).await;
+    database.run(&format!("begin; {INSERT}; prepare transaction 'two phases'")).await;
+    database.run(INSERT).await;
+    assert_eq!(client.next_round().await.round_id, 2);
+    database.run("commit prepared 'two phases'").await;
+    assert_eq!(client.next_round().await.round_id, 1);
+}
+
+#[tokio::test]
+async fn a_column_set_by_a_trigger_of_the_game_finishes_the_round() {
+    let database = migrated_game(GAME).await;
+    database
+        .run(
+            "create function game.finish() returns trigger language plpgsql as \
+               $$ begin if new.note = 'over' then new.ended_at := now(); end if; return new; end $$; \
+             create trigger zz_finish before insert or update on game.results \
+               for each row execute function game.finish()",
+        )
+        .await;
+    attach(&database, &contract(&[])).await;
+    let server = TestServer::on(database.url()).start().await;
+    let mut client = WsClient::connect(server.ws("/ws/crash")).await;
+    database.run("insert into game.results (title_id, note) values (1, 'over'), (1, null)").await;
+    assert_eq!(client.next_round().await.round_id, 1);
+    database.run("update game.results set note = 'over' where result_id = 2").await;
+    assert_eq!(client.next_round().await.round_id, 2);
+    let audit = "select string_agg(what, ', ' order by line) from game.audit";
+    assert_eq!(database.text(audit).await.as_deref(), Some("INSERT 1, INSERT 2, UPDATE 2"));
+}
+
+#[tokio::test]
+async fn what_a_subscriber_writes_is_found_by_reconciliation_or_an_enabled_trigger() {
+    let database = migrated_game(GAME).await;
+    attach(&database, &contract(&["--index"])).await;
+    let replica = "set session_replication_role = replica; \
+        insert into game.results (title_id, ended_at) values (1, now() at time zone 'UTC'); \
+        reset session_replication_role";
+    database.run(replica).await;
+    let server = TestServer::on(database.url()).start().await;
+    let mut client = WsClient::connect(server.ws("/ws/crash")).await;
+    assert_eq!(client.next_round().await.round_id, 1, "the seed");
+    let recorded = "select count(*)::text from datastream.outbox where round_id = 1";
+    eventually("reconciliation", || async {
+        (database.text(recorded).await.as_deref() == Some("1")).then_some(())
+    })
+    .await;
+    database.run("alter table game.results enable always trigger datastream_inserted").await;
+    database.run(replica).await;
+    let second = client.rounds(2).await;
+    assert!(second.iter().any(|round| round.round_id == 2), "{second:?}");
+}
+
+/// What a game does, with everything it can see of it: tags, rows, errors, and what it finds
+/// afterwards. The same script runs with and without us.
+const SCRIPT: &str = r#"
+    \set VERBOSITY verbose
+    \set SHOW_CONTEXT never
+    insert into game.results (title_id, ended_at, payload) values (1, now(), '{}'), (2, null, null) returning result_id, title_id;
+    insert into game.results (title_id, ended_at, payload)
+      select 1, now(), json_build_object('long', repeat('é', 20000)) returning result_id;
+    update game.results set ended_at = now() where ended_at is null returning result_id;
+    update game.results set note = 'x' where false;
+    insert into game.results (title_id) values (99);
+    insert into game.results (result_id) values (1);
+    insert into game.results (title_id, ended_at, payload) values (1, now(), 'no json');
+    insert into game.results (title_id, ended_at) values (1, 'infinity'), (1, '-infinity'), (1, '290000-01-01') returning result_id;
+    begin; savepoint a; insert into game.results (title_id, ended_at) values (1, now()); rollback to a;
+    insert into game.results (title_id, ended_at) values (1, now()); commit;
+    begin isolation level serializable; insert into game.results (title_id, ended_at) values (2, now()) returning result_id; commit;
+    merge into game.results r using (select 1 as id) s on r.result_id = s.id when matched then update set note = 'merged';
+    copy game.results (title_id, ended_at) from stdin;
+1	2026-01-01
+2	\N
+\.
+    with gone as (delete from game.results where result_id = 2 returning *) select count(*) from gone;
+    set role game_writer;
+    insert into game.results (title_id, ended_at) values (1, now()) returning result_id;
+    update game.results set ended_at = '2026-02-02' where ended_at is null returning result_id;
+    delete from game.results;
+    reset role;
+    select result_id, title_id, ended_at is null, length(payload::text), note from game.results order by 1;
+    select what from game.audit order by line;
+    truncate game.results;
+    select count(*) from game.results;
+"#;
+
+const WRITER: &str = "do $$ begin create role game_writer; exception when duplicate_object or unique_violation then null; end $$; \
+    grant usage on schema game to game_writer; \
+    grant select, insert, update on game.results to game_writer; \
+    grant insert on game.audit to game_writer";
+
+#[tokio::test]
+async fn the_games_statements_do_the_same_with_and_without_us() {
+    let alone = TestDatabase::empty().await;
+    alone.run(GAME).await;
+    alone.run(WRITER).await;
+    let script = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(script.path(), SCRIPT.replace("\n    ", "\n")).expect("written");
+    let path = script.path().display().to_string();
+    let expected = psql(&alone, &["-a", "-f", &path]).await;
+    assert!(expected.stdout.contains("INSERT") || expected.stdout.contains("result_id"));
+    for more in [&[][..], &["--capture", "notify"], &["--capture", "poll"]] {
+        let attached = migrated_game(GAME).await;
+        attached.run(WRITER).await;
+        attach(&attached, &contract(more)).await;
+        let got = psql(&attached, &["-a", "-f", &path]).await;
+        assert_eq!(got.stdout, expected.stdout, "{more:?}");
+        assert_eq!(got.stderr, expected.stderr, "{more:?}");
+    }
+}

@@ -1,0 +1,202 @@
+// What every browser must be able to do with the server. A case gets a fresh page of the server.
+
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { copyFileSync, mkdtempSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+import { Server, eventually, finish } from './server.js';
+
+/** How often the seed must arrive in a row. */
+const CONNECTS = Number(process.env.CONNECTS ?? 100);
+
+const ids = (rounds) => rounds.map((round) => round.round_id);
+
+/** A session of the page, seen from here. */
+class Session {
+  constructor(page, index) {
+    Object.assign(this, { page, index });
+  }
+
+  look() {
+    return this.page.evaluate((index) => window.look(index), this.index);
+  }
+
+  until(what, holds) {
+    return eventually(what, async () => {
+      const seen = await this.look();
+      return holds(seen) && seen;
+    });
+  }
+
+  /** The first stream's text: the seed's, unless something comes before it. */
+  async stream(number = 0) {
+    const seen = await this.until(`stream ${number}`, ({ streams }) => streams[number] != null);
+    return seen.streams[number];
+  }
+}
+
+async function open(page, server, path, { hashes, host = '127.0.0.1' } = {}) {
+  const { value } = hashes ? {} : await server.certificate();
+  const url = `https://${host}:${server.port}${path}`;
+  const index = await page.evaluate(([to, pins]) => window.open_(to, pins), [url, hashes ?? [value]]);
+  return new Session(page, index);
+}
+
+const refused = async (page, server, path, options) =>
+  assert.rejects(open(page, server, path, options), `${path} was not refused`);
+
+function makePair(folder, name, days = 10) {
+  const [key, cert] = [join(folder, `${name}.key`), join(folder, `${name}.pem`)];
+  execFileSync('openssl', ['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes',
+    '-days', String(days), '-subj', '/CN=localhost', '-addext', 'subjectAltName=DNS:localhost,IP:127.0.0.1',
+    '-keyout', key, '-out', cert], { stdio: 'ignore' });
+  return { key, cert };
+}
+
+export const cases = {
+  async 'the seed comes by stream and later rounds by datagram, in order'(page, server) {
+    const [seed] = await server.latest('crash');
+    const session = await open(page, server, '/wt/crash');
+    assert.equal(JSON.parse(await session.stream()).round_id, seed);
+    const later = [finish('crash')[0], finish('crash')[0], finish('crash')[0]];
+    const { datagrams, late } = await session.until('three datagrams', (seen) => seen.datagrams.length === 3);
+    assert.deepEqual(ids(datagrams), later);
+    assert.deepEqual(Object.keys(datagrams[0]),
+      ['round_id', 'game_id', 'game_slug', 'game_type', 'finished_at', 'extras', 'timestamp']);
+    assert.ok(Math.max(...late) < 1000, `late by ${late} ms`);
+  },
+
+  async [`the seed reaches the page in ${CONNECTS} of ${CONNECTS} connects`](page, server) {
+    const [seed] = await server.latest('crash');
+    for (let connect = 0; connect < CONNECTS; connect += 1) {
+      const session = await open(page, server, '/wt/crash');
+      assert.equal(JSON.parse(await session.stream()).round_id, seed, `connect ${connect}`);
+      await page.evaluate((index) => window.sessions[index].wt.close(), session.index);
+    }
+    await eventually('all sessions to be over', async () =>
+      (await server.metric('datastream_subscribers{transport="webtransport"}')) === 0);
+  },
+
+  async 'a selection gets its rounds and no others'(page, server) {
+    for (const game of ['crash', 'double']) await server.latest(game);
+    const one = await open(page, server, '/wt/type/color');
+    const two = await open(page, server, '/wt?game=crash&game=double');
+    const all = await open(page, server, '/wt');
+    await Promise.all([one, two, all].map((session) => session.stream()));
+    const [crash, slot, double] = ['crash', 'slot', 'double'].map((game) => finish(game)[0]);
+    const seen = async (session, expected) => {
+      const { datagrams } = await session.until('its rounds', (now) => now.datagrams.length >= expected.length);
+      assert.deepEqual(ids(datagrams), expected);
+    };
+    await seen(all, [crash, slot, double]);
+    await seen(two, [crash, double]);
+    await seen(one, [double]);
+  },
+
+  async 'a round of 5 kB comes whole on a stream of its own'(page, server) {
+    await server.latest('slot');
+    const session = await open(page, server, '/wt/slot');
+    await session.stream();
+    const [large] = finish('slot', 1, JSON.stringify({ reels: 'x'.repeat(5000) }));
+    const round = JSON.parse(await session.stream(1));
+    assert.equal(round.round_id, large);
+    assert.equal(JSON.parse(round.extras).reels.length, 5000);
+    const [small] = finish('slot');
+    await session.until('the next datagram', ({ datagrams }) => ids(datagrams).includes(small));
+  },
+
+  async 'after replays every later round on one stream, one a line, then live'(page, server) {
+    const [point, ...later] = await server.latest('crash', 300);
+    const session = await open(page, server, `/wt/crash?after=${point}`);
+    const text = await session.stream();
+    assert.deepEqual(ids(text.trimEnd().split('\n').map(JSON.parse)), later);
+    const [live] = finish('crash');
+    const { datagrams, streams } = await session.until('a datagram', (seen) => seen.datagrams.length > 0);
+    assert.deepEqual(ids(datagrams), [live]);
+    assert.equal(streams.length, 1);
+  },
+
+  async 'an unknown resume point is a gap, then the seed'(page, server) {
+    const [seed] = await server.latest('crash');
+    const session = await open(page, server, '/wt/crash?after=999999999');
+    assert.equal(await session.stream(), '{"type":"gap"}');
+    assert.equal(JSON.parse(await session.stream(1)).round_id, seed);
+  },
+
+  async 'the policy of the live page lets it connect'(page, server) {
+    await page.goto(`${server.http}/`);
+    await page.evaluate(page.prepare);
+    await server.latest('crash');
+    await (await open(page, server, '/wt/crash')).stream();
+  },
+
+  async 'an unknown game, type or path is refused'(page, server) {
+    for (const path of ['/wt/chess', '/wt/type/board', '/nowhere', '/wt/crash?after=nonsense']) {
+      await refused(page, server, path);
+    }
+  },
+
+  async 'localhost works: the server listens on IPv6 and IPv4'(page, server) {
+    await server.latest('crash');
+    for (const host of ['localhost', '127.0.0.1', '[::1]']) {
+      await (await open(page, server, '/wt/crash', { host })).stream();
+    }
+  },
+
+  async 'a hash that is not the certificate\'s is refused, the announced one is not needed yet'(page, server) {
+    const { value, next } = await server.certificate();
+    assert.notEqual(value, next);
+    await refused(page, server, '/wt/crash', { hashes: [next] });
+    await (await open(page, server, '/wt/crash', { hashes: [value, next] })).stream();
+  },
+
+  async 'an exchanged certificate is used at once, a broken one is not'(page) {
+    const folder = mkdtempSync(join(tmpdir(), 'certificates-'));
+    const [one, two] = [makePair(folder, 'one'), makePair(folder, 'two')];
+    const used = { cert: join(folder, 'used.pem'), key: join(folder, 'used.key') };
+    const use = (cert, key) => { copyFileSync(cert, used.cert); copyFileSync(key, used.key); };
+    use(one.cert, one.key);
+    const server = await Server.start({ DATASTREAM_WT_CERT: used.cert, DATASTREAM_WT_KEY: used.key });
+    try {
+      await page.goto(`${server.http}/healthz`);
+      await page.evaluate(page.prepare);
+      await server.latest('crash');
+      const before = (await server.certificate()).value;
+      const session = await open(page, server, '/wt/crash');
+      await session.stream();
+      use(two.cert, one.key);
+      await server.logged(/ERROR.*changed certificate cannot be used/);
+      assert.equal((await server.certificate()).value, before);
+      await (await open(page, server, '/wt/crash', { hashes: [before] })).stream();
+      use(two.cert, two.key);
+      const after = await eventually('the new hash', async () => {
+        const { value } = await server.certificate();
+        return value !== before && value;
+      });
+      await refused(page, server, '/wt/crash', { hashes: [before] });
+      await (await open(page, server, '/wt/crash', { hashes: [after] })).stream();
+      const [live] = finish('crash');
+      await session.until('a round by the old connection', ({ datagrams }) => ids(datagrams).includes(live));
+    } finally {
+      await server.stop();
+    }
+  },
+
+  async 'a stopping server says bye and closes'(page) {
+    const server = await Server.start();
+    await page.goto(`${server.http}/healthz`);
+    await page.evaluate(page.prepare);
+    await server.latest('crash');
+    const sessions = [];
+    for (let number = 0; number < 10; number += 1) sessions.push(await open(page, server, '/wt/crash'));
+    for (const session of sessions) await session.stream();
+    assert.equal(await server.stop(), 0);
+    for (const session of sessions) {
+      const { streams } = await session.until('the end', ({ closed }) => closed !== null);
+      assert.equal(JSON.parse(streams.at(-1)).type, 'bye');
+      assert.equal(JSON.parse(streams.at(-1)).code, 1001);
+    }
+  },
+};

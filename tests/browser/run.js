@@ -1,0 +1,48 @@
+// Runs every case in every browser that is asked for; says how many passed.
+// usage: run.js [BROWSER...]; ONLY=TEXT picks cases by their names.
+
+import { browsers } from './browsers.js';
+import { cases } from './cases.js';
+import { prepare } from './page.js';
+import { Server } from './server.js';
+
+const LIMIT = 120_000;
+const asked = process.argv.slice(2);
+const chosen = Object.entries(cases).filter(([name]) => name.includes(process.env.ONLY ?? ''));
+let passed = 0;
+let failed = 0;
+
+function limited(work) {
+  let timer;
+  const limit = new Promise((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`not done within ${LIMIT} ms`)), LIMIT);
+  });
+  return Promise.race([work, limit]).finally(() => clearTimeout(timer));
+}
+
+for (const name of asked.length ? asked : Object.keys(browsers)) {
+  const browser = await browsers[name]();
+  const server = await Server.start();
+  for (const [title, run] of chosen) {
+    const page = await browser.page();
+    page.prepare = prepare;
+    const start = Date.now();
+    try {
+      await page.goto(`${server.http}/healthz`);
+      await page.evaluate(prepare);
+      await limited(run(page, server));
+      passed += 1;
+      console.log(`ok      ${name}: ${title} (${Date.now() - start} ms)`);
+    } catch (error) {
+      failed += 1;
+      console.log(`FAILED  ${name}: ${title}\n${error.stack}\n${server.log.slice(-5).join('\n')}`);
+    }
+    // Firefox keeps the sessions of a page that is only closed.
+    await page.evaluate(() => window.sessions?.forEach(({ wt }) => wt.close())).catch(() => {});
+    await page.close().catch(() => {});
+  }
+  await server.stop();
+  await browser.close();
+}
+console.log(`${passed} passed, ${failed} failed`);
+process.exit(failed ? 1 : 0);

@@ -1,0 +1,101 @@
+//! Behind nginx, with the very file that the deployment page offers.
+
+use std::{net::TcpListener, path::Path, process::Stdio};
+
+use tokio::process::{Child, Command};
+
+use crate::support::{
+    SseClient, WsClient, eventually,
+    http::{get, try_get},
+    round::ids,
+    serving,
+};
+
+/// A running nginx; dropping it stops it. It stays in the foreground, so that nothing outlives it.
+struct Nginx {
+    _child: Child,
+    _folder: tempfile::TempDir,
+    address: String,
+}
+
+/// Debian's nginx is on no ordinary user's path.
+fn program() -> Option<&'static str> {
+    ["/usr/sbin/nginx", "/usr/local/sbin/nginx"].into_iter().find(|path| Path::new(path).exists())
+}
+
+impl Nginx {
+    /// The offered file without TLS, on a free port, in front of `upstream`.
+    async fn start(program: &str, upstream: &str) -> Self {
+        let port = || {
+            let free = TcpListener::bind("127.0.0.1:0").expect("a free port");
+            free.local_addr().expect("an address").to_string()
+        };
+        let (address, plain, folder) = (port(), port(), tempfile::tempdir().expect("a folder"));
+        let config = adapt(&address, &plain, upstream);
+        std::fs::write(folder.path().join("nginx.conf"), config).expect("written");
+        let arguments = ["-c", "nginx.conf", "-e", "stderr", "-g"];
+        let child = Command::new(program)
+            .arg("-p")
+            .arg(folder.path())
+            .args(arguments)
+            .arg("daemon off; master_process off; pid nginx.pid;")
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("nginx");
+        let nginx = Self { _child: child, _folder: folder, address };
+        let health = format!("http://{}/healthz", nginx.address);
+        eventually("nginx to answer", || async { try_get(&health).await.map(|_| ()) }).await;
+        nginx
+    }
+}
+
+/// What a test changes: addresses, no certificate, and folders that any user may write to.
+fn adapt(address: &str, plain: &str, upstream: &str) -> String {
+    let offered = include_str!("../docs/deployment/nginx.conf");
+    let folders = "http { client_body_temp_path b; proxy_temp_path p; fastcgi_temp_path f; \
+                   uwsgi_temp_path u; scgi_temp_path s;";
+    let lines = offered.lines().filter(|line| !line.trim_start().starts_with("ssl_"));
+    let lines: Vec<&str> = lines.filter(|line| !line.contains("access_log")).collect();
+    lines
+        .join("\n")
+        .replace("listen 443 ssl http2;", &format!("listen {address};"))
+        .replace("listen 80;", &format!("listen {plain};"))
+        .replace("server 127.0.0.1:3000;", &format!("server {upstream};"))
+        .replace("http {", &format!("{folders} access_log off;"))
+}
+
+#[tokio::test]
+async fn rounds_pass_through_nginx_over_websocket_and_sse_at_once() {
+    let Some(program) = program() else {
+        eprintln!("skipped: no nginx (apt-get install nginx-light)");
+        return;
+    };
+    let (database, server) = serving().await;
+    let nginx = Nginx::start(program, &server.addr.to_string()).await;
+    let mut ws = WsClient::connect(format!("ws://{}/ws/crash", nginx.address)).await;
+    let mut sse = SseClient::connect(&format!("http://{}/sse/crash", nginx.address)).await;
+    assert_eq!(sse.headers["content-type"], "text/event-stream");
+    for point in ["1.10", "2.20"] {
+        let extras = format!(r#"{{"point": "{point}"}}"#);
+        let round = database.finish("crash", &extras).await;
+        assert_eq!(ws.next_round().await.round_id, round);
+        assert_eq!(ids(&sse.messages_until(round).await), [round]);
+    }
+    let page = get(&format!("http://{}/rounds/crash/latest", nginx.address)).await;
+    assert_eq!(page.status, 200);
+}
+
+#[tokio::test]
+async fn nginx_hangs_up_on_an_event_source_while_the_server_is_away() {
+    let Some(program) = program() else {
+        eprintln!("skipped: no nginx (apt-get install nginx-light)");
+        return;
+    };
+    let (_database, server) = serving().await;
+    let nginx = Nginx::start(program, &server.addr.to_string()).await;
+    server.kill().await;
+    // Any answer but 200 would end an EventSource for good; a broken connection makes it retry.
+    assert!(try_get(&format!("http://{}/sse/crash", nginx.address)).await.is_none());
+    assert_eq!(get(&format!("http://{}/healthz", nginx.address)).await.status, 502);
+}

@@ -1,0 +1,59 @@
+//! A standby: refused while it is one, followed once it is promoted.
+
+use datastream::embedded_postgres::Stop;
+
+use crate::support::{
+    DedicatedCluster, TestDatabase, TestServer, WsClient, binary::datastream, cluster::Address,
+    eventually, round::ids,
+};
+
+#[tokio::test]
+async fn a_standby_is_refused_with_a_line_that_says_what_to_do() {
+    let primary = DedicatedCluster::start();
+    let database = TestDatabase::on(&primary.address()).await;
+    let standby = DedicatedCluster::standby_of(&primary);
+    let url = standby.address().url(&database.name);
+    let output = datastream(&["serve", "--http-addr", "127.0.0.1:0"]);
+    let output = output.env("DATABASE_URL", url).run().await;
+    assert_eq!(output.code, Some(1), "{}", output.stderr);
+    assert!(output.stderr.contains("standby"), "{}", output.stderr);
+    assert!(output.stderr.contains("target_session_attrs"), "{}", output.stderr);
+}
+
+#[tokio::test]
+async fn a_promoted_standby_is_followed_and_nothing_comes_twice() {
+    let mut primary = DedicatedCluster::start_with(&[("synchronous_commit", "on")]);
+    let database = TestDatabase::on(&primary.address()).await;
+    // Of the last ten minutes, but from before the server came: they are no news at the failover.
+    database.finish_many("crash", 20).await;
+    let standby = DedicatedCluster::standby_of(&primary);
+    let (one, two) = (primary.address().tcp_port, standby.address().tcp_port);
+    let url = format!(
+        "postgresql://postgres@127.0.0.1:{one},127.0.0.1:{two}/{}?target_session_attrs=read-write",
+        database.name
+    );
+    let server = TestServer::on(url).env("DATASTREAM_HISTORY", "4").start().await;
+    let before = database.finish_many("crash", 10).await;
+    let mut client = WsClient::connect(server.ws(&format!("/ws/crash?after={}", before[9]))).await;
+    let replica = connected(&standby.address(), &database.name).await;
+    replayed(&replica, before[9]).await;
+    primary.stop(Stop::Immediate);
+    replica.run("select pg_promote()").await;
+    server.ready().await;
+    let after = replica.finish_many("crash", 10).await;
+    assert_eq!(ids(&client.rounds_until(after[9]).await), after);
+}
+
+/// The same database at another address.
+async fn connected(address: &Address, name: &str) -> TestDatabase {
+    let pool = sqlx::PgPool::connect(&address.url(name)).await.expect("a connection");
+    TestDatabase { name: name.to_owned(), pool, address: address.clone() }
+}
+
+async fn replayed(replica: &TestDatabase, round: i64) {
+    eventually("the standby to have the round", || async {
+        let sql = format!("select count(*)::text from rounds where id = {round}");
+        (replica.text(&sql).await.as_deref() == Some("1")).then_some(())
+    })
+    .await;
+}

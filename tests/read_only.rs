@@ -1,0 +1,116 @@
+//! `serve --read-only`: a game that lets us add nothing at all, not even on its primary.
+
+use crate::support::{TestDatabase, TestServer, WsClient, get, round::ids, server::Builder};
+
+const GAME: &str = "create schema game; \
+    create table game.titles (id smallint primary key, code text, title text, kind text); \
+    insert into game.titles values (1, 'crash', 'Crash', 'multiplier'), (2, 'double', 'Double', 'color'); \
+    create table game.results (result_id int generated always as identity primary key, \
+      title_id smallint, ended_at timestamp, payload json); \
+    create index on game.results (timezone('UTC', ended_at))";
+const ROUNDS: &str = "select result_id as round_id, title_id as game_id, \
+    timezone('UTC', ended_at) as finished_at, payload as extras from game.results -- theirs";
+const GAMES: &str = "select id, code as slug, title as name, kind as type from game.titles;";
+const FINISH: &str = "insert into game.results (title_id, ended_at, payload) \
+    values (1, timezone('UTC', clock_timestamp()), '{\"a\":  1}') returning result_id::text";
+
+async fn game() -> TestDatabase {
+    let database = TestDatabase::empty().await;
+    database.run(GAME).await;
+    let reader = format!("{}_looker", database.name);
+    database
+        .run(&format!(
+            "create role {reader} login; grant usage on schema game to {reader}; \
+             grant select on all tables in schema game to {reader}"
+        ))
+        .await;
+    database
+}
+
+/// As a role that may read two tables and nothing else.
+fn server(database: &TestDatabase) -> Builder {
+    let url = database.url_through(database.address.tcp_port);
+    TestServer::on(url.replace("postgres@", &format!("{}_looker@", database.name)))
+        .env("DATASTREAM_READ_ONLY", "true")
+        .env("DATASTREAM_READ_ONLY_ROUNDS", ROUNDS)
+        .env("DATASTREAM_READ_ONLY_GAMES", GAMES)
+}
+
+async fn finish(database: &TestDatabase) -> i64 {
+    database.text(FINISH).await.and_then(|id| id.parse().ok()).expect("an id")
+}
+
+#[tokio::test]
+async fn a_game_that_is_only_read_is_streamed_seeded_and_resumed() {
+    let database = game().await;
+    let first = finish(&database).await;
+    let running = server(&database).start().await;
+    let mut client = WsClient::connect(running.ws("/ws/crash")).await;
+    let seed = client.next_round().await;
+    assert_eq!((seed.round_id, &*seed.extras), (first, "{\"a\":  1}"));
+    let second = finish(&database).await;
+    assert_eq!(client.next_round().await.round_id, second);
+    database.run("insert into game.results (title_id) values (1)").await;
+    database
+        .run("update game.results set ended_at = timezone('UTC', now()) where ended_at is null")
+        .await;
+    let third = client.next_round().await.round_id;
+    let mut resumed = WsClient::connect(running.ws(&format!("/ws/crash?after={second}"))).await;
+    assert_eq!(resumed.next_round().await.round_id, third);
+    drop(running);
+    let running = server(&database).start().await;
+    let mut resumed = WsClient::connect(running.ws(&format!("/ws/crash?after={second}"))).await;
+    // Another process: at least once, never a loss.
+    let came = ids(&resumed.rounds(2).await);
+    assert!(came.contains(&third) && came.contains(&first), "{came:?}");
+    let page = get(&running.http("/rounds/crash?limit=2")).await.body;
+    assert!(page.contains(&format!("\"round_id\":{third}")), "{page}");
+    assert!(get(&running.http("/games")).await.body.contains("\"name\":\"Double\""));
+    let made = "select count(*)::text from pg_class c join pg_namespace n on n.oid = c.relnamespace \
+        where n.nspname not in ('pg_catalog', 'information_schema', 'pg_toast', 'game')";
+    assert_eq!(database.text(made).await.as_deref(), Some("0"), "nothing is made");
+}
+
+#[tokio::test]
+async fn a_commit_within_the_overlap_comes_once_and_one_beyond_it_is_lost_as_documented() {
+    let database = game().await;
+    let running = server(&database).start().await;
+    let mut late = database.pool.acquire().await.expect("a connection");
+    let insert = "begin; insert into game.results (title_id, ended_at) values (1, timezone('UTC', now() - interval '2 s'))";
+    sqlx::raw_sql(insert).execute(&mut *late).await.expect("an open transaction");
+    let mut client = WsClient::connect(running.ws("/ws/crash")).await;
+    let early = finish(&database).await;
+    assert_eq!(client.next_round().await.round_id, early);
+    sqlx::raw_sql("commit").execute(&mut *late).await.expect("a commit");
+    assert_eq!(client.next_round().await.round_id, early - 1);
+    database.run("insert into game.results (title_id, ended_at) values (1, timezone('UTC', now() - interval '1 hour'))").await;
+    let last = finish(&database).await;
+    assert_eq!(client.next_round().await.round_id, last);
+}
+
+#[tokio::test]
+async fn what_finished_while_the_database_was_away_comes_once() {
+    let database = game().await;
+    let running = server(&database).start().await;
+    let mut client = WsClient::connect(running.ws("/ws/crash")).await;
+    let before = finish(&database).await;
+    assert_eq!(client.next_round().await.round_id, before);
+    database.terminate_server_sessions().await;
+    let missed = [finish(&database).await, finish(&database).await];
+    assert_eq!(ids(&client.rounds(2).await), missed);
+    let after = finish(&database).await;
+    assert_eq!(client.next_round().await.round_id, after);
+}
+
+#[tokio::test]
+async fn a_query_that_is_none_ends_the_server_with_1() {
+    let database = game().await;
+    let run = crate::support::binary::datastream(&["serve", "--read-only"])
+        .env("DATABASE_URL", database.url())
+        .env("DATASTREAM_HTTP_ADDR", "127.0.0.1:0")
+        .env("DATASTREAM_READ_ONLY_ROUNDS", "select nonsense from game.results")
+        .env("DATASTREAM_READ_ONLY_GAMES", GAMES);
+    let output = run.run().await;
+    assert_eq!(output.code, Some(1), "{}", output.stderr);
+    assert!(output.stderr.contains("nonsense"), "{}", output.stderr);
+}

@@ -1,0 +1,153 @@
+//! The least rights: `sql/roles.sql`, and each side working as the role it gets there.
+
+use crate::support::{
+    TestDatabase, TestServer, WsClient,
+    binary::{Output, datastream, program},
+    cluster::{Address, installation},
+    eventually, get,
+};
+
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+
+const GAME: &str = "create schema shop; \
+    create table shop.titles (id bigint primary key, slug text, name text, type text); \
+    insert into shop.titles values (1, 'crash', 'Crash', 'multiplier'); \
+    create table shop.plays (id bigint generated always as identity primary key, game_id bigint, \
+      finished_at timestamptz, extras jsonb)";
+
+const ATTACH: [&str; 5] = ["attach", "--table", "shop.plays", "--games", "shop.titles"];
+
+/// A game attached by its owner, and roles made for it. Roles are the server's, so each test has
+/// names of its own.
+struct Hardened {
+    database: TestDatabase,
+    owner: String,
+    reader: String,
+    writer: String,
+}
+
+impl Hardened {
+    async fn new() -> Self {
+        let database = TestDatabase::empty().await;
+        database.run(GAME).await;
+        succeeded(&datastream(&["migrate"]).env("DATABASE_URL", database.url()).run().await);
+        succeeded(&datastream(&ATTACH).env("DATABASE_URL", database.url()).run().await);
+        let name = |role: &str| format!("{}_{role}", database.name);
+        let (owner, reader, writer) = (name("owner"), name("reader"), name("writer"));
+        let grants = format!(
+            "create role {writer} login; grant usage on schema shop to {writer}; \
+             grant select, insert, update on shop.plays to {writer}"
+        );
+        database.run(&grants).await;
+        let hardened = Self { database, owner, reader, writer };
+        hardened.make_roles().await;
+        hardened
+    }
+
+    async fn make_roles(&self) {
+        let psql = installation().bin().join("psql").display().to_string();
+        let url = self.database.url();
+        let (owner, reader) = (format!("owner={}", self.owner), format!("reader={}", self.reader));
+        let file = format!("{ROOT}/sql/roles.sql");
+        let args = [&url, "-X", "-q", "-v", &owner, "-v", &reader, "-f", &file];
+        succeeded(&program(&psql, &args).run().await);
+    }
+
+    fn url_as(&self, role: &str) -> String {
+        let url = Address::tcp_url(&self.database.name, self.database.address.tcp_port);
+        url.replace("postgres@", &format!("{role}@"))
+    }
+
+    /// Whether a role may run a statement: what PostgreSQL said, if it refused.
+    async fn refused(&self, role: &str, sql: &str) -> String {
+        let psql = installation().bin().join("psql").display().to_string();
+        let url = self.url_as(role);
+        program(&psql, &[&url, "-X", "-q", "-c", sql]).run().await.stderr
+    }
+}
+
+#[track_caller]
+fn succeeded(output: &Output) {
+    assert_eq!(output.code, Some(0), "{}{}", output.stdout, output.stderr);
+}
+
+#[tokio::test]
+async fn the_server_streams_seeds_and_resumes_as_the_reader() {
+    let game = Hardened::new().await;
+    let insert = "insert into shop.plays (game_id, finished_at) values (1, now())";
+    assert_eq!(game.refused(&game.writer, insert).await, "");
+    let server = TestServer::on(game.url_as(&game.reader)).start().await;
+    let mut client = WsClient::connect(server.ws("/ws/crash")).await;
+    assert_eq!(client.next_round().await.round_id, 1, "the seed");
+    assert_eq!(game.refused(&game.writer, insert).await, "", "the game's role needs no grant");
+    assert_eq!(client.next_round().await.round_id, 2);
+    drop(server);
+    let server = TestServer::on(game.url_as(&game.reader)).start().await;
+    let mut resumed = WsClient::connect(server.ws("/ws/crash?after=1")).await;
+    assert_eq!(resumed.next_round().await.round_id, 2);
+    assert!(get(&server.http("/rounds/crash")).await.body.contains("\"round_id\":1"));
+    // Maintenance works with the reader's rights: what the trigger could not record is found.
+    let skipped = format!("set datastream.skip = 'on'; {insert}");
+    assert_eq!(game.refused(&game.writer, &skipped).await, "");
+    drop(server);
+    let server = TestServer::on(game.url_as(&game.reader)).start().await;
+    let recorded = "select count(*)::text from datastream.outbox where round_id = 3";
+    eventually("reconciliation", || async {
+        (game.database.text(recorded).await.as_deref() == Some("1")).then_some(())
+    })
+    .await;
+    let log = server.log().join("\n");
+    assert!(!log.contains("permission denied"), "{log}");
+}
+
+#[tokio::test]
+async fn the_reader_and_the_game_may_do_no_more_than_they_must() {
+    let game = Hardened::new().await;
+    for (role, sql) in [
+        (&game.reader, "insert into datastream.outbox (round_id) values (1)"),
+        (&game.reader, "delete from datastream.outbox"),
+        (&game.reader, "update datastream.attached set capture = 'poll'"),
+        (&game.reader, "select * from shop.plays"),
+        (&game.reader, "select * from datastream._sqlx_migrations"),
+        (&game.reader, "create table datastream.mine (a int)"),
+        (&game.reader, "select datastream.detach('shop.plays')"),
+        (&game.writer, "select * from datastream.outbox"),
+        (&game.writer, "insert into datastream.outbox (round_id) values (1)"),
+        (&game.writer, "select datastream.reconcile('0')"),
+        (&game.writer, "select datastream.payload(1, 1, now(), '')"),
+    ] {
+        let said = game.refused(role, sql).await;
+        assert!(
+            said.contains("permission denied") || said.contains("must be owner"),
+            "{sql}: {said}"
+        );
+    }
+    let owner = format!(
+        "select concat(rolsuper, rolcanlogin, rolcreatedb, rolcreaterole, rolbypassrls, rolreplication) \
+         from pg_roles where rolname = '{}'",
+        game.owner
+    );
+    assert_eq!(game.database.text(&owner).await.as_deref(), Some("ffffff"));
+    let others = format!(
+        "select count(*)::text from pg_proc where pronamespace = 'datastream'::regnamespace \
+         and pg_get_userbyid(proowner) <> '{}'",
+        game.owner
+    );
+    assert_eq!(game.database.text(&others).await.as_deref(), Some("0"));
+}
+
+#[tokio::test]
+async fn attaching_again_keeps_owner_and_reader() {
+    let game = Hardened::new().await;
+    let replace = [&ATTACH[..], &["--capture", "poll", "--replace"]].concat();
+    succeeded(&datastream(&replace).env("DATABASE_URL", game.database.url()).run().await);
+    let server = TestServer::on(game.url_as(&game.reader)).start().await;
+    let mut client = WsClient::connect(server.ws("/ws/crash")).await;
+    let insert = "insert into shop.plays (game_id, finished_at) values (1, now())";
+    assert_eq!(game.refused(&game.writer, insert).await, "");
+    assert_eq!(client.next_round().await.round_id, 1);
+    game.make_roles().await;
+    let doctor = datastream(&["doctor"]).env("DATABASE_URL", game.url_as(&game.reader)).run().await;
+    assert_eq!(doctor.code, Some(0), "{}", doctor.stdout);
+    assert!(!doctor.stdout.contains("skipped"), "{}", doctor.stdout);
+}

@@ -1,0 +1,97 @@
+//! A WebTransport client: datagrams and streams as they come, the certificate by its hash.
+
+use serde::Deserialize;
+use wtransport::{ClientConfig, Connection, Endpoint, error::ConnectingError, tls::Sha256Digest};
+
+use super::{WireRound, get, server::TestServer, within};
+
+/// What `GET /wt/certificate` answers.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Certificate {
+    pub(crate) algorithm: String,
+    pub(crate) value: Option<String>,
+    pub(crate) next: Option<String>,
+    pub(crate) not_after: String,
+    pub(crate) url: String,
+}
+
+impl Certificate {
+    pub(crate) async fn of(server: &TestServer) -> Self {
+        let answer = get(&server.http("/wt/certificate")).await;
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        serde_json::from_str(&answer.body).expect("a certificate")
+    }
+}
+
+/// A connected session.
+#[derive(Debug)]
+pub(crate) struct WtClient {
+    pub(crate) connection: Connection,
+}
+
+impl WtClient {
+    /// Connects; the path begins with `/wt`.
+    #[track_caller]
+    pub(crate) fn connect(server: &TestServer, path: &str) -> impl Future<Output = Self> {
+        let connecting = Self::try_connect(server, path);
+        within(format!("a session at {path}"), async move {
+            Self { connection: connecting.await.expect("a session") }
+        })
+    }
+
+    /// Connects, or says why not.
+    pub(crate) async fn try_connect(
+        server: &TestServer,
+        path: &str,
+    ) -> Result<Connection, ConnectingError> {
+        let Certificate { value, url, .. } = Certificate::of(server).await;
+        Self::pinned(&url.replace("/wt", path), &[value.expect("a hash")]).await
+    }
+
+    /// Connects to a server whose certificate has one of these hashes.
+    pub(crate) async fn pinned(
+        url: &str,
+        hashes: &[String],
+    ) -> Result<Connection, ConnectingError> {
+        let hashes = hashes.iter().map(|hash| Sha256Digest::new(decode(hash)));
+        let config = ClientConfig::builder()
+            .with_bind_address("127.0.0.1:0".parse().expect("an address"))
+            .with_server_certificate_hashes(hashes)
+            .build();
+        Endpoint::client(config).expect("an endpoint").connect(url).await
+    }
+
+    /// The next round that comes as a datagram.
+    #[track_caller]
+    pub(crate) fn next_datagram(&self) -> impl Future<Output = WireRound> {
+        let connection = self.connection.clone();
+        within("a datagram", async move {
+            let datagram = connection.receive_datagram().await.expect("a datagram");
+            WireRound::parse(std::str::from_utf8(&datagram).expect("UTF-8"))
+        })
+    }
+
+    /// The whole text of the next stream.
+    #[track_caller]
+    pub(crate) fn next_stream(&self) -> impl Future<Output = String> {
+        let connection = self.connection.clone();
+        within("a stream", async move {
+            let mut stream = connection.accept_uni().await.expect("a stream");
+            let (mut text, mut buffer) = (Vec::new(), [0; 4096]);
+            while let Some(read) = stream.read(&mut buffer).await.expect("its bytes") {
+                text.extend_from_slice(&buffer[..read]);
+            }
+            String::from_utf8(text).expect("UTF-8")
+        })
+    }
+
+    /// The round that is the whole text of the next stream.
+    pub(crate) async fn next_stream_round(&self) -> WireRound {
+        WireRound::parse(&self.next_stream().await)
+    }
+}
+
+fn decode(base64: &str) -> [u8; 32] {
+    use base64::{Engine, engine::general_purpose::STANDARD};
+    STANDARD.decode(base64).expect("base64").try_into().expect("32 bytes")
+}

@@ -1,0 +1,176 @@
+//! Rounds over WebTransport, to a client that reads datagrams and streams as they come.
+//!
+//! What only a browser or a client of another make can show is in `tests/browser` and
+//! `tests/aioquic`.
+
+use crate::support::{
+    Certificate, TestDatabase, TestServer, WireRound, WtClient, eventually, get, round::ids, within,
+};
+
+async fn serving() -> (TestDatabase, TestServer) {
+    let database = TestDatabase::new().await;
+    let server = on(&database).start().await;
+    (database, server)
+}
+
+fn on(database: &TestDatabase) -> crate::support::server::Builder {
+    TestServer::on(database.url())
+        .env("DATASTREAM_WT_ENABLED", "true")
+        .env("DATASTREAM_WT_ADDR", "127.0.0.1:0")
+}
+
+/// Waits until a round is what newcomers are given.
+async fn latest(server: &TestServer, game: &str, round_id: i64) {
+    let url = server.http(&format!("/rounds/{game}/latest"));
+    let id = format!("\"round_id\":{round_id},");
+    eventually(format!("{id} at {url}"), move || {
+        let (url, id) = (url.clone(), id.clone());
+        async move { get(&url).await.body.contains(&id).then_some(()) }
+    })
+    .await;
+}
+
+fn lines(text: &str) -> Vec<WireRound> {
+    text.lines().map(WireRound::parse).collect()
+}
+
+#[tokio::test]
+async fn the_seed_comes_by_stream_and_later_rounds_by_datagram() {
+    let (database, server) = serving().await;
+    let seed = database.finish("crash", r#"{"point": "11.72"}"#).await;
+    latest(&server, "crash", seed).await;
+    let client = WtClient::connect(&server, "/wt/crash").await;
+    let first = client.next_stream_round().await;
+    assert_eq!((first.round_id, first.extras.as_str()), (seed, r#"{"point": "11.72"}"#));
+    database.finish("double", "{}").await;
+    let live = database.finish("crash", "{}").await;
+    assert_eq!(client.next_datagram().await.round_id, live);
+}
+
+#[tokio::test]
+async fn a_round_that_fits_no_datagram_comes_on_a_stream_of_its_own() {
+    let (database, server) = serving().await;
+    let client = WtClient::connect(&server, "/wt").await;
+    let extras = format!(r#"{{"reels": "{}"}}"#, "x".repeat(5000));
+    let large = database.finish("slot", &extras).await;
+    let round = client.next_stream_round().await;
+    assert_eq!((round.round_id, round.extras), (large, extras));
+    let small = database.finish("slot", "{}").await;
+    assert_eq!(client.next_datagram().await.round_id, small);
+}
+
+#[tokio::test]
+async fn a_replay_comes_in_order_on_one_stream_and_live_rounds_follow() {
+    let (database, server) = serving().await;
+    let rounds = database.finish_many("crash", 200).await;
+    latest(&server, "crash", rounds[199]).await;
+    let path = format!("/wt/crash?after={}", rounds[0]);
+    let client = WtClient::connect(&server, &path).await;
+    assert_eq!(ids(&lines(&client.next_stream().await)), rounds[1..]);
+    let live = database.finish("crash", "{}").await;
+    assert_eq!(client.next_datagram().await.round_id, live);
+}
+
+#[tokio::test]
+async fn nothing_is_lost_or_repeated_between_replay_and_live() {
+    let (database, server) = serving().await;
+    let first = database.finish("crash", "{}").await;
+    latest(&server, "crash", first).await;
+    let game = database.clone();
+    let play = crate::support::wait::beside(async move { game.finish_many("crash", 300).await });
+    let path = format!("/wt/crash?after={first}");
+    for _ in 0..5 {
+        let client = WtClient::connect(&server, &path).await;
+        let mut seen = ids(&lines(&client.next_stream().await));
+        for _ in 0..10 {
+            seen.push(client.next_datagram().await.round_id);
+        }
+        let expected: Vec<i64> = (first + 1..).take(seen.len()).collect();
+        assert_eq!(seen, expected);
+    }
+    play.await.expect("the game");
+}
+
+#[tokio::test]
+async fn an_unknown_resume_point_is_told_before_the_seed() {
+    let (database, server) = serving().await;
+    let seed = database.finish("crash", "{}").await;
+    latest(&server, "crash", seed).await;
+    let client = WtClient::connect(&server, "/wt/crash?after=999999").await;
+    assert_eq!(client.next_stream().await, r#"{"type":"gap"}"#);
+    assert_eq!(client.next_stream_round().await.round_id, seed);
+}
+
+#[tokio::test]
+async fn what_other_doors_refuse_is_refused() {
+    let (_database, server) = serving().await;
+    for path in ["/wt/chess", "/wt/type/board", "/elsewhere", "/wt?after=x"] {
+        assert!(WtClient::try_connect(&server, path).await.is_err(), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_stopping_server_says_bye_and_ends_cleanly() {
+    let (database, server) = serving().await;
+    let seed = database.finish("crash", "{}").await;
+    latest(&server, "crash", seed).await;
+    let client = WtClient::connect(&server, "/wt/crash").await;
+    client.next_stream().await;
+    server.signal("TERM");
+    let bye: serde_json::Value =
+        serde_json::from_str(&client.next_stream().await).expect("an object");
+    assert_eq!((&bye["type"], &bye["code"]), (&"bye".into(), &1001.into()));
+    let ended = within("the close", client.connection.closed()).await.to_string();
+    assert!(ended.contains("1001"), "{ended}");
+    assert_eq!(server.exit_code().await, Some(0));
+}
+
+#[tokio::test]
+async fn sessions_are_counted_while_they_last() {
+    let (_database, server) = serving().await;
+    let open = |count: i64| {
+        let url = server.http("/metrics");
+        let line = format!("datastream_subscribers{{transport=\"webtransport\"}} {count}\n");
+        eventually(line.clone(), move || {
+            let (url, line) = (url.clone(), line.clone());
+            async move { get(&url).await.body.contains(&line).then_some(()) }
+        })
+    };
+    let client = WtClient::connect(&server, "/wt").await;
+    open(1).await;
+    client.connection.close(0_u32.into(), b"");
+    open(0).await;
+}
+
+#[tokio::test]
+async fn the_certificate_is_told_with_the_next_one_and_where_to_connect() {
+    let (_database, server) = serving().await;
+    let told = Certificate::of(&server).await;
+    assert_eq!(told.algorithm, "sha-256");
+    assert!(told.next.is_some() && told.next != told.value);
+    assert!(told.not_after.ends_with('Z'), "{}", told.not_after);
+    assert!(told.url.starts_with("https://127.0.0.1:"), "{}", told.url);
+    let next = [told.next.expect("the next hash")];
+    assert!(WtClient::pinned(&told.url, &next).await.is_err(), "its turn has not come");
+}
+
+#[tokio::test]
+async fn without_web_transport_there_is_no_certificate() {
+    let database = TestDatabase::new().await;
+    let server = TestServer::on(database.url()).start().await;
+    assert_eq!(get(&server.http("/wt/certificate")).await.status, 404);
+}
+
+#[tokio::test]
+async fn a_certificate_that_cannot_be_used_stops_the_start() {
+    let database = TestDatabase::new().await;
+    let run = crate::support::binary::datastream(&["serve"])
+        .env("DATABASE_URL", database.url())
+        .env("DATASTREAM_HTTP_ADDR", "127.0.0.1:0")
+        .env("DATASTREAM_WT_ENABLED", "true")
+        .env("DATASTREAM_WT_CERT", "/nowhere/cert.pem")
+        .env("DATASTREAM_WT_KEY", "/nowhere/key.pem");
+    let output = run.run().await;
+    assert_ne!(output.code, Some(0));
+    assert!(output.stderr.contains("/nowhere/cert.pem"), "{}", output.stderr);
+}
