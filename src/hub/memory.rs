@@ -1,7 +1,7 @@
 //! What the hub remembers: per game the latest round and the recent ones, and who listens.
 
 use std::{
-    collections::{BTreeMap, HashMap, hash_map::Entry as Slot},
+    collections::{BTreeMap, HashMap, HashSet, hash_map::Entry as Slot},
     num::NonZeroUsize,
     sync::Arc,
 };
@@ -9,7 +9,8 @@ use std::{
 use tokio::sync::broadcast;
 
 use super::{
-    Batch, Captured, LAG_BATCHES, Placed, Position, Settled, Xid,
+    Batch, Captured, Finish, LAG_BATCHES, Opening, Outlet, Placed, Position, Replay, Settled,
+    Start, Xid,
     ring::{Entry, Ring},
 };
 use crate::{
@@ -43,6 +44,18 @@ pub(super) struct Memory {
     /// Resume points: the oldest kept position of each round.
     points: HashMap<RoundId, (GameId, Position)>,
     topics: HashMap<Topic, broadcast::Sender<Batch>>,
+    outlets: Vec<Arc<dyn Outlet>>,
+}
+
+/// A resume point that memory can answer exactly, or with repeats but no loss.
+#[derive(Debug)]
+pub(super) enum Point {
+    /// Delivered live by this process: what comes later has a later position.
+    Live(Position),
+    /// Of an earlier process: what may have committed later has `xid >= before`.
+    Transaction { before: Xid, named: Position },
+    /// Older than the outbox: all that the outbox has of its game is later.
+    Table { named: Position },
 }
 
 impl Memory {
@@ -56,6 +69,7 @@ impl Memory {
             games: BTreeMap::new(),
             points: HashMap::new(),
             topics: HashMap::new(),
+            outlets: Vec::new(),
         }
     }
 
@@ -74,7 +88,7 @@ impl Memory {
 
     pub(super) fn preload(&mut self, recent: Vec<Encoded>, latest: Vec<Encoded>, trimmed: Xid) {
         // A round that only the table knows is older than all the outbox holds, so it goes first.
-        let known: std::collections::HashSet<_> =
+        let known: HashSet<_> =
             recent.iter().map(|(captured, _)| captured.round.round_id).collect();
         let (known, table_only): (Vec<_>, Vec<_>) =
             latest.into_iter().partition(|(captured, _)| known.contains(&captured.round.round_id));
@@ -93,18 +107,25 @@ impl Memory {
         self.first_live = Position(self.head.0 + 1);
     }
 
+    pub(super) fn attach(&mut self, outlet: Arc<dyn Outlet>) {
+        self.outlets.push(outlet);
+    }
+
     pub(super) fn publish(&mut self, rounds: Vec<Encoded>) {
-        let mut placed = Vec::with_capacity(rounds.len());
-        for (captured, frame) in rounds {
-            let finish = (captured.xid, captured.round.round_id);
-            let game = (captured.round.game_id, Arc::clone(&captured.round.game_type));
-            let position = self.place((captured, frame.clone()));
-            placed.push((game, Placed { position, finish, frame }));
-        }
+        let batch: Batch = rounds.into_iter().map(|encoded| self.place_live(encoded)).collect();
+        self.outlets.iter().for_each(|outlet| outlet.publish(&batch));
         self.topics.retain(|topic, channel| {
-            send(topic, channel, &placed);
+            send(topic, channel, &batch);
             channel.receiver_count() > 0
         });
+    }
+
+    fn place_live(&mut self, (captured, frame): Encoded) -> Placed {
+        let finish = (captured.xid, captured.round.round_id);
+        let game = (captured.round.game_id, Arc::clone(&captured.round.game_type));
+        let recorded = captured.recorded;
+        let position = self.place((captured, frame.clone()));
+        Placed { position, finish, game, frame, recorded }
     }
 
     fn place(&mut self, (captured, frame): Encoded) -> Position {
@@ -133,7 +154,7 @@ impl Memory {
     }
 
     fn keep_recent(&mut self, captured: &Captured, frame: Frame) {
-        let Captured { round, xid, before } = captured;
+        let Captured { round, xid, before, .. } = captured;
         let Some(game) = self.games.get_mut(&round.game_id) else { return };
         let kind = Arc::clone(&round.game_type);
         let entry = Entry { position: self.head, xid: *xid, before: *before, kind, frame };
@@ -152,61 +173,96 @@ impl Memory {
         games.map(|(_, game)| &game.latest).max_by_key(|(age, _)| *age).map(|(_, f)| f.clone())
     }
 
-    /// Every kept round of the topic after the named one; `None` when memory cannot tell.
-    pub(super) fn after(&self, topic: &Topic, named: RoundId) -> Option<Vec<Frame>> {
+    /// What a stream starts with; `None` when memory has lost a round that belongs to it.
+    pub(super) fn begin(&self, topic: &Topic, start: Start, limit: usize) -> Option<Opening> {
+        let frames = match start {
+            Start::Seed => return Some(Opening::Seed(self.latest(topic))),
+            Start::Gap => return Some(Opening::Gap(self.latest(topic))),
+            Start::After(named) => self.after(topic, named)?,
+            Start::Replayed(replay) => self.continued(topic, replay)?,
+        };
+        let fits = frames.len() <= limit;
+        Some(if fits { Opening::Resumed(frames) } else { Opening::Gap(self.latest(topic)) })
+    }
+
+    fn after(&self, topic: &Topic, named: RoundId) -> Option<Vec<Frame>> {
+        let placed = match self.point(topic, named)? {
+            Point::Live(position) => self.collect(topic, position, |_| true),
+            Point::Table { named } => {
+                self.collect(topic, Position(0), |entry| entry.position != named)
+            }
+            Point::Transaction { before, named } => self.collect(topic, Position(0), |entry| {
+                entry.position >= self.first_live
+                    || (entry.xid >= before && entry.position != named)
+            }),
+        };
+        Some(placed.into_iter().map(|placed| placed.frame).collect())
+    }
+
+    /// Puts what memory has behind what only the database has.
+    fn continued(&self, topic: &Topic, replay: Replay) -> Option<Vec<Frame>> {
+        let end = self.end_of_replay(topic, replay.seen, replay.from)?;
+        let remembered: HashSet<Finish> = end.iter().map(|placed| placed.finish).collect();
+        let older = replay.rounds.into_iter().filter(|(finish, _)| !remembered.contains(finish));
+        let end = end.into_iter().filter(|placed| !replay.known.contains(&placed.finish));
+        Some(older.map(|(_, frame)| frame).chain(end.map(|placed| placed.frame)).collect())
+    }
+
+    /// How every round of the topic after the named one is found; `None` when memory cannot tell.
+    pub(super) fn point(&self, topic: &Topic, named: RoundId) -> Option<Point> {
         let (game, position) = *self.points.get(&named)?;
         let point = self.games.get(&game)?.recent.find(position)?;
-        let found = if position >= self.first_live {
-            self.since(topic, position)?
+        if position >= self.first_live {
+            self.reaches(topic, position).then_some(Point::Live(position))
         } else if point.before > Xid(0) {
-            self.since_transaction(topic, point)?
+            self.point_by_transaction(topic, point)
         } else {
-            self.since_table(topic, game, position)?
-        };
-        Some(found.into_iter().map(|placed| placed.frame).collect())
+            self.point_by_table(topic, game, position)
+        }
+    }
+
+    /// Whether memory has every round of the topic after this position.
+    fn reaches(&self, topic: &Topic, position: Position) -> bool {
+        self.games_of(topic).all(|(_, game)| game.recent.reaches(position))
     }
 
     /// Every round of the topic after a position; `None` when some have fallen out.
     pub(super) fn since(&self, topic: &Topic, position: Position) -> Option<Vec<Placed>> {
-        let whole = self.games_of(topic).all(|(_, game)| game.recent.reaches(position));
-        whole.then(|| self.collect(topic, position, |_| true))
+        self.reaches(topic, position).then(|| self.collect(topic, position, |_| true))
     }
 
     /// Every live round from where no game of the topic has lost one, if its position is after
     /// `seen` or its transaction not before `from`; `None` when some after `seen` have fallen out.
-    pub(super) fn end_of_replay(
-        &self,
-        topic: &Topic,
-        seen: Position,
-        from: Xid,
-    ) -> Option<Vec<Placed>> {
-        let preloaded = Position(self.first_live.0 - 1);
-        let lost = self.games_of(topic).map(|(_, game)| game.recent.evicted_position()).max();
-        let whole = lost.unwrap_or_default().max(preloaded);
+    fn end_of_replay(&self, topic: &Topic, seen: Position, from: Xid) -> Option<Vec<Placed>> {
+        let whole = self.whole_after(topic);
         let wanted = |entry: &Entry| entry.position > seen || entry.xid >= from;
         (whole <= seen).then(|| self.collect(topic, whole, wanted))
     }
 
+    /// From where on every round of the topic was delivered live and is still here.
+    pub(super) fn whole_after(&self, topic: &Topic) -> Position {
+        let preloaded = Position(self.first_live.0 - 1);
+        let lost = self.games_of(topic).map(|(_, game)| game.recent.evicted_position()).max();
+        lost.unwrap_or_default().max(preloaded)
+    }
+
     /// Every round whose transaction may have committed after that of the point (I5).
-    fn since_transaction(&self, topic: &Topic, point: &Entry) -> Option<Vec<Placed>> {
-        let (before, named) = (point.before, point.position);
+    fn point_by_transaction(&self, topic: &Topic, point: &Entry) -> Option<Point> {
+        let before = point.before;
         let preloaded = Position(self.first_live.0 - 1);
         let whole = |(_, game): (&GameId, &GameMemory)| {
             game.recent.reaches(preloaded) && game.recent.reaches_xid(before)
         };
-        let later = |entry: &Entry| {
-            entry.position > preloaded || (entry.xid >= before && entry.position != named)
-        };
         let whole = before > self.trimmed && self.games_of(topic).all(whole);
-        whole.then(|| self.collect(topic, Position(0), later))
+        whole.then_some(Point::Transaction { before, named: point.position })
     }
 
     /// The point was never in the outbox, or has been trimmed: all that the outbox holds of its
     /// game came later. Of other games nothing is known.
-    fn since_table(&self, topic: &Topic, game: GameId, point: Position) -> Option<Vec<Placed>> {
+    fn point_by_table(&self, topic: &Topic, game: GameId, named: Position) -> Option<Point> {
         let alone =
             self.games_of(topic).all(|(&id, memory)| id == game && memory.recent.is_whole());
-        alone.then(|| self.collect(topic, Position(0), |entry| entry.position != point))
+        alone.then_some(Point::Table { named })
     }
 
     fn collect(
@@ -220,10 +276,9 @@ impl Memory {
             .iter()
             .flat_map(|(id, game)| game.recent.after(position).map(move |entry| (*id, entry)))
             .filter(|(id, entry)| topic.includes(*id, &entry.kind) && wanted(entry))
-            .map(|(_, entry)| Placed::from(entry))
             .collect();
-        found.sort_unstable_by_key(|placed| placed.position);
-        found
+        found.sort_unstable_by_key(|(_, entry)| entry.position);
+        found.into_iter().map(|(game, entry)| entry.placed(game)).collect()
     }
 
     fn games_of(&self, topic: &Topic) -> impl Iterator<Item = (&GameId, &GameMemory)> {
@@ -237,22 +292,23 @@ impl Memory {
 }
 
 /// Sends a topic its share of a batch.
-fn send(
-    topic: &Topic,
-    channel: &broadcast::Sender<Batch>,
-    placed: &[((GameId, Arc<str>), Placed)],
-) {
-    let wanted = placed.iter().filter(|((id, kind), _)| topic.includes(*id, kind));
-    let batch: Batch = wanted.map(|(_, placed)| placed.clone()).collect();
+fn send(topic: &Topic, channel: &broadcast::Sender<Batch>, batch: &Batch) {
+    let wanted = batch.iter().filter(|placed| topic.includes(placed.game.0, &placed.game.1));
+    let batch: Batch = wanted.cloned().collect();
     if !batch.is_empty() {
         // An error only says that nobody listens any longer; the channel is then removed.
         let _ = channel.send(batch);
     }
 }
 
-impl From<&Entry> for Placed {
-    fn from(entry: &Entry) -> Self {
-        let finish = (entry.xid, entry.frame.round_id());
-        Self { position: entry.position, finish, frame: entry.frame.clone() }
+impl Entry {
+    fn placed(&self, game: GameId) -> Placed {
+        Placed {
+            position: self.position,
+            finish: (self.xid, self.frame.round_id()),
+            game: (game, Arc::clone(&self.kind)),
+            frame: self.frame.clone(),
+            recorded: None,
+        }
     }
 }
