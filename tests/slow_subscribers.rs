@@ -52,6 +52,24 @@ async fn who_falls_behind_is_refilled_from_memory_without_loss_or_repeat() {
 }
 
 #[tokio::test]
+async fn a_transaction_of_more_rounds_than_memory_holds_reaches_who_reads_them() {
+    let database = TestDatabase::new().await;
+    let server = server(&database, "60s", "16").await;
+    let mut socket = WsClient::connect(server.ws("/ws/crash")).await;
+    let mut events = SseClient::connect(&server.http("/sse/crash")).await;
+    let insert = "insert into rounds (id, game_id, finished_at) \
+        select 100000 + n, g.id, now() from games g, generate_series(1, 6000) n where slug = 'crash'";
+    let rounds: Vec<i64> = (100_001..=106_000).collect();
+    let (messages, events, ()) = tokio::join!(
+        socket.rounds_until(106_000),
+        events.messages_until(106_000),
+        database.run(insert)
+    );
+    assert_eq!(ids(&messages), rounds);
+    assert_eq!(ids(&events), rounds);
+}
+
+#[tokio::test]
 async fn who_falls_further_behind_than_memory_reaches_is_told_1013() {
     let database = TestDatabase::new().await;
     let server = server(&database, "60s", "8").await;

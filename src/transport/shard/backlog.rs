@@ -1,9 +1,10 @@
 //! What a connection has that others do not: bytes its socket did not take, or a place of its own
 //! in the stream. It exists while a socket is full, and goes when the connection is like all others.
 //!
-//! At most [`QUEUE_MAX`] bytes of live rounds wait here. Beyond that they are dropped, but for a
-//! part that the peer has the start of, and once the socket drains the hub's memory is asked for
-//! all rounds after the last one kept.
+//! At most [`QUEUE_MAX`] bytes of live rounds wait here, and for a moment a burst of up to
+//! [`BURST_MAX`]: a transaction may finish more rounds than memory holds, and who reads them all
+//! is not slow. Beyond that they are dropped, but for a part that the peer has the start of, and
+//! once the socket drains the hub's memory is asked for all rounds after the last one kept.
 
 use std::{
     collections::VecDeque,
@@ -13,12 +14,16 @@ use std::{
 
 use bytes::{Buf, Bytes};
 
-use super::wire::{Part, Protocol};
+use super::wire::{Joined, Part, Protocol};
 use crate::hub::{Missed, Placed, Position};
 
 /// The most bytes of live rounds that wait for one connection. They are shared by all who get
 /// them: what it bounds is how many rounds a slow subscriber keeps from being forgotten.
 const QUEUE_MAX: usize = 256 * 1024;
+/// The most bytes of a burst: 10,000 rounds and more.
+const BURST_MAX: usize = 4 * 1024 * 1024;
+/// How long they may be more than [`QUEUE_MAX`]: a link of 8 Mbit/s takes a whole burst in it.
+const BURST_FOR: Duration = Duration::from_secs(5);
 /// Parts in one system call.
 const SLICES_MAX: usize = 64;
 /// Progress below this many bytes in the time that a blocked socket is given does not count: a
@@ -50,6 +55,8 @@ pub(super) struct Backlog {
     kept: usize,
     /// Bytes in the parts behind those.
     queued: usize,
+    /// Since when they are more than [`QUEUE_MAX`].
+    bursting: Option<Instant>,
     /// Whether the peer has the start of the first part.
     begun: bool,
     /// The last round that was written or waits.
@@ -72,6 +79,7 @@ impl Backlog {
             parts: VecDeque::new(),
             kept: 0,
             queued: 0,
+            bursting: None,
             begun: false,
             position,
             lagging: false,
@@ -108,16 +116,27 @@ impl Backlog {
     }
 
     /// Live rounds: those that the peer does not have yet are put behind what waits.
-    pub(super) fn offer(&mut self, rounds: &[Placed], protocol: Protocol) {
-        for placed in rounds {
-            if self.lagging || self.is_leaving() {
-                return;
-            }
-            self.offer_one(placed, protocol);
-            if self.queued > QUEUE_MAX {
-                self.drop_queue();
-            }
+    pub(super) fn offer(&mut self, joined: &Joined<'_>, protocol: Protocol, now: Instant) {
+        if self.lagging || self.is_leaving() {
+            return;
         }
+        let is_new = |placed: &Placed| placed.position > self.position;
+        if joined.rounds.iter().all(is_new) {
+            self.push(joined.part.clone());
+        } else {
+            joined.rounds.iter().for_each(|placed| self.offer_one(placed, protocol));
+        }
+        if self.is_too_much(now) {
+            self.drop_queue();
+        }
+    }
+
+    fn is_too_much(&mut self, now: Instant) -> bool {
+        if self.queued <= QUEUE_MAX {
+            return false;
+        }
+        let since = *self.bursting.get_or_insert(now);
+        self.queued > BURST_MAX || now.duration_since(since) > BURST_FOR
     }
 
     fn offer_one(&mut self, placed: &Placed, protocol: Protocol) {
@@ -141,6 +160,7 @@ impl Backlog {
         self.queued = self.parts.iter().skip(self.kept).map(|part| part.bytes.len()).sum();
         self.position = self.parts.back().map_or(self.position, |part| part.last);
         self.lagging = true;
+        self.bursting = None;
     }
 
     /// Rounds that were dropped, out of memory again, as many as may wait.
@@ -261,6 +281,7 @@ impl Backlog {
                 self.kept = self.kept.saturating_sub(1);
             }
         }
+        self.bursting.take_if(|_| self.queued <= QUEUE_MAX);
         rounds
     }
 

@@ -87,6 +87,7 @@ impl Shard {
         protocol: Protocol,
         joined: &Joined<'_>,
     ) {
+        let now = Instant::now();
         let Some(connection) = self.slots.get_mut(slot) else { return };
         match (sent, &mut connection.backlog) {
             (Sent::Broken, _) => return self.drop_connection(slot, CloseReason::Client),
@@ -95,9 +96,9 @@ impl Shard {
                 backlog.begin(joined.part.clone(), taken);
                 connection.backlog = Some(backlog);
             }
-            (_, Some(backlog)) => backlog.offer(joined.rounds, protocol),
+            (_, Some(backlog)) => backlog.offer(joined, protocol, now),
             (_, None) => {}
         }
-        self.pump(slot, Instant::now());
+        self.pump(slot, now);
     }
 }

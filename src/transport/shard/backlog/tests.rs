@@ -69,10 +69,24 @@ fn flush(backlog: &mut Backlog, socket: &mut Socket, room: usize) -> (Flushed, u
     backlog.flush(socket, Instant::now())
 }
 
+/// Offers rounds that were published together.
+fn offer(backlog: &mut Backlog, rounds: &[Placed], now: Instant) {
+    PROTOCOL.join(rounds).iter().for_each(|joined| backlog.offer(joined, PROTOCOL, now));
+}
+
+/// Offers rounds one by one, for longer than a burst may take.
+fn offer_slowly(backlog: &mut Backlog, ids: std::ops::RangeInclusive<u64>) {
+    let start = Instant::now();
+    let step = BURST_FOR * 4 / u32::try_from(ids.clone().count()).expect("few");
+    for (step, id) in (0..).map(|count| step * count).zip(ids) {
+        offer(backlog, &[placed(id)], start + step);
+    }
+}
+
 #[test]
 fn what_waits_goes_out_in_order_and_rounds_count_when_they_are_out() {
     let (mut backlog, mut socket) = blocked();
-    backlog.offer(&[placed(2), placed(3)], PROTOCOL);
+    offer(&mut backlog, &[placed(2), placed(3)], Instant::now());
     assert_eq!(flush(&mut backlog, &mut socket, 1500), (Flushed::Blocked, 1));
     assert!(!backlog.is_over(Position(3)));
     assert_eq!(flush(&mut backlog, &mut socket, usize::MAX), (Flushed::All, 2));
@@ -84,7 +98,7 @@ fn what_waits_goes_out_in_order_and_rounds_count_when_they_are_out() {
 #[test]
 fn past_the_limit_rounds_are_dropped_and_come_from_memory_once_the_socket_drains() {
     let (mut backlog, mut socket) = blocked();
-    (2..=400).for_each(|id| backlog.offer(&[placed(id)], PROTOCOL));
+    offer_slowly(&mut backlog, 2..=900);
     assert!(backlog.parts.len() == 1 && backlog.lagging);
     assert_eq!(backlog.lags_behind(), None, "the socket is full");
     assert_eq!(flush(&mut backlog, &mut socket, usize::MAX), (Flushed::All, 1));
@@ -96,16 +110,32 @@ fn past_the_limit_rounds_are_dropped_and_come_from_memory_once_the_socket_drains
     let missed = Missed { rounds: (51..=100).map(placed).collect(), whole: Some(Position(120)) };
     backlog.refill(&missed, PROTOCOL);
     // What memory gave and what it would have given is not taken from the queue again.
-    backlog.offer(&(90..=121).map(placed).collect::<Vec<_>>(), PROTOCOL);
+    let around = (90..=121).map(placed).collect::<Vec<_>>();
+    offer(&mut backlog, &around, Instant::now());
     flush(&mut backlog, &mut socket, usize::MAX);
     assert_eq!(socket.taken, bytes((1..=100).chain([121]))[10..]);
     assert!(backlog.is_over(Position(121)));
 }
 
 #[test]
+fn a_burst_waits_whole_and_shared_for_who_reads_it_but_not_without_limit() {
+    let (mut backlog, mut socket) = blocked();
+    let start = Instant::now();
+    let burst: Vec<_> = (2..=3500).map(placed).collect();
+    offer(&mut backlog, &burst, start);
+    assert!(!backlog.lagging && backlog.parts.len() < 80, "joined as for the others");
+    flush(&mut backlog, &mut socket, usize::MAX);
+    assert_eq!(socket.taken, bytes(1..=3500)[10..]);
+    offer(&mut backlog, &[placed(3501)], start + BURST_FOR * 2);
+    assert!(!backlog.lagging, "the burst is over");
+    offer(&mut backlog, &(3502..=9000).map(placed).collect::<Vec<_>>(), start);
+    assert!(backlog.lagging && backlog.queued <= QUEUE_MAX, "more than a burst may be");
+}
+
+#[test]
 fn a_refill_takes_no_more_than_may_wait_and_goes_on_where_it_ended() {
     let (mut backlog, mut socket) = blocked();
-    (2..=600).for_each(|id| backlog.offer(&[placed(id)], PROTOCOL));
+    offer_slowly(&mut backlog, 2..=600);
     flush(&mut backlog, &mut socket, usize::MAX);
     for _ in 0..10 {
         let Some(Position(from)) = backlog.lags_behind() else { break };
@@ -121,7 +151,9 @@ fn a_refill_takes_no_more_than_may_wait_and_goes_on_where_it_ended() {
 fn a_round_larger_than_the_queue_arrives_nevertheless() {
     let (mut backlog, mut socket) = (Backlog::new(Position(0)), Socket::default());
     let large = sized(1, 3 * QUEUE_MAX);
-    backlog.offer(&[large.clone(), placed(2)], PROTOCOL);
+    let start = Instant::now();
+    offer(&mut backlog, std::slice::from_ref(&large), start);
+    offer(&mut backlog, &[placed(2)], start + BURST_FOR * 2);
     flush(&mut backlog, &mut socket, usize::MAX);
     assert_eq!(socket.taken, PROTOCOL.round(&large.frame));
     assert_eq!(backlog.lags_behind(), Some(Position(1)));
@@ -136,7 +168,7 @@ fn an_opening_may_be_larger_than_the_queue_and_is_never_dropped() {
     let (mut backlog, mut socket) = (Backlog::new(Position(1000)), Socket::default());
     let replay: Vec<_> = (1..=1000).map(placed).collect();
     replay.iter().for_each(|placed| backlog.keep(PROTOCOL.round(&placed.frame), 1));
-    (1001..=1400).for_each(|id| backlog.offer(&[placed(id)], PROTOCOL));
+    offer_slowly(&mut backlog, 1001..=1900);
     assert_eq!(flush(&mut backlog, &mut socket, usize::MAX), (Flushed::All, 1000));
     assert_eq!(socket.taken, bytes(1..=1000));
     assert_eq!(backlog.lags_behind(), Some(Position(1000)));
@@ -145,9 +177,9 @@ fn an_opening_may_be_larger_than_the_queue_and_is_never_dropped() {
 #[test]
 fn a_goodbye_follows_what_is_begun_and_nothing_follows_a_goodbye() {
     let (mut backlog, mut socket) = blocked();
-    backlog.offer(&[placed(2)], PROTOCOL);
+    offer(&mut backlog, &[placed(2)], Instant::now());
     backlog.leave(Bytes::from_static(b"bye"), true, Instant::now());
-    backlog.offer(&[placed(3)], PROTOCOL);
+    offer(&mut backlog, &[placed(3)], Instant::now());
     flush(&mut backlog, &mut socket, usize::MAX);
     assert_eq!(socket.taken, [&bytes([1])[10..], b"bye"].concat());
     assert!(backlog.is_overdue(Instant::now()));
@@ -157,7 +189,7 @@ fn a_goodbye_follows_what_is_begun_and_nothing_follows_a_goodbye() {
 fn a_socket_that_takes_less_than_the_floor_is_stalled() {
     let patience = Duration::from_secs(1);
     let (mut backlog, mut socket) = blocked();
-    (2..=100).for_each(|id| backlog.offer(&[placed(id)], PROTOCOL));
+    (2..=100).for_each(|id| offer(&mut backlog, &[placed(id)], Instant::now()));
     let start = Instant::now();
     backlog.flush(&mut socket, start);
     assert!(!backlog.is_stalled(start, patience));
