@@ -1,16 +1,16 @@
 //! What the hub remembers: per game the latest round and the recent ones, and who listens.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet, hash_map::Entry as Slot},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet, btree_map, hash_map::Entry as Slot},
     num::NonZeroUsize,
     sync::Arc,
 };
 
-use tokio::sync::broadcast;
+use tokio::sync::broadcast::Receiver;
 
 use super::{
-    Batch, Captured, Finish, LAG_BATCHES, Opening, Outlet, Placed, Position, Replay, Settled,
-    Start, Xid,
+    Batch, Captured, Finish, Opening, Outlet, Placed, Position, Replay, Settled, Start, Xid,
+    channels::Channels,
     ring::{Entry, Ring},
 };
 use crate::{
@@ -22,12 +22,15 @@ use crate::{
 /// A round and the bytes it became.
 type Encoded = (Captured, Frame);
 
+/// What the latest of rounds is told by.
+type Age = (FinishedAt, RoundId);
+
 #[derive(Debug)]
 struct GameMemory {
     /// The type the game had in its newest round.
     kind: Arc<str>,
     /// The round with the greatest (`finished_at`, `round_id`).
-    latest: ((FinishedAt, RoundId), Frame),
+    latest: (Age, Frame),
     recent: Ring,
 }
 
@@ -41,9 +44,13 @@ pub(super) struct Memory {
     trimmed: Xid,
     settled: Settled,
     games: BTreeMap<GameId, GameMemory>,
+    /// The games that have, or had, this type.
+    types: HashMap<Arc<str>, BTreeSet<GameId>>,
+    /// All games, by the age of their latest round.
+    ages: BTreeSet<(Age, GameId)>,
     /// Resume points: the oldest kept position of each round.
     points: HashMap<RoundId, (GameId, Position)>,
-    topics: HashMap<Topic, broadcast::Sender<Batch>>,
+    channels: Channels,
     outlets: Vec<Arc<dyn Outlet>>,
 }
 
@@ -67,8 +74,10 @@ impl Memory {
             trimmed: Xid(0),
             settled: Settled::default(),
             games: BTreeMap::new(),
+            types: HashMap::new(),
+            ages: BTreeSet::new(),
             points: HashMap::new(),
-            topics: HashMap::new(),
+            channels: Channels::default(),
             outlets: Vec::new(),
         }
     }
@@ -114,10 +123,7 @@ impl Memory {
     pub(super) fn publish(&mut self, rounds: Vec<Encoded>) {
         let batch: Batch = rounds.into_iter().map(|encoded| self.place_live(encoded)).collect();
         self.outlets.iter().for_each(|outlet| outlet.publish(&batch));
-        self.topics.retain(|topic, channel| {
-            send(topic, channel, &batch);
-            channel.receiver_count() > 0
-        });
+        self.channels.send(&batch);
     }
 
     fn place_live(&mut self, (captured, frame): Encoded) -> Placed {
@@ -137,16 +143,21 @@ impl Memory {
 
     fn keep_latest(&mut self, captured: &Captured, frame: &Frame) {
         let round = &captured.round;
-        let latest = (round.age(), frame.clone());
-        match self.games.entry(round.game_id) {
-            std::collections::btree_map::Entry::Vacant(slot) => {
-                let kind = Arc::clone(&round.game_type);
+        let (id, age, kind) = (round.game_id, round.age(), Arc::clone(&round.game_type));
+        let games = self.types.entry(Arc::clone(&kind)).or_default();
+        games.insert(id);
+        let latest = (age, frame.clone());
+        match self.games.entry(id) {
+            btree_map::Entry::Vacant(slot) => {
                 slot.insert(GameMemory { kind, latest, recent: Ring::new(self.history) });
+                self.ages.insert((age, id));
             }
-            std::collections::btree_map::Entry::Occupied(mut slot) => {
+            btree_map::Entry::Occupied(mut slot) => {
                 let game = slot.get_mut();
-                game.kind = Arc::clone(&round.game_type);
-                if latest.0 >= game.latest.0 {
+                game.kind = kind;
+                if age >= game.latest.0 {
+                    self.ages.remove(&(game.latest.0, id));
+                    self.ages.insert((age, id));
                     game.latest = latest;
                 }
             }
@@ -169,8 +180,13 @@ impl Memory {
 
     /// The latest round of a topic: the one with the greatest (`finished_at`, `round_id`).
     pub(super) fn latest(&self, topic: &Topic) -> Option<Frame> {
-        let games = self.games_of(topic);
-        games.map(|(_, game)| &game.latest).max_by_key(|(age, _)| *age).map(|(_, f)| f.clone())
+        let latest = match topic {
+            Topic::Everything => self.ages.last().and_then(|(_, id)| self.games.get(id)),
+            Topic::AnyOf { .. } => {
+                self.games_of(topic).map(|(_, game)| game).max_by_key(|game| game.latest.0)
+            }
+        };
+        latest.map(|game| game.latest.1.clone())
     }
 
     /// What a stream starts with; `None` when memory has lost a round that belongs to it.
@@ -250,7 +266,7 @@ impl Memory {
     fn point_by_transaction(&self, topic: &Topic, point: &Entry) -> Option<Point> {
         let before = point.before;
         let preloaded = Position(self.first_live.0 - 1);
-        let whole = |(_, game): (&GameId, &GameMemory)| {
+        let whole = |(_, game): (GameId, &GameMemory)| {
             game.recent.reaches(preloaded) && game.recent.reaches_xid(before)
         };
         let whole = before > self.trimmed && self.games_of(topic).all(whole);
@@ -260,8 +276,7 @@ impl Memory {
     /// The point was never in the outbox, or has been trimmed: all that the outbox holds of its
     /// game came later. Of other games nothing is known.
     fn point_by_table(&self, topic: &Topic, game: GameId, named: Position) -> Option<Point> {
-        let alone =
-            self.games_of(topic).all(|(&id, memory)| id == game && memory.recent.is_whole());
+        let alone = self.games_of(topic).all(|(id, memory)| id == game && memory.recent.is_whole());
         alone.then_some(Point::Table { named })
     }
 
@@ -271,33 +286,39 @@ impl Memory {
         position: Position,
         wanted: impl Fn(&Entry) -> bool,
     ) -> Vec<Placed> {
+        // A game's older rounds may be of a type that it no longer has.
         let mut found: Vec<_> = self
-            .games
-            .iter()
-            .flat_map(|(id, game)| game.recent.after(position).map(move |entry| (*id, entry)))
+            .games_ever_of(topic)
+            .flat_map(|(id, game)| game.recent.after(position).map(move |entry| (id, entry)))
             .filter(|(id, entry)| topic.includes(*id, &entry.kind) && wanted(entry))
             .collect();
         found.sort_unstable_by_key(|(_, entry)| entry.position);
         found.into_iter().map(|(game, entry)| entry.placed(game)).collect()
     }
 
-    fn games_of(&self, topic: &Topic) -> impl Iterator<Item = (&GameId, &GameMemory)> {
-        self.games.iter().filter(|(id, game)| topic.includes(**id, &game.kind))
+    fn games_of(&self, topic: &Topic) -> impl Iterator<Item = (GameId, &GameMemory)> {
+        let games = self.games_ever_of(topic);
+        games.filter(|(id, game)| topic.includes(*id, &game.kind))
     }
 
-    pub(super) fn channel(&mut self, topic: &Topic) -> &broadcast::Sender<Batch> {
-        let new = || broadcast::Sender::new(LAG_BATCHES);
-        self.topics.entry(topic.clone()).or_insert_with(new)
+    /// The games of a topic, and those that have left it by a change of their type. Looks at no
+    /// others: this is done for every connection, under the lock.
+    fn games_ever_of(&self, topic: &Topic) -> impl Iterator<Item = (GameId, &GameMemory)> {
+        let (all, some) = match topic {
+            Topic::Everything => (Some(self.games.iter()), None),
+            Topic::AnyOf { games, types } => {
+                let by_type = types.iter().filter_map(|kind| self.types.get(kind)).flatten();
+                let ids: BTreeSet<GameId> = games.iter().chain(by_type).copied().collect();
+                (None, Some(ids))
+            }
+        };
+        let some = some.into_iter().flatten();
+        let some = some.filter_map(|id| self.games.get(&id).map(|game| (id, game)));
+        all.into_iter().flatten().map(|(id, game)| (*id, game)).chain(some)
     }
-}
 
-/// Sends a topic its share of a batch.
-fn send(topic: &Topic, channel: &broadcast::Sender<Batch>, batch: &Batch) {
-    let wanted = batch.iter().filter(|placed| topic.includes(placed.game.0, &placed.game.1));
-    let batch: Batch = wanted.cloned().collect();
-    if !batch.is_empty() {
-        // An error only says that nobody listens any longer; the channel is then removed.
-        let _ = channel.send(batch);
+    pub(super) fn listen(&mut self, topic: &Topic) -> Receiver<Batch> {
+        self.channels.of(topic).subscribe()
     }
 }
 

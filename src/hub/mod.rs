@@ -13,6 +13,7 @@
 //!   read from the outbox at start is answered by transaction (`before`), which may repeat rounds
 //!   of overlapping transactions and loses none.
 
+mod channels;
 mod memory;
 mod outlet;
 mod ring;
@@ -192,7 +193,7 @@ impl Hub {
 
     /// A subscription to every round that is published from now on.
     fn follow(&self, memory: &mut Memory, topic: &Topic) -> Subscription {
-        let receiver = memory.channel(topic).subscribe();
+        let receiver = memory.listen(topic);
         Subscription::new(self.clone(), topic.clone(), memory.head(), receiver)
     }
 
@@ -269,7 +270,7 @@ impl Hub {
         let mut memory = self.memory();
         let missed = memory.since(topic, position)?;
         self.0.metrics.subscriber_refills_total.inc();
-        Some((missed, memory.channel(topic).subscribe()))
+        Some((missed, memory.listen(topic)))
     }
 
     /// How far the database has been read.

@@ -29,7 +29,7 @@ impl Shard {
         if self.taken == self.offered {
             return;
         }
-        for list in 0..self.lists.end() {
+        for list in self.lists.take_due() {
             self.fan_out_list(list);
         }
         self.offered = self.taken;

@@ -5,7 +5,7 @@ use std::collections::{HashMap, hash_map::Entry};
 use super::wire::Protocol;
 use crate::{
     hub::{Placed, Position},
-    topic::Topic,
+    topic::{Topic, TopicIndex},
 };
 
 /// The connections of one topic and one protocol, and the rounds they are to be given next.
@@ -26,7 +26,10 @@ pub(super) struct List {
 pub(super) struct Lists {
     lists: Vec<List>,
     numbers: HashMap<(Topic, Protocol), u32>,
+    index: TopicIndex,
     free: Vec<u32>,
+    /// Lists with rounds that nobody of them was given yet.
+    due: Vec<u32>,
 }
 
 impl Lists {
@@ -49,6 +52,7 @@ impl Lists {
                 (self.lists.len() - 1) as u32
             }
         };
+        self.index.add(&slot.key().0, number);
         *slot.insert(number)
     }
 
@@ -58,11 +62,6 @@ impl Lists {
 
     pub(super) fn get_mut(&mut self, number: u32) -> Option<&mut List> {
         self.lists.get_mut(number as usize)
-    }
-
-    /// Numbers are below this.
-    pub(super) fn end(&self) -> u32 {
-        self.lists.len() as u32
     }
 
     /// Adds a member; returns its place in the list.
@@ -83,6 +82,7 @@ impl Lists {
         if list.members.is_empty() {
             list.pending = Vec::new();
             list.members = Vec::new();
+            self.index.remove(&list.topic, number);
             self.numbers.remove(&(list.topic.clone(), list.protocol));
             self.free.push(number);
             return None;
@@ -93,11 +93,18 @@ impl Lists {
     /// Notes a round for everyone whose topic it belongs to.
     pub(super) fn note(&mut self, placed: &Placed) {
         let (game, kind) = &placed.game;
-        for list in self.lists.iter_mut().filter(|list| !list.members.is_empty()) {
-            if list.topic.includes(*game, kind) {
-                list.pending.push(placed.clone());
+        for number in self.index.of(*game, kind) {
+            let Some(list) = self.lists.get_mut(number as usize) else { continue };
+            if list.pending.is_empty() {
+                self.due.push(number);
             }
+            list.pending.push(placed.clone());
         }
+    }
+
+    /// The lists that rounds were noted for since this was asked.
+    pub(super) fn take_due(&mut self) -> Vec<u32> {
+        std::mem::take(&mut self.due)
     }
 }
 
@@ -137,7 +144,7 @@ mod tests {
         lists.add(number, 7);
         lists.remove(number, 0);
         let other = lists.number(Topic::Everything, Protocol::Plain, Position(5));
-        assert_eq!((other, lists.end()), (number, 1));
+        assert_eq!((other, lists.lists.len()), (number, 1));
         assert_eq!(lists.get(other).expect("a list").topic, Topic::Everything);
     }
 }
