@@ -11,7 +11,7 @@ ARGS ?=
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: demo
 demo: ## games that play themselves, on a PostgreSQL of its own, streamed on port 3000
@@ -19,7 +19,7 @@ demo: ## games that play themselves, on a PostgreSQL of its own, streamed on por
 	PG_BIN="$$bin" exec cargo run --quiet --bin datastream -- demo --data-dir '$(STATE)/demo' $(ARGS)
 
 .PHONY: test
-test: prepare fmt-check lint test-installed test-18 ## all checks and tests, on both PostgreSQL versions
+test: prepare fmt-check lint test-installed test-18 test-autobahn ## all checks and tests, on both PostgreSQL versions
 
 .PHONY: prepare
 prepare:
@@ -48,6 +48,16 @@ test-installed:
 test-18: export SQLX := $(STATE)/cargo/bin/sqlx
 test-18:
 	PG_BIN='$(STATE)/postgresql-18/bin' cargo test --test main -- --skip tidy::
+
+# Python and pip are there: they fetched PostgreSQL 18.
+.PHONY: test-autobahn
+test-autobahn: ## the Autobahn cases against the WebSocket frame reader (6 s)
+	tests/autobahn/run '$(STATE)'
+
+.PHONY: fuzz
+fuzz: ## both fuzz targets, a minute each (needs cargo-fuzz)
+	RUSTC_BOOTSTRAP=1 cargo fuzz run payload -- -max_total_time=60
+	RUSTC_BOOTSTRAP=1 cargo fuzz run frames -- -max_total_time=60
 
 .PHONY: bench
 bench: ## the benchmarks (docs/benchmarks.md says how to read them)
