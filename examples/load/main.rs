@@ -23,6 +23,7 @@ mod process;
 mod publisher;
 mod resume;
 mod run;
+mod table;
 mod tally;
 mod target;
 mod websocket;
@@ -53,6 +54,7 @@ fn main() -> Result<()> {
     let mut database = Database::open(&options)?;
     match options.mode {
         Mode::Latency => latency::latency(&options, &database),
+        Mode::Table => table::table(&options, &database),
         Mode::Bulk => bulk::bulk(&options, &database),
         Mode::Connects => connects::connects(&options, &mut database),
         Mode::Resume => resume::resume(&options, &database),
