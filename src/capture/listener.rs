@@ -38,6 +38,8 @@ const TCP_USER_TIMEOUT: &str = "set tcp_user_timeout = '10s'";
 
 /// An answer that does not come within this time means that the link is half-open.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+/// LISTEN and what belongs to it: eight small queries, over a slow link.
+const PREPARED_WITHIN: Duration = Duration::from_secs(10);
 /// A catch-up may have millions of rows to find.
 const CATCH_UP_WITHIN: Duration = Duration::from_secs(60);
 
@@ -189,7 +191,7 @@ impl Listening {
         let inbox = Arc::new(Inbox::default());
         let pump = shutdown.spawn(pump(link.messages, Arc::clone(&inbox))).abort_handle();
         let listening = Self::prepare(link.client, inbox, pump.clone());
-        within(CATCH_UP_WITHIN, listening).await.inspect_err(|_| pump.abort())
+        within(PREPARED_WITHIN, listening).await.inspect_err(|_| pump.abort())
     }
 
     async fn prepare(
