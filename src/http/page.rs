@@ -50,8 +50,7 @@ const INDEX: Asset = asset("/", HTML, include_bytes!("page/index.html"));
 /// certificate gets a 404, which every browser shows in red in the console.
 const WITH_WEB_TRANSPORT: Asset =
     transports(b"export const OFFERED = ['webtransport', 'websocket', 'sse'];\n");
-const WITHOUT_WEB_TRANSPORT: Asset =
-    transports(b"export const OFFERED = ['websocket', 'sse'];\n");
+const WITHOUT_WEB_TRANSPORT: Asset = transports(b"export const OFFERED = ['websocket', 'sse'];\n");
 const ASSETS: [Asset; 8] = [
     Asset {
         path: "/client.js",
