@@ -65,7 +65,7 @@ const showRow = (round, shown, latency, came) => {
     { className: came },
     cell(`${round.round_id}`, 'number'),
     cell(round.game_slug),
-    cell(shown.text, 'result'),
+    cell(shown.line, 'result'),
     cell(at),
     cell(came === 'live' ? `${latency} ms` : '–', 'number'),
     cell(came),
