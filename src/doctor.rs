@@ -79,7 +79,9 @@ async fn queries(target: &PgTarget, options: &DoctorOptions) -> Vec<Check> {
             return vec![check.remedy("set DATABASE_URL so that psql \"$DATABASE_URL\" connects")];
         }
     };
-    let mut checks = vec![Check::new("connection", Status::Ok, format!("{target} answers"))];
+    let pooled = pool::is_shared(&mut connection, target, "doctor").await;
+    let how = if pooled { ", through a pooler that shares its sessions" } else { "" };
+    let mut checks = vec![Check::new("connection", Status::Ok, format!("{target} answers{how}"))];
     checks.extend(database::ask(&mut connection, options.retention).await);
     checks.push(clock(&mut connection).await);
     let _closed = connection.close().await;

@@ -100,7 +100,7 @@ async fn with_patience<T>(
 }
 
 async fn migrate(target: &PgTarget, way: Way) -> Result<MigrateReport, MigrationError> {
-    let mut connection = database::connect(target, "migrate", &SETTINGS).await?;
+    let mut connection = database::connect_alone(target, "migrate", &SETTINGS).await?;
     refuse_old_servers(&mut connection).await?;
     let before = applied(&mut connection).await?;
     if before.len() == MIGRATIONS.iter().filter(|one| one.migration_type.is_up_migration()).count()
@@ -131,7 +131,7 @@ async fn attach_again(
     target: &PgTarget,
     mode: CaptureMode,
 ) -> Result<Vec<(String, String)>, MigrationError> {
-    let mut connection = database::connect(target, "migrate", &SETTINGS).await?;
+    let mut connection = database::connect_alone(target, "migrate", &SETTINGS).await?;
     let attach = sqlx::query(include_str!("../sql/set_capture.sql")).bind(mode.name());
     attach.fetch_all(&mut connection).await?;
     let attached = "select relation, capture from datastream.attached order by id";

@@ -18,6 +18,7 @@ mod failover;
 mod hostile_clients;
 mod http_routes;
 mod migrations;
+mod pgbouncer;
 mod read_only;
 mod resume;
 mod roles;
