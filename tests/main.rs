@@ -14,6 +14,7 @@ mod database_damage;
 mod database_outage;
 mod deployment;
 mod doctor;
+mod doctor_faults;
 mod failover;
 mod hostile_clients;
 mod http_routes;

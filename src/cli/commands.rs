@@ -112,7 +112,9 @@ async fn until_told(
 /// Prints what was found; something that failed is a failure of the command.
 async fn examine(options: &DoctorOptions) -> Result<(), Failure> {
     let config = options.database.resolve(variable).map_err(|error| Failure::usage(&error))?;
-    let report = doctor::examine(&config, options).await;
+    let web_transport = options.web_transport.clone().resolve();
+    let web_transport = web_transport.map_err(|error| Failure::usage(&error))?;
+    let report = doctor::examine(&config, web_transport.as_ref(), options).await;
     if options.json {
         say(&serde_json::to_string_pretty(&report)?);
     } else {
