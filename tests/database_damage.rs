@@ -1,11 +1,7 @@
 //! The database is there, but not as it should be: what the game writes still succeeds, and what was
 //! not recorded or not announced is found.
 
-use std::{
-    os::unix::process::CommandExt,
-    process::Stdio,
-    sync::atomic::{AtomicBool, Ordering},
-};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -13,16 +9,12 @@ use tokio::{
         TcpListener, TcpStream,
         tcp::{OwnedReadHalf, OwnedWriteHalf},
     },
-    process::Command,
 };
 
 use crate::support::{
-    DedicatedCluster, TestDatabase, TestServer, WsClient, cluster::free_port, eventually,
-    round::ids, serving, wait::beside,
+    DedicatedCluster, TestDatabase, TestServer, WsClient, eventually, round::ids, serving,
+    wait::beside,
 };
-
-/// Debian's place; elsewhere it is on the path.
-const PGBOUNCER: [&str; 2] = ["/usr/sbin/pgbouncer", "/usr/bin/pgbouncer"];
 
 #[tokio::test]
 async fn rounds_finished_without_an_outbox_arrive_once_it_is_back() {
@@ -90,52 +82,6 @@ async fn a_forged_payload_is_never_pushed_where_payloads_are_verified() {
         let real = database.finish("crash", "{}").await;
         assert_eq!(client.next_round().await.round_id, real);
     }
-}
-
-async fn pgbouncer(database: &TestDatabase) -> Option<(tokio::process::Child, u16)> {
-    let program = PGBOUNCER.iter().find(|path| std::path::Path::new(path).exists());
-    let Some(program) = program else {
-        eprintln!("left out: PgBouncer is not installed");
-        return None;
-    };
-    let port = free_port();
-    let upstream = database.address.tcp_port;
-    let config = format!(
-        "[databases]\n* = host=127.0.0.1 port={upstream} user=postgres\n[pgbouncer]\n\
-         listen_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\nauth_type = any\n\
-         pool_mode = transaction\n\
-         ignore_startup_parameters = options,extra_float_digits\n"
-    );
-    let file = std::env::temp_dir().join(format!("datastream-tests-pgbouncer-{port}.ini"));
-    std::fs::write(&file, config).expect("a file");
-    let mut command = std::process::Command::new(program);
-    command.arg(&file).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    if std::fs::metadata("/proc/self")
-        .is_ok_and(|own| std::os::unix::fs::MetadataExt::uid(&own) == 0)
-    {
-        // It refuses to run as root.
-        command.uid(65_534).gid(65_534);
-    }
-    let child = Command::from(command).kill_on_drop(true).spawn().expect("pgbouncer");
-    eventually("PgBouncer to listen", || async {
-        TcpStream::connect(("127.0.0.1", port)).await.ok().map(drop)
-    })
-    .await;
-    let _ = std::fs::remove_file(file);
-    Some((child, port))
-}
-
-#[tokio::test]
-async fn rounds_arrive_through_a_pooler_in_transaction_mode() {
-    let database = TestDatabase::new().await;
-    let Some((_pooler, port)) = pgbouncer(&database).await else { return };
-    let server = TestServer::on(database.url())
-        .env("DATASTREAM_LISTEN_URL", database.url_through(port))
-        .start()
-        .await;
-    let mut client = WsClient::connect(server.ws("/ws/crash")).await;
-    let rounds = database.finish_many("crash", 10).await;
-    assert_eq!(ids(&client.rounds(10).await), rounds);
 }
 
 /// What a proxy does with a message of PostgreSQL.

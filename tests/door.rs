@@ -21,7 +21,7 @@ async fn a_stream_may_follow_other_requests_on_its_connection() {
 #[tokio::test]
 async fn pipelined_requests_are_answered_in_full_before_the_stream() {
     let (database, server) = serving().await;
-    let round = database.finish("crash", "{}").await;
+    let round = database.finish_streamed(&server, "crash", "{}").await;
     let page = "GET / HTTP/1.1\r\nHost: x\r\n\r\n";
     let stream = "GET /sse/crash HTTP/1.1\r\nHost: x\r\n\r\n";
     let requests = [&page.repeat(40), stream, HEALTH].concat();

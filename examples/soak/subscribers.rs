@@ -24,6 +24,7 @@ pub(crate) fn http() -> &'static reqwest::Client {
 }
 
 /// How a subscriber comes.
+#[expect(clippy::enum_variant_names, reason = "the protocol's name")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Transport {
     WebSocket,
