@@ -20,7 +20,8 @@ create table datastream.made (
 );
 
 -- A missing table is made where the other is missing as well, or has the columns that go with it.
--- Next to tables of another shape nothing is made: `datastream attach` is the way there.
+-- Next to tables of another shape nothing is made: `datastream attach` is the way there. Nor is
+-- anything where `set datastream.tables = off` says so (`datastream migrate --no-tables`, `attach`).
 do $$
 declare
   games regclass := to_regclass('public.games');
@@ -28,6 +29,9 @@ declare
   games_fit boolean;
   rounds_fit boolean;
 begin
+  if current_setting('datastream.tables', true) = 'off' then
+    return;
+  end if;
   select count(*) = 4 into games_fit
   from pg_attribute a
   where a.attrelid = games and not a.attisdropped

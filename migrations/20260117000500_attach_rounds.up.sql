@@ -8,6 +8,9 @@ declare
   statement text;
   empty boolean;
 begin
+  if current_setting('datastream.tables', true) = 'off' then
+    return;  -- the schema alone: see the first migration
+  end if;
   begin
     perform datastream.attach('public.rounds');
   exception when undefined_table or undefined_column or datatype_mismatch or wrong_object_type then

@@ -7,7 +7,7 @@
 -- The variables are the options of `datastream attach`: table, id, finished_at, time_zone, extras,
 -- extras_columns (a,b,c), game_id, game_id_value, games, games_id, games_slug, games_name, games_type, slug_column,
 -- type_column, slug, type, capture, replace, dry_run, index (the last three: true). What is not given has its default.
--- Makes the schema first where it is missing, by the migrations, and records them as `datastream migrate` does.
+-- Makes the schema first where it is missing, by the migrations, and records them as `datastream migrate --no-tables` does.
 \set ON_ERROR_STOP on
 \set QUIET on
 \if :{?table} \else \warn 'name the table: -v table=game.results'
@@ -18,6 +18,7 @@ set lock_timeout = '2s';
 select to_regclass('datastream._sqlx_migrations') is null as missing \gset
 \if :missing
   begin;
+  set local datastream.tables = off;  -- this game has its own
   create schema if not exists datastream;
   create table datastream._sqlx_migrations (version bigint primary key, description text not null,
     installed_on timestamptz not null default now(), success boolean not null, checksum bytea not null, execution_time bigint not null);

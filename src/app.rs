@@ -11,7 +11,7 @@ use crate::{
         overlap::{OverlapCapture, OverlapParts},
     },
     config::{Payloads, ServeConfig},
-    database,
+    database::Pool,
     feed::Feed,
     games::Games,
     history::History,
@@ -65,7 +65,7 @@ impl App {
         let metrics = Metrics::default();
         let (hub, publisher) = hub::new(config.history, metrics.clone());
         let games = Games::default();
-        let pool = database::lazy_pool(&config.database.target, "query", POOL);
+        let pool = Pool::lazy(&config.database.target, "query", POOL);
         let pool = pool.context("the connection string names no host")?;
         let source = config.read_only.as_ref().map(Source::new);
         let history = match source.clone() {
@@ -79,7 +79,6 @@ impl App {
         };
         let maintenance = Maintenance {
             pool,
-            target: config.database.target.clone(),
             phase: phase.clone(),
             hub: hub.clone(),
             games: games.clone(),

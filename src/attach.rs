@@ -33,7 +33,7 @@ pub enum Report {
 
 /// Attaches a table.
 pub async fn attach(target: &PgTarget, options: &AttachOptions) -> Result<Report, AttachError> {
-    let mut connection = database::connect(target, "attach", &SETTINGS).await?;
+    let mut connection = database::connect_alone(target, "attach", &SETTINGS).await?;
     let table = table::qualified(&mut connection, &options.table).await?;
     let statements = look(&mut connection, options).await?;
     if options.dry_run {
@@ -61,7 +61,7 @@ pub async fn attach(target: &PgTarget, options: &AttachOptions) -> Result<Report
 
 /// Lets a table go; what was ours on it is gone.
 pub async fn detach(target: &PgTarget, options: &DetachOptions) -> Result<Report, AttachError> {
-    let mut connection = database::connect(target, "detach", &SETTINGS).await?;
+    let mut connection = database::connect_alone(target, "detach", &SETTINGS).await?;
     let table = match table::qualified(&mut connection, &options.table).await {
         // It may have been dropped meanwhile.
         Err(AttachError::NoTable(name)) => name,

@@ -89,6 +89,11 @@ pub struct MigrateOptions {
     #[arg(long, value_enum, help_heading = "Database")]
     pub capture: Option<CaptureMode>,
 
+    /// Make the schema alone, and no tables public.games and public.rounds: beside a game that has
+    /// its own. `attach` does so by itself where the schema is missing.
+    #[arg(long, conflicts_with = "revert", help_heading = "Database")]
+    pub no_tables: bool,
+
     /// Take it all out again. Games and rounds stay where they were there before or hold rows.
     #[arg(long, conflicts_with = "capture", help_heading = "Database")]
     pub revert: bool,

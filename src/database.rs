@@ -3,58 +3,26 @@
 //!
 //! Two of libpq's promises cannot be kept here, for want of a way to say them to sqlx: a given
 //! `sslrootcert` is trusted beside the system's authorities instead of in their place, and
-//! `channel_binding=require` holds on the LISTEN connection only. Behind a pooler that refuses
-//! session settings, queries run with the server's own.
+//! `channel_binding=require` holds on the LISTEN connection only. The pool may lead through
+//! a pooler that shares the server's sessions.
 
-use std::time::Duration;
+mod pool;
+mod pooler;
 
 use sqlx::{
-    ConnectOptions, Connection, PgConnection, PgPool,
-    postgres::{PgConnectOptions, PgPoolOptions, PgSslMode},
+    ConnectOptions, PgConnection,
+    postgres::{PgConnectOptions, PgSslMode},
 };
 
-use crate::pg_target::{ConnectError, PgHost, PgTarget, SslMode};
+pub(crate) use self::pooler::is_shared;
+pub use self::{pool::Pool, pooler::connect_alone};
 
-/// A query may wait this long for a free connection before its client is told to come back.
-const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
-/// The pool's queries read at most a few thousand rows by index: more than this is a fault.
-const STATEMENT_TIMEOUT: &str = "10s";
-/// Our reads take no lock that could wait, but for DDL at work.
-const LOCK_TIMEOUT: &str = "2s";
+use crate::pg_target::{ConnectError, PgHost, PgTarget, SslMode};
 
 /// `protocol_violation`: how PgBouncer answers settings that it does not pass on.
 const POOLER_REFUSED: &str = "08P01";
 /// `invalid_authorization_specification`: no line for encrypted links in pg_hba.conf.
 const NOT_LET_IN: &str = "28000";
-
-/// A pool of at most `max` connections to the first of the target's hosts that answers, with one
-/// connection made. `application_name` becomes `datastream` and the word given: `query`.
-pub async fn pool(target: &PgTarget, used_for: &str, max: u32) -> Result<PgPool, ConnectError> {
-    let (connection, options) = reach(target, used_for, &query_settings()).await?;
-    let _closed = connection.close().await;
-    Ok(PgPoolOptions::new()
-        .max_connections(max)
-        .acquire_timeout(ACQUIRE_TIMEOUT)
-        .connect_lazy_with(options))
-}
-
-/// A pool of at most `max` connections that connects when it is first used, whether or not the
-/// database is there now. It asks the first of the target's hosts until [`follow`] finds another.
-pub fn lazy_pool(target: &PgTarget, used_for: &str, max: u32) -> Option<PgPool> {
-    let (candidates, settings) = (target.candidates(), query_settings());
-    let options =
-        options(target, candidates.first()?, used_for).options(session(target, &settings));
-    let pool = PgPoolOptions::new().max_connections(max).acquire_timeout(ACQUIRE_TIMEOUT);
-    Some(pool.connect_lazy_with(options))
-}
-
-/// Points a pool at the first host that answers now: after a failover that may be another one.
-pub async fn follow(pool: &PgPool, target: &PgTarget, used_for: &str) -> Result<(), ConnectError> {
-    let (connection, options) = reach(target, used_for, &query_settings()).await?;
-    let _closed = connection.close().await;
-    pool.set_connect_options(options);
-    Ok(())
-}
 
 /// One connection of its own, with these settings and those of the target.
 pub async fn connect(
@@ -63,14 +31,6 @@ pub async fn connect(
     settings: &[(&str, &str)],
 ) -> Result<PgConnection, ConnectError> {
     reach(target, used_for, settings).await.map(|(connection, _)| connection)
-}
-
-fn query_settings() -> [(&'static str, &'static str); 3] {
-    [
-        ("statement_timeout", STATEMENT_TIMEOUT),
-        ("lock_timeout", LOCK_TIMEOUT),
-        ("idle_in_transaction_session_timeout", STATEMENT_TIMEOUT),
-    ]
 }
 
 async fn reach(
@@ -118,6 +78,7 @@ fn session<'a>(target: &'a PgTarget, settings: &[(&'a str, &'a str)]) -> Vec<(&'
     let mut all = settings.to_vec();
     all.extend(target.options.iter().map(|(name, value)| (name.as_str(), value.as_str())));
     all.push(("default_transaction_isolation", "read committed"));
+    all.push(pooler::OWN);
     all
 }
 

@@ -3,6 +3,7 @@
 
 mod check;
 mod database;
+mod web_transport;
 
 use std::{num::NonZeroUsize, time::Duration};
 
@@ -13,7 +14,11 @@ use sqlx::{Connection, Row};
 
 use crate::{
     capture::self_test,
-    config::{DatabaseConfig, options::DatabaseOptions, retention},
+    config::{
+        DatabaseConfig, WebTransportConfig,
+        options::{DatabaseOptions, WebTransportOptions},
+        retention,
+    },
     database as pool,
     pg_target::PgTarget,
     round::UnixMillis,
@@ -35,6 +40,10 @@ pub struct DoctorOptions {
     /// The database, as `serve` is told.
     #[command(flatten)]
     pub database: DatabaseOptions,
+
+    /// WebTransport, as `serve` is told.
+    #[command(flatten)]
+    pub web_transport: WebTransportOptions,
 
     /// Print JSON.
     #[arg(long)]
@@ -61,11 +70,16 @@ pub struct Report {
 }
 
 /// Looks at it all.
-pub async fn examine(config: &DatabaseConfig, options: &DoctorOptions) -> Report {
+pub async fn examine(
+    config: &DatabaseConfig,
+    web_transport: Option<&WebTransportConfig>,
+    options: &DoctorOptions,
+) -> Report {
     let mut checks = queries(&config.target, options).await;
     if checks.iter().all(|check| check.name != "connection" || check.status == Status::Ok) {
         checks.extend(listener(config).await);
     }
+    checks.extend(web_transport::look(web_transport));
     checks.push(files(options.max_connections.get()));
     let ok = checks.iter().all(|check| check.status != Status::Failed);
     Report { ok, checks }
@@ -79,7 +93,9 @@ async fn queries(target: &PgTarget, options: &DoctorOptions) -> Vec<Check> {
             return vec![check.remedy("set DATABASE_URL so that psql \"$DATABASE_URL\" connects")];
         }
     };
-    let mut checks = vec![Check::new("connection", Status::Ok, format!("{target} answers"))];
+    let pooled = pool::is_shared(&mut connection, target, "doctor").await;
+    let how = if pooled { ", through a pooler that shares its sessions" } else { "" };
+    let mut checks = vec![Check::new("connection", Status::Ok, format!("{target} answers{how}"))];
     checks.extend(database::ask(&mut connection, options.retention).await);
     checks.push(clock(&mut connection).await);
     let _closed = connection.close().await;

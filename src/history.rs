@@ -4,12 +4,13 @@
 use std::collections::HashMap;
 
 use sqlx::{
-    AssertSqlSafe, PgPool, Postgres, Row,
+    AssertSqlSafe, Postgres, Row,
     postgres::{PgArguments, PgRow},
     query::Query,
 };
 
 use crate::{
+    database::Pool,
     hub::{Captured, Xid},
     read_only::Source,
     round::{FinishedAt, Game, GameId, Round, RoundId, UnixMillis},
@@ -22,7 +23,7 @@ pub type HistoryError = sqlx::Error;
 /// Reads of the database. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct History {
-    pool: PgPool,
+    pool: Pool,
     metrics: Metrics,
     /// Without our schema: the operator's own queries in place of our views.
     read_only: Option<Source>,
@@ -39,12 +40,12 @@ pub struct Replay {
 
 impl History {
     /// Reads through this pool.
-    pub fn new(pool: PgPool, metrics: Metrics) -> Self {
+    pub fn new(pool: Pool, metrics: Metrics) -> Self {
         Self { pool, metrics, read_only: None }
     }
 
     /// Reads what the operator's own queries tell, where our schema is not there.
-    pub fn read_only(pool: PgPool, metrics: Metrics, source: Source) -> Self {
+    pub fn read_only(pool: Pool, metrics: Metrics, source: Source) -> Self {
         Self { pool, metrics, read_only: Some(source) }
     }
 
@@ -63,10 +64,9 @@ impl History {
     /// All games, by id.
     pub async fn games(&self) -> Result<Vec<Game>, HistoryError> {
         self.metrics.database_queries_total.inc();
-        let rows = self
-            .query(include_str!("../sql/games.sql"), include_str!("../sql/read_only/games.sql"))
-            .fetch_all(&self.pool)
-            .await?;
+        let query = self
+            .query(include_str!("../sql/games.sql"), include_str!("../sql/read_only/games.sql"));
+        let rows = self.pool.fetch_all(query).await?;
         rows.iter().map(game).collect()
     }
 
@@ -83,7 +83,7 @@ impl History {
             include_str!("../sql/read_only/rounds_before.sql"),
         );
         let query = query.bind(game).bind(before.map(|id| id.0)).bind(limit);
-        let rows = query.fetch_all(&self.pool).await?;
+        let rows = self.pool.fetch_all(query).await?;
         let now = UnixMillis::now();
         let rounds = rows.iter().map(|row| round(row, now)).collect::<Result<Vec<_>, _>>()?;
         Ok(rounds.into_iter().flatten().collect())
@@ -104,7 +104,7 @@ impl History {
             )
             .bind(ids);
         let query = self.with_overlap(query);
-        let rows = query.fetch_all(&self.pool).await?;
+        let rows = self.pool.fetch_all(query).await?;
         rows.iter()
             .map(|row| Ok((RoundId(row.try_get("round_id")?), xid(row, "before")?)))
             .collect()
@@ -128,7 +128,7 @@ impl History {
             None => query.bind(snapshot),
             Some(source) => query.bind(source.overlap_micros),
         };
-        let rows = query.fetch_all(&self.pool).await?;
+        let rows = self.pool.fetch_all(query).await?;
         let now = UnixMillis::now();
         let rounds = rows.iter().filter_map(|row| captured(row, now).transpose());
         Ok(Replay { rounds: rounds.collect::<Result<_, _>>()?, is_full: rows.len() >= limit })

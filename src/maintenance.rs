@@ -6,16 +6,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sqlx::{PgPool, Row};
+use sqlx::Row;
 use tokio::sync::watch;
 
 use crate::{
     capture::Phase,
-    database,
+    database::Pool,
     games::Games,
     history::{History, HistoryError},
     hub::{Hub, Xid},
-    pg_target::PgTarget,
     shutdown::Shutdown,
     telemetry::metrics::Metrics,
 };
@@ -31,9 +30,7 @@ const TRIM_AT_ONCE: i32 = 1_000;
 #[derive(Debug)]
 pub struct Maintenance {
     /// Where to look.
-    pub pool: PgPool,
-    /// The database the pool belongs to.
-    pub target: PgTarget,
+    pub pool: Pool,
     /// Tells when the database is there.
     pub phase: watch::Receiver<Phase>,
     /// Tells which transactions are over.
@@ -64,7 +61,7 @@ impl Maintenance {
             if let Err(error) = self.round(&mut settled).await {
                 tracing::warn!(%error, "maintenance failed; trying again in a minute");
                 // After a failover another host of the connection string may be the one.
-                let _ = database::follow(&self.pool, &self.target, "query").await;
+                let _ = self.pool.follow().await;
             }
             // Ends early when the connection is lost, to begin anew with the next one.
             let lost = self.phase.wait_for(|phase| !matches!(phase, Phase::Live { .. }));
@@ -75,6 +72,7 @@ impl Maintenance {
     async fn round(&self, settled: &mut Settled) -> Result<(), HistoryError> {
         self.reconcile(settled.note(self.hub.settled().oldest_running)).await?;
         self.trim().await?;
+        self.metrics.reconciliations_total.inc();
         self.games.replace(self.history.games().await?);
         self.look().await
     }
@@ -82,7 +80,7 @@ impl Maintenance {
     /// Records finished rounds that have no row in the outbox; the next poll delivers them.
     async fn reconcile(&self, since: Xid) -> Result<(), HistoryError> {
         let query = sqlx::query(include_str!("../sql/reconcile.sql"));
-        let found: i64 = query.bind(since.0.to_string()).fetch_one(&self.pool).await?.try_get(0)?;
+        let found: i64 = self.pool.fetch_one(query.bind(since.0.to_string())).await?.try_get(0)?;
         if found > 0 {
             self.metrics.rounds_reconciled_total.inc_by(found.cast_unsigned());
             tracing::error!(
@@ -99,7 +97,7 @@ impl Maintenance {
         loop {
             let query =
                 sqlx::query(include_str!("../sql/trim.sql")).bind(seconds).bind(TRIM_AT_ONCE);
-            let trimmed: i64 = query.fetch_one(&self.pool).await?.try_get(0)?;
+            let trimmed: i64 = self.pool.fetch_one(query).await?.try_get(0)?;
             if trimmed < i64::from(TRIM_AT_ONCE) {
                 return Ok(());
             }
@@ -107,8 +105,8 @@ impl Maintenance {
     }
 
     async fn look(&self) -> Result<(), HistoryError> {
-        let row =
-            sqlx::query(include_str!("../sql/outbox_stats.sql")).fetch_one(&self.pool).await?;
+        let query = sqlx::query(include_str!("../sql/outbox_stats.sql"));
+        let row = self.pool.fetch_one(query).await?;
         self.metrics.outbox_rows.set(row.try_get("rows")?);
         let oldest: Option<f64> = row.try_get("oldest_seconds")?;
         self.metrics.outbox_oldest_age_seconds.set(oldest.unwrap_or(0.0));

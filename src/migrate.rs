@@ -57,15 +57,24 @@ impl CaptureMode {
     }
 }
 
+/// What is done about `public.games` and `public.rounds` where the database has none of that name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tables {
+    /// They are made, for a new game, and attached.
+    Make,
+    /// Nothing: the game has its own.
+    Leave,
+}
+
 #[derive(Clone, Copy)]
 enum Way {
-    Up,
+    Up(Tables),
     Down,
 }
 
 /// Applies what is missing.
-pub async fn run(target: &PgTarget) -> Result<MigrateReport, MigrationError> {
-    with_patience(async || migrate(target, Way::Up).await).await
+pub async fn run(target: &PgTarget, tables: Tables) -> Result<MigrateReport, MigrationError> {
+    with_patience(async || migrate(target, Way::Up(tables)).await).await
 }
 
 /// Reverts everything: what is left is the empty schema with its migration table.
@@ -100,7 +109,7 @@ async fn with_patience<T>(
 }
 
 async fn migrate(target: &PgTarget, way: Way) -> Result<MigrateReport, MigrationError> {
-    let mut connection = database::connect(target, "migrate", &SETTINGS).await?;
+    let mut connection = database::connect_alone(target, "migrate", &SETTINGS).await?;
     refuse_old_servers(&mut connection).await?;
     let before = applied(&mut connection).await?;
     if before.len() == MIGRATIONS.iter().filter(|one| one.migration_type.is_up_migration()).count()
@@ -108,8 +117,11 @@ async fn migrate(target: &PgTarget, way: Way) -> Result<MigrateReport, Migration
         // Nothing will be applied, so that there is nothing to be told but `already exists`.
         sqlx::query("set client_min_messages = warning").execute(&mut connection).await?;
     }
+    if let Way::Up(Tables::Leave) = way {
+        sqlx::query("set datastream.tables = off").execute(&mut connection).await?;
+    }
     match way {
-        Way::Up => MIGRATIONS.run_direct(None, &mut connection, false).await?,
+        Way::Up(_) => MIGRATIONS.run_direct(None, &mut connection, false).await?,
         Way::Down if before.is_empty() => {}
         Way::Down => MIGRATIONS.undo(&mut connection, 0).await?,
     }
@@ -131,7 +143,7 @@ async fn attach_again(
     target: &PgTarget,
     mode: CaptureMode,
 ) -> Result<Vec<(String, String)>, MigrationError> {
-    let mut connection = database::connect(target, "migrate", &SETTINGS).await?;
+    let mut connection = database::connect_alone(target, "migrate", &SETTINGS).await?;
     let attach = sqlx::query(include_str!("../sql/set_capture.sql")).bind(mode.name());
     attach.fetch_all(&mut connection).await?;
     let attached = "select relation, capture from datastream.attached order by id";
@@ -144,7 +156,7 @@ fn report(way: Way, before: &Applied, after: &Applied) -> MigrateReport {
         new.map(|(version, description)| format!("{version} {description}")).collect()
     };
     let changed = match way {
-        Way::Up => missing_in(before, after),
+        Way::Up(_) => missing_in(before, after),
         Way::Down => missing_in(after, before).into_iter().rev().collect(),
     };
     MigrateReport { changed, applied: after.len() }

@@ -154,6 +154,57 @@ async fn a_schema_dump_is_the_same_before_and_after() {
     assert_eq!(database.text(theirs).await.as_deref(), Some("theirs"));
 }
 
+/// A game of other names: no table of it is called as one of ours would be.
+fn other_names() -> String {
+    GAME.replace("create table public.rounds", "create table public.plays")
+        .replace("create table public.games", "create table public.rules")
+}
+
+#[tokio::test]
+async fn beside_a_game_of_other_names_nothing_is_made_outside_our_schema() {
+    let ways: [&[&str]; 2] = [&[], &["migrate", "--no-tables"]];
+    for first in ways {
+        let database = TestDatabase::empty().await;
+        database.run(&other_names()).await;
+        let before = dump(&database).await;
+        if let [command, flag] = first {
+            let output = run(&database, command, &[flag]).await;
+            assert_eq!(output.code, Some(0), "{}", output.stderr);
+        }
+        let output = attach(&database, &contract(&["--index"])).await;
+        assert!(output.stdout.contains("game.results is attached"), "{}", output.stdout);
+        assert!(!output.stderr.contains("public.rounds"), "{}", output.stderr);
+        let foreign = "select string_agg(tablename, ' ' order by tablename) from pg_tables \
+            where schemaname = 'public'";
+        let foreign = database.text(foreign).await;
+        assert_eq!(foreign.as_deref(), Some("_sqlx_migrations plays rules"));
+        // What comes later finds it done.
+        let output = run(&database, "migrate", &[]).await;
+        assert!(output.stdout.contains("up to date"), "{}{}", output.stdout, output.stderr);
+        database.run("drop schema datastream cascade").await;
+        assert_eq!(dump(&database).await, before);
+    }
+}
+
+#[tokio::test]
+async fn attach_makes_the_schema_for_a_table_of_our_own_names_too() {
+    let database = TestDatabase::empty().await;
+    database
+        .run(
+            "create table games (id int primary key, slug text, name text, type text); \
+              create table rounds (id int primary key, game_id int, finished_at timestamptz, extras text)",
+        )
+        .await;
+    let told = refused(&database, &["--table", "rounds", "--dry-run"]).await;
+    assert!(told.contains("run: datastream migrate (--no-tables"), "{told}");
+    let output = attach(&database, &["--table", "rounds", "--capture", "poll"]).await;
+    assert!(
+        output.stdout.contains("public.rounds is attached; capture is poll"),
+        "{}",
+        output.stdout
+    );
+}
+
 #[tokio::test]
 async fn a_dry_run_prints_sql_that_does_the_same() {
     let (one, other) = (migrated_game(GAME).await, migrated_game(GAME).await);

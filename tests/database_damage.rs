@@ -1,11 +1,7 @@
 //! The database is there, but not as it should be: what the game writes still succeeds, and what was
 //! not recorded or not announced is found.
 
-use std::{
-    os::unix::process::CommandExt,
-    process::Stdio,
-    sync::atomic::{AtomicBool, Ordering},
-};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -13,16 +9,12 @@ use tokio::{
         TcpListener, TcpStream,
         tcp::{OwnedReadHalf, OwnedWriteHalf},
     },
-    process::Command,
 };
 
 use crate::support::{
-    TestDatabase, TestServer, WsClient, cluster::free_port, eventually, round::ids, serving,
+    DedicatedCluster, TestDatabase, TestServer, WsClient, eventually, round::ids, serving,
     wait::beside,
 };
-
-/// Debian's place; elsewhere it is on the path.
-const PGBOUNCER: [&str; 2] = ["/usr/sbin/pgbouncer", "/usr/bin/pgbouncer"];
 
 #[tokio::test]
 async fn rounds_finished_without_an_outbox_arrive_once_it_is_back() {
@@ -61,28 +53,19 @@ async fn an_outbox_that_refuses_rows_does_not_fail_the_insert() {
 #[tokio::test]
 async fn what_retention_has_trimmed_does_not_come_again() {
     let database = TestDatabase::new().await;
-    database.run(&format!("alter database {} set track_functions = 'all'", database.name)).await;
     let server = TestServer::on(database.url()).env("DATASTREAM_RETENTION", "1ms").start().await;
     let mut client = WsClient::connect(server.ws("/ws/crash")).await;
-    for _ in 0..3 {
+    for looks in 1..=3 {
+        server.counts(&format!("datastream_reconciliations_total {looks}")).await;
         let round = database.finish("crash", "{}").await;
         assert_eq!(client.next_round().await.round_id, round);
         // Each connection is followed by a reconciliation and a trim.
-        let looks = server_looks(&database).await;
         database.terminate_server_sessions().await;
-        eventually("another reconciliation", || async {
-            (server_looks(&database).await > looks).then_some(())
-        })
-        .await;
     }
+    server.counts("datastream_reconciliations_total 4").await;
+    let kept = database.text("select count(*)::text from datastream.outbox").await;
+    assert_eq!(kept.as_deref(), Some("0"));
     server.counts("datastream_rounds_reconciled_total 0").await;
-}
-
-/// How often this database has been reconciled and trimmed.
-async fn server_looks(database: &TestDatabase) -> i64 {
-    let sql = "select coalesce(sum(calls), 0)::text from pg_stat_user_functions \
-        where schemaname = 'datastream' and funcname in ('reconcile', 'trim')";
-    database.text(sql).await.expect("a sum").parse().expect("a number")
 }
 
 #[tokio::test]
@@ -99,52 +82,6 @@ async fn a_forged_payload_is_never_pushed_where_payloads_are_verified() {
         let real = database.finish("crash", "{}").await;
         assert_eq!(client.next_round().await.round_id, real);
     }
-}
-
-async fn pgbouncer(database: &TestDatabase) -> Option<(tokio::process::Child, u16)> {
-    let program = PGBOUNCER.iter().find(|path| std::path::Path::new(path).exists());
-    let Some(program) = program else {
-        eprintln!("left out: PgBouncer is not installed");
-        return None;
-    };
-    let port = free_port();
-    let upstream = database.address.tcp_port;
-    let config = format!(
-        "[databases]\n* = host=127.0.0.1 port={upstream} user=postgres\n[pgbouncer]\n\
-         listen_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\nauth_type = any\n\
-         pool_mode = transaction\n\
-         ignore_startup_parameters = options,extra_float_digits\n"
-    );
-    let file = std::env::temp_dir().join(format!("datastream-tests-pgbouncer-{port}.ini"));
-    std::fs::write(&file, config).expect("a file");
-    let mut command = std::process::Command::new(program);
-    command.arg(&file).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    if std::fs::metadata("/proc/self")
-        .is_ok_and(|own| std::os::unix::fs::MetadataExt::uid(&own) == 0)
-    {
-        // It refuses to run as root.
-        command.uid(65_534).gid(65_534);
-    }
-    let child = Command::from(command).kill_on_drop(true).spawn().expect("pgbouncer");
-    eventually("PgBouncer to listen", || async {
-        TcpStream::connect(("127.0.0.1", port)).await.ok().map(drop)
-    })
-    .await;
-    let _ = std::fs::remove_file(file);
-    Some((child, port))
-}
-
-#[tokio::test]
-async fn rounds_arrive_through_a_pooler_in_transaction_mode() {
-    let database = TestDatabase::new().await;
-    let Some((_pooler, port)) = pgbouncer(&database).await else { return };
-    let server = TestServer::on(database.url())
-        .env("DATASTREAM_LISTEN_URL", database.url_through(port))
-        .start()
-        .await;
-    let mut client = WsClient::connect(server.ws("/ws/crash")).await;
-    let rounds = database.finish_many("crash", 10).await;
-    assert_eq!(ids(&client.rounds(10).await), rounds);
 }
 
 /// What a proxy does with a message of PostgreSQL.
@@ -235,4 +172,48 @@ async fn a_listener_that_hears_nothing_is_noticed_and_rounds_still_arrive() {
     assert_eq!(ids(&client.rounds(10).await), rounds);
     let told = |line: &String| line.contains("hears nothing") && line.contains("LISTEN_URL");
     assert!(server.log().iter().any(told));
+}
+
+#[tokio::test]
+async fn a_full_notify_queue_ends_with_its_cause_and_poll_never_meets_it() {
+    let Ok(major) = crate::support::cluster::installation().major().parse::<u32>() else { return };
+    if major < 17 {
+        eprintln!("left out: the size of the notification queue can be set since PostgreSQL 17");
+        return;
+    }
+    let cluster = DedicatedCluster::start_with(&[("max_notify_queue_pages", "64")]);
+    let database = TestDatabase::on(&cluster.address()).await;
+    let server = TestServer::on(database.url()).start().await;
+    let mut client = WsClient::connect(server.ws("/ws/crash")).await;
+    // A listener that sits in a transaction holds the queue's tail.
+    let mut idle = database.pool.acquire().await.expect("a connection");
+    for statement in ["listen other", "begin", "select pg_current_xact_id()"] {
+        sqlx::raw_sql(statement).execute(&mut *idle).await.expect(statement);
+    }
+    let fill = "select pg_notify('other', repeat('x', 7900))";
+    let full = async { while sqlx::query(fill).execute(&database.pool).await.is_ok() {} };
+    crate::support::within("a full queue", full).await;
+    let insert = "insert into rounds (game_id, finished_at) \
+        select id, now() from games where slug = 'crash'";
+    let refused = sqlx::query(insert).execute(&database.pool).await.expect_err("a full queue");
+    assert!(refused.to_string().contains("too many notifications"), "{refused}");
+    database
+        .run("select datastream.attach('public.rounds', capture => 'poll', replace => true)")
+        .await;
+    let polled = database.finish("crash", "{}").await;
+    assert_eq!(client.next_round().await.round_id, polled);
+    database
+        .run("select datastream.attach('public.rounds', capture => 'auto', replace => true)")
+        .await;
+    // Its end, rather than a rollback: it would be sent what it listened for, and nobody reads.
+    drop(idle.detach());
+    let written = eventually("the game to write again", || async {
+        // What has been read is given up by the next notification, and there is none, or by who
+        // asks for the usage; the server does each minute.
+        database.run("select pg_notification_queue_usage()").await;
+        sqlx::query(insert).execute(&database.pool).await.ok()
+    });
+    written.await;
+    let next = database.finish("crash", "{}").await;
+    assert_eq!(client.rounds_until(next).await.len(), 2);
 }

@@ -148,6 +148,21 @@ async fn sqlx_from_another_folder_is_told_where_to_run() {
 }
 
 #[tokio::test]
+async fn the_schema_alone_is_made_by_sqlx_and_by_us_alike() {
+    let Some(sqlx) = sqlx() else { return };
+    let (ours, theirs) = (TestDatabase::empty().await, TestDatabase::empty().await);
+    let no_tables = datastream(&["migrate", "--no-tables"]).env("DATABASE_URL", ours.url());
+    assert_eq!(no_tables.run().await.code, Some(0));
+    let run = program(&sqlx.display().to_string(), &["migrate", "run"]).current_dir(ROOT);
+    let off = "-c datastream.tables=off";
+    let output = run.env("DATABASE_URL", theirs.url()).env("PGOPTIONS", off).run().await;
+    assert_eq!(output.code, Some(0), "{}", output.stderr);
+    assert_eq!(catalog(&ours).await, catalog(&theirs).await);
+    let made = "select coalesce(to_regclass('public.games'), to_regclass('public.rounds'))::text";
+    assert_eq!(ours.text(made).await, None);
+}
+
+#[tokio::test]
 async fn migrating_twice_changes_nothing() {
     let database = TestDatabase::empty().await;
     migrate(&database).await;

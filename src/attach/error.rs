@@ -19,7 +19,10 @@ pub enum AttachError {
     #[error("{0}")]
     Refused(Refusal),
     /// Our schema is not there, or is of an older version.
-    #[error("the database has no schema of Data Stream, or an older one; run: datastream migrate")]
+    #[error(
+        "the database has no schema of Data Stream, or an older one; run: datastream migrate (--no-tables \
+         beside a game that has its own)"
+    )]
     NoSchema,
     /// The table's name means nothing here.
     #[error("there is no table {0}; write it as in SQL: schema.table, quoted where it must be")]

@@ -25,33 +25,46 @@ pub(crate) struct Link {
     pub(crate) messages: Messages,
 }
 
+/// Set in every session: where it is missing, a pooler has refused or ignored our settings, and may
+/// give each transaction another session.
+pub(crate) const OWN: (&str, &str) = ("datastream.session", "own");
+
 /// What the server sends unasked.
 pub(crate) type Messages = Pin<Box<dyn Stream<Item = Result<AsyncMessage, Error>> + Send>>;
 
+/// `protocol_violation`: how PgBouncer answers settings that it does not pass on.
+const POOLER_REFUSED: &str = "08P01";
+
 /// Connects to the first of the target's hosts that answers. `application_name` becomes
-/// `datastream` and the word given: `listen`.
-pub(crate) async fn connect(target: &PgTarget, used_for: &str) -> Result<Link, ConnectError> {
-    reach(target, used_for, true).await
+/// `datastream` and the word given: `listen`. The settings are the session's, where it is one of
+/// its own: [`OWN`] tells.
+pub(crate) async fn connect(
+    target: &PgTarget,
+    used_for: &str,
+    settings: &[(&str, &str)],
+) -> Result<Link, ConnectError> {
+    reach(target, used_for, Some(settings)).await
 }
 
-/// The same without settings of ours, which a pooler would refuse: to send a notification.
+/// The same without settings of ours: to send a notification.
 pub(crate) async fn connect_to_send(
     target: &PgTarget,
     used_for: &str,
 ) -> Result<Link, ConnectError> {
-    reach(target, used_for, false).await
+    reach(target, used_for, None).await
 }
 
-async fn reach(target: &PgTarget, used_for: &str, settings: bool) -> Result<Link, ConnectError> {
+async fn reach(
+    target: &PgTarget,
+    used_for: &str,
+    settings: Option<&[(&str, &str)]>,
+) -> Result<Link, ConnectError> {
     let tls =
         tls::connector(&target.tls).map_err(|reason| ConnectError::new(target, None, reason))?;
     let mut last = None;
     for host in target.candidates() {
-        let mut config = config(target, host, used_for);
-        if settings {
-            config.options(session(target, host));
-        }
-        let attempt = to_host(config, &tls);
+        let plain = config(target, host, used_for);
+        let attempt = with_settings(plain, settings.map(|ours| session(target, host, ours)), &tls);
         // libpq's connect_timeout, too, covers the whole handshake with one host.
         match tokio::time::timeout(target.connect_timeout, attempt).await {
             Ok(Ok(link)) => return Ok(link),
@@ -60,6 +73,24 @@ async fn reach(target: &PgTarget, used_for: &str, settings: bool) -> Result<Link
         }
     }
     Err(last.unwrap_or_else(|| ConnectError::silent(target)))
+}
+
+/// Tries again without the settings where a pooler refuses them.
+async fn with_settings(
+    plain: Config,
+    settings: Option<String>,
+    tls: &MakeRustlsConnect,
+) -> Result<Link, Error> {
+    let Some(settings) = settings else { return to_host(plain, tls).await };
+    let mut config = plain.clone();
+    config.options(settings);
+    match to_host(config, tls).await {
+        Err(error) if error.code().is_some_and(|code| code.code() == POOLER_REFUSED) => {
+            tracing::debug!("trying without settings of the session: {error}");
+            to_host(plain, tls).await
+        }
+        outcome => outcome,
+    }
 }
 
 async fn to_host(mut config: Config, tls: &MakeRustlsConnect) -> Result<Link, Error> {
@@ -136,15 +167,16 @@ fn notice_silence(config: &mut Config, target: &PgTarget) {
 
 /// The session's settings. The server side gets `tcp_user_timeout` as well: a listener that it
 /// still believes in holds back vacuum and fills the notification queue, until commits fail.
-fn session(target: &PgTarget, host: &PgHost) -> String {
+fn session(target: &PgTarget, host: &PgHost, ours: &[(&str, &str)]) -> String {
     let timeout = target.tcp_user_timeout.as_millis().to_string();
     let mut settings = vec![("lock_timeout", "5s"), ("idle_in_transaction_session_timeout", "30s")];
     if host.socket().is_none() {
         settings.push(("tcp_user_timeout", &timeout));
     }
     settings.extend(target.options.iter().map(|(name, value)| (name.as_str(), value.as_str())));
-    // Last, so that it holds: catch-up is proved at this level only.
-    settings.push(("default_transaction_isolation", "read committed"));
+    // Last, so that they hold: catch-up is proved at this level only.
+    settings.extend(ours);
+    settings.extend([("default_transaction_isolation", "read committed"), OWN]);
     let switch = |(name, value): (&str, &str)| format!("-c {name}={}", escape_option(value));
     settings.into_iter().map(switch).collect::<Vec<_>>().join(" ")
 }

@@ -4,13 +4,14 @@ use std::{future::Future, sync::Arc, time::Duration};
 
 use futures_util::StreamExt;
 use tokio::task::AbortHandle;
-use tokio_postgres::{AsyncMessage, Client, Statement, error::SqlState};
+use tokio_postgres::{AsyncMessage, error::SqlState, types::Type};
 
 use super::{
     connect::{self, ConnectError, Messages},
     cursor::{Lsn, Seen},
     inbox::Inbox,
     rows::{captured, game, outbox_row, round},
+    session::{Ask, Parameter, Session},
     snapshot::{NotASnapshot, Snapshot},
 };
 use crate::{
@@ -26,18 +27,24 @@ const CHANNEL: &str = "datastream_rounds";
 pub(super) const PROBE_CHANNEL: &str = "datastream_probe";
 
 /// The poll must keep to the outbox's primary key. After ANALYZE on a big outbox the generic plan
-/// expects a third of the table: 1.3-5 ms for an empty poll instead of 0.11 ms. The server ends a
+/// expects a third of the table: 1.3-5 ms for an empty poll instead of 0.11 ms. (The server ends a
 /// session that takes nothing for 10 s: a stuck listener would hold back VACUUM and fill the
-/// notification queue, and then the game's commits fail.
-const SESSION: &str = "set default_transaction_isolation = 'read committed';
-    set plan_cache_mode = force_generic_plan; set max_parallel_workers_per_gather = 0;
-    set enable_seqscan = off; set enable_hashjoin = off; set enable_mergejoin = off;
-    set jit = off; set statement_timeout = '60s'; set idle_in_transaction_session_timeout = '10s'";
-/// Not every server knows it for every connection (a Unix socket has no TCP).
-const TCP_USER_TIMEOUT: &str = "set tcp_user_timeout = '10s'";
+/// notification queue, and then the game's commits fail.)
+const SETTINGS: [(&str, &str); 8] = [
+    ("plan_cache_mode", "force_generic_plan"),
+    ("max_parallel_workers_per_gather", "0"),
+    ("enable_seqscan", "off"),
+    ("enable_hashjoin", "off"),
+    ("enable_mergejoin", "off"),
+    ("jit", "off"),
+    ("statement_timeout", "60s"),
+    ("idle_in_transaction_session_timeout", "10s"),
+];
 
 /// An answer that does not come within this time means that the link is half-open.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+/// LISTEN and what belongs to it: eight small queries, over a slow link.
+const PREPARED_WITHIN: Duration = Duration::from_secs(10);
 /// A catch-up may have millions of rows to find.
 const CATCH_UP_WITHIN: Duration = Duration::from_secs(60);
 
@@ -163,11 +170,11 @@ pub(super) type Read = Result<Round, RoundId>;
 /// before LISTEN, or in one transaction with it, loses what commits in between.
 #[derive(Debug)]
 pub(super) struct Listening {
-    client: Client,
+    session: Session,
     inbox: Arc<Inbox>,
     pump: AbortHandle,
-    poll: Statement,
-    rounds: Statement,
+    poll: Ask,
+    rounds: Ask,
     pub(super) identity: Identity,
     /// Whether any attached table notifies at all.
     pub(super) notifies: bool,
@@ -185,29 +192,30 @@ impl Listening {
         target: &PgTarget,
         shutdown: &Shutdown,
     ) -> Result<Self, CaptureError> {
-        let link = connect::connect(target, "listen").await?;
+        let link = connect::connect(target, "listen", &SETTINGS).await?;
         let inbox = Arc::new(Inbox::default());
         let pump = shutdown.spawn(pump(link.messages, Arc::clone(&inbox))).abort_handle();
-        let listening = Self::prepare(link.client, inbox, pump.clone());
-        within(CATCH_UP_WITHIN, listening).await.inspect_err(|_| pump.abort())
+        let listening =
+            async { Self::prepare(Session::new(link.client).await?, inbox, pump.clone()).await };
+        within(PREPARED_WITHIN, listening).await.inspect_err(|_| pump.abort())
     }
 
     async fn prepare(
-        client: Client,
+        session: Session,
         inbox: Arc<Inbox>,
         pump: AbortHandle,
     ) -> Result<Self, CaptureError> {
-        client.batch_execute(SESSION).await?;
-        // Refused where the connection is no TCP connection; then there is no link to stall.
-        let _ = client.batch_execute(TCP_USER_TIMEOUT).await;
-        let identity = identity(&client).await?;
-        let notifies = notifies(&client).await?;
+        let identity = identity(&session).await?;
+        let notifies = notifies(&session).await?;
+        if !session.is_own() {
+            tracing::warn!("the LISTEN connection leads through a pooler: see whether it hears");
+        }
         // Each a transaction of its own, acknowledged before anything is read.
-        client.batch_execute(&format!("listen {CHANNEL}")).await?;
-        client.batch_execute(&format!("listen {PROBE_CHANNEL}")).await?;
-        let poll = client.prepare(include_str!("../../sql/poll.sql")).await?;
-        let rounds = client.prepare(include_str!("../../sql/rounds_by_id.sql")).await?;
-        Ok(Self { client, inbox, pump, poll, rounds, identity, notifies })
+        session.run(&format!("listen {CHANNEL}")).await?;
+        session.run(&format!("listen {PROBE_CHANNEL}")).await?;
+        let poll = session.prepare(include_str!("../../sql/poll.sql")).await?;
+        let rounds = session.prepare(include_str!("../../sql/rounds_by_id.sql")).await?;
+        Ok(Self { session, inbox, pump, poll, rounds, identity, notifies })
     }
 
     pub(super) fn inbox(&self) -> &Inbox {
@@ -216,8 +224,8 @@ impl Listening {
 
     /// What is over by now.
     pub(super) async fn snapshot(&self) -> Result<Snapshot, CaptureError> {
-        let query = self.client.query_one("select pg_current_snapshot()::text", &[]);
-        let row = within(ANSWER_WITHIN, async { Ok(query.await?) }).await?;
+        let query = self.session.query_one("select pg_current_snapshot()::text", &[]);
+        let row = within(ANSWER_WITHIN, query).await?;
         Ok(row.try_get::<_, &str>(0)?.parse()?)
     }
 
@@ -233,8 +241,8 @@ impl Listening {
 
     async fn poll_within(&self, saved: &Snapshot, limit: Duration) -> Result<Poll, CaptureError> {
         let saved = saved.to_string();
-        let query = async { Ok(self.client.query(&self.poll, &[&saved]).await?) };
-        let rows = within(limit, query).await?;
+        let parameters: [Parameter<'_>; 1] = [(&saved, Type::TEXT)];
+        let rows = within(limit, self.session.ask(&self.poll, &parameters)).await?;
         let first = rows.first().ok_or(CaptureError::Closed)?;
         let seen = Seen {
             snapshot: first.try_get::<_, &str>("snapshot")?.parse()?,
@@ -248,8 +256,8 @@ impl Listening {
     /// Finished rounds by id; those that are gone are missing.
     pub(super) async fn rounds(&self, ids: &[RoundId]) -> Result<Vec<Read>, CaptureError> {
         let ids: Vec<i64> = ids.iter().map(|id| id.0).collect();
-        let query = async { Ok(self.client.query(&self.rounds, &[&ids]).await?) };
-        let rows = within(CATCH_UP_WITHIN, query).await?;
+        let parameters: [Parameter<'_>; 1] = [(&ids, Type::INT8_ARRAY)];
+        let rows = within(CATCH_UP_WITHIN, self.session.ask(&self.rounds, &parameters)).await?;
         let now = UnixMillis::now();
         rows.iter().map(|row| Ok(round(row, now)?)).collect()
     }
@@ -263,9 +271,9 @@ impl Listening {
     ) -> Result<(Vec<Captured>, Xid), CaptureError> {
         let query = include_str!("../../sql/recent.sql");
         let snapshot = snapshot.to_string();
-        let query =
-            async { Ok(self.client.query(query, &[&snapshot, &per_game, &RECENT_ROWS]).await?) };
-        let rows = within(CATCH_UP_WITHIN, query).await?;
+        let parameters: [Parameter<'_>; 3] =
+            [(&snapshot, Type::TEXT), (&per_game, Type::INT8), (&RECENT_ROWS, Type::INT8)];
+        let rows = within(CATCH_UP_WITHIN, self.session.query(query, &parameters)).await?;
         let now = UnixMillis::now();
         let floor = rows.first().map(|row| row.try_get::<_, Option<i64>>("floor"));
         let floor = Xid(floor.transpose()?.flatten().unwrap_or(0).cast_unsigned());
@@ -276,8 +284,8 @@ impl Listening {
 
     /// The last transaction whose rounds retention has trimmed.
     pub(super) async fn trimmed(&self) -> Result<Xid, CaptureError> {
-        let query = self.client.query_one(include_str!("../../sql/trimmed.sql"), &[]);
-        let row = within(ANSWER_WITHIN, async { Ok(query.await?) }).await?;
+        let query = self.session.query_one(include_str!("../../sql/trimmed.sql"), &[]);
+        let row = within(ANSWER_WITHIN, query).await?;
         Ok(Xid(row.try_get::<_, i64>("xid")?.cast_unsigned()))
     }
 
@@ -288,7 +296,7 @@ impl Listening {
 
     /// Rounds that finished at this moment or later, by the game's clock.
     pub(super) async fn finished_since(&self, micros: i64) -> Result<Vec<Round>, CaptureError> {
-        self.read(include_str!("../../sql/finished_since.sql"), &[&micros]).await
+        self.read(include_str!("../../sql/finished_since.sql"), &[(&micros, Type::INT8)]).await
     }
 
     /// The same, by id and moment alone.
@@ -297,8 +305,8 @@ impl Listening {
         micros: i64,
     ) -> Result<Vec<(RoundId, FinishedAt)>, CaptureError> {
         let query = include_str!("../../sql/moments_since.sql");
-        let query = async { Ok(self.client.query(query, &[&micros]).await?) };
-        let rows = within(CATCH_UP_WITHIN, query).await?;
+        let parameters: [Parameter<'_>; 1] = [(&micros, Type::INT8)];
+        let rows = within(CATCH_UP_WITHIN, self.session.query(query, &parameters)).await?;
         let moments = rows.iter().map(|row| {
             let round = RoundId(row.try_get("round_id")?);
             Ok(FinishedAt::from_micros(row.try_get("finished_micros")?).map(|at| (round, at)))
@@ -309,10 +317,9 @@ impl Listening {
     async fn read(
         &self,
         query: &str,
-        parameters: &[&(dyn tokio_postgres::types::ToSql + Sync)],
+        parameters: &[Parameter<'_>],
     ) -> Result<Vec<Round>, CaptureError> {
-        let query = async { Ok(self.client.query(query, parameters).await?) };
-        let rows = within(CATCH_UP_WITHIN, query).await?;
+        let rows = within(CATCH_UP_WITHIN, self.session.query(query, parameters)).await?;
         let now = UnixMillis::now();
         let rounds = rows.iter().map(|row| round(row, now)).collect::<Result<Vec<_>, _>>()?;
         Ok(rounds.into_iter().filter_map(Result::ok).collect())
@@ -320,8 +327,8 @@ impl Listening {
 
     /// All games.
     pub(super) async fn games(&self) -> Result<Vec<Game>, CaptureError> {
-        let query = self.client.query(include_str!("../../sql/games.sql"), &[]);
-        let rows = within(CATCH_UP_WITHIN, async { Ok(query.await?) }).await?;
+        let query = self.session.query(include_str!("../../sql/games.sql"), &[]);
+        let rows = within(CATCH_UP_WITHIN, query).await?;
         rows.iter().map(|row| Ok(game(row)?)).collect()
     }
 }
@@ -365,8 +372,8 @@ pub(super) async fn within<T>(
     tokio::time::timeout(limit, answer).await.unwrap_or(Err(CaptureError::Silent(limit)))
 }
 
-async fn identity(client: &Client) -> Result<Identity, CaptureError> {
-    let row = client.query_one(include_str!("../../sql/state.sql"), &[]).await?;
+async fn identity(session: &Session) -> Result<Identity, CaptureError> {
+    let row = session.query_one(include_str!("../../sql/state.sql"), &[]).await?;
     if row.try_get("in_recovery")? {
         return Err(CaptureError::Standby);
     }
@@ -376,8 +383,8 @@ async fn identity(client: &Client) -> Result<Identity, CaptureError> {
     Ok(Identity { system: row.try_get("system_identifier")?, timeline: row.try_get("timeline")? })
 }
 
-async fn notifies(client: &Client) -> Result<bool, CaptureError> {
-    let row = client.query_one(include_str!("../../sql/attached.sql"), &[]).await?;
+async fn notifies(session: &Session) -> Result<bool, CaptureError> {
+    let row = session.query_one(include_str!("../../sql/attached.sql"), &[]).await?;
     let count = |mode| row.try_get::<_, i64>(mode);
     if count("attached")? == 0 {
         return Err(CaptureError::NothingAttached);

@@ -21,6 +21,7 @@ mod payload;
 mod probe;
 mod rows;
 pub mod self_test;
+mod session;
 mod snapshot;
 mod steps;
 

@@ -14,9 +14,12 @@ use std::{
 
 use futures_util::StreamExt;
 use tokio::sync::watch;
-use tokio_postgres::Row;
+use tokio_postgres::{Row, types::Type};
 
-use super::{CaptureError, Phase, connect, listener, rows};
+use super::{
+    CaptureError, Phase, connect, listener, rows,
+    session::{Parameter, Session},
+};
 use crate::{
     backoff::Backoff,
     games::Games,
@@ -35,8 +38,8 @@ const GAMES_EVERY: Duration = Duration::from_secs(60);
 /// An index is missing where a look takes longer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(60);
 /// Nothing that these sessions do may change anything.
-const SESSION: &str = "set default_transaction_read_only = on; set statement_timeout = '60s';
-    set default_transaction_isolation = 'read committed'; set jit = off";
+const SETTINGS: [(&str, &str); 3] =
+    [("default_transaction_read_only", "on"), ("statement_timeout", "60s"), ("jit", "off")];
 
 /// What it is made of.
 #[derive(Debug)]
@@ -108,26 +111,25 @@ impl OverlapCapture {
     }
 
     async fn session(&mut self, backoff: &mut Backoff) -> Result<Infallible, CaptureError> {
-        let link = connect::connect(&self.parts.target, "read-only").await?;
+        let link = connect::connect(&self.parts.target, "read-only", &SETTINGS).await?;
         let mut messages = link.messages;
-        let client = link.client;
+        let look_on = async { self.look_on(&Session::new(link.client).await?, backoff).await };
         tokio::select! {
-            ended = self.look_on(&client, backoff) => ended,
+            ended = look_on => ended,
             () = async { while messages.next().await.is_some() {} } => Err(CaptureError::Closed),
         }
     }
 
     async fn look_on(
         &mut self,
-        client: &tokio_postgres::Client,
+        session: &Session,
         backoff: &mut Backoff,
     ) -> Result<Infallible, CaptureError> {
-        client.batch_execute(SESSION).await?;
-        self.read_games(client).await?;
+        self.read_games(session).await?;
         if self.since.is_none() {
-            self.fill(client).await?;
+            self.fill(session).await?;
         }
-        self.look(client, From::catch_up).await?;
+        self.look(session, From::catch_up).await?;
         self.parts.publisher.open();
         self.phase.send_replace(Phase::Live { since: Instant::now() });
         tracing::info!("live: reading without a schema of ours, by finished_at");
@@ -136,16 +138,16 @@ impl OverlapCapture {
         loop {
             tokio::time::sleep(EVERY).await;
             if games_read.elapsed() > GAMES_EVERY {
-                self.read_games(client).await?;
+                self.read_games(session).await?;
                 games_read = Instant::now();
             }
-            self.look(client, From::poll).await?;
+            self.look(session, From::poll).await?;
         }
     }
 
-    async fn read_games(&self, client: &tokio_postgres::Client) -> Result<(), CaptureError> {
+    async fn read_games(&self, session: &Session) -> Result<(), CaptureError> {
         let query = self.parts.source.query(include_str!("../../sql/read_only/games.sql"));
-        let rows = listener::within(ANSWER_WITHIN, async { Ok(client.query(&query, &[]).await?) });
+        let rows = listener::within(ANSWER_WITHIN, session.query(&query, &[]));
         let games = rows.await?.iter().map(rows::game).collect::<Result<_, _>>()?;
         self.parts.games.replace(games);
         Ok(())
@@ -153,13 +155,13 @@ impl OverlapCapture {
 
     /// Fills the memory. What finished lately is read first, so that of a game with more of it than
     /// the memory takes the older rounds do not count as new.
-    async fn fill(&mut self, client: &tokio_postgres::Client) -> Result<(), CaptureError> {
+    async fn fill(&mut self, session: &Session) -> Result<(), CaptureError> {
         let overlap = self.parts.source.overlap_micros;
-        let (now, _) = self.finished_since(client, None).await?;
-        let (_, lately) = self.finished_since(client, Some(now.saturating_sub(overlap))).await?;
+        let (now, _) = self.finished_since(session, None).await?;
+        let (_, lately) = self.finished_since(session, Some(now.saturating_sub(overlap))).await?;
         let query = self.parts.source.query(include_str!("../../sql/read_only/recent.sql"));
-        let query = async { Ok(client.query(&query, &[&self.parts.history]).await?) };
-        let rows = listener::within(ANSWER_WITHIN, query).await?;
+        let parameters: [Parameter<'_>; 1] = [(&self.parts.history, Type::INT8)];
+        let rows = listener::within(ANSWER_WITHIN, session.query(&query, &parameters)).await?;
         let rounds = rounds(&rows)?;
         tracing::info!(rounds = rounds.len(), "memory filled");
         self.given = rounds.iter().chain(&lately).map(moment).collect();
@@ -172,23 +174,19 @@ impl OverlapCapture {
     /// The database's clock, and the rounds that finished since this moment of it.
     async fn finished_since(
         &self,
-        client: &tokio_postgres::Client,
+        session: &Session,
         since: Option<i64>,
     ) -> Result<(i64, Vec<Round>), CaptureError> {
         let query = self.parts.source.query(include_str!("../../sql/read_only/finished_since.sql"));
-        let query = async { Ok(client.query(&query, &[&since]).await?) };
-        let rows = listener::within(ANSWER_WITHIN, query).await?;
+        let parameters: [Parameter<'_>; 1] = [(&since, Type::INT8)];
+        let rows = listener::within(ANSWER_WITHIN, session.query(&query, &parameters)).await?;
         let now = rows.first().ok_or(CaptureError::Closed)?.try_get("now")?;
         Ok((now, rounds(&rows)?))
     }
 
     /// Publishes what is new among the rounds that finished within the overlap.
-    async fn look(
-        &mut self,
-        client: &tokio_postgres::Client,
-        found_by: From,
-    ) -> Result<(), CaptureError> {
-        let (now, rounds) = self.finished_since(client, self.since).await?;
+    async fn look(&mut self, session: &Session, found_by: From) -> Result<(), CaptureError> {
+        let (now, rounds) = self.finished_since(session, self.since).await?;
         self.parts.metrics.polls_total.inc();
         let seen: HashSet<_> = rounds.iter().map(moment).collect();
         let new = rounds.into_iter().filter(|round| !self.given.contains(&moment(round)));

@@ -22,7 +22,7 @@ pub struct Hearing {
 
 /// Listens by one URL, notifies by the other.
 pub async fn hear_oneself(listen: &PgTarget, queries: &PgTarget) -> Result<Hearing, CaptureError> {
-    let mut ear = connect::connect(listen, "doctor").await?;
+    let mut ear = connect::connect(listen, "doctor", &[]).await?;
     let client = ear.client;
     let number = fastrand::u64(1..).to_string();
     let ask = prepare(&client);
@@ -45,7 +45,7 @@ pub async fn hear_oneself(listen: &PgTarget, queries: &PgTarget) -> Result<Heari
 
 async fn prepare(client: &Client) -> Result<Option<String>, CaptureError> {
     let row = client
-        .query_one(
+        .query_typed_one(
             "select inet_server_addr() is not null, current_setting('tcp_user_timeout')",
             &[],
         )

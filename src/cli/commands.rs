@@ -11,14 +11,14 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::{Cli, Command, DemoOptions, Failure, MigrateOptions};
 use crate::{
     app::App,
-    attach::{self, AttachError, Report},
+    attach::{self, AttachError, AttachOptions, Report},
     config::{
         DatabaseConfig, ServeConfig,
         options::{DatabaseOptions, ServeOptions, ServerOptions},
     },
     demo::{self, DemoConfig, Serving},
     doctor::{self, DoctorOptions},
-    migrate::{self, MigrateReport},
+    migrate::{self, MigrateReport, Tables},
     pg_target::PgTarget,
     shutdown::Shutdown,
     tail,
@@ -56,7 +56,7 @@ async fn carry_out(command: Command, shutdown: &Shutdown) -> Result<(), Failure>
         },
         Command::Attach(options) => {
             let target = direct(&options.database)?;
-            until_told(attach::attach(&target, &options), shutdown).await
+            until_told(attach_table(&target, &options), shutdown).await
         }
         Command::Detach(options) => {
             let target = direct(&options.database)?;
@@ -81,7 +81,8 @@ async fn migrate_database(options: &MigrateOptions) -> Result<(), Failure> {
         print(&report, "reverted", "nothing to revert");
         return Ok(());
     }
-    let report = migrate::run(&target).await?;
+    let tables = if options.no_tables { Tables::Leave } else { Tables::Make };
+    let report = migrate::run(&target, tables).await?;
     print(&report, "applied", "up to date");
     if let Some(mode) = options.capture {
         for (table, mode) in migrate::set_capture(&target, mode).await? {
@@ -91,14 +92,27 @@ async fn migrate_database(options: &MigrateOptions) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Attaches, and makes the schema first where it is missing: without tables for a new game, since
+/// this one has its own.
+async fn attach_table(target: &PgTarget, options: &AttachOptions) -> Result<Report, Failure> {
+    match attach::attach(target, options).await {
+        Err(AttachError::NoSchema) if !options.dry_run => {
+            let report = migrate::run(target, Tables::Leave).await?;
+            print(&report, "applied", "up to date");
+            Ok(attach::attach(target, options).await?)
+        }
+        outcome => Ok(outcome?),
+    }
+}
+
 /// Attaches or detaches, and tells what was done. Each attempt is a transaction: one that is
 /// stopped has changed nothing.
-async fn until_told(
-    work: impl Future<Output = Result<Report, AttachError>>,
+async fn until_told<E: Into<Failure>>(
+    work: impl Future<Output = Result<Report, E>>,
     shutdown: &Shutdown,
 ) -> Result<(), Failure> {
     let report = tokio::select! {
-        report = work => report?,
+        report = work => report.map_err(Into::into)?,
         () = shutdown.requested() => return Err(anyhow!("stopped").into()),
     };
     match report {
@@ -112,7 +126,9 @@ async fn until_told(
 /// Prints what was found; something that failed is a failure of the command.
 async fn examine(options: &DoctorOptions) -> Result<(), Failure> {
     let config = options.database.resolve(variable).map_err(|error| Failure::usage(&error))?;
-    let report = doctor::examine(&config, options).await;
+    let web_transport = options.web_transport.clone().resolve();
+    let web_transport = web_transport.map_err(|error| Failure::usage(&error))?;
+    let report = doctor::examine(&config, web_transport.as_ref(), options).await;
     if options.json {
         say(&serde_json::to_string_pretty(&report)?);
     } else {
@@ -139,7 +155,7 @@ async fn play_demo(options: DemoOptions, shutdown: &Shutdown) -> Result<(), Fail
     let server = options.server;
     let bind = |url: String| async move { bind(&url, server, shutdown) };
     let migrate = |url: String| async move {
-        migrate::run(&resolve(&url)?).await?;
+        migrate::run(&resolve(&url)?, Tables::Make).await?;
         anyhow::Ok(())
     };
     Ok(demo::run(config, shutdown.clone(), migrate, bind).await?)

@@ -268,7 +268,8 @@ impl ServerOptions {
 }
 
 impl WebTransportOptions {
-    fn resolve(self) -> Result<Option<WebTransportConfig>, ConfigError> {
+    /// The configuration; `None` where it is off.
+    pub fn resolve(self) -> Result<Option<WebTransportConfig>, ConfigError> {
         let certificate = match (self.wt_cert, self.wt_key) {
             (Some(chain), Some(key)) => Some(CertificateFiles { chain, key }),
             (None, None) => None,

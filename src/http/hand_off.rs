@@ -10,7 +10,7 @@ use std::{
 };
 
 use axum::{
-    extract::Request,
+    http::Extensions,
     http::response::Parts,
     response::{IntoResponse, Response},
 };
@@ -72,8 +72,8 @@ impl Seat {
 }
 
 /// The client's address; unspecified where no door was passed.
-pub(super) fn client(request: &Request) -> IpAddr {
-    let known = request.extensions().get::<ClientAddress>();
+pub(super) fn client(extensions: &Extensions) -> IpAddr {
+    let known = extensions.get::<ClientAddress>();
     known.map_or(Ipv4Addr::UNSPECIFIED.into(), |ClientAddress(address)| *address)
 }
 

@@ -67,7 +67,7 @@ async fn web_socket(
         return Err(handshake::upgrade_required());
     }
     let accept = handshake::accept(headers)?;
-    let client = hand_off::client(&request);
+    let client = hand_off::client(request.extensions());
     let granted = state.admit(Protocol::WebSocket, client, topic, after).await?;
     Ok(granted.beside(handshake::switching(accept)))
 }
@@ -77,24 +77,30 @@ async fn events(
     asked: Asked,
     request: Request,
 ) -> Result<Response, Problem> {
-    let after = selection::last_event_id(request.headers(), &asked.parameters)?;
-    let topic = state.topic(asked).await?;
-    let head = event_headers(request.version(), request.headers());
-    let mut response = if request.method() == Method::HEAD {
-        // Of unknown length like the real one: an empty body would announce `content-length: 0`.
-        let body = Body::from_stream(stream::empty::<Result<&str, std::convert::Infallible>>());
-        (head, body).into_response()
-    } else {
-        let protocol = match request.version() {
-            Version::HTTP_10 => Protocol::Plain,
-            _ => Protocol::Chunked,
-        };
-        let client = hand_off::client(&request);
-        state.admit(protocol, client, topic, after).await?.beside(head)
+    let (request, _) = request.into_parts();
+    let mut response = match state.events(asked, &request).await {
+        Err(problem) if is_event_source(&request) => match problem.passes() {
+            Some(why) => come_back(why),
+            None => return Err(problem),
+        },
+        opened => opened?,
     };
     // A 1.1 response to a 1.0 request that asks for keep-alive would promise it.
-    *response.version_mut() = request.version();
+    *response.version_mut() = request.version;
     Ok(response)
+}
+
+/// Whether it is a browser's `EventSource`, which always says so.
+fn is_event_source(request: &Parts) -> bool {
+    request.method == Method::GET
+        && handshake::lists(&request.headers, &header::ACCEPT, "text/event-stream")
+}
+
+/// A stream that ends at once, so that an `EventSource` comes back with its last id. Any status but
+/// 200 would end it for good (WHATWG HTML, "server-sent events", "fail the connection").
+fn come_back(why: &str) -> Response {
+    let head = event_headers(Version::HTTP_10, &HeaderMap::new());
+    (head, format!("retry: 2000\n\n: {why}\n\n")).into_response()
 }
 
 /// The head of an event stream. `keep-alive` is the contract's, for HTTP/1.1 alone; it would be
@@ -116,6 +122,24 @@ impl AppState {
     pub(super) async fn topic(&self, asked: Asked) -> Result<Topic, Problem> {
         let selection = selection::selection(asked.named, &asked.parameters)?;
         Ok(self.feed.topic(&selection).await?)
+    }
+
+    /// A stream of events, or the head of one for a `HEAD`.
+    async fn events(&self, asked: Asked, request: &Parts) -> Result<Response, Problem> {
+        let after = selection::last_event_id(&request.headers, &asked.parameters)?;
+        let topic = self.topic(asked).await?;
+        let head = event_headers(request.version, &request.headers);
+        if request.method == Method::HEAD {
+            // Of unknown length like the real one: an empty body would announce `content-length: 0`.
+            let body = Body::from_stream(stream::empty::<Result<&str, std::convert::Infallible>>());
+            return Ok((head, body).into_response());
+        }
+        let protocol = match request.version {
+            Version::HTTP_10 => Protocol::Plain,
+            _ => Protocol::Chunked,
+        };
+        let client = hand_off::client(&request.extensions);
+        Ok(self.admit(protocol, client, topic, after).await?.beside(head))
     }
 
     /// Grants a place and does all of the opening that can fail or wait.

@@ -79,6 +79,29 @@ fn a_subscriber_that_lags_is_refilled_from_memory_without_a_repeat() {
 }
 
 #[test]
+fn between_the_seed_and_the_stream_is_no_round_while_others_publish() {
+    const ROUNDS: i64 = 20_000;
+    let (hub, publisher) = hub(usize::try_from(ROUNDS).expect("small"));
+    publisher.publish(vec![live(1, 1)]);
+    std::thread::scope(|scope| {
+        scope.spawn(|| (2..=ROUNDS).for_each(|id| publisher.publish(vec![live(id, 1)])));
+        loop {
+            let (seed, mut subscription) = seed(&hub, &Topic::Everything);
+            let seed = seed.expect("a seed").round_id().0;
+            if seed == ROUNDS {
+                return;
+            }
+            let first = loop {
+                if let Some(first) = drain(&mut subscription).0.first() {
+                    break *first;
+                }
+            };
+            assert_eq!(first, seed + 1);
+        }
+    });
+}
+
+#[test]
 fn a_subscriber_that_memory_cannot_refill_is_told_that_it_is_too_slow() {
     let (hub, publisher) = hub(8);
     let (_, mut subscription) = seed(&hub, &Topic::Everything);

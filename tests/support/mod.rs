@@ -8,6 +8,7 @@ pub(crate) mod cluster;
 pub(crate) mod database;
 pub(crate) mod fault_proxy;
 pub(crate) mod http;
+pub(crate) mod pgbouncer;
 pub(crate) mod round;
 pub(crate) mod server;
 pub(crate) mod sse;
@@ -20,6 +21,7 @@ pub(crate) use self::{
     database::TestDatabase,
     fault_proxy::FaultProxy,
     http::{get, raw_http},
+    pgbouncer::PgBouncer,
     round::WireRound,
     server::TestServer,
     sse::SseClient,

@@ -18,7 +18,7 @@ async fn encrypted(target: &PgTarget) -> Result<bool, String> {
 
 async fn ask(target: &PgTarget, sql: &str) -> Result<String, String> {
     let Link { client, mut messages } =
-        connect(target, "listen").await.map_err(|error| error.to_string())?;
+        connect(target, "listen", &[]).await.map_err(|error| error.to_string())?;
     let shutdown = Shutdown::default();
     let driver = shutdown.spawn(async move { while messages.next().await.is_some() {} });
     let rows = client.simple_query(sql).await.expect(sql);
@@ -67,7 +67,7 @@ async fn a_failure_says_where_why_and_what_to_do() {
         ("nobody", "(the role does not exist, or pg_hba.conf"),
     ] {
         let target = server.target(user, "127.0.0.1", "");
-        let error = connect(&target, "listen").await.map(|_| ()).expect_err(user);
+        let error = connect(&target, "listen", &[]).await.map(|_| ()).expect_err(user);
         assert!(error.is_final(), "{error}");
         assert!(error.to_string().contains(expected), "{error}");
         assert!(!error.to_string().contains("wrong"), "{error}");
@@ -77,7 +77,7 @@ async fn a_failure_says_where_why_and_what_to_do() {
 #[tokio::test]
 async fn a_host_that_does_not_answer_is_passed_over_in_time() {
     let (_listener, target) = test_server::silent();
-    let error = connect(&target, "listen").await.map(|_| ()).expect_err("silence");
+    let error = connect(&target, "listen", &[]).await.map(|_| ()).expect_err("silence");
     assert!(error.to_string().contains("no answer within 200ms"), "{error}");
     assert!(!error.is_final());
     let server = TestServer::start();

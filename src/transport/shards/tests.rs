@@ -39,7 +39,7 @@ fn bench(heartbeat: Duration) -> Bench {
     let settings = ShardSettings { count, heartbeat, grace: PATIENCE };
     let shards = Shards::start(settings, &hub, &metrics, &shutdown).expect("shards");
     let target = PgTarget::resolve(Some("host=nowhere user=u dbname=d"), |_| None);
-    let pool = database::lazy_pool(&target.expect("a target"), "query", 1).expect("a pool");
+    let pool = database::Pool::lazy(&target.expect("a target"), "query", 1).expect("a pool");
     let history = History::new(pool, metrics.clone());
     let feed = Feed::new(hub, Games::default(), history, 10_000);
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
