@@ -23,6 +23,7 @@ mod process;
 mod publisher;
 mod resume;
 mod run;
+mod stop;
 mod table;
 mod tally;
 mod target;
@@ -54,6 +55,7 @@ fn main() -> Result<()> {
     let mut database = Database::open(&options)?;
     match options.mode {
         Mode::Latency => latency::latency(&options, &database),
+        Mode::Stop => stop::stop(&options, &database),
         Mode::Table => table::table(&options, &database),
         Mode::Bulk => bulk::bulk(&options, &database),
         Mode::Connects => connects::connects(&options, &mut database),

@@ -91,6 +91,8 @@ pub(crate) enum Mode {
     Connects,
     /// --conns subscribers, 100 rounds behind, resume after the server was killed
     Resume,
+    /// When each of --conns subscribers is told of a stop
+    Stop,
     /// The floor's own process
     #[value(hide = true)]
     FloorProcess,
