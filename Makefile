@@ -19,7 +19,7 @@ demo: ## games that play themselves, on a PostgreSQL of its own, streamed on por
 	PG_BIN="$$bin" exec cargo run --quiet --bin datastream -- demo --data-dir '$(STATE)/demo' $(ARGS)
 
 .PHONY: test
-test: prepare fmt-check lint test-installed test-18 test-soak test-client test-browsers test-aioquic ## all checks and tests, on both PostgreSQL versions
+test: prepare fmt-check lint test-installed test-18 test-autobahn test-soak test-client test-browsers test-aioquic ## all checks and tests, on both PostgreSQL versions
 
 .PHONY: prepare
 prepare:
@@ -78,6 +78,16 @@ test-browsers: binary ## the client, the live page and WebTransport in Chromium 
 .PHONY: test-aioquic
 test-aioquic: binary ## WebTransport against a client in Python, well behaved and not
 	@tests/aioquic/run.sh
+
+# Python and pip are there: they fetched PostgreSQL 18.
+.PHONY: test-autobahn
+test-autobahn: ## the Autobahn cases against the WebSocket frame reader (6 s)
+	tests/autobahn/run '$(STATE)'
+
+.PHONY: fuzz
+fuzz: ## both fuzz targets, a minute each (needs cargo-fuzz)
+	RUSTC_BOOTSTRAP=1 cargo fuzz run payload -- -max_total_time=60
+	RUSTC_BOOTSTRAP=1 cargo fuzz run frames -- -max_total_time=60
 
 .PHONY: bench
 bench: ## the benchmarks (docs/benchmarks.md says how to read them)

@@ -81,21 +81,26 @@ const _: () = assert!(MESSAGE.len() == INITIAL.len());
 /// A server's text frame, and where its payload begins.
 fn text_message(json: &[u8]) -> (Bytes, u8) {
     let mut frame = Vec::with_capacity(json.len() + 10);
-    frame.push(TEXT);
-    match (u8::try_from(json.len()), u16::try_from(json.len())) {
-        (Ok(short @ ..126), _) => frame.push(short),
-        (_, Ok(medium)) => {
-            frame.push(126);
-            frame.extend_from_slice(&medium.to_be_bytes());
-        }
-        _ => {
-            frame.push(127);
-            frame.extend_from_slice(&(json.len() as u64).to_be_bytes());
-        }
-    }
+    web_socket_header(TEXT, json.len(), &mut frame);
     let header = frame.len();
     frame.extend_from_slice(json);
     (frame.into(), header as u8)
+}
+
+/// The header of a server's frame: its first byte, then its size in as few bytes as it takes.
+pub fn web_socket_header(first: u8, size: usize, into: &mut Vec<u8>) {
+    into.push(first);
+    match (u8::try_from(size), u16::try_from(size)) {
+        (Ok(short @ ..126), _) => into.push(short),
+        (_, Ok(medium)) => {
+            into.push(126);
+            into.extend_from_slice(&medium.to_be_bytes());
+        }
+        _ => {
+            into.push(127);
+            into.extend_from_slice(&(size as u64).to_be_bytes());
+        }
+    }
 }
 
 /// A chunk of an HTTP/1.1 body (RFC 9112 section 7.1), and where its data begin.

@@ -76,6 +76,108 @@ async fn a_stream_request_with_two_ends_is_refused() {
 }
 
 #[tokio::test]
+async fn a_handshake_in_absolute_form_is_the_same_socket() {
+    let (_database, server) = serving().await;
+    let handshake = format!("GET ws://elsewhere/ws/crash HTTP/1.1\r\nHost: x\r\n{UPGRADE}");
+    let head = raw_http(server.addr, handshake).await.read_until("\r\n\r\n").await;
+    assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+}
+
+#[tokio::test]
+async fn a_head_that_does_not_come_to_its_end_is_given_up() {
+    let (_database, server) = serving().await;
+    let half = "GET /sse/crash HTTP/1.1\r\nHost: x\r\nX-Slow: ";
+    let later = [HEALTH, half].concat();
+    let (first, second) = tokio::join!(raw_http(server.addr, half), raw_http(server.addr, later));
+    let (first, second) = tokio::join!(first.read_to_end(), second.read_to_end());
+    assert!(first.is_empty() || first.starts_with("HTTP/1.1 4"), "{first}");
+    assert!(second.starts_with("HTTP/1.1 200") && !second.contains("event-stream"), "{second}");
+}
+
+#[tokio::test]
+async fn too_large_a_request_opens_no_stream() {
+    let (_database, server) = serving().await;
+    let many: String = (0..200).map(|number| format!("X-{number}: x\r\n")).collect();
+    for request in [
+        format!("GET /sse/crash?after={} HTTP/1.1\r\nHost: x\r\n\r\n", "1".repeat(70_000)),
+        format!("GET /sse/crash HTTP/1.1\r\nHost: x\r\nX: {}\r\n\r\n", "x".repeat(20_000)),
+        format!("GET /sse/crash HTTP/1.1\r\nHost: x\r\n{many}\r\n"),
+        format!("GET /ws/crash HTTP/1.1\r\nHost: x\r\n{many}{UPGRADE}"),
+    ] {
+        let answer = raw_http(server.addr, request).await.read_to_end().await;
+        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 4"), "{answer}");
+        assert!(!answer.contains("event-stream"), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_malformed_request_opens_no_stream() {
+    let (_database, server) = serving().await;
+    for request in [
+        "GET /sse/crash\r\n\r\n",
+        "GET  /sse/crash HTTP/1.1\r\nHost: x\r\n\r\n",
+        "GET /sse/crash HTTP/2.0\r\nHost: x\r\n\r\n",
+        "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        "GET /sse/crash HTTP/1.1\r\nno colon\r\n\r\n",
+        "GET /sse/crash HTTP/1.1\r\nHost: x\r\n folded: x\r\n\r\n",
+        "GET /sse/crash HTTP/1.1\r\nHost : x\r\n\r\n",
+        "GET /sse/crash HTTP/1.1\r\nHost: x\r\nX: a\0b\r\n\r\n",
+        "GET /sse/crash HTTP/1.1\r\nHost: x\r\nX: a\rb\r\n\r\n",
+        "G\u{e9}T /sse/crash HTTP/1.1\r\nHost: x\r\n\r\n",
+        "CONNECT /sse/crash HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+    ] {
+        let answer = raw_http(server.addr, request).await.read_to_end().await;
+        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 4"), "{answer} to {request:?}");
+    }
+}
+
+#[tokio::test]
+async fn http_1_0_gets_events_up_to_the_close_and_no_upgrade() {
+    let (database, server) = serving().await;
+    let request = "GET /sse/crash HTTP/1.0\r\nConnection: keep-alive\r\n\r\n";
+    let mut client = raw_http(server.addr, request).await;
+    let head = client.read_until("retry: 2000\n\n").await.to_ascii_lowercase();
+    assert!(
+        head.starts_with("http/1.0 200 ok\r\n") && head.contains("connection: close"),
+        "{head}"
+    );
+    assert!(!head.contains("chunked") && !head.contains("content-length"), "{head}");
+    let round = database.finish("crash", "{}").await;
+    let event = client.read_until(&format!("id: {round}\n")).await;
+    assert!(event.starts_with("event: "), "a chunk's size is in the way: {event}");
+    let handshake = format!("GET /ws/crash HTTP/1.0\r\nHost: x\r\n{UPGRADE}");
+    let answer = raw_http(server.addr, handshake).await.read_until("\r\n").await;
+    assert!(answer.starts_with("HTTP/1.0 4") || answer.starts_with("HTTP/1.1 4"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_request_hidden_in_the_body_of_another_opens_no_stream() {
+    let (_database, server) = serving().await;
+    let hidden = "GET /sse/crash HTTP/1.1\r\nHost: x\r\n\r\n";
+    let size = hidden.len();
+    for framing in [
+        format!("Content-Length: {size}\r\n\r\n"),
+        format!("Content-Length: {size}\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
+        format!("Transfer-Encoding: chunked\r\nContent-Length: {size}\r\n\r\n0\r\n\r\n"),
+        format!("Transfer-Encoding: chunked\r\n\r\n{size:x}\r\n"),
+        "Transfer-Encoding: identity\r\n\r\n".to_owned(),
+        "Transfer-Encoding: chunked, identity\r\n\r\n".to_owned(),
+        "Transfer-Encoding : chunked\r\n\r\n".to_owned(),
+        format!("Content-Length: +{size}\r\n\r\n"),
+        format!("Content-Length: {size}, {size}\r\n\r\n"),
+        format!("Content-Length: 0\r\nContent-Length: {size}\r\n\r\n"),
+    ] {
+        for line in ["POST /healthz", "GET /healthz", "GET /sse/none", "GET /ws/crash"] {
+            let request = format!("{line} HTTP/1.1\r\nHost: x\r\n{framing}{hidden}");
+            let answer = raw_http(server.addr, &request).await.read_to_end().await;
+            assert!(!answer.contains("event-stream"), "{answer} to {request}");
+            let answers = answer.matches("HTTP/1.1 ").count();
+            assert!(answers <= 1 && !answer.starts_with("HTTP/1.1 2"), "{answer} to {request}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn head_grants_no_stream_and_keeps_the_connection() {
     let (_database, server) = serving().await;
     let head = "HEAD /sse/crash HTTP/1.1\r\nHost: x\r\n\r\n";

@@ -24,7 +24,7 @@ use crate::support::{
 #[tokio::test]
 async fn after_brings_every_later_round_once_and_no_seed() {
     let (database, server) = serving().await;
-    let rounds = database.finish_many("crash", 10).await;
+    let rounds = database.finish_many_streamed(&server, "crash", 10).await;
     let mut client = WsClient::connect(server.ws(&format!("/ws/crash?after={}", rounds[3]))).await;
     assert_eq!(ids(&client.rounds(6).await), rounds[4..]);
     let live = database.finish("crash", "{}").await;
@@ -34,7 +34,7 @@ async fn after_brings_every_later_round_once_and_no_seed() {
 #[tokio::test]
 async fn last_event_id_resumes_and_wins_over_after() {
     let (database, server) = serving().await;
-    let rounds = database.finish_many("crash", 5).await;
+    let rounds = database.finish_many_streamed(&server, "crash", 5).await;
     let url = server.http(&format!("/sse/crash?after={}", rounds[0]));
     let mut client = SseClient::resume(&url, rounds[2]).await;
     assert_eq!(ids(&client.messages_until(rounds[4]).await), rounds[3..]);
@@ -183,7 +183,7 @@ async fn another_node_honors_the_point() {
     let (database, one) = serving().await;
     let two = TestServer::on(database.url()).start().await;
     let mut client = WsClient::connect(one.ws("/ws/crash")).await;
-    let rounds = database.finish_many("crash", 6).await;
+    let rounds = database.finish_many_streamed(&two, "crash", 6).await;
     assert_eq!(ids(&client.rounds(3).await), rounds[..3]);
     let mut client = WsClient::connect(two.ws(&format!("/ws/crash?after={}", rounds[2]))).await;
     assert_eq!(ids(&client.rounds(3).await), rounds[3..]);
@@ -210,9 +210,7 @@ async fn an_unknown_point_starts_sse_over_with_initial() {
 async fn a_point_beyond_the_limit_is_told() {
     let database = TestDatabase::new().await;
     let server = TestServer::on(database.url()).env("DATASTREAM_RESUME_LIMIT", "5").start().await;
-    let mut streamed = WsClient::connect(server.ws("/ws")).await;
-    let rounds = database.finish_many("crash", 10).await;
-    streamed.rounds_until(rounds[9]).await;
+    let rounds = database.finish_many_streamed(&server, "crash", 10).await;
     let mut client = WsClient::connect(server.ws(&format!("/ws/crash?after={}", rounds[0]))).await;
     assert_eq!(client.close_code().await, Some(4410));
     let mut client = WsClient::connect(server.ws(&format!("/ws/crash?after={}", rounds[4]))).await;

@@ -1,8 +1,15 @@
 //! Stopping: by signal, with clients connected, within the grace period.
 
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+
 use crate::support::{
     FaultProxy, SseClient, TestDatabase, TestServer, WsClient, raw_http, serving,
 };
+
+const HANDSHAKE: &str = "GET /ws/crash HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+    Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
 
 #[tokio::test]
 async fn sigterm_tells_every_client_and_exits_with_0() {
@@ -41,13 +48,49 @@ async fn a_client_that_does_not_answer_cannot_outlast_the_grace_period() {
     let database = TestDatabase::new().await;
     let server =
         TestServer::on(database.url()).env("DATASTREAM_SHUTDOWN_GRACE", "1s").start().await;
-    let handshake = "GET /ws/crash HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-        Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
-    let mut silent = raw_http(server.addr, handshake).await;
+    let mut silent = raw_http(server.addr, HANDSHAKE).await;
     silent.read_until("\r\n\r\n").await;
     let _half = raw_http(server.addr, "GET /sse/crash HT").await;
     server.signal("TERM");
     assert_eq!(server.exit_code().await, Some(0));
+}
+
+#[tokio::test]
+async fn many_clients_are_told_one_after_the_other() {
+    let (_database, server) = serving().await;
+    let stream = "GET /sse/wall-street HTTP/1.1\r\nHost: x\r\n\r\n";
+    let mut clients = Vec::new();
+    for number in 0..600 {
+        let request = if number % 2 == 0 { HANDSHAKE } else { stream };
+        let mut client = raw_http(server.addr, request).await;
+        client.read_until("\r\n\r\n").await;
+        clients.push(client);
+    }
+    server.signal("TERM");
+    let told = clients.into_iter().map(async |client| (client.read_to_end().await, Instant::now()));
+    let told = join_all(told).await;
+    for (at, (words, _)) in told.iter().enumerate() {
+        let web_socket = words.contains("\u{3}\u{fffd}the server is shutting down: reconnect");
+        let events = words.ends_with("0\r\n\r\n");
+        assert!(if at % 2 == 0 { web_socket } else { events }, "{at}: {words:?}");
+    }
+    // 1,000 a second where the grace period asks for no more.
+    let (first, last) =
+        (told.iter().map(|told| told.1).min(), told.iter().map(|told| told.1).max());
+    let spread = last.zip(first).map(|(last, first)| last - first).expect("some");
+    assert!(spread > Duration::from_millis(150), "all were told within {spread:?}");
+    assert_eq!(server.exit_code().await, Some(0));
+}
+
+#[tokio::test]
+async fn a_second_signal_stops_at_once() {
+    let (_database, server) = serving().await;
+    let mut silent = raw_http(server.addr, HANDSHAKE).await;
+    silent.read_until("\r\n\r\n").await;
+    server.signal("TERM");
+    silent.read_until("reconnect").await;
+    server.signal("TERM");
+    assert_eq!(server.exit_code().await, Some(1), "the first alone ends with 0");
 }
 
 #[tokio::test]

@@ -21,19 +21,15 @@ const FIGURES: [Figure; 6] = [
     ("connects/s", |run| run.connects_per_s),
 ];
 
+/// A run of the server, and the floor's before it.
+pub(crate) type Pair = (Outcome, Outcome);
+
 /// Runs the pairs, prints every run, then medians. A ratio is the median of the pairs' ratios.
 pub(crate) fn compare(options: &Options, database: &Database) -> Result<()> {
-    let mut pairs = Vec::new();
     if !options.json {
         println!("{HEAD}");
     }
-    for _ in 0..options.pairs {
-        let floor = run::run(options, Subject::Floor, None)?;
-        floor.print(options.json)?;
-        let server = run::run(options, Subject::Server, Some(database))?;
-        server.print(options.json)?;
-        pairs.push((server, floor));
-    }
+    let pairs = pairs(options, database)?;
     if options.json {
         print_json(&pairs);
     } else {
@@ -42,7 +38,20 @@ pub(crate) fn compare(options: &Options, database: &Database) -> Result<()> {
     Ok(())
 }
 
-fn print_table(options: &Options, pairs: &[(Outcome, Outcome)]) {
+/// Runs the pairs, and prints every run.
+pub(crate) fn pairs(options: &Options, database: &Database) -> Result<Vec<Pair>> {
+    let mut pairs = Vec::with_capacity(options.pairs);
+    for _ in 0..options.pairs {
+        let floor = run::run(options, Subject::Floor, None)?;
+        floor.print(options.json)?;
+        let server = run::run(options, Subject::Server, Some(database))?;
+        server.print(options.json)?;
+        pairs.push((server, floor));
+    }
+    Ok(pairs)
+}
+
+fn print_table(options: &Options, pairs: &[Pair]) {
     let (conns, path, pace) = (options.conns, options.transport.path(), options.pace_text());
     println!("\nMedians of {} pairs, {conns} {path}, {pace}:\n", pairs.len());
     println!("| | server | floor | server / floor |\n|---|---|---|---|");
@@ -52,7 +61,7 @@ fn print_table(options: &Options, pairs: &[(Outcome, Outcome)]) {
     }
 }
 
-fn print_json(pairs: &[(Outcome, Outcome)]) {
+fn print_json(pairs: &[Pair]) {
     for (figure, read) in FIGURES {
         let [server, floor, ratio] = medians(pairs, read);
         let line = serde_json::json!({
@@ -62,7 +71,8 @@ fn print_json(pairs: &[(Outcome, Outcome)]) {
     }
 }
 
-fn medians(pairs: &[(Outcome, Outcome)], figure: fn(&Outcome) -> f64) -> [f64; 3] {
+/// Of the servers, of the floors, of the pairs' ratios.
+pub(crate) fn medians(pairs: &[Pair], figure: fn(&Outcome) -> f64) -> [f64; 3] {
     [
         median(pairs.iter().map(|(server, _)| figure(server))),
         median(pairs.iter().map(|(_, floor)| figure(floor))),

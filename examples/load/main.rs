@@ -24,6 +24,8 @@ mod process;
 mod publisher;
 mod resume;
 mod run;
+mod stop;
+mod table;
 mod tally;
 mod target;
 mod websocket;
@@ -55,6 +57,8 @@ fn main() -> Result<()> {
     match options.mode {
         Mode::Latency => latency::latency(&options, &database),
         Mode::Listener => listener::listener(&database),
+        Mode::Stop => stop::stop(&options, &database),
+        Mode::Table => table::table(&options, &database),
         Mode::Bulk => bulk::bulk(&options, &database),
         Mode::Connects => connects::connects(&options, &mut database),
         Mode::Resume => resume::resume(&options, &database),

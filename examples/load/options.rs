@@ -81,6 +81,8 @@ pub(crate) enum Mode {
     Server,
     /// A bare epoll loop that sends one encoded frame to each socket: the limit to compare with
     Floor,
+    /// Every figure that has a bar, beside the floor: 8 loads of --pairs pairs, pinned
+    Table,
     /// The table of latencies: both transports, 1 and 1,000 subscribers, 10 and 100 rounds/s
     Latency,
     /// What the listener adds to the notification's own arrival
@@ -91,6 +93,8 @@ pub(crate) enum Mode {
     Connects,
     /// --conns subscribers, 100 rounds behind, resume after the server was killed
     Resume,
+    /// When each of --conns subscribers is told of a stop
+    Stop,
     /// The floor's own process
     #[value(hide = true)]
     FloorProcess,

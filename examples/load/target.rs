@@ -4,7 +4,7 @@ use std::{
     io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpStream},
     path::Path,
-    process::{Child, ChildStderr, Command, Stdio},
+    process::{Child, ChildStderr, Command, ExitStatus, Stdio},
     sync::mpsc,
     thread,
     time::{Duration, Instant},
@@ -64,6 +64,18 @@ impl Target {
             line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '{']))
         });
         Ok(samples.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum())
+    }
+
+    /// Asks it to stop.
+    pub(crate) fn terminate(&self) -> Result<()> {
+        let status = Command::new("kill").arg("-TERM").arg(self.pid().to_string()).status()?;
+        anyhow::ensure!(status.success(), "kill: {status}");
+        Ok(())
+    }
+
+    /// Waits for its end.
+    pub(crate) fn exit(&mut self) -> Result<ExitStatus> {
+        Ok(self.child.wait()?)
     }
 
     /// Ends it at once, without a chance to say goodbye.

@@ -1,6 +1,6 @@
 //! Anybody who can connect to the database may notify our channel: no bytes may fail the decoder.
 //!
-//! `cargo +nightly fuzz run payload` from the project's root.
+//! CONTRIBUTING.md says how to run it.
 
 #![no_main]
 

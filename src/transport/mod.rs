@@ -8,6 +8,7 @@
 pub mod certificate;
 pub mod close;
 pub mod frame_reader;
+pub mod frame_writer;
 pub mod link;
 pub mod places;
 mod shard;

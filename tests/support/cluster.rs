@@ -9,9 +9,12 @@ use std::{
         Mutex, OnceLock,
         atomic::{AtomicU32, Ordering},
     },
+    time::Instant,
 };
 
 use datastream::embedded_postgres::{Cluster, Installation, Settings, Stop};
+
+use super::wait::LIMIT;
 
 /// Where a server is reached, on both ways.
 #[derive(Clone, Debug)]
@@ -122,10 +125,14 @@ impl DedicatedCluster {
 
     pub(crate) fn restart(&mut self, how: Stop) {
         self.stop(how);
-        self.cluster.start().expect("a start");
+        self.start_again();
     }
 
+    /// A server that was killed leaves processes behind, and none starts before the last is gone.
     pub(crate) fn start_again(&mut self) {
-        self.cluster.start().expect("a start");
+        let begun = Instant::now();
+        while let Err(error) = self.cluster.start() {
+            assert!(begun.elapsed() < LIMIT, "a start: {error:?}");
+        }
     }
 }

@@ -109,6 +109,20 @@ impl TestDatabase {
         ids
     }
 
+    /// The same, and waits until the server has streamed them: only then may they be named to it
+    /// without a repeat.
+    pub(crate) async fn finish_many_streamed(
+        &self,
+        server: &TestServer,
+        game: &str,
+        count: usize,
+    ) -> Vec<i64> {
+        let mut client = WsClient::connect(server.ws("/ws")).await;
+        let ids = self.finish_many(game, count).await;
+        client.rounds_until(ids[count - 1]).await;
+        ids
+    }
+
     /// Inserts a round finished at this moment (an SQL expression such as `now() - interval '1h'`).
     pub(crate) async fn finish_at(&self, game: &str, moment: &str) -> i64 {
         let insert = format!(

@@ -105,13 +105,14 @@ impl RawHttp {
         let text = text.to_owned();
         within(format!("{text:?} from the server"), async move {
             loop {
-                let all = String::from_utf8_lossy(&self.read).into_owned();
-                if let Some(at) = all.find(&text) {
+                let is_there = |part: &[u8]| part == text.as_bytes();
+                if let Some(at) = self.read.windows(text.len()).position(is_there) {
                     let rest = self.read.split_off(at + text.len());
-                    self.read = rest;
-                    return all[..at + text.len()].to_owned();
+                    let found = std::mem::replace(&mut self.read, rest);
+                    return String::from_utf8_lossy(&found).into_owned();
                 }
                 let read = self.stream.read_buf(&mut self.read).await.expect("a read");
+                let all = String::from_utf8_lossy(&self.read);
                 assert!(read > 0, "the server hung up after {all:?}");
             }
         })

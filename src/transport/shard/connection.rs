@@ -12,11 +12,12 @@ use socket2::SockRef;
 use super::{
     arrival::Held,
     backlog::{Backlog, Flushed},
-    wire::{self, Protocol},
+    wire::Protocol,
 };
 use crate::transport::{
     close::CloseReason,
     frame_reader::{Event, FrameReader, ReadError},
+    frame_writer,
 };
 
 /// Messages of clients are read and ignored up to this size: they have nothing to say.
@@ -168,10 +169,10 @@ impl Heard {
             Event::Pong(_) => *unanswered = 0,
             Event::Ping(payload) => {
                 self.last_pong = self.pongs.len();
-                wire::pong(payload, &mut self.pongs);
+                frame_writer::pong(payload, &mut self.pongs);
             }
             Event::Close(code) => {
-                self.end = Some((CloseReason::Client, wire::close_frame(code, "")));
+                self.end = Some((CloseReason::Client, frame_writer::close(code, "")));
             }
             Event::Data { .. } => {}
         }

@@ -7,7 +7,7 @@ use crate::{
     hub::{Opening, Placed, Position},
     round::UnixMillis,
     telemetry::metrics::Transport,
-    transport::close::CloseReason,
+    transport::{close::CloseReason, frame_writer},
 };
 
 /// How long an `EventSource` waits before it reconnects. Sent first, as contract section 5 shows.
@@ -16,11 +16,6 @@ const RETRY: &[u8] = b"retry: 2000\n\n";
 const RETRY_CHUNK: &[u8] = b"d\r\nretry: 2000\n\n\r\n";
 /// Ends a chunked body (RFC 9112 section 7.1).
 const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
-/// A ping without a payload.
-const PING: &[u8] = &[0x89, 0x00];
-/// First bytes of control frames.
-const CLOSE: u8 = 0x88;
-const PONG: u8 = 0x8a;
 /// Rounds that wait are joined up to this size: half of what a socket takes at once, so that a
 /// subscriber that keeps up gets it with one call, and one that does not keeps little of it.
 const JOINED_MAX: usize = 64 * 1024;
@@ -120,7 +115,7 @@ impl Protocol {
     pub(super) fn heartbeat(self, now: UnixMillis) -> Bytes {
         let comment = || format!(": heartbeat {}\n\n", now.0.div_euclid(1000));
         match self {
-            Self::WebSocket => Bytes::from_static(PING),
+            Self::WebSocket => frame_writer::ping(),
             Self::Chunked => {
                 let comment = comment();
                 format!("{:x}\r\n{comment}\r\n", comment.len()).into()
@@ -132,7 +127,7 @@ impl Protocol {
     /// The last words.
     pub(super) fn goodbye(self, reason: CloseReason) -> Bytes {
         match self {
-            Self::WebSocket => close_frame(Some(reason.code()), reason.text()),
+            Self::WebSocket => frame_writer::close(Some(reason.code()), reason.text()),
             Self::Chunked => Bytes::from_static(LAST_CHUNK),
             Self::Plain => Bytes::new(),
         }
@@ -172,19 +167,6 @@ impl Protocol {
         let last = rounds.last().map_or(Position(0), |placed| placed.position);
         Joined { part: Part { bytes, last, rounds: rounds.len() as u32 }, rounds }
     }
-}
-
-/// A close frame; without a code it is empty.
-pub(super) fn close_frame(code: Option<u16>, reason: &str) -> Bytes {
-    let Some(code) = code else { return Bytes::from_static(&[CLOSE, 0]) };
-    let size = 2 + reason.len();
-    [&[CLOSE, size as u8][..], &code.to_be_bytes(), reason.as_bytes()].concat().into()
-}
-
-/// The answer to a ping.
-pub(super) fn pong(payload: &[u8], into: &mut Vec<u8>) {
-    into.extend_from_slice(&[PONG, payload.len() as u8]);
-    into.extend_from_slice(payload);
 }
 
 #[cfg(test)]
@@ -260,16 +242,5 @@ mod tests {
         let starts: Vec<_> = joined.iter().map(|joined| joined.part.bytes.as_ptr()).collect();
         let expected: Vec<_> = rounds.iter().map(|r| r.frame.message().as_ptr()).collect();
         assert_eq!(starts, expected);
-    }
-
-    #[test]
-    fn a_close_frame_carries_its_code_and_reason() {
-        let frame = Protocol::WebSocket.goodbye(CloseReason::Gap);
-        assert_eq!(usize::from(frame[1]), frame.len() - 2);
-        assert_eq!(frame[2..4], 4410_u16.to_be_bytes());
-        assert_eq!(close_frame(None, ""), &[0x88, 0][..]);
-        let mut answer = Vec::new();
-        pong(b"ab", &mut answer);
-        assert_eq!(answer, [0x8a, 2, b'a', b'b']);
     }
 }
