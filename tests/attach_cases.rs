@@ -130,6 +130,43 @@ async fn rounds_behind_row_security_are_streamed_and_its_policies_hold_for_the_g
     assert_eq!(client.next_round().await.game_slug, "double");
 }
 
+#[tokio::test]
+async fn an_id_that_comes_twice_in_a_transaction_costs_the_game_nothing() {
+    let database = migrated_game("create table keyless (id bigint, at timestamptz, n int)").await;
+    let args =
+        ["--table", "keyless", "--finished-at", "at", "--extras-columns", "n", "--slug", "one"];
+    attach(&database, &[&args[..], &["--type", "kind", "--game-id-value", "1"]].concat()).await;
+    let server = TestServer::on(database.url()).start().await;
+    let mut client = WsClient::connect(server.ws("/ws/one")).await;
+    for (statements, id) in [
+        ("insert into keyless values (1, now(), 1), (1, now(), 1)", 1),
+        (
+            "begin; insert into keyless values (2, now(), 1); delete from keyless where id = 2; \
+          insert into keyless values (2, now(), 2); commit",
+            2,
+        ),
+        (
+            "begin; insert into keyless values (3, now(), 1), (3, now(), 1); \
+          insert into keyless values (3, now(), 1), (4, null, 1); \
+          update keyless set at = now() where id = 4; commit",
+            3,
+        ),
+    ] {
+        let output = psql(&database, &["-v", "ON_ERROR_STOP=1", "-c", statements]).await;
+        assert_eq!((output.code, &*output.stderr), (Some(0), ""), "{statements}");
+        let recorded =
+            format!("select count(*)::text from datastream.outbox where round_id = {id}");
+        assert_eq!(database.text(&recorded).await.as_deref(), Some("1"), "{statements}");
+        client.rounds_until(id).await;
+    }
+    assert_eq!(client.next_round().await.round_id, 4);
+    // A statement that writes nothing takes no transaction id.
+    let idle = "begin; insert into keyless select 5, now(), 1 where false; \
+        select 'xid: ' || coalesce(pg_current_xact_id_if_assigned()::text, 'none'); commit";
+    let output = psql(&database, &["-t", "-A", "-c", idle]).await;
+    assert!(output.stdout.contains("xid: none"), "{}", output.stdout);
+}
+
 /// psql's variables for the contract's command.
 fn variables(more: &[&'static str]) -> Vec<String> {
     let mut variables = vec!["-v".to_owned(), "ON_ERROR_STOP=1".to_owned()];
