@@ -6,7 +6,7 @@ use std::{hint::black_box, num::NonZeroUsize};
 
 use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
 use datastream::{
-    hub::{self, Captured, Hub, Publisher, Subscription, Xid},
+    hub::{self, Captured, Hub, Publisher, Start, Subscription, Xid},
     round::GameId,
     telemetry::metrics::Metrics,
     topic::Topic,
@@ -19,7 +19,8 @@ fn hub(games: i64) -> (Hub, Publisher, Vec<Subscription>) {
     let (hub, publisher) = hub::new(NonZeroUsize::MIN.saturating_add(63), Metrics::default());
     publisher.publish((0..games).map(|game| captured(game, game)).collect());
     publisher.open();
-    let subscriptions = (0..games).map(|game| hub.seed(&Topic::game(GameId(game))).1).collect();
+    let opened = |game| hub.subscribe(&Topic::game(GameId(game)), Start::Seed, 0);
+    let subscriptions = (0..games).filter_map(opened).map(|opened| opened.1).collect();
     (hub, publisher, subscriptions)
 }
 
@@ -28,6 +29,7 @@ fn captured(game: i64, round: i64) -> Captured {
         round: rounds::round(game, round, r#"{"point": "11.72"}"#),
         xid: Xid(round.unsigned_abs()),
         before: Xid(round.unsigned_abs()),
+        recorded: None,
     }
 }
 
@@ -53,7 +55,7 @@ fn seed(criterion: &mut Criterion) {
         let (hub, _publisher, _subscriptions) = hub(topics);
         let topic = Topic::game(GameId(topics / 2));
         group.bench_function(BenchmarkId::new("topics", topics), |bencher| {
-            bencher.iter(|| hub.seed(black_box(&topic)));
+            bencher.iter(|| hub.subscribe(black_box(&topic), Start::Seed, 0));
         });
     }
     group.finish();

@@ -7,30 +7,31 @@ use std::num::NonZeroUsize;
 use bytes::BytesMut;
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use datastream::{
-    hub::{self, Captured, Delivery, Hub, Publisher, Subscription, Xid},
+    hub::{self, Captured, Delivery, Hub, Publisher, Start, Subscription, Xid},
     round::GameId,
     telemetry::metrics::Metrics,
     topic::Topic,
 };
-use futures_util::FutureExt;
 
 fn captured(round: i64) -> Captured {
     Captured {
         round: rounds::round(1, round, r#"{"point": "11.72"}"#),
         xid: Xid(round.unsigned_abs()),
         before: Xid(round.unsigned_abs()),
+        recorded: None,
     }
 }
 
 /// A subscriber for whom so many rounds wait, each published on its own.
-fn waiting(hub: &Hub, publisher: &Publisher, rounds: i64) -> Subscription {
-    let (_, subscription) = hub.seed(&Topic::game(GameId(1)));
+fn waiting(hub: &Hub, publisher: &Publisher, rounds: i64) -> Option<Subscription> {
+    let opened = hub.subscribe(&Topic::game(GameId(1)), Start::Seed, 0);
     (0..rounds).for_each(|round| publisher.publish(vec![captured(round)]));
-    subscription
+    opened.map(|(_, subscription)| subscription)
 }
 
-fn take_and_join(mut subscription: Subscription) -> usize {
-    let Some(Delivery::Rounds(frames)) = subscription.next().now_or_never() else { return 0 };
+fn take_and_join(subscription: Option<Subscription>) -> usize {
+    let delivery = subscription.and_then(|mut subscription| subscription.try_next());
+    let Some(Delivery::Rounds(frames)) = delivery else { return 0 };
     let mut joined = BytesMut::new();
     frames.iter().for_each(|frame| joined.extend_from_slice(&frame.message_event()));
     joined.len()

@@ -21,7 +21,7 @@ use crate::{
     read_only::Source,
     shutdown::Shutdown,
     telemetry::metrics::Metrics,
-    transport::wt::WebTransport,
+    transport::{ShardSettings, Shards, places::Limits, wt::WebTransport},
 };
 
 /// Connections for clients' reads: replays beyond memory, round lists, unknown names.
@@ -87,11 +87,21 @@ impl App {
             metrics: metrics.clone(),
         };
         let limit = usize::try_from(config.resume_limit)?;
-        let feed = Feed::new(hub, games, history, limit, metrics.clone());
+        let shards = ShardSettings {
+            count: config.shards,
+            heartbeat: config.heartbeat,
+            grace: config.shutdown_grace,
+        };
+        let shards = Shards::start(shards, &hub, &metrics, shutdown).context("no thread")?;
+        let feed = Feed::new(hub, games, history, limit);
         let settings = http::Settings {
             heartbeat: config.heartbeat,
             allowed_origins: config.allowed_origins.clone(),
-            max_connections: door::connections_that_fit(config.max_connections),
+            limits: Limits {
+                streams: door::connections_that_fit(config.max_connections),
+                per_address: config.max_connections_per_address,
+                per_second: config.max_connects_per_second,
+            },
         };
         let advertised = web_transport
             .as_ref()
@@ -108,7 +118,8 @@ impl App {
             shutdown.spawn(maintenance.run(shutdown.clone()));
         }
         let stop = shutdown.clone();
-        shutdown.spawn(async move { door.serve(http::router(state), &settings, &stop).await });
+        shutdown
+            .spawn(async move { door.serve(http::router(state), shards, &settings, &stop).await });
         let captured = shutdown.spawn(capture);
         captured.await.context("the capture ended")?.map_err(anyhow::Error::new)
     }

@@ -11,10 +11,9 @@ use crate::{
     frame::Frame,
     games::{Games, UnknownName},
     history::{History, HistoryError},
-    hub::{Hub, Opening, Resumption, Subscription},
-    replay::Replays,
+    hub::{Hub, Joint, Opening, Start, Subscription},
+    replay::{OUTRUN_FOR, Replays},
     round::{Game, GameId, Round, RoundId},
-    telemetry::metrics::{ByResume, Metrics, Resume},
     topic::{Selection, Topic},
 };
 
@@ -53,15 +52,14 @@ struct Parts {
     limit: usize,
     /// When the directory was last read for a client.
     reloaded: Mutex<Option<Instant>>,
-    metrics: Metrics,
 }
 
 impl Feed {
     /// A feed that replays at most `limit` rounds to one connection.
-    pub fn new(hub: Hub, games: Games, history: History, limit: usize, metrics: Metrics) -> Self {
+    pub fn new(hub: Hub, games: Games, history: History, limit: usize) -> Self {
         let replays = Replays::new(hub.clone(), history.clone(), games.clone(), limit);
         let reloaded = Mutex::new(None);
-        Self(Arc::new(Parts { hub, games, history, replays, limit, reloaded, metrics }))
+        Self(Arc::new(Parts { hub, games, history, replays, limit, reloaded }))
     }
 
     /// Looks the names up; asks the database when one is not known yet, so that a game added
@@ -103,45 +101,16 @@ impl Feed {
         Ok(())
     }
 
-    /// Subscribes: what the stream starts with, and what follows, with nothing between them.
-    pub async fn open(
+    /// Does all of an opening that can fail or wait: looks a resume point up that memory does not
+    /// know.
+    pub async fn prepare(
         &self,
-        topic: &Topic,
+        topic: Topic,
         after: Option<RoundId>,
-    ) -> Result<(Opening, Subscription), FeedError> {
+    ) -> Result<Prepared, FeedError> {
         self.ready()?;
-        let Some(named) = after else {
-            let (seed, subscription) = self.0.hub.seed(topic);
-            return Ok((Opening::Seed(seed), subscription));
-        };
-        match self.0.hub.resume(topic, named, self.0.limit) {
-            Resumption::Answered(rounds, subscription) => {
-                self.count(Resume::memory);
-                Ok((Opening::Resumed(rounds), subscription))
-            }
-            Resumption::TooFar => Ok(self.start_over(topic)),
-            Resumption::Unknown => self.replay(topic, named).await,
-        }
-    }
-
-    async fn replay(
-        &self,
-        topic: &Topic,
-        named: RoundId,
-    ) -> Result<(Opening, Subscription), FeedError> {
-        match self.0.replays.after(topic, named).await? {
-            Some((rounds, subscription)) => {
-                self.count(Resume::database);
-                Ok((Opening::Resumed(rounds), subscription))
-            }
-            None => Ok(self.start_over(topic)),
-        }
-    }
-
-    fn start_over(&self, topic: &Topic) -> (Opening, Subscription) {
-        self.count(Resume::gap);
-        let (seed, subscription) = self.0.hub.seed(topic);
-        (Opening::Gap(seed), subscription)
+        let start = self.0.start(&topic, after).await?;
+        Ok(Prepared { parts: Arc::clone(&self.0), topic, after, start, since: Instant::now() })
     }
 
     /// All games, by id: as the database has them, or, while it is away, as it last had them.
@@ -179,8 +148,74 @@ impl Feed {
     fn ready(&self) -> Result<(), FeedError> {
         if self.0.hub.is_warm() { Ok(()) } else { Err(FeedError::NotReady) }
     }
+}
 
-    fn count(&self, source: Resume) {
-        self.0.metrics.resumes_total.get_or_create(&ByResume { source }).inc();
+/// A stream that only has to be opened. That takes no time, and fails in one case alone: memory
+/// has lost a round meanwhile, and the database, asked for it, does not answer.
+#[derive(Debug)]
+pub struct Prepared {
+    parts: Arc<Parts>,
+    topic: Topic,
+    after: Option<RoundId>,
+    start: Start,
+    since: Instant,
+}
+
+impl Prepared {
+    /// Subscribes: what the stream starts with, and what follows, with nothing between them.
+    pub async fn subscribe(mut self) -> Result<(Opening, Subscription), FeedError> {
+        loop {
+            let start = self.take_start();
+            let Parts { hub, limit, .. } = &*self.parts;
+            if let Some(opened) = hub.subscribe(&self.topic, start, *limit) {
+                return Ok(opened);
+            }
+            self.prepare_again().await?;
+        }
+    }
+
+    /// The same for a subscriber that gets its rounds from an outlet: see [`Hub::open`].
+    pub async fn open<T>(
+        mut self,
+        mut join: impl FnOnce(Joint) -> T + Send,
+    ) -> Result<T, FeedError> {
+        loop {
+            let start = self.take_start();
+            let Parts { hub, limit, .. } = &*self.parts;
+            join = match hub.open(&self.topic, start, *limit, join) {
+                Ok(opened) => return Ok(opened),
+                Err(join) => join,
+            };
+            self.prepare_again().await?;
+        }
+    }
+
+    /// What is subscribed to.
+    pub fn topic(&self) -> &Topic {
+        &self.topic
+    }
+
+    /// How to start; what is left is a gap.
+    fn take_start(&mut self) -> Start {
+        std::mem::replace(&mut self.start, Start::Gap)
+    }
+
+    /// Looks the resume point up again, where memory has lost rounds since that was done; but not
+    /// for ever where it loses them faster than clients are opened.
+    async fn prepare_again(&mut self) -> Result<(), FeedError> {
+        if self.since.elapsed() < OUTRUN_FOR {
+            self.start = self.parts.start(&self.topic, self.after).await?;
+        }
+        Ok(())
+    }
+}
+
+impl Parts {
+    async fn start(&self, topic: &Topic, after: Option<RoundId>) -> Result<Start, FeedError> {
+        Ok(match after {
+            None => Start::Seed,
+            Some(named) if self.hub.knows(topic, named) => Start::After(named),
+            Some(named) => self.replays.after(topic, named).await?.unwrap_or(Start::Gap),
+        })
     }
 }

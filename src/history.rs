@@ -158,7 +158,7 @@ fn game(row: &PgRow) -> Result<Game, HistoryError> {
 
 fn captured(row: &PgRow, now: UnixMillis) -> Result<Option<Captured>, HistoryError> {
     let (xid, before) = (xid(row, "xid")?, xid(row, "before")?);
-    Ok(round(row, now)?.map(|round| Captured { round, xid, before }))
+    Ok(round(row, now)?.map(|round| Captured { round, xid, before, recorded: None }))
 }
 
 fn xid(row: &PgRow, column: &str) -> Result<Xid, HistoryError> {

@@ -72,6 +72,7 @@ impl Maintenance {
     async fn round(&self, settled: &mut Settled) -> Result<(), HistoryError> {
         self.reconcile(settled.note(self.hub.settled().oldest_running)).await?;
         self.trim().await?;
+        self.metrics.reconciliations_total.inc();
         self.games.replace(self.history.games().await?);
         self.look().await
     }

@@ -6,7 +6,7 @@
 //!
 //! A page holds what is on the stream by some position, in the order of transactions; what memory
 //! holds of the same rounds is put behind the others, in the order of the stream. So a client may
-//! break off anywhere and name the last round it got (see [`Hub::end_of_replay`]).
+//! break off anywhere and name the last round it got (see [`Replay`]).
 
 use std::{
     collections::{HashMap, HashSet},
@@ -20,7 +20,7 @@ use crate::{
     frame::Frame,
     games::Games,
     history::{History, HistoryError},
-    hub::{Captured, Finish, Hub, Position, Settled, Subscription, Xid},
+    hub::{Captured, Finish, Hub, Position, Replay, Settled, Start, Xid},
     round::RoundId,
     topic::Topic,
 };
@@ -31,7 +31,7 @@ const PAGE_KEPT: Duration = Duration::from_secs(5);
 const QUERIES_AT_ONCE: usize = 2;
 /// While the capture publishes the many rounds of an outage, memory may lose some that no page holds
 /// yet. A client waits so long for the page that does before it is told of a gap.
-const OUTRUN_FOR: Duration = Duration::from_secs(5);
+pub const OUTRUN_FOR: Duration = Duration::from_secs(5);
 /// How often it is looked whether the capture has finished a poll; it polls every 5 ms.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
@@ -69,12 +69,6 @@ struct Page {
     truncated: bool,
 }
 
-/// A replay under construction: of these transactions, but for the named round.
-struct Replay {
-    from: Xid,
-    rounds: Vec<(Finish, Frame)>,
-}
-
 impl Replays {
     /// Replays of at most `limit` rounds each.
     pub fn new(hub: Hub, history: History, games: Games, limit: usize) -> Self {
@@ -82,13 +76,13 @@ impl Replays {
         Self(Arc::new(Shared { hub, history, games, limit, lanes, queries }))
     }
 
-    /// Every round of the topic after the named one, and the subscription that follows; `None`
-    /// when the outbox does not know it or too many rounds lie after it.
+    /// Every round of the topic after the named one, to be continued from memory; `None` when the
+    /// outbox does not know it or too many rounds lie after it.
     pub async fn after(
         &self,
         topic: &Topic,
         named: RoundId,
-    ) -> Result<Option<(Vec<Frame>, Subscription)>, HistoryError> {
+    ) -> Result<Option<Start>, HistoryError> {
         let lane = self.lane(topic);
         lock(&lane.waiting).insert(named);
         let mut page = lane.page.lock().await;
@@ -99,8 +93,8 @@ impl Replays {
             }
             let Some(current) = page.as_ref() else { continue };
             let Some(replay) = current.after(named, self.0.limit) else { return Ok(None) };
-            if let Some((frames, subscription)) = self.join(topic, current, named, replay) {
-                return Ok((frames.len() <= self.0.limit).then_some((frames, subscription)));
+            if self.0.hub.continues(topic, replay.seen) {
+                return Ok(Some(Start::Replayed(replay)));
             }
             let outrun = current.settled.position;
             *page = None;
@@ -114,24 +108,6 @@ impl Replays {
         while self.0.hub.settled().position <= position && started.elapsed() < OUTRUN_FOR {
             tokio::time::sleep(LOOK_EVERY).await;
         }
-    }
-
-    /// Puts what memory has behind what only the page has; `None` when memory outran the page.
-    fn join(
-        &self,
-        topic: &Topic,
-        page: &Page,
-        named: RoundId,
-        replay: Replay,
-    ) -> Option<(Vec<Frame>, Subscription)> {
-        let (hub, position) = (&self.0.hub, page.settled.position);
-        let (end, subscription) = hub.end_of_replay(topic, position, replay.from)?;
-        let remembered: HashSet<Finish> = end.iter().map(|(finish, _)| *finish).collect();
-        // The named round is known to the client; a later finish of it is not.
-        let is_named = |finish: &Finish| finish.1 == named && page.holds(finish);
-        let older = replay.rounds.into_iter().filter(|(finish, _)| !remembered.contains(finish));
-        let end = end.into_iter().filter(|(finish, _)| !is_named(finish));
-        Some((older.chain(end).map(|(_, frame)| frame).collect(), subscription))
     }
 
     async fn read(&self, topic: &Topic, lane: &Lane, named: RoundId) -> Result<Page, HistoryError> {
@@ -199,11 +175,9 @@ impl Page {
         }
         let later = self.rounds.iter().filter(|((xid, id), _)| *xid >= from && *id != named);
         let rounds: Vec<_> = later.cloned().collect();
-        (rounds.len() <= limit).then_some(Replay { from, rounds })
-    }
-
-    fn holds(&self, finish: &Finish) -> bool {
-        self.rounds.binary_search_by_key(finish, |(finish, _)| *finish).is_ok()
+        let known = self.rounds.iter().map(|(finish, _)| *finish).filter(|(_, id)| *id == named);
+        let (seen, known) = (self.settled.position, known.collect());
+        (rounds.len() <= limit).then_some(Replay { from, seen, rounds, known })
     }
 }
 

@@ -1,6 +1,10 @@
 //! What can be subscribed to: a game, the games of a type, several of either, or everything.
 
+mod index;
+
 use std::{collections::BTreeSet, sync::Arc};
+
+pub use self::index::TopicIndex;
 
 use crate::round::{Game, GameId, Round};
 

@@ -4,7 +4,9 @@ use datastream::embedded_postgres::Stop;
 use reqwest::Method;
 
 use crate::support::{
-    DedicatedCluster, SseClient, TestDatabase, TestServer, cluster::Address, http::request,
+    DedicatedCluster, SseClient, TestDatabase, TestServer,
+    cluster::{Address, free_port},
+    http::request,
     raw_http, serving,
 };
 
@@ -139,4 +141,19 @@ async fn a_stream_asked_for_while_the_server_catches_up_is_answered_when_it_has(
     // Any answer but 200 would end an EventSource for good.
     let head = client.read_until("\r\n\r\n").await;
     assert!(head.contains(" 200 OK"), "{head}");
+}
+
+#[tokio::test]
+async fn an_event_source_is_sent_back_later_where_others_are_told_503() {
+    let nobody = format!("postgresql://postgres@127.0.0.1:{}/nothing", free_port());
+    let server = TestServer::on(nobody).start_unready().await;
+    let url = server.http("/sse/crash");
+    let (browser, other) = tokio::join!(
+        request(&Method::GET, &url, &[("accept", "text/event-stream"), ("last-event-id", "7")]),
+        request(&Method::GET, &url, &[("accept", "*/*")]),
+    );
+    other.assert_problem(503);
+    assert_eq!((browser.status, browser.header("content-type")), (200, "text/event-stream"));
+    let why = "the stream has not caught up with the database yet";
+    assert_eq!(browser.body, format!("retry: 2000\n\n: {why}\n\n"));
 }

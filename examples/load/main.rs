@@ -16,6 +16,7 @@ mod events;
 mod floor;
 mod histogram;
 mod latency;
+mod listener;
 mod message;
 mod options;
 mod outcome;
@@ -53,6 +54,7 @@ fn main() -> Result<()> {
     let mut database = Database::open(&options)?;
     match options.mode {
         Mode::Latency => latency::latency(&options, &database),
+        Mode::Listener => listener::listener(&database),
         Mode::Bulk => bulk::bulk(&options, &database),
         Mode::Connects => connects::connects(&options, &mut database),
         Mode::Resume => resume::resume(&options, &database),

@@ -83,6 +83,8 @@ pub(crate) enum Mode {
     Floor,
     /// The table of latencies: both transports, 1 and 1,000 subscribers, 10 and 100 rounds/s
     Latency,
+    /// What the listener adds to the notification's own arrival
+    Listener,
     /// 10,000 rows in one INSERT, to --conns subscribers
     Bulk,
     /// Queries that --conns connects cause

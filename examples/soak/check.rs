@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use crate::{
     ledger::{Ending, Token, Transaction},
     stage::HISTORY,
-    subscribers::{Habit, Subscriber, Visit},
+    subscribers::{Habit, Subscriber, Transport, Visit},
 };
 
 /// A finished round as the table has it at the end.
@@ -89,19 +89,30 @@ impl Truth {
         for (index, visit) in visits.iter().enumerate() {
             verdict.resumes += usize::from(visit.after.is_some());
             verdict.gaps += usize::from(visit.gap);
+            // A session that ended before its first replay was promised nothing.
             if visit.starts_over
                 && let Some(over) = segment.take()
+                && subscriber.transport != Transport::WebTransport
             {
                 self.completed(&over, games, false, &mut verdict);
+                self.ordered(&over, &mut verdict);
             }
             let start =
                 || Segment { since: visit.connected, known: HashSet::new(), stream: Vec::new() };
             let segment = segment.get_or_insert_with(start);
             let before = visits[..index].iter().rev().find(|visit| !visit.rounds.is_empty());
-            self.visit(visit, before, games, segment, &mut verdict);
+            let may_repeat = match subscriber.transport {
+                // It names an older round than its last.
+                Transport::WebTransport => visit.after.is_some(),
+                _ => self.may_repeat(visit, before, games),
+            };
+            self.visit(visit, may_repeat, segment, &mut verdict);
         }
         if let Some(last) = segment {
             self.completed(&last, games, true, &mut verdict);
+            if subscriber.transport != Transport::WebTransport {
+                self.ordered(&last, &mut verdict);
+            }
         }
         if subscriber.habit == Habit::Steady {
             self.same_order(subscriber, &mut verdict);
@@ -109,17 +120,13 @@ impl Truth {
         verdict
     }
 
-    fn visit(
-        &self,
-        visit: &Visit,
-        before: Option<&Visit>,
-        games: &[&str],
-        segment: &mut Segment,
-        verdict: &mut Verdict,
-    ) {
-        let may_repeat = self.may_repeat(visit, before, games);
+    fn visit(&self, visit: &Visit, may_repeat: bool, segment: &mut Segment, verdict: &mut Verdict) {
+        let mut here = HashSet::new();
         for &(round_id, token) in &visit.rounds {
             verdict.received += 1;
+            // No connection gets a round again, whatever it resumed from.
+            let may_repeat = may_repeat && !here.contains(&token);
+            here.insert(token);
             if !self.present.contains(&token) {
                 self.absent(round_id, token, verdict);
             } else if segment.known.insert(token) {
@@ -174,7 +181,6 @@ impl Truth {
                 verdict.details.push(format!("lost: {row:?} of {tx:?}"));
             }
         }
-        self.ordered(segment, verdict);
     }
 
     /// A round whose transaction began after another's commit comes after it; rounds of one

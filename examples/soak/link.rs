@@ -1,4 +1,4 @@
-//! A client's connection to the server, on either transport.
+//! A client's connection to the server, on any transport.
 
 use std::{pin::Pin, time::Duration};
 
@@ -11,7 +11,12 @@ use tokio_tungstenite::{
     tungstenite::{Message, protocol::CloseFrame},
 };
 
-use crate::{ledger::Token, stage::Door, subscribers::Transport};
+use crate::{
+    ledger::Token,
+    stage::Door,
+    subscribers::Transport,
+    web_transport::{self, Arrivals},
+};
 
 /// A server that takes a connection and says nothing is about to be killed.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
@@ -25,6 +30,8 @@ pub(crate) enum Arrival {
         initial: bool,
         round_id: i64,
         token: Token,
+        /// Whether everything before it has come too: not so where it came by datagram.
+        sure: bool,
     },
     /// The resume point is gone; the connection ended with that word.
     Gap,
@@ -36,6 +43,7 @@ pub(crate) enum Arrival {
 pub(crate) enum Link {
     WebSocket(Box<WebSocketStream<MaybeTlsStream<TcpStream>>>),
     Sse(Pin<Box<dyn Stream<Item = Option<Event>> + Send>>),
+    WebTransport(Arrivals),
 }
 
 /// The part of a round that is looked at.
@@ -57,6 +65,10 @@ impl Link {
             match transport {
                 Transport::WebSocket => websocket(door, path, after).await,
                 Transport::Sse => sse(door, path, after).await,
+                Transport::WebTransport => {
+                    let session = web_transport::open(door, &resuming(path, after)).await;
+                    session.map(Self::WebTransport)
+                }
             }
         };
         tokio::time::timeout(ANSWER_WITHIN, opening).await.ok().flatten()
@@ -67,7 +79,7 @@ impl Link {
         match self {
             Self::WebSocket(socket) => loop {
                 match socket.next().await {
-                    Some(Ok(Message::Text(text))) => return round(&text, false),
+                    Some(Ok(Message::Text(text))) => return round(&text, false, true),
                     Some(Ok(Message::Close(Some(CloseFrame { code, .. })))) => {
                         return if u16::from(code) == GONE { Arrival::Gap } else { Arrival::End };
                     }
@@ -76,29 +88,33 @@ impl Link {
                 }
             },
             Self::Sse(events) => match events.next().await.flatten() {
-                Some(event) => round(&event.data, event.event == "initial"),
+                Some(event) => round(&event.data, event.event == "initial", true),
                 None => Arrival::End,
             },
+            Self::WebTransport(arrivals) => arrivals.next().await.unwrap_or(Arrival::End),
         }
     }
 }
 
 /// A round that cannot be read would be a fault of ours: it ends the stream and is missed later.
-fn round(text: &str, initial: bool) -> Arrival {
+pub(crate) fn round(text: &str, initial: bool, sure: bool) -> Arrival {
     let read = serde_json::from_str::<Wire>(text).ok();
     let token = |wire: &Wire| serde_json::from_str::<Token>(&wire.extras).ok();
     match read.and_then(|wire| Some((wire.round_id, token(&wire)?))) {
-        Some((round_id, token)) => Arrival::Round { initial, round_id, token },
+        Some((round_id, token)) => Arrival::Round { initial, round_id, token, sure },
         None => Arrival::End,
     }
 }
 
+/// The path with the resume point in its query.
+fn resuming(path: &str, after: Option<i64>) -> String {
+    let Some(after) = after else { return path.to_owned() };
+    let joint = if path.contains('?') { '&' } else { '?' };
+    format!("{path}{joint}after={after}")
+}
+
 async fn websocket(door: Door, path: &str, after: Option<i64>) -> Option<Link> {
-    let mut url = format!("ws://{}/ws{path}", door.addr);
-    if let Some(after) = after {
-        url.push(if path.contains('?') { '&' } else { '?' });
-        url.push_str(&format!("after={after}"));
-    }
+    let url = format!("ws://{}/ws{}", door.addr, resuming(path, after));
     let (socket, _) = connect_async(url).await.ok()?;
     Some(Link::WebSocket(Box::new(socket)))
 }

@@ -2,7 +2,7 @@
 //! whatever fails in between.
 //!
 //! ```text
-//! writers ──▶ PostgreSQL ◀── proxy ◀── server ◀── subscribers (WebSocket, SSE)
+//! writers ──▶ PostgreSQL ◀── proxy ◀── server ◀── subscribers (WebSocket, SSE, WebTransport)
 //!                 ▲            ▲         ▲             │
 //!                 └────────────┴─ faults ┘             ▼
 //!                 └──────────── the table ──────▶ the judge
@@ -26,6 +26,7 @@ mod subscribers;
 #[allow(dead_code, clippy::panic, reason = "shared with the tests, which use all of it")]
 #[path = "../../tests/support/wait.rs"]
 mod wait;
+mod web_transport;
 mod writers;
 
 use std::{process::ExitCode, sync::Arc, time::Duration};
@@ -168,7 +169,9 @@ fn subscribe(
     let all = cast.iter().flat_map(|&(habit, selection)| {
         transports.map(|transport| Subscriber::new(transport, habit, selection))
     });
-    let all: Vec<_> = all.collect();
+    let sessions = [EVERYTHING, CRASH]
+        .map(|selection| Subscriber::new(Transport::WebTransport, Leaving, selection));
+    let all: Vec<_> = all.chain(sessions).collect();
     let start = |(number, subscriber): (u64, &Subscriber)| {
         let rng = Rng::with_seed(args.seed.wrapping_mul(1_000_003).wrapping_add(number));
         tasks.spawn(subscriber.clone().run(world.clone(), rng))

@@ -13,7 +13,7 @@ use crate::{
 /// Details printed of each subscriber: the first ones tell the story.
 const DETAILS: usize = 8;
 /// What the last process of the server counted and is worth a line.
-const METRICS: [&str; 9] = [
+const METRICS: [&str; 10] = [
     "datastream_rounds_captured_total",
     "datastream_rounds_lost_by_database_total",
     "datastream_rounds_skipped_total",
@@ -22,6 +22,7 @@ const METRICS: [&str; 9] = [
     "datastream_listener_connects_total",
     "datastream_resumes_total",
     "datastream_subscriber_refills_total",
+    "datastream_rounds_dropped_total",
     "datastream_sessions_closed_total",
 ];
 

@@ -53,6 +53,7 @@ impl Server {
         let mut command = program(database_url)?;
         command.arg("serve").env("DATASTREAM_HTTP_ADDR", "127.0.0.1:0");
         command.env("DATASTREAM_HISTORY", crate::stage::HISTORY.to_string());
+        command.env("DATASTREAM_WT_ENABLED", "true").env("DATASTREAM_WT_ADDR", "127.0.0.1:0");
         // Far beyond what one subscriber can miss: then every gap is a fault of the server.
         command.env("DATASTREAM_RESUME_LIMIT", "1000000");
         command.env("DATASTREAM_HEARTBEAT", "1s").env("DATASTREAM_SHUTDOWN_GRACE", "3s");

@@ -100,7 +100,10 @@ impl Stage {
         ensure!(killed.success(), "kill -9 {pid}");
         // The other backends are told to quit; our own says when.
         let mut looks = tokio::time::interval(Duration::from_millis(2));
+        let killed_at = Instant::now();
         while sqlx::query("select 1").execute(&mut admin).await.is_ok() {
+            // One that was just ending by itself takes nobody with it.
+            ensure!(killed_at.elapsed() < PATIENCE / 30, "backend {pid} ended by itself");
             looks.tick().await;
         }
         while PgConnection::connect(&self.url).await.is_err() {

@@ -24,10 +24,13 @@ pub(crate) fn http() -> &'static reqwest::Client {
 }
 
 /// How a subscriber comes.
+#[expect(clippy::enum_variant_names, reason = "the protocol's name")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Transport {
     WebSocket,
     Sse,
+    /// Its datagrams may be lost: it leaves, and resumes from the last round that a stream brought.
+    WebTransport,
 }
 
 /// What a subscriber is like.
@@ -63,6 +66,16 @@ pub(crate) struct Visit {
     /// Whether that was said to a client that had named a point.
     pub(crate) gap: bool,
     pub(crate) rounds: Vec<(i64, Token)>,
+    /// The last round before which nothing can be missing.
+    pub(crate) sure: Option<(i64, Token)>,
+}
+
+impl Visit {
+    /// The rounds up to the last that is sure.
+    fn replayed(&self) -> &[(i64, Token)] {
+        let end = self.rounds.iter().rposition(|round| Some(*round) == self.sure);
+        end.and_then(|last| self.rounds.get(..=last)).unwrap_or_default()
+    }
 }
 
 /// A subscriber and its diary.
@@ -112,8 +125,9 @@ impl Subscriber {
 
     fn note_visit(&self, world: &World, door: Door, after: Option<(i64, Token)>) {
         let connected = world.ledger.now();
-        let (starts_over, gap, rounds) = (after.is_none(), false, Vec::new());
-        let visit = Visit { process: door.process, connected, after, starts_over, gap, rounds };
+        let (starts_over, gap, rounds, sure) = (after.is_none(), false, Vec::new(), None);
+        let process = door.process;
+        let visit = Visit { process, connected, after, starts_over, gap, rounds, sure };
         self.diary().push(visit);
     }
 
@@ -125,7 +139,9 @@ impl Subscriber {
                 return;
             }
             self.pause(hurry, rng).await;
-            let deadline = leave.filter(|_| !hurry);
+            // Until the end: what datagrams have left out comes with the next visit.
+            let leaves = !hurry || self.transport == Transport::WebTransport;
+            let deadline = leave.filter(|_| leaves);
             let arrival = tokio::select! {
                 arrival = link.next() => arrival,
                 () = until(deadline) => return,
@@ -142,11 +158,14 @@ impl Subscriber {
         let mut diary = self.diary();
         let Some(visit) = diary.last_mut() else { return false };
         match arrival {
-            Arrival::Round { initial, round_id, token } => {
+            Arrival::Round { initial, round_id, token, sure } => {
                 if initial && visit.after.is_some() {
                     (visit.starts_over, visit.gap) = (true, true);
                 }
                 visit.rounds.push((round_id, token));
+                if sure {
+                    visit.sure = Some((round_id, token));
+                }
                 true
             }
             Arrival::Gap => {
@@ -161,8 +180,8 @@ impl Subscriber {
     fn last(&self) -> Option<(i64, Token)> {
         let diary = self.diary();
         for visit in diary.iter().rev() {
-            if let Some(last) = visit.rounds.last() {
-                return Some(*last);
+            if visit.sure.is_some() {
+                return visit.sure;
             }
             if visit.gap {
                 return None;
@@ -174,7 +193,11 @@ impl Subscriber {
     fn has_all(&self, fence: Option<usize>) -> bool {
         let Some(tx) = fence else { return false };
         let diary = self.diary();
-        let rounds = diary.iter().rev().take(8).flat_map(|visit| &visit.rounds);
+        let rounds = diary.iter().rev().take(8).flat_map(|visit| match self.transport {
+            // What the replay of the last visit brought is complete.
+            Transport::WebTransport => visit.replayed(),
+            _ => &visit.rounds,
+        });
         let mut seen: Vec<u32> =
             rounds.filter(|(_, token)| token.tx == tx).map(|(_, token)| token.n).collect();
         seen.sort_unstable();

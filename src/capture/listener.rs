@@ -43,6 +43,8 @@ const SETTINGS: [(&str, &str); 8] = [
 
 /// An answer that does not come within this time means that the link is half-open.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+/// LISTEN and what belongs to it: eight small queries, over a slow link.
+const PREPARED_WITHIN: Duration = Duration::from_secs(10);
 /// A catch-up may have millions of rows to find.
 const CATCH_UP_WITHIN: Duration = Duration::from_secs(60);
 
@@ -195,7 +197,7 @@ impl Listening {
         let pump = shutdown.spawn(pump(link.messages, Arc::clone(&inbox))).abort_handle();
         let listening =
             async { Self::prepare(Session::new(link.client).await?, inbox, pump.clone()).await };
-        within(CATCH_UP_WITHIN, listening).await.inspect_err(|_| pump.abort())
+        within(PREPARED_WITHIN, listening).await.inspect_err(|_| pump.abort())
     }
 
     async fn prepare(

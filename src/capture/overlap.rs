@@ -233,7 +233,13 @@ fn rounds(rows: &[Row]) -> Result<Vec<Round>, CaptureError> {
 fn captured(round: Round, overlap: i64) -> Captured {
     let finished = round.finished_at.micros();
     let number = |micros: i64| Xid(micros.max(1).cast_unsigned());
-    Captured { xid: number(finished), before: number(finished.saturating_sub(overlap)), round }
+    Captured {
+        xid: number(finished),
+        before: number(finished.saturating_sub(overlap)),
+        // The clock of the database is not ours, and a finish is not a commit.
+        recorded: None,
+        round,
+    }
 }
 
 fn moment(round: &Round) -> (RoundId, FinishedAt) {

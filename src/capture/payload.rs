@@ -1,7 +1,7 @@
 //! What a notification says. Anybody who can connect may NOTIFY our channel, so whatever arrives
 //! is either a well-formed payload or a mere ring of the bell; it never fails anything.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use serde::Deserialize;
 
@@ -56,7 +56,8 @@ impl Payload {
             extras: self.extras,
             timestamp: UnixMillis::now(),
         };
-        Captured { round, xid: self.xid, before: self.snapshot.xmin() }
+        let recorded = Some(Instant::now());
+        Captured { round, xid: self.xid, before: self.snapshot.xmin(), recorded }
     }
 }
 

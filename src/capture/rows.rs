@@ -27,7 +27,7 @@ pub(super) fn captured(
     now: UnixMillis,
 ) -> Result<Option<Captured>, tokio_postgres::Error> {
     let (xid, before) = commit(row)?;
-    Ok(round(row, now)?.ok().map(|round| Captured { round, xid, before }))
+    Ok(round(row, now)?.ok().map(|round| Captured { round, xid, before, recorded: None }))
 }
 
 pub(super) fn round(row: &Row, timestamp: UnixMillis) -> Result<Read, tokio_postgres::Error> {

@@ -103,8 +103,8 @@ impl Capture {
         let given = self.progress()?.cursor.start_over(start);
         let new = rounds.into_iter().filter(|round| !given.contains(&moment(round)));
         // No transaction of this history finished them for us; they are told by position.
-        let new: Vec<_> =
-            new.map(|round| Captured { round, xid: Xid(0), before: Xid(0) }).collect();
+        let captured = |round| Captured { round, xid: Xid(0), before: Xid(0), recorded: None };
+        let new: Vec<_> = new.map(captured).collect();
         let streamed: Given = new.iter().map(|captured| moment(&captured.round)).collect();
         let cursor = &mut self.progress()?.cursor;
         new.iter().for_each(|captured| cursor.remember(moment(&captured.round)));
@@ -246,7 +246,9 @@ impl Capture {
                 Some(round) => {
                     self.progress()?.cursor.delivered_by_poll(row.finish, round.finished_at);
                     self.parts.metrics.commit_to_decode_seconds.observe(row.age.as_secs_f64());
-                    new.push(Captured { round, xid: row.finish.0, before: row.before });
+                    let recorded = Instant::now().checked_sub(row.age);
+                    let (xid, before) = (row.finish.0, row.before);
+                    new.push(Captured { round, xid, before, recorded });
                 }
             }
         }

@@ -7,7 +7,12 @@ pub mod options;
 mod origins;
 mod values;
 
-use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf, time::Duration};
+use std::{
+    net::SocketAddr,
+    num::{NonZeroU32, NonZeroUsize},
+    path::PathBuf,
+    time::Duration,
+};
 
 pub use origins::AllowedOrigins;
 pub(crate) use values::retention;
@@ -37,6 +42,12 @@ pub struct ServeConfig {
     pub allowed_origins: AllowedOrigins,
     /// Most connections at once.
     pub max_connections: usize,
+    /// Most connections at once from one client address.
+    pub max_connections_per_address: Option<NonZeroU32>,
+    /// Most new connections in a second.
+    pub max_connects_per_second: Option<NonZeroU32>,
+    /// Threads that write to subscribers.
+    pub shards: NonZeroUsize,
     /// WebTransport, where it is turned on.
     pub web_transport: Option<WebTransportConfig>,
     /// Work without our schema, by polling `finished_at`.

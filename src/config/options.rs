@@ -2,7 +2,7 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    num::NonZeroUsize,
+    num::{NonZeroU32, NonZeroUsize},
     path::PathBuf,
     time::Duration,
 };
@@ -184,6 +184,21 @@ pub struct LimitOptions {
     #[arg(default_value = "100000")]
     pub max_connections: NonZeroUsize,
 
+    /// Streams at once from one client address (of IPv6: from one /64 network); one more is
+    /// answered with 503. Default: no limit. Behind a proxy all clients have the proxy's address.
+    #[arg(long, env = "DATASTREAM_MAX_CONNECTIONS_PER_ADDRESS", value_name = "CONNECTIONS")]
+    pub max_connections_per_address: Option<NonZeroU32>,
+
+    /// New streams in a second; one more is answered with 503. Default: no limit. Lower: after a
+    /// restart clients come back later.
+    #[arg(long, env = "DATASTREAM_MAX_CONNECTS_PER_SECOND", value_name = "CONNECTS")]
+    pub max_connects_per_second: Option<NonZeroU32>,
+
+    /// Threads that write to subscribers. Default: one for each core. Lower: rounds take longer to
+    /// reach the last of many subscribers. Higher: threads wait for each other.
+    #[arg(long, env = "DATASTREAM_SHARDS", value_name = "THREADS")]
+    pub shards: Option<NonZeroUsize>,
+
     /// Most rounds replayed to one connection that resumes. Lower: clients start over sooner.
     /// Higher: one client may cost more database time and memory.
     #[arg(long, env = "DATASTREAM_RESUME_LIMIT", value_name = "ROUNDS", default_value = "10000")]
@@ -243,6 +258,9 @@ impl ServerOptions {
             shutdown_grace: self.streaming.shutdown_grace,
             allowed_origins: self.http.allowed_origins,
             max_connections: self.limits.max_connections.get(),
+            max_connections_per_address: self.limits.max_connections_per_address,
+            max_connects_per_second: self.limits.max_connects_per_second,
+            shards: self.limits.shards.unwrap_or_else(cores),
             web_transport: self.web_transport.resolve()?,
             read_only: None,
         })
@@ -261,6 +279,11 @@ impl WebTransportOptions {
         let config = WebTransportConfig { addr: self.wt_addr, certificate };
         Ok(self.wt_enabled.then_some(config))
     }
+}
+
+/// The cores that this process may use; one where the system does not tell.
+fn cores() -> NonZeroUsize {
+    std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
 }
 
 const CERT: (&str, &str) = ("wt-cert", "DATASTREAM_WT_CERT");

@@ -60,6 +60,18 @@ impl Server {
     /// Starts a server and waits until it accepts connections.
     pub(super) fn start(launch: &Launch<'_>) -> Result<Self, Error> {
         stop_leftover(launch)?;
+        let deadline = Instant::now() + STOP_MAX;
+        loop {
+            match Self::start_once(launch) {
+                Err(_) if launch.is_held() && Instant::now() < deadline => {
+                    thread::sleep(LOOK_EVERY);
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    fn start_once(launch: &Launch<'_>) -> Result<Self, Error> {
         let process = launch.spawn()?;
         let guard = launch.guard(process.id());
         let mut server = Self { process, guard: guard?, log: launch.log.clone() };
@@ -116,8 +128,17 @@ impl Drop for Server {
 }
 
 impl Launch<'_> {
+    /// Whether sessions of a server that was killed still end: they keep its shared memory.
+    fn is_held(&self) -> bool {
+        let log = fs::read_to_string(&self.log);
+        log.is_ok_and(|log| log.contains("pre-existing shared memory block"))
+    }
+
     fn spawn(&self) -> Result<Child, Error> {
-        let log = File::create(&self.log).map_err(|e| Error::io("create", &self.log, e))?;
+        // Appended to: sessions of a server that was killed may still write.
+        let log = File::create(&self.log)
+            .and_then(|_| File::options().append(true).open(&self.log))
+            .map_err(|e| Error::io("create", &self.log, e))?;
         let errors = log.try_clone().map_err(|e| Error::io("open", &self.log, e))?;
         let mut command = self.installation.command("postgres");
         command.arg("-D").arg(self.data_dir).arg("-k").arg(self.socket_dir);

@@ -1,21 +1,35 @@
 //! The door: accepts connections and lets hyper read HTTP/1 from them.
 //!
 //! An accept loop of our own, because the ready-made one (`axum::serve`) has no limit to how long a
-//! request head may take, none to the number of connections, and no hold on the socket underneath,
-//! which the streams need ([`crate::transport::link`]).
+//! request head may take, none to the number of connections, and no hold on the socket underneath.
+//!
+//! A granted stream leaves here: its route's response stays away from hyper, the connection waits
+//! until hyper has written what came before, and the socket goes to a shard with the head of the
+//! response and the bytes that hyper has read but not used. So hyper reads every request and axum
+//! decides on all of them, and neither is there when rounds are written.
 //!
 //! HTTP/2 is left to a proxy: a stream there is one of many on a connection, and a slow one would
 //! hold up the others.
 
 use std::{
+    convert::Infallible,
+    error::Error,
+    future::{Future, poll_fn},
     io::{self, ErrorKind},
     net::SocketAddr,
+    pin::Pin,
     sync::Arc,
+    task::{Context, Poll},
     time::Duration,
 };
 
-use axum::{Router, body::Body};
-use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
+use axum::{Router, body::Body, response::Response};
+use hyper::{
+    Request,
+    body::Incoming,
+    server::conn::http1::{self, Parts},
+    service::service_fn,
+};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::{
@@ -24,8 +38,18 @@ use tokio::{
 };
 use tower::ServiceExt;
 
-use super::Settings;
-use crate::{shutdown::Shutdown, transport::link::Link};
+use super::{
+    Settings,
+    hand_off::{ClientAddress, Seat},
+    head,
+};
+use crate::{
+    shutdown::Shutdown,
+    transport::{
+        Arrival, Shards,
+        link::{Gauge, Link},
+    },
+};
 
 /// Connections the kernel may hold for us until they are accepted: a storm of reconnects comes
 /// within a second. (Linux takes at most `net.core.somaxconn`, 4096 by default.)
@@ -47,6 +71,14 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// What a connection may still take once a stop was asked for: streams have ended by themselves
 /// then, only what was written last has to leave.
 const LAST_WORDS: Duration = Duration::from_secs(3);
+
+/// What every connection works with.
+#[derive(Clone, Debug)]
+struct Inside {
+    router: Router,
+    shards: Shards,
+    shutdown: Shutdown,
+}
 
 /// A bound listener.
 #[derive(Debug)]
@@ -90,18 +122,25 @@ impl Door {
         self.address
     }
 
-    /// Serves until a stop is asked for. Connections are tasks of `shutdown`, whose `finish` waits
-    /// for them.
-    pub async fn serve(self, router: Router, settings: &Settings, shutdown: &Shutdown) {
-        let connections = settings.max_connections.saturating_add(SPARE_CONNECTIONS);
+    /// Serves until a stop is asked for; streams go to the shards. Connections are tasks of
+    /// `shutdown`, whose `finish` waits for them.
+    pub async fn serve(
+        self,
+        router: Router,
+        shards: Shards,
+        settings: &Settings,
+        shutdown: &Shutdown,
+    ) {
+        let connections = settings.limits.streams.saturating_add(SPARE_CONNECTIONS);
         let places = Arc::new(Semaphore::new(connections.min(Semaphore::MAX_PERMITS)));
         let patience = settings.heartbeat * 2;
+        let inside = Inside { router, shards, shutdown: shutdown.clone() };
         let accept = async {
             loop {
                 let Ok(place) = places.clone().acquire_owned().await else { return };
-                let tcp = self.accept().await;
+                let (tcp, client) = self.accept().await;
                 if let Some(link) = tune(tcp, patience, place) {
-                    shutdown.spawn(connection(link, router.clone(), shutdown.clone()));
+                    shutdown.spawn(connection(link, client, inside.clone()));
                 }
             }
         };
@@ -112,11 +151,11 @@ impl Door {
     }
 
     /// The next connection, however long it takes: an accept that fails is logged once in a row.
-    async fn accept(&self) -> TcpStream {
+    async fn accept(&self) -> (TcpStream, SocketAddr) {
         let mut failing = false;
         loop {
             match self.listener.accept().await {
-                Ok((tcp, _)) => return tcp,
+                Ok(accepted) => return accepted,
                 Err(error) if is_the_peers(&error) => {}
                 Err(error) => {
                     if !failing {
@@ -148,29 +187,91 @@ fn tune(tcp: TcpStream, patience: Duration, place: OwnedSemaphorePermit) -> Opti
 }
 
 /// One connection, for as long as it speaks HTTP. Its errors are its peer's affair.
-async fn connection(link: Link, router: Router, shutdown: Shutdown) {
-    let handle = link.handle();
-    let service = service_fn(move |mut request: Request<Incoming>| {
-        request.extensions_mut().insert(handle.clone());
-        router.clone().oneshot(request.map(Body::new))
+async fn connection(link: Link, client: SocketAddr, inside: Inside) {
+    let (gauge, seat, shutdown) = (link.gauge(), Seat::default(), &inside.shutdown);
+    let service = service_fn(|request| {
+        Box::pin(answer(inside.router.clone(), request, client, seat.clone()))
     });
-    let connection = http1::Builder::new()
+    let mut http = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
         .max_buf_size(BUFFER_BYTES)
         .max_headers(HEADERS_MAX)
-        .serve_connection(TokioIo::new(link), service)
-        .with_upgrades();
-    let mut connection = std::pin::pin!(connection);
+        .serve_connection(TokioIo::new(link), service);
     let ended = tokio::select! {
-        ended = connection.as_mut() => Some(ended),
-        () = shutdown.requested() => {
-            connection.as_mut().graceful_shutdown();
-            tokio::time::timeout(LAST_WORDS, connection).await.ok()
+        ended = poll_fn(|cx| until_granted(&mut http, &seat, &gauge, cx)) => Some(ended),
+        () = shutdown.requested() => None,
+    };
+    let ended = match ended {
+        Some(ended) => ended,
+        None => {
+            Pin::new(&mut http).graceful_shutdown();
+            let end = poll_fn(|cx| until_granted(&mut http, &seat, &gauge, cx));
+            tokio::time::timeout(LAST_WORDS, end).await.unwrap_or(Ok(()))
         }
     };
-    if let Some(Err(error)) = ended {
+    if let Err(error) = ended {
         tracing::debug!(%error, "a connection ended");
+    } else if let Err(error) = hand_over(http.into_parts(), &seat, &inside).await {
+        tracing::debug!(%error, "a stream was not opened");
+    }
+}
+
+/// Lets hyper work until the connection ends, or a stream was granted and all that hyper had to
+/// write before it is with the kernel.
+fn until_granted<C>(
+    http: &mut C,
+    seat: &Seat,
+    gauge: &Gauge,
+    cx: &mut Context<'_>,
+) -> Poll<hyper::Result<()>>
+where
+    C: Future<Output = hyper::Result<()>> + Unpin,
+{
+    match Pin::new(http).poll(cx) {
+        Poll::Pending if seat.is_taken() && !gauge.is_blocked() => Poll::Ready(Ok(())),
+        other => other,
+    }
+}
+
+/// Answers a request, unless that grants a stream: then hyper waits for a response that never
+/// comes, and reads nothing meanwhile.
+async fn answer(
+    router: Router,
+    mut request: Request<Incoming>,
+    client: SocketAddr,
+    seat: Seat,
+) -> Result<Response, Infallible> {
+    request.extensions_mut().insert(ClientAddress(client.ip()));
+    let response = router.oneshot(request.map(Body::new)).await?;
+    match seat.take_off(response) {
+        Some(response) => Ok(response),
+        None => std::future::pending().await,
+    }
+}
+
+/// Hands a granted stream to a shard; without one the connection is over. A stream that cannot be
+/// opened after all is closed without an answer, so that its client asks for the same again.
+async fn hand_over<S>(
+    parts: Parts<TokioIo<Link>, S>,
+    seat: &Seat,
+    inside: &Inside,
+) -> Result<(), Box<dyn Error + Send + Sync>> {
+    let Some((head, granted)) = seat.leave() else { return Ok(()) };
+    let (tcp, place) = parts.io.into_inner().into_parts();
+    let protocol = granted.protocol;
+    let arrival = Arrival {
+        socket: tcp.into_std()?,
+        unread: parts.read_buf,
+        head: head::write(&head, protocol.is_chunked()),
+        protocol,
+        prepared: granted.prepared,
+        held: Box::new((granted.place, place)),
+    };
+    tokio::select! {
+        biased;
+        opened = inside.shards.take(arrival) => Ok(opened?),
+        () = inside.shutdown.requested() => Ok(()),
     }
 }
 

@@ -1,12 +1,14 @@
 //! The HTTP side: who may have what.
 //!
 //! Everything is decided here, on ordinary requests and responses: routes, origins, limits, what is
-//! unknown or malformed, and what a refusal looks like. What is left of a stream once it is granted
-//! is a [`crate::transport::Session`], and `transport` alone writes to its client.
+//! unknown or malformed, and what a refusal looks like. A stream that is granted leaves at the
+//! [`door`], and `transport` alone writes to its client.
 
 mod certificate;
 pub mod door;
+mod hand_off;
 mod handshake;
+mod head;
 mod health;
 mod origin;
 mod page;
@@ -26,12 +28,16 @@ use axum::{
     middleware::{self, Next},
     response::{IntoResponse, Response},
 };
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tower_http::{catch_panic::CatchPanicLayer, set_header::SetResponseHeaderLayer};
 
 use crate::{
-    capture::Phase, config::AllowedOrigins, feed::Feed, shutdown::Shutdown,
+    capture::Phase,
+    config::AllowedOrigins,
+    feed::Feed,
+    shutdown::Shutdown,
     telemetry::metrics::Metrics,
+    transport::places::{Limits, Places},
 };
 pub use certificate::Advertised;
 use problem::Problem;
@@ -45,8 +51,8 @@ pub struct Settings {
     pub heartbeat: Duration,
     /// Whose pages may use the feed.
     pub allowed_origins: AllowedOrigins,
-    /// The most open streams; see [`door::connections_that_fit`].
-    pub max_connections: usize,
+    /// How many streams there may be; see [`door::connections_that_fit`].
+    pub limits: Limits,
 }
 
 /// What the handlers work with.
@@ -58,7 +64,7 @@ pub struct AppState {
     shutdown: Shutdown,
     settings: Settings,
     /// A place for each stream that may be open.
-    places: Arc<Semaphore>,
+    places: Places,
     web_transport: Option<Advertised>,
 }
 
@@ -71,8 +77,7 @@ impl AppState {
         shutdown: Shutdown,
         settings: Settings,
     ) -> Self {
-        let places = settings.max_connections.min(Semaphore::MAX_PERMITS);
-        let places = Arc::new(Semaphore::new(places));
+        let places = Places::new(settings.limits);
         Self { feed, phase, metrics, shutdown, settings, places, web_transport: None }
     }
 

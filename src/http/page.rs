@@ -8,6 +8,7 @@ use std::sync::Arc;
 use axum::{
     Router,
     body::Bytes,
+    extract::State,
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
     routing::get,
@@ -40,7 +41,16 @@ const fn asset(path: &'static str, kind: &'static str, bytes: &'static [u8]) -> 
     Asset { path, kind, bytes, gzip: None }
 }
 
+const fn transports(bytes: &'static [u8]) -> Asset {
+    asset("/page/transports.js", SCRIPT, bytes)
+}
+
 const INDEX: Asset = asset("/", HTML, include_bytes!("page/index.html"));
+/// What this server offers, best first. A page that asks a server without WebTransport for its
+/// certificate gets a 404, which every browser shows in red in the console.
+const WITH_WEB_TRANSPORT: Asset =
+    transports(b"export const OFFERED = ['webtransport', 'websocket', 'sse'];\n");
+const WITHOUT_WEB_TRANSPORT: Asset = transports(b"export const OFFERED = ['websocket', 'sse'];\n");
 const ASSETS: [Asset; 8] = [
     Asset {
         path: "/client.js",
@@ -72,7 +82,14 @@ pub(super) fn router() -> Router<Shared> {
         let prepared = Arc::new(Prepared::new(asset));
         router.route(path, get(|headers: HeaderMap| async move { prepared.answer(&headers) }))
     });
-    files.route("/", get(page))
+    files.route("/", get(page)).route(WITH_WEB_TRANSPORT.path, get(offered))
+}
+
+/// The transports, as a module of the page.
+async fn offered(State(state): State<Shared>, headers: HeaderMap) -> Response {
+    let is_on = state.web_transport.is_some();
+    let asset = if is_on { WITH_WEB_TRANSPORT } else { WITHOUT_WEB_TRANSPORT };
+    Prepared::new(asset).answer(&headers)
 }
 
 /// The policy for whoever asks under this name: WebTransport is on another port of the same host,

@@ -15,6 +15,7 @@ pub(super) struct Problem {
     status: StatusCode,
     detail: String,
     phase: Option<&'static str>,
+    passes: bool,
     headers: Vec<(HeaderName, HeaderValue)>,
 }
 
@@ -32,7 +33,7 @@ struct Body<'a> {
 impl Problem {
     /// A problem with this status.
     pub(super) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
-        Self { status, detail: detail.into(), phase: None, headers: Vec::new() }
+        Self { status, detail: detail.into(), phase: None, passes: false, headers: Vec::new() }
     }
 
     /// `400`: the request says something that cannot be meant.
@@ -63,6 +64,17 @@ impl Problem {
         self
     }
 
+    /// The same of what ends by itself: the database is away, or not caught up with.
+    fn passing(mut self) -> Self {
+        self.passes = true;
+        self
+    }
+
+    /// What to tell a client that is to come back by itself; `None` if that would not help.
+    pub(super) fn passes(&self) -> Option<&str> {
+        self.passes.then_some(&*self.detail)
+    }
+
     fn body(&self) -> Body<'_> {
         Body {
             r#type: "about:blank",
@@ -78,10 +90,10 @@ impl From<FeedError> for Problem {
     fn from(error: FeedError) -> Self {
         match &error {
             FeedError::Unknown(_) => Self::not_found(error.to_string()),
-            FeedError::NotReady => Self::unavailable(error.to_string(), 1),
+            FeedError::NotReady => Self::unavailable(error.to_string(), 1).passing(),
             FeedError::Database(cause) => {
                 tracing::warn!(error = %cause, "a client's request failed at the database");
-                Self::unavailable(error.to_string(), 1)
+                Self::unavailable(error.to_string(), 1).passing()
             }
         }
     }

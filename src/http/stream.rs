@@ -1,10 +1,10 @@
 //! The stream routes: `/ws…` and `/sse…`. Each request is checked to the end, refused with a
-//! problem body or granted a place; only then is its subscription opened and handed to `transport`.
+//! problem body or granted a place; what is granted leaves HTTP at the door.
 //!
 //! The order of the checks is part of the contract: malformed (400), origin (403, handshakes only),
-//! unknown game or type (404), no upgrade (426), full (503; WebTransport: 429).
+//! unknown game or type (404), no upgrade (426), a limit reached (503; WebTransport: 429).
 
-use std::collections::HashMap;
+use std::{collections::HashMap, net::IpAddr};
 
 use axum::{
     Router,
@@ -17,18 +17,23 @@ use axum::{
     routing::get,
 };
 use futures_util::stream;
-use hyper_util::rt::TokioIo;
 
 use super::{
-    AppState, Shared, handshake, origin,
+    AppState, Shared,
+    hand_off::{self, Granted},
+    handshake, origin,
     problem::Problem,
     selection::{self, Named, Parameters},
 };
 use crate::{
+    feed::Prepared,
     round::RoundId,
     telemetry::metrics::Transport,
     topic::Topic,
-    transport::{Record, Session, link::LinkHandle, sse, ws},
+    transport::{
+        Protocol, Record, Session,
+        places::{Full, Place},
+    },
 };
 
 /// Tells nginx, and what took the header over from it, not to collect events in a buffer.
@@ -49,7 +54,7 @@ pub(super) fn router() -> Router<Shared> {
 async fn web_socket(
     State(state): State<Shared>,
     asked: Asked,
-    mut request: Request,
+    request: Request,
 ) -> Result<Response, Problem> {
     let headers = request.headers();
     let is_upgrade = handshake::is_upgrade(request.method(), request.version(), headers);
@@ -62,18 +67,9 @@ async fn web_socket(
         return Err(handshake::upgrade_required());
     }
     let accept = handshake::accept(headers)?;
-    let session = state.admit(Transport::websocket, &topic, after, link(&request)).await?;
-    state.shutdown.spawn(upgraded(hyper::upgrade::on(&mut request), session));
-    Ok(handshake::switching(accept).into_response())
-}
-
-/// Waits until the 101 is sent and the connection is ours. The session begins with what its
-/// subscription has gathered by then: nothing falls in between.
-async fn upgraded(upgrade: hyper::upgrade::OnUpgrade, session: Session) {
-    match upgrade.await {
-        Ok(connection) => ws::serve(TokioIo::new(connection), session).await,
-        Err(error) => tracing::debug!(%error, "the client left before the upgrade"),
-    }
+    let client = hand_off::client(request.extensions());
+    let granted = state.admit(Protocol::WebSocket, client, topic, after).await?;
+    Ok(granted.beside(handshake::switching(accept)))
 }
 
 async fn events(
@@ -81,19 +77,30 @@ async fn events(
     asked: Asked,
     request: Request,
 ) -> Result<Response, Problem> {
-    let after = selection::last_event_id(request.headers(), &asked.parameters)?;
-    let topic = state.topic(asked).await?;
-    let body = if request.method() == Method::HEAD {
-        // Of unknown length like the real one: an empty body would announce `content-length: 0`.
-        Body::from_stream(stream::empty::<Result<&str, std::convert::Infallible>>())
-    } else {
-        let session = state.admit(Transport::sse, &topic, after, link(&request)).await?;
-        Body::from_stream(sse::body(session))
+    let (request, _) = request.into_parts();
+    let mut response = match state.events(asked, &request).await {
+        Err(problem) if is_event_source(&request) => match problem.passes() {
+            Some(why) => come_back(why),
+            None => return Err(problem),
+        },
+        opened => opened?,
     };
-    let mut response = (event_headers(request.version(), request.headers()), body).into_response();
-    // A 1.1 response to a 1.0 request that asks for keep-alive would have hyper promise it.
-    *response.version_mut() = request.version();
+    // A 1.1 response to a 1.0 request that asks for keep-alive would promise it.
+    *response.version_mut() = request.version;
     Ok(response)
+}
+
+/// Whether it is a browser's `EventSource`, which always says so.
+fn is_event_source(request: &Parts) -> bool {
+    request.method == Method::GET
+        && handshake::lists(&request.headers, &header::ACCEPT, "text/event-stream")
+}
+
+/// A stream that ends at once, so that an `EventSource` comes back with its last id. Any status but
+/// 200 would end it for good (WHATWG HTML, "server-sent events", "fail the connection").
+fn come_back(why: &str) -> Response {
+    let head = event_headers(Version::HTTP_10, &HeaderMap::new());
+    (head, format!("retry: 2000\n\n: {why}\n\n")).into_response()
 }
 
 /// The head of an event stream. `keep-alive` is the contract's, for HTTP/1.1 alone; it would be
@@ -111,53 +118,84 @@ fn event_headers(version: Version, request: &HeaderMap) -> HeaderMap {
     ])
 }
 
-/// The socket under this request, as the door marked it.
-fn link(request: &Request) -> LinkHandle {
-    request.extensions().get().cloned().unwrap_or_default()
-}
-
 impl AppState {
     pub(super) async fn topic(&self, asked: Asked) -> Result<Topic, Problem> {
         let selection = selection::selection(asked.named, &asked.parameters)?;
         Ok(self.feed.topic(&selection).await?)
     }
 
-    /// Grants a place and opens the subscription.
-    pub(super) async fn admit(
+    /// A stream of events, or the head of one for a `HEAD`.
+    async fn events(&self, asked: Asked, request: &Parts) -> Result<Response, Problem> {
+        let after = selection::last_event_id(&request.headers, &asked.parameters)?;
+        let topic = self.topic(asked).await?;
+        let head = event_headers(request.version, &request.headers);
+        if request.method == Method::HEAD {
+            // Of unknown length like the real one: an empty body would announce `content-length: 0`.
+            let body = Body::from_stream(stream::empty::<Result<&str, std::convert::Infallible>>());
+            return Ok((head, body).into_response());
+        }
+        let protocol = match request.version {
+            Version::HTTP_10 => Protocol::Plain,
+            _ => Protocol::Chunked,
+        };
+        let client = hand_off::client(&request.extensions);
+        Ok(self.admit(protocol, client, topic, after).await?.beside(head))
+    }
+
+    /// Grants a place and does all of the opening that can fail or wait.
+    async fn admit(
+        &self,
+        protocol: Protocol,
+        client: IpAddr,
+        topic: Topic,
+        after: Option<RoundId>,
+    ) -> Result<Granted, Problem> {
+        let (place, prepared) = self.grant(protocol.transport(), client, topic, after).await?;
+        Ok(Granted { prepared, protocol, place })
+    }
+
+    /// A session of WebTransport, opened.
+    pub(super) async fn session(
+        &self,
+        client: IpAddr,
+        topic: Topic,
+        after: Option<RoundId>,
+    ) -> Result<Session, Problem> {
+        let transport = Transport::webtransport;
+        let (place, prepared) = self.grant(transport, client, topic, after).await?;
+        let (opening, subscription) = prepared.subscribe().await?;
+        let record = Record::open(&self.metrics, transport, &self.shutdown, place);
+        Ok(Session { opening, subscription, record })
+    }
+
+    async fn grant(
         &self,
         transport: Transport,
-        topic: &Topic,
+        client: IpAddr,
+        topic: Topic,
         after: Option<RoundId>,
-        link: LinkHandle,
-    ) -> Result<Session, Problem> {
+    ) -> Result<(Place, Prepared), Problem> {
         if self.shutdown.is_requested() {
             return Err(Problem::unavailable("the server is shutting down", 1));
         }
-        let Ok(place) = self.places.clone().try_acquire_owned() else {
+        let place = self.places.take(client).map_err(|full| {
             self.metrics.connections_refused_total.inc();
-            return Err(full(transport));
-        };
-        let (opening, subscription) = self.feed.open(topic, after).await?;
-        Ok(Session {
-            opening,
-            subscription,
-            heartbeat: self.settings.heartbeat,
-            shutdown: self.shutdown.clone(),
-            record: Record::open(&self.metrics, transport, &self.shutdown, link, place),
-        })
+            refused(transport, full)
+        })?;
+        Ok((place, self.feed.prepare(topic, after).await?))
     }
 }
 
-/// A full server. Over WebTransport no header reaches a page: its status alone has to say that it
-/// is the number of streams, not the server, that is in the way.
-fn full(transport: Transport) -> Problem {
+/// A limit that is reached. Over WebTransport no header reaches a page: its status alone has to say
+/// that it is the number of streams, not the server, that is in the way.
+fn refused(transport: Transport, full: Full) -> Problem {
     let status = match transport {
         Transport::webtransport => StatusCode::TOO_MANY_REQUESTS,
         Transport::websocket | Transport::sse => StatusCode::SERVICE_UNAVAILABLE,
     };
     let seconds = fastrand::u8(1..=FULL_RETRY_SECONDS_MAX);
     let seconds = HeaderValue::from(u16::from(seconds));
-    Problem::new(status, "the server is full").with(header::RETRY_AFTER, seconds)
+    Problem::new(status, full.to_string()).with(header::RETRY_AFTER, seconds)
 }
 
 /// What the path and the query of a stream request say.

@@ -14,14 +14,10 @@ use axum::{
 };
 use tower::ServiceExt;
 
-use super::{Shared, origin, problem::Problem, selection, stream::Asked};
-use crate::{
-    telemetry::metrics::Transport,
-    transport::{
-        Session,
-        link::LinkHandle,
-        wt::{self, Gate, Refusal},
-    },
+use super::{Shared, hand_off::ClientAddress, origin, problem::Problem, selection, stream::Asked};
+use crate::transport::{
+    Session,
+    wt::{self, Gate, Refusal},
 };
 
 /// Where a handler leaves what it has granted.
@@ -51,7 +47,9 @@ impl Gate for WebTransportGate {
             return Err(malformed);
         }
         let slot = Slot::default();
-        let mut request = Request::get(asked.path).extension(Arc::clone(&slot));
+        let mut request = Request::get(asked.path)
+            .extension(ClientAddress(asked.address))
+            .extension(Arc::clone(&slot));
         if let Some(origin) = asked.origin {
             request = request.header(header::ORIGIN, origin);
         }
@@ -65,14 +63,14 @@ impl Gate for WebTransportGate {
 async fn open(
     State(state): State<Shared>,
     Extension(slot): Extension<Slot>,
+    Extension(ClientAddress(client)): Extension<ClientAddress>,
     headers: HeaderMap,
     asked: Asked,
 ) -> Result<StatusCode, Problem> {
     let after = selection::after(&asked.parameters)?;
     origin::guard(&state.settings.allowed_origins, &headers)?;
     let topic = state.topic(asked).await?;
-    let link = LinkHandle::default();
-    let session = state.admit(Transport::webtransport, &topic, after, link).await?;
+    let session = state.session(client, topic, after).await?;
     *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(session);
     Ok(StatusCode::OK)
 }

@@ -1,15 +1,16 @@
 //! What the hub remembers: per game the latest round and the recent ones, and who listens.
 
 use std::{
-    collections::{BTreeMap, HashMap, hash_map::Entry as Slot},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet, btree_map, hash_map::Entry as Slot},
     num::NonZeroUsize,
     sync::Arc,
 };
 
-use tokio::sync::broadcast;
+use tokio::sync::broadcast::Receiver;
 
 use super::{
-    Batch, Captured, LAG_BATCHES, Placed, Position, Settled, Xid,
+    Batch, Captured, Finish, Opening, Outlet, Placed, Position, Replay, Settled, Start, Xid,
+    channels::Channels,
     ring::{Entry, Ring},
 };
 use crate::{
@@ -21,12 +22,15 @@ use crate::{
 /// A round and the bytes it became.
 type Encoded = (Captured, Frame);
 
+/// What the latest of rounds is told by.
+type Age = (FinishedAt, RoundId);
+
 #[derive(Debug)]
 struct GameMemory {
     /// The type the game had in its newest round.
     kind: Arc<str>,
     /// The round with the greatest (`finished_at`, `round_id`).
-    latest: ((FinishedAt, RoundId), Frame),
+    latest: (Age, Frame),
     recent: Ring,
 }
 
@@ -40,9 +44,25 @@ pub(super) struct Memory {
     trimmed: Xid,
     settled: Settled,
     games: BTreeMap<GameId, GameMemory>,
+    /// The games that have, or had, this type.
+    types: HashMap<Arc<str>, BTreeSet<GameId>>,
+    /// All games, by the age of their latest round.
+    ages: BTreeSet<(Age, GameId)>,
     /// Resume points: the oldest kept position of each round.
     points: HashMap<RoundId, (GameId, Position)>,
-    topics: HashMap<Topic, broadcast::Sender<Batch>>,
+    channels: Channels,
+    outlets: Vec<Arc<dyn Outlet>>,
+}
+
+/// A resume point that memory can answer exactly, or with repeats but no loss.
+#[derive(Debug)]
+pub(super) enum Point {
+    /// Delivered live by this process: what comes later has a later position.
+    Live(Position),
+    /// Of an earlier process: what may have committed later has `xid >= before`.
+    Transaction { before: Xid, named: Position },
+    /// Older than the outbox: all that the outbox has of its game is later.
+    Table { named: Position },
 }
 
 impl Memory {
@@ -54,8 +74,11 @@ impl Memory {
             trimmed: Xid(0),
             settled: Settled::default(),
             games: BTreeMap::new(),
+            types: HashMap::new(),
+            ages: BTreeSet::new(),
             points: HashMap::new(),
-            topics: HashMap::new(),
+            channels: Channels::default(),
+            outlets: Vec::new(),
         }
     }
 
@@ -74,7 +97,7 @@ impl Memory {
 
     pub(super) fn preload(&mut self, recent: Vec<Encoded>, latest: Vec<Encoded>, trimmed: Xid) {
         // A round that only the table knows is older than all the outbox holds, so it goes first.
-        let known: std::collections::HashSet<_> =
+        let known: HashSet<_> =
             recent.iter().map(|(captured, _)| captured.round.round_id).collect();
         let (known, table_only): (Vec<_>, Vec<_>) =
             latest.into_iter().partition(|(captured, _)| known.contains(&captured.round.round_id));
@@ -93,18 +116,22 @@ impl Memory {
         self.first_live = Position(self.head.0 + 1);
     }
 
+    pub(super) fn attach(&mut self, outlet: Arc<dyn Outlet>) {
+        self.outlets.push(outlet);
+    }
+
     pub(super) fn publish(&mut self, rounds: Vec<Encoded>) {
-        let mut placed = Vec::with_capacity(rounds.len());
-        for (captured, frame) in rounds {
-            let finish = (captured.xid, captured.round.round_id);
-            let game = (captured.round.game_id, Arc::clone(&captured.round.game_type));
-            let position = self.place((captured, frame.clone()));
-            placed.push((game, Placed { position, finish, frame }));
-        }
-        self.topics.retain(|topic, channel| {
-            send(topic, channel, &placed);
-            channel.receiver_count() > 0
-        });
+        let batch: Batch = rounds.into_iter().map(|encoded| self.place_live(encoded)).collect();
+        self.outlets.iter().for_each(|outlet| outlet.publish(&batch));
+        self.channels.send(&batch);
+    }
+
+    fn place_live(&mut self, (captured, frame): Encoded) -> Placed {
+        let finish = (captured.xid, captured.round.round_id);
+        let game = (captured.round.game_id, Arc::clone(&captured.round.game_type));
+        let recorded = captured.recorded;
+        let position = self.place((captured, frame.clone()));
+        Placed { position, finish, game, frame, recorded }
     }
 
     fn place(&mut self, (captured, frame): Encoded) -> Position {
@@ -116,16 +143,21 @@ impl Memory {
 
     fn keep_latest(&mut self, captured: &Captured, frame: &Frame) {
         let round = &captured.round;
-        let latest = (round.age(), frame.clone());
-        match self.games.entry(round.game_id) {
-            std::collections::btree_map::Entry::Vacant(slot) => {
-                let kind = Arc::clone(&round.game_type);
+        let (id, age, kind) = (round.game_id, round.age(), Arc::clone(&round.game_type));
+        let games = self.types.entry(Arc::clone(&kind)).or_default();
+        games.insert(id);
+        let latest = (age, frame.clone());
+        match self.games.entry(id) {
+            btree_map::Entry::Vacant(slot) => {
                 slot.insert(GameMemory { kind, latest, recent: Ring::new(self.history) });
+                self.ages.insert((age, id));
             }
-            std::collections::btree_map::Entry::Occupied(mut slot) => {
+            btree_map::Entry::Occupied(mut slot) => {
                 let game = slot.get_mut();
-                game.kind = Arc::clone(&round.game_type);
-                if latest.0 >= game.latest.0 {
+                game.kind = kind;
+                if age >= game.latest.0 {
+                    self.ages.remove(&(game.latest.0, id));
+                    self.ages.insert((age, id));
                     game.latest = latest;
                 }
             }
@@ -133,7 +165,7 @@ impl Memory {
     }
 
     fn keep_recent(&mut self, captured: &Captured, frame: Frame) {
-        let Captured { round, xid, before } = captured;
+        let Captured { round, xid, before, .. } = captured;
         let Some(game) = self.games.get_mut(&round.game_id) else { return };
         let kind = Arc::clone(&round.game_type);
         let entry = Entry { position: self.head, xid: *xid, before: *before, kind, frame };
@@ -148,65 +180,104 @@ impl Memory {
 
     /// The latest round of a topic: the one with the greatest (`finished_at`, `round_id`).
     pub(super) fn latest(&self, topic: &Topic) -> Option<Frame> {
-        let games = self.games_of(topic);
-        games.map(|(_, game)| &game.latest).max_by_key(|(age, _)| *age).map(|(_, f)| f.clone())
+        let latest = match topic {
+            Topic::Everything => self.ages.last().and_then(|(_, id)| self.games.get(id)),
+            Topic::AnyOf { .. } => {
+                self.games_of(topic).map(|(_, game)| game).max_by_key(|game| game.latest.0)
+            }
+        };
+        latest.map(|game| game.latest.1.clone())
     }
 
-    /// Every kept round of the topic after the named one; `None` when memory cannot tell.
-    pub(super) fn after(&self, topic: &Topic, named: RoundId) -> Option<Vec<Frame>> {
+    /// What a stream starts with; `None` when memory has lost a round that belongs to it.
+    pub(super) fn begin(&self, topic: &Topic, start: Start, limit: usize) -> Option<Opening> {
+        let frames = match start {
+            Start::Seed => return Some(Opening::Seed(self.latest(topic))),
+            Start::Gap => return Some(Opening::Gap(self.latest(topic))),
+            Start::After(named) => self.after(topic, named)?,
+            Start::Replayed(replay) => self.continued(topic, replay)?,
+        };
+        let fits = frames.len() <= limit;
+        Some(if fits { Opening::Resumed(frames) } else { Opening::Gap(self.latest(topic)) })
+    }
+
+    fn after(&self, topic: &Topic, named: RoundId) -> Option<Vec<Frame>> {
+        let placed = match self.point(topic, named)? {
+            Point::Live(position) => self.collect(topic, position, |_| true),
+            Point::Table { named } => {
+                self.collect(topic, Position(0), |entry| entry.position != named)
+            }
+            Point::Transaction { before, named } => self.collect(topic, Position(0), |entry| {
+                entry.position >= self.first_live
+                    || (entry.xid >= before && entry.position != named)
+            }),
+        };
+        Some(placed.into_iter().map(|placed| placed.frame).collect())
+    }
+
+    /// Puts what memory has behind what only the database has.
+    fn continued(&self, topic: &Topic, replay: Replay) -> Option<Vec<Frame>> {
+        let end = self.end_of_replay(topic, replay.seen, replay.from)?;
+        let remembered: HashSet<Finish> = end.iter().map(|placed| placed.finish).collect();
+        let older = replay.rounds.into_iter().filter(|(finish, _)| !remembered.contains(finish));
+        let end = end.into_iter().filter(|placed| !replay.known.contains(&placed.finish));
+        Some(older.map(|(_, frame)| frame).chain(end.map(|placed| placed.frame)).collect())
+    }
+
+    /// How every round of the topic after the named one is found; `None` when memory cannot tell.
+    pub(super) fn point(&self, topic: &Topic, named: RoundId) -> Option<Point> {
         let (game, position) = *self.points.get(&named)?;
         let point = self.games.get(&game)?.recent.find(position)?;
-        let found = if position >= self.first_live {
-            self.since(topic, position)?
+        if position >= self.first_live {
+            self.reaches(topic, position).then_some(Point::Live(position))
         } else if point.before > Xid(0) {
-            self.since_transaction(topic, point)?
+            self.point_by_transaction(topic, point)
         } else {
-            self.since_table(topic, game, position)?
-        };
-        Some(found.into_iter().map(|placed| placed.frame).collect())
+            self.point_by_table(topic, game, position)
+        }
+    }
+
+    /// Whether memory has every round of the topic after this position.
+    fn reaches(&self, topic: &Topic, position: Position) -> bool {
+        self.games_of(topic).all(|(_, game)| game.recent.reaches(position))
     }
 
     /// Every round of the topic after a position; `None` when some have fallen out.
     pub(super) fn since(&self, topic: &Topic, position: Position) -> Option<Vec<Placed>> {
-        let whole = self.games_of(topic).all(|(_, game)| game.recent.reaches(position));
-        whole.then(|| self.collect(topic, position, |_| true))
+        self.reaches(topic, position).then(|| self.collect(topic, position, |_| true))
     }
 
     /// Every live round from where no game of the topic has lost one, if its position is after
     /// `seen` or its transaction not before `from`; `None` when some after `seen` have fallen out.
-    pub(super) fn end_of_replay(
-        &self,
-        topic: &Topic,
-        seen: Position,
-        from: Xid,
-    ) -> Option<Vec<Placed>> {
-        let preloaded = Position(self.first_live.0 - 1);
-        let lost = self.games_of(topic).map(|(_, game)| game.recent.evicted_position()).max();
-        let whole = lost.unwrap_or_default().max(preloaded);
+    fn end_of_replay(&self, topic: &Topic, seen: Position, from: Xid) -> Option<Vec<Placed>> {
+        let whole = self.whole_after(topic);
         let wanted = |entry: &Entry| entry.position > seen || entry.xid >= from;
         (whole <= seen).then(|| self.collect(topic, whole, wanted))
     }
 
-    /// Every round whose transaction may have committed after that of the point (I5).
-    fn since_transaction(&self, topic: &Topic, point: &Entry) -> Option<Vec<Placed>> {
-        let (before, named) = (point.before, point.position);
+    /// From where on every round of the topic was delivered live and is still here.
+    pub(super) fn whole_after(&self, topic: &Topic) -> Position {
         let preloaded = Position(self.first_live.0 - 1);
-        let whole = |(_, game): (&GameId, &GameMemory)| {
+        let lost = self.games_of(topic).map(|(_, game)| game.recent.evicted_position()).max();
+        lost.unwrap_or_default().max(preloaded)
+    }
+
+    /// Every round whose transaction may have committed after that of the point (I5).
+    fn point_by_transaction(&self, topic: &Topic, point: &Entry) -> Option<Point> {
+        let before = point.before;
+        let preloaded = Position(self.first_live.0 - 1);
+        let whole = |(_, game): (GameId, &GameMemory)| {
             game.recent.reaches(preloaded) && game.recent.reaches_xid(before)
         };
-        let later = |entry: &Entry| {
-            entry.position > preloaded || (entry.xid >= before && entry.position != named)
-        };
         let whole = before > self.trimmed && self.games_of(topic).all(whole);
-        whole.then(|| self.collect(topic, Position(0), later))
+        whole.then_some(Point::Transaction { before, named: point.position })
     }
 
     /// The point was never in the outbox, or has been trimmed: all that the outbox holds of its
     /// game came later. Of other games nothing is known.
-    fn since_table(&self, topic: &Topic, game: GameId, point: Position) -> Option<Vec<Placed>> {
-        let alone =
-            self.games_of(topic).all(|(&id, memory)| id == game && memory.recent.is_whole());
-        alone.then(|| self.collect(topic, Position(0), |entry| entry.position != point))
+    fn point_by_table(&self, topic: &Topic, game: GameId, named: Position) -> Option<Point> {
+        let alone = self.games_of(topic).all(|(id, memory)| id == game && memory.recent.is_whole());
+        alone.then_some(Point::Table { named })
     }
 
     fn collect(
@@ -215,44 +286,50 @@ impl Memory {
         position: Position,
         wanted: impl Fn(&Entry) -> bool,
     ) -> Vec<Placed> {
+        // A game's older rounds may be of a type that it no longer has.
         let mut found: Vec<_> = self
-            .games
-            .iter()
-            .flat_map(|(id, game)| game.recent.after(position).map(move |entry| (*id, entry)))
+            .games_ever_of(topic)
+            .flat_map(|(id, game)| game.recent.after(position).map(move |entry| (id, entry)))
             .filter(|(id, entry)| topic.includes(*id, &entry.kind) && wanted(entry))
-            .map(|(_, entry)| Placed::from(entry))
             .collect();
-        found.sort_unstable_by_key(|placed| placed.position);
-        found
+        found.sort_unstable_by_key(|(_, entry)| entry.position);
+        found.into_iter().map(|(game, entry)| entry.placed(game)).collect()
     }
 
-    fn games_of(&self, topic: &Topic) -> impl Iterator<Item = (&GameId, &GameMemory)> {
-        self.games.iter().filter(|(id, game)| topic.includes(**id, &game.kind))
+    fn games_of(&self, topic: &Topic) -> impl Iterator<Item = (GameId, &GameMemory)> {
+        let games = self.games_ever_of(topic);
+        games.filter(|(id, game)| topic.includes(*id, &game.kind))
     }
 
-    pub(super) fn channel(&mut self, topic: &Topic) -> &broadcast::Sender<Batch> {
-        let new = || broadcast::Sender::new(LAG_BATCHES);
-        self.topics.entry(topic.clone()).or_insert_with(new)
+    /// The games of a topic, and those that have left it by a change of their type. Looks at no
+    /// others: this is done for every connection, under the lock.
+    fn games_ever_of(&self, topic: &Topic) -> impl Iterator<Item = (GameId, &GameMemory)> {
+        let (all, some) = match topic {
+            Topic::Everything => (Some(self.games.iter()), None),
+            Topic::AnyOf { games, types } => {
+                let by_type = types.iter().filter_map(|kind| self.types.get(kind)).flatten();
+                let ids: BTreeSet<GameId> = games.iter().chain(by_type).copied().collect();
+                (None, Some(ids))
+            }
+        };
+        let some = some.into_iter().flatten();
+        let some = some.filter_map(|id| self.games.get(&id).map(|game| (id, game)));
+        all.into_iter().flatten().map(|(id, game)| (*id, game)).chain(some)
+    }
+
+    pub(super) fn listen(&mut self, topic: &Topic) -> Receiver<Batch> {
+        self.channels.of(topic).subscribe()
     }
 }
 
-/// Sends a topic its share of a batch.
-fn send(
-    topic: &Topic,
-    channel: &broadcast::Sender<Batch>,
-    placed: &[((GameId, Arc<str>), Placed)],
-) {
-    let wanted = placed.iter().filter(|((id, kind), _)| topic.includes(*id, kind));
-    let batch: Batch = wanted.map(|(_, placed)| placed.clone()).collect();
-    if !batch.is_empty() {
-        // An error only says that nobody listens any longer; the channel is then removed.
-        let _ = channel.send(batch);
-    }
-}
-
-impl From<&Entry> for Placed {
-    fn from(entry: &Entry) -> Self {
-        let finish = (entry.xid, entry.frame.round_id());
-        Self { position: entry.position, finish, frame: entry.frame.clone() }
+impl Entry {
+    fn placed(&self, game: GameId) -> Placed {
+        Placed {
+            position: self.position,
+            finish: (self.xid, self.frame.round_id()),
+            game: (game, Arc::clone(&self.kind)),
+            frame: self.frame.clone(),
+            recorded: None,
+        }
     }
 }

@@ -8,28 +8,34 @@
 //! * **I2** A round is encoded once, before the lock is taken.
 //! * **I3** A subscription and its opening are made under the lock that publishing takes: a round
 //!   is either in the opening, or before it, or follows; never two of these, never none.
-//! * **I4** Who cannot follow is refilled from memory by position, or told [`Delivery::TooSlow`].
+//! * **I4** Who cannot follow is refilled from memory by position, or told that it is too slow.
 //! * **I5** A resume point delivered live by this process is answered exactly, by position. One
 //!   read from the outbox at start is answered by transaction (`before`), which may repeat rounds
 //!   of overlapping transactions and loses none.
 
+mod channels;
 mod memory;
+mod outlet;
 mod ring;
 mod subscription;
 
 use std::{
     num::NonZeroUsize,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
 };
 
 use tokio::sync::{broadcast, watch};
 
 use self::memory::Memory;
-pub use self::subscription::{Delivery, Subscription};
+pub use self::{
+    outlet::{Joint, Missed, Outlet},
+    subscription::{Delivery, Subscription},
+};
 use crate::{
     frame::Frame,
-    round::{Round, RoundId},
-    telemetry::metrics::Metrics,
+    round::{GameId, Round, RoundId},
+    telemetry::metrics::{ByResume, Metrics, Resume},
     topic::Topic,
 };
 
@@ -57,18 +63,27 @@ pub struct Captured {
     pub xid: Xid,
     /// The oldest transaction that was running when it was recorded.
     pub before: Xid,
+    /// When it was recorded, by this machine's clock, as far as that is known.
+    pub recorded: Option<Instant>,
 }
 
 /// A published round on its way to subscribers.
 #[derive(Clone, Debug)]
-struct Placed {
-    position: Position,
-    finish: Finish,
-    frame: Frame,
+pub struct Placed {
+    /// Its place in the stream.
+    pub position: Position,
+    /// What names this finish of it.
+    pub finish: Finish,
+    /// Its game, and the type that had: they decide whose it is.
+    pub game: (GameId, Arc<str>),
+    /// Its bytes.
+    pub frame: Frame,
+    /// When it was recorded; see [`Captured::recorded`].
+    pub recorded: Option<Instant>,
 }
 
-/// Rounds that were published together.
-type Batch = Arc<[Placed]>;
+/// Rounds that were published together, in order.
+pub type Batch = Arc<[Placed]>;
 
 /// How a stream starts.
 #[derive(Debug)]
@@ -81,15 +96,36 @@ pub enum Opening {
     Gap(Option<Frame>),
 }
 
-/// What memory knows of a resume point.
+/// Where a stream is to start; made by whoever knows what the client asked for.
 #[derive(Debug)]
-pub enum Resumption {
-    /// Everything after it, and the subscription that follows.
-    Answered(Vec<Frame>, Subscription),
-    /// More rounds than the limit lie after it.
-    TooFar,
-    /// Memory does not reach back to it.
-    Unknown,
+pub enum Start {
+    /// With the latest round.
+    Seed,
+    /// After a round that memory knows.
+    After(RoundId),
+    /// After a round that only the database knows.
+    Replayed(Replay),
+    /// Over again, because the resume point cannot be honored.
+    Gap,
+}
+
+/// What the database has after a round that a client named, to be continued from memory: what
+/// memory holds without a hole, in the order of the stream, of rounds that were published after
+/// `seen` or are of the transaction `from` or a later one, goes behind all the others.
+///
+/// A client may break off anywhere in a replay and name the last round it got. For a round that is
+/// answered by position all rounds before it in the stream must have come before it in the replay
+/// too, and the database does not know that order.
+#[derive(Debug)]
+pub struct Replay {
+    /// Of these transactions.
+    pub from: Xid,
+    /// What the hub had published before the database was asked.
+    pub seen: Position,
+    /// What the database had, but for the named round.
+    pub rounds: Vec<(Finish, Frame)>,
+    /// The finishes of the named round that the database had: a later one is new to the client.
+    pub known: Vec<Finish>,
 }
 
 /// How far the database has been read: what the snapshot sees are the rounds up to the position,
@@ -141,11 +177,61 @@ impl Hub {
         let _ = self.0.warm.subscribe().wait_for(|warm| *warm).await;
     }
 
-    /// The latest round of a topic, and every later one.
-    pub fn seed(&self, topic: &Topic) -> (Option<Frame>, Subscription) {
+    /// Opens a stream: what it starts with, and a subscription to every later round. At most
+    /// `limit` rounds are replayed. `None` when memory has lost a round that it should start with
+    /// since the start was prepared.
+    pub fn subscribe(
+        &self,
+        topic: &Topic,
+        start: Start,
+        limit: usize,
+    ) -> Option<(Opening, Subscription)> {
         let mut memory = self.memory();
-        let latest = memory.latest(topic);
-        (latest, self.subscribe(&mut memory, topic))
+        let opening = self.begin(&memory, topic, start, limit)?;
+        Some((opening, self.follow(&mut memory, topic)))
+    }
+
+    /// A subscription to every round that is published from now on.
+    fn follow(&self, memory: &mut Memory, topic: &Topic) -> Subscription {
+        let receiver = memory.listen(topic);
+        Subscription::new(self.clone(), topic.clone(), memory.head(), receiver)
+    }
+
+    /// The same as [`Self::subscribe`] for a subscriber of an [`Outlet`]: `join` is called with
+    /// what the stream starts with before the next round is published, and must put both in one
+    /// queue. It is given back when memory has lost a round.
+    pub fn open<T, J: FnOnce(Joint) -> T>(
+        &self,
+        topic: &Topic,
+        start: Start,
+        limit: usize,
+        join: J,
+    ) -> Result<T, J> {
+        let memory = self.memory();
+        match self.begin(&memory, topic, start, limit) {
+            Some(opening) => Ok(join(Joint { opening, position: memory.head() })),
+            None => Err(join),
+        }
+    }
+
+    fn begin(&self, memory: &Memory, topic: &Topic, start: Start, limit: usize) -> Option<Opening> {
+        let asked = match start {
+            Start::Replayed(_) => Resume::database,
+            _ => Resume::memory,
+        };
+        let opening = memory.begin(topic, start, limit)?;
+        let source = match opening {
+            Opening::Seed(_) => return Some(opening),
+            Opening::Resumed(_) => asked,
+            Opening::Gap(_) => Resume::gap,
+        };
+        self.0.metrics.resumes_total.get_or_create(&ByResume { source }).inc();
+        Some(opening)
+    }
+
+    /// Sends every round published from now on to this outlet.
+    pub fn attach(&self, outlet: Arc<dyn Outlet>) {
+        self.memory().attach(outlet);
     }
 
     /// The latest round of a topic.
@@ -153,39 +239,26 @@ impl Hub {
         self.memory().latest(topic)
     }
 
-    /// Every round of the topic after the named one, at most `limit`, and every later one.
-    pub fn resume(&self, topic: &Topic, after: RoundId, limit: usize) -> Resumption {
-        let mut memory = self.memory();
-        match memory.after(topic, after) {
-            None => Resumption::Unknown,
-            Some(frames) if frames.len() > limit => Resumption::TooFar,
-            Some(frames) => Resumption::Answered(frames, self.subscribe(&mut memory, topic)),
-        }
+    /// Whether memory has every round of the topic after the named one.
+    pub fn knows(&self, topic: &Topic, named: RoundId) -> bool {
+        self.memory().point(topic, named).is_some()
     }
 
-    /// The end of a replay that was read from the database: what memory holds without a hole, in
-    /// the order of the stream, of rounds that were published after `seen` or are of the
-    /// transaction `from` or a later one; and every later round. `None` when memory does not reach
-    /// back to `seen`.
-    ///
-    /// A client may break off anywhere in a replay and name the last round it got. For a round
-    /// that is answered by position all rounds before it in the stream must have come before it
-    /// in the replay too, and the database does not know that order.
-    pub fn end_of_replay(
-        &self,
-        topic: &Topic,
-        seen: Position,
-        from: Xid,
-    ) -> Option<(Vec<(Finish, Frame)>, Subscription)> {
-        let mut memory = self.memory();
-        let end = memory.end_of_replay(topic, seen, from)?;
-        let end = end.into_iter().map(|placed| (placed.finish, placed.frame)).collect();
-        Some((end, self.subscribe(&mut memory, topic)))
+    /// Whether memory has every round of the topic after this position, so that it can continue
+    /// a [`Replay`] made now.
+    pub fn continues(&self, topic: &Topic, seen: Position) -> bool {
+        self.memory().whole_after(topic) <= seen
     }
 
-    fn subscribe(&self, memory: &mut Memory, topic: &Topic) -> Subscription {
-        let receiver = memory.channel(topic).subscribe();
-        Subscription::new(self.clone(), topic.clone(), memory.head(), receiver)
+    /// The first rounds, at most `most`, that a subscriber has missed since `position`; `None`
+    /// when memory does not reach back.
+    pub fn missed(&self, topic: &Topic, position: Position, most: usize) -> Option<Missed> {
+        let memory = self.memory();
+        let mut rounds = memory.since(topic, position)?;
+        let whole = rounds.len() <= most;
+        rounds.truncate(most);
+        self.0.metrics.subscriber_refills_total.inc();
+        Some(Missed { rounds, whole: whole.then(|| memory.head()) })
     }
 
     /// What a subscriber that fell behind has missed since `position`, if memory reaches back.
@@ -197,7 +270,7 @@ impl Hub {
         let mut memory = self.memory();
         let missed = memory.since(topic, position)?;
         self.0.metrics.subscriber_refills_total.inc();
-        Some((missed, memory.channel(topic).subscribe()))
+        Some((missed, memory.listen(topic)))
     }
 
     /// How far the database has been read.
@@ -257,7 +330,7 @@ impl Publisher {
 impl Captured {
     /// A round that the outbox does not know (any longer).
     fn from_table(round: Round) -> Self {
-        Self { round, xid: Xid(0), before: Xid(0) }
+        Self { round, xid: Xid(0), before: Xid(0), recorded: None }
     }
 }
 

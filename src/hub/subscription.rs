@@ -94,7 +94,7 @@ impl Subscription {
 
     /// A subscription to the same topic that begins at the present: what waits here is not in it.
     pub fn sibling(&self) -> Self {
-        self.hub.seed(&self.topic).1
+        self.hub.follow(&mut self.hub.memory(), &self.topic)
     }
 
     /// Whether this one, once dropped, is replaced by the other without loss or repetition: both

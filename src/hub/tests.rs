@@ -15,7 +15,7 @@ fn captured(id: i64, game: i64, xid: u64, before: u64) -> Captured {
         extras: "{}".into(),
         timestamp: UnixMillis(0),
     };
-    Captured { round, xid: Xid(xid), before: Xid(before) }
+    Captured { round, xid: Xid(xid), before: Xid(before), recorded: None }
 }
 
 fn live(id: i64, game: i64) -> Captured {
@@ -45,9 +45,18 @@ fn drain(subscription: &mut Subscription) -> (Vec<i64>, bool) {
 }
 
 fn resumed(hub: &Hub, topic: &Topic, after: i64) -> Option<Vec<i64>> {
-    match hub.resume(topic, RoundId(after), usize::MAX) {
-        Resumption::Answered(frames, _) => Some(ids(&frames)),
-        Resumption::TooFar | Resumption::Unknown => None,
+    let known = hub.knows(topic, RoundId(after));
+    match hub.subscribe(topic, Start::After(RoundId(after)), usize::MAX) {
+        Some((Opening::Resumed(frames), _)) if known => Some(ids(&frames)),
+        None if !known => None,
+        other => panic!("known: {known}, but {other:?}"),
+    }
+}
+
+fn seed(hub: &Hub, topic: &Topic) -> (Option<Frame>, Subscription) {
+    match hub.subscribe(topic, Start::Seed, 0) {
+        Some((Opening::Seed(seed), subscription)) => (seed, subscription),
+        other => panic!("not a seed: {other:?}"),
     }
 }
 
@@ -63,16 +72,39 @@ fn the_seed_is_the_round_that_finished_last_not_the_one_that_came_last() {
 #[test]
 fn a_subscriber_that_lags_is_refilled_from_memory_without_a_repeat() {
     let (hub, publisher) = hub(LAG_BATCHES * 4);
-    let (_, mut subscription) = hub.seed(&Topic::Everything);
+    let (_, mut subscription) = seed(&hub, &Topic::Everything);
     let last = i64::try_from(LAG_BATCHES * 2).expect("small");
     (1..=last).for_each(|id| publisher.publish(vec![live(id, 1)]));
     assert_eq!(drain(&mut subscription), ((1..=last).collect(), false));
 }
 
 #[test]
+fn between_the_seed_and_the_stream_is_no_round_while_others_publish() {
+    const ROUNDS: i64 = 20_000;
+    let (hub, publisher) = hub(usize::try_from(ROUNDS).expect("small"));
+    publisher.publish(vec![live(1, 1)]);
+    std::thread::scope(|scope| {
+        scope.spawn(|| (2..=ROUNDS).for_each(|id| publisher.publish(vec![live(id, 1)])));
+        loop {
+            let (seed, mut subscription) = seed(&hub, &Topic::Everything);
+            let seed = seed.expect("a seed").round_id().0;
+            if seed == ROUNDS {
+                return;
+            }
+            let first = loop {
+                if let Some(first) = drain(&mut subscription).0.first() {
+                    break *first;
+                }
+            };
+            assert_eq!(first, seed + 1);
+        }
+    });
+}
+
+#[test]
 fn a_subscriber_that_memory_cannot_refill_is_told_that_it_is_too_slow() {
     let (hub, publisher) = hub(8);
-    let (_, mut subscription) = hub.seed(&Topic::Everything);
+    let (_, mut subscription) = seed(&hub, &Topic::Everything);
     let last = i64::try_from(LAG_BATCHES * 2).expect("small");
     (1..=last).for_each(|id| publisher.publish(vec![live(id, 1)]));
     assert_eq!(drain(&mut subscription), (vec![], true));
@@ -81,7 +113,7 @@ fn a_subscriber_that_memory_cannot_refill_is_told_that_it_is_too_slow() {
 #[test]
 fn a_lag_that_happens_while_a_subscriber_takes_its_rounds_is_not_silent() {
     let (hub, publisher) = hub(LAG_BATCHES * 4);
-    let (_, mut subscription) = hub.seed(&Topic::Everything);
+    let (_, mut subscription) = seed(&hub, &Topic::Everything);
     publisher.publish(vec![live(1, 1)]);
     assert_eq!(drain(&mut subscription).0, [1]);
     subscription.lagged_for_test();
@@ -145,14 +177,84 @@ fn a_replay_ends_in_the_order_of_the_stream() {
     publisher.publish(vec![live(11, 2)]);
     let settled = hub.settled();
     assert_eq!((settled.oldest_running, settled.position), (Xid(11), Position(4)));
+    assert!(hub.continues(&topic, settled.position));
     let end = |from| {
-        let (end, _) = hub.end_of_replay(&topic, settled.position, Xid(from)).expect("in memory");
-        end.into_iter().map(|(finish, _)| finish.1.0).collect::<Vec<_>>()
+        let (seen, rounds, known) = (settled.position, vec![], vec![]);
+        let replay = Replay { from: Xid(from), seen, rounds, known };
+        let opened = hub.subscribe(&topic, Start::Replayed(replay), 10);
+        let Some((Opening::Resumed(frames), _)) = opened else { panic!("not in memory") };
+        ids(&frames)
     };
     assert_eq!(end(7), [10, 9, 11], "7 has fallen out, and 2 is of an older transaction");
+    let known = vec![(Xid(10), RoundId(10))];
+    let older = [7, 9].map(|id| {
+        ((Xid(id), RoundId(id.cast_signed())), Frame::encode(&live(id.cast_signed(), 1).round))
+    });
+    let replay = || Replay {
+        from: Xid(7),
+        seen: settled.position,
+        rounds: older.to_vec(),
+        known: known.clone(),
+    };
+    let opened = hub.subscribe(&topic, Start::Replayed(replay()), 10);
+    let Some((Opening::Resumed(frames), mut subscription)) = opened else { panic!("not there") };
+    assert_eq!(ids(&frames), [7, 9, 11], "what memory has too comes behind, less the named");
     publisher.publish(vec![live(12, 1), live(13, 1), live(14, 1)]);
-    let seen = settled.position;
-    assert!(hub.end_of_replay(&topic, seen, Xid(7)).is_none(), "12 has fallen out, unseen");
+    assert_eq!(drain(&mut subscription).0, [12, 13, 14]);
+    assert!(!hub.continues(&topic, settled.position), "12 has fallen out, unseen");
+    assert!(hub.subscribe(&topic, Start::Replayed(replay()), 10).is_none());
+}
+
+#[test]
+fn more_rounds_than_the_limit_are_a_gap() {
+    let (hub, publisher) = hub(8);
+    publisher.publish(vec![live(1, 1), live(2, 1), live(3, 1)]);
+    let after = |limit| {
+        let opened = hub.subscribe(&Topic::Everything, Start::After(RoundId(1)), limit);
+        opened.map(|(opening, _)| opening)
+    };
+    assert!(matches!(after(2), Some(Opening::Resumed(frames)) if ids(&frames) == [2, 3]));
+    assert!(matches!(after(1), Some(Opening::Gap(Some(seed))) if seed.round_id() == RoundId(3)));
+}
+
+/// An outlet that notes what it gets.
+#[derive(Debug, Default)]
+struct Notebook(Mutex<Vec<i64>>);
+
+impl Outlet for Notebook {
+    fn publish(&self, batch: &Batch) {
+        let ids = batch.iter().map(|placed| placed.finish.1.0);
+        self.0.lock().expect("whole").extend(ids);
+    }
+}
+
+#[test]
+fn an_outlet_gets_every_round_and_joins_between_two() {
+    let (hub, publisher) = hub(8);
+    let notebook = Arc::new(Notebook::default());
+    publisher.publish(vec![live(1, 1)]);
+    hub.attach(notebook.clone());
+    publisher.publish(vec![live(2, 1), live(3, 2)]);
+    let topic = Topic::game(GameId(1));
+    let joint = hub.open(&topic, Start::Seed, 0, |joint| joint).ok().expect("a seed");
+    assert_eq!(joint.position, Position(3));
+    assert!(matches!(joint.opening, Opening::Seed(Some(seed)) if seed.round_id() == RoundId(2)));
+    publisher.publish(vec![live(4, 1)]);
+    assert_eq!(*notebook.0.lock().expect("whole"), [2, 3, 4]);
+}
+
+#[test]
+fn a_slow_subscriber_is_given_what_it_missed_in_portions() {
+    let (hub, publisher) = hub(4);
+    publisher.publish((1..=6).map(|id| live(id, 1)).collect());
+    let missed = |from, most| {
+        let missed = hub.missed(&Topic::Everything, Position(from), most)?;
+        let ids: Vec<_> = missed.rounds.iter().map(|placed| placed.position.0).collect();
+        Some((ids, missed.whole.map(|position| position.0)))
+    };
+    assert_eq!(missed(2, 3), Some((vec![3, 4, 5], None)));
+    assert_eq!(missed(5, 3), Some((vec![6], Some(6))));
+    assert_eq!(missed(1, 3), None);
 }
 
 #[derive(Clone, Debug)]
@@ -202,7 +304,7 @@ proptest! {
                 }
                 Step::Subscribe(topic) => {
                     let topic = topics[topic].clone();
-                    let (seed, subscription) = hub.seed(&topic);
+                    let (seed, subscription) = seed(&hub, &topic);
                     let last = seed.map(|frame| frame.round_id().0);
                     clients.push(Client { topic, subscription, seen: vec![], last, from: log.len() });
                 }
@@ -216,8 +318,9 @@ proptest! {
                 }
                 Step::Reconnect(index) => {
                     if let Some(client) = clients.get_mut(index) && let Some(last) = client.last {
-                        let resumed = hub.resume(&client.topic, RoundId(last), usize::MAX);
-                        let Resumption::Answered(frames, subscription) = resumed else {
+                        let start = Start::After(RoundId(last));
+                        let opened = hub.subscribe(&client.topic, start, usize::MAX);
+                        let Some((Opening::Resumed(frames), subscription)) = opened else {
                             return Err(TestCaseError::fail("not in memory"));
                         };
                         client.subscription = subscription;

@@ -1,10 +1,9 @@
-//! The socket under a connection, with a limit to how long its peer may take nothing.
+//! The socket under an HTTP connection, with a limit to how long its peer may take nothing.
 //!
-//! Neither hyper nor a WebSocket library ends a write that the peer never takes: the stream, its
-//! buffers and its memory would stay for as long as TCP retries. Here a blocked write is given
-//! `patience`; a peer that takes less than [`FLOOR`] in that time is *stalled*: the write fails, and
-//! the socket is reset when dropped. (After a plain close a full socket stays in FIN-WAIT-1 with
-//! its kernel memory, and the peer sees nothing.)
+//! hyper does not end a write that the peer never takes: the connection, its buffers and its memory
+//! would stay for as long as TCP retries. Here a blocked write is given `patience`; where the peer
+//! takes less than [`FLOOR`] in that time, the write fails and the socket is reset. (After a plain
+//! close a full socket stays in FIN-WAIT-1 with its kernel memory, and the peer sees nothing.)
 
 use std::{
     future::Future,
@@ -35,21 +34,14 @@ pub struct Link {
     tcp: TcpStream,
     patience: Duration,
     blocked: Option<Blocked>,
-    handle: LinkHandle,
-    /// Given back when the socket is closed, not when HTTP is done with it: an upgraded connection
-    /// lives on.
-    _place: OwnedSemaphorePermit,
+    gauge: Gauge,
+    /// Given back when the socket is closed, not when HTTP is done with it.
+    place: OwnedSemaphorePermit,
 }
 
-/// What others may know of a link, and ask of it. Cheap to clone.
+/// Whether a link holds bytes back. Cheap to clone.
 #[derive(Clone, Debug, Default)]
-pub struct LinkHandle(Arc<Flags>);
-
-#[derive(Debug, Default)]
-struct Flags {
-    stalled: AtomicBool,
-    reset: AtomicBool,
-}
+pub struct Gauge(Arc<AtomicBool>);
 
 /// A write that the peer holds up.
 #[derive(Debug)]
@@ -58,37 +50,27 @@ struct Blocked {
     taken: usize,
 }
 
-impl LinkHandle {
-    /// Whether the link ended because its peer took too little.
-    pub fn is_stalled(&self) -> bool {
-        self.0.stalled.load(Ordering::Relaxed)
-    }
-
-    /// Has the socket reset, not closed, when it is dropped.
-    pub fn reset_on_drop(&self) {
-        self.0.reset.store(true, Ordering::Relaxed);
-    }
-
-    /// Whether the socket will be reset.
-    pub(super) fn resets_on_drop(&self) -> bool {
-        self.0.reset.load(Ordering::Relaxed)
-    }
-
-    fn stalled(&self) {
-        self.0.stalled.store(true, Ordering::Relaxed);
-        self.reset_on_drop();
+impl Gauge {
+    /// Whether the last write was not taken whole: its writer has more of it in a buffer.
+    pub fn is_blocked(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
     }
 }
 
 impl Link {
     /// Wraps a connected socket, which holds a place among the open ones.
     pub fn new(tcp: TcpStream, patience: Duration, place: OwnedSemaphorePermit) -> Self {
-        Self { tcp, patience, blocked: None, handle: LinkHandle::default(), _place: place }
+        Self { tcp, patience, blocked: None, gauge: Gauge::default(), place }
     }
 
-    /// A handle that stays valid however deep the link is buried in other layers.
-    pub fn handle(&self) -> LinkHandle {
-        self.handle.clone()
+    /// A view that stays valid however deep the link is buried in other layers.
+    pub fn gauge(&self) -> Gauge {
+        self.gauge.clone()
+    }
+
+    /// The socket and its place.
+    pub fn into_parts(self) -> (TcpStream, OwnedSemaphorePermit) {
+        (self.tcp, self.place)
     }
 
     /// Judges what the socket said to a write of `wanted` bytes.
@@ -98,20 +80,15 @@ impl Link {
         wanted: usize,
         outcome: Poll<io::Result<usize>>,
     ) -> Poll<io::Result<usize>> {
+        let is_whole = matches!(&outcome, Poll::Ready(Ok(taken)) if *taken == wanted);
+        self.gauge.0.store(!is_whole, Ordering::Relaxed);
         match &outcome {
-            Poll::Ready(Ok(taken)) if *taken == wanted => self.blocked = None,
+            Poll::Ready(Ok(_)) if is_whole => self.blocked = None,
             Poll::Ready(Ok(taken)) => self.progress(*taken),
-            Poll::Ready(Err(error)) => self.note(error),
+            Poll::Ready(Err(_)) => {}
             Poll::Pending => return self.wait(cx),
         }
         outcome
-    }
-
-    /// The kernel times a peer out that acknowledges nothing.
-    fn note(&self, error: &io::Error) {
-        if error.kind() == ErrorKind::TimedOut {
-            self.handle.stalled();
-        }
     }
 
     fn progress(&mut self, taken: usize) {
@@ -132,17 +109,9 @@ impl Link {
         if blocked.until.as_mut().poll(cx).is_pending() {
             return Poll::Pending;
         }
-        self.handle.stalled();
+        // A socket that is gone already needs no reset.
+        let _ = self.tcp.set_zero_linger();
         Poll::Ready(Err(io::Error::new(ErrorKind::TimedOut, "the peer takes nothing")))
-    }
-}
-
-impl Drop for Link {
-    fn drop(&mut self) {
-        if self.handle.resets_on_drop() {
-            // A socket that is gone already needs no reset.
-            let _ = self.tcp.set_zero_linger();
-        }
     }
 }
 
@@ -152,11 +121,7 @@ impl AsyncRead for Link {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let outcome = Pin::new(&mut self.tcp).poll_read(cx, buffer);
-        if let Poll::Ready(Err(error)) = &outcome {
-            self.note(error);
-        }
-        outcome
+        Pin::new(&mut self.tcp).poll_read(cx, buffer)
     }
 }
 
@@ -213,10 +178,11 @@ mod tests {
     #[tokio::test]
     async fn a_peer_that_takes_nothing_is_stalled_and_reset() {
         let (mut link, mut peer) = pair(Duration::from_millis(50)).await;
-        let handle = link.handle();
+        let gauge = link.gauge();
+        assert!(!gauge.is_blocked());
         let error = link.write_all(&vec![0; 64 << 20]).await.expect_err("nobody reads");
         assert_eq!(error.kind(), ErrorKind::TimedOut);
-        assert!(handle.is_stalled());
+        assert!(gauge.is_blocked());
         drop(link);
         let error = peer.read_to_end(&mut Vec::new()).await.expect_err("a reset");
         assert_eq!(error.kind(), ErrorKind::ConnectionReset);
@@ -232,7 +198,7 @@ mod tests {
         };
         let writer = async move {
             link.write_all(&vec![0; 8 << 20]).await.expect("write");
-            assert!(!link.handle().is_stalled());
+            assert!(!link.gauge().is_blocked());
         };
         assert_eq!(tokio::join!(reader, writer).0, 8 << 20);
     }

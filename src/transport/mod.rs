@@ -1,29 +1,22 @@
-//! One client's stream, from its opening to its close, on each transport.
+//! The streams of clients, from their opening to their close, on each transport.
 //!
-//! `http` decides who may subscribe to what and opens the subscription; what it hands over is a
-//! [`Session`], and from then on only this module speaks to the client. The rules are the same on
-//! every transport:
-//!
-//! * T1. Each transport is one loop with one select, its arms in the order shutdown, peer,
-//!   heartbeat, delivery.
-//! * T2. All rounds that wait go out in one write; there is no timer that collects them.
-//! * T3. Nobody is waited for: a peer that falls behind what memory holds, or whose socket takes
-//!   nothing for two heartbeats ([`link`]), is let go with the advice to resume.
-//! * T4. However a session ends, it is counted once, with its reason ([`Record`]).
+//! `http` decides who may subscribe to what; what it hands over is an [`Arrival`], a socket with
+//! the head of its response and a prepared subscription, and from then on only this module writes
+//! to the client. WebSocket and event streams share one write path, the [`shard`]. WebTransport
+//! ([`wt`]) gets a [`Session`] instead: there the library owns the socket.
 
 pub mod certificate;
 pub mod close;
+pub mod frame_reader;
 pub mod link;
-pub mod sse;
-pub mod ws;
+pub mod places;
+mod shard;
+mod shards;
 pub mod wt;
 
 use std::time::Duration;
 
-use tokio::{
-    sync::OwnedSemaphorePermit,
-    time::{Instant, Interval, MissedTickBehavior, interval_at},
-};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 
 use crate::{
     hub::{Opening, Subscription},
@@ -31,23 +24,24 @@ use crate::{
     telemetry::metrics::{ByClosed, ByTransport, Metrics, Transport},
 };
 use close::CloseReason;
-use link::LinkHandle;
+use places::Place;
+
+pub use self::{
+    shard::{Arrival, Held, Protocol},
+    shards::{ShardSettings, Shards},
+};
 
 /// Rounds that wait are joined up to this size per write: large enough to spare system calls (a
-/// hundred rounds), small enough that an idle connection keeps no large buffer.
+/// hundred rounds), small enough that an idle session keeps no large buffer.
 const BATCH: usize = 16 * 1024;
 
-/// All that a transport needs to stream to one client.
+/// All that WebTransport needs to stream to one client.
 #[derive(Debug)]
 pub struct Session {
     /// What the stream starts with.
     pub opening: Opening,
     /// What follows.
     pub subscription: Subscription,
-    /// The time between two pings or heartbeat comments.
-    pub heartbeat: Duration,
-    /// Says when to say goodbye.
-    pub shutdown: Shutdown,
     /// The session in the books.
     pub record: Record,
 }
@@ -59,9 +53,8 @@ pub struct Record {
     metrics: Metrics,
     transport: Transport,
     shutdown: Shutdown,
-    link: LinkHandle,
     reason: Option<CloseReason>,
-    _place: OwnedSemaphorePermit,
+    _place: Place,
 }
 
 impl Record {
@@ -70,18 +63,11 @@ impl Record {
         metrics: &Metrics,
         transport: Transport,
         shutdown: &Shutdown,
-        link: LinkHandle,
-        place: OwnedSemaphorePermit,
+        place: Place,
     ) -> Self {
         metrics.subscribers.get_or_create(&ByTransport { transport }).inc();
-        Self {
-            metrics: metrics.clone(),
-            transport,
-            shutdown: shutdown.clone(),
-            link,
-            reason: None,
-            _place: place,
-        }
+        let (metrics, shutdown) = (metrics.clone(), shutdown.clone());
+        Self { metrics, transport, shutdown, reason: None, _place: place }
     }
 
     /// Notes why the session ends; the first word counts.
@@ -89,7 +75,7 @@ impl Record {
         self.reason.get_or_insert(reason);
     }
 
-    /// Counts rounds handed to the socket.
+    /// Counts rounds handed to the library.
     fn written(&self, rounds: usize) {
         let label = ByTransport { transport: self.transport };
         self.metrics.rounds_written_total.get_or_create(&label).inc_by(rounds as u64);
@@ -97,13 +83,7 @@ impl Record {
 
     /// The reason for an end that nobody announced: the connection was dropped from outside.
     fn unannounced(&self) -> CloseReason {
-        if self.link.is_stalled() {
-            CloseReason::TooSlow
-        } else if self.shutdown.is_requested() {
-            CloseReason::ShuttingDown
-        } else {
-            CloseReason::Client
-        }
+        if self.shutdown.is_requested() { CloseReason::ShuttingDown } else { CloseReason::Client }
     }
 }
 

@@ -5,12 +5,13 @@ set -euo pipefail
 cd "$(dirname "$0")"
 scripts=../../scripts
 
-want=
-python3 -m pip --version >/dev/null 2>&1 || want="$want python3-pip"
-command -v psql >/dev/null || want="$want postgresql-client"
-# shellcheck disable=SC2086 # a list of words
-[ -z "$want" ] || "$scripts/apt-install" $want
-[ -d packages/aioquic ] || python3 -m pip install --quiet --root-user-action ignore --target packages -r requirements.txt
-
+python3 -m pip --version >/dev/null 2>&1 || "$scripts/need" pip3 python3-pip
+"$scripts/need" psql postgresql-client
 export PYTHONPATH=$PWD/packages PYTHONDONTWRITEBYTECODE=1
+# Imported, not looked for: another python than the one it was built for cannot use it.
+if ! python3 -c 'import aioquic.h3.connection' 2>/dev/null; then
+  rm -rf packages
+  python3 -m pip install --quiet --disable-pip-version-check --root-user-action ignore --only-binary :all: \
+    --target packages -r requirements.txt
+fi
 exec "$scripts/with-database" python3 run.py "$@"

@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { copyFileSync, mkdtempSync } from 'node:fs';
+import { copyFileSync, mkdtempSync, readFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
@@ -55,7 +55,68 @@ function makePair(folder, name, days = 10) {
   return { key, cert };
 }
 
+/** What the API page shows for WebTransport, word for word, with the certificate's hash. */
+const API_PAGE = `
+const wt = new WebTransport(URL_OF_THE_SERVER, { serverCertificateHashes });
+await wt.ready;
+const reader = wt.datagrams.readable.getReader();
+while (true) {
+const { value, done } = await reader.read();
+if (done) break;
+const text = new TextDecoder().decode(value);
+const round = JSON.parse(text);
+console.log('Datagram:', round);
+}`;
+
+/** The snippets of docs/webtransport.md as one script. */
+const documented = () => {
+  const text = readFileSync(new URL('../../docs/webtransport.md', import.meta.url), 'utf8');
+  return [...text.matchAll(/```js\n(.*?)```/gs)].map(([, code]) => code).join('\n');
+};
+
+/** Runs a script in a page of `localhost`, as a console would; the objects that it logs. */
+async function logs(page, server, script) {
+  await page.goto(`${server.http.replace('127.0.0.1', 'localhost')}/readyz`);
+  await page.evaluate((code) => {
+    [window.logged, window.sessions] = [[], []];
+    // Known to the runner, which closes what a case leaves open.
+    window.WebTransport = class extends WebTransport {
+      constructor(...args) { super(...args); window.sessions.push({ wt: this }); }
+    };
+    console.log = (...values) => window.logged.push(values.at(-1));
+    const run = new Function(`return (async () => { ${code} })()`);
+    run().catch((error) => { window.logged.push({ error: String(error) }); });
+  }, script);
+  const seen = (id) => eventually(`round ${id} in the log`, async () =>
+    (await page.evaluate(() => window.logged)).find((round) => round.round_id === id));
+  return seen;
+}
+
 export const cases = {
+  async 'the snippet of the API page receives rounds on a page of localhost'(page, server) {
+    await server.latest('crash');
+    const { url, value } = await server.certificate();
+    const pin = `const hash = Uint8Array.from(atob('${value}'), (c) => c.charCodeAt(0));
+      const serverCertificateHashes = [{ algorithm: 'sha-256', value: hash }];`;
+    const address = `'${url.replace('127.0.0.1', 'localhost')}'`;
+    const seen = await logs(page, server, pin + API_PAGE.replace('URL_OF_THE_SERVER', address));
+    await eventually('the session', async () =>
+      (await server.metric('datastream_subscribers{transport="webtransport"}')) === 1);
+    const [id] = finish('crash', 1, '{"point": "11.72"}');
+    assert.equal((await seen(id)).extras, '{"point": "11.72"}');
+  },
+
+  async 'the snippets of the documentation show the seed and what follows'(page, server) {
+    const [seed] = await server.latest('crash');
+    const origin = server.http.replace('127.0.0.1', 'localhost');
+    const seen = await logs(page, server, documented().replaceAll('http://localhost:3000', origin));
+    await seen(seed);
+    const [small] = finish('crash');
+    await seen(small);
+    const [large] = finish('crash', 1, JSON.stringify({ point: 'x'.repeat(5000) }));
+    await seen(large);
+  },
+
   async 'the seed comes by stream and later rounds by datagram, in order'(page, server) {
     const [seed] = await server.latest('crash');
     const session = await open(page, server, '/wt/crash');

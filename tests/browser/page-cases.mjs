@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
+import { Server } from '../../clients/js/test/server.js';
 
 const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
 const WIDTHS = { light: [1100, 1000], dark: [1100, 1000], phone: [375, 760], narrow: [320, 640] };
@@ -130,6 +131,41 @@ export const cases = {
     const [id] = await database.rounds();
     await hasRow(page, id);
     await page.waitForFunction(() => /\d ms/.test(document.querySelector('#median').textContent));
+  },
+
+  'page: a server without WebTransport is not asked for it, and the page says so': async ({ page, database }) => {
+    const server = await Server.start(database);
+    try {
+      const complaints = await visit({ page, server });
+      assert.equal(await page.locator('#state').innerText(), 'Connected by WebSocket');
+      const choice = page.locator('[value=webtransport]');
+      assert.equal(await choice.isDisabled(), true);
+      assert.equal(await choice.getAttribute('aria-description'), 'Off on this server');
+      assert.deepEqual(complaints, []);
+    } finally {
+      await server.stop();
+    }
+  },
+
+  'page: memory and markup are flat over 3,600 rounds': async (all) => {
+    const { page, context, database } = all;
+    await visit(all);
+    const devtools = await context.newCDPSession(page);
+    const held = async () => {
+      await devtools.send('HeapProfiler.collectGarbage');
+      const { usedSize } = await devtools.send('Runtime.getHeapUsage');
+      return { usedSize, nodes: (await devtools.send('Memory.getDOMCounters')).nodes };
+    };
+    const play = async () => hasRow(page, (await database.together(600)).at(-1));
+    await play();
+    const before = await held();
+    for (let played = 600; played < 3600; played += 600) await play();
+    const after = await held();
+    assert.equal(await page.locator('#rounds tr').count(), 100);
+    assert.ok(after.nodes - before.nodes < 500, `${after.nodes - before.nodes} nodes more`);
+    // Two minutes of dots in the plot, and what the client remembers against repeats.
+    const grown = after.usedSize - before.usedSize;
+    assert.ok(grown < 2_000_000, `${grown} bytes more`);
   },
 
   'page: axe finds nothing serious, and nothing is wider than the window': async (all) => {

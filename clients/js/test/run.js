@@ -1,7 +1,7 @@
 /** `npm test`: installs and builds what is missing, then runs all tests and says how many passed. */
 
 import { spawnSync } from 'node:child_process';
-import { existsSync, readdirSync } from 'node:fs';
+import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -11,8 +11,8 @@ const must = (program, args, cwd) => {
   if (status !== 0) process.exit(status ?? 1);
 };
 
-if (!existsSync(join(here, 'node_modules/typescript'))) must('npm', ['ci', '--no-audit', '--no-fund'], here);
-if (!process.env.DATASTREAM_BIN) must('cargo', ['build', '--quiet', '--bin', 'datastream'], join(here, '../..'));
+must(join(here, '../../scripts/npm-packages'), [here], here);
+if (!process.env.DATASTREAM) must('cargo', ['build', '--quiet', '--bin', 'datastream'], join(here, '../..'));
 must(process.execPath, ['build.js', '--check'], here);
 must('npx', ['publint', '--strict'], here);
 must('npx', ['attw', '--pack', '.', '--profile', 'esm-only', '--quiet'], here);

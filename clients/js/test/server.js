@@ -12,7 +12,7 @@ import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 
 export const root = fileURLToPath(new URL('../../../', import.meta.url));
-const binary = process.env.DATASTREAM_BIN ?? join(root, 'target/debug/datastream');
+const binary = process.env.DATASTREAM ?? join(root, 'target/debug/datastream');
 const WAIT_MS = 20000;
 
 const run = (program, args, options = {}) =>

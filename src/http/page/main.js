@@ -3,6 +3,7 @@
 import { connect } from '../client.js';
 import { NAMES, Plot } from './plot.js';
 import { element, result } from './results.js';
+import { OFFERED } from './transports.js';
 
 const ROWS_MAX = 100;
 const CHIPS_MAX = 10;
@@ -12,6 +13,8 @@ const AWAY_MS = 10000;
 const REPLAY_WITHIN_MS = 3000;
 
 const $ = (id) => document.getElementById(id);
+/** Browsers have WebTransport on pages from HTTPS or localhost alone. */
+const transports = OFFERED.filter((name) => name !== 'webtransport' || 'WebTransport' in window);
 const here = new URL('.', location.href);
 const plot = new Plot($('plot'));
 const arrivals = [];
@@ -62,7 +65,7 @@ const showRow = (round, shown, latency, came) => {
     { className: came },
     cell(`${round.round_id}`, 'number'),
     cell(round.game_slug),
-    cell(shown.text, 'result'),
+    cell(shown.line, 'result'),
     cell(at),
     cell(came === 'live' ? `${latency} ms` : '–', 'number'),
     cell(came),
@@ -104,7 +107,7 @@ const selection = () => {
 const start = () => {
   stream?.close();
   const { value } = document.querySelector('[name=transport]:checked');
-  stream = connect({ url: here, ...selection(), ...(value && { transports: [value] }) });
+  stream = connect({ url: here, ...selection(), transports: value ? [value] : transports });
   const came = origin(stream);
   const mine = stream;
   stream.addEventListener('state', ({ detail }) => mine === stream && showState(detail));
@@ -131,7 +134,7 @@ const measure = () => {
   for (const probe of probes.values()) probe.close();
   probes.clear();
   if (!$('compare').checked) return;
-  for (const transport of Object.keys(NAMES)) {
+  for (const transport of transports) {
     const probe = connect({ url: here, ...selection(), transports: [transport] });
     const came = origin(probe);
     probe.addEventListener('round', ({ detail }) => {
@@ -183,6 +186,14 @@ $('away').addEventListener('click', () => {
     document.dispatchEvent(new Event('resume'));
   }, AWAY_MS);
 });
+
+for (const input of document.querySelectorAll('[name=transport]')) {
+  input.disabled = input.value !== '' && !transports.includes(input.value);
+  if (!input.disabled) continue;
+  const why = OFFERED.includes(input.value) ? 'This browser does not have it here' : 'Off on this server';
+  input.parentElement.title = why;
+  input.setAttribute('aria-description', why);
+}
 
 // Without the list the games appear as their rounds do.
 showGames().catch(() => {}).then(start);

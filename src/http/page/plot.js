@@ -6,8 +6,13 @@ export const NAMES = { webtransport: 'WebTransport', websocket: 'WebSocket', sse
 const KEYS = Object.keys(NAMES);
 const WINDOW_S = 120;
 const HEIGHT = 180;
-/** Where the axes are labeled: seconds back, and milliseconds. */
-const BACK_S = [120, 90, 60, 30, 0];
+/** How far back the axis goes, and where it is labeled: a page just opened has no two minutes to show. */
+const SPANS_S = [
+  [30, 20, 10, 0],
+  [60, 40, 20, 0],
+  [WINDOW_S, 90, 60, 30, 0],
+];
+/** Where the other axis is labeled, in milliseconds. */
 const LEVELS = [0, 2, 10, 50, 200, 1000, 5000, 20000];
 
 const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
@@ -45,9 +50,9 @@ export class Plot {
         cursor: { show: false },
         padding: [12, 16, 0, 0],
         // Inverse hyperbolic sine: logarithmic, but with a zero. A single slow round leaves the others in sight.
-        scales: { x: { range: span }, y: { distr: 4, asinh: 2, range } },
+        scales: { x: { range: () => this.#span() }, y: { distr: 4, asinh: 2, range } },
         axes: [
-          { ...axis, size: 32, splits: () => BACK_S.map((back) => span()[1] - back), values: () => BACK_S.map(ago) },
+          { ...axis, size: 32, splits: () => this.#backs().map((back) => this.#span()[1] - back), values: () => this.#backs().map(ago) },
           { ...axis, size: 64, splits: levels, filter: (_, splits) => splits, values: (_, ticks) => ticks.map((tick) => `${tick} ms`) },
         ],
         series: [{}, ...KEYS.map((key) => series(css(`--${key}`)))],
@@ -55,6 +60,17 @@ export class Plot {
       this.#data(),
       this.#place,
     );
+  }
+
+  /** Seconds back from now: the whole of the axis first. */
+  #backs() {
+    const age = Date.now() / 1000 - (this.#samples[0]?.at ?? Infinity);
+    return SPANS_S.find(([back]) => back >= age) ?? SPANS_S.at(-1);
+  }
+
+  #span() {
+    const now = Date.now() / 1000;
+    return [now - this.#backs()[0], now];
   }
 
   #data() {
@@ -90,8 +106,6 @@ const series = (color) => ({
   paths: () => null,
   points: { show: true, size: 5, fill: color, width: 0 },
 });
-
-const span = () => [Date.now() / 1000 - WINDOW_S, Date.now() / 1000];
 
 /** From nothing to the next level: a single slow round should not make it jump about. */
 const range = (_, low, high) => [

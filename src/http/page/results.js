@@ -23,10 +23,12 @@ const icon = (name) => {
 
 const symbol = (name) => (SYMBOLS.includes(name) ? icon(name) : element('span', {}, `${name}`));
 
+const line = (...children) => element('span', { className: 'line' }, ...children);
+
 const crash = ({ point }) => {
   const height = Number(point) >= 10 ? 'high' : Number(point) >= 2 ? 'middle' : 'low';
   return {
-    text: `${point}×`,
+    line: line(element('span', { className: height }, `${point}×`)),
     big: element('span', { className: `point ${height}` }, `${point}×`),
     chip: element('span', { className: `chip ${height}` }, `${point}×`),
   };
@@ -36,14 +38,14 @@ const double = ({ color, number }) => {
   const kind = COLORS.includes(color) ? color : 'other';
   const disc = (size) => element('span', { className: `disc ${size} ${kind}` }, `${number}`);
   return {
-    text: `${color} ${number}`,
+    line: line(disc('small'), `${color}`),
     big: element('span', { className: 'pair' }, disc('big'), element('span', {}, `${color}`)),
     chip: disc('small'),
   };
 };
 
 const slot = ({ reels, multiplier }) => ({
-  text: `${reels.join(' · ')}, ${multiplier}×`,
+  line: line(...reels.map(symbol), element('span', { className: Number(multiplier) ? 'win' : 'muted' }, `${multiplier}×`)),
   big: element(
     'span',
     { className: 'pair' },
@@ -57,7 +59,7 @@ const trend = ({ trending }) => {
   const way = trending === 'up' ? 'up' : 'down';
   const arrow = () => element('span', { className: way }, symbol(trending));
   return {
-    text: `${trending}`,
+    line: line(arrow(), `${trending}`),
     big: element('span', { className: 'pair trend' }, arrow(), element('span', {}, `${trending}`)),
     chip: arrow(),
   };
@@ -67,11 +69,11 @@ const other = (extras) => {
   const text = Object.entries(extras ?? {})
     .map(([key, value]) => `${key}: ${typeof value === 'object' ? JSON.stringify(value) : value}`)
     .join(', ');
-  return { text: text || '–', big: element('span', { className: 'text' }, text || '–') };
+  return { line: line(text || '–'), big: element('span', { className: 'text' }, text || '–') };
 };
 
 /**
- * @returns {{ text: string, big: Element, chip?: Element }} as a line of text, large, and small
+ * @returns {{ line: Element, big: Element, chip?: Element }} for a line of the table, large, and small
  */
 export const result = (extras) => {
   if (extras?.point !== undefined) return crash(extras);

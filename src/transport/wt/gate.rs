@@ -1,6 +1,6 @@
 //! Who may come in: decided elsewhere, by the rules of all doors.
 
-use std::future::Future;
+use std::{future::Future, net::IpAddr};
 
 use crate::transport::Session;
 
@@ -11,6 +11,8 @@ pub struct Asked {
     pub path: String,
     /// The page's origin, which browsers always send.
     pub origin: Option<String>,
+    /// The client's address.
+    pub address: IpAddr,
 }
 
 /// A request that is not granted: the HTTP status to answer with.

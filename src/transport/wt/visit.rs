@@ -1,6 +1,6 @@
 //! From a connection's first packet to its seat in a room: handshake, decision, opening.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{future::Future, net::IpAddr, sync::Arc, time::Duration};
 
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -60,6 +60,7 @@ impl<G: Gate> Host<G> {
     /// Takes a connection in, unless there are too many handshakes under way.
     pub(super) fn receive(self: &Arc<Self>, incoming: IncomingSession) {
         let proven = incoming.remote_address_validated();
+        let address = incoming.remote_address().ip();
         let pending = HANDSHAKES_MAX - self.handshakes.available_permits();
         if pending >= HANDSHAKES_UNPROVEN && !proven {
             return incoming.retry();
@@ -68,10 +69,15 @@ impl<G: Gate> Host<G> {
             return incoming.refuse();
         };
         let host = Arc::clone(self);
-        self.tasks.spawn(async move { host.visit(incoming, permit).await });
+        self.tasks.spawn(async move { host.visit(incoming, address, permit).await });
     }
 
-    async fn visit(&self, incoming: IncomingSession, permit: OwnedSemaphorePermit) {
+    async fn visit(
+        &self,
+        incoming: IncomingSession,
+        address: IpAddr,
+        permit: OwnedSemaphorePermit,
+    ) {
         let request = tokio::select! {
             () = self.shutdown.requested() => return,
             request = timeout(HANDSHAKE, incoming) => request,
@@ -80,13 +86,13 @@ impl<G: Gate> Host<G> {
         let Ok(Ok(request)) = request else { return };
         let path = request.path().to_owned();
         let origin = request.origin().map(str::to_owned);
-        let admitted = self.gate.admit(Asked { path, origin }).await;
+        let admitted = self.gate.admit(Asked { path, origin, address }).await;
         match admitted {
             Err(refusal) => drop(timeout(HANDSHAKE, refuse(request, refusal)).await),
             Ok(session) => {
                 let Ok(Ok(connection)) = timeout(HANDSHAKE, request.accept()).await else { return };
                 drop(permit);
-                let Session { opening, subscription, record, .. } = session;
+                let Session { opening, subscription, record } = session;
                 self.welcome(Peer::new(connection, record), opening, subscription).await;
             }
         }

@@ -1,0 +1,82 @@
+//! A granted stream on its way from its route to the door.
+//!
+//! The route answers with the head of the response and, beside it, what was granted. All layers see
+//! an ordinary response; the door finds the grant in its extensions, takes the socket out of HTTP
+//! and hands both to a shard. A layer that makes another response of it revokes the grant by that.
+
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use axum::{
+    http::Extensions,
+    http::response::Parts,
+    response::{IntoResponse, Response},
+};
+
+use crate::{
+    feed::Prepared,
+    transport::{Protocol, places::Place},
+};
+
+/// What was granted.
+#[derive(Debug)]
+pub(super) struct Granted {
+    pub(super) prepared: Prepared,
+    pub(super) protocol: Protocol,
+    pub(super) place: Place,
+}
+
+/// A grant beside a response. Extensions have to be cloneable, a grant is not: the first taker
+/// has it.
+#[derive(Clone, Debug)]
+struct HandOff(Arc<Mutex<Option<Granted>>>);
+
+/// Where the door's service leaves a granted stream for the connection under it. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Seat(Arc<Mutex<Option<(Parts, Granted)>>>);
+
+/// The address of a connection's client, as the door saw it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ClientAddress(pub(super) IpAddr);
+
+impl Granted {
+    /// The response that grants the stream.
+    pub(super) fn beside(self, head: impl IntoResponse) -> Response {
+        let mut response = head.into_response();
+        response.extensions_mut().insert(HandOff(Arc::new(Mutex::new(Some(self)))));
+        response
+    }
+}
+
+impl Seat {
+    /// Takes a granted stream off its response; returns the response where there is none.
+    pub(super) fn take_off(&self, mut response: Response) -> Option<Response> {
+        let hand_off = response.extensions_mut().remove::<HandOff>();
+        let granted = hand_off.and_then(|HandOff(granted)| lock(&granted).take());
+        let Some(granted) = granted else { return Some(response) };
+        *lock(&self.0) = Some((response.into_parts().0, granted));
+        None
+    }
+
+    /// Whether a stream was granted.
+    pub(super) fn is_taken(&self) -> bool {
+        lock(&self.0).is_some()
+    }
+
+    /// The granted stream, and the head of its response.
+    pub(super) fn leave(&self) -> Option<(Parts, Granted)> {
+        lock(&self.0).take()
+    }
+}
+
+/// The client's address; unspecified where no door was passed.
+pub(super) fn client(extensions: &Extensions) -> IpAddr {
+    let known = extensions.get::<ClientAddress>();
+    known.map_or(Ipv4Addr::UNSPECIFIED.into(), |ClientAddress(address)| *address)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

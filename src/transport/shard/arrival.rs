@@ -1,0 +1,58 @@
+//! A connection on its way from the door to its shard.
+
+use std::{any::Any, net::TcpStream};
+
+use bytes::Bytes;
+
+use super::wire::Protocol;
+use crate::{
+    feed::{FeedError, Prepared},
+    hub::Joint,
+    topic::Topic,
+};
+
+/// What a connection holds on to until it is closed: its places among those that are limited.
+pub type Held = Box<dyn Any + Send>;
+
+/// A connection that was granted a stream.
+#[derive(Debug)]
+pub struct Arrival {
+    /// The socket, non-blocking.
+    pub socket: TcpStream,
+    /// What the client sent behind its request.
+    pub unread: Bytes,
+    /// The head of the response, to be sent first.
+    pub head: Vec<u8>,
+    /// How rounds are written.
+    pub protocol: Protocol,
+    /// What to subscribe to.
+    pub prepared: Prepared,
+    /// Given back when the connection is closed.
+    pub held: Held,
+}
+
+/// A connection whose stream is open: a command to its shard.
+#[derive(Debug)]
+pub(in crate::transport) struct Opened {
+    pub(super) socket: mio::net::TcpStream,
+    pub(super) unread: Bytes,
+    pub(super) head: Vec<u8>,
+    pub(super) protocol: Protocol,
+    pub(super) held: Held,
+    pub(super) topic: Topic,
+    pub(super) joint: Joint,
+}
+
+impl Arrival {
+    /// Opens the stream and hands it to `push` before the next round is published.
+    pub(in crate::transport) async fn open(
+        self,
+        push: impl FnOnce(Opened) + Send,
+    ) -> Result<(), FeedError> {
+        let Self { socket, unread, head, protocol, prepared, held } = self;
+        let socket = mio::net::TcpStream::from_std(socket);
+        let topic = prepared.topic().clone();
+        let join = |joint| push(Opened { socket, unread, head, protocol, held, topic, joint });
+        prepared.open(join).await
+    }
+}

@@ -1,0 +1,137 @@
+//! What a shard is to do next: one queue for rounds, new connections and the stop.
+
+use std::{
+    io,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use mio::{Poll, Token, Waker};
+
+use super::arrival::Opened;
+use crate::hub::{Batch, Outlet};
+
+/// The waker's; connections have their slot.
+pub(super) const WAKE: Token = Token(usize::MAX);
+/// Room for more commands than this is given back after a burst.
+const ROOM_KEPT: usize = 1024;
+
+/// A thing to do.
+#[derive(Debug)]
+pub(in crate::transport) enum Command {
+    /// Rounds for everyone whose topic they belong to.
+    Publish(Batch),
+    /// A connection with its stream opened at this place among the rounds.
+    Open(Box<Opened>),
+    /// The process is stopping.
+    Stop,
+}
+
+/// The way in to a shard. Whoever pushes under the hub's lock pushes in the order of the stream.
+#[derive(Debug)]
+pub(in crate::transport) struct Inbox {
+    waiting: Mutex<Waiting>,
+    waker: Waker,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    commands: Vec<Command>,
+    /// Whether the shard has to be woken.
+    is_asleep: bool,
+    /// Set when the shard is gone.
+    is_closed: bool,
+}
+
+impl Inbox {
+    pub(super) fn new(poll: &Poll) -> io::Result<Self> {
+        let waker = Waker::new(poll.registry(), WAKE)?;
+        Ok(Self { waiting: Mutex::default(), waker })
+    }
+
+    /// Puts a command behind the others. After the shard's end it is dropped, and with it the
+    /// connection it may hold.
+    pub(in crate::transport) fn push(&self, command: Command) {
+        let mut waiting = self.waiting();
+        if waiting.is_closed {
+            return;
+        }
+        waiting.commands.push(command);
+        let was_asleep = std::mem::take(&mut waiting.is_asleep);
+        drop(waiting);
+        if was_asleep && let Err(error) = self.waker.wake() {
+            tracing::error!(%error, "a shard could not be woken");
+        }
+    }
+
+    /// Takes everything that waits, leaving `empty` in its place.
+    pub(super) fn take(&self, mut empty: Vec<Command>) -> Vec<Command> {
+        empty.clear();
+        empty.shrink_to(ROOM_KEPT);
+        std::mem::replace(&mut self.waiting().commands, empty)
+    }
+
+    /// Says that the shard is going to sleep; whether it may.
+    pub(super) fn fall_asleep(&self) -> bool {
+        let mut waiting = self.waiting();
+        waiting.is_asleep = waiting.commands.is_empty();
+        waiting.is_asleep
+    }
+
+    /// Says that the shard is awake.
+    pub(super) fn awake(&self) {
+        self.waiting().is_asleep = false;
+    }
+
+    /// Says that nobody will look at the queue any more.
+    pub(super) fn close(&self) {
+        let mut waiting = self.waiting();
+        waiting.is_closed = true;
+        let rest = std::mem::take(&mut waiting.commands);
+        drop(waiting);
+        drop(rest);
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Outlet for Inbox {
+    fn publish(&self, batch: &Batch) {
+        self.push(Command::Publish(batch.clone()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use mio::Events;
+
+    use super::*;
+
+    #[test]
+    fn a_shard_is_woken_only_when_it_sleeps() {
+        let (mut poll, mut events) = (Poll::new().expect("a poll"), Events::with_capacity(4));
+        let inbox = Inbox::new(&poll).expect("an inbox");
+        inbox.push(Command::Stop);
+        poll.poll(&mut events, Some(Duration::ZERO)).expect("a poll");
+        assert!(events.is_empty());
+        assert!(!inbox.fall_asleep(), "a command waits");
+        assert_eq!(inbox.take(Vec::new()).len(), 1);
+        assert!(inbox.fall_asleep());
+        inbox.push(Command::Stop);
+        poll.poll(&mut events, None).expect("a poll");
+        assert_eq!(events.iter().next().map(mio::event::Event::token), Some(WAKE));
+    }
+
+    #[test]
+    fn a_closed_inbox_keeps_nothing() {
+        let poll = Poll::new().expect("a poll");
+        let inbox = Inbox::new(&poll).expect("an inbox");
+        inbox.push(Command::Stop);
+        inbox.close();
+        inbox.push(Command::Stop);
+        assert!(inbox.take(Vec::new()).is_empty());
+    }
+}

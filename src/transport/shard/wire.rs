@@ -1,0 +1,275 @@
+//! The bytes of each protocol: how a stream starts, what a round is, a heartbeat, a goodbye.
+
+use bytes::Bytes;
+
+use crate::{
+    frame::Frame,
+    hub::{Opening, Placed, Position},
+    round::UnixMillis,
+    telemetry::metrics::Transport,
+    transport::close::CloseReason,
+};
+
+/// How long an `EventSource` waits before it reconnects. Sent first, as contract section 5 shows.
+const RETRY: &[u8] = b"retry: 2000\n\n";
+/// The same as a chunk: 13 bytes.
+const RETRY_CHUNK: &[u8] = b"d\r\nretry: 2000\n\n\r\n";
+/// Ends a chunked body (RFC 9112 section 7.1).
+const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
+/// A ping without a payload.
+const PING: &[u8] = &[0x89, 0x00];
+/// First bytes of control frames.
+const CLOSE: u8 = 0x88;
+const PONG: u8 = 0x8a;
+/// Rounds that wait are joined up to this size: half of what a socket takes at once, so that a
+/// subscriber that keeps up gets it with one call, and one that does not keeps little of it.
+const JOINED_MAX: usize = 64 * 1024;
+
+/// How rounds are written to a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Protocol {
+    /// WebSocket.
+    WebSocket,
+    /// Server-sent events in chunks: HTTP/1.1.
+    Chunked,
+    /// Server-sent events up to the close: HTTP/1.0.
+    Plain,
+}
+
+/// Bytes on their way to subscribers.
+#[derive(Clone, Debug)]
+pub(super) struct Part {
+    pub(super) bytes: Bytes,
+    /// The position of the last round in it, or before it where it holds none.
+    pub(super) last: Position,
+    pub(super) rounds: u32,
+}
+
+/// Some rounds, and all their bytes.
+#[derive(Debug)]
+pub(super) struct Joined<'a> {
+    pub(super) part: Part,
+    pub(super) rounds: &'a [Placed],
+}
+
+/// How a stream starts.
+#[derive(Debug)]
+pub(super) struct Start {
+    /// Before the rounds that are replayed: a seed is among these bytes.
+    pub(super) bytes: Vec<u8>,
+    pub(super) seeds: u32,
+    pub(super) replay: Vec<Frame>,
+    /// Set when nothing follows.
+    pub(super) end: Option<CloseReason>,
+}
+
+impl Protocol {
+    /// Whether its bytes are chunks of an HTTP/1.1 body.
+    pub fn is_chunked(self) -> bool {
+        self == Self::Chunked
+    }
+
+    /// As it is counted.
+    pub fn transport(self) -> Transport {
+        match self {
+            Self::WebSocket => Transport::websocket,
+            Self::Chunked | Self::Plain => Transport::sse,
+        }
+    }
+
+    /// A live or replayed round.
+    pub(super) fn round(self, frame: &Frame) -> Bytes {
+        match self {
+            Self::WebSocket => frame.message(),
+            Self::Chunked => frame.message_chunk(),
+            Self::Plain => frame.message_event(),
+        }
+    }
+
+    /// What follows the head of the response. On an event stream a seed is `initial`, and so is
+    /// the seed after a gap: the stream starts over. A WebSocket is closed at a gap.
+    pub(super) fn start(self, mut bytes: Vec<u8>, opening: Opening) -> Start {
+        match self {
+            Self::WebSocket => {}
+            Self::Chunked => bytes.extend_from_slice(RETRY_CHUNK),
+            Self::Plain => bytes.extend_from_slice(RETRY),
+        }
+        let (seed, replay, end) = match opening {
+            Opening::Gap(_) if self == Self::WebSocket => {
+                (None, Vec::new(), Some(CloseReason::Gap))
+            }
+            Opening::Seed(seed) | Opening::Gap(seed) => (seed, Vec::new(), None),
+            Opening::Resumed(replay) => (None, replay, None),
+        };
+        if let Some(seed) = &seed {
+            bytes.extend_from_slice(&self.seed(seed));
+        }
+        Start { bytes, seeds: u32::from(seed.is_some()), replay, end }
+    }
+
+    fn seed(self, frame: &Frame) -> Bytes {
+        match self {
+            Self::WebSocket => frame.message(),
+            Self::Chunked => frame.initial_chunk(),
+            Self::Plain => frame.initial_event(),
+        }
+    }
+
+    /// A ping, or a comment with the time: keeps proxies from closing a quiet stream, and tells
+    /// whether the peer is still there.
+    pub(super) fn heartbeat(self, now: UnixMillis) -> Bytes {
+        let comment = || format!(": heartbeat {}\n\n", now.0.div_euclid(1000));
+        match self {
+            Self::WebSocket => Bytes::from_static(PING),
+            Self::Chunked => {
+                let comment = comment();
+                format!("{:x}\r\n{comment}\r\n", comment.len()).into()
+            }
+            Self::Plain => comment().into(),
+        }
+    }
+
+    /// The last words.
+    pub(super) fn goodbye(self, reason: CloseReason) -> Bytes {
+        match self {
+            Self::WebSocket => close_frame(Some(reason.code()), reason.text()),
+            Self::Chunked => Bytes::from_static(LAST_CHUNK),
+            Self::Plain => Bytes::new(),
+        }
+    }
+
+    /// The rounds joined once for all who get them; one alone is not copied.
+    pub(super) fn join(self, rounds: &[Placed]) -> Vec<Joined<'_>> {
+        let mut joined = Vec::with_capacity(1);
+        let mut rest = rounds;
+        while !rest.is_empty() {
+            let (now, later) = rest.split_at(self.fitting(rest));
+            joined.push(self.joined(now));
+            rest = later;
+        }
+        joined
+    }
+
+    /// How many of these rounds fit one write; at least one.
+    fn fitting(self, rounds: &[Placed]) -> usize {
+        let mut size = 0;
+        let fits = |placed: &&Placed| {
+            size += self.round(&placed.frame).len();
+            size <= JOINED_MAX
+        };
+        rounds.iter().take_while(fits).count().max(1)
+    }
+
+    fn joined(self, rounds: &[Placed]) -> Joined<'_> {
+        let bytes = match rounds {
+            [one] => self.round(&one.frame),
+            _ => {
+                let rounds: Vec<_> =
+                    rounds.iter().map(|placed| self.round(&placed.frame)).collect();
+                rounds.concat().into()
+            }
+        };
+        let last = rounds.last().map_or(Position(0), |placed| placed.position);
+        Joined { part: Part { bytes, last, rounds: rounds.len() as u32 }, rounds }
+    }
+}
+
+/// A close frame; without a code it is empty.
+pub(super) fn close_frame(code: Option<u16>, reason: &str) -> Bytes {
+    let Some(code) = code else { return Bytes::from_static(&[CLOSE, 0]) };
+    let size = 2 + reason.len();
+    [&[CLOSE, size as u8][..], &code.to_be_bytes(), reason.as_bytes()].concat().into()
+}
+
+/// The answer to a ping.
+pub(super) fn pong(payload: &[u8], into: &mut Vec<u8>) {
+    into.extend_from_slice(&[PONG, payload.len() as u8]);
+    into.extend_from_slice(payload);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::{
+        hub::Xid,
+        round::{FinishedAt, GameId, Round, RoundId},
+    };
+
+    fn placed(id: i64, extras: &str) -> Placed {
+        let frame = Frame::encode(&Round {
+            round_id: RoundId(id),
+            game_id: GameId(1),
+            game_slug: "crash".into(),
+            game_type: "multiplier".into(),
+            finished_at: FinishedAt::from_micros(0).expect("in range"),
+            extras: extras.into(),
+            timestamp: UnixMillis(1),
+        });
+        let finish = (Xid(1), RoundId(id));
+        let game = (GameId(1), Arc::from("multiplier"));
+        Placed { position: Position(id.cast_unsigned()), finish, game, frame, recorded: None }
+    }
+
+    #[test]
+    fn a_heartbeat_is_a_comment_with_unix_seconds_or_a_ping() {
+        let now = UnixMillis(1_705_432_800_999);
+        assert_eq!(Protocol::Plain.heartbeat(now), &b": heartbeat 1705432800\n\n"[..]);
+        assert_eq!(Protocol::Chunked.heartbeat(now), &b"18\r\n: heartbeat 1705432800\n\n\r\n"[..]);
+        assert_eq!(Protocol::WebSocket.heartbeat(now), &[0x89, 0][..]);
+    }
+
+    #[test]
+    fn the_retry_chunk_is_as_long_as_it_says() {
+        let chunk = [format!("{:x}\r\n", RETRY.len()).as_bytes(), RETRY, b"\r\n"].concat();
+        assert_eq!(RETRY_CHUNK, chunk);
+    }
+
+    #[test]
+    fn a_stream_starts_with_its_head_and_its_seed() {
+        let frame = placed(1, "{}").frame;
+        let start = |protocol: Protocol, opening| protocol.start(b"head".to_vec(), opening);
+        let socket = start(Protocol::WebSocket, Opening::Seed(Some(frame.clone())));
+        assert_eq!(socket.bytes, [&b"head"[..], &frame.message()].concat());
+        let events = start(Protocol::Plain, Opening::Gap(Some(frame.clone())));
+        assert_eq!(events.bytes, [&b"head"[..], RETRY, &frame.initial_event()].concat());
+        assert_eq!((events.seeds, events.end), (1, None));
+        let gap = start(Protocol::WebSocket, Opening::Gap(Some(frame)));
+        assert_eq!((gap.bytes, gap.end), (b"head".to_vec(), Some(CloseReason::Gap)));
+    }
+
+    #[test]
+    fn rounds_that_wait_together_are_joined_in_order_and_bounded() {
+        let rounds: Vec<_> = (1..=500).map(|id| placed(id, &"x".repeat(300))).collect();
+        for protocol in [Protocol::WebSocket, Protocol::Chunked, Protocol::Plain] {
+            let joined = protocol.join(&rounds);
+            let all: Vec<_> = joined.iter().map(|joined| joined.part.bytes.clone()).collect();
+            let expected: Vec<_> = rounds.iter().map(|r| protocol.round(&r.frame)).collect();
+            assert_eq!(all.concat(), expected.concat());
+            assert!(joined.len() > 1 && all.iter().all(|bytes| bytes.len() <= JOINED_MAX));
+            assert_eq!(joined.iter().map(|joined| joined.part.rounds).sum::<u32>(), 500);
+            assert_eq!(joined.last().map(|joined| joined.part.last), Some(Position(500)));
+        }
+    }
+
+    #[test]
+    fn a_round_alone_is_not_copied_however_large_it_is() {
+        let rounds = [placed(1, "{}"), placed(2, &"x".repeat(JOINED_MAX)), placed(3, "{}")];
+        let joined = Protocol::WebSocket.join(&rounds);
+        let starts: Vec<_> = joined.iter().map(|joined| joined.part.bytes.as_ptr()).collect();
+        let expected: Vec<_> = rounds.iter().map(|r| r.frame.message().as_ptr()).collect();
+        assert_eq!(starts, expected);
+    }
+
+    #[test]
+    fn a_close_frame_carries_its_code_and_reason() {
+        let frame = Protocol::WebSocket.goodbye(CloseReason::Gap);
+        assert_eq!(usize::from(frame[1]), frame.len() - 2);
+        assert_eq!(frame[2..4], 4410_u16.to_be_bytes());
+        assert_eq!(close_frame(None, ""), &[0x88, 0][..]);
+        let mut answer = Vec::new();
+        pong(b"ab", &mut answer);
+        assert_eq!(answer, [0x8a, 2, b'a', b'b']);
+    }
+}

@@ -1,0 +1,199 @@
+//! Shards on real sockets, with a hub and no database.
+
+use std::{
+    io::{Read, Write},
+    net::{Shutdown as Half, SocketAddr, TcpListener, TcpStream},
+};
+
+use super::*;
+use crate::{
+    database,
+    feed::Feed,
+    games::Games,
+    history::History,
+    hub::{self, Captured, Publisher, Xid},
+    pg_target::PgTarget,
+    round::{FinishedAt, GameId, Round, RoundId, UnixMillis},
+    telemetry::metrics::{ByTransport, Transport},
+    topic::Topic,
+    transport::{Arrival, Protocol},
+};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+struct Bench {
+    feed: Feed,
+    publisher: Publisher,
+    shards: Shards,
+    shutdown: Shutdown,
+    metrics: Metrics,
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+fn bench(heartbeat: Duration) -> Bench {
+    let (metrics, shutdown) = (Metrics::default(), Shutdown::default());
+    let (hub, publisher) = hub::new(NonZeroUsize::new(4096).expect("some"), metrics.clone());
+    publisher.open();
+    let count = NonZeroUsize::new(2).expect("some");
+    let settings = ShardSettings { count, heartbeat, grace: PATIENCE };
+    let shards = Shards::start(settings, &hub, &metrics, &shutdown).expect("shards");
+    let target = PgTarget::resolve(Some("host=nowhere user=u dbname=d"), |_| None);
+    let pool = database::Pool::lazy(&target.expect("a target"), "query", 1).expect("a pool");
+    let history = History::new(pool, metrics.clone());
+    let feed = Feed::new(hub, Games::default(), history, 10_000);
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address");
+    Bench { feed, publisher, shards, shutdown, metrics, listener, address }
+}
+
+impl Bench {
+    /// Connects a client; its stream begins at once.
+    async fn connect(&self, protocol: Protocol, after: Option<RoundId>) -> TcpStream {
+        let client = TcpStream::connect(self.address).expect("a connection");
+        client.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        let (socket, _) = self.listener.accept().expect("a connection");
+        socket.set_nonblocking(true).expect("a socket");
+        let prepared = self.feed.prepare(Topic::Everything, after).await.expect("prepared");
+        let unread = Default::default();
+        let (head, held) = (b"head\n".to_vec(), Box::new(()));
+        let arrival = Arrival { socket, unread, head, protocol, prepared, held };
+        self.shards.take(arrival).await.expect("open");
+        client
+    }
+
+    fn publish(&self, ids: impl IntoIterator<Item = i64>) {
+        self.publisher.publish(ids.into_iter().map(captured).collect());
+    }
+
+    fn subscribers(&self) -> i64 {
+        let label = ByTransport { transport: Transport::sse };
+        self.metrics.subscribers.get_or_create(&label).get()
+    }
+}
+
+fn captured(id: i64) -> Captured {
+    let round = Round {
+        round_id: RoundId(id),
+        game_id: GameId(id % 3),
+        game_slug: "game".into(),
+        game_type: "kind".into(),
+        finished_at: FinishedAt::from_micros(id).expect("in range"),
+        extras: "{}".into(),
+        timestamp: UnixMillis(1),
+    };
+    Captured { round, xid: Xid(1), before: Xid(1), recorded: None }
+}
+
+/// Reads until the text has come.
+fn read_until(client: &mut TcpStream, text: &str) -> String {
+    let (mut all, mut piece) = (Vec::new(), vec![0; 1 << 16]);
+    loop {
+        let read = client.read(&mut piece).expect("open");
+        assert!(read > 0, "the end instead of {text:?} after {}", String::from_utf8_lossy(&all));
+        // It may have begun in the last piece.
+        let new = all.len().saturating_sub(text.len());
+        all.extend_from_slice(&piece[..read]);
+        if all[new..].windows(text.len()).any(|bytes| bytes == text.as_bytes()) {
+            return String::from_utf8_lossy(&all).into_owned();
+        }
+    }
+}
+
+fn ids(text: &str) -> Vec<i64> {
+    let ids = text.lines().filter_map(|line| line.strip_prefix("id: "));
+    ids.map(|id| id.parse().expect("an id")).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_comes_while_rounds_are_published_misses_none_and_gets_none_twice() {
+    const LAST: i64 = 3001;
+    let bench = Arc::new(bench(Duration::from_secs(60)));
+    bench.publish([1]);
+    let publishing = Arc::clone(&bench);
+    let publisher = thread::spawn(move || {
+        for first in (2..=LAST).step_by(3) {
+            publishing.publish(first..first + 3);
+            thread::yield_now();
+        }
+    });
+    let mut readers = Vec::new();
+    for number in 0..60 {
+        let protocol = if number % 2 == 0 { Protocol::Plain } else { Protocol::Chunked };
+        // Every third resumes.
+        let after = (number % 3 == 0).then_some(RoundId(1));
+        let mut client = bench.connect(protocol, after).await;
+        readers.push(thread::spawn(move || read_until(&mut client, &format!("id: {LAST}\n"))));
+    }
+    publisher.join().expect("published");
+    for reader in readers {
+        let seen = ids(&reader.join().expect("read"));
+        let expected: Vec<_> = (seen[0]..=LAST).collect();
+        assert_eq!(seen, expected);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn heartbeats_come_to_everyone_and_a_peer_that_leaves_is_forgotten() {
+    let bench = bench(Duration::from_millis(50));
+    let mut events = bench.connect(Protocol::Chunked, None).await;
+    let mut plain = bench.connect(Protocol::Plain, None).await;
+    for client in [&mut events, &mut plain] {
+        let start = read_until(client, ": heartbeat ");
+        assert!(start.starts_with("head\n"), "{start}");
+        read_until(client, ": heartbeat ");
+    }
+    assert_eq!(bench.subscribers(), 2);
+    events.shutdown(Half::Write).expect("half a close");
+    while events.read(&mut [0; 512]).expect("an end") > 0 {}
+    drop(plain);
+    while bench.subscribers() > 0 {
+        thread::yield_now();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_web_socket_that_answers_no_ping_is_told_1013_and_one_that_does_is_not() {
+    let bench = bench(Duration::from_millis(200));
+    let mut silent = bench.connect(Protocol::WebSocket, None).await;
+    let mut answering = bench.connect(Protocol::WebSocket, None).await;
+    let mut answers = answering.try_clone().expect("a clone");
+    let pinged = thread::spawn(move || {
+        let (mut pings, mut piece) = (0, [0; 64]);
+        while pings < 8 {
+            let read = answering.read(&mut piece).expect("open");
+            assert!(read > 0 && !piece[..read].contains(&0x88), "closed after {pings} pings");
+            pings += piece[..read].iter().filter(|byte| **byte == 0x89).count();
+            answers.write_all(&[0x8a, 0x80, 0, 0, 0, 0]).expect("open");
+        }
+    });
+    let mut all = Vec::new();
+    silent.read_to_end(&mut all).expect("an end");
+    let close = all.windows(4).find(|bytes| bytes[0] == 0x88).expect("a close frame");
+    assert_eq!(close[2..], 1013_u16.to_be_bytes());
+    pinged.join().expect("eight pings");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stop_ends_every_stream_and_then_the_shards() {
+    let bench = bench(Duration::from_secs(60));
+    bench.publish([1]);
+    let mut clients = Vec::new();
+    for protocol in [Protocol::Chunked, Protocol::Plain, Protocol::WebSocket] {
+        let mut client = bench.connect(protocol, None).await;
+        read_until(&mut client, "\"round_id\":1,");
+        clients.push(client);
+    }
+    bench.shutdown.request();
+    let ends: Vec<_> = clients
+        .into_iter()
+        .map(|mut client| {
+            let mut rest = Vec::new();
+            client.read_to_end(&mut rest).expect("an end");
+            rest
+        })
+        .collect();
+    assert!(ends[0].ends_with(b"0\r\n\r\n") && !ends[1].ends_with(b"\r\n"));
+    assert!(ends[2].windows(2).any(|bytes| bytes == 1001_u16.to_be_bytes()));
+    assert!(bench.shutdown.finish(PATIENCE).await);
+}
