@@ -89,6 +89,11 @@ pub(crate) enum Mode {
     Connects,
     /// --conns subscribers, 100 rounds behind, resume after the server was killed
     Resume,
+    /// WebTransport: 1 and --conns sessions, 5 rounds/s or --rate; then its floor, and quinn alone
+    Wt,
+    /// quinn alone, in a process of its own
+    #[value(hide = true)]
+    QuinnProcess,
     /// The floor's own process
     #[value(hide = true)]
     FloorProcess,
