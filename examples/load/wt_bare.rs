@@ -14,7 +14,7 @@ use rustls::{
     crypto::ring::cipher_suite::TLS13_AES_128_GCM_SHA256,
     quic::{Keys, Version},
 };
-use tokio::{runtime::Runtime, time::sleep};
+use tokio::{runtime::Runtime, task::JoinSet, time::sleep};
 use wtransport::{Identity, ServerConfig, quinn};
 
 use crate::{
@@ -76,7 +76,7 @@ fn compare(child: &mut Child, options: &Options, rounds: u64) -> Result<()> {
     let hash = hash.try_into().ok().context("32 bytes")?;
     let memory = process::private_bytes(pid)?;
     let clients = Runtime::new()?;
-    let endpoints = clients.block_on(connect(port.parse()?, hash, conns))?;
+    let (endpoints, readers) = clients.block_on(connect(port.parse()?, hash, conns))?;
     std::thread::sleep(SETTLE);
     let memory = process::private_bytes(pid)?.saturating_sub(memory);
     let idle = wt::idle_cpu(pid)?;
@@ -90,12 +90,16 @@ fn compare(child: &mut Child, options: &Options, rounds: u64) -> Result<()> {
         idle / 1e3,
         spent / (conns as u64 * rounds) as f64,
     );
-    drop(endpoints);
+    drop((endpoints, readers));
     Ok(())
 }
 
-async fn connect(port: u16, hash: [u8; 32], conns: usize) -> Result<Vec<quinn::Endpoint>> {
-    let mut endpoints: Vec<quinn::Endpoint> = Vec::new();
+async fn connect(
+    port: u16,
+    hash: [u8; 32],
+    conns: usize,
+) -> Result<(Vec<quinn::Endpoint>, JoinSet<()>)> {
+    let (mut endpoints, mut readers) = (Vec::<quinn::Endpoint>::new(), JoinSet::new());
     let config = wt::client_config(hash)?;
     for number in 0..conns {
         if number % SESSIONS_A_SOCKET == 0 {
@@ -105,9 +109,9 @@ async fn connect(port: u16, hash: [u8; 32], conns: usize) -> Result<Vec<quinn::E
         }
         let Some(endpoint) = endpoints.last() else { continue };
         let connection = endpoint.connect(([127, 0, 0, 1], port).into(), "localhost")?.await?;
-        tokio::spawn(async move { while connection.read_datagram().await.is_ok() {} });
+        readers.spawn(async move { while connection.read_datagram().await.is_ok() {} });
     }
-    Ok(endpoints)
+    Ok((endpoints, readers))
 }
 
 /// The other process: takes connections, then sends to all of them at the rate.
