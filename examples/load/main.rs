@@ -29,6 +29,8 @@ mod table;
 mod tally;
 mod target;
 mod websocket;
+mod wt;
+mod wt_bare;
 
 use anyhow::{Result, ensure};
 use clap::Parser;
@@ -48,6 +50,9 @@ fn main() -> Result<()> {
     if options.mode == Mode::FloorProcess {
         return floor::serve();
     }
+    if options.mode == Mode::QuinnProcess {
+        return wt_bare::serve(&options);
+    }
     let files = rlimit::increase_nofile_limit(u64::MAX)?.saturating_sub(OTHER_FILES);
     ensure!(options.conns as u64 <= files, "at most {files} subscribers fit the open files limit");
     if options.mode == Mode::Floor {
@@ -61,6 +66,7 @@ fn main() -> Result<()> {
         Mode::Table => table::table(&options, &database),
         Mode::Bulk => bulk::bulk(&options, &database),
         Mode::Connects => connects::connects(&options, &mut database),
+        Mode::Wt => wt::measure(&options, &database),
         Mode::Resume => resume::resume(&options, &database),
         _ if options.compare => compare::compare(&options, &database),
         _ => single(&options, Subject::Server, Some(&database)),

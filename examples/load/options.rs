@@ -95,6 +95,11 @@ pub(crate) enum Mode {
     Resume,
     /// When each of --conns subscribers is told of a stop
     Stop,
+    /// WebTransport: 1 and --conns sessions, 5 rounds/s or --rate; then its floor, and quinn alone
+    Wt,
+    /// quinn alone, in a process of its own
+    #[value(hide = true)]
+    QuinnProcess,
     /// The floor's own process
     #[value(hide = true)]
     FloorProcess,
