@@ -33,7 +33,7 @@ async fn a_promoted_standby_is_followed_and_nothing_comes_twice() {
         database.name
     );
     let server = TestServer::on(url).env("DATASTREAM_HISTORY", "4").start().await;
-    let before = database.finish_many("crash", 10).await;
+    let before = database.finish_many_streamed(&server, "crash", 10).await;
     let mut client = WsClient::connect(server.ws(&format!("/ws/crash?after={}", before[9]))).await;
     let replica = connected(&standby.address(), &database.name).await;
     replayed(&replica, before[9]).await;

@@ -23,7 +23,9 @@ async fn a_seed_is_initial_and_all_else_is_message() {
 
 #[tokio::test]
 async fn a_stream_is_written_in_exactly_the_bytes_of_the_contract() {
-    let (database, server) = serving().await;
+    let database = TestDatabase::new().await;
+    // No heartbeat between two rounds, however slow the machine.
+    let server = TestServer::on(database.url()).env("DATASTREAM_HEARTBEAT", "1h").start().await;
     let first = database.finish_streamed(&server, "crash", r#"{"point": "11.72"}"#).await;
     let request = "GET /sse/crash HTTP/1.0\r\n\r\n";
     let mut client = raw_http(server.addr, request).await;

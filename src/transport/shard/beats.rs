@@ -33,7 +33,9 @@ impl Beats {
         let tick = (heartbeat / SLICES).clamp(TICK_MIN, TICK_MAX);
         let slices = (heartbeat.as_nanos() / tick.as_nanos()).clamp(1, 1 << 20) as u32;
         let tick = heartbeat / slices;
-        Self { tick, slices, next: now + tick, slice: 0 }
+        // The first connections come right after the start and have the first slots: half an
+        // interval is theirs before the first heartbeat.
+        Self { tick, slices, next: now + tick, slice: slices / 2 }
     }
 
     /// The slots that have their heartbeat now, of those below `end`: the first, and the steps
