@@ -9,8 +9,8 @@
 -- reader  the role of `datastream serve` (and `doctor`): give it a password by \password datastream_reader
 -- The game's roles get nothing: they need nothing.
 --
--- Roles belong to the whole server. To take them away: `drop owned by datastream_owner, datastream_reader`
--- in each database (that drops the schema datastream too), then `drop role datastream_owner, datastream_reader`.
+-- Roles belong to the whole server. To take them away: in each database `drop schema datastream cascade` and
+-- `drop owned by datastream_owner` (the grants on the game's tables), then `drop role datastream_owner, datastream_reader`.
 \set ON_ERROR_STOP on
 \if :{?owner} \else \set owner datastream_owner
 \endif
@@ -25,9 +25,10 @@ where not exists (select from pg_roles where rolname = :'owner') \gexec
 select format('create role %I login nosuperuser nocreatedb nocreaterole noinherit', :'reader')
 where not exists (select from pg_roles where rolname = :'reader') \gexec
 
--- To hand something over one must be a member of who gets it; a superuser need not.
+-- To hand something over one must be a member of who gets it; a superuser need not. From PostgreSQL 16 on who makes
+-- a role is a member that may but pass it on, not be it.
 select format('grant %I to current_user', :'owner')
-where not (select rolsuper from pg_roles where rolname = current_user) and not pg_has_role(current_user, :'owner', 'member') \gexec
+where not (select rolsuper from pg_roles where rolname = current_user) and not pg_has_role(current_user, :'owner', case when current_setting('server_version_num')::integer < 160000 then 'member' else 'set' end) \gexec
 
 -- A new owner of a schema or of what is in it must be allowed to create in the database, or in the schema.
 select format('grant create on database %I to %I', current_database(), :'owner')

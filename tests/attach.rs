@@ -9,7 +9,7 @@ use crate::support::{
 };
 
 /// A game that was there before us: its own names, types, partitions, triggers, migrations.
-const GAME: &str = r#"
+pub(crate) const GAME: &str = r#"
     create schema game;
     create table public._sqlx_migrations (version bigint primary key, description text not null,
       installed_on timestamptz not null default now(), success boolean not null,
@@ -50,11 +50,11 @@ const CONTRACT: [&str; 18] = [
     "title",
 ];
 
-fn contract(more: &[&'static str]) -> Vec<&'static str> {
+pub(crate) fn contract(more: &[&'static str]) -> Vec<&'static str> {
     [&CONTRACT[..], &["--games-type", "kind"], more].concat()
 }
 
-async fn migrated_game(sql: &str) -> TestDatabase {
+pub(crate) async fn migrated_game(sql: &str) -> TestDatabase {
     let database = TestDatabase::empty().await;
     database.run(sql).await;
     let output = run(&database, "migrate", &[]).await;
@@ -62,30 +62,30 @@ async fn migrated_game(sql: &str) -> TestDatabase {
     database
 }
 
-async fn run(database: &TestDatabase, command: &str, args: &[&str]) -> Output {
+pub(crate) async fn run(database: &TestDatabase, command: &str, args: &[&str]) -> Output {
     datastream(&[&[command], args].concat()).env("DATABASE_URL", database.url()).run().await
 }
 
-async fn attach(database: &TestDatabase, args: &[&str]) -> Output {
+pub(crate) async fn attach(database: &TestDatabase, args: &[&str]) -> Output {
     let output = run(database, "attach", args).await;
     assert_eq!(output.code, Some(0), "{}{}", output.stdout, output.stderr);
     output
 }
 
-async fn refused(database: &TestDatabase, args: &[&str]) -> String {
+pub(crate) async fn refused(database: &TestDatabase, args: &[&str]) -> String {
     let output = run(database, "attach", args).await;
     assert_eq!(output.code, Some(1), "{}{}", output.stdout, output.stderr);
     output.stderr
 }
 
-async fn psql(database: &TestDatabase, args: &[&str]) -> Output {
+pub(crate) async fn psql(database: &TestDatabase, args: &[&str]) -> Output {
     let psql = installation().bin().join("psql").display().to_string();
     let url = database.url();
     program(&psql, &[&[url.as_str(), "-X", "-q"], args].concat()).run().await
 }
 
 /// The schema as pg_dump prints it, without the key that it makes up at each run.
-async fn dump(database: &TestDatabase) -> String {
+pub(crate) async fn dump(database: &TestDatabase) -> String {
     let pg_dump = installation().bin().join("pg_dump").display().to_string();
     let url = database.url();
     let output = program(&pg_dump, &["-s", &url]).run().await;

@@ -12,7 +12,7 @@ use tokio::{
 };
 
 use crate::support::{
-    DedicatedCluster, TestDatabase, TestServer, WsClient, eventually, round::ids, serving,
+    DedicatedCluster, TestDatabase, TestServer, WsClient, eventually, get, round::ids, serving,
     wait::beside,
 };
 
@@ -168,6 +168,8 @@ async fn a_listener_that_hears_nothing_is_noticed_and_rounds_still_arrive() {
         .await;
     let mut client = WsClient::connect(server.ws("/ws/crash")).await;
     server.counts("datastream_listener_deaf 1").await;
+    let ready = get(&server.http("/readyz")).await;
+    assert_eq!((ready.status, &ready.json()["deaf"]), (200, &true.into()));
     let rounds = database.finish_many("crash", 10).await;
     assert_eq!(ids(&client.rounds(10).await), rounds);
     let told = |line: &String| line.contains("hears nothing") && line.contains("LISTEN_URL");

@@ -9,6 +9,7 @@
 mod support;
 
 mod attach;
+mod attach_cases;
 mod cli;
 mod database_damage;
 mod database_outage;

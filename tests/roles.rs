@@ -151,3 +151,58 @@ async fn attaching_again_keeps_owner_and_reader() {
     assert_eq!(doctor.code, Some(0), "{}", doctor.stdout);
     assert!(!doctor.stdout.contains("skipped"), "{}", doctor.stdout);
 }
+
+/// Schema and grants as pg_dump prints them, without the key that it makes up at each run.
+async fn dump(url: &str) -> String {
+    let pg_dump = installation().bin().join("pg_dump").display().to_string();
+    let output = program(&pg_dump, &["-s", url]).run().await;
+    succeeded(&output);
+    let lines = output.stdout.lines().filter(|line| !line.contains("restrict "));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+#[tokio::test]
+async fn a_games_owner_who_is_no_superuser_attaches_makes_the_roles_and_takes_all_of_it_away() {
+    let database = TestDatabase::empty().await;
+    let name = |role: &str| format!("{}_{role}", database.name);
+    let (boss, owner, reader) = (name("boss"), name("owner"), name("reader"));
+    database
+        .run(&format!(
+            "create role {boss} login createrole; \
+             do $$ begin execute format('alter database %I owner to {boss}', current_database()); end $$"
+        ))
+        .await;
+    let url = |role: &str| {
+        Address::tcp_url(&database.name, database.address.tcp_port)
+            .replace("postgres@", &format!("{role}@"))
+    };
+    let psql = installation().bin().join("psql").display().to_string();
+    let as_boss = url(&boss);
+    let sql = async |args: &[&str]| {
+        let args = [&[as_boss.as_str(), "-X", "-q", "-v", "ON_ERROR_STOP=1"], args].concat();
+        succeeded(&program(&psql, &args).run().await);
+    };
+    sql(&["-c", GAME]).await;
+    let before = dump(&as_boss).await;
+    let attach = [&ATTACH[..], &["--index"]].concat();
+    succeeded(&datastream(&attach).env("DATABASE_URL", &as_boss).run().await);
+    let (owner_is, reader_is) = (format!("owner={owner}"), format!("reader={reader}"));
+    let roles = ["-v", &owner_is, "-v", &reader_is, "-f", &format!("{ROOT}/sql/roles.sql")];
+    sql(&roles).await;
+    sql(&roles).await;
+
+    let server = TestServer::on(url(&reader)).start().await;
+    let mut client = WsClient::connect(server.ws("/ws/crash")).await;
+    sql(&["-c", "insert into shop.plays (game_id, finished_at) values (1, now())"]).await;
+    assert_eq!(client.next_round().await.round_id, 1);
+    drop(server);
+    let replace = [&ATTACH[..], &["--capture", "poll", "--replace"]].concat();
+    succeeded(&datastream(&replace).env("DATABASE_URL", &as_boss).run().await);
+    let doctor = datastream(&["doctor"]).env("DATABASE_URL", url(&reader)).run().await;
+    succeeded(&doctor);
+
+    sql(&["-c", "drop schema datastream cascade"]).await;
+    sql(&["-c", &format!("drop owned by {owner}"), "-c", &format!("drop role {owner}, {reader}")])
+        .await;
+    assert_eq!(dump(&as_boss).await, before);
+}

@@ -71,6 +71,31 @@ async fn a_round_that_fits_no_datagram_comes_on_a_stream_of_its_own() {
 }
 
 #[tokio::test]
+async fn a_burst_of_one_statement_does_not_push_itself_out_of_the_buffer() {
+    const BURST: usize = 2000;
+    let (database, server) = serving().await;
+    let seed = database.finish("crash", "{}").await;
+    latest(&server, "crash", seed).await;
+    let client = WtClient::connect(&server, "/wt/crash").await;
+    client.next_stream_round().await;
+    let insert = format!(
+        "insert into public.rounds (game_id, finished_at) select id, now() \
+         from public.games, generate_series(1, {BURST}) where slug = 'crash'"
+    );
+    database.run(&insert).await;
+    let last = database.text("select max(id)::text from public.rounds").await;
+    let mut arrived = 0;
+    loop {
+        arrived += 1;
+        if Some(client.next_datagram().await.round_id.to_string()) == last {
+            break;
+        }
+    }
+    // Given at once, 600 of them arrived.
+    assert!(arrived > BURST / 2, "{arrived} of {BURST}");
+}
+
+#[tokio::test]
 async fn a_replay_comes_in_order_on_one_stream_and_live_rounds_follow() {
     let (database, server) = serving().await;
     let rounds = database.finish_many("crash", 200).await;

@@ -16,6 +16,7 @@ use crate::{
     clock::Clock,
     database::{self, Database},
     histogram::Histogram,
+    listener,
     message::Extras,
     options::{Options, Transport},
     outcome::Times,
@@ -40,7 +41,8 @@ pub(crate) fn latency(options: &Options, database: &Database) -> Result<()> {
             }
         }
     }
-    notification(&cell(options, Transport::Ws, 1, 100.0), database)
+    notification(&cell(options, Transport::Ws, 1, 100.0), database)?;
+    listener::listener(database)
 }
 
 fn cell(options: &Options, transport: Transport, conns: usize, rate: f64) -> Options {

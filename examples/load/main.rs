@@ -16,6 +16,7 @@ mod events;
 mod floor;
 mod histogram;
 mod latency;
+mod listener;
 mod message;
 mod options;
 mod outcome;
@@ -28,6 +29,8 @@ mod table;
 mod tally;
 mod target;
 mod websocket;
+mod wt;
+mod wt_bare;
 
 use anyhow::{Result, ensure};
 use clap::Parser;
@@ -47,6 +50,9 @@ fn main() -> Result<()> {
     if options.mode == Mode::FloorProcess {
         return floor::serve();
     }
+    if options.mode == Mode::QuinnProcess {
+        return wt_bare::serve(&options);
+    }
     let files = rlimit::increase_nofile_limit(u64::MAX)?.saturating_sub(OTHER_FILES);
     ensure!(options.conns as u64 <= files, "at most {files} subscribers fit the open files limit");
     if options.mode == Mode::Floor {
@@ -55,10 +61,12 @@ fn main() -> Result<()> {
     let mut database = Database::open(&options)?;
     match options.mode {
         Mode::Latency => latency::latency(&options, &database),
+        Mode::Listener => listener::listener(&database),
         Mode::Stop => stop::stop(&options, &database),
         Mode::Table => table::table(&options, &database),
         Mode::Bulk => bulk::bulk(&options, &database),
         Mode::Connects => connects::connects(&options, &mut database),
+        Mode::Wt => wt::measure(&options, &database),
         Mode::Resume => resume::resume(&options, &database),
         _ if options.compare => compare::compare(&options, &database),
         _ => single(&options, Subject::Server, Some(&database)),

@@ -85,6 +85,8 @@ pub(crate) enum Mode {
     Table,
     /// The table of latencies: both transports, 1 and 1,000 subscribers, 10 and 100 rounds/s
     Latency,
+    /// What the listener adds to the notification's own arrival
+    Listener,
     /// 10,000 rows in one INSERT, to --conns subscribers
     Bulk,
     /// Queries that --conns connects cause
@@ -93,6 +95,11 @@ pub(crate) enum Mode {
     Resume,
     /// When each of --conns subscribers is told of a stop
     Stop,
+    /// WebTransport: 1 and --conns sessions, 5 rounds/s or --rate; then its floor, and quinn alone
+    Wt,
+    /// quinn alone, in a process of its own
+    #[value(hide = true)]
+    QuinnProcess,
     /// The floor's own process
     #[value(hide = true)]
     FloorProcess,

@@ -99,7 +99,8 @@ impl Target {
         }
     }
 
-    fn get(&self, path: &str) -> Result<String> {
+    /// The whole answer to a request.
+    pub(crate) fn get(&self, path: &str) -> Result<String> {
         let mut stream = TcpStream::connect(self.address)?;
         write!(stream, "GET {path} HTTP/1.1\r\nHost: load\r\nConnection: close\r\n\r\n")?;
         let mut answer = String::new();

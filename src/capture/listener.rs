@@ -131,8 +131,9 @@ impl CaptureError {
 
 /// Messages looked at together; more notifications than the inbox keeps the payloads of.
 const MESSAGES_AT_ONCE: usize = 256;
-/// Rows of the outbox looked at to fill the memory: 0.5 s, however long the retention.
-const RECENT_ROWS: i64 = 100_000;
+/// Rows of the outbox looked at to fill the memory: as many as a client may miss by default. Ten
+/// times as many take a second, and a link that breaks more often than that would never be live.
+const RECENT_ROWS: i64 = 10_000;
 
 /// What kind of database this is: two connections with equal identities share one history.
 #[derive(Clone, Debug, PartialEq, Eq)]

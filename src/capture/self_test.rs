@@ -30,14 +30,16 @@ pub async fn hear_oneself(listen: &PgTarget, queries: &PgTarget) -> Result<Heari
         answer = ask => answer?,
         () = drain(&mut ear.messages) => return Err(CaptureError::Closed),
     };
-    let sent = Instant::now();
     let heard = async {
         tokio::try_join!(notify(queries, &number), async {
             Ok(hears(&mut ear.messages, &number).await)
         })
     };
     let heard = match tokio::time::timeout(HEARD_WITHIN, heard).await {
-        Ok(outcome) => outcome?.1.then(|| sent.elapsed()),
+        Ok(outcome) => {
+            let (sent, heard) = outcome?;
+            heard.then(|| sent.elapsed())
+        }
         Err(_) => None,
     };
     Ok(Hearing { heard, tcp_user_timeout })
@@ -56,11 +58,13 @@ async fn prepare(client: &Client) -> Result<Option<String>, CaptureError> {
     Ok(tcp.then(|| row.try_get(1)).transpose()?)
 }
 
-async fn notify(target: &PgTarget, number: &str) -> Result<(), CaptureError> {
+/// When it was sent: making the connection takes longer than the notification.
+async fn notify(target: &PgTarget, number: &str) -> Result<Instant, CaptureError> {
     let mut mouth = connect::connect_to_send(target, "doctor").await?;
     let text = format!("notify datastream_doctor, '{number}'");
+    let now = Instant::now();
     tokio::select! {
-        sent = mouth.client.batch_execute(&text) => Ok(sent?),
+        sent = mouth.client.batch_execute(&text) => Ok(sent.map(|()| now)?),
         () = drain(&mut mouth.messages) => Err(CaptureError::Closed),
     }
 }

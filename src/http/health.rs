@@ -27,6 +27,8 @@ struct Ready {
     status: &'static str,
     phase: &'static str,
     live_for_seconds: u64,
+    /// Connected to something that delivers no notifications; rounds come by polls alone.
+    deaf: bool,
 }
 
 pub(super) fn router() -> Router<Shared> {
@@ -47,15 +49,15 @@ async fn ready(State(state): State<Shared>) -> Result<Response, Problem> {
         return Err(Problem::unavailable("the server is shutting down", 1));
     }
     let phase = state.phase.borrow().clone();
-    let body = Json(readiness(&phase)?);
+    let body = Json(readiness(&phase, state.metrics.listener_deaf.get() == 1)?);
     Ok(([(header::CACHE_CONTROL, NO_STORE)], body).into_response())
 }
 
-fn readiness(phase: &Phase) -> Result<Ready, Problem> {
+fn readiness(phase: &Phase, deaf: bool) -> Result<Ready, Problem> {
     let (phase, why) = match phase {
         Phase::Live { since } => {
             let live_for_seconds = since.elapsed().as_secs();
-            return Ok(Ready { status: "ready", phase: "live", live_for_seconds });
+            return Ok(Ready { status: "ready", phase: "live", live_for_seconds, deaf });
         }
         Phase::CatchingUp => ("catching_up", "reading the rounds that were missed".to_owned()),
         Phase::Connecting { problem: None } => {
@@ -84,13 +86,13 @@ mod tests {
 
     #[test]
     fn only_a_live_listener_is_ready() {
-        assert!(readiness(&Phase::Live { since: Instant::now() }).is_ok());
+        assert!(readiness(&Phase::Live { since: Instant::now() }, false).is_ok());
         for phase in [
             Phase::CatchingUp,
             Phase::Connecting { problem: None },
             Phase::Connecting { problem: Some("refused".into()) },
         ] {
-            let response = readiness(&phase).err().expect("not ready").into_response();
+            let response = readiness(&phase, false).err().expect("not ready").into_response();
             assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE, "{phase:?}");
         }
     }

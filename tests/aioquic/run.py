@@ -9,7 +9,7 @@ import traceback
 from cases import CASES
 from server import Server
 
-LIMIT = 120
+LIMIT = 240
 
 
 def main():

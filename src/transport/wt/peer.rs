@@ -115,6 +115,11 @@ impl Peer {
         })
     }
 
+    /// Whether half of the buffer for datagrams is free.
+    pub(super) fn has_room(&self) -> bool {
+        self.connection.quic_connection().datagram_send_buffer_space() >= SEND_BUFFER_BYTES / 2
+    }
+
     /// Writes at once what can be written at once, which is all of it unless the peer is slow.
     fn send_stream(&mut self, json: Bytes) -> Sent {
         if self.late >= LATE_MAX {

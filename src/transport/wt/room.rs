@@ -1,10 +1,17 @@
 //! The sessions of one topic, and the loop that sends them its rounds.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 use futures_util::{FutureExt, StreamExt, future, future::BoxFuture, stream::FuturesUnordered};
 use prometheus_client::metrics::counter::Counter;
-use tokio::{sync::mpsc::UnboundedReceiver, task::yield_now};
+use tokio::{
+    sync::mpsc::UnboundedReceiver,
+    task::yield_now,
+    time::{sleep, timeout},
+};
 
 use super::{
     lobby::{Lobby, Newcomer},
@@ -23,6 +30,13 @@ use crate::{
 /// Sessions walked before others get a turn: the first have their packets sent while the last are
 /// still being walked.
 const STRIDE: usize = 64;
+/// Rounds that a session is given at once: less than half of what its buffer holds. Of 2,000 rounds
+/// in one statement 30 % arrived over loopback when all were given at once.
+const PART: usize = 100;
+/// Between two looks whether the links have taken a part.
+const PART_PAUSE: Duration = Duration::from_millis(2);
+/// So long they may take for it: what is late is worth less than what is new.
+const PART_WAIT: Duration = Duration::from_millis(50);
 
 /// A session in the room.
 #[derive(Debug)]
@@ -127,19 +141,39 @@ impl Room {
 
     /// Sends rounds to everyone: the same bytes to each.
     async fn deliver(&mut self, frames: &[Frame], lobby: &Lobby) {
-        let rounds: Vec<_> = frames.iter().map(Datagram::from).collect();
-        let mut too_slow = Vec::new();
-        for (walked, (id, seat)) in self.seats.iter_mut().enumerate() {
+        let fresh = self.settle(lobby).await;
+        for (part, frames) in frames.chunks(PART).enumerate() {
+            if part > 0 {
+                // Too late is no error: who has no room then loses his oldest.
+                let _ = timeout(PART_WAIT, room_for_more(&self.seats)).await;
+            }
+            let rounds: Vec<_> = frames.iter().map(Datagram::from).collect();
+            for (walked, (id, seat)) in self.seats.iter_mut().enumerate() {
+                if walked % STRIDE == STRIDE - 1 {
+                    yield_now().await;
+                }
+                if seat.own.is_none() && !fresh.contains(id) {
+                    self.written.inc_by(seat.send(&rounds, &self.late));
+                }
+            }
+        }
+    }
+
+    /// Sends those with a subscription of their own what that holds. Returns who is one of all from
+    /// now on, and has what the room is about to send.
+    async fn settle(&mut self, lobby: &Lobby) -> HashSet<usize> {
+        let (mut fresh, mut too_slow) = (HashSet::new(), Vec::new());
+        let own = self.seats.iter_mut().filter(|(_, seat)| seat.own.is_some());
+        for (walked, (id, seat)) in own.enumerate() {
             if walked % STRIDE == STRIDE - 1 {
                 yield_now().await;
             }
-            let sent = match seat.own {
-                None => Ok(seat.send(&rounds, &self.late)),
-                Some(_) => seat.catch_up(&self.subscription, &self.late),
-            };
-            match sent {
+            match seat.catch_up(&self.subscription, &self.late) {
                 Ok(rounds) => drop(self.written.inc_by(rounds)),
                 Err(reason) => too_slow.push((*id, reason)),
+            }
+            if seat.own.is_none() {
+                fresh.insert(*id);
             }
         }
         for (id, reason) in too_slow {
@@ -147,6 +181,7 @@ impl Room {
                 lobby.see_off(seat.peer, reason);
             }
         }
+        fresh
     }
 
     /// Ends all sessions, also those that were still on their way in.
@@ -157,6 +192,17 @@ impl Room {
             peers.push(peer);
         }
         future::join_all(peers.into_iter().map(|peer| peer.farewell(reason))).await;
+    }
+}
+
+/// Resolves when three in four have room for another part: the slowest must not hold up all.
+async fn room_for_more(seats: &HashMap<usize, Seat>) {
+    loop {
+        sleep(PART_PAUSE).await;
+        let roomy = seats.values().filter(|seat| seat.peer.has_room()).count();
+        if roomy * 4 >= seats.len() * 3 {
+            return;
+        }
     }
 }
 

@@ -1,0 +1,228 @@
+//! `datastream attach` where a game's tables are odd, where it is told wrong, and with psql alone.
+
+use crate::{
+    attach::{GAME, attach, contract, dump, migrated_game, psql, refused, run},
+    support::{TestDatabase, TestServer, WsClient},
+};
+
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+
+#[tokio::test]
+async fn columns_of_types_that_are_no_round_are_refused_by_name() {
+    let database = migrated_game(
+        "create table odd (key uuid, number numeric, word text, day date, at time, ok timestamptz, \
+           id bigint, game_id uuid, extras bytea); \
+         create table titles (id uuid, slug text, name text, type text)",
+    )
+    .await;
+    let games = ["--slug", "one", "--type", "kind", "--game-id-value", "1"];
+    for (id, finished_at, told) in [
+        ("key", "ok", "column key of public.odd is of type uuid"),
+        ("number", "ok", "column number of public.odd is of type numeric"),
+        ("word", "ok", "column word of public.odd is of type text"),
+        ("id", "day", "column day of public.odd is of type date"),
+        ("id", "at", "of type time without time zone, not one of: "),
+        ("id", "ok", "column extras of public.odd is of type bytea"),
+        ("nil", "ok", "public.odd has no column nil"),
+    ] {
+        let named = ["--table", "odd", "--id", id, "--finished-at", finished_at];
+        let said = refused(&database, &[&named[..], &games].concat()).await;
+        assert!(said.contains(told), "{told} in {said}");
+    }
+    let rest = ["--table", "odd", "--finished-at", "ok", "--extras-columns", "word"];
+    let said = refused(&database, &[&rest[..], &["--games", "titles"]].concat()).await;
+    assert!(said.contains("column id of public.titles is of type uuid"), "{said}");
+    let said = refused(&database, &[&rest[..], &["--games", "nowhere"]].concat()).await;
+    assert!(said.contains("nowhere"), "{said}");
+    let zone = ["--time-zone", "Atlantis/Center"];
+    database.run("alter table odd add plain timestamp").await;
+    let plain = ["--table", "odd", "--finished-at", "plain", "--extras-columns", "word"];
+    let said = refused(&database, &[&plain[..], &games, &zone].concat()).await;
+    assert!(said.contains("Atlantis/Center"), "{said}");
+    let left = "select count(*)::text from pg_trigger where tgname like 'datastream%' \
+        and tgrelid = 'odd'::regclass";
+    assert_eq!(database.text(left).await.as_deref(), Some("0"));
+}
+
+#[tokio::test]
+async fn ids_beyond_what_javascript_reads_exactly_are_told_and_streamed() {
+    let database = migrated_game("create table big (id bigint primary key, at timestamptz)").await;
+    database.run("insert into big values (9007199254740993, now())").await;
+    let args = ["--table", "big", "--finished-at", "at", "--extras-columns", "id", "--slug", "one"];
+    let more = ["--type", "kind", "--game-id-value", "1"];
+    let output = attach(&database, &[&args[..], &more].concat()).await;
+    assert!(output.stderr.contains("beyond 2^53"), "{}", output.stderr);
+    let server = TestServer::on(database.url()).start().await;
+    let mut client = WsClient::connect(server.ws("/ws/one")).await;
+    assert_eq!(client.next_round().await.round_id, 9_007_199_254_740_993);
+}
+
+#[tokio::test]
+async fn games_of_two_tables_with_one_id_are_told() {
+    let database = migrated_game(GAME).await;
+    attach(&database, &contract(&[])).await;
+    database
+        .run(
+            "create table other_titles (id int primary key, slug text, name text, type text); \
+             insert into other_titles values (2, 'dice', 'Dice', 'chance'); \
+             create table other (id int primary key, game_id int, finished_at timestamptz, extras json)",
+        )
+        .await;
+    let output = attach(&database, &["--table", "other", "--games", "other_titles"]).await;
+    assert!(output.stderr.contains("have the same id 2"), "{}", output.stderr);
+    let doctor = run(&database, "doctor", &[]).await;
+    assert_eq!(doctor.code, Some(1), "{}", doctor.stdout);
+    assert!(doctor.stdout.contains("have the id 2"), "{}", doctor.stdout);
+    database.run("update other_titles set id = 1002").await;
+    let doctor = run(&database, "doctor", &[]).await;
+    assert_eq!(doctor.code, Some(0), "{}", doctor.stdout);
+}
+
+#[tokio::test]
+async fn what_is_replaced_holds_from_then_on() {
+    let database = migrated_game(GAME).await;
+    attach(&database, &contract(&[])).await;
+    let server = TestServer::on(database.url()).start().await;
+    let mut client = WsClient::connect(server.ws("/ws/crash")).await;
+    let insert = "insert into game.results (title_id, ended_at, payload, stake, note) \
+        values (1, '2026-07-01 12:00', '{\"a\":1}', 2.50, 'n')";
+    database.run(insert).await;
+    let round = client.next_round().await;
+    assert_eq!((&*round.extras, &*round.finished_at), ("{\"a\":1}", "2026-07-01T12:00:00Z"));
+    let columns: Vec<&str> = contract(&[])
+        .into_iter()
+        .filter(|word| !matches!(*word, "--extras" | "payload"))
+        .chain(["--extras-columns", "stake,note", "--time-zone", "Asia/Kolkata"])
+        .collect();
+    let said = refused(&database, &columns).await;
+    assert!(said.contains("--replace"), "{said}");
+    attach(&database, &[&columns[..], &["--replace"]].concat()).await;
+    // Whatever the zone of the session that writes.
+    database.run(&format!("set timezone = 'America/New_York'; {insert}; reset timezone")).await;
+    let round = client.next_round().await;
+    assert_eq!(round.extras, r#"{"note": "n", "stake": 2.50}"#);
+    assert_eq!(round.finished_at, "2026-07-01T06:30:00Z");
+}
+
+#[tokio::test]
+async fn rounds_behind_row_security_are_streamed_and_its_policies_hold_for_the_game() {
+    let database = migrated_game(GAME).await;
+    let role = format!("{}_tenant", database.name);
+    database
+        .run(&format!(
+            "create role {role}; grant usage on schema game to {role}; \
+             grant select, insert on game.results to {role}; grant insert on game.audit to {role}; \
+             alter table game.results enable row level security; \
+             create policy own on game.results for all to {role} using (title_id = 1) with check (title_id = 1)"
+        ))
+        .await;
+    attach(&database, &contract(&[])).await;
+    let server = TestServer::on(database.url()).start().await;
+    let mut client = WsClient::connect(server.ws("/ws")).await;
+    let as_tenant =
+        format!("set role {role}; insert into game.results (title_id, ended_at) values");
+    let allowed = psql(&database, &["-c", &format!("{as_tenant} (1, now())")]).await;
+    assert_eq!((allowed.code, &*allowed.stderr), (Some(0), ""));
+    assert_eq!(client.next_round().await.game_slug, "crash");
+    let denied = psql(&database, &["-c", &format!("{as_tenant} (2, now())")]).await;
+    assert!(denied.stderr.contains("violates row-level security policy"), "{}", denied.stderr);
+    database.run("insert into game.results (title_id, ended_at) values (2, now())").await;
+    assert_eq!(client.next_round().await.game_slug, "double");
+}
+
+#[tokio::test]
+async fn an_id_that_comes_twice_in_a_transaction_costs_the_game_nothing() {
+    let database = migrated_game("create table keyless (id bigint, at timestamptz, n int)").await;
+    let args =
+        ["--table", "keyless", "--finished-at", "at", "--extras-columns", "n", "--slug", "one"];
+    attach(&database, &[&args[..], &["--type", "kind", "--game-id-value", "1"]].concat()).await;
+    let server = TestServer::on(database.url()).start().await;
+    let mut client = WsClient::connect(server.ws("/ws/one")).await;
+    for (statements, id) in [
+        ("insert into keyless values (1, now(), 1), (1, now(), 1)", 1),
+        (
+            "begin; insert into keyless values (2, now(), 1); delete from keyless where id = 2; \
+          insert into keyless values (2, now(), 2); commit",
+            2,
+        ),
+        (
+            "begin; insert into keyless values (3, now(), 1), (3, now(), 1); \
+          insert into keyless values (3, now(), 1), (4, null, 1); \
+          update keyless set at = now() where id = 4; commit",
+            3,
+        ),
+    ] {
+        let output = psql(&database, &["-v", "ON_ERROR_STOP=1", "-c", statements]).await;
+        assert_eq!((output.code, &*output.stderr), (Some(0), ""), "{statements}");
+        let recorded =
+            format!("select count(*)::text from datastream.outbox where round_id = {id}");
+        assert_eq!(database.text(&recorded).await.as_deref(), Some("1"), "{statements}");
+        client.rounds_until(id).await;
+    }
+    assert_eq!(client.next_round().await.round_id, 4);
+    // A statement that writes nothing takes no transaction id.
+    let idle = "begin; insert into keyless select 5, now(), 1 where false; \
+        select 'xid: ' || coalesce(pg_current_xact_id_if_assigned()::text, 'none'); commit";
+    let output = psql(&database, &["-t", "-A", "-c", idle]).await;
+    assert!(output.stdout.contains("xid: none"), "{}", output.stdout);
+}
+
+/// psql's variables for the contract's command.
+fn variables(more: &[&'static str]) -> Vec<String> {
+    let mut variables = vec!["-v".to_owned(), "ON_ERROR_STOP=1".to_owned()];
+    for pair in contract(&[]).chunks(2) {
+        let name = pair[0].trim_start_matches('-').replace('-', "_");
+        variables.extend(["-v".to_owned(), format!("{name}={}", pair[1])]);
+    }
+    for variable in more {
+        variables.extend(["-v".to_owned(), (*variable).to_owned()]);
+    }
+    variables.extend(["-f".to_owned(), format!("{ROOT}/sql/attach.sql")]);
+    variables
+}
+
+async fn by_psql(database: &TestDatabase, more: &[&'static str]) -> String {
+    let url = database.url();
+    let variables = variables(more);
+    let args: Vec<&str> = [&*url, "-X"].into_iter().chain(variables.iter().map(|v| &**v)).collect();
+    let psql = crate::support::cluster::installation().bin().join("psql").display().to_string();
+    let run = crate::support::binary::program(&psql, &args).current_dir(ROOT);
+    let output = run.run().await;
+    assert_eq!(output.code, Some(0), "{}{}", output.stdout, output.stderr);
+    output.stdout
+}
+
+#[tokio::test]
+async fn psql_alone_makes_the_same_and_migrate_finds_it_done() {
+    let (ours, theirs) = (TestDatabase::empty().await, TestDatabase::empty().await);
+    for database in [&ours, &theirs] {
+        database.run(GAME).await;
+    }
+    let before = dump(&theirs).await;
+    attach(&ours, &contract(&["--index"])).await;
+    by_psql(&theirs, &["index=true"]).await;
+    assert_eq!(dump(&theirs).await, dump(&ours).await);
+    let output = run(&theirs, "migrate", &[]).await;
+    assert!(output.stdout.contains("up to date"), "{}{}", output.stdout, output.stderr);
+    let again = attach(&theirs, &contract(&[])).await;
+    assert!(again.stdout.contains("nothing to do"), "{}", again.stdout);
+    by_psql(&theirs, &["capture=poll", "replace=true"]).await;
+    attach(&ours, &contract(&["--capture", "poll", "--replace"])).await;
+    assert_eq!(dump(&theirs).await, dump(&ours).await);
+    let server = TestServer::on(theirs.url()).start().await;
+    let mut client = WsClient::connect(server.ws("/ws/crash")).await;
+    theirs.run("insert into game.results (title_id, ended_at) values (1, now())").await;
+    assert_eq!(client.next_round().await.round_id, 1);
+    drop(server);
+    theirs.run("drop schema datastream cascade").await;
+    assert_eq!(dump(&theirs).await, before);
+}
+
+#[tokio::test]
+async fn psqls_dry_run_attaches_nothing() {
+    let database = migrated_game(GAME).await;
+    let before = dump(&database).await;
+    let sql = by_psql(&database, &["dry_run=true"]).await;
+    assert!(sql.contains("create trigger datastream_inserted"), "{sql}");
+    assert_eq!(dump(&database).await, before);
+}
