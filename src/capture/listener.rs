@@ -10,12 +10,12 @@ use super::{
     connect::{self, ConnectError, Messages},
     cursor::{Lsn, Seen},
     inbox::Inbox,
-    rows::{captured, game, outbox_row, round},
+    rows::{OutboxRow, Read, captured, game, outbox_row, round},
     session::{Ask, Parameter, Session},
     snapshot::{NotASnapshot, Snapshot},
 };
 use crate::{
-    hub::{Captured, Finish, Xid},
+    hub::{Captured, Xid},
     pg_target::PgTarget,
     round::{FinishedAt, Game, Round, RoundId, UnixMillis},
     shutdown::Shutdown,
@@ -149,23 +149,12 @@ impl Identity {
     }
 }
 
-/// One row of the outbox.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct OutboxRow {
-    pub(super) finish: Finish,
-    pub(super) before: Xid,
-    pub(super) age: Duration,
-}
-
 /// The answer of a poll.
 #[derive(Debug)]
 pub(super) struct Poll {
     pub(super) seen: Seen,
     pub(super) rows: Vec<OutboxRow>,
 }
-
-/// A row of the view: a round, or one that cannot be written on the wire.
-pub(super) type Read = Result<Round, RoundId>;
 
 /// A connection on which LISTEN has been acknowledged. Only such a one can catch up: a query
 /// before LISTEN, or in one transaction with it, loses what commits in between.

@@ -4,11 +4,21 @@ use std::time::Duration;
 
 use tokio_postgres::Row;
 
-use super::listener::{OutboxRow, Read};
 use crate::{
-    hub::{Captured, Xid},
+    hub::{Captured, Finish, Xid},
     round::{FinishedAt, Game, GameId, Round, RoundId, UnixMillis},
 };
+
+/// One row of the outbox.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct OutboxRow {
+    pub(super) finish: Finish,
+    pub(super) before: Xid,
+    pub(super) age: Duration,
+}
+
+/// A row of the view: a round, or one that cannot be written on the wire.
+pub(super) type Read = Result<Round, RoundId>;
 
 pub(super) fn outbox_row(row: &Row) -> Result<Option<OutboxRow>, tokio_postgres::Error> {
     let Some(round_id) = row.try_get::<_, Option<i64>>("round_id")? else { return Ok(None) };

@@ -8,8 +8,9 @@ use std::{
 use super::{
     Capture, CaptureError, Progress, Trust,
     cursor::{Cursor, Verdict},
-    listener::{Listening, OutboxRow, Poll},
+    listener::{Listening, Poll},
     payload::{Notification, Payload},
+    rows::OutboxRow,
     snapshot::Snapshot,
 };
 use crate::{

@@ -17,7 +17,12 @@ use wtransport::{
     quinn::{IdleTimeout, VarInt},
 };
 
-use super::{gate::Gate, lobby::Lobby, visit::Host};
+use super::{
+    gate::Gate,
+    lobby::Lobby,
+    visit::Host,
+    wire::{H3_NO_ERROR, SEND_BUFFER_BYTES},
+};
 use crate::{
     config::WebTransportConfig,
     shutdown::Shutdown,
@@ -25,9 +30,6 @@ use crate::{
     transport::certificate::{CertificateError, Certificates, Published},
 };
 
-/// Bounds what a session that takes nothing holds, and how old its rounds get. The library's
-/// 1 MiB would keep the rounds of minutes for it; this is about 230 rounds.
-pub(super) const SEND_BUFFER_BYTES: usize = 64 * 1024;
 /// What streams may hold that the peer has not acknowledged: large rounds, a replay.
 const STREAMS_BYTES: u64 = 256 * 1024;
 /// Clients have nothing to say: their datagrams are dropped here, the oldest first. Not less,
@@ -43,8 +45,6 @@ const PEER_STREAMS: u32 = 16;
 const SOCKET_BUFFER_BYTES: usize = 4 * 1024 * 1024;
 /// The last words of all sessions, and what the library needs to tell of the closes.
 const END_WAIT: Duration = Duration::from_secs(2);
-/// "No error" of HTTP/3 (RFC 9114 section 8.1).
-pub(super) const H3_NO_ERROR: u32 = 0x100;
 
 /// Why WebTransport cannot be served.
 #[derive(Debug, thiserror::Error)]

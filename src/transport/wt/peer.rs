@@ -11,10 +11,7 @@ use wtransport::{
     quinn,
 };
 
-use super::{
-    endpoint::SEND_BUFFER_BYTES,
-    wire::{self, Datagram},
-};
+use super::wire::{self, Datagram, SEND_BUFFER_BYTES};
 use crate::{
     telemetry::metrics::ByTransport,
     transport::{Record, close::CloseReason},

@@ -10,11 +10,10 @@ use tokio_util::task::TaskTracker;
 use wtransport::endpoint::{IncomingSession, SessionRequest};
 
 use super::{
-    endpoint::H3_NO_ERROR,
     gate::{Asked, Gate, Refusal},
     lobby::Lobby,
     peer::{Broken, Peer},
-    wire,
+    wire::{self, H3_NO_ERROR},
 };
 use crate::{
     frame::Frame,

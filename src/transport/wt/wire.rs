@@ -4,6 +4,11 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::{frame::Frame, transport::BATCH, transport::close::CloseReason};
 
+/// Bounds what a session that takes nothing holds, and how old its rounds get. The library's
+/// 1 MiB would keep the rounds of minutes for it; this is about 230 rounds.
+pub(super) const SEND_BUFFER_BYTES: usize = 64 * 1024;
+/// "No error" of HTTP/3 (RFC 9114 section 8.1).
+pub(super) const H3_NO_ERROR: u32 = 0x100;
 /// Told when a resume point cannot be honored; the seed follows.
 pub(super) const GAP: Bytes = Bytes::from_static(br#"{"type":"gap"}"#);
 /// A datagram begins with a quarter of its session's id (RFC 9297 section 2.1). The first stream
