@@ -2,12 +2,14 @@
 -- $1 text: the snapshot of the last poll that was read to its end.
 -- Columns: snapshot text (the next $1), inserted bigint, flushed bigint (WAL positions: while `inserted`
 --          of one poll is above `flushed` of a later one, a crash may take back what the first has seen),
---          xid bigint, before bigint, round_id bigint, age_micros bigint (since the outbox row was written).
+--          xid bigint, before bigint, round_id bigint, at_micros bigint (when the outbox row was written, since the
+--          epoch), age_micros bigint (the same, ago).
 -- One row with a null round_id where nothing is new; ordered by xid, round_id.
 -- `>= xmax or = any (xip)` is what `not visible` means, without reading everything younger than the
 -- oldest open transaction (0.23 ms against 44.8 ms behind one that was open for a million rows).
 select s.snap::text as snapshot, (s.inserted - '0/0'::pg_lsn)::bigint as inserted, (s.flushed - '0/0'::pg_lsn)::bigint as flushed,
        o.xid::text::bigint as xid, o.before::text::bigint as before, o.round_id,
+       (extract(epoch from o.at) * 1000000)::bigint as at_micros,
        (extract(epoch from clock_timestamp() - o.at) * 1000000)::bigint as age_micros
 from (select pg_current_snapshot() as snap, pg_current_wal_insert_lsn() as inserted, pg_current_wal_flush_lsn() as flushed) s
 left join datastream.outbox o

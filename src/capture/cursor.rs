@@ -7,7 +7,8 @@
 //!   own began is accounted for: then order holds without asking.
 //! * **C4** `safe` is a snapshot whose WAL was flushed. After a crash of a server with
 //!   `synchronous_commit=off`, later transaction ids, and round ids, are used again; so a new
-//!   connection polls from `safe` and leaves out what was streamed since, by round and moment.
+//!   connection polls from `safe` and leaves out what was streamed since, by the row of the outbox,
+//!   or, where only a payload has told of it, by round and moment.
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -55,7 +56,77 @@ pub(crate) enum Verdict {
 }
 
 /// The finish of a round as its own data tell it.
-type Moment = (RoundId, FinishedAt);
+pub(super) type Moment = (RoundId, FinishedAt);
+
+/// A row of the outbox. Ids may be used again after a crash, but not at the same microsecond.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Recorded {
+    pub(crate) finish: Finish,
+    /// When it was written, in microseconds since the epoch.
+    pub(crate) at: i64,
+}
+
+/// A round on the stream.
+#[derive(Clone, Copy, Debug)]
+struct Streamed {
+    /// The poll that first saw it.
+    generation: u64,
+    moment: Moment,
+    /// Not known of what a payload brought.
+    row: Option<Recorded>,
+}
+
+/// What is on the stream already, for a connection that begins further back.
+#[derive(Debug, Default)]
+pub(crate) struct Given {
+    /// Told by their rows: they need not even be read again.
+    rows: HashSet<Recorded>,
+    /// Told by their own data.
+    moments: HashSet<Moment>,
+}
+
+impl Given {
+    /// Rounds that are told by their own data alone.
+    pub(crate) fn by_moment(moments: HashSet<Moment>) -> Self {
+        Self { rows: HashSet::new(), moments }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.rows.len() + self.moments.len()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether what this row tells of is on the stream.
+    pub(crate) fn has(&self, row: Recorded) -> bool {
+        self.rows.contains(&row)
+    }
+
+    /// Whether the round is on the stream with this moment.
+    pub(crate) fn has_moment(&self, moment: Moment) -> bool {
+        self.moments.contains(&moment)
+    }
+
+    /// Whether a round of this id is on the stream, and no row known of it.
+    pub(crate) fn has_round(&self, round: RoundId) -> bool {
+        self.moments.iter().any(|(id, _)| *id == round)
+    }
+}
+
+impl FromIterator<Streamed> for Given {
+    fn from_iter<T: IntoIterator<Item = Streamed>>(streamed: T) -> Self {
+        let mut given = Self::default();
+        for Streamed { moment, row, .. } in streamed {
+            match row {
+                Some(row) => drop(given.rows.insert(row)),
+                None => drop(given.moments.insert(moment)),
+            }
+        }
+        given
+    }
+}
 
 #[derive(Debug)]
 pub(crate) struct Cursor {
@@ -68,8 +139,8 @@ pub(crate) struct Cursor {
     unflushed: VecDeque<(u64, Seen)>,
     /// Counts polls.
     generation: u64,
-    /// The newest rounds on the stream, with the poll that first saw them.
-    lately: VecDeque<(u64, Moment)>,
+    /// The newest rounds on the stream.
+    lately: VecDeque<Streamed>,
 }
 
 impl Cursor {
@@ -116,7 +187,7 @@ impl Cursor {
     /// Notes that a payload was put on the stream.
     pub(crate) fn delivered_by_payload(&mut self, payload: &Payload, now: Instant) {
         self.ahead.insert((payload.xid, payload.round_id), Some(now));
-        self.remember((payload.round_id, payload.finished_at));
+        self.note((payload.round_id, payload.finished_at), None);
     }
 
     /// Notes that a payload was left to the poll, which is to confirm it.
@@ -127,24 +198,29 @@ impl Cursor {
     }
 
     /// Notes that a round which a poll found was put on the stream.
-    pub(crate) fn delivered_by_poll(&mut self, finish: Finish, finished_at: FinishedAt) {
-        self.ahead.insert(finish, None);
-        self.remember((finish.1, finished_at));
+    pub(crate) fn delivered_by_poll(&mut self, row: Recorded, finished_at: FinishedAt) {
+        self.ahead.insert(row.finish, None);
+        self.note((row.finish.1, finished_at), Some(row));
     }
 
     /// Notes what finished before this cursor began: no news after a failover.
     pub(crate) fn remember_older(&mut self, moments: impl IntoIterator<Item = Moment>) {
         // No poll of this cursor: a rewind looks at what it has seen itself.
-        self.lately.extend(moments.into_iter().map(|moment| (0, moment)));
+        let older = |moment| Streamed { generation: 0, moment, row: None };
+        self.lately.extend(moments.into_iter().map(older));
         self.lately.drain(..self.lately.len().saturating_sub(LATELY_MAX));
     }
 
     /// Notes what was streamed before this cursor began.
     pub(crate) fn remember(&mut self, moment: Moment) {
+        self.note(moment, None);
+    }
+
+    fn note(&mut self, moment: Moment, row: Option<Recorded>) {
         if self.lately.len() == LATELY_MAX {
             self.lately.pop_front();
         }
-        self.lately.push_back((self.generation + 1, moment));
+        self.lately.push_back(Streamed { generation: self.generation + 1, moment, row });
     }
 
     /// When a payload brought this round, if one did and no poll has confirmed it yet.
@@ -196,24 +272,21 @@ impl Cursor {
 
     /// Goes back to the last flushed snapshot, for a new connection; returns what was streamed
     /// since, to be left out (C4).
-    pub(crate) fn rewind(&mut self) -> HashSet<Moment> {
+    pub(crate) fn rewind(&mut self) -> Given {
         self.saved = self.safe.1.clone();
         self.ahead.clear();
         self.claims.clear();
         self.unflushed.clear();
-        let since =
-            self.lately.iter().rev().take_while(|(generation, _)| *generation > self.safe.0);
-        since.map(|(_, moment)| *moment).collect()
+        let since = |streamed: &&Streamed| streamed.generation > self.safe.0;
+        self.lately.iter().rev().take_while(since).copied().collect()
     }
 
     /// Begins anew on a database with another history; returns all that is remembered.
     pub(crate) fn start_over(&mut self, start: Snapshot) -> HashSet<Moment> {
         let lately = std::mem::take(&mut self.lately);
-        let moments = lately.iter().map(|(_, moment)| *moment).collect();
+        let moments = lately.iter().map(|streamed| streamed.moment).collect();
         *self = Self { lately, ..Self::new(start) };
-        for (generation, _) in &mut self.lately {
-            *generation = 0;
-        }
+        self.lately.iter_mut().for_each(|streamed| streamed.generation = 0);
         moments
     }
 }

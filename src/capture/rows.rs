@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio_postgres::Row;
 
+use super::cursor::Recorded;
 use crate::{
     hub::{Captured, Finish, Xid},
     round::{FinishedAt, Game, GameId, Round, RoundId, UnixMillis},
@@ -12,7 +13,7 @@ use crate::{
 /// One row of the outbox.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct OutboxRow {
-    pub(super) finish: Finish,
+    pub(super) recorded: Recorded,
     pub(super) before: Xid,
     pub(super) age: Duration,
 }
@@ -24,7 +25,14 @@ pub(super) fn outbox_row(row: &Row) -> Result<Option<OutboxRow>, tokio_postgres:
     let Some(round_id) = row.try_get::<_, Option<i64>>("round_id")? else { return Ok(None) };
     let (xid, before) = commit(row)?;
     let age = Duration::from_micros(row.try_get::<_, i64>("age_micros")?.max(0).cast_unsigned());
-    Ok(Some(OutboxRow { finish: (xid, RoundId(round_id)), before, age }))
+    let recorded = Recorded { finish: (xid, RoundId(round_id)), at: row.try_get("at_micros")? };
+    Ok(Some(OutboxRow { recorded, before, age }))
+}
+
+impl OutboxRow {
+    pub(super) fn finish(&self) -> Finish {
+        self.recorded.finish
+    }
 }
 
 fn commit(row: &Row) -> Result<(Xid, Xid), tokio_postgres::Error> {

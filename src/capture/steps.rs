@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     Capture, CaptureError, Progress, Trust,
-    cursor::{Cursor, Verdict},
+    cursor::{Cursor, Given, Moment, Verdict},
     listener::{Listening, Poll},
     payload::{Notification, Payload},
     rows::OutboxRow,
@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     hub::{Captured, Finish, Xid},
-    round::{FinishedAt, Round, RoundId, UnixMillis},
+    round::{Round, RoundId, UnixMillis},
     telemetry::metrics::{BySkipped, BySource, Skipped, Source},
 };
 
@@ -24,9 +24,6 @@ const READ_AT_ONCE: usize = 1_000;
 /// How far back a database with another history is searched for rounds not streamed yet. As much
 /// as reconciliation looks back.
 const OVERLAP_MICROS: i64 = 10 * 60 * 1_000_000;
-
-/// Rounds that are on the stream already, by their own data.
-type Given = HashSet<(RoundId, FinishedAt)>;
 
 impl Capture {
     /// Brings the stream up to what is committed by now.
@@ -71,7 +68,7 @@ impl Capture {
         self.progress = Some(Progress { cursor, identity, last_contact });
         // What the latest rounds were read with is newer than `start`: this poll passes it.
         let poll = listening.catch_up(&self.saved()?).await?;
-        self.take(listening, poll, &Given::new()).await.map(drop)
+        self.take(listening, poll, &Given::default()).await.map(drop)
     }
 
     /// Another connection to the same database: polls from the last flushed snapshot.
@@ -106,12 +103,12 @@ impl Capture {
         // No transaction of this history finished them for us; they are told by position.
         let captured = |round| Captured { round, xid: Xid(0), before: Xid(0), recorded: None };
         let new: Vec<_> = new.map(captured).collect();
-        let streamed: Given = new.iter().map(|captured| moment(&captured.round)).collect();
+        let streamed = new.iter().map(|captured| moment(&captured.round)).collect();
         let cursor = &mut self.progress()?.cursor;
         new.iter().for_each(|captured| cursor.remember(moment(&captured.round)));
         self.publish(new, Source::catch_up);
         let poll = listening.catch_up(&self.saved()?).await?;
-        self.take(listening, poll, &streamed).await?;
+        self.take(listening, poll, &Given::by_moment(streamed)).await?;
         self.progress()?.identity = listening.identity.clone();
         Ok(())
     }
@@ -163,7 +160,7 @@ impl Capture {
     pub(super) async fn poll(&mut self, listening: &Listening) -> Result<(), CaptureError> {
         let poll = listening.poll(&self.saved()?).await?;
         self.parts.metrics.polls_total.inc();
-        self.take(listening, poll, &Given::new()).await.map(drop)
+        self.take(listening, poll, &Given::default()).await.map(drop)
     }
 
     /// Publishes what a poll found, but for what is on the stream, and moves the cursor on. Returns
@@ -176,13 +173,14 @@ impl Capture {
     ) -> Result<usize, CaptureError> {
         self.observe_payloads(&poll.rows);
         let cursor = &self.progress()?.cursor;
-        let new: Vec<_> =
-            poll.rows.iter().filter(|row| !cursor.knows(row.finish)).copied().collect();
-        let mut met = 0;
+        let unknown = poll.rows.iter().filter(|row| !cursor.knows(row.finish())).copied();
+        // A link that breaks again and again still gets on: what is given is not read again.
+        let (old, new): (Vec<_>, Vec<_>) = unknown.partition(|row| given.has(row.recorded));
+        let mut met = old.len();
         for rows in new.chunks(READ_AT_ONCE) {
             met += self.read_and_publish(listening, rows, given).await?;
         }
-        let finishes = poll.rows.iter().map(|row| row.finish).collect();
+        let finishes = poll.rows.iter().map(OutboxRow::finish).collect();
         self.advance(poll, &finishes)?;
         Ok(met)
     }
@@ -191,7 +189,7 @@ impl Capture {
     fn observe_payloads(&self, rows: &[OutboxRow]) {
         let Some(progress) = &self.progress else { return };
         for row in rows {
-            if let Some(at) = progress.cursor.payload_time(row.finish) {
+            if let Some(at) = progress.cursor.payload_time(row.finish()) {
                 let age = row.age.saturating_sub(at.elapsed());
                 self.parts.metrics.commit_to_decode_seconds.observe(age.as_secs_f64());
             }
@@ -230,7 +228,7 @@ impl Capture {
         rows: &[OutboxRow],
         given: &Given,
     ) -> Result<usize, CaptureError> {
-        let ids: HashSet<RoundId> = rows.iter().map(|row| row.finish.1).collect();
+        let ids: HashSet<RoundId> = rows.iter().map(|row| row.finish().1).collect();
         let ids: Vec<RoundId> = ids.into_iter().collect();
         let read = listening.rounds(&ids).await?;
         let out_of_range = read.iter().filter(|read| read.is_err()).count();
@@ -240,15 +238,15 @@ impl Capture {
         let mut new = Vec::with_capacity(rows.len());
         let mut met = 0;
         for row in rows {
-            match rounds.get(&row.finish.1).cloned() {
+            match rounds.get(&row.finish().1).cloned() {
                 // Deleted: its row in the outbox tells that it was there.
-                None => met += usize::from(given.iter().any(|(id, _)| *id == row.finish.1)),
-                Some(round) if given.contains(&moment(&round)) => met += 1,
+                None => met += usize::from(given.has_round(row.finish().1)),
+                Some(round) if given.has_moment(moment(&round)) => met += 1,
                 Some(round) => {
-                    self.progress()?.cursor.delivered_by_poll(row.finish, round.finished_at);
+                    self.progress()?.cursor.delivered_by_poll(row.recorded, round.finished_at);
                     self.parts.metrics.commit_to_decode_seconds.observe(row.age.as_secs_f64());
                     let recorded = Instant::now().checked_sub(row.age);
-                    let (xid, before) = (row.finish.0, row.before);
+                    let (xid, before) = (row.finish().0, row.before);
                     new.push(Captured { round, xid, before, recorded });
                 }
             }
@@ -289,6 +287,6 @@ impl Capture {
     }
 }
 
-fn moment(round: &Round) -> (RoundId, FinishedAt) {
+fn moment(round: &Round) -> Moment {
     (round.round_id, round.finished_at)
 }

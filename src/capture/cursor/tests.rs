@@ -131,15 +131,16 @@ impl Listener {
         }
     }
 
-    fn poll(&mut self, database: &Database, given: &HashSet<Moment>) {
+    fn poll(&mut self, database: &Database, given: &Given) {
         let saved = self.cursor.saved().clone();
         let mut rows: Vec<_> =
             database.committed.iter().filter(|c| !saved.sees(c.finish.0)).collect();
         rows.sort_by_key(|committed| committed.finish);
         for row in &rows {
-            let is_given = given.contains(&(row.finish.1, row.finished_at));
+            let recorded = Recorded { finish: row.finish, at: row.finished_at.micros() };
+            let is_given = given.has(recorded) || given.has_moment((row.finish.1, row.finished_at));
             if !self.cursor.knows(row.finish) && !is_given {
-                self.cursor.delivered_by_poll(row.finish, row.finished_at);
+                self.cursor.delivered_by_poll(recorded, row.finished_at);
                 self.stream.push((*row).clone());
             }
         }
@@ -174,7 +175,7 @@ fn run(steps: Vec<Step>) -> (Database, Listener, Vec<Committed>) {
                     database.open.remove(index);
                 }
             }
-            Step::Poll => listener.poll(&database, &HashSet::new()),
+            Step::Poll => listener.poll(&database, &Given::default()),
             Step::Reconnect => listener.reconnect(&database),
             Step::Flush => database.flush(),
             Step::Crash => {
@@ -184,7 +185,7 @@ fn run(steps: Vec<Step>) -> (Database, Listener, Vec<Committed>) {
             }
         }
     }
-    listener.poll(&database, &HashSet::new());
+    listener.poll(&database, &Given::default());
     (database, listener, lost)
 }
 
