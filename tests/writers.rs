@@ -165,7 +165,13 @@ async fn payload_sizes(filler: &str) {
     listener.listen("datastream_rounds").await.expect("a channel");
     // The round itself is some 200 bytes: the sweep crosses 7,899 to 8,001 bytes of payload.
     let mut heard = BTreeSet::new();
-    for bytes in 7_600..=8_010 {
+    // The snapshot in a payload names the transactions of other tests: its length is not ours to
+    // choose, so what the sweep has skipped is tried again.
+    let again = (7_760..=7_800).cycle().take(2_000);
+    for bytes in (7_600..=8_010).chain(again) {
+        if bytes == 7_760 && heard.contains(&0) && heard.contains(&7_900) {
+            break;
+        }
         let extras = format!(
             r#"{{"f": "{}{}"}}"#,
             filler.repeat(bytes / filler.len()),
