@@ -71,7 +71,10 @@ where
     let cluster = spawn_blocking(move || start(&to_start)).await??;
     let url = cluster.url(DATABASE);
     create_database(&cluster.url("postgres")).await?;
-    migrate(url.clone()).await.context("cannot migrate the demo's database")?;
+    migrate(url.clone()).await.with_context(|| {
+        let folder = config.data_dir.display();
+        format!("cannot migrate the demo's database; to begin with a new one: rm -r {folder}")
+    })?;
     let dealer = dealer::Dealer::open(&url, config.speed).await?;
     let serving = bind(url).await?;
     banner::print(&cluster, DATABASE, serving.http_addr);
