@@ -18,6 +18,9 @@ pub(crate) const HISTORY: usize = 512;
 /// Far beyond what a recovery takes while the link breaks again and again.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// What `/readyz` may take on a machine with too much to do.
+const ANSWER: Duration = Duration::from_secs(5);
+
 /// Where clients find the server, and which of its processes it is.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Door {
@@ -144,9 +147,12 @@ impl Stage {
             loop {
                 looks.tick().await;
                 let url = format!("http://{}/readyz", self.door.borrow().addr);
-                let answer = crate::subscribers::http().get(url).send().await;
-                if answer.is_ok_and(|answer| answer.status().is_success()) {
-                    return Instant::now();
+                // A server that is killed at this moment may never answer.
+                let answer = crate::subscribers::http().get(url).timeout(ANSWER).send().await;
+                match answer {
+                    Ok(answer) if answer.status().is_success() => return Instant::now(),
+                    Err(error) if error.is_timeout() => eprintln!("/readyz: no answer: {error}"),
+                    _ => {}
                 }
             }
         };
