@@ -19,13 +19,17 @@ mod listener;
 pub mod overlap;
 mod payload;
 mod probe;
+mod reconnect;
 mod rows;
 pub mod self_test;
 mod session;
 mod snapshot;
 mod steps;
 
-use std::time::{Duration, Instant};
+use std::{
+    convert::Infallible,
+    time::{Duration, Instant},
+};
 
 use tokio::sync::watch;
 
@@ -34,6 +38,7 @@ use self::{
     cursor::Cursor,
     listener::{Identity, Listening},
     probe::Probe,
+    reconnect::{Linked, keep_linked},
 };
 use crate::{
     backoff::Backoff, games::Games, hub::Publisher, pg_target::PgTarget, shutdown::Shutdown,
@@ -134,42 +139,12 @@ impl Capture {
     /// Captures until the shutdown; an error is one that waiting cannot mend, met before the
     /// stream was ever live.
     pub async fn run(mut self) -> Result<(), CaptureError> {
-        let mut backoff = Backoff::up_to(RECONNECT_AT_LEAST_EVERY);
         let shutdown = self.parts.shutdown.clone();
-        loop {
-            let ended = tokio::select! {
-                () = shutdown.requested() => return Ok(()),
-                ended = self.session(&mut backoff) => ended,
-            };
-            self.parts.metrics.listener_connected.set(0);
-            let Err(error) = ended;
-            if error.is_final() && self.progress.is_none() {
-                return Err(error);
-            }
-            self.report(&error);
-            tokio::select! {
-                () = shutdown.requested() => return Ok(()),
-                () = tokio::time::sleep(backoff.delay()) => {}
-            }
-        }
+        keep_linked(&mut self, &shutdown, Backoff::up_to(RECONNECT_AT_LEAST_EVERY)).await
     }
 
-    fn report(&self, error: &CaptureError) {
-        let first = matches!(*self.phase.borrow(), Phase::Live { .. } | Phase::CatchingUp);
-        let problem = error.to_string();
-        let repeated = matches!(&*self.phase.borrow(),
-            Phase::Connecting { problem: Some(last) } if *last == problem);
-        if first || !repeated {
-            tracing::warn!(%error, "not connected to the database; trying again");
-        }
-        self.phase.send_replace(Phase::Connecting { problem: Some(problem) });
-    }
-
-    /// One connection, from LISTEN to its end.
-    async fn session(
-        &mut self,
-        backoff: &mut Backoff,
-    ) -> Result<std::convert::Infallible, CaptureError> {
+    /// From LISTEN to the end of the connection.
+    async fn listen(&mut self, backoff: &mut Backoff) -> Result<Infallible, CaptureError> {
         let listening = Listening::start(&self.parts.listen, &self.parts.shutdown).await?;
         self.parts.metrics.listener_connects_total.inc();
         self.phase.send_replace(Phase::CatchingUp);
@@ -184,10 +159,7 @@ impl Capture {
         self.live(&listening).await
     }
 
-    async fn live(
-        &mut self,
-        listening: &Listening,
-    ) -> Result<std::convert::Infallible, CaptureError> {
+    async fn live(&mut self, listening: &Listening) -> Result<Infallible, CaptureError> {
         let mut probe = listening.notifies.then(|| Probe::start(&self.parts, listening));
         let mut rung = listening.notifies;
         loop {
@@ -215,5 +187,21 @@ impl Capture {
         } else {
             POLL_UNRUNG
         }
+    }
+}
+
+impl Linked for Capture {
+    async fn session(&mut self, backoff: &mut Backoff) -> Result<Infallible, CaptureError> {
+        let ended = self.listen(backoff).await;
+        self.parts.metrics.listener_connected.set(0);
+        ended
+    }
+
+    fn has_begun(&self) -> bool {
+        self.progress.is_some()
+    }
+
+    fn phase(&self) -> &watch::Sender<Phase> {
+        &self.phase
     }
 }

@@ -17,7 +17,9 @@ use tokio::sync::watch;
 use tokio_postgres::{Row, types::Type};
 
 use super::{
-    CaptureError, Phase, connect, listener, rows,
+    CaptureError, Phase, connect, listener,
+    reconnect::{Linked, keep_linked},
+    rows,
     session::{Parameter, Session},
 };
 use crate::{
@@ -81,36 +83,11 @@ impl OverlapCapture {
     /// Captures until the shutdown; an error is one that waiting cannot mend, met before the
     /// stream was ever live.
     pub async fn run(mut self) -> Result<(), CaptureError> {
-        let mut backoff = Backoff::default();
         let shutdown = self.parts.shutdown.clone();
-        loop {
-            let ended = tokio::select! {
-                () = shutdown.requested() => return Ok(()),
-                ended = self.session(&mut backoff) => ended,
-            };
-            let Err(error) = ended.map_err(about_queries);
-            if self.since.is_none() && error.is_final() {
-                return Err(error);
-            }
-            self.report(&error);
-            tokio::select! {
-                () = shutdown.requested() => return Ok(()),
-                () = tokio::time::sleep(backoff.delay()) => {}
-            }
-        }
+        keep_linked(&mut self, &shutdown, Backoff::default()).await
     }
 
-    fn report(&self, error: &CaptureError) {
-        let problem = Some(error.to_string());
-        let repeated = matches!(&*self.phase.borrow(),
-            Phase::Connecting { problem: last } if *last == problem);
-        if !repeated {
-            tracing::warn!(%error, "cannot read the database; trying again");
-        }
-        self.phase.send_replace(Phase::Connecting { problem });
-    }
-
-    async fn session(&mut self, backoff: &mut Backoff) -> Result<Infallible, CaptureError> {
+    async fn read(&mut self, backoff: &mut Backoff) -> Result<Infallible, CaptureError> {
         let link = connect::connect(&self.parts.target, "read-only", &SETTINGS).await?;
         let mut messages = link.messages;
         let look_on = async { self.look_on(&Session::new(link.client).await?, backoff).await };
@@ -201,6 +178,20 @@ impl OverlapCapture {
         self.since = Some(since);
         self.parts.publisher.settle(Xid(since.max(0).cast_unsigned()), "");
         Ok(())
+    }
+}
+
+impl Linked for OverlapCapture {
+    async fn session(&mut self, backoff: &mut Backoff) -> Result<Infallible, CaptureError> {
+        self.read(backoff).await.map_err(about_queries)
+    }
+
+    fn has_begun(&self) -> bool {
+        self.since.is_some()
+    }
+
+    fn phase(&self) -> &watch::Sender<Phase> {
+        &self.phase
     }
 }
 
