@@ -1,6 +1,5 @@
 set local lock_timeout = '2s';
 
-drop function if exists datastream.payload(bigint, bigint, timestamptz, text);
 drop table if exists datastream.trimmed;
 drop table if exists datastream.outbox;
 drop function if exists datastream.micros(timestamptz);

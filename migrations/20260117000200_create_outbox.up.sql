@@ -10,13 +10,14 @@ language sql immutable parallel safe
 as $$ select $1 is not null $$;
 
 -- Microseconds since 1970, exact; null for infinity and beyond what a bigint holds (the year 294247).
--- Seconds and their fraction apart: before PostgreSQL 14 `extract` computes in floating point.
+-- Seconds and their fraction apart: before PostgreSQL 14 `extract` computes in floating point. It is
+-- called under the search_path of whoever writes a round: all names are qualified.
 create function datastream.micros(timestamptz) returns bigint
 language sql immutable parallel safe
 as $$
-  select case when isfinite($1) and $1 < timestamptz '294247-01-01 00:00:00+00' then
-    extract(epoch from date_trunc('second', timezone('UTC', $1)))::bigint * 1000000
-    + extract(microseconds from timezone('UTC', $1))::bigint % 1000000
+  select case when pg_catalog.isfinite($1) and $1 operator(pg_catalog.<) pg_catalog.timestamptz '294247-01-01 00:00:00+00' then
+    (extract(epoch from pg_catalog.date_trunc('second', pg_catalog.timezone('UTC', $1)))::bigint operator(pg_catalog.*) 1000000)
+    operator(pg_catalog.+) (extract(microseconds from pg_catalog.timezone('UTC', $1))::bigint operator(pg_catalog.%) 1000000)
   end
 $$;
 
@@ -45,26 +46,3 @@ create table datastream.trimmed (
   xid xid8 not null,
   at timestamptz not null
 );
-
--- What a notification says about one round, or '' (ring: look into the outbox) where the round has
--- no moment that can be printed, or the text would come near the 8,000 bytes at which PostgreSQL
--- refuses the notification (22023) and with it the game's write. JSON only grows by quoting, so
--- the length of the extras alone decides for large ones.
-create function datastream.payload(round_id bigint, game_id bigint, finished_at timestamptz, extras text) returns text
-language plpgsql
-as $$
-declare
-  micros bigint := datastream.micros(finished_at);
-  payload text;
-begin
-  if micros is null or game_id is null or octet_length(extras) > 7900 then
-    return '';
-  end if;
-  payload := concat('{"xid":"', pg_current_xact_id(), '","snap":"', pg_current_snapshot(), '","round_id":', round_id,
-    ',"game_id":', game_id, ',"finished_at":', micros, ',"extras":', to_json(extras), '}');
-  return case when octet_length(payload) > 7900 then '' else payload end;
-end
-$$;
-
--- Called by our triggers only, and those run as the owner.
-revoke execute on function datastream.payload(bigint, bigint, timestamptz, text) from public;

@@ -25,6 +25,7 @@ mod pgbouncer;
 mod read_only;
 mod resume;
 mod roles;
+mod search_path;
 mod seed;
 mod shutdown;
 mod slow_subscribers;

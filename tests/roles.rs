@@ -114,7 +114,6 @@ async fn the_reader_and_the_game_may_do_no_more_than_they_must() {
         (&game.writer, "select * from datastream.outbox"),
         (&game.writer, "insert into datastream.outbox (round_id) values (1)"),
         (&game.writer, "select datastream.reconcile('0')"),
-        (&game.writer, "select datastream.payload(1, 1, now(), '')"),
     ] {
         let said = game.refused(role, sql).await;
         assert!(
