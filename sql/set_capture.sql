@@ -1,12 +1,14 @@
--- Attaches every attached table again as it is, but for how word of a round is sent ($1: auto, notify or poll).
-
-select a.relation
+-- Attaches an attached table again as it is, but for how word of a round is sent; the statements run, none where
+-- nothing is to be done.
+-- $1 text: the table   $2 text: auto, notify or poll   $3 boolean: dry run
+select statement
 from datastream.attached a
 cross join lateral (select a.options as o) as options
 cross join lateral datastream.attach(
   a.relation::regclass,
-  capture => $1,
+  capture => $2,
   replace => true,
+  dry_run => $3,
   id => o->>'id',
   finished_at => o->>'finished_at',
   extras => o->>'extras',
@@ -24,3 +26,4 @@ cross join lateral datastream.attach(
   type => o->>'type',
   time_zone => o->>'time_zone'
 ) as statement
+where a.relation = $1

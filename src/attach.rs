@@ -5,17 +5,18 @@
 //! transaction, patience with short ones, ids that must not collide, the index built while the
 //! game goes on.
 
+mod capture;
 mod error;
 mod index;
 mod options;
-mod patience;
 mod table;
 
+pub use capture::{CaptureMode, set_capture};
 pub use error::AttachError;
 pub use options::{AttachOptions, DetachOptions, GameOptions};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
-use crate::{database, migrate::CaptureMode, pg_target::PgTarget};
+use crate::{database, pg_target::PgTarget};
 
 /// Notices of the database's functions are for the operator.
 pub const LOG_FILTER: &str = "info,sqlx=warn,sqlx::postgres::notice=info";
@@ -43,7 +44,7 @@ pub async fn attach(target: &PgTarget, options: &AttachOptions) -> Result<Report
     if !statements.is_empty() {
         table::refuse_held(&mut connection, &table, options.replace).await?;
         table::look_at_ids(&mut connection, &table, options).await?;
-        patience::with(&table, &mut connection, async |connection| {
+        table::with_patience(&table, &mut connection, async |connection| {
             attach_and_adopt(connection, options).await
         })
         .await?;
@@ -76,7 +77,7 @@ pub async fn detach(target: &PgTarget, options: &DetachOptions) -> Result<Report
         return Ok(Report::Plan(script(&run(&mut connection).await?)));
     }
     table::refuse_held(&mut connection, &table, true).await?;
-    patience::with(&table, &mut connection, run).await?;
+    table::with_patience(&table, &mut connection, run).await?;
     Ok(Report::Done(vec![format!("{table} is detached")]))
 }
 
@@ -86,11 +87,17 @@ async fn look(
     options: &AttachOptions,
 ) -> Result<Vec<String>, AttachError> {
     let silence = if options.dry_run { "notice" } else { "warning" };
-    let set = |level| AssertSqlSafe(format!("set client_min_messages = {level}"));
-    sqlx::query(set(silence)).execute(&mut *connection).await?;
+    hear(connection, silence).await?;
     let statements = call(connection, options, true).await?;
-    sqlx::query(set("notice")).execute(connection).await?;
+    hear(connection, "notice").await?;
     Ok(statements)
+}
+
+/// Takes messages of the server of this level and above.
+async fn hear(connection: &mut PgConnection, level: &str) -> Result<(), AttachError> {
+    let set = format!("set client_min_messages = {level}");
+    sqlx::query(AssertSqlSafe(set)).execute(connection).await?;
+    Ok(())
 }
 
 async fn attach_and_adopt(
@@ -99,7 +106,7 @@ async fn attach_and_adopt(
 ) -> Result<(), AttachError> {
     let mut transaction = connection.begin().await?;
     call(&mut transaction, options, false).await?;
-    sqlx::raw_sql(include_str!("../sql/adopt.sql")).execute(&mut *transaction).await?;
+    table::adopt(&mut transaction).await?;
     Ok(transaction.commit().await?)
 }
 

@@ -14,10 +14,9 @@ pub use commands::run;
 pub use failure::{Failure, exit_code};
 
 use crate::{
-    attach::{AttachOptions, DetachOptions},
+    attach::{AttachOptions, CaptureMode, DetachOptions},
     config::options::{DatabaseOptions, ServeOptions, ServerOptions},
     doctor::DoctorOptions,
-    migrate::CaptureMode,
     tail::TailOptions,
     telemetry::logs::Format,
 };

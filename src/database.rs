@@ -6,6 +6,7 @@
 //! `channel_binding=require` holds on the LISTEN connection only. The pool may lead through
 //! a pooler that shares the server's sessions.
 
+mod patience;
 mod pool;
 mod pooler;
 
@@ -14,8 +15,11 @@ use sqlx::{
     postgres::{PgConnectOptions, PgSslMode},
 };
 
-pub(crate) use self::pooler::is_shared;
-pub use self::{pool::Pool, pooler::connect_alone};
+pub use self::{patience::Refusal, pool::Pool, pooler::connect_alone};
+pub(crate) use self::{
+    patience::{Contention, with_patience},
+    pooler::is_shared,
+};
 
 use crate::pg_target::{ConnectError, PgHost, PgTarget, SslMode};
 

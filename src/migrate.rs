@@ -10,7 +10,10 @@ use std::collections::BTreeMap;
 pub use error::MigrationError;
 use sqlx::{Connection, PgConnection, migrate::Migrator};
 
-use crate::{backoff::Backoff, database, pg_target::PgTarget};
+use crate::{
+    database::{self, with_patience},
+    pg_target::PgTarget,
+};
 
 static MIGRATIONS: Migrator = sqlx::migrate!();
 
@@ -20,9 +23,6 @@ pub const LOG_FILTER: &str = "info,sqlx=warn,sqlx::postgres::notice=info";
 /// A statement that waits for a lock on a game's table makes the game wait behind it. The
 /// migrations allow themselves 2 s; this is for the rest, the migrator's own lock among it.
 const SETTINGS: [(&str, &str); 1] = [("lock_timeout", "5s")];
-/// Each attempt takes the lock's timeout and up to a second: half a minute of trying, between
-/// which the game's own transactions get their turn.
-const ATTEMPTS: u32 = 10;
 /// The oldest server with 64-bit transaction ids in SQL (`xid8`).
 const OLDEST: i32 = 130_000;
 
@@ -33,28 +33,6 @@ pub struct MigrateReport {
     pub changed: Vec<String>,
     /// How many are applied now.
     pub applied: usize,
-}
-
-/// How word of a finished round is sent. Belongs to the database.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum CaptureMode {
-    /// NOTIFY with the round, unless another transaction is doing so: nobody waits.
-    Auto,
-    /// NOTIFY for every round, whatever it costs the writers.
-    Notify,
-    /// No NOTIFY: the outbox is polled. For poolers and PREPARE TRANSACTION.
-    Poll,
-}
-
-impl CaptureMode {
-    /// As the database writes it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Auto => "auto",
-            Self::Notify => "notify",
-            Self::Poll => "poll",
-        }
-    }
 }
 
 /// What is done about `public.games` and `public.rounds` where the database has none of that name.
@@ -80,32 +58,6 @@ pub async fn run(target: &PgTarget, tables: Tables) -> Result<MigrateReport, Mig
 /// Reverts everything: what is left is the empty schema with its migration table.
 pub async fn revert(target: &PgTarget) -> Result<MigrateReport, MigrationError> {
     with_patience(async || migrate(target, Way::Down).await).await
-}
-
-/// Attaches every attached table again with this way of sending word. Says what is attached.
-pub async fn set_capture(
-    target: &PgTarget,
-    mode: CaptureMode,
-) -> Result<Vec<(String, String)>, MigrationError> {
-    with_patience(async || attach_again(target, mode).await).await
-}
-
-/// Tries again while somebody else holds a lock.
-async fn with_patience<T>(
-    task: impl AsyncFn() -> Result<T, MigrationError>,
-) -> Result<T, MigrationError> {
-    let mut backoff = Backoff::default();
-    let mut attempt = 1;
-    loop {
-        match task().await {
-            Err(error) if error.is_contention() && attempt < ATTEMPTS => {
-                tracing::warn!("attempt {attempt} of {ATTEMPTS}: {error}");
-                tokio::time::sleep(backoff.delay()).await;
-                attempt += 1;
-            }
-            outcome => return outcome,
-        }
-    }
 }
 
 async fn migrate(target: &PgTarget, way: Way) -> Result<MigrateReport, MigrationError> {
@@ -137,17 +89,6 @@ async fn refuse_old_servers(connection: &mut PgConnection) -> Result<(), Migrati
         Ok(version) if version < OLDEST => Err(MigrationError::Unsupported),
         _ => Ok(()),
     }
-}
-
-async fn attach_again(
-    target: &PgTarget,
-    mode: CaptureMode,
-) -> Result<Vec<(String, String)>, MigrationError> {
-    let mut connection = database::connect_alone(target, "migrate", &SETTINGS).await?;
-    let attach = sqlx::query(include_str!("../sql/set_capture.sql")).bind(mode.name());
-    attach.fetch_all(&mut connection).await?;
-    let attached = "select relation, capture from datastream.attached order by id";
-    Ok(sqlx::query_as(attached).fetch_all(&mut connection).await?)
 }
 
 fn report(way: Way, before: &Applied, after: &Applied) -> MigrateReport {

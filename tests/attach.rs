@@ -226,6 +226,7 @@ async fn a_dry_run_prints_sql_that_does_the_same() {
 #[tokio::test]
 async fn a_long_writer_is_told_and_not_waited_for() {
     let database = migrated_game(GAME).await;
+    attach(&database, &contract(&[])).await;
     let mut writer = database.pool.acquire().await.expect("a connection");
     sqlx::raw_sql(
         "set application_name = 'batch'; begin; insert into game.results (title_id) values (1)",
@@ -239,12 +240,24 @@ async fn a_long_writer_is_told_and_not_waited_for() {
         (database.text(age).await.as_deref() == Some("1")).then_some(())
     })
     .await;
-    let told = refused(&database, &contract(&[])).await;
-    for word in ["game.results is held by pid ", "batch", "idle in transaction", "since 20"] {
-        assert!(told.contains(word), "{word} in {told}");
+    let poll = contract(&["--replace", "--capture", "poll"]);
+    let all: [(&str, &[&str]); 3] = [
+        ("attach", &poll),
+        ("migrate", &["--capture", "poll"]),
+        ("detach", &["--table", "game.results"]),
+    ];
+    for (command, args) in all {
+        let output = run(&database, command, args).await;
+        assert_eq!(output.code, Some(1), "{command}: {}", output.stdout);
+        for word in ["game.results is held by pid ", "batch", "idle in transaction", "since 20"] {
+            assert!(output.stderr.contains(word), "{command}: {word} in {}", output.stderr);
+        }
     }
     sqlx::raw_sql("commit").execute(&mut *writer).await.expect("a commit");
-    attach(&database, &contract(&[])).await;
+    for (command, args) in all {
+        let output = run(&database, command, args).await;
+        assert_eq!(output.code, Some(0), "{command}: {}", output.stderr);
+    }
 }
 
 #[tokio::test]

@@ -151,6 +151,31 @@ async fn attaching_again_keeps_owner_and_reader() {
     assert!(!doctor.stdout.contains("skipped"), "{}", doctor.stdout);
 }
 
+#[tokio::test]
+async fn another_way_of_sending_word_keeps_owner_and_reader() {
+    let game = Hardened::new().await;
+    let server = TestServer::on(game.url_as(&game.reader)).start().await;
+    let mut client = WsClient::connect(server.ws("/ws/crash")).await;
+    let insert = "insert into shop.plays (game_id, finished_at) values (1, now())";
+    assert_eq!(game.refused(&game.writer, insert).await, "");
+    assert_eq!(client.next_round().await.round_id, 1);
+    let capture = datastream(&["migrate", "--capture", "poll"]);
+    let output = capture.env("DATABASE_URL", game.database.url()).run().await;
+    succeeded(&output);
+    assert!(output.stdout.contains("shop.plays: capture is poll"), "{}", output.stdout);
+    // Without a payload the round is read through the view, which was made anew.
+    assert_eq!(game.refused(&game.writer, insert).await, "");
+    assert_eq!(client.next_round().await.round_id, 2);
+    let log = server.log().join("\n");
+    assert!(!log.contains("permission denied") && !log.contains("42501"), "{log}");
+    let foreign = format!(
+        "select count(*)::text from pg_class where relnamespace = 'datastream'::regnamespace \
+         and relkind in ('r', 'v') and pg_get_userbyid(relowner) <> '{}'",
+        game.owner
+    );
+    assert_eq!(game.database.text(&foreign).await.as_deref(), Some("0"));
+}
+
 /// Schema and grants as pg_dump prints them, without the key that it makes up at each run.
 async fn dump(url: &str) -> String {
     let pg_dump = installation().bin().join("pg_dump").display().to_string();

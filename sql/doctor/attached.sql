@@ -10,12 +10,12 @@ from (
     select 'the table is gone' as problem, 'run: datastream detach --table ' || quote_literal(a.relation) as remedy
     where a.oid is null
     union all
-    select 'no column ' || quote_ident(o.value), 'attach again with the new name and --replace'
+    select 'no column ' || quote_ident(o.value), format('attach again with the new name and --replace: datastream attach --table %L …', a.relation)
     from jsonb_each_text(a.options) o
     where a.oid is not null and o.key in ('id', 'finished_at', 'extras', 'game_id', 'slug_column', 'type_column')
       and not exists (select from pg_attribute c where c.attrelid = a.oid and c.attname = o.value and not c.attisdropped)
     union all
-    select 'no trigger ' || w.name, 'attach again with the same options'
+    select 'no trigger ' || w.name, format('attach again with the same options: datastream attach --table %L …', a.relation)
     from unnest('{datastream_inserted,datastream_updated}'::text[]) as w(name)
     where a.oid is not null
       and not exists (select from pg_trigger t where t.tgrelid = a.oid and t.tgname = w.name)

@@ -1,12 +1,8 @@
 //! Why a table was not attached or detached, in one line, with what to do about it.
 
-use std::fmt;
-
-use sqlx::postgres::PgDatabaseError;
-
 use crate::{
-    database,
-    pg_target::{ConnectError, advice},
+    database::{Contention, Refusal},
+    pg_target::ConnectError,
 };
 
 /// Why the database is as it was before.
@@ -16,8 +12,8 @@ pub enum AttachError {
     #[error(transparent)]
     Connect(#[from] ConnectError),
     /// PostgreSQL refused a statement.
-    #[error("{0}")]
-    Refused(Refusal),
+    #[error(transparent)]
+    Refused(#[from] Refusal),
     /// Our schema is not there, or is of an older version.
     #[error(
         "the database has no schema of Data Stream, or an older one; run: datastream migrate (--no-tables \
@@ -53,40 +49,15 @@ pub enum AttachError {
     },
 }
 
-/// What PostgreSQL said.
-#[derive(Debug)]
-pub struct Refusal {
-    code: Option<String>,
-    message: String,
-    hint: Option<String>,
-}
-
-impl AttachError {
-    /// Whether somebody else held a lock: lock_not_available, deadlock_detected.
-    pub(super) fn is_contention(&self) -> bool {
-        let Self::Refused(refusal) = self else { return false };
-        matches!(refusal.code.as_deref(), Some("55P03" | "40P01"))
-    }
-}
-
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)?;
-        match self.hint.as_deref().or_else(|| advice(self.code.as_deref()?)) {
-            Some(hint) => write!(f, " ({hint})"),
-            None => Ok(()),
-        }
+impl Contention for AttachError {
+    fn refusal(&self) -> Option<&Refusal> {
+        let Self::Refused(refusal) = self else { return None };
+        Some(refusal)
     }
 }
 
 impl From<sqlx::Error> for AttachError {
     fn from(error: sqlx::Error) -> Self {
-        let said = error.as_database_error();
-        let said = said.and_then(|said| said.try_downcast_ref::<PgDatabaseError>());
-        Self::Refused(Refusal {
-            code: database::code(&error),
-            message: database::reason(&error),
-            hint: said.and_then(PgDatabaseError::hint).map(str::to_owned),
-        })
+        Self::Refused(Refusal::from(&error))
     }
 }

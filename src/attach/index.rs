@@ -2,7 +2,7 @@
 
 use sqlx::{AssertSqlSafe, PgConnection};
 
-use super::{AttachError, patience};
+use super::{AttachError, table};
 
 /// What an interrupted CONCURRENTLY left behind: it would count as "already there".
 const INVALID: &str = "select format('drop index concurrently %s', i.indexrelid::regclass) \
@@ -14,14 +14,14 @@ const INVALID: &str = "select format('drop index concurrently %s', i.indexrelid:
 /// Builds what is missing; the statements run.
 pub(super) async fn build(
     connection: &mut PgConnection,
-    table: &str,
+    name: &str,
 ) -> Result<Vec<String>, AttachError> {
     let mut statements: Vec<String> =
-        sqlx::query_scalar(INVALID).bind(table).fetch_all(&mut *connection).await?;
-    statements.extend(missing(connection, table).await?);
+        sqlx::query_scalar(INVALID).bind(name).fetch_all(&mut *connection).await?;
+    statements.extend(missing(connection, name).await?);
     for statement in &statements {
         tracing::info!("{statement}");
-        patience::with(table, connection, async |connection| run(connection, statement).await)
+        table::with_patience(name, connection, async |connection| run(connection, statement).await)
             .await?;
     }
     Ok(statements)

@@ -2,7 +2,8 @@
 
 use clap::Args;
 
-use crate::{config::options::DatabaseOptions, migrate::CaptureMode};
+use super::CaptureMode;
+use crate::config::options::DatabaseOptions;
 
 /// What `attach` can be told. Tables are named as in SQL, quoted where their names need it
 /// (`game."Results"`); columns by their bare names.

@@ -4,6 +4,7 @@
 use sqlx::{AssertSqlSafe, PgConnection, Row};
 
 use super::{AttachError, AttachOptions};
+use crate::database::{self, Contention};
 
 /// A transaction that has had a table for longer will go on for longer: the batch job, the
 /// forgotten psql. Shorter ones are waited for, two seconds at a time.
@@ -28,6 +29,31 @@ pub(super) async fn qualified(
     let name = "select datastream.qualified(to_regclass($1))";
     let name: Option<String> = sqlx::query_scalar(name).bind(table).fetch_one(connection).await?;
     name.ok_or_else(|| AttachError::NoTable(table.to_owned()))
+}
+
+/// Runs the task until no lock is in its way; at last says who holds the table.
+pub(super) async fn with_patience<T>(
+    table: &str,
+    connection: &mut PgConnection,
+    task: impl AsyncFn(&mut PgConnection) -> Result<T, AttachError>,
+) -> Result<T, AttachError> {
+    match database::with_patience(async || task(connection).await).await {
+        Err(error) if error.is_contention() => {
+            let holders = holders(connection, table, true, 0.0).await?;
+            if holders.is_empty() {
+                return Err(error);
+            }
+            Err(AttachError::Held { table: table.to_owned(), holders })
+        }
+        outcome => outcome,
+    }
+}
+
+/// Hands what was made to whom the rest belongs, in the transaction in which it was made: the
+/// server goes on reading.
+pub(super) async fn adopt(connection: &mut PgConnection) -> Result<(), AttachError> {
+    sqlx::raw_sql(include_str!("../../sql/adopt.sql")).execute(connection).await?;
+    Ok(())
 }
 
 /// Refuses where a transaction has held the table for long.
@@ -99,7 +125,7 @@ async fn look(connection: &mut PgConnection, query: &str) -> Option<i64> {
     match found {
         Ok(found) => found.flatten(),
         Err(error) => {
-            tracing::warn!("ids were not compared: {}", crate::database::reason(&error));
+            tracing::warn!("ids were not compared: {}", database::reason(&error));
             None
         }
     }

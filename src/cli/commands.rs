@@ -85,7 +85,7 @@ async fn migrate_database(options: &MigrateOptions) -> Result<(), Failure> {
     let report = migrate::run(&target, tables).await?;
     print(&report, "applied", "up to date");
     if let Some(mode) = options.capture {
-        for (table, mode) in migrate::set_capture(&target, mode).await? {
+        for (table, mode) in attach::set_capture(&target, mode).await? {
             say(&format!("{table}: capture is {mode}"));
         }
     }

@@ -1,12 +1,10 @@
 //! Why a migration failed, in one line, with what to do about it.
 
-use std::fmt;
-
-use sqlx::{migrate::MigrateError, postgres::PgDatabaseError};
+use sqlx::migrate::MigrateError;
 
 use crate::{
-    database,
-    pg_target::{ConnectError, advice},
+    database::{Contention, Refusal},
+    pg_target::ConnectError,
 };
 
 /// Why the database is not as it should be.
@@ -18,6 +16,9 @@ pub enum MigrationError {
     /// PostgreSQL refused a statement.
     #[error(transparent)]
     Refused(#[from] Refusal),
+    /// PostgreSQL refused a statement of a migration.
+    #[error("migration {0}: {1}")]
+    Migration(i64, Refusal),
     /// Somebody applied a migration that this program does not have.
     #[error("the database has migration {0}, which this program does not know: use the newer one")]
     Unknown(i64),
@@ -34,52 +35,18 @@ pub enum MigrationError {
     Other(MigrateError),
 }
 
-/// A statement that PostgreSQL refused.
-#[derive(Debug, thiserror::Error)]
-pub struct Refusal {
-    migration: Option<i64>,
-    code: Option<String>,
-    message: String,
-    hint: Option<String>,
-}
-
-impl MigrationError {
-    /// Whether somebody else held a lock: lock_not_available, deadlock_detected.
-    pub(super) fn is_contention(&self) -> bool {
-        let Self::Refused(refusal) = self else { return false };
-        matches!(refusal.code.as_deref(), Some("55P03" | "40P01"))
-    }
-}
-
-impl Refusal {
-    fn new(error: &sqlx::Error, migration: Option<i64>) -> Self {
-        let said = error.as_database_error();
-        let said = said.and_then(|said| said.try_downcast_ref::<PgDatabaseError>());
-        Self {
-            migration,
-            code: database::code(error),
-            message: database::reason(error),
-            hint: said.and_then(PgDatabaseError::hint).map(str::to_owned),
-        }
-    }
-}
-
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(version) = self.migration {
-            write!(f, "migration {version}: ")?;
-        }
-        f.write_str(&self.message)?;
-        match self.hint.as_deref().or_else(|| advice(self.code.as_deref()?)) {
-            Some(hint) => write!(f, " ({hint})"),
-            None => Ok(()),
+impl Contention for MigrationError {
+    fn refusal(&self) -> Option<&Refusal> {
+        match self {
+            Self::Refused(refusal) | Self::Migration(_, refusal) => Some(refusal),
+            _ => None,
         }
     }
 }
 
 impl From<sqlx::Error> for MigrationError {
     fn from(error: sqlx::Error) -> Self {
-        Self::Refused(Refusal::new(&error, None))
+        Self::Refused(Refusal::from(&error))
     }
 }
 
@@ -88,7 +55,7 @@ impl From<MigrateError> for MigrationError {
         match error {
             MigrateError::Execute(error) => error.into(),
             MigrateError::ExecuteMigration(error, version) => {
-                Self::Refused(Refusal::new(&error, Some(version)))
+                Self::Migration(version, Refusal::from(&error))
             }
             MigrateError::VersionMissing(version) => Self::Unknown(version),
             MigrateError::VersionMismatch(version) => Self::Changed(version),
