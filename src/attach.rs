@@ -15,6 +15,7 @@ pub use capture::{CaptureMode, set_capture};
 pub use error::AttachError;
 pub use options::{AttachOptions, DetachOptions, GameOptions};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
+pub(crate) use table::warn;
 
 use crate::{database, pg_target::PgTarget};
 
@@ -56,7 +57,7 @@ pub async fn attach(target: &PgTarget, options: &AttachOptions) -> Result<Report
     if options.index {
         done.extend(index::build(&mut connection, &table).await?);
     }
-    table::warn(&mut connection, &table).await?;
+    warn(&mut connection, Some(&table)).await?;
     Ok(Report::Done(done))
 }
 

@@ -1,5 +1,6 @@
-//! What has to be done now and then: find rounds the trigger could not record, trim the outbox,
-//! read the directory of games again, look at the queue.
+//! What has to be done now and then: trim the outbox, find rounds the trigger could not record,
+//! read the directory of games again, look at the queue. Each by itself: where one fails the others
+//! are done all the same.
 
 use std::{
     collections::VecDeque,
@@ -11,7 +12,7 @@ use tokio::sync::watch;
 
 use crate::{
     capture::Phase,
-    database::Pool,
+    database::{self, Pool},
     games::Games,
     history::{History, HistoryError},
     hub::{Hub, Xid},
@@ -25,6 +26,8 @@ const EVERY: Duration = Duration::from_secs(60);
 const SETTLED_FOR: Duration = Duration::from_secs(20 * 60);
 /// Rows trimmed in one statement, so that none holds its locks for long.
 const TRIM_AT_ONCE: i32 = 1_000;
+/// `query_canceled`: by the time limit of the query pool.
+const TOOK_TOO_LONG: &str = "57014";
 
 /// One task beside the capture, on connections of the query pool.
 #[derive(Debug)]
@@ -58,8 +61,7 @@ impl Maintenance {
     async fn work(&mut self) {
         let mut settled = Settled::default();
         while self.phase.wait_for(|phase| matches!(phase, Phase::Live { .. })).await.is_ok() {
-            if let Err(error) = self.round(&mut settled).await {
-                tracing::warn!(%error, "maintenance failed; trying again in a minute");
+            if !self.round(&mut settled).await {
                 // After a failover another host of the connection string may be the one.
                 let _ = self.pool.follow().await;
             }
@@ -69,18 +71,21 @@ impl Maintenance {
         }
     }
 
-    async fn round(&self, settled: &mut Settled) -> Result<(), HistoryError> {
-        self.reconcile(settled.note(self.hub.settled().oldest_running)).await?;
-        self.trim().await?;
-        self.metrics.reconciliations_total.inc();
-        self.games.replace(self.history.games().await?);
-        self.look().await
+    /// Does all of it, whatever fails; says whether nothing did.
+    async fn round(&self, settled: &mut Settled) -> bool {
+        let since = settled.note(self.hub.settled().oldest_running);
+        // First, since without it the outbox grows.
+        let mut well = told("trimming the outbox", self.trim().await);
+        well &= told("comparing the rounds with the outbox", self.reconcile(since).await);
+        well &= told("reading the games", self.read_games().await);
+        well & told("looking at the outbox", self.look().await)
     }
 
     /// Records finished rounds that have no row in the outbox; the next poll delivers them.
     async fn reconcile(&self, since: Xid) -> Result<(), HistoryError> {
         let query = sqlx::query(include_str!("../sql/reconcile.sql"));
         let found: i64 = self.pool.fetch_one(query.bind(since.0.to_string())).await?.try_get(0)?;
+        self.metrics.reconciliations_total.inc();
         if found > 0 {
             self.metrics.rounds_reconciled_total.inc_by(found.cast_unsigned());
             tracing::error!(
@@ -104,6 +109,11 @@ impl Maintenance {
         }
     }
 
+    async fn read_games(&self) -> Result<(), HistoryError> {
+        self.games.replace(self.history.games().await?);
+        Ok(())
+    }
+
     async fn look(&self) -> Result<(), HistoryError> {
         let query = sqlx::query(include_str!("../sql/outbox_stats.sql"));
         let row = self.pool.fetch_one(query).await?;
@@ -113,6 +123,21 @@ impl Maintenance {
         self.metrics.notify_queue_usage.set(row.try_get("notify_queue")?);
         Ok(())
     }
+}
+
+/// Logs what failed, with what to do where that is known; says whether it went well.
+fn told(step: &'static str, outcome: Result<(), HistoryError>) -> bool {
+    let Err(error) = outcome else { return true };
+    let remedy = match database::code(&error).as_deref() {
+        Some(TOOK_TOO_LONG) => {
+            "; is there the index for seeds? `datastream doctor` tells, and `datastream attach \
+             --index` builds it while the game goes on"
+        }
+        _ => "",
+    };
+    let error = database::reason(&error);
+    tracing::warn!(error, "{step} failed; trying again in a minute{remedy}");
+    false
 }
 
 /// Which transactions were over when, for the last 20 minutes.

@@ -11,6 +11,7 @@ pub use error::MigrationError;
 use sqlx::{Connection, PgConnection, migrate::Migrator};
 
 use crate::{
+    attach,
     database::{self, with_patience},
     pg_target::PgTarget,
 };
@@ -76,6 +77,12 @@ async fn migrate(target: &PgTarget, way: Way) -> Result<MigrateReport, Migration
         Way::Up(_) => MIGRATIONS.run_direct(None, &mut connection, false).await?,
         Way::Down if before.is_empty() => {}
         Way::Down => MIGRATIONS.undo(&mut connection, 0).await?,
+    }
+    if let Way::Up(_) = way {
+        // A help: what was asked for is done.
+        if let Err(error) = attach::warn(&mut connection, None).await {
+            tracing::debug!("the attached tables were not looked at: {error}");
+        }
     }
     let after = applied(&mut connection).await?;
     let _closed = connection.close().await;

@@ -402,6 +402,25 @@ async fn quoted_names_and_partitions_are_attached_with_their_index() {
 }
 
 #[tokio::test]
+async fn a_large_table_without_its_index_is_told_by_attach_and_by_migrate() {
+    let database = migrated_game(GAME).await;
+    let told = "no index for the latest round of a game on game.results";
+    let output = attach(&database, &contract(&[])).await;
+    assert!(!output.stderr.contains(told), "of a small one: {}", output.stderr);
+    database
+        .run("insert into game.results (title_id, note) select 1, 'n' from generate_series(1, 30000)")
+        .await;
+    let output = run(&database, "migrate", &[]).await;
+    assert!(output.stderr.contains(told) && output.stdout.contains("up to date"), "{output:?}");
+    let output = attach(&database, &contract(&[])).await;
+    assert!(output.stderr.contains(told) && output.stderr.contains("--index"), "{output:?}");
+    let output = attach(&database, &contract(&["--index"])).await;
+    assert!(!output.stderr.contains(told), "{}", output.stderr);
+    let output = run(&database, "migrate", &[]).await;
+    assert!(!output.stderr.contains(told), "{}", output.stderr);
+}
+
+#[tokio::test]
 async fn a_game_that_prepares_transactions_goes_on_doing_so() {
     let cluster = DedicatedCluster::start_with(&[("max_prepared_transactions", "5")]);
     let database = TestDatabase::on(&cluster.address()).await;

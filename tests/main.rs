@@ -20,6 +20,7 @@ mod door;
 mod failover;
 mod hostile_clients;
 mod http_routes;
+mod maintenance;
 mod migrations;
 mod pgbouncer;
 mod read_only;

@@ -132,8 +132,11 @@ async fn look(connection: &mut PgConnection, query: &str) -> Option<i64> {
 }
 
 /// Says where two games have the same id or the same slug, and where rounds are not found by
-/// their ids at once.
-pub(super) async fn warn(connection: &mut PgConnection, table: &str) -> Result<(), AttachError> {
+/// their ids, or a game's latest one, at once: of this table, or of all that are attached.
+pub(crate) async fn warn(
+    connection: &mut PgConnection,
+    table: Option<&str>,
+) -> Result<(), sqlx::Error> {
     for row in sqlx::query(include_str!("../../sql/warnings.sql"))
         .bind(table)
         .fetch_all(connection)

@@ -117,7 +117,7 @@ metrics! {
     rounds_captured_total: Family<BySource, Counter> = Family::default(), "Rounds put on the stream, by how they were found";
     rounds_skipped_total: Family<BySkipped, Counter> = Family::default(), "Finished rounds that cannot be streamed, by reason";
     rounds_reconciled_total: Counter = Counter::default(), "Rounds the trigger could not record and reconciliation found";
-    reconciliations_total: Counter = Counter::default(), "Times rounds were compared with the outbox and it was trimmed, to the end";
+    reconciliations_total: Counter = Counter::default(), "Times rounds were compared with the outbox, to the end";
     rounds_lost_by_database_total: Counter = Counter::default(), "Times the database came back without commits that were already streamed";
     notifications_total: Counter = Counter::default(), "Notifications received on datastream_rounds";
     notifications_invalid_total: Counter = Counter::default(), "Notifications that could not be decoded";

@@ -1,0 +1,60 @@
+//! What is done each minute: each part of it whatever becomes of the others.
+
+use crate::support::{TestDatabase, TestServer, eventually, get};
+
+/// Five days old where one is kept, and an hour.
+const OLD: &str = "insert into datastream.outbox (xid, round_id, at) \
+    values ('3', 1, now() - interval '5 days'), ('4', 1, now() - interval '1 hour')";
+
+async fn trimmed(database: &TestDatabase) {
+    let old = "select count(*)::text from datastream.outbox where xid = '3'";
+    eventually("the outbox to be trimmed", || async {
+        (database.text(old).await.as_deref() == Some("0")).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_comparison_that_takes_too_long_is_told_with_its_remedy_and_the_outbox_is_trimmed() {
+    let database = TestDatabase::new().await;
+    // As a large table without its index is compared.
+    database
+        .run(
+            "create or replace function datastream.reconcile(since xid8) returns bigint \
+             language sql security definer as 'select 0::bigint from pg_sleep(3600)'",
+        )
+        .await;
+    database.run(OLD).await;
+    let hurried = format!("{}?options=-c%20statement_timeout%3D300ms", database.url());
+    let server = TestServer::on(hurried).env("DATASTREAM_LISTEN_URL", database.url()).start().await;
+    trimmed(&database).await;
+    let log = eventually("a word about it", || async {
+        let log = server.log().join("\n");
+        log.contains("comparing the rounds with the outbox failed").then_some(log)
+    })
+    .await;
+    assert!(log.contains("datastream attach --index"), "{log}");
+    // What comes after it is done, too.
+    eventually("the age of what is kept", || async {
+        let metrics = get(&server.http("/metrics")).await.body;
+        let age = metrics.lines().find(|line| line.starts_with("datastream_outbox_oldest_age_"));
+        age?.rsplit(' ').next()?.parse::<f64>().ok().filter(|age| *age > 3_000.0)
+    })
+    .await;
+    server.counts("datastream_reconciliations_total 0").await;
+}
+
+#[tokio::test]
+async fn rounds_are_reconciled_where_the_outbox_cannot_be_trimmed() {
+    let database = TestDatabase::new().await;
+    database.run("alter function datastream.trim(interval, integer) rename to cut").await;
+    let skip = "begin; set local datastream.skip = 'on'; insert into rounds (game_id, finished_at) \
+        select id, now() from games where slug = 'crash'; commit";
+    database.run(skip).await;
+    let server = TestServer::on(database.url()).start().await;
+    server.counts("datastream_rounds_reconciled_total 1").await;
+    eventually("a word about it", || async {
+        server.log().join("\n").contains("trimming the outbox failed").then_some(())
+    })
+    .await;
+}
