@@ -17,6 +17,9 @@ drop function if exists datastream.attach(regclass, text, text, text, text[], te
   text, text, text, text, text, text, boolean, boolean);
 drop function if exists datastream.capture_mode(text);
 drop function if exists datastream.attach_options(regclass, jsonb);
+drop function if exists datastream.remains_sql(integer, regclass);
+drop function if exists datastream.others(integer);
+drop function if exists datastream.is_whole(datastream.attached);
 drop function if exists datastream.triggers_sql(regclass, jsonb, integer, text);
 drop function if exists datastream.by_row(regclass);
 drop function if exists datastream.row_function_sql(regclass, jsonb, text, text);

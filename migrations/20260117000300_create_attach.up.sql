@@ -342,6 +342,48 @@ begin
 end
 $$;
 
+-- Whether an attached table, and its table of games, are still what our view reads, by the names that they were
+-- attached by: neither renamed, nor dropped, nor another table of that name.
+create function datastream.is_whole(t datastream.attached) returns boolean
+language sql stable
+as $$
+  select not exists (select from unnest(array[t.relation, t.options->>'games']) as n(name)
+    where n.name is not null and not exists (select from pg_catalog.pg_rewrite r
+      join pg_catalog.pg_depend d on d.classid = 'pg_rewrite'::regclass and d.objid = r.oid and d.refclassid = 'pg_class'::regclass
+      where r.ev_class = to_regclass('datastream.rounds_' || t.id) and d.refobjid = to_regclass(n.name)))
+$$;
+
+-- The attached tables but this one, as far as they can be read; a notice for each that cannot.
+create function datastream.others(number integer) returns datastream.attached[]
+language plpgsql stable
+as $$
+declare
+  other datastream.attached;
+begin
+  for other in select * from datastream.attached a where a.id is distinct from number and not datastream.is_whole(a) loop
+    raise notice '% is not there by that name, or its games are not (renamed, dropped?): it is left out of what is read; detach it, or attach it again as it is called now', other.relation;
+  end loop;
+  return array(select a from datastream.attached a where a.id is distinct from number and datastream.is_whole(a));
+end
+$$;
+
+-- The statements that take what is ours off any table that was attached by this number, whatever it is called now,
+-- but for `kept`. By what depends on our functions: a name says nothing after a rename. A partition's trigger and
+-- index fall with the parent's.
+create function datastream.remains_sql(number integer, kept regclass default null) returns setof text
+language sql stable
+as $$
+  select format('drop trigger %I on %s', t.tgname, datastream.qualified(t.tgrelid)) from pg_catalog.pg_trigger t
+  where t.tgfoid in (to_regprocedure(format('datastream.inserted_%s()', number)), to_regprocedure(format('datastream.updated_%s()', number)))
+    and t.tgparentid = 0 and t.tgrelid is distinct from kept
+  union all
+  select format('drop index %s', datastream.qualified(i.indexrelid)) from pg_catalog.pg_index i join pg_catalog.pg_class c on c.oid = i.indexrelid
+  where c.relname ~ format('^datastream_latest_%s(_\d+)?$', number) and not c.relispartition
+    and i.indrelid not in (select kept::oid where kept is not null union all select p.relid from pg_partition_tree(kept) p)
+    and exists (select from pg_catalog.pg_depend d where d.classid = 'pg_class'::regclass and d.objid = i.indexrelid
+      and d.refclassid = 'pg_proc'::regclass and d.refobjid = 'datastream.is_finished(anyelement)'::regprocedure)
+$$;
+
 -- What `attach` was told, as it is kept: names that were not given become the defaults, and only what
 -- the way of finding the game needs stays. An error where the parts do not make a whole.
 create function datastream.attach_options(relation regclass, given jsonb) returns jsonb
@@ -460,7 +502,12 @@ declare
 begin
   lock table datastream.attached in share row exclusive mode;  -- one attach at a time
   select * into old from datastream.attached a where a.relation = table_name;
-  if old.options = options and old.capture = mode and 2 = (select count(*) from pg_catalog.pg_trigger t
+  if not found then  -- attached by a name that it no longer has?
+    select a.* into old from datastream.attached a
+    where to_regclass(a.relation) is null and exists (select from pg_catalog.pg_trigger t
+      where t.tgrelid = attach.relation and t.tgfoid = to_regprocedure(format('datastream.inserted_%s()', a.id)));
+  end if;
+  if old.relation = table_name and old.options = options and old.capture = mode and 2 = (select count(*) from pg_catalog.pg_trigger t
       where t.tgrelid = attach.relation and t.tgname in ('datastream_inserted', 'datastream_updated')) then
     return;
   elsif (old.options <> options or old.capture <> mode) and attach.replace is not true then
@@ -468,12 +515,14 @@ begin
       message = format('%s is attached in another way', table_name),
       hint = 'Repeat with replace => true (datastream attach --replace) to change that.';
   end if;
-  others := array(select a from datastream.attached a where a.relation <> table_name and to_regclass('datastream.rounds_' || a.id) is not null);
+  others := datastream.others(old.id);
   if cardinality(others) > 0 then
     raise notice 'other tables are attached: ids of rounds, and ids of games, must not overlap among them';
   end if;
   wanted := row(table_name, coalesce(old.id, (select max(a.id) from datastream.attached a) + 1, 1), mode, options, coalesce(old.attached_at, now()));
   for statement in
+    select format('update datastream.attached set relation = %L where relation = %L', table_name, old.relation) where old.relation <> table_name
+    union all
     select format('insert into datastream.attached (relation, id, capture, options) values (%L, %s, %L, %L) '
       'on conflict (relation) do update set capture = excluded.capture, options = excluded.options',
       table_name, wanted.id, mode, options)
@@ -481,6 +530,7 @@ begin
     union all select format('drop view if exists datastream.rounds_%s', wanted.id) where old.id is not null
     union all select datastream.view_sql(wanted)
     union all select * from datastream.reads_sql(others || wanted)
+    union all select * from datastream.remains_sql(wanted.id, attach.relation)
     union all select * from datastream.triggers_sql(attach.relation, options, wanted.id, mode)
   loop
     if attach.dry_run is not true then
@@ -491,8 +541,9 @@ begin
 end
 $$;
 
--- Takes our triggers, functions and indexes off a table and the table out of the views. Also for a
--- table that is gone, by its full name as it stands in datastream.attached. Returns what it ran.
+-- Takes our triggers, functions and indexes off a table and the table out of the views. A table that
+-- was renamed, or is gone, goes by its full name as it stands in datastream.attached, or by its new one.
+-- Returns what it ran.
 create function datastream.detach(relation text, dry_run boolean default null) returns setof text
 language plpgsql
 set lock_timeout = '2s'
@@ -504,25 +555,20 @@ declare
   statement text;
 begin
   lock table datastream.attached in share row exclusive mode;
-  select a.id into number from datastream.attached a where a.relation = table_name;
+  select a.id into number from datastream.attached a
+  where a.relation = table_name or exists (select from pg_catalog.pg_trigger t
+    where t.tgrelid = attached_to and t.tgfoid = to_regprocedure(format('datastream.inserted_%s()', a.id)))
+  order by a.relation = table_name desc limit 1;
   if not found then
     raise undefined_object using message = format('%s is not attached', table_name);
   end if;
   for statement in
-    select * from datastream.reads_sql(array(select a from datastream.attached a
-      where a.relation <> table_name and to_regclass('datastream.rounds_' || a.id) is not null))
+    select * from datastream.reads_sql(datastream.others(number))
     union all select format('drop view if exists datastream.rounds_%s', number)
-    union all
-    select format('drop trigger %I on %s', t.tgname, table_name) from pg_catalog.pg_trigger t
-    where t.tgrelid = attached_to and t.tgname in ('datastream_inserted', 'datastream_updated') and not t.tgisinternal
-    union all  -- indexes of ours are those over datastream.is_finished; a partition's fall with the parent's
-    select format('drop index %s', datastream.qualified(i.indexrelid)) from pg_catalog.pg_index i
-    where i.indrelid = attached_to and exists (select from pg_catalog.pg_depend d
-      where d.classid = 'pg_class'::regclass and d.objid = i.indexrelid
-        and d.refclassid = 'pg_proc'::regclass and d.refobjid = 'datastream.is_finished(anyelement)'::regprocedure)
+    union all select * from datastream.remains_sql(number)
     union all select format('drop function if exists datastream.inserted_%s()', number)
     union all select format('drop function if exists datastream.updated_%s()', number)
-    union all select format('delete from datastream.attached where relation = %L', table_name)
+    union all select format('delete from datastream.attached where id = %s', number)
   loop
     if detach.dry_run is not true then
       execute statement;

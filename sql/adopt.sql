@@ -30,13 +30,13 @@ begin
       execute format('grant select on %s to %I', made.name, owner);
     end if;
   end loop;
-  -- Views that were made anew have lost who may read them: who reads `finished_rounds` reads these.
+  -- Views that were made anew have lost who may read them: who reads the outbox reads these.
   for made in
     select v.oid::regclass as name, pg_get_userbyid(g.grantee) as reader
     from pg_class f
     cross join lateral aclexplode(f.relacl) g
-    join pg_class v on v.relnamespace = f.relnamespace and v.relkind = 'v' and v.relname ~ '^rounds_\d+$'
-    where f.oid = 'datastream.finished_rounds'::regclass and g.privilege_type = 'SELECT' and g.grantee <> 0
+    join pg_class v on v.relnamespace = f.relnamespace and v.relkind = 'v' and v.relname ~ '^(rounds_\d+|games|finished_rounds)$'
+    where f.oid = 'datastream.outbox'::regclass and g.privilege_type = 'SELECT' and g.grantee <> 0
       and pg_get_userbyid(g.grantee) <> owner and not has_table_privilege(g.grantee, v.oid, 'select')
   loop
     execute format('grant select on %s to %I', made.name, made.reader);

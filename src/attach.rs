@@ -70,15 +70,19 @@ pub async fn detach(target: &PgTarget, options: &DetachOptions) -> Result<Report
         outcome => outcome?,
     };
     let call = "select datastream.detach($1, $2)";
-    let run = async |connection: &mut PgConnection| {
-        let query = sqlx::query_scalar(call).bind(&table).bind(options.dry_run);
-        Ok::<Vec<String>, AttachError>(query.fetch_all(connection).await?)
-    };
+    let query = || sqlx::query_scalar(call).bind(&table).bind(options.dry_run);
     if options.dry_run {
-        return Ok(Report::Plan(script(&run(&mut connection).await?)));
+        return Ok(Report::Plan(script(&query().fetch_all(&mut connection).await?)));
     }
     table::refuse_held(&mut connection, &table, true).await?;
-    table::with_patience(&table, &mut connection, run).await?;
+    table::with_patience(&table, &mut connection, async |connection| {
+        let mut transaction = connection.begin().await?;
+        let _: Vec<String> = query().fetch_all(&mut *transaction).await?;
+        // A view that fell with a dropped table was made anew.
+        table::adopt(&mut transaction).await?;
+        Ok(transaction.commit().await?)
+    })
+    .await?;
     Ok(Report::Done(vec![format!("{table} is detached")]))
 }
 

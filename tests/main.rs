@@ -10,6 +10,7 @@ mod support;
 
 mod attach;
 mod attach_cases;
+mod attach_renamed;
 mod cli;
 mod database_damage;
 mod database_outage;

@@ -176,6 +176,25 @@ async fn another_way_of_sending_word_keeps_owner_and_reader() {
     assert_eq!(game.database.text(&foreign).await.as_deref(), Some("0"));
 }
 
+#[tokio::test]
+async fn what_fell_with_a_dropped_table_is_read_again_by_the_reader() {
+    let game = Hardened::new().await;
+    let admin = game.database.url();
+    game.database.run("drop table shop.plays cascade").await;
+    let detach = datastream(&["detach", "--table", "shop.plays"]);
+    succeeded(&detach.env("DATABASE_URL", &admin).run().await);
+    game.database
+        .run("create table shop.plays (id bigint, game_id bigint, finished_at timestamptz, extras jsonb)")
+        .await;
+    succeeded(&datastream(&ATTACH).env("DATABASE_URL", &admin).run().await);
+    let doctor = datastream(&["doctor"]).env("DATABASE_URL", game.url_as(&game.reader)).run().await;
+    succeeded(&doctor);
+    let server = TestServer::on(game.url_as(&game.reader)).start().await;
+    let mut client = WsClient::connect(server.ws("/ws/crash")).await;
+    game.database.run("insert into shop.plays values (5, 1, now(), '{}')").await;
+    assert_eq!(client.next_round().await.round_id, 5);
+}
+
 /// Schema and grants as pg_dump prints them, without the key that it makes up at each run.
 async fn dump(url: &str) -> String {
     let pg_dump = installation().bin().join("pg_dump").display().to_string();

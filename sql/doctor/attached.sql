@@ -7,7 +7,8 @@ from (
   select a.relation, a.capture, f.*
   from attached a
   left join lateral (
-    select 'the table is gone' as problem, 'run: datastream detach --table ' || quote_literal(a.relation) as remedy
+    select 'there is no table of that name (renamed, dropped?)' as problem,
+           'run: datastream detach --table ' || quote_literal(a.relation) || ', or attach it as it is called now' as remedy
     where a.oid is null
     union all
     select 'no column ' || quote_ident(o.value), format('attach again with the new name and --replace: datastream attach --table %L …', a.relation)

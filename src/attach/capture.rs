@@ -37,7 +37,7 @@ pub async fn set_capture(
     mode: CaptureMode,
 ) -> Result<Vec<Attached>, AttachError> {
     let mut connection = database::connect_alone(target, "migrate", &SETTINGS).await?;
-    for (table, _) in attached(&mut connection).await? {
+    for table in whole(&mut connection).await? {
         if look(&mut connection, &table, mode).await?.is_empty() {
             continue;
         }
@@ -51,6 +51,19 @@ pub async fn set_capture(
         .await?;
     }
     attached(&mut connection).await
+}
+
+/// The attached tables that are still there by their names; a word about each that is not.
+async fn whole(connection: &mut PgConnection) -> Result<Vec<String>, AttachError> {
+    let query = "select relation, datastream.is_whole(a) from datastream.attached a order by id";
+    let tables: Vec<(String, bool)> = sqlx::query_as(query).fetch_all(connection).await?;
+    for (table, _) in tables.iter().filter(|(_, whole)| !whole) {
+        tracing::warn!(
+            "{table} is not there by that name, or its games are not (renamed, dropped?): it stays \
+             as it is; detach it, or attach it again as it is called now"
+        );
+    }
+    Ok(tables.into_iter().filter_map(|(table, whole)| whole.then_some(table)).collect())
 }
 
 async fn attached(connection: &mut PgConnection) -> Result<Vec<Attached>, AttachError> {

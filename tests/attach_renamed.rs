@@ -1,0 +1,143 @@
+//! Attached tables that are renamed, moved, dropped or replaced behind our back: they are let go or
+//! attached again, and hinder nobody else.
+
+use crate::{
+    attach::{GAME, attach, contract, dump, migrated_game, run},
+    support::{TestDatabase, TestServer, WsClient, binary::Output},
+};
+
+/// Another table with a game of its own.
+const OTHER: &str = "create table other (id bigint primary key, at timestamptz, n int)";
+const ATTACH_OTHER: [&str; 12] = [
+    "--table",
+    "other",
+    "--finished-at",
+    "at",
+    "--extras-columns",
+    "n",
+    "--slug",
+    "dice",
+    "--type",
+    "chance",
+    "--game-id-value",
+    "77",
+];
+
+#[track_caller]
+fn succeeded(output: &Output) {
+    assert_eq!(output.code, Some(0), "{}{}", output.stdout, output.stderr);
+}
+
+/// The other table is attached, changed and streamed, whatever has become of the game's.
+async fn the_other_is_well(database: &TestDatabase) {
+    let output = attach(database, &ATTACH_OTHER).await;
+    assert!(output.stderr.contains("game.results is not there by that name"), "{output:?}");
+    let output = run(database, "migrate", &["--capture", "poll"]).await;
+    succeeded(&output);
+    assert!(output.stdout.contains("public.other: capture is poll"), "{}", output.stdout);
+    assert!(output.stderr.contains("game.results is not there by that name"), "{output:?}");
+    let server = TestServer::on(database.url()).start().await;
+    let mut client = WsClient::connect(server.ws("/ws/dice")).await;
+    database.run("insert into other values (1000, now(), 1)").await;
+    assert_eq!(client.next_round().await.round_id, 1000);
+    let doctor = run(database, "doctor", &[]).await;
+    assert_eq!(doctor.code, Some(1), "{}", doctor.stdout);
+    assert!(doctor.stdout.contains("datastream detach --table 'game.results'"), "{doctor:?}");
+}
+
+/// `rename`s what is attached, and lets it go by its old name: the same as never attached.
+async fn is_let_go(rename: &str, name: &str) {
+    let database = migrated_game(GAME).await;
+    database.run(OTHER).await;
+    let expected = migrated_game(GAME).await;
+    expected.run(OTHER).await;
+    expected.run(rename).await;
+    attach(&database, &contract(&["--index"])).await;
+    database.run(rename).await;
+    the_other_is_well(&database).await;
+    succeeded(&run(&database, "detach", &["--table", name]).await);
+    succeeded(&run(&database, "doctor", &[]).await);
+    succeeded(&run(&database, "detach", &["--table", "other"]).await);
+    assert_eq!(dump(&database).await, dump(&expected).await);
+}
+
+#[tokio::test]
+async fn a_renamed_table_is_let_go_by_its_old_name_and_hinders_no_other() {
+    is_let_go("alter table game.results rename to archive", "game.results").await;
+}
+
+#[tokio::test]
+async fn a_renamed_table_is_let_go_by_its_new_name() {
+    is_let_go("alter table game.results rename to archive", "game.archive").await;
+}
+
+#[tokio::test]
+async fn a_table_whose_schema_is_renamed_is_let_go_and_hinders_no_other() {
+    is_let_go("alter schema game rename to play", "game.results").await;
+}
+
+#[tokio::test]
+async fn a_dropped_table_is_let_go_and_hinders_no_other() {
+    is_let_go("drop table game.results cascade", "game.results").await;
+}
+
+#[tokio::test]
+async fn what_was_renamed_is_reverted() {
+    let database = migrated_game(GAME).await;
+    database.run(OTHER).await;
+    attach(&database, &contract(&["--index"])).await;
+    attach(&database, &ATTACH_OTHER).await;
+    database.run("alter table game.results rename to archive").await;
+    succeeded(&run(&database, "migrate", &["--revert"]).await);
+    let left = "select count(*)::text from pg_trigger where tgname like 'datastream%'";
+    assert_eq!(database.text(left).await.as_deref(), Some("0"));
+    database.run("insert into game.archive (title_id, ended_at) values (1, now())").await;
+}
+
+/// `contract`, for another table.
+fn of(table: &'static str) -> Vec<&'static str> {
+    let named = |word| if word == "game.results" { table } else { word };
+    contract(&["--index"]).into_iter().map(named).collect()
+}
+
+#[tokio::test]
+async fn a_renamed_table_is_attached_again_by_its_new_name() {
+    let database = migrated_game(GAME).await;
+    attach(&database, &contract(&["--index"])).await;
+    database.run("alter table game.results rename to archive").await;
+    attach(&database, &of("game.archive")).await;
+    let attached = "select string_agg(relation || id, ',') from datastream.attached";
+    assert_eq!(database.text(attached).await.as_deref(), Some("game.archive1"));
+    succeeded(&run(&database, "doctor", &[]).await);
+    let server = TestServer::on(database.url()).start().await;
+    let mut client = WsClient::connect(server.ws("/ws/crash")).await;
+    database.run("insert into game.archive (title_id, ended_at) values (1, now())").await;
+    assert_eq!(client.next_round().await.round_id, 1);
+}
+
+#[tokio::test]
+async fn a_new_table_of_the_old_ones_name_takes_its_place() {
+    let database = migrated_game(GAME).await;
+    attach(&database, &contract(&["--index"])).await;
+    database.run("insert into game.results (title_id, ended_at) values (1, now())").await;
+    database
+        .run(
+            "alter table game.results rename to last_year; \
+             create table game.results (like game.last_year including all excluding indexes); \
+             alter table game.results alter result_id restart 1000",
+        )
+        .await;
+    let doctor = run(&database, "doctor", &[]).await;
+    assert!(doctor.stdout.contains("attach again with the same options"), "{}", doctor.stdout);
+    attach(&database, &contract(&["--index"])).await;
+    succeeded(&run(&database, "doctor", &[]).await);
+    let ours = "select string_agg(tgrelid::regclass::text, ',') from pg_trigger where tgname like 'datastream%'";
+    assert_eq!(database.text(ours).await.as_deref(), Some("game.results,game.results"));
+    let index = "select string_agg(indrelid::regclass::text, ',') from pg_index \
+        where indexrelid::regclass::text like '%datastream_latest%'";
+    assert_eq!(database.text(index).await.as_deref(), Some("game.results"));
+    let server = TestServer::on(database.url()).start().await;
+    let mut client = WsClient::connect(server.ws("/ws/crash")).await;
+    database.run("insert into game.results (title_id, ended_at) values (1, now())").await;
+    assert_eq!(client.next_round().await.round_id, 1000);
+}
