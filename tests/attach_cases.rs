@@ -167,6 +167,37 @@ async fn an_id_that_comes_twice_in_a_transaction_costs_the_game_nothing() {
     assert!(output.stdout.contains("xid: none"), "{}", output.stdout);
 }
 
+#[tokio::test]
+async fn a_finished_round_that_an_update_moves_to_another_partition_is_pushed_again() {
+    let database = migrated_game(
+        "create table parts (id bigint, at timestamptz, n int, state text) partition by list (state); \
+         create table hot partition of parts for values in ('hot'); \
+         create table cold partition of parts for values in ('cold')",
+    )
+    .await;
+    let args =
+        ["--table", "parts", "--finished-at", "at", "--extras-columns", "n", "--slug", "one"];
+    attach(&database, &[&args[..], &["--type", "kind", "--game-id-value", "1"]].concat()).await;
+    let server = TestServer::on(database.url()).start().await;
+    let mut client = WsClient::connect(server.ws("/ws/one")).await;
+    database.run("insert into parts values (1, null, 1, 'hot'), (2, now(), 1, 'hot')").await;
+    assert_eq!(client.next_round().await.round_id, 2);
+    // Moved while it is unfinished: nothing. Finished and moved at once: pushed, once.
+    database.run("update parts set state = 'cold' where id = 1").await;
+    database.run("update parts set state = 'hot', at = now() where id = 1").await;
+    assert_eq!(client.next_round().await.round_id, 1);
+    // Changed where it is: nothing. Moved: a DELETE and an INSERT, for triggers.
+    database.run("update parts set n = 2 where id = 2").await;
+    database.run("update parts set state = 'cold' where id = 2").await;
+    let again = client.next_round().await;
+    assert_eq!((again.round_id, &*again.extras), (2, r#"{"n": 2}"#));
+    // Unless the transaction that moves it says that it finishes nothing.
+    let moving = "begin; set local datastream.skip = 'on'; update parts set state = 'hot'; commit";
+    database.run(moving).await;
+    database.run("insert into parts values (3, now(), 1, 'cold')").await;
+    assert_eq!(client.next_round().await.round_id, 3);
+}
+
 /// psql's variables for the contract's command.
 fn variables(more: &[&'static str]) -> Vec<String> {
     let mut variables = vec!["-v".to_owned(), "ON_ERROR_STOP=1".to_owned()];
