@@ -311,6 +311,24 @@ create function datastream.by_row(relation regclass) returns boolean
 language sql stable
 as $$ select c.relkind = 'p' or c.relispartition from pg_catalog.pg_class c where c.oid = relation $$;
 
+-- Whether a logical subscription writes the table, or a partition of it. It fires triggers for rows only, not those for
+-- statements, and of them only what is enabled ALWAYS.
+create function datastream.is_subscribed(relation regclass) returns boolean
+language sql stable
+as $$
+  select exists (select from pg_catalog.pg_subscription_rel s
+    where s.srrelid = relation or s.srrelid in (select p.relid from pg_partition_tree(relation) p))
+$$;
+
+-- Whether our two triggers are on a table, of the kinds that it needs.
+create function datastream.has_triggers(relation regclass) returns boolean
+language sql stable
+as $$
+  select 2 = (select count(*) from pg_catalog.pg_trigger t
+    where t.tgrelid = relation and t.tgname in ('datastream_inserted', 'datastream_updated')
+      and (not datastream.is_subscribed(relation) or (t.tgenabled = 'A' and t.tgtype & 1 = 1)))
+$$;
+
 -- The statements that put our functions and triggers on a table. The triggers come last: their lock
 -- (SHARE ROW EXCLUSIVE) makes writers wait, so it is held for as short as can be. No column list on
 -- UPDATE: it would miss a BEFORE trigger that sets the column.
@@ -320,15 +338,17 @@ as $$
 declare
   table_name text := datastream.qualified(relation);
   finished text := format('%I', options->>'finished_at');
-  by_row boolean := datastream.by_row(relation);
-  old_trigger text;
+  by_row boolean := datastream.by_row(relation) or datastream.is_subscribed(relation);
+  always boolean := datastream.is_subscribed(relation) or exists (select from pg_catalog.pg_trigger t
+    where t.tgrelid = relation and t.tgname in ('datastream_inserted', 'datastream_updated') and t.tgenabled = 'A');
+  name text;
 begin
   return next case when by_row then datastream.row_function_sql(relation, options, format('inserted_%s', id), capture)
     else datastream.insert_function_sql(relation, options, format('inserted_%s', id), capture) end;
   return next datastream.row_function_sql(relation, options, format('updated_%s', id), capture);
-  for old_trigger in select t.tgname from pg_catalog.pg_trigger t
+  for name in select t.tgname from pg_catalog.pg_trigger t
       where t.tgrelid = relation and t.tgname in ('datastream_inserted', 'datastream_updated') order by 1 loop
-    return next format('drop trigger %I on %s', old_trigger, table_name);
+    return next format('drop trigger %I on %s', name, table_name);
   end loop;
   return next case when by_row then
     format('create trigger datastream_inserted after insert on %s for each row when (new.%s is not null) '
@@ -339,6 +359,11 @@ begin
   return next format('create trigger datastream_updated after update on %s for each row '
     'when (old.%2$s is null and new.%2$s is not null) execute function datastream.updated_%3$s()',
     table_name, finished, id);
+  if always then
+    for name in select unnest('{datastream_inserted,datastream_updated}'::text[]) loop
+      return next format('alter table %s enable always trigger %I', table_name, name);
+    end loop;
+  end if;
 end
 $$;
 
@@ -507,8 +532,7 @@ begin
     where to_regclass(a.relation) is null and exists (select from pg_catalog.pg_trigger t
       where t.tgrelid = attach.relation and t.tgfoid = to_regprocedure(format('datastream.inserted_%s()', a.id)));
   end if;
-  if old.relation = table_name and old.options = options and old.capture = mode and 2 = (select count(*) from pg_catalog.pg_trigger t
-      where t.tgrelid = attach.relation and t.tgname in ('datastream_inserted', 'datastream_updated')) then
+  if old.relation = table_name and old.options = options and old.capture = mode and datastream.has_triggers(attach.relation) then
     return;
   elsif (old.options <> options or old.capture <> mode) and attach.replace is not true then
     raise object_not_in_prerequisite_state using

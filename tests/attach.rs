@@ -465,7 +465,7 @@ async fn a_column_set_by_a_trigger_of_the_game_finishes_the_round() {
 }
 
 #[tokio::test]
-async fn what_a_subscriber_writes_is_found_by_reconciliation_or_an_enabled_trigger() {
+async fn what_a_replica_role_writes_is_found_by_reconciliation_or_an_enabled_trigger() {
     let database = migrated_game(GAME).await;
     attach(&database, &contract(&["--index"])).await;
     let replica = "set session_replication_role = replica; \
@@ -485,6 +485,9 @@ async fn what_a_subscriber_writes_is_found_by_reconciliation_or_an_enabled_trigg
     // The first one was reconciled before the client came, and then was its seed, or after.
     let seen = crate::support::round::ids(&client.rounds_until(2).await);
     assert!(seen == [2] || seen == [1, 2], "{seen:?}");
+    attach(&database, &contract(&["--capture", "poll", "--replace"])).await;
+    database.run(replica).await;
+    assert_eq!(client.next_round().await.round_id, 3, "attached again, it stays enabled");
 }
 
 /// What a game does, with everything it can see of it: tags, rows, errors, and what it finds

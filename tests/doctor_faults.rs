@@ -1,4 +1,4 @@
-//! `datastream doctor` on a game's own database: ten faults and more, planted one after the other,
+//! `datastream doctor` on a game's own database: faults planted one after the other,
 //! each told with what to do about it, and gone when that is done.
 
 use std::{net::UdpSocket, path::Path};
@@ -7,7 +7,7 @@ use serde_json::Value;
 use wtransport::Identity;
 
 use crate::support::{
-    DedicatedCluster, TestDatabase,
+    DedicatedCluster, TestDatabase, TestServer, WsClient,
     binary::{Output, datastream},
     eventually,
 };
@@ -22,6 +22,21 @@ const ATTACH: &str = "attach --table game.results --id result_id --finished-at e
     --extras payload --game-id title_id --games game.titles --games-slug code --games-name title \
     --games-type kind --index --replace";
 
+/// A function of the server that says something else in this database, as long as it is so.
+macro_rules! pretended {
+    ($function:literal) => {
+        concat!(
+            "create schema late; create function late.",
+            $function,
+            "; do $$ begin execute format('alter database %I set search_path = late, pg_catalog', \
+             current_database()); end $$"
+        )
+    };
+}
+
+const NO_LONGER_PRETENDED: &str = "drop schema late cascade; \
+    do $$ begin execute format('alter database %I reset search_path', current_database()); end $$";
+
 /// What is planted, what is said of it, and what undoes it: SQL, or a command of the program.
 struct Fault {
     plant: &'static str,
@@ -32,7 +47,7 @@ struct Fault {
     cure: &'static str,
 }
 
-const FAULTS: [Fault; 11] = [
+const FAULTS: [Fault; 14] = [
     Fault {
         plant: "alter table game.results disable trigger datastream_updated",
         check: "attached",
@@ -116,16 +131,50 @@ const FAULTS: [Fault; 11] = [
         cure: "migrate --capture poll",
     },
     Fault {
-        plant: "create schema late; create function late.clock_timestamp() returns timestamptz \
-            language sql as 'select pg_catalog.clock_timestamp() + interval ''90 s'''; \
-            do $$ begin execute format('alter database %I set search_path = late, pg_catalog', \
-            current_database()); end $$",
+        plant: pretended!(
+            "clock_timestamp() returns timestamptz language sql \
+             as 'select pg_catalog.clock_timestamp() + interval ''90 s'''"
+        ),
         check: "clock",
         status: "warning",
         says: "s apart",
         remedy: "run an NTP client on both",
-        cure: "do $$ begin execute format('alter database %I reset search_path', \
-            current_database()); end $$",
+        cure: NO_LONGER_PRETENDED,
+    },
+    Fault {
+        plant: pretended!(
+            "current_setting(name text) returns text language sql \
+             as 'select case name when ''server_version_num'' then ''150015'' \
+               when ''server_version'' then ''15.15'' else pg_catalog.current_setting(name) end'"
+        ),
+        check: "version",
+        status: "warning",
+        says: "PostgreSQL 15.15",
+        remedy: "install the latest minor release",
+        cure: NO_LONGER_PRETENDED,
+    },
+    Fault {
+        plant: pretended!(
+            "current_setting(name text) returns text language sql \
+             as 'select case name when ''server_version_num'' then ''120022'' \
+               when ''server_version'' then ''12.22'' else pg_catalog.current_setting(name) end'"
+        ),
+        check: "version",
+        status: "failed",
+        says: "PostgreSQL 12.22",
+        remedy: "use PostgreSQL 13 or later",
+        cure: NO_LONGER_PRETENDED,
+    },
+    Fault {
+        plant: pretended!(
+            "pg_notification_queue_usage() returns double precision language sql \
+             as 'select 0.125::double precision'"
+        ),
+        check: "queue",
+        status: "warning",
+        says: "12.5 % full",
+        remedy: "end the session that does not read",
+        cure: NO_LONGER_PRETENDED,
     },
     Fault {
         plant: "alter table datastream.outbox rename to elsewhere",
@@ -184,7 +233,7 @@ async fn game(address: &crate::support::cluster::Address) -> TestDatabase {
 }
 
 #[tokio::test]
-async fn each_of_eleven_faults_is_told_with_its_remedy_and_is_gone_after_it() {
+async fn each_fault_is_told_with_its_remedy_and_is_gone_after_it() {
     let cluster = DedicatedCluster::start_with(&[("max_prepared_transactions", "2")]);
     let database = game(&cluster.address()).await;
     let url = database.url();
@@ -218,6 +267,91 @@ async fn a_bell_that_a_forgotten_transaction_keeps_is_told() {
             .then_some(())
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_transaction_that_stays_open_is_told_with_what_ends_it() {
+    let database = TestDatabase::new().await;
+    let url = database.url();
+    let mut forgotten = database.pool.acquire().await.expect("a connection");
+    sqlx::raw_sql("set application_name = 'forgotten'; begin; select count(*) from rounds")
+        .execute(&mut *forgotten)
+        .await
+        .expect("an open transaction");
+    assert_well(&lines(&url, "transactions", &[]).await, "transactions");
+    let later = pretended!(
+        "clock_timestamp() returns timestamptz language sql \
+         as 'select pg_catalog.clock_timestamp() + interval ''301 s'''"
+    );
+    database.run(later).await;
+    let told = lines(&url, "transactions", &[]).await;
+    assert_told(&told, "warning", "forgotten, idle in transaction) is in a transaction since", "");
+    let remedy = told[0][2].strip_prefix("end it: ").expect("a statement");
+    database.run(remedy).await;
+    drop(forgotten.detach());
+    eventually("the end of the transaction", || async {
+        let told = lines(&url, "transactions", &[]).await;
+        told.iter().all(|[status, ..]| status == "ok").then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_server_with_few_connections_left_is_told() {
+    let cluster = DedicatedCluster::start_with(&[("max_connections", "20")]);
+    let database = game(&cluster.address()).await;
+    let url = database.url();
+    assert_well(&lines(&url, "connections", &[]).await, "connections");
+    let mut taken = Vec::new();
+    for _ in 0..8 {
+        taken.push(database.pool.acquire().await.expect("a connection"));
+    }
+    let told = lines(&url, "connections", &[]).await;
+    assert_told(&told, "warning", "of 20 connections are free", "raise max_connections");
+    let ended = taken.into_iter().map(|connection| connection.close());
+    futures_util::future::join_all(ended).await;
+    eventually("the sessions to be gone", || async {
+        let told = lines(&url, "connections", &[]).await;
+        told.iter().all(|[status, ..]| status == "ok").then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_logical_subscription_is_told_and_its_rounds_are_streamed_after_the_remedy() {
+    let cluster = DedicatedCluster::start_with(&[("wal_level", "logical")]);
+    let (publisher, database) = (game(&cluster.address()).await, game(&cluster.address()).await);
+    let url = database.url();
+    assert_well(&lines(&url, "subscriber", &[]).await, "subscriber");
+    publisher.run("create publication rounds for table game.results").await;
+    publisher.run("select pg_create_logical_replication_slot('rounds', 'pgoutput')").await;
+    let subscribe = format!(
+        "create subscription rounds connection 'host=127.0.0.1 port={} user=postgres dbname={}' \
+         publication rounds with (create_slot = false, copy_data = false)",
+        cluster.address().tcp_port,
+        publisher.name
+    );
+    database.run(&subscribe).await;
+    let told = lines(&url, "subscriber", &[]).await;
+    for trigger in ["datastream_inserted", "datastream_updated"] {
+        let says = format!("trigger {trigger} does not fire");
+        assert_told(&told, "warning", &says, "attach --table 'game.results'");
+    }
+    carry_out(&database, ATTACH).await;
+    assert_well(&lines(&url, "subscriber", &[]).await, "subscriber");
+    let server = TestServer::on(&url).start().await;
+    let mut client = WsClient::connect(server.ws("/ws/crash")).await;
+    publisher.run("insert into game.results (title_id, ended_at) values (1, now())").await;
+    assert_eq!(client.next_round().await.round_id, 1);
+    publisher.run("insert into game.results (title_id) values (1)").await;
+    publisher.run("update game.results set ended_at = now() where ended_at is null").await;
+    assert_eq!(client.next_round().await.round_id, 2);
+    let attached = run(&url, "migrate --capture poll", &[]).await;
+    assert_eq!(attached.code, Some(0), "{}", attached.stderr);
+    publisher.run("insert into game.results (title_id, ended_at) values (1, now())").await;
+    assert_eq!(client.next_round().await.round_id, 3);
+    // A subscription keeps its database and its publisher's slot.
+    database.run("drop subscription rounds").await;
 }
 
 #[tokio::test]
