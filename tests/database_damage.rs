@@ -12,8 +12,8 @@ use tokio::{
 };
 
 use crate::support::{
-    DedicatedCluster, TestDatabase, TestServer, WsClient, eventually, get, round::ids, serving,
-    wait::beside,
+    DedicatedCluster, TestDatabase, TestServer, WsClient, binary::datastream, eventually, get,
+    round::ids, serving, wait::beside,
 };
 
 #[tokio::test]
@@ -199,9 +199,14 @@ async fn a_full_notify_queue_ends_with_its_cause_and_poll_never_meets_it() {
         select id, now() from games where slug = 'crash'";
     let refused = sqlx::query(insert).execute(&database.pool).await.expect_err("a full queue");
     assert!(refused.to_string().contains("too many notifications"), "{refused}");
-    database
-        .run("select datastream.attach('public.rounds', capture => 'poll', replace => true)")
-        .await;
+    let run =
+        async |words: &[&str]| datastream(words).env("DATABASE_URL", database.url()).run().await;
+    let doctor = run(&["doctor"]).await;
+    assert_eq!(doctor.code, Some(1), "{}", doctor.stdout);
+    assert!(doctor.stdout.contains("FAILED   queue: "), "{}", doctor.stdout);
+    assert!(doctor.stdout.contains("or datastream migrate --capture poll"), "{}", doctor.stdout);
+    let poll = run(&["migrate", "--capture", "poll"]).await;
+    assert_eq!(poll.code, Some(0), "{}", poll.stderr);
     let polled = database.finish("crash", "{}").await;
     assert_eq!(client.next_round().await.round_id, polled);
     database
