@@ -270,16 +270,29 @@ async fn a_short_lock_is_waited_for_and_the_game_writes_on_between() {
         .expect("an open transaction");
     let mut options = contract(&[]);
     options.insert(0, "attach");
-    let attaching = datastream(&options).env("DATABASE_URL", database.url()).run();
-    let attaching = beside(attaching);
-    let waiting = "select count(*)::text from pg_locks where not granted \
-        and relation = 'game.results'::regclass";
-    eventually("attach to wait", || async {
-        (database.text(waiting).await.as_deref() == Some("1")).then_some(())
-    })
-    .await;
+    let attaching = beside(datastream(&options).env("DATABASE_URL", database.url()).run());
+    let waits = async |who: &str| {
+        let waiting = format!(
+            "select count(*)::text from pg_locks l join pg_stat_activity a using (pid) \
+             where not l.granted and l.relation = 'game.results'::regclass and a.query ~ '{who}'"
+        );
+        eventually(format!("{who} to wait"), || async {
+            (database.text(&waiting).await.as_deref() == Some("1")).then_some(())
+        })
+        .await;
+    };
+    waits("datastream.attach").await;
+    // Who comes later waits behind it, until it gives way.
+    let other = database.clone();
+    let later =
+        beside(async move { other.run("insert into game.results (note) values ('b')").await });
+    waits("^insert into game.results .note").await;
+    later.await.expect("the later writer's round, while the first is still at it");
+    waits("datastream.attach").await;
     sqlx::raw_sql("commit").execute(&mut *writer).await.expect("a commit");
-    assert_eq!(attaching.await.expect("an end").code, Some(0));
+    let output = attaching.await.expect("an end");
+    assert_eq!(output.code, Some(0), "{}", output.stderr);
+    assert!(output.stderr.contains("attempt 1 of 10"), "{}", output.stderr);
 }
 
 #[tokio::test]
@@ -344,43 +357,43 @@ async fn a_constant_game_and_a_game_beside_the_round_are_streamed() {
     assert_eq!((round.game_id, &*round.game_type), (77, "fortune"));
 }
 
-#[tokio::test]
-async fn quoted_names_and_partitions_are_attached_with_their_index() {
-    let database = migrated_game(
-        "create schema \"Play Ground\"; \
+/// Names that must be quoted, and partitions; ids without a key.
+pub(crate) const PLAY_GROUND: &str = "create schema \"Play Ground\"; \
          create table \"Play Ground\".\"Titles\" (\"Id\" bigint primary key, \"Slug\" text, \"Name\" text, \"Type\" text); \
          insert into \"Play Ground\".\"Titles\" values (1, 'crash', 'Crash', 'multiplier'); \
          create table \"Play Ground\".\"Rounds\" (\"Round\" bigint not null, \"game Id\" bigint not null, \
            \"ended\"\"At\" timestamptz, \"Extras\" jsonb) partition by range (\"Round\"); \
          create table \"Play Ground\".\"one\" partition of \"Play Ground\".\"Rounds\" for values from (0) to (1000); \
-         create table \"Play Ground\".\"Two\" partition of \"Play Ground\".\"Rounds\" for values from (1000) to (2000)",
-    )
-    .await;
+         create table \"Play Ground\".\"Two\" partition of \"Play Ground\".\"Rounds\" for values from (1000) to (2000)";
+pub(crate) const ATTACH_PLAY_GROUND: [&str; 21] = [
+    "--table",
+    "\"Play Ground\".\"Rounds\"",
+    "--id",
+    "Round",
+    "--game-id",
+    "game Id",
+    "--finished-at",
+    "ended\"At",
+    "--extras",
+    "Extras",
+    "--games",
+    "\"Play Ground\".\"Titles\"",
+    "--games-id",
+    "Id",
+    "--games-slug",
+    "Slug",
+    "--games-name",
+    "Name",
+    "--games-type",
+    "Type",
+    "--index",
+];
+
+#[tokio::test]
+async fn quoted_names_and_partitions_are_attached_with_their_index() {
+    let database = migrated_game(PLAY_GROUND).await;
     let before = dump(&database).await;
-    let args = [
-        "--table",
-        "\"Play Ground\".\"Rounds\"",
-        "--id",
-        "Round",
-        "--game-id",
-        "game Id",
-        "--finished-at",
-        "ended\"At",
-        "--extras",
-        "Extras",
-        "--games",
-        "\"Play Ground\".\"Titles\"",
-        "--games-id",
-        "Id",
-        "--games-slug",
-        "Slug",
-        "--games-name",
-        "Name",
-        "--games-type",
-        "Type",
-        "--index",
-    ];
-    let output = attach(&database, &args).await;
+    let output = attach(&database, &ATTACH_PLAY_GROUND).await;
     assert!(output.stderr.contains("no index"), "ids without one are told: {}", output.stderr);
     let invalid = "select count(*)::text from pg_index where not indisvalid";
     assert_eq!(database.text(invalid).await.as_deref(), Some("0"));
