@@ -5,9 +5,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::support::{
-    TestDatabase, TestServer, WsClient,
-    binary::{Output, datastream, program},
+use crate::{
+    attach::psql,
+    support::{
+        TestDatabase, TestServer, WsClient,
+        binary::{Output, datastream, program},
+    },
 };
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
@@ -261,18 +264,16 @@ async fn tables_that_are_there_and_fit_are_streamed() {
 }
 
 #[tokio::test]
-async fn the_example_insert_works_as_it_is() {
-    let (database, server) = crate::support::serving().await;
-    let mut client = WsClient::connect(server.ws("/ws")).await;
-    let sql = std::fs::read_to_string(format!("{ROOT}/sql/example_insert.sql")).expect("the file");
-    if sql.lines().any(|line| line.starts_with('\\')) {
-        let psql = crate::support::cluster::installation().bin().join("psql");
-        let file = format!("{ROOT}/sql/example_insert.sql");
-        let args = [&database.url(), "-v", "ON_ERROR_STOP=1", "-f", &file];
-        let output = program(&psql.display().to_string(), &args).run().await;
-        assert_eq!(output.code, Some(0), "{}", output.stderr);
-    } else {
-        database.run(&sql).await;
-    }
-    client.next_round().await;
+async fn the_example_insert_works_as_its_head_tells() {
+    let database = TestDatabase::empty().await;
+    migrate(&database).await;
+    let server = TestServer::on(database.url()).start().await;
+    let files = ["sample_games", "example_insert"].map(|name| format!("{ROOT}/sql/{name}.sql"));
+    let args = ["-v", "ON_ERROR_STOP=1", "-A", "-t", "-f", &files[0], "-f", &files[1]];
+    let output = psql(&database, &args).await;
+    assert_eq!(output.code, Some(0), "{}", output.stderr);
+    assert_eq!(output.stdout, "1\n");
+    let mut client = WsClient::connect(server.ws("/ws/crash?after=")).await;
+    let round = client.next_round().await;
+    assert_eq!((round.round_id, &*round.extras), (1, r#"{"point": "11.72"}"#));
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use futures_util::future::join_all;
 use sqlx::{AssertSqlSafe, postgres::PgListener};
 
+use crate::attach::psql;
 use crate::support::{TestDatabase, TestServer, WsClient, get, round::ids, serving, within};
 
 /// The finished rounds of a game, by the table.
@@ -202,12 +203,47 @@ async fn payloads_around_the_limit_in_three_byte_characters_all_arrive() {
 async fn a_missing_outbox_costs_a_warning_and_not_the_insert() {
     let (database, server) = serving().await;
     let mut client = WsClient::connect(server.ws("/ws/crash")).await;
+    let open = database.open("crash").await;
     database.run("alter table datastream.outbox rename to gone").await;
-    let lost = database.finish("crash", "{}").await;
+    let insert = "insert into rounds (game_id, finished_at) \
+        select id, now() from games where slug = 'crash'";
+    let update = format!("update rounds set finished_at = now() where id = {open}");
+    for sql in [insert, &update] {
+        let output = psql(&database, &["-c", sql]).await;
+        assert_eq!(output.code, Some(0), "{}", output.stderr);
+        for told in ["WARNING:  datastream: ", "of public.rounds", "not announced", "HINT:  "] {
+            assert!(output.stderr.contains(told), "{told} in {}", output.stderr);
+        }
+    }
     database.run("alter table datastream.gone rename to outbox").await;
     let kept = database.finish("crash", "{}").await;
-    let came = client.rounds_until(kept).await;
-    assert!(came.iter().all(|round| round.round_id == kept || round.round_id == lost));
+    // Each connection is followed by a reconciliation.
+    database.terminate_server_sessions().await;
+    let mut came = ids(&client.rounds(3).await);
+    came.sort_unstable();
+    assert_eq!(came, [open, open + 1, kept]);
+}
+
+#[tokio::test]
+async fn a_transaction_that_has_rung_and_stays_open_holds_up_no_other_writer() {
+    for mode in ["auto", "poll"] {
+        let database = TestDatabase::migrated_with(&["--capture", mode]).await;
+        let server = TestServer::on(database.url()).start().await;
+        let mut client = WsClient::connect(server.ws("/ws/crash")).await;
+        let insert = "insert into rounds (game_id, finished_at) \
+            select id, now() from games where slug = 'crash' returning id";
+        let mut slow = database.pool.begin().await.expect("a transaction");
+        let late: i64 = sqlx::query_scalar(insert).fetch_one(&mut *slow).await.expect("a round");
+        // Whoever waited for anything of it would fail.
+        let mut other = database.pool.acquire().await.expect("a connection");
+        sqlx::raw_sql("set lock_timeout = '1ms'").execute(&mut *other).await.expect("a setting");
+        for _ in 0..20 {
+            let id: i64 = sqlx::query_scalar(insert).fetch_one(&mut *other).await.expect(mode);
+            assert_eq!(client.next_round().await.round_id, id, "{mode}");
+        }
+        slow.commit().await.expect("a commit");
+        assert_eq!(client.next_round().await.round_id, late, "{mode}");
+    }
 }
 
 #[tokio::test]
