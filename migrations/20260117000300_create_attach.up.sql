@@ -503,7 +503,7 @@ create function datastream.attach(
   slug_column text default null, type_column text default null,  -- or columns beside the round
   slug text default null, type text default null,                -- or constants
   time_zone text default null,        -- of a finished_at without one, 'UTC'
-  capture text default null,          -- auto, notify or poll, 'auto'
+  capture text default null,          -- auto, notify or poll; as it is when attached again, 'auto' at first
   replace boolean default null,       -- whether to change what is attached in another way
   dry_run boolean default null
 ) returns setof text
@@ -519,7 +519,7 @@ declare
     'games_id', attach.games_id, 'games_slug', attach.games_slug, 'games_name', attach.games_name, 'games_type', attach.games_type,
     'slug_column', attach.slug_column, 'type_column', attach.type_column, 'slug', attach.slug, 'type', attach.type,
     'time_zone', attach.time_zone));
-  mode text := datastream.capture_mode(coalesce(attach.capture, 'auto'));
+  mode text;
   old datastream.attached;
   wanted datastream.attached;
   others datastream.attached[];
@@ -532,6 +532,7 @@ begin
     where to_regclass(a.relation) is null and exists (select from pg_catalog.pg_trigger t
       where t.tgrelid = attach.relation and t.tgfoid = to_regprocedure(format('datastream.inserted_%s()', a.id)));
   end if;
+  mode := datastream.capture_mode(coalesce(attach.capture, old.capture, 'auto'));
   if old.relation = table_name and old.options = options and old.capture = mode and datastream.has_triggers(attach.relation) then
     return;
   elsif (old.options <> options or old.capture <> mode) and attach.replace is not true then

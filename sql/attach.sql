@@ -93,8 +93,7 @@ select datastream.attach(:'table'::regclass,
   games_name => nullif(:'games_name', ''), games_type => nullif(:'games_type', ''),
   slug_column => nullif(:'slug_column', ''), type_column => nullif(:'type_column', ''),
   slug => nullif(:'slug', ''), type => nullif(:'type', ''), time_zone => nullif(:'time_zone', ''),
-  capture => coalesce(nullif(:'capture', ''),
-    (select a.capture from datastream.attached a where a.relation = datastream.qualified(:'table'::regclass))),
+  capture => nullif(:'capture', ''),
   replace => :'replace', dry_run => :'dry_run');
 \if :dry_run
   rollback;

@@ -1,6 +1,6 @@
 -- Attaches a table, or with $20 only says how; the statements run, none where nothing is to be done.
 -- $1 text: the table, quoted where its name needs it   $2-$17: datastream.attach's own parameters
--- $18 text: capture; null leaves it as it is, and is `auto` at first   $19 boolean: replace   $20 boolean: dry run
+-- $18 text: capture   $19 boolean: replace   $20 boolean: dry run
 select statement
 from (select $1::text::regclass as relation) as wanted
 cross join lateral datastream.attach(
@@ -10,7 +10,7 @@ cross join lateral datastream.attach(
   games => $8::text::regclass, games_id => $9, games_slug => $10, games_name => $11, games_type => $12,
   slug_column => $13, type_column => $14, slug => $15, type => $16,
   time_zone => $17,
-  capture => coalesce($18, (select a.capture from datastream.attached a where a.relation = datastream.qualified(wanted.relation))),
+  capture => $18,
   replace => $19,
   dry_run => $20
 ) as statement

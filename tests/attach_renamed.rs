@@ -104,8 +104,10 @@ fn of(table: &'static str) -> Vec<&'static str> {
 async fn a_renamed_table_is_attached_again_by_its_new_name() {
     let database = migrated_game(GAME).await;
     attach(&database, &contract(&["--index"])).await;
+    succeeded(&run(&database, "migrate", &["--capture", "poll"]).await);
     database.run("alter table game.results rename to archive").await;
-    attach(&database, &of("game.archive")).await;
+    let output = attach(&database, &of("game.archive")).await;
+    assert!(output.stdout.contains("game.archive is attached; capture is poll"), "{output:?}");
     let attached = "select string_agg(relation || id, ',') from datastream.attached";
     assert_eq!(database.text(attached).await.as_deref(), Some("game.archive1"));
     succeeded(&run(&database, "doctor", &[]).await);
