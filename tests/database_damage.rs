@@ -37,6 +37,8 @@ async fn rounds_finished_without_an_outbox_arrive_once_it_is_back() {
 #[tokio::test]
 async fn an_outbox_that_refuses_rows_does_not_fail_the_insert() {
     let (database, server) = serving().await;
+    // The first reconciliation would find the round before the next one is there.
+    server.counts("datastream_reconciliations_total 1").await;
     let mut client = WsClient::connect(server.ws("/ws/crash")).await;
     database
         .run("alter table datastream.outbox add constraint refuses check (false) not valid")
