@@ -368,7 +368,7 @@ end
 $$;
 
 -- Whether an attached table, and its table of games, are still what our view reads, by the names that they were
--- attached by: neither renamed, nor dropped, nor another table of that name.
+-- attached by: neither renamed, nor dropped, nor another table of that name; nor the columns that `games_sql` names.
 create function datastream.is_whole(t datastream.attached) returns boolean
 language sql stable
 as $$
@@ -376,6 +376,10 @@ as $$
     where n.name is not null and not exists (select from pg_catalog.pg_rewrite r
       join pg_catalog.pg_depend d on d.classid = 'pg_rewrite'::regclass and d.objid = r.oid and d.refclassid = 'pg_class'::regclass
       where r.ev_class = to_regclass('datastream.rounds_' || t.id) and d.refobjid = to_regclass(n.name)))
+    and not exists (select from jsonb_each_text(t.options) o
+      where o.key in ('finished_at', 'games_id', 'games_slug', 'games_name', 'games_type') and not exists (select from pg_catalog.pg_attribute c
+        where c.attrelid = to_regclass(case o.key when 'finished_at' then t.relation else t.options->>'games' end)
+          and c.attname = o.value and not c.attisdropped))
 $$;
 
 -- The attached tables but this one, as far as they can be read; a notice for each that cannot.
@@ -386,7 +390,7 @@ declare
   other datastream.attached;
 begin
   for other in select * from datastream.attached a where a.id is distinct from number and not datastream.is_whole(a) loop
-    raise notice '% is not there by that name, or its games are not (renamed, dropped?): it is left out of what is read; detach it, or attach it again as it is called now', other.relation;
+    raise notice '% is left out of what is read: it, its table of games or a column of theirs is not there by its name (renamed, dropped?); attach it again as all is called now, or detach it', other.relation;
   end loop;
   return array(select a from datastream.attached a where a.id is distinct from number and datastream.is_whole(a));
 end

@@ -31,11 +31,11 @@ fn succeeded(output: &Output) {
 /// The other table is attached, changed and streamed, whatever has become of the game's.
 async fn the_other_is_well(database: &TestDatabase) {
     let output = attach(database, &ATTACH_OTHER).await;
-    assert!(output.stderr.contains("game.results is not there by that name"), "{output:?}");
+    assert!(output.stderr.contains("game.results is left out"), "{output:?}");
     let output = run(database, "migrate", &["--capture", "poll"]).await;
     succeeded(&output);
     assert!(output.stdout.contains("public.other: capture is poll"), "{}", output.stdout);
-    assert!(output.stderr.contains("game.results is not there by that name"), "{output:?}");
+    assert!(output.stderr.contains("game.results stays as it is"), "{output:?}");
     let server = TestServer::on(database.url()).start().await;
     let mut client = WsClient::connect(server.ws("/ws/dice")).await;
     database.run("insert into other values (1000, now(), 1)").await;
@@ -92,6 +92,27 @@ async fn what_was_renamed_is_reverted() {
     let left = "select count(*)::text from pg_trigger where tgname like 'datastream%'";
     assert_eq!(database.text(left).await.as_deref(), Some("0"));
     database.run("insert into game.archive (title_id, ended_at) values (1, now())").await;
+}
+
+#[tokio::test]
+async fn a_renamed_column_hinders_neither_another_table_nor_a_revert() {
+    for rename in [
+        "alter table game.results rename ended_at to over_at",
+        "alter table game.titles rename code to slug",
+    ] {
+        let database = migrated_game(GAME).await;
+        database.run(OTHER).await;
+        attach(&database, &contract(&["--index"])).await;
+        database.run(rename).await;
+        let output = attach(&database, &ATTACH_OTHER).await;
+        assert!(output.stderr.contains("game.results is left out"), "{output:?}");
+        let doctor = run(&database, "doctor", &[]).await;
+        assert!(doctor.stdout.contains("datastream attach --table 'game.results'"), "{doctor:?}");
+        succeeded(&run(&database, "detach", &["--table", "other"]).await);
+        attach(&database, &ATTACH_OTHER).await;
+        succeeded(&run(&database, "migrate", &["--capture", "poll"]).await);
+        succeeded(&run(&database, "migrate", &["--revert"]).await);
+    }
 }
 
 /// `contract`, for another table.

@@ -11,10 +11,14 @@ from (
            'run: datastream detach --table ' || quote_literal(a.relation) || ', or attach it as it is called now' as remedy
     where a.oid is null
     union all
+    select 'there is no table of games ' || (a.options->>'games'), format('attach again with its new name and --replace: datastream attach --table %L …', a.relation)
+    where a.oid is not null and a.options ? 'games' and a.games is null
+    union all
     select 'no column ' || quote_ident(o.value), format('attach again with the new name and --replace: datastream attach --table %L …', a.relation)
     from jsonb_each_text(a.options) o
-    where a.oid is not null and o.key in ('id', 'finished_at', 'extras', 'game_id', 'slug_column', 'type_column')
-      and not exists (select from pg_attribute c where c.attrelid = a.oid and c.attname = o.value and not c.attisdropped)
+    join lateral (select case when o.key ~ '^games_' then a.games else a.oid end) as t(oid) on t.oid is not null
+    where o.key in ('id', 'finished_at', 'extras', 'game_id', 'slug_column', 'type_column', 'games_id', 'games_slug', 'games_name', 'games_type')
+      and not exists (select from pg_attribute c where c.attrelid = t.oid and c.attname = o.value and not c.attisdropped)
     union all
     select 'no trigger ' || w.name, format('attach again with the same options: datastream attach --table %L …', a.relation)
     from unnest('{datastream_inserted,datastream_updated}'::text[]) as w(name)

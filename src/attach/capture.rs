@@ -59,8 +59,8 @@ async fn whole(connection: &mut PgConnection) -> Result<Vec<String>, AttachError
     let tables: Vec<(String, bool)> = sqlx::query_as(query).fetch_all(connection).await?;
     for (table, _) in tables.iter().filter(|(_, whole)| !whole) {
         tracing::warn!(
-            "{table} is not there by that name, or its games are not (renamed, dropped?): it stays \
-             as it is; detach it, or attach it again as it is called now"
+            "{table} stays as it is: it, its table of games or a column of theirs is not there by \
+             its name (renamed, dropped?); attach it again as all is called now, or detach it"
         );
     }
     Ok(tables.into_iter().filter_map(|(table, whole)| whole.then_some(table)).collect())
