@@ -222,7 +222,7 @@ begin
       exit;
     exception when others then
       if again or sqlstate operator(pg_catalog.<>) '23505' then
-        raise warning 'datastream: finished rounds of %% were not announced: %%', tg_relid::pg_catalog.regclass, sqlerrm
+        raise warning 'datastream: finished rounds of %% were not announced: %%', pg_catalog.format('%%I.%%I', tg_table_schema, tg_table_name), sqlerrm
           using hint = 'They will be found within a minute by the server. See: datastream doctor.';
         return null;
       end if;
@@ -288,7 +288,7 @@ begin
       recorded := found;
     end if;
   exception when others then
-    raise warning 'datastream: a finished round of %% was not announced: %%', tg_relid::pg_catalog.regclass, sqlerrm
+    raise warning 'datastream: a finished round of %% was not announced: %%', pg_catalog.format('%%I.%%I', tg_table_schema, tg_table_name), sqlerrm
       using hint = 'It will be found within a minute by the server. See: datastream doctor.';
     return null;
   end;
