@@ -10,7 +10,7 @@ use tokio::sync::Mutex;
 use crate::{
     frame::Frame,
     games::{Games, UnknownName},
-    history::{History, HistoryError},
+    history::{History, HistoryError, LastFailure},
     hub::{Hub, Joint, Opening, Start, Subscription},
     replay::{OUTRUN_FOR, Replays},
     round::{Game, GameId, Round, RoundId},
@@ -20,6 +20,13 @@ use crate::{
 /// Unknown names, and `GET /games`, make the directory be read again, but not more often than this
 /// for all clients.
 const RELOAD_EVERY: Duration = Duration::from_millis(250);
+
+/// The directory is a few rows: a database that does not tell them in this time is away.
+const RELOAD_WITHIN: Duration = Duration::from_secs(2);
+
+/// How long a database that did not answer is taken to be away by `GET /games`, which has an answer
+/// without it.
+const AWAY_FOR: Duration = Duration::from_secs(5);
 
 /// How long a stream's request waits for a server that has not caught up yet: a restart takes
 /// 0.5 s, a database that is away may take for ever.
@@ -36,7 +43,13 @@ pub enum FeedError {
     NotReady,
     /// The database could not answer: 503.
     #[error("the database could not answer")]
-    Database(#[from] HistoryError),
+    Database(#[from] Arc<HistoryError>),
+}
+
+impl From<HistoryError> for FeedError {
+    fn from(error: HistoryError) -> Self {
+        Arc::new(error).into()
+    }
 }
 
 /// Opens subscriptions and answers reads. Cheap to clone.
@@ -52,14 +65,15 @@ struct Parts {
     limit: usize,
     /// When the directory was last read for a client.
     reloaded: Mutex<Option<Instant>>,
+    not_reloaded: LastFailure,
 }
 
 impl Feed {
     /// A feed that replays at most `limit` rounds to one connection.
     pub fn new(hub: Hub, games: Games, history: History, limit: usize) -> Self {
         let replays = Replays::new(hub.clone(), history.clone(), games.clone(), limit);
-        let reloaded = Mutex::new(None);
-        Self(Arc::new(Parts { hub, games, history, replays, limit, reloaded }))
+        let (reloaded, not_reloaded) = (Mutex::new(None), LastFailure::default());
+        Self(Arc::new(Parts { hub, games, history, replays, limit, reloaded, not_reloaded }))
     }
 
     /// Looks the names up; asks the database when one is not known yet, so that a game added
@@ -85,10 +99,13 @@ impl Feed {
         Ok(find(&self.0.games)?)
     }
 
-    /// Reads the directory again, once for all who ask meanwhile.
+    /// Reads the directory again, once for all who ask meanwhile; they share a failure as well.
     async fn reload(&self) -> Result<(), FeedError> {
         let asked = Instant::now();
         let mut reloaded = self.0.reloaded.lock().await;
+        if let Some(error) = self.0.not_reloaded.since(asked) {
+            return Err(error.into());
+        }
         if let Some(last) = *reloaded {
             if last > asked {
                 return Ok(());
@@ -96,7 +113,9 @@ impl Feed {
             tokio::time::sleep(RELOAD_EVERY.saturating_sub(last.elapsed())).await;
         }
         let started = Instant::now();
-        self.0.games.replace(self.0.history.games().await?);
+        let read = tokio::time::timeout(RELOAD_WITHIN, self.0.history.games()).await;
+        let games = read.unwrap_or(Err(HistoryError::PoolTimedOut));
+        self.0.games.replace(games.map_err(|error| self.0.not_reloaded.note(error))?);
         *reloaded = Some(started);
         Ok(())
     }
@@ -116,7 +135,9 @@ impl Feed {
     /// All games, by id: as the database has them, or, while it is away, as it last had them.
     pub async fn games(&self) -> Result<Arc<[Game]>, FeedError> {
         self.ready()?;
-        if let Err(error) = self.reload().await {
+        if !self.0.not_reloaded.is_recent(AWAY_FOR)
+            && let Err(error) = self.reload().await
+        {
             tracing::debug!(%error, "the games are told from memory");
         }
         Ok(self.0.games.all())

@@ -1,6 +1,8 @@
 //! What is read from the database for clients: games, round lists, and replays that go further
 //! back than memory. Every query is a file in `sql/`.
 
+mod last_failure;
+
 use std::collections::HashMap;
 
 use sqlx::{
@@ -17,8 +19,15 @@ use crate::{
     telemetry::metrics::Metrics,
 };
 
+pub use self::last_failure::LastFailure;
+
 /// Why a read failed.
 pub type HistoryError = sqlx::Error;
+
+/// Whether the database itself refused: then it is there, and another query may do better.
+pub fn is_answer(error: &HistoryError) -> bool {
+    matches!(error, sqlx::Error::Database(_))
+}
 
 /// Reads of the database. Cheap to clone.
 #[derive(Clone, Debug)]

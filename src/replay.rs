@@ -2,7 +2,8 @@
 //!
 //! A topic has one *lane*. Who asks while a query of the lane is under way waits, and the next
 //! query serves all that wait; its answer, a *page*, is kept for a few seconds. So any number of
-//! clients that come back at once cost a few queries per topic.
+//! clients that come back at once cost a few queries per topic. Where the query fails, it has failed
+//! for all that waited; where the database is away, for those of all topics.
 //!
 //! A page holds what is on the stream by some position, in the order of transactions; what memory
 //! holds of the same rounds is put behind the others, in the order of the stream. So a client may
@@ -19,7 +20,7 @@ use tokio::sync::Semaphore;
 use crate::{
     frame::Frame,
     games::Games,
-    history::{History, HistoryError},
+    history::{self, History, HistoryError, LastFailure},
     hub::{Captured, Finish, Hub, Position, Replay, Settled, Start, Xid},
     round::RoundId,
     topic::Topic,
@@ -48,12 +49,16 @@ struct Shared {
     limit: usize,
     lanes: Mutex<HashMap<Topic, Arc<Lane>>>,
     queries: Semaphore,
+    /// The last query that the database did not answer at all.
+    unanswered: LastFailure,
 }
 
 #[derive(Debug, Default)]
 struct Lane {
     waiting: Mutex<HashSet<RoundId>>,
     page: tokio::sync::Mutex<Option<Page>>,
+    /// The last query of the lane that the database refused.
+    refused: LastFailure,
 }
 
 /// The rounds of a topic from some transaction on, as one query saw them.
@@ -73,7 +78,8 @@ impl Replays {
     /// Replays of at most `limit` rounds each.
     pub fn new(hub: Hub, history: History, games: Games, limit: usize) -> Self {
         let (lanes, queries) = (Mutex::default(), Semaphore::new(QUERIES_AT_ONCE));
-        Self(Arc::new(Shared { hub, history, games, limit, lanes, queries }))
+        let unanswered = LastFailure::default();
+        Self(Arc::new(Shared { hub, history, games, limit, lanes, queries, unanswered }))
     }
 
     /// Every round of the topic after the named one, to be continued from memory; `None` when the
@@ -82,14 +88,14 @@ impl Replays {
         &self,
         topic: &Topic,
         named: RoundId,
-    ) -> Result<Option<Start>, HistoryError> {
-        let lane = self.lane(topic);
+    ) -> Result<Option<Start>, Arc<HistoryError>> {
+        let (lane, asked) = (self.lane(topic), Instant::now());
         lock(&lane.waiting).insert(named);
         let mut page = lane.page.lock().await;
         let started = Instant::now();
         while started.elapsed() < OUTRUN_FOR {
             if !page.as_ref().is_some_and(|page| page.serves(named)) {
-                *page = Some(self.read(topic, &lane, named).await?);
+                *page = Some(self.attempt(topic, &lane, named, asked).await?);
             }
             let Some(current) = page.as_ref() else { continue };
             let Some(replay) = current.after(named, self.0.limit) else { return Ok(None) };
@@ -110,9 +116,27 @@ impl Replays {
         }
     }
 
-    async fn read(&self, topic: &Topic, lane: &Lane, named: RoundId) -> Result<Page, HistoryError> {
+    /// Reads a page, unless that has failed while this client waited.
+    async fn attempt(
+        &self,
+        topic: &Topic,
+        lane: &Lane,
+        named: RoundId,
+        asked: Instant,
+    ) -> Result<Page, Arc<HistoryError>> {
         // Only a closed semaphore refuses, and nobody closes it.
         let _permit = self.0.queries.acquire().await;
+        let (unanswered, refused) = (&self.0.unanswered, &lane.refused);
+        match unanswered.since(asked).or_else(|| refused.since(asked)) {
+            Some(failed) => Err(failed),
+            None => self.read(topic, lane, named).await.map_err(|error| {
+                let of_this_lane = history::is_answer(&error);
+                if of_this_lane { refused } else { unanswered }.note(error)
+            }),
+        }
+    }
+
+    async fn read(&self, topic: &Topic, lane: &Lane, named: RoundId) -> Result<Page, HistoryError> {
         let mut asked = std::mem::take(&mut *lock(&lane.waiting));
         asked.insert(named);
         let asked: Vec<RoundId> = asked.into_iter().collect();

@@ -2,9 +2,10 @@
 //! still arrives once.
 
 use datastream::embedded_postgres::Stop;
+use futures_util::future::join_all;
 
 use crate::support::{
-    DedicatedCluster, FaultProxy, SseClient, TestDatabase, TestServer, WsClient, eventually,
+    DedicatedCluster, FaultProxy, SseClient, TestDatabase, TestServer, WsClient, eventually, get,
     round::ids, serving,
 };
 
@@ -224,4 +225,36 @@ async fn clients_stay_connected_and_new_ones_are_seeded_during_an_outage() {
     let next = database.finish("crash", "{}").await;
     assert_eq!(client.next_round().await.round_id, next);
     assert_eq!(late.next_round().await.round_id, next);
+}
+
+#[tokio::test]
+async fn a_database_that_is_away_is_asked_once_for_all_who_wait() {
+    let mut cluster = DedicatedCluster::start();
+    let database = TestDatabase::on(&cluster.address()).await;
+    // By TCP: that a socket is gone is an error at once, a port that refuses is tried again.
+    let server = TestServer::on(database.url_through(cluster.address().tcp_port))
+        .env("DATASTREAM_HISTORY", "4")
+        .start()
+        .await;
+    let rounds = database.finish_many_streamed(&server, "crash", 20).await;
+    cluster.stop(Stop::Immediate);
+    server.unready().await;
+    let before = server.queries().await;
+    let games = (0..10).map(|_| get(&server.http("/games")));
+    let topics = ["/ws", "/ws/crash", "/ws/type/multiplier", "/ws?game=crash&game=double", "/ws"];
+    let resumes = (0..20).map(|number| {
+        let (topic, round) = (topics[number % topics.len()], rounds[number % 10]);
+        let mark = if topic.contains('?') { '&' } else { '?' };
+        let url = server.ws(&format!("{topic}{mark}after={round}"));
+        async move { WsClient::try_connect(&url, &[]).await.err() }
+    });
+    let unknown = (0..10).map(|_| get(&server.http("/sse/chess")));
+    let (games, resumes, unknown) =
+        tokio::join!(join_all(games), join_all(resumes), join_all(unknown));
+    assert!(games.iter().all(|games| games.status == 200 && games.body.contains("crash")));
+    assert!(resumes.iter().all(|status| *status == Some(503)), "{resumes:?}");
+    unknown.iter().for_each(|unknown| unknown.assert_problem(503));
+    // One for the names, and one for each of the replays that may run at once.
+    let made = server.queries().await - before;
+    assert!(made <= 3, "40 clients waited for {made} attempts");
 }

@@ -124,14 +124,6 @@ async fn a_point_that_retention_has_trimmed_is_told() {
     assert_eq!((name.as_str(), round.round_id), ("initial", latest));
 }
 
-/// How many queries the server has made for clients.
-async fn queries(server: &TestServer) -> u64 {
-    let metrics = get(&server.http("/metrics")).await.body;
-    let counted =
-        metrics.lines().find_map(|line| line.strip_prefix("datastream_database_queries_total "));
-    counted.and_then(|number| number.parse().ok()).expect("a number")
-}
-
 #[tokio::test]
 async fn many_clients_that_come_back_at_once_after_a_restart_share_a_few_queries() {
     let database = TestDatabase::new().await;
@@ -142,7 +134,7 @@ async fn many_clients_that_come_back_at_once_after_a_restart_share_a_few_queries
     server.kill().await;
     let missed = database.finish_many("crash", 10).await;
     let server = TestServer::on(database.url()).env("DATASTREAM_HISTORY", "2").start().await;
-    let before = queries(&server).await;
+    let before = server.queries().await;
     let last = missed[9];
     // They have seen forty different rounds last.
     let back = (0..200).map(|number| {
@@ -156,7 +148,7 @@ async fn many_clients_that_come_back_at_once_after_a_restart_share_a_few_queries
         later.retain(|id| *id > seen);
         assert_eq!(later, [&rounds[number % 40 + 1..], &missed].concat());
     }
-    let made = queries(&server).await - before;
+    let made = server.queries().await - before;
     assert!(made <= 20, "200 clients cost {made} queries");
 }
 

@@ -13,7 +13,7 @@ use tokio::{
     sync::watch,
 };
 
-use super::{binary::datastream, eventually, http::try_get, within};
+use super::{binary::datastream, eventually, get, http::try_get, within};
 
 /// A running server; dropping it kills it.
 #[derive(Debug)]
@@ -86,6 +86,14 @@ impl TestServer {
             let (url, line) = (url.clone(), line.clone());
             async move { try_get(&url).await?.body.contains(&line).then_some(()) }
         })
+    }
+
+    /// How often it has asked the database for its clients.
+    pub(crate) async fn queries(&self) -> u64 {
+        const NAME: &str = "datastream_database_queries_total ";
+        let metrics = get(&self.http("/metrics")).await.body;
+        let counted = metrics.lines().find_map(|line| line.strip_prefix(NAME));
+        counted.and_then(|number| number.parse().ok()).expect("a number")
     }
 
     /// All that was logged so far.
