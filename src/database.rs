@@ -99,14 +99,18 @@ fn is_tls(error: &sqlx::Error) -> bool {
 
 async fn open(target: &PgTarget, options: &PgConnectOptions) -> Result<PgConnection, sqlx::Error> {
     let mut connection = options.connect().await?;
-    if target.read_write {
-        let read_only: String =
-            sqlx::query_scalar("show transaction_read_only").fetch_one(&mut connection).await?;
-        if read_only == "on" {
-            return Err(sqlx::Error::Configuration("this server only reads".into()));
-        }
+    if serves(target, &mut connection).await? {
+        return Ok(connection);
     }
-    Ok(connection)
+    Err(sqlx::Error::Configuration("this server only reads".into()))
+}
+
+/// Whether the server does what `target_session_attrs` wants.
+async fn serves(target: &PgTarget, connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    if !target.read_write {
+        return Ok(true);
+    }
+    Ok(pooler::text(connection, "show transaction_read_only").await? == "off")
 }
 
 fn options(target: &PgTarget, host: &PgHost, used_for: &str) -> PgConnectOptions {

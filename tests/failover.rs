@@ -4,7 +4,7 @@ use datastream::embedded_postgres::Stop;
 
 use crate::support::{
     DedicatedCluster, TestDatabase, TestServer, WsClient, binary::datastream, cluster::Address,
-    eventually, round::ids,
+    eventually, get, round::ids,
 };
 
 #[tokio::test]
@@ -27,11 +27,7 @@ async fn a_promoted_standby_is_followed_and_nothing_comes_twice() {
     // Of the last ten minutes, but from before the server came: they are no news at the failover.
     database.finish_many("crash", 20).await;
     let standby = DedicatedCluster::standby_of(&primary);
-    let (one, two) = (primary.address().tcp_port, standby.address().tcp_port);
-    let url = format!(
-        "postgresql://postgres@127.0.0.1:{one},127.0.0.1:{two}/{}?target_session_attrs=read-write",
-        database.name
-    );
+    let url = url_of(&primary, &standby, &database.name);
     let server = TestServer::on(url).env("DATASTREAM_HISTORY", "4").start().await;
     let before = database.finish_many_streamed(&server, "crash", 10).await;
     let mut client = WsClient::connect(server.ws(&format!("/ws/crash?after={}", before[9]))).await;
@@ -42,6 +38,51 @@ async fn a_promoted_standby_is_followed_and_nothing_comes_twice() {
     server.ready().await;
     let after = replica.finish_many("crash", 10).await;
     assert_eq!(ids(&client.rounds_until(after[9]).await), after);
+}
+
+/// Both hosts, of which the one that takes writes is wanted.
+fn url_of(one: &DedicatedCluster, two: &DedicatedCluster, name: &str) -> String {
+    let (one, two) = (one.address().tcp_port, two.address().tcp_port);
+    format!(
+        "postgresql://postgres@127.0.0.1:{one},127.0.0.1:{two}/{name}?target_session_attrs=read-write"
+    )
+}
+
+#[tokio::test]
+async fn queries_go_to_the_primary_though_the_first_host_is_a_standby() {
+    let primary = DedicatedCluster::start();
+    let database = TestDatabase::on(&primary.address()).await;
+    let standby = DedicatedCluster::standby_of(&primary);
+    let server = TestServer::on(url_of(&standby, &primary, &database.name)).start().await;
+    // Maintenance writes: on a standby it fails, and tries again a minute later.
+    server.counts("datastream_reconciliations_total 1").await;
+    let sessions =
+        "select count(*)::text from pg_stat_activity where application_name = 'datastream query'";
+    let replica = connected(&standby.address(), &database.name).await;
+    assert_eq!(replica.text(sessions).await.as_deref(), Some("0"));
+}
+
+#[tokio::test]
+async fn queries_leave_a_server_that_has_come_to_only_read() {
+    let primary = DedicatedCluster::start_with(&[("synchronous_commit", "on")]);
+    let database = TestDatabase::on(&primary.address()).await;
+    let first = database.finish("crash", "{}").await;
+    let standby = DedicatedCluster::standby_of(&primary);
+    let server = TestServer::on(url_of(&primary, &standby, &database.name)).start().await;
+    let latest =
+        async || get(&server.http("/rounds/crash?limit=1")).await.json()[0]["round_id"].take();
+    assert_eq!(latest().await, first);
+    let replica = connected(&standby.address(), &database.name).await;
+    replayed(&replica, first).await;
+    // Demoted in place: it goes on to answer the sessions that it has.
+    database.run("alter system set default_transaction_read_only = on").await;
+    database.run("select pg_reload_conf()").await;
+    replica.run("select pg_promote()").await;
+    let second = replica.finish("crash", "{}").await;
+    eventually("queries to go to the new primary", || async {
+        (latest().await == second).then_some(())
+    })
+    .await;
 }
 
 /// The same database at another address.

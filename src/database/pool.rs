@@ -23,7 +23,7 @@ use sqlx::{
     query::Query,
 };
 
-use super::{POOLER_REFUSED, code, options, pooler, reach, session};
+use super::{POOLER_REFUSED, code, options, pooler, reach, serves, session};
 use crate::pg_target::{ConnectError, PgTarget};
 
 /// A query may wait this long for a free connection before its client is told to come back.
@@ -80,10 +80,12 @@ impl Pool {
         &self,
         query: Query<'_, Postgres, PgArguments>,
     ) -> Result<Vec<PgRow>, sqlx::Error> {
-        if self.sessions_are_own().await? {
-            return query.fetch_all(&self.connections).await;
+        let own = self.sessions_are_own().await?;
+        let mut connection = self.acquire().await?;
+        if own {
+            return query.fetch_all(&mut *connection).await;
         }
-        let mut transaction = self.connections.begin_with(AssertSqlSafe(self.begin())).await?;
+        let mut transaction = connection.begin_with(AssertSqlSafe(self.begin())).await?;
         let rows = query.persistent(false).fetch_all(&mut *transaction).await?;
         transaction.commit().await?;
         Ok(rows)
@@ -106,8 +108,25 @@ impl Pool {
         Ok(self.sessions.load(Ordering::Relaxed) == OWN)
     }
 
-    /// A connection, without settings where a pooler refuses them.
+    /// A connection to a server that does what the target wants. Others are closed as they come: of
+    /// the first of several hosts, which was not asked yet, or of before a failover. Where the
+    /// target wants a primary, that is a round trip for each query.
     async fn acquire(&self) -> Result<PoolConnection<Postgres>, sqlx::Error> {
+        for _ in 0..=self.connections.options().get_max_connections() {
+            let mut connection = self.acquire_any().await?;
+            if serves(&self.target, &mut connection).await? {
+                return Ok(connection);
+            }
+            // That it ends is all that matters.
+            let _ = connection.close().await;
+            let followed = self.follow().await;
+            followed.map_err(|error| sqlx::Error::Configuration(error.into()))?;
+        }
+        Err(sqlx::Error::Configuration("every server only reads".into()))
+    }
+
+    /// A connection, without settings where a pooler refuses them.
+    async fn acquire_any(&self) -> Result<PoolConnection<Postgres>, sqlx::Error> {
         match self.connections.acquire().await {
             Err(error) if code(&error).as_deref() == Some(POOLER_REFUSED) => {
                 let _ = self.follow().await;

@@ -68,7 +68,10 @@ async fn sessions_differ(one: &mut PgConnection, other: &mut PgConnection) -> Op
 }
 
 /// By the simple protocol, which prepares nothing.
-async fn text(connection: &mut PgConnection, sql: &'static str) -> Result<String, sqlx::Error> {
+pub(super) async fn text(
+    connection: &mut PgConnection,
+    sql: &'static str,
+) -> Result<String, sqlx::Error> {
     use sqlx::Row;
     sqlx::raw_sql(sql).fetch_one(connection).await?.try_get(0)
 }
