@@ -29,7 +29,7 @@ use places::Place;
 
 pub use self::{
     shard::{Arrival, Held, Protocol},
-    shards::{ShardSettings, Shards},
+    shards::{ShardError, ShardSettings, Shards},
 };
 
 /// Rounds that wait are joined up to this size per write: large enough to spare system calls (a

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 use super::shard::{Arrival, Command, Inbox, Settings, Shard};
 use crate::{feed::FeedError, hub::Hub, shutdown::Shutdown, telemetry::metrics::Metrics};
@@ -38,25 +38,43 @@ pub struct ShardSettings {
     pub grace: Duration,
 }
 
+/// Why a shard has ended before the process was to stop. Its subscribers have been cut off and
+/// connect again; better to another process.
+#[derive(Debug, thiserror::Error)]
+pub enum ShardError {
+    /// The system let it down.
+    #[error("shard {0}: {1}")]
+    Io(usize, io::Error),
+    /// A defect; the panic hook has told where.
+    #[error("shard {0} panicked")]
+    Panicked(usize),
+    /// It ended without a reason.
+    #[error("shard {0} ended")]
+    Ended(usize),
+}
+
 impl Shards {
-    /// Starts the threads. They take rounds from the hub at once, and stop with the process.
+    /// Starts the threads. They take rounds from the hub at once, and stop with the process. Tells
+    /// of one that ends before.
     pub fn start(
         settings: ShardSettings,
         hub: &Hub,
         metrics: &Metrics,
         shutdown: &Shutdown,
-    ) -> io::Result<Self> {
+    ) -> io::Result<(Self, mpsc::Receiver<ShardError>)> {
         let ShardSettings { count, heartbeat, grace } = settings;
         let settings = Settings { heartbeat, grace, shards: count.get() };
+        // The first that fails decides.
+        let (failed, failure) = mpsc::channel(1);
         let start = |number| {
             let shard = Shard::new(settings, hub.clone(), metrics)?;
             let inbox = Arc::clone(shard.inbox());
             hub.attach(inbox.clone());
-            run(number, shard, shutdown)?;
+            run(number, shard, failed.clone(), shutdown)?;
             Ok(inbox)
         };
         let inboxes = (0..count.get()).map(start).collect::<io::Result<_>>()?;
-        Ok(Self(Arc::new(Parts { inboxes, arrivals: AtomicUsize::new(0) })))
+        Ok((Self(Arc::new(Parts { inboxes, arrivals: AtomicUsize::new(0) })), failure))
     }
 
     /// Opens the stream of a connection, on the shard whose turn it is.
@@ -69,7 +87,12 @@ impl Shards {
 }
 
 /// Runs a shard on a thread of its own, which a task of the process waits for.
-fn run(number: usize, shard: Shard, shutdown: &Shutdown) -> io::Result<()> {
+fn run(
+    number: usize,
+    shard: Shard,
+    failed: mpsc::Sender<ShardError>,
+    shutdown: &Shutdown,
+) -> io::Result<()> {
     let inbox = Arc::clone(shard.inbox());
     let (ended, end) = oneshot::channel();
     thread::Builder::new().name(format!("shard-{number}")).spawn(move || {
@@ -81,9 +104,12 @@ fn run(number: usize, shard: Shard, shutdown: &Shutdown) -> io::Result<()> {
         let mut end = end;
         tokio::select! {
             ended = &mut end => {
-                // Its subscribers have been cut off and connect again; better to another process.
-                tracing::error!(?ended, "shard {number} ended: stopping");
-                stop.request();
+                // Where there is no room, another has failed before.
+                let _ = failed.try_send(match ended {
+                    Ok(Ok(())) => ShardError::Ended(number),
+                    Ok(Err(error)) => ShardError::Io(number, error),
+                    Err(_) => ShardError::Panicked(number),
+                });
             }
             () = stop.requested() => {
                 inbox.push(Command::Stop);

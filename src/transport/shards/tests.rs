@@ -16,7 +16,7 @@ use crate::{
     round::{FinishedAt, GameId, Round, RoundId, UnixMillis},
     telemetry::metrics::{ByTransport, Transport},
     topic::Topic,
-    transport::{Arrival, Protocol},
+    transport::{Arrival, Held, Protocol},
 };
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -25,6 +25,7 @@ struct Bench {
     feed: Feed,
     publisher: Publisher,
     shards: Shards,
+    failure: mpsc::Receiver<ShardError>,
     shutdown: Shutdown,
     metrics: Metrics,
     listener: TcpListener,
@@ -37,26 +38,36 @@ fn bench(heartbeat: Duration) -> Bench {
     publisher.open();
     let count = NonZeroUsize::new(2).expect("some");
     let settings = ShardSettings { count, heartbeat, grace: PATIENCE };
-    let shards = Shards::start(settings, &hub, &metrics, &shutdown).expect("shards");
+    let started = Shards::start(settings, &hub, &metrics, &shutdown);
+    let (shards, failure) = started.expect("shards");
     let target = PgTarget::resolve(Some("host=nowhere user=u dbname=d"), |_| None);
     let pool = database::Pool::lazy(&target.expect("a target"), "query", 1).expect("a pool");
     let history = History::new(pool, metrics.clone());
     let feed = Feed::new(hub, Games::default(), history, 10_000);
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("an address");
-    Bench { feed, publisher, shards, shutdown, metrics, listener, address }
+    Bench { feed, publisher, shards, failure, shutdown, metrics, listener, address }
 }
 
 impl Bench {
     /// Connects a client; its stream begins at once.
     async fn connect(&self, protocol: Protocol, after: Option<RoundId>) -> TcpStream {
+        self.connect_holding(protocol, after, Box::new(())).await
+    }
+
+    async fn connect_holding(
+        &self,
+        protocol: Protocol,
+        after: Option<RoundId>,
+        held: Held,
+    ) -> TcpStream {
         let client = TcpStream::connect(self.address).expect("a connection");
         client.set_read_timeout(Some(PATIENCE)).expect("a timeout");
         let (socket, _) = self.listener.accept().expect("a connection");
         socket.set_nonblocking(true).expect("a socket");
         let prepared = self.feed.prepare(Topic::Everything, after).await.expect("prepared");
         let unread = Default::default();
-        let (head, held) = (b"head\n".to_vec(), Box::new(()));
+        let head = b"head\n".to_vec();
         let arrival = Arrival { socket, unread, head, protocol, prepared, held };
         self.shards.take(arrival).await.expect("open");
         client
@@ -196,4 +207,27 @@ async fn a_stop_ends_every_stream_and_then_the_shards() {
     assert!(ends[0].ends_with(b"0\r\n\r\n") && !ends[1].ends_with(b"\r\n"));
     assert!(ends[2].windows(2).any(|bytes| bytes == 1001_u16.to_be_bytes()));
     assert!(bench.shutdown.finish(PATIENCE).await);
+}
+
+/// A place that cannot be given back.
+struct Broken;
+
+impl Drop for Broken {
+    fn drop(&mut self) {
+        panic!("a defect");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_shard_that_ends_is_told_and_those_that_end_in_a_stop_are_not() {
+    let mut bench = bench(Duration::from_secs(60));
+    let held = Box::new(Broken);
+    let mut client = bench.connect_holding(Protocol::Chunked, None, held).await;
+    read_until(&mut client, "head\n");
+    drop(client);
+    let error = bench.failure.recv().await.expect("a failure");
+    assert!(matches!(error, ShardError::Panicked(0)), "{error}");
+    bench.shutdown.request();
+    assert!(bench.shutdown.finish(PATIENCE).await);
+    assert!(bench.failure.recv().await.is_none());
 }
