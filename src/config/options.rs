@@ -189,8 +189,9 @@ pub struct LimitOptions {
     #[arg(long, env = "DATASTREAM_MAX_CONNECTIONS_PER_ADDRESS", value_name = "CONNECTIONS")]
     pub max_connections_per_address: Option<NonZeroU32>,
 
-    /// New streams in a second; one more is answered with 503. Default: no limit. Lower: after a
-    /// restart clients come back later.
+    /// New streams in a second; one more is answered with 503, and an EventSource, which 503 would
+    /// end for good, sent back after 2 s. Default: no limit. Lower: after a restart it takes longer
+    /// until all clients are back.
     #[arg(long, env = "DATASTREAM_MAX_CONNECTS_PER_SECOND", value_name = "CONNECTS")]
     pub max_connects_per_second: Option<NonZeroU32>,
 

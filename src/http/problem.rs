@@ -64,8 +64,9 @@ impl Problem {
         self
     }
 
-    /// The same of what ends by itself: the database is away, or not caught up with.
-    fn passing(mut self) -> Self {
+    /// The same of what ends by itself: the database is away, or not caught up with; this process is
+    /// stopping; others came within the same second.
+    pub(super) fn passing(mut self) -> Self {
         self.passes = true;
         self
     }
@@ -120,6 +121,14 @@ mod tests {
         let body = serde_json::to_string(&problem.body()).expect("JSON");
         let golden = r#"{"type":"about:blank","title":"Not Found","status":404,"detail":"there is no game \"x\""}"#;
         assert_eq!(body, golden);
+    }
+
+    #[test]
+    fn a_database_that_does_not_answer_passes_and_an_unknown_game_does_not() {
+        let away = FeedError::from(crate::history::HistoryError::PoolTimedOut);
+        assert_eq!(Problem::from(away).passes(), Some("the database could not answer"));
+        let unknown = crate::games::UnknownName::Game("chess".into());
+        assert_eq!(Problem::from(FeedError::Unknown(unknown)).passes(), None);
     }
 
     #[test]

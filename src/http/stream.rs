@@ -176,7 +176,7 @@ impl AppState {
         after: Option<RoundId>,
     ) -> Result<(Place, Prepared), Problem> {
         if self.shutdown.is_requested() {
-            return Err(Problem::unavailable("the server is shutting down", 1));
+            return Err(Problem::unavailable("the server is shutting down", 1).passing());
         }
         let place = self.places.take(client).map_err(|full| {
             self.metrics.connections_refused_total.inc();
@@ -195,7 +195,12 @@ fn refused(transport: Transport, full: Full) -> Problem {
     };
     let seconds = fastrand::u8(1..=FULL_RETRY_SECONDS_MAX);
     let seconds = HeaderValue::from(u16::from(seconds));
-    Problem::new(status, full.to_string()).with(header::RETRY_AFTER, seconds)
+    let problem = Problem::new(status, full.to_string()).with(header::RETRY_AFTER, seconds);
+    match full {
+        // The next second has room: a browser that was refused for good would miss it.
+        Full::Rate => problem.passing(),
+        Full::Streams | Full::Address => problem,
+    }
 }
 
 /// What the path and the query of a stream request say.
@@ -223,7 +228,81 @@ impl<S: Send + Sync> FromRequestParts<S> for Asked {
 
 #[cfg(test)]
 mod tests {
+    use std::{num::NonZeroUsize, sync::Arc, time::Duration};
+
+    use axum::body::to_bytes;
+    use tokio::sync::watch;
+    use tower::ServiceExt;
+
     use super::*;
+    use crate::{
+        capture::Phase,
+        config::AllowedOrigins,
+        database::Pool,
+        feed::Feed,
+        games::Games,
+        history::History,
+        http::{self, Settings},
+        hub::{self, Publisher},
+        pg_target::PgTarget,
+        shutdown::Shutdown,
+        telemetry::metrics::Metrics,
+        transport::places::Limits,
+    };
+
+    /// All routes, on a hub without a database.
+    fn routes(limits: Limits, shutdown: &Shutdown) -> (Router, Publisher) {
+        let metrics = Metrics::default();
+        let (hub, publisher) = hub::new(NonZeroUsize::MIN, metrics.clone());
+        publisher.open();
+        let target = PgTarget::resolve(Some("host=nowhere user=u dbname=d"), |_| None);
+        let pool = Pool::lazy(&target.expect("a target"), "query", 1).expect("a pool");
+        let feed = Feed::new(hub, Games::default(), History::new(pool, metrics.clone()), 1);
+        let allowed_origins = AllowedOrigins::Any;
+        let settings = Settings { heartbeat: Duration::from_secs(15), allowed_origins, limits };
+        let phase = watch::channel(Phase::CatchingUp).1;
+        let state = AppState::new(feed, phase, metrics, shutdown.clone(), settings);
+        (http::router(Arc::new(state)), publisher)
+    }
+
+    async fn events_for(routes: &Router, accept: &str) -> (StatusCode, String) {
+        let request = Request::get("/sse").header(header::ACCEPT, accept).body(Body::empty());
+        let response = routes.clone().oneshot(request.expect("a request")).await.expect("one");
+        let status = response.status();
+        let body = to_bytes(response.into_body(), 4096).await.expect("a body");
+        (status, String::from_utf8_lossy(&body).into_owned())
+    }
+
+    /// A browser is to come back for this reason; others are told 503.
+    async fn sent_back(routes: &Router, why: &str) {
+        let (status, body) = events_for(routes, "text/event-stream").await;
+        assert_eq!((status, body), (StatusCode::OK, format!("retry: 2000\n\n: {why}\n\n")));
+        let (status, body) = events_for(routes, "*/*").await;
+        assert!(status == StatusCode::SERVICE_UNAVAILABLE && body.contains(why), "{body}");
+    }
+
+    #[tokio::test]
+    async fn an_event_source_is_sent_back_by_a_server_that_stops() {
+        let (limits, shutdown) =
+            (Limits { streams: 1, per_address: None, per_second: None }, Shutdown::default());
+        let (routes, _publisher) = routes(limits, &shutdown);
+        shutdown.request();
+        sent_back(&routes, "the server is shutting down").await;
+    }
+
+    #[tokio::test]
+    async fn an_event_source_is_sent_back_by_the_limit_of_a_second_and_refused_by_a_full_server() {
+        let per_second = std::num::NonZeroU32::new(1);
+        let limits = Limits { streams: 1, per_address: None, per_second };
+        let (limited, _publisher) = routes(limits, &Shutdown::default());
+        let (status, _) = events_for(&limited, "text/event-stream").await;
+        assert_eq!(status, StatusCode::OK);
+        sent_back(&limited, "too many streams were opened within a second").await;
+        let full = Limits { streams: 0, per_address: None, per_second: None };
+        let (full, _publisher) = routes(full, &Shutdown::default());
+        let (status, _) = events_for(&full, "text/event-stream").await;
+        assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    }
 
     #[test]
     fn only_http_1_1_is_told_that_the_connection_stays() {
