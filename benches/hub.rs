@@ -1,4 +1,5 @@
-//! What it costs to publish a round when many topics have subscribers, and to find a topic's seed.
+//! What it costs to publish a round when many topics have subscribers, to find a topic's seed, and to
+//! answer who is far behind.
 
 mod rounds;
 
@@ -6,8 +7,8 @@ use std::{hint::black_box, num::NonZeroUsize};
 
 use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
 use datastream::{
-    hub::{self, Captured, Hub, Publisher, Start, Subscription, Xid},
-    round::GameId,
+    hub::{self, Captured, Hub, Position, Publisher, Start, Subscription, Xid},
+    round::{GameId, RoundId},
     telemetry::metrics::Metrics,
     topic::Topic,
 };
@@ -61,5 +62,29 @@ fn seed(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, publish, seed);
+/// What a slow reader, or one that resumes, holds the hub's lock for: one portion of all that a full
+/// memory has, and a resume that is too long.
+fn slow(criterion: &mut Criterion) {
+    const GAMES: i64 = 100;
+    const HISTORY: usize = 1024;
+    let (hub, publisher) = hub::new(HISTORY.try_into().expect("some"), Metrics::default());
+    let rounds = 0..GAMES * 1024;
+    publisher.publish(rounds.map(|round| captured(round % GAMES, round)).collect());
+    publisher.open();
+    let mut group = criterion.benchmark_group("a full memory");
+    group.bench_function("a portion for a slow reader", |bencher| {
+        bencher.iter(|| hub.missed(black_box(&Topic::Everything), Position(0), 1024));
+    });
+    group.bench_function("a resume beyond the limit", |bencher| {
+        let after = || Start::After(RoundId(0));
+        bencher.iter(|| hub.subscribe(black_box(&Topic::Everything), after(), 10_000));
+    });
+    group.bench_function("a resume of all", |bencher| {
+        let after = || Start::After(RoundId(0));
+        bencher.iter(|| hub.subscribe(black_box(&Topic::Everything), after(), usize::MAX));
+    });
+    group.finish();
+}
+
+criterion_group!(benches, publish, seed, slow);
 criterion_main!(benches);

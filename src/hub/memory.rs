@@ -11,6 +11,7 @@ use tokio::sync::broadcast::Receiver;
 use super::{
     Batch, Captured, Finish, Opening, Outlet, Placed, Position, Replay, Settled, Start, Xid,
     channels::Channels,
+    merged::Merged,
     ring::{Entry, Ring},
 };
 use crate::{
@@ -191,37 +192,42 @@ impl Memory {
 
     /// What a stream starts with; `None` when memory has lost a round that belongs to it.
     pub(super) fn begin(&self, topic: &Topic, start: Start, limit: usize) -> Option<Opening> {
+        // One more than the limit tells that there are too many.
+        let most = limit.saturating_add(1);
         let frames = match start {
             Start::Seed => return Some(Opening::Seed(self.latest(topic))),
             Start::Gap => return Some(Opening::Gap(self.latest(topic))),
-            Start::After(named) => self.after(topic, named)?,
-            Start::Replayed(replay) => self.continued(topic, replay)?,
+            Start::After(named) => self.after(topic, named, most)?,
+            Start::Replayed(replay) => self.continued(topic, replay, most)?,
         };
         let fits = frames.len() <= limit;
         Some(if fits { Opening::Resumed(frames) } else { Opening::Gap(self.latest(topic)) })
     }
 
-    fn after(&self, topic: &Topic, named: RoundId) -> Option<Vec<Frame>> {
+    fn after(&self, topic: &Topic, named: RoundId, most: usize) -> Option<Vec<Frame>> {
         let placed = match self.point(topic, named)? {
-            Point::Live(position) => self.collect(topic, position, |_| true),
+            Point::Live(position) => self.collect(topic, position, most, |_| true),
             Point::Table { named } => {
-                self.collect(topic, Position(0), |entry| entry.position != named)
+                self.collect(topic, Position(0), most, |entry| entry.position != named)
             }
-            Point::Transaction { before, named } => self.collect(topic, Position(0), |entry| {
-                entry.position >= self.first_live
-                    || (entry.xid >= before && entry.position != named)
-            }),
+            Point::Transaction { before, named } => {
+                self.collect(topic, Position(0), most, |entry| {
+                    entry.position >= self.first_live
+                        || (entry.xid >= before && entry.position != named)
+                })
+            }
         };
         Some(placed.into_iter().map(|placed| placed.frame).collect())
     }
 
     /// Puts what memory has behind what only the database has.
-    fn continued(&self, topic: &Topic, replay: Replay) -> Option<Vec<Frame>> {
-        let end = self.end_of_replay(topic, replay.seen, replay.from)?;
+    fn continued(&self, topic: &Topic, replay: Replay, most: usize) -> Option<Vec<Frame>> {
+        // Without the finishes of the named round: the replay has none of that round at all.
+        let end = self.end_of_replay(topic, &replay, most)?;
         let remembered: HashSet<Finish> = end.iter().map(|placed| placed.finish).collect();
         let older = replay.rounds.into_iter().filter(|(finish, _)| !remembered.contains(finish));
-        let end = end.into_iter().filter(|placed| !replay.known.contains(&placed.finish));
-        Some(older.map(|(_, frame)| frame).chain(end.map(|placed| placed.frame)).collect())
+        let end = end.into_iter().map(|placed| placed.frame);
+        Some(older.map(|(_, frame)| frame).chain(end).collect())
     }
 
     /// How every round of the topic after the named one is found; `None` when memory cannot tell.
@@ -242,17 +248,27 @@ impl Memory {
         self.games_of(topic).all(|(_, game)| game.recent.reaches(position))
     }
 
-    /// Every round of the topic after a position; `None` when some have fallen out.
-    pub(super) fn since(&self, topic: &Topic, position: Position) -> Option<Vec<Placed>> {
-        self.reaches(topic, position).then(|| self.collect(topic, position, |_| true))
+    /// The first rounds of the topic, at most `most`, after a position; `None` when some have fallen
+    /// out.
+    pub(super) fn since(
+        &self,
+        topic: &Topic,
+        position: Position,
+        most: usize,
+    ) -> Option<Vec<Placed>> {
+        self.reaches(topic, position).then(|| self.collect(topic, position, most, |_| true))
     }
 
-    /// Every live round from where no game of the topic has lost one, if its position is after
-    /// `seen` or its transaction not before `from`; `None` when some after `seen` have fallen out.
-    fn end_of_replay(&self, topic: &Topic, seen: Position, from: Xid) -> Option<Vec<Placed>> {
+    /// The live rounds from where no game of the topic has lost one, if their position is after
+    /// `seen` or their transaction not before `from`, but for those that the client named; `None`
+    /// when some after `seen` have fallen out.
+    fn end_of_replay(&self, topic: &Topic, replay: &Replay, most: usize) -> Option<Vec<Placed>> {
         let whole = self.whole_after(topic);
-        let wanted = |entry: &Entry| entry.position > seen || entry.xid >= from;
-        (whole <= seen).then(|| self.collect(topic, whole, wanted))
+        let wanted = |entry: &Entry| {
+            (entry.position > replay.seen || entry.xid >= replay.from)
+                && !replay.known.contains(&entry.finish())
+        };
+        (whole <= replay.seen).then(|| self.collect(topic, whole, most, wanted))
     }
 
     /// From where on every round of the topic was delivered live and is still here.
@@ -280,20 +296,22 @@ impl Memory {
         alone.then_some(Point::Table { named })
     }
 
+    /// The first rounds that are wanted, at most `most`, after a position. This is done under the
+    /// lock, and a full memory holds a hundred times what one reader takes at once.
     fn collect(
         &self,
         topic: &Topic,
         position: Position,
+        most: usize,
         wanted: impl Fn(&Entry) -> bool,
     ) -> Vec<Placed> {
+        let runs = self.games_ever_of(topic).map(|(id, game)| (id, game.recent.after(position)));
         // A game's older rounds may be of a type that it no longer has.
-        let mut found: Vec<_> = self
-            .games_ever_of(topic)
-            .flat_map(|(id, game)| game.recent.after(position).map(move |entry| (id, entry)))
+        Merged::new(runs)
             .filter(|(id, entry)| topic.includes(*id, &entry.kind) && wanted(entry))
-            .collect();
-        found.sort_unstable_by_key(|(_, entry)| entry.position);
-        found.into_iter().map(|(game, entry)| entry.placed(game)).collect()
+            .take(most)
+            .map(|(game, entry)| entry.placed(game))
+            .collect()
     }
 
     fn games_of(&self, topic: &Topic) -> impl Iterator<Item = (GameId, &GameMemory)> {
@@ -323,10 +341,14 @@ impl Memory {
 }
 
 impl Entry {
+    fn finish(&self) -> Finish {
+        (self.xid, self.frame.round_id())
+    }
+
     fn placed(&self, game: GameId) -> Placed {
         Placed {
             position: self.position,
-            finish: (self.xid, self.frame.round_id()),
+            finish: self.finish(),
             game: (game, Arc::clone(&self.kind)),
             frame: self.frame.clone(),
             recorded: None,

@@ -15,6 +15,7 @@
 
 mod channels;
 mod memory;
+mod merged;
 mod outlet;
 mod ring;
 mod subscription;
@@ -254,7 +255,7 @@ impl Hub {
     /// when memory does not reach back.
     pub fn missed(&self, topic: &Topic, position: Position, most: usize) -> Option<Missed> {
         let memory = self.memory();
-        let mut rounds = memory.since(topic, position)?;
+        let mut rounds = memory.since(topic, position, most.saturating_add(1))?;
         let whole = rounds.len() <= most;
         rounds.truncate(most);
         self.0.metrics.subscriber_refills_total.inc();
@@ -268,7 +269,7 @@ impl Hub {
         position: Position,
     ) -> Option<(Vec<Placed>, broadcast::Receiver<Batch>)> {
         let mut memory = self.memory();
-        let missed = memory.since(topic, position)?;
+        let missed = memory.since(topic, position, usize::MAX)?;
         self.0.metrics.subscriber_refills_total.inc();
         Some((missed, memory.listen(topic)))
     }

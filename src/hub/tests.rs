@@ -257,6 +257,28 @@ fn a_slow_subscriber_is_given_what_it_missed_in_portions() {
     assert_eq!(missed(1, 3), None);
 }
 
+#[test]
+fn the_rounds_of_many_games_come_in_the_order_of_the_stream_however_few_are_asked_for() {
+    let (hub, publisher) = hub(64);
+    // Of 7 games, some often and some rarely, each in runs.
+    let games: Vec<i64> =
+        (0..200).map(|id| [0, 1, 1, 3, 6, 2, 0, 1, 5, 4, 4, 0][id % 12]).collect();
+    let rounds: Vec<_> = (1..).zip(&games).map(|(id, game)| live(id, *game)).collect();
+    publisher.publish(rounds.clone());
+    for topic in [Topic::Everything, Topic::kind("odd"), Topic::game(GameId(4))] {
+        let of_topic = rounds.iter().filter(|captured| topic.matches(&captured.round));
+        let all: Vec<i64> = of_topic.map(|captured| captured.round.round_id.0).collect();
+        for most in [0, 1, 2, 5, 20, all.len(), usize::MAX] {
+            let missed = hub.missed(&topic, Position(100), most).expect("in memory");
+            let later = all.iter().filter(|id| **id > 100).count();
+            let expected: Vec<_> = all.iter().filter(|id| **id > 100).take(most).collect();
+            let ids = missed.rounds.iter().map(|placed| &placed.finish.1.0);
+            assert_eq!(ids.collect::<Vec<_>>(), expected);
+            assert_eq!(missed.whole.is_some(), later <= most);
+        }
+    }
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Publish(Vec<i64>),
