@@ -245,7 +245,7 @@ impl Memory {
 
     /// Whether memory has every round of the topic after this position.
     fn reaches(&self, topic: &Topic, position: Position) -> bool {
-        self.games_of(topic).all(|(_, game)| game.recent.reaches(position))
+        self.games_ever_of(topic).all(|(_, game)| game.recent.reaches(position))
     }
 
     /// The first rounds of the topic, at most `most`, after a position; `None` when some have fallen
@@ -274,7 +274,7 @@ impl Memory {
     /// From where on every round of the topic was delivered live and is still here.
     pub(super) fn whole_after(&self, topic: &Topic) -> Position {
         let preloaded = Position(self.first_live.0 - 1);
-        let lost = self.games_of(topic).map(|(_, game)| game.recent.evicted_position()).max();
+        let lost = self.games_ever_of(topic).map(|(_, game)| game.recent.evicted_position()).max();
         lost.unwrap_or_default().max(preloaded)
     }
 
@@ -285,14 +285,15 @@ impl Memory {
         let whole = |(_, game): (GameId, &GameMemory)| {
             game.recent.reaches(preloaded) && game.recent.reaches_xid(before)
         };
-        let whole = before > self.trimmed && self.games_of(topic).all(whole);
+        let whole = before > self.trimmed && self.games_ever_of(topic).all(whole);
         whole.then_some(Point::Transaction { before, named: point.position })
     }
 
     /// The point was never in the outbox, or has been trimmed: all that the outbox holds of its
     /// game came later. Of other games nothing is known.
     fn point_by_table(&self, topic: &Topic, game: GameId, named: Position) -> Option<Point> {
-        let alone = self.games_of(topic).all(|(id, memory)| id == game && memory.recent.is_whole());
+        let alone =
+            self.games_ever_of(topic).all(|(id, memory)| id == game && memory.recent.is_whole());
         alone.then_some(Point::Table { named })
     }
 
@@ -314,6 +315,7 @@ impl Memory {
             .collect()
     }
 
+    /// The games that have the topic's type now, or are named by it.
     fn games_of(&self, topic: &Topic) -> impl Iterator<Item = (GameId, &GameMemory)> {
         let games = self.games_ever_of(topic);
         games.filter(|(id, game)| topic.includes(*id, &game.kind))

@@ -155,6 +155,21 @@ fn memory_that_was_filled_to_the_brim_does_not_claim_to_know_what_came_before() 
 }
 
 #[test]
+fn a_game_that_has_left_a_type_is_asked_for_the_rounds_that_it_had_in_it() {
+    let (hub, publisher) = hub(2);
+    let of = |id, kind: &str| {
+        let captured = live(id, 1);
+        Captured { round: Round { game_type: kind.into(), ..captured.round }, ..captured }
+    };
+    publisher.publish(vec![live(1, 3), of(2, "odd"), of(3, "odd"), of(4, "new"), of(5, "new")]);
+    let odd = Topic::kind("odd");
+    assert_eq!(resumed(&hub, &odd, 1), None, "2 and 3 have fallen out");
+    assert!(hub.missed(&odd, Position(1), 10).is_none());
+    assert!(!hub.continues(&odd, Position(1)) && hub.continues(&odd, Position(3)));
+    assert_eq!(resumed(&hub, &Topic::kind("new"), 4), Some(vec![5]));
+}
+
+#[test]
 fn a_round_older_than_the_outbox_resumes_its_own_game_only() {
     let (hub, publisher) = hub(8);
     publisher.preload(
