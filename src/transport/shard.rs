@@ -24,6 +24,7 @@ mod slots;
 mod wire;
 
 use std::{
+    collections::BTreeSet,
     io,
     sync::Arc,
     time::{Duration, Instant},
@@ -78,7 +79,7 @@ pub(super) struct Shard {
     slots: Slots<Connection>,
     lists: Lists,
     /// Slots with a backlog, to be looked at on each tick.
-    apart: Vec<u32>,
+    apart: BTreeSet<u32>,
     /// Slots that had more to read than one turn takes.
     unread: Vec<u32>,
     /// Every round up to here was offered to everyone.
@@ -103,7 +104,7 @@ impl Shard {
             poll,
             slots: Slots::default(),
             lists: Lists::default(),
-            apart: Vec::new(),
+            apart: BTreeSet::new(),
             unread: Vec::new(),
             offered: Position(0),
             taken: Position(0),
@@ -278,32 +279,30 @@ impl Shard {
 
     /// Lets go who takes too little or does not leave, and forgets backlogs that are over.
     fn look_after(&mut self, now: Instant) {
-        let apart = std::mem::take(&mut self.apart);
-        for slot in apart {
-            if self.look_after_one(slot, now) {
-                self.apart.push(slot);
-            }
+        for slot in std::mem::take(&mut self.apart) {
+            // Lists it again where there is still something apart.
+            self.pump(slot, now);
+            self.judge(slot, now);
         }
     }
 
-    /// Whether the connection is to be looked at again.
-    fn look_after_one(&mut self, slot: u32, now: Instant) -> bool {
+    fn judge(&mut self, slot: u32, now: Instant) {
         // A tick less, so that nobody stays longer than it is said.
-        let patience = (self.settings.heartbeat * 2).saturating_sub(self.beats.tick());
-        self.pump(slot, now);
-        let Some(connection) = self.slots.get_mut(slot) else { return false };
-        let Some(backlog) = &connection.backlog else { return false };
+        let patience = self.patience().saturating_sub(self.beats.tick());
+        let Some(connection) = self.slots.get_mut(slot) else { return };
+        let Some(backlog) = &connection.backlog else { return };
         if backlog.is_overdue(now) {
             connection.reset();
             self.slots.remove(slot);
-            return false;
-        }
-        if !backlog.is_leaving() && backlog.is_stalled(now, patience) {
+        } else if !backlog.is_leaving() && backlog.is_stalled(now, patience) {
             connection.reset();
             self.drop_connection(slot, CloseReason::TooSlow);
-            return false;
         }
-        true
+    }
+
+    /// How long a peer may take too little.
+    fn patience(&self) -> Duration {
+        self.settings.heartbeat * 2
     }
 }
 

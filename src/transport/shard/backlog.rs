@@ -68,8 +68,6 @@ pub(super) struct Backlog {
     pong: Option<Bytes>,
     /// Set once the goodbye was said: how long the peer may take to leave.
     leave_by: Option<Instant>,
-    /// Whether the shard visits it.
-    pub(super) is_listed: bool,
 }
 
 impl Backlog {
@@ -86,7 +84,6 @@ impl Backlog {
             blocked: None,
             pong: None,
             leave_by: None,
-            is_listed: false,
         }
     }
 
@@ -182,6 +179,13 @@ impl Backlog {
     /// The position after which rounds have to be asked from memory, if there are any.
     pub(super) fn lags_behind(&self) -> Option<Position> {
         (self.lagging && self.parts.is_empty() && !self.is_leaving()).then_some(self.position)
+    }
+
+    /// Whether the socket has said that it is full and will say when it is not. With a queue that is
+    /// over its limit it is tried all the same: a peer that reads fast may have made room meanwhile,
+    /// and must not be cut off for what is only waiting to be looked at.
+    pub(super) fn is_patient(&self) -> bool {
+        self.blocked.is_some() && self.queued <= QUEUE_MAX
     }
 
     /// Keeps the answer to a ping until the socket drains.

@@ -96,7 +96,12 @@ impl Shard {
                 backlog.begin(joined.part.clone(), taken);
                 connection.backlog = Some(backlog);
             }
-            (_, Some(backlog)) => backlog.offer(joined, protocol, now),
+            (_, Some(backlog)) => {
+                backlog.offer(joined, protocol, now);
+                if backlog.is_patient() {
+                    return;
+                }
+            }
             (_, None) => {}
         }
         self.pump(slot, now);

@@ -67,11 +67,8 @@ impl Shard {
 
     /// Has a connection with a backlog looked at on each tick.
     fn keep_apart(&mut self, slot: u32) {
-        let Some(connection) = self.slots.get_mut(slot) else { return };
-        if let Some(backlog) = &mut connection.backlog
-            && !std::mem::replace(&mut backlog.is_listed, true)
-        {
-            self.apart.push(slot);
+        if self.slots.get_mut(slot).is_some_and(|connection| connection.backlog.is_some()) {
+            self.apart.insert(slot);
         }
     }
 

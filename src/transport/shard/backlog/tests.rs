@@ -209,3 +209,17 @@ fn of_the_pings_that_come_while_the_socket_is_full_the_last_is_answered() {
     flush(&mut backlog, &mut socket, usize::MAX);
     assert_eq!(socket.taken, [&bytes([1])[10..], b"two"].concat());
 }
+
+#[test]
+fn a_socket_that_is_full_is_tried_again_only_for_a_queue_over_its_limit() {
+    let (mut backlog, mut socket) = blocked();
+    assert!(!backlog.is_patient(), "it was not asked yet");
+    flush(&mut backlog, &mut socket, 0);
+    assert!(backlog.is_patient());
+    offer(&mut backlog, &(2..=150).map(placed).collect::<Vec<_>>(), Instant::now());
+    assert!(backlog.is_patient());
+    offer(&mut backlog, &(151..=400).map(placed).collect::<Vec<_>>(), Instant::now());
+    assert!(!backlog.is_patient());
+    flush(&mut backlog, &mut socket, usize::MAX);
+    assert!(!backlog.is_patient(), "it has room");
+}
