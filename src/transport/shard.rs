@@ -5,8 +5,8 @@
 //! * **S2** Rounds that wait are joined once for all who get them, and go out with one call each.
 //!   There is no timer that collects them: the fan-out under way is the window.
 //! * **S3** Nobody is waited for. What a socket does not take waits in its [`backlog`], bounded; a
-//!   peer that takes too little for two heartbeats is reset, one that memory cannot refill is told
-//!   to resume.
+//!   peer that takes too little for two heartbeats is reset; one that memory cannot refill, or that
+//!   reads a replay too slowly, is told to resume.
 //! * **S4** However a connection ends, it is counted once, with its reason.
 //!
 //! The thread sleeps only in `poll`, and is woken only when it sleeps.
@@ -218,6 +218,7 @@ impl Shard {
 
     /// Sends what a stream starts with.
     fn begin(&mut self, slot: u32, head: Vec<u8>, joint: Joint) {
+        let patience = self.patience();
         let Some(connection) = self.slots.get_mut(slot) else { return };
         let protocol = connection.protocol;
         let start = protocol.start(head, joint.opening);
@@ -235,6 +236,9 @@ impl Shard {
         backlog.keep_rest(start.bytes.into(), start.seeds, taken);
         for frame in &start.replay {
             backlog.keep(protocol.round(frame), 1);
+        }
+        if !start.replay.is_empty() {
+            backlog.replay(Instant::now(), patience);
         }
         connection.backlog = Some(backlog);
         match start.end {
@@ -297,6 +301,9 @@ impl Shard {
         } else if !backlog.is_leaving() && backlog.is_stalled(now, patience) {
             connection.reset();
             self.drop_connection(slot, CloseReason::TooSlow);
+        } else if backlog.is_replay_overdue(now) {
+            // It does read, and so is told.
+            self.end(slot, CloseReason::TooSlow);
         }
     }
 

@@ -223,3 +223,19 @@ fn a_socket_that_is_full_is_tried_again_only_for_a_queue_over_its_limit() {
     flush(&mut backlog, &mut socket, usize::MAX);
     assert!(!backlog.is_patient(), "it has room");
 }
+
+#[test]
+fn a_replay_must_be_read_in_the_time_that_its_size_explains() {
+    let (now, patience) = (Instant::now(), Duration::from_secs(30));
+    let (mut backlog, mut socket) = (Backlog::new(Position(9)), Socket::default());
+    let replay = REPLAY_RATE * 10;
+    backlog.keep(vec![b'x'; replay].into(), 10);
+    backlog.replay(now, patience);
+    // What follows it is no part of it.
+    offer(&mut backlog, &[placed(10)], now);
+    flush(&mut backlog, &mut socket, replay - 1);
+    assert!(!backlog.is_replay_overdue(now + Duration::from_secs(39)));
+    assert!(backlog.is_replay_overdue(now + Duration::from_secs(40)));
+    flush(&mut backlog, &mut socket, 1);
+    assert!(backlog.has_bytes() && !backlog.is_replay_overdue(now + Duration::from_secs(40)));
+}
