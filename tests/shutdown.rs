@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 
 use crate::support::{
-    FaultProxy, SseClient, TestDatabase, TestServer, WsClient, raw_http, serving,
+    FaultProxy, SseClient, TestDatabase, TestServer, WsClient, eventually, raw_http, serving,
 };
 
 const HANDSHAKE: &str = "GET /ws/crash HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
@@ -43,16 +43,38 @@ async fn a_server_that_waits_for_its_database_stops_as_well() {
     assert_eq!(server.exit_code().await, Some(0));
 }
 
+/// How long a server with half a second of grace takes to stop, and what it logged.
+async fn stopped(server: TestServer) -> (Duration, String) {
+    let began = Instant::now();
+    server.signal("TERM");
+    let (code, log) = server.last_words().await;
+    assert_eq!(code, Some(0));
+    (began.elapsed(), log.join("\n"))
+}
+
+async fn with_half_a_second() -> TestServer {
+    let database = TestDatabase::new().await;
+    TestServer::on(database.url()).env("DATASTREAM_SHUTDOWN_GRACE", "500ms").start().await
+}
+
 #[tokio::test]
 async fn a_client_that_does_not_answer_cannot_outlast_the_grace_period() {
-    let database = TestDatabase::new().await;
-    let server =
-        TestServer::on(database.url()).env("DATASTREAM_SHUTDOWN_GRACE", "1s").start().await;
+    let server = with_half_a_second().await;
     let mut silent = raw_http(server.addr, HANDSHAKE).await;
     silent.read_until("\r\n\r\n").await;
-    let _half = raw_http(server.addr, "GET /sse/crash HT").await;
-    server.signal("TERM");
-    assert_eq!(server.exit_code().await, Some(0));
+    let (took, log) = stopped(server).await;
+    // Without a limit it is given three seconds for its answer; one that answers takes none.
+    let grace = Duration::from_millis(450)..Duration::from_millis(2900);
+    assert!(grace.contains(&took), "{took:?}\n{log}");
+}
+
+#[tokio::test]
+async fn half_a_request_cannot_outlast_the_grace_period() {
+    let server = with_half_a_second().await;
+    let half = raw_http(server.addr, "GET /sse/crash HT").await;
+    let (_, log) = stopped(server).await;
+    assert!(log.contains("not everything ended within the grace period"), "{log}");
+    assert_eq!(half.read_to_end().await, "");
 }
 
 #[tokio::test]
@@ -105,9 +127,16 @@ async fn a_stalled_database_does_not_hold_up_the_stop() {
 
 #[tokio::test]
 async fn new_connections_are_refused_once_the_server_stops() {
-    let (_database, server) = serving().await;
+    let (_database, mut server) = serving().await;
     let addr = server.addr;
+    // It is given three seconds to hear the goodbye.
+    let mut silent = raw_http(addr, HANDSHAKE).await;
+    silent.read_until("\r\n\r\n").await;
     server.signal("TERM");
+    eventually("connections to be refused", || async {
+        tokio::net::TcpStream::connect(addr).await.is_err().then_some(())
+    })
+    .await;
+    assert!(server.is_running(), "a port of no process refuses as well");
     assert_eq!(server.exit_code().await, Some(0));
-    assert!(tokio::net::TcpStream::connect(addr).await.is_err());
 }

@@ -261,7 +261,7 @@ async fn the_server_pings_and_a_peer_that_answers_stays() {
 }
 
 #[tokio::test]
-async fn a_peer_that_answers_no_ping_is_let_go() {
+async fn a_peer_that_answers_no_ping_is_let_go_after_two() {
     let database = TestDatabase::new().await;
     let server = TestServer::on(database.url()).env("DATASTREAM_HEARTBEAT", "100ms").start().await;
     let handshake = "GET /ws/crash HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
@@ -270,7 +270,12 @@ async fn a_peer_that_answers_no_ping_is_let_go() {
     let head = silent.read_until("\r\n\r\n").await;
     assert!(head.starts_with("HTTP/1.1 101"), "{head}");
     assert!(head.to_ascii_lowercase().contains("s3pplmbitxaq9kygzzhzrbk+xoo="), "{head}");
-    silent.read_to_end().await;
+    // Two empty pings, then 1013. Its bytes beyond ASCII are no text.
+    let frames = silent.read_to_end().await;
+    let goodbye = "two pings without an answer: reconnect with after";
+    let length = char::from(u8::try_from(2 + goodbye.len()).expect("short"));
+    let pings = "\u{fffd}\0".repeat(2);
+    assert_eq!(frames, format!("{pings}\u{fffd}{length}\u{3}\u{fffd}{goodbye}"));
 }
 
 #[tokio::test]

@@ -9,8 +9,7 @@ use crate::{cli::VARIABLES, support::binary::datastream};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
-/// Modules from the bottom up. A module may import from lower floors, and from its own floor where
-/// that is a folder of its own or the ground floor.
+/// Modules from the bottom up. A module may import from lower floors and from its own.
 const FLOORS: [&[&str]; 9] = [
     &[
         "round",
@@ -202,6 +201,27 @@ fn metric_names_are_written_in_telemetry_only() {
     };
     let wrong: Vec<_> = sources("src").into_iter().filter(names).map(|s| s.path).collect();
     assert!(wrong.is_empty(), "{wrong:?}");
+}
+
+#[test]
+fn the_tests_that_the_guarantees_name_exist() {
+    let guarantees = fs::read_to_string(Path::new(ROOT).join("docs/guarantees.md")).expect("text");
+    let tests: Vec<_> = ["src", "tests", "examples"].into_iter().flat_map(sources).collect();
+    let exists = |name: &str| {
+        let (name, is_whole) = match name.strip_suffix(['*', '…']) {
+            Some(start) => (start, false),
+            None => (name, true),
+        };
+        let end = if is_whole { "(" } else { "" };
+        tests.iter().any(|source| source.text.contains(&format!("fn {name}{end}")))
+    };
+    let rows = guarantees.lines().filter(|line| line.starts_with("| G"));
+    let named = rows.filter_map(|row| row.rsplit('|').nth(1));
+    let named = named.flat_map(|cell| cell.split('`').skip(1).step_by(2));
+    // What has underscores is a name; the rest are modules and programs.
+    let names = named.filter_map(|path| path.rsplit("::").next()).filter(|it| it.contains('_'));
+    let missing: Vec<_> = names.filter(|name| !exists(name)).collect();
+    assert!(missing.is_empty(), "{missing:?}");
 }
 
 #[tokio::test]

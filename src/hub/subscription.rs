@@ -104,12 +104,6 @@ impl Subscription {
         plain(self) && plain(other) && self.position == other.position && self.topic == other.topic
     }
 
-    /// Makes the next call behave as after a lag.
-    #[cfg(test)]
-    pub(super) fn lagged_for_test(&mut self) {
-        self.lagged = true;
-    }
-
     fn take_with_all_that_wait(&mut self, batch: &Batch) -> Vec<Frame> {
         let mut rounds = self.take(batch);
         let end = loop {
@@ -136,5 +130,28 @@ impl Subscription {
         self.receiver = receiver;
         self.lagged = false;
         Some(self.take(&missed))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hub::{
+        LAG_BATCHES,
+        tests::{drain, hub, live, seed},
+    };
+
+    #[test]
+    fn a_lag_that_happens_while_a_subscriber_takes_its_rounds_is_not_silent() {
+        let (hub, publisher) = hub(LAG_BATCHES * 4);
+        let (_, mut subscription) = seed(&hub, &Topic::Everything);
+        publisher.publish(vec![live(1, 1)]);
+        let first = subscription.receiver.try_recv().expect("a batch");
+        // More than the channel holds come before it has asked for the next.
+        let last = i64::try_from(LAG_BATCHES * 2).expect("small");
+        (2..=last).for_each(|id| publisher.publish(vec![live(id, 1)]));
+        let taken = subscription.take_with_all_that_wait(&first);
+        assert_eq!((taken.len(), subscription.lagged), (1, true));
+        assert_eq!(drain(&mut subscription), ((2..=last).collect(), false));
     }
 }

@@ -128,6 +128,22 @@ impl TestServer {
         self.child.kill().await.expect("a kill");
     }
 
+    /// Whether it has not ended yet.
+    pub(crate) fn is_running(&mut self) -> bool {
+        self.child.try_wait().expect("a status").is_none()
+    }
+
+    /// Waits for its end; all that it logged.
+    #[track_caller]
+    pub(crate) fn last_words(mut self) -> impl Future<Output = (Option<i32>, Vec<String>)> {
+        within("the server's end", async move {
+            let code = self.child.wait().await.expect("a status").code();
+            // The log ends with the process.
+            while self.log.changed().await.is_ok() {}
+            (code, self.log())
+        })
+    }
+
     /// Waits for its end; the exit code.
     #[track_caller]
     pub(crate) fn exit_code(mut self) -> impl Future<Output = Option<i32>> {
