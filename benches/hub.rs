@@ -66,8 +66,8 @@ fn seed(criterion: &mut Criterion) {
 /// memory has, and a resume that is too long.
 fn slow(criterion: &mut Criterion) {
     const GAMES: i64 = 100;
-    const HISTORY: usize = 1024;
-    let (hub, publisher) = hub::new(HISTORY.try_into().expect("some"), Metrics::default());
+    const HISTORY: NonZeroUsize = NonZeroUsize::MIN.saturating_add(1023);
+    let (hub, publisher) = hub::new(HISTORY, Metrics::default());
     let rounds = 0..GAMES * 1024;
     publisher.publish(rounds.map(|round| captured(round % GAMES, round)).collect());
     publisher.open();

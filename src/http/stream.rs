@@ -31,7 +31,7 @@ use crate::{
     telemetry::metrics::Transport,
     topic::Topic,
     transport::{
-        Protocol, Record, Session,
+        Protocol, RETRY, Record, Session,
         places::{Full, Place},
     },
 };
@@ -100,7 +100,7 @@ fn is_event_source(request: &Parts) -> bool {
 /// 200 would end it for good (WHATWG HTML, "server-sent events", "fail the connection").
 fn come_back(why: &str) -> Response {
     let head = event_headers(Version::HTTP_10, &HeaderMap::new());
-    (head, format!("retry: 2000\n\n: {why}\n\n")).into_response()
+    (head, format!("{RETRY}: {why}\n\n")).into_response()
 }
 
 /// The head of an event stream. `keep-alive` is the contract's, for HTTP/1.1 alone; it would be

@@ -26,7 +26,7 @@ use tokio::{
 
 /// Progress below this many bytes per `patience` does not count: a peer that reads a byte now and
 /// then holds as much memory as one that reads nothing.
-const FLOOR: usize = 16 * 1024;
+pub const FLOOR: usize = 16 * 1024;
 
 /// A TCP connection whose blocked writes fail after a while.
 #[derive(Debug)]

@@ -28,7 +28,7 @@ use close::CloseReason;
 use places::Place;
 
 pub use self::{
-    shard::{Arrival, Held, Protocol},
+    shard::{Arrival, Held, Protocol, RETRY},
     shards::{ShardError, ShardSettings, Shards},
 };
 

@@ -45,7 +45,7 @@ use self::{
 };
 pub use self::{
     arrival::{Arrival, Held},
-    wire::Protocol,
+    wire::{Protocol, RETRY},
 };
 use super::close::CloseReason;
 use crate::{

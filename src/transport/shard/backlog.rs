@@ -15,7 +15,10 @@ use std::{
 use bytes::{Buf, Bytes};
 
 use super::wire::{Joined, Part, Protocol};
-use crate::hub::{Missed, Placed, Position};
+use crate::{
+    hub::{Missed, Placed, Position},
+    transport::link::FLOOR,
+};
 
 /// The most bytes of live rounds that wait for one connection. They are shared by all who get
 /// them: what it bounds is how many rounds a slow subscriber keeps from being forgotten.
@@ -26,9 +29,6 @@ const BURST_MAX: usize = 4 * 1024 * 1024;
 const BURST_FOR: Duration = Duration::from_secs(5);
 /// Parts in one system call.
 const SLICES_MAX: usize = 64;
-/// Progress below this many bytes in the time that a blocked socket is given does not count: a
-/// peer that reads a byte now and then holds as much memory as one that reads nothing.
-const FLOOR: usize = 16 * 1024;
 
 /// What a peer must read of a replay, in a second on average: a replay is its own alone, and may be
 /// megabytes, which [`FLOOR`] would let it hold for hours. The most rounds that are replayed unless

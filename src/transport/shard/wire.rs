@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// How long an `EventSource` waits before it reconnects. Sent first, as contract section 5 shows.
-const RETRY: &[u8] = b"retry: 2000\n\n";
+pub const RETRY: &str = "retry: 2000\n\n";
 /// The same as a chunk: 13 bytes.
 const RETRY_CHUNK: &[u8] = b"d\r\nretry: 2000\n\n\r\n";
 /// Ends a chunked body (RFC 9112 section 7.1).
@@ -87,7 +87,7 @@ impl Protocol {
         match self {
             Self::WebSocket => {}
             Self::Chunked => bytes.extend_from_slice(RETRY_CHUNK),
-            Self::Plain => bytes.extend_from_slice(RETRY),
+            Self::Plain => bytes.extend_from_slice(RETRY.as_bytes()),
         }
         let (seed, replay, end) = match opening {
             Opening::Gap(_) if self == Self::WebSocket => {
@@ -204,8 +204,8 @@ mod tests {
 
     #[test]
     fn the_retry_chunk_is_as_long_as_it_says() {
-        let chunk = [format!("{:x}\r\n", RETRY.len()).as_bytes(), RETRY, b"\r\n"].concat();
-        assert_eq!(RETRY_CHUNK, chunk);
+        let chunk = format!("{:x}\r\n{RETRY}\r\n", RETRY.len());
+        assert_eq!(RETRY_CHUNK, chunk.as_bytes());
     }
 
     #[test]
@@ -215,7 +215,7 @@ mod tests {
         let socket = start(Protocol::WebSocket, Opening::Seed(Some(frame.clone())));
         assert_eq!(socket.bytes, [&b"head"[..], &frame.message()].concat());
         let events = start(Protocol::Plain, Opening::Gap(Some(frame.clone())));
-        assert_eq!(events.bytes, [&b"head"[..], RETRY, &frame.initial_event()].concat());
+        assert_eq!(events.bytes, [&b"head"[..], RETRY.as_bytes(), &frame.initial_event()].concat());
         assert_eq!((events.seeds, events.end), (1, None));
         let gap = start(Protocol::WebSocket, Opening::Gap(Some(frame)));
         assert_eq!((gap.bytes, gap.end), (b"head".to_vec(), Some(CloseReason::Gap)));
