@@ -36,6 +36,7 @@ pub mod games;
 pub mod history;
 pub mod http;
 pub mod hub;
+mod lock;
 pub mod maintenance;
 pub mod migrate;
 pub mod pg_target;

@@ -11,7 +11,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
@@ -22,6 +22,7 @@ use crate::{
     games::Games,
     history::{self, History, HistoryError, LastFailure},
     hub::{Captured, Finish, Hub, Position, Replay, Settled, Start, Xid},
+    lock::lock,
     round::RoundId,
     topic::Topic,
 };
@@ -203,8 +204,4 @@ impl Page {
         let (seen, known) = (self.settled.position, known.collect());
         (rounds.len() <= limit).then_some(Replay { from, seen, rounds, known })
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

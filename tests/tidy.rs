@@ -22,6 +22,7 @@ const FLOORS: [&[&str]; 9] = [
         "embedded_postgres",
         "pg_target",
         "read_only",
+        "lock",
     ],
     &["database"],
     &["hub", "history", "games"],

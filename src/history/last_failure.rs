@@ -5,11 +5,12 @@
 //! tenth client be told after 50 seconds what the first was told after five.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
 use super::HistoryError;
+use crate::lock::lock;
 
 /// The last attempt that failed: when that was known, and why.
 #[derive(Debug, Default)]
@@ -19,8 +20,7 @@ impl LastFailure {
     /// Notes that an attempt has failed now.
     pub fn note(&self, error: HistoryError) -> Arc<HistoryError> {
         let error = Arc::new(error);
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) =
-            Some((Instant::now(), Arc::clone(&error)));
+        *lock(&self.0) = Some((Instant::now(), Arc::clone(&error)));
         error
     }
 
@@ -36,7 +36,7 @@ impl LastFailure {
     }
 
     fn last(&self) -> Option<(Instant, Arc<HistoryError>)> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.0).clone()
     }
 }
 

@@ -6,7 +6,7 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
 };
 
 use axum::{
@@ -17,6 +17,7 @@ use axum::{
 
 use crate::{
     feed::Prepared,
+    lock::lock,
     transport::{Protocol, places::Place},
 };
 
@@ -75,8 +76,4 @@ impl Seat {
 pub(super) fn client(extensions: &Extensions) -> IpAddr {
     let known = extensions.get::<ClientAddress>();
     known.map_or(Ipv4Addr::UNSPECIFIED.into(), |ClientAddress(address)| *address)
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

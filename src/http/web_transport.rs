@@ -3,7 +3,7 @@
 //! A CONNECT request is put to a router of its own as a `GET` of the same path and origin; its
 //! answer is a status, and for a `200` the session, which is left in a slot of the request.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use axum::{
     Extension, Router,
@@ -15,9 +15,12 @@ use axum::{
 use tower::ServiceExt;
 
 use super::{Shared, hand_off::ClientAddress, origin, problem::Problem, selection, stream::Asked};
-use crate::transport::{
-    Session,
-    wt::{self, Gate, Refusal},
+use crate::{
+    lock::lock,
+    transport::{
+        Session,
+        wt::{self, Gate, Refusal},
+    },
 };
 
 /// Where a handler leaves what it has granted.
@@ -55,7 +58,7 @@ impl Gate for WebTransportGate {
         }
         let request = request.body(Body::empty()).map_err(|_| malformed)?;
         let Ok(response) = self.0.clone().oneshot(request).await;
-        let granted = slot.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let granted = lock(&slot).take();
         granted.ok_or(Refusal(response.status().as_u16()))
     }
 }
@@ -71,6 +74,6 @@ async fn open(
     origin::guard(&state.settings.allowed_origins, &headers)?;
     let topic = state.topic(asked).await?;
     let session = state.session(client, topic, after).await?;
-    *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(session);
+    *lock(&slot) = Some(session);
     Ok(StatusCode::OK)
 }

@@ -22,7 +22,7 @@ mod subscription;
 
 use std::{
     num::NonZeroUsize,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
     time::Instant,
 };
 
@@ -35,6 +35,7 @@ pub use self::{
 };
 use crate::{
     frame::Frame,
+    lock::lock,
     round::{GameId, Round, RoundId},
     telemetry::metrics::{ByResume, Metrics, Resume},
     topic::Topic,
@@ -279,18 +280,12 @@ impl Hub {
         self.memory().settled()
     }
 
-    /// No code that can panic runs under the lock; should it ever, the memory is still whole.
     fn memory(&self) -> MutexGuard<'_, Memory> {
-        self.0.memory.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0.memory)
     }
 }
 
 impl Publisher {
-    /// A handle for readers.
-    pub fn hub(&self) -> Hub {
-        self.0.clone()
-    }
-
     /// Fills the memory before anybody subscribes: the outbox's recent rounds in the order of
     /// their transactions, the latest round of every game, and up to which transaction the outbox
     /// has been trimmed.

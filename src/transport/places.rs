@@ -4,9 +4,11 @@ use std::{
     collections::HashMap,
     net::{IpAddr, Ipv6Addr},
     num::NonZeroU32,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
     time::Instant,
 };
+
+use crate::lock::lock;
 
 /// The limits, as configured; those that are off are `None`.
 #[derive(Clone, Copy, Debug)]
@@ -115,7 +117,7 @@ impl Taken {
 
 impl Shared {
     fn taken(&self) -> MutexGuard<'_, Taken> {
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.taken)
     }
 }
 

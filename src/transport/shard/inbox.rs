@@ -2,13 +2,16 @@
 
 use std::{
     io,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard},
 };
 
 use mio::{Poll, Token, Waker};
 
 use super::arrival::Opened;
-use crate::hub::{Batch, Outlet};
+use crate::{
+    hub::{Batch, Outlet},
+    lock::lock,
+};
 
 /// The waker's; connections have their slot.
 pub(super) const WAKE: Token = Token(usize::MAX);
@@ -92,7 +95,7 @@ impl Inbox {
     }
 
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.waiting)
     }
 }
 
