@@ -38,10 +38,14 @@ $$;
 -- Deletes outbox rows older than `older_than`: the oldest `max_rows` are looked at, through the primary
 -- key, and those of them that are too old go. Returns how many. Call it again while it returns
 -- `max_rows`. Never TRUNCATE: its lock would stop the game's writes.
+-- First go the rows of transactions that have yet to begin: a logical restore has brought them from
+-- another cluster, and would pass for news once this one came there. What is left of that cluster's
+-- is not whole then, and no resume point in it can be honored.
 create function datastream.trim(older_than interval, max_rows integer) returns bigint
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
+  of_others bigint;
   deleted bigint;
   last_xid xid8;
   last_at timestamptz;
@@ -49,8 +53,21 @@ begin
   if not pg_try_advisory_xact_lock(7264, 3) then
     return 0;
   end if;
+  -- One statement has one snapshot: what is committed in the meantime is not seen.
+  with ahead as (
+    select o.xid, o.round_id from datastream.outbox o where o.xid >= pg_snapshot_xmax(pg_current_snapshot())
+    order by o.xid, o.round_id limit max_rows
+  ), gone as (
+    delete from datastream.outbox o using ahead where o.xid = ahead.xid and o.round_id = ahead.round_id returning o.at
+  )
+  select count(*), max(g.at) into of_others, last_at from gone g;
+  if of_others > 0 or exists (select from datastream.trimmed t where t.xid >= pg_snapshot_xmax(pg_current_snapshot())) then
+    insert into datastream.trimmed as t (xid, at)
+    values ((pg_snapshot_xmax(pg_current_snapshot())::text::bigint - 1)::text::xid8, coalesce(last_at, '-infinity'))
+    on conflict (one) do update set at = greatest(t.at, excluded.at), xid = excluded.xid;
+  end if;
   with oldest as (
-    select o.xid, o.round_id, o.at from datastream.outbox o order by o.xid, o.round_id limit max_rows
+    select o.xid, o.round_id, o.at from datastream.outbox o order by o.xid, o.round_id limit max_rows - of_others
   ), gone as (
     delete from datastream.outbox o using oldest
     where o.xid = oldest.xid and o.round_id = oldest.round_id and oldest.at < now() - older_than
@@ -62,7 +79,7 @@ begin
     on conflict (one) do update set at = greatest(t.at, excluded.at),
       xid = case when t.xid < excluded.xid then excluded.xid else t.xid end;
   end if;
-  return deleted;
+  return of_others + deleted;
 end
 $$;
 

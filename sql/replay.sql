@@ -9,7 +9,7 @@ from (
     select o.xid, o.before, f.*
     from datastream.outbox o
     cross join lateral datastream.rounds_by_id(array[o.round_id]) f
-    where o.xid >= $1::bigint::text::xid8
+    where o.xid >= $1::bigint::text::xid8 and o.xid < pg_snapshot_xmax($4::text::pg_snapshot)
       and pg_visible_in_snapshot(o.xid, $4::text::pg_snapshot)
       and ($2::bigint[] is null or f.game_id = any ($2::bigint[]))
     order by o.xid desc, o.round_id desc

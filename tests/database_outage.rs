@@ -123,7 +123,7 @@ async fn restarted(how: Stop) {
     let mut all = database.finish_many("crash", 10).await;
     cluster.restart(how);
     // The game's own pool has to reconnect as well.
-    let first = eventually("the game to write again", || try_finish(&database)).await;
+    let first = eventually("the game to write again", || database.try_finish()).await;
     all.push(first);
     all.extend(database.finish_many("crash", 10).await);
     assert_eq!(ids(&client.rounds_until(all[20]).await), all);
@@ -161,19 +161,12 @@ async fn a_killed_backend_loses_nothing() {
     // of a write that failed it does not know whether it was committed: the table does.
     let mut last = 0;
     for _ in 0..10 {
-        last = eventually("the game to write again", || try_finish(&database)).await;
+        last = eventually("the game to write again", || database.try_finish()).await;
     }
     let all = "select string_agg(id::text, ',' order by id) from rounds";
     let all = database.text(all).await.expect("rounds");
     let all: Vec<i64> = all.split(',').map(|id| id.parse().expect("an id")).collect();
     assert_eq!(ids(&client.rounds_until(last).await), all);
-}
-
-/// A finished round of crash, where PostgreSQL takes it.
-async fn try_finish(database: &TestDatabase) -> Option<i64> {
-    let insert = "insert into rounds (game_id, finished_at) \
-        select id, now() from games where slug = 'crash' returning id";
-    sqlx::query_scalar(insert).fetch_one(&database.pool).await.ok()
 }
 
 #[tokio::test]

@@ -26,6 +26,7 @@ mod maintenance;
 mod migrations;
 mod pgbouncer;
 mod read_only;
+mod restore;
 mod resume;
 mod roles;
 mod search_path;

@@ -32,6 +32,11 @@ impl Snapshot {
         Xid(self.xmin)
     }
 
+    /// Whether it knows of fewer transactions: in one history a later snapshot never does.
+    pub(crate) fn is_before(&self, other: &Self) -> bool {
+        self.xmax < other.xmax
+    }
+
     /// Transactions that ended between `earlier` and this one; `None` when more than `limit`.
     pub(crate) fn ended_since(&self, earlier: &Self, limit: u64) -> Option<Vec<Xid>> {
         if self.xmax.saturating_sub(earlier.xmax) > limit {

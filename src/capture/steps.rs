@@ -41,14 +41,17 @@ impl Capture {
     }
 
     /// Whether the outbox still tells all that happened since the last connection: it is of the
-    /// same history, and retention has not trimmed what was not seen yet.
+    /// same history, not a copy from before what was seen of it, and retention has not trimmed what
+    /// was not seen yet.
     async fn continues(
         &self,
         progress: &Progress,
         listening: &Listening,
     ) -> Result<bool, CaptureError> {
+        let safe = progress.cursor.safe();
         Ok(progress.identity == listening.identity
-            && listening.trimmed().await? < progress.cursor.safe().xmin())
+            && !listening.snapshot().await?.is_before(safe)
+            && listening.trimmed().await? < safe.xmin())
     }
 
     /// First connection: fills the hub's memory.
@@ -92,8 +95,8 @@ impl Capture {
     async fn start_over(&mut self, listening: &Listening) -> Result<(), CaptureError> {
         tracing::warn!(
             was = ?self.progress()?.identity, now = ?listening.identity,
-            "the database has another history, or was away for longer than the outbox is kept: \
-             catching up by finished_at"
+            "the database has another history, is an older copy of itself, or was away for longer \
+             than the outbox is kept: catching up by finished_at"
         );
         let start = listening.snapshot().await?;
         let since = self.progress()?.last_contact - OVERLAP_MICROS;

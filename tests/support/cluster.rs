@@ -78,6 +78,10 @@ fn start_at(data_dir: &Path, extra: &[(&str, &str)], fill: impl FnOnce(&Path)) -
     cluster
 }
 
+fn run(command: &mut Command) {
+    assert!(command.status().expect("a program").success(), "{command:?}");
+}
+
 /// A port that was free a moment ago.
 pub(crate) fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
@@ -117,6 +121,23 @@ impl DedicatedCluster {
         copy.uid(owner.uid()).gid(owner.gid());
         let output = copy.output().expect("pg_basebackup");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    /// Copies the files of a server that is stopped; where to.
+    pub(crate) fn keep_copy(&self) -> PathBuf {
+        let copy = new_folder();
+        run(Command::new("cp").arg("-a").arg(self.folder()).arg(&copy));
+        copy
+    }
+
+    /// Puts such a copy in place of what is there.
+    pub(crate) fn put_back(&self, copy: &Path) {
+        run(Command::new("rm").arg("-rf").arg(self.folder()));
+        run(Command::new("mv").arg(copy).arg(self.folder()));
+    }
+
+    fn folder(&self) -> PathBuf {
+        self.cluster.log_path().parent().expect("a folder").to_path_buf()
     }
 
     pub(crate) fn stop(&mut self, how: Stop) {

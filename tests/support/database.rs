@@ -86,6 +86,13 @@ impl TestDatabase {
             .expect("a round")
     }
 
+    /// The same for crash, where PostgreSQL takes it.
+    pub(crate) async fn try_finish(&self) -> Option<i64> {
+        let insert = "insert into public.rounds (game_id, finished_at) \
+            select id, now() from public.games where slug = 'crash' returning id";
+        sqlx::query_scalar(insert).fetch_one(&self.pool).await.ok()
+    }
+
     /// Inserts a finished round and waits until the server has streamed it: from then on it is what
     /// new connections are seeded with.
     pub(crate) async fn finish_streamed(
