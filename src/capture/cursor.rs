@@ -21,8 +21,9 @@ use crate::{
     round::{FinishedAt, RoundId},
 };
 
-/// Rounds remembered by moment, for a database that comes back with another history.
-const LATELY_MAX: usize = 100_000;
+/// Rounds remembered by moment, for a database that comes back with another history; those that the
+/// next connection begins before are remembered all.
+const LATELY_MAX: usize = if cfg!(test) { 4 } else { 100_000 };
 /// Snapshots that wait for their WAL to be flushed; flushes come every 0.2 s, polls every 5 ms.
 const UNFLUSHED_MAX: usize = 64;
 /// More transactions than this between two polls are not looked at one by one.
@@ -217,9 +218,6 @@ impl Cursor {
     }
 
     fn note(&mut self, moment: Moment, row: Option<Recorded>) {
-        if self.lately.len() == LATELY_MAX {
-            self.lately.pop_front();
-        }
         self.lately.push_back(Streamed { generation: self.generation + 1, moment, row });
     }
 
@@ -268,6 +266,14 @@ impl Cursor {
         {
             self.safe = (generation, seen.snapshot);
         }
+        self.forget();
+    }
+
+    /// Keeps to the bound, but for what a rewind leaves out: a catch-up may bring any number of
+    /// rounds, and its link may break in it.
+    fn forget(&mut self) {
+        let is_safe = |streamed: &mut Streamed| streamed.generation <= self.safe.0;
+        while self.lately.len() > LATELY_MAX && self.lately.pop_front_if(is_safe).is_some() {}
     }
 
     /// Goes back to the last flushed snapshot, for a new connection; returns what was streamed

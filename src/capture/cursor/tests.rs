@@ -15,6 +15,8 @@ enum Step {
     Poll,
     /// The connection is lost, and made again.
     Reconnect,
+    /// It is lost again in the catch-up, when so many rounds are on the stream.
+    BreakOff(usize),
     /// Everything committed so far is flushed.
     Flush,
     /// The server loses what is not flushed, with the connection, and uses its ids again.
@@ -28,6 +30,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0_usize..6).prop_map(Step::RollBack),
         3 => Just(Step::Poll),
         1 => Just(Step::Reconnect),
+        1 => (0_usize..10).prop_map(Step::BreakOff),
         2 => Just(Step::Flush),
         1 => Just(Step::Crash),
     ]
@@ -132,21 +135,28 @@ impl Listener {
     }
 
     fn poll(&mut self, database: &Database, given: &Given) {
-        let saved = self.cursor.saved().clone();
-        let mut rows: Vec<_> =
-            database.committed.iter().filter(|c| !saved.sees(c.finish.0)).collect();
-        rows.sort_by_key(|committed| committed.finish);
-        for row in &rows {
-            let recorded = Recorded { finish: row.finish, at: row.finished_at.micros() };
-            let is_given = given.has(recorded) || given.has_moment((row.finish.1, row.finished_at));
-            if !self.cursor.knows(row.finish) && !is_given {
-                self.cursor.delivered_by_poll(recorded, row.finished_at);
-                self.stream.push((*row).clone());
-            }
-        }
+        let rows = self.publish(database, given, usize::MAX);
         let finishes = rows.iter().map(|row| row.finish).collect();
         let unconfirmed = self.cursor.advance(database.seen(), &finishes, Instant::now());
         assert_eq!(unconfirmed, [], "every payload of the trigger is confirmed");
+    }
+
+    /// Puts the first new rounds that a poll finds on the stream; returns all that it finds.
+    fn publish(&mut self, database: &Database, given: &Given, most: usize) -> Vec<Committed> {
+        let saved = self.cursor.saved().clone();
+        let mut rows: Vec<_> =
+            database.committed.iter().filter(|c| !saved.sees(c.finish.0)).cloned().collect();
+        rows.sort_by_key(|committed| committed.finish);
+        let end = self.stream.len().saturating_add(most);
+        for row in &rows {
+            let recorded = Recorded { finish: row.finish, at: row.finished_at.micros() };
+            let is_given = given.has(recorded) || given.has_moment((row.finish.1, row.finished_at));
+            if !self.cursor.knows(row.finish) && !is_given && self.stream.len() < end {
+                self.cursor.delivered_by_poll(recorded, row.finished_at);
+                self.stream.push(row.clone());
+            }
+        }
+        rows
     }
 
     fn reconnect(&mut self, database: &Database) {
@@ -177,6 +187,11 @@ fn run(steps: Vec<Step>) -> (Database, Listener, Vec<Committed>) {
             }
             Step::Poll => listener.poll(&database, &Given::default()),
             Step::Reconnect => listener.reconnect(&database),
+            Step::BreakOff(most) => {
+                let given = listener.cursor.rewind();
+                listener.publish(&database, &given, most);
+                listener.reconnect(&database);
+            }
             Step::Flush => database.flush(),
             Step::Crash => {
                 lost.extend_from_slice(&database.committed[database.flushed..]);
@@ -269,4 +284,20 @@ fn a_payload_that_the_outbox_does_not_confirm_is_told_after_a_second() {
     let unconfirmed = cursor.advance(database.seen(), &HashSet::new(), later);
     assert_eq!(unconfirmed, [(Xid(11), RoundId(1))]);
     assert_eq!(cursor.advance(database.seen(), &HashSet::new(), later), []);
+}
+
+#[test]
+fn what_no_rewind_needs_is_remembered_up_to_the_bound() {
+    let database = Database { next_xid: 10, ..Database::default() };
+    let mut cursor = Cursor::new(database.snapshot());
+    let rounds = i64::try_from(LATELY_MAX).expect("small") * 3;
+    for number in 0..rounds {
+        let finish = (Xid(11), RoundId(number));
+        let at = FinishedAt::from_micros(number).expect("in range");
+        cursor.delivered_by_poll(Recorded { finish, at: number }, at);
+    }
+    assert_eq!(cursor.rewind().len(), 3 * LATELY_MAX, "of a catch-up all");
+    cursor.advance(Seen { flushed: Lsn(100), ..database.seen() }, &HashSet::new(), Instant::now());
+    assert_eq!(cursor.rewind().len(), 0);
+    assert_eq!(cursor.start_over(database.snapshot()).len(), LATELY_MAX);
 }
