@@ -12,8 +12,8 @@ use tokio::{
 };
 
 use crate::support::{
-    DedicatedCluster, TestDatabase, TestServer, WsClient, binary::datastream, eventually, get,
-    round::ids, serving, wait::beside,
+    DedicatedCluster, FaultProxy, TestDatabase, TestServer, WsClient, binary::datastream, eventually,
+    get, round::ids, serving, wait::beside,
 };
 
 #[tokio::test]
@@ -176,6 +176,28 @@ async fn a_listener_that_hears_nothing_is_noticed_and_rounds_still_arrive() {
     assert_eq!(ids(&client.rounds(10).await), rounds);
     let told = |line: &String| line.contains("hears nothing") && line.contains("LISTEN_URL");
     assert!(server.log().iter().any(told));
+}
+
+#[tokio::test]
+async fn a_listener_is_not_called_deaf_for_a_probe_that_could_not_be_sent() {
+    let database = TestDatabase::new().await;
+    let proxy = FaultProxy::start(database.address.tcp_port).await;
+    proxy.refuse();
+    let server = TestServer::on(database.url_through(proxy.port))
+        .env("DATASTREAM_LISTEN_URL", database.url())
+        .start()
+        .await;
+    let logged = |text: &'static str| {
+        let server = &server;
+        eventually(format!("`{text}` in the log"), move || async move {
+            server.log().iter().any(|line| line.contains(text)).then_some(())
+        })
+    };
+    logged("the probe was not sent; trying again").await;
+    proxy.resume();
+    logged("the LISTEN connection hears").await;
+    assert!(!server.log().iter().any(|line| line.contains("hears nothing")));
+    server.counts("datastream_listener_deaf 0").await;
 }
 
 #[tokio::test]

@@ -1,28 +1,38 @@
 //! Whether the LISTEN connection hears anything: behind a pooler that shares server connections
 //! (PgBouncer in transaction mode) LISTEN succeeds and nothing is ever delivered.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::{Arc, OnceLock},
+    time::{Duration, Instant},
+};
+
+use futures_util::StreamExt;
+use tokio::task::AbortHandle;
 
 use super::{
-    Parts, connect,
+    CaptureError, Parts, connect,
     inbox::Inbox,
-    listener::{Listening, PROBE_CHANNEL},
+    listener::{Listening, PROBE_CHANNEL, within},
 };
-use crate::{pg_target::PgTarget, telemetry::metrics::Metrics};
+use crate::{backoff::Backoff, pg_target::PgTarget, telemetry::metrics::Metrics};
 
 /// A notification arrives within a millisecond of its commit.
 const HEARD_WITHIN: Duration = Duration::from_secs(3);
+/// A connection and one statement.
+const SENT_WITHIN: Duration = Duration::from_secs(10);
 
 /// One notification sent from another connection, to be heard on this one.
 #[derive(Debug)]
 pub(super) struct Probe {
-    since: Instant,
+    /// When the database acknowledged it: from then on it should be heard.
+    sent: Arc<OnceLock<Instant>>,
+    sending: AbortHandle,
     state: State,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
-    /// Sent, not heard yet.
+    /// Not sent, or not heard yet.
     Waiting,
     /// Notifications arrive.
     Hearing,
@@ -30,45 +40,101 @@ pub(super) enum State {
     Deaf,
 }
 
+impl Drop for Probe {
+    fn drop(&mut self) {
+        self.sending.abort();
+    }
+}
+
 impl Probe {
     pub(super) fn start(parts: &Parts, listening: &Listening) -> Self {
         let number = fastrand::u64(1..);
         listening.inbox().expect_probe(number);
-        parts.shutdown.spawn(send(parts.queries.clone(), number));
+        let sent = Arc::new(OnceLock::new());
+        let sending = send(parts.queries.clone(), number, Arc::clone(&sent));
+        let sending = parts.shutdown.spawn(sending).abort_handle();
         parts.metrics.listener_deaf.set(0);
-        Self { since: Instant::now(), state: State::Waiting }
+        Self { sent, sending, state: State::Waiting }
     }
 
     /// Looks whether the probe has arrived, and says so when it should have.
     pub(super) fn check(&mut self, inbox: &Inbox, metrics: &Metrics) -> State {
-        if self.state == State::Waiting && inbox.heard_probe() {
-            self.state = State::Hearing;
-        } else if self.state == State::Waiting && self.since.elapsed() > HEARD_WITHIN {
-            self.state = State::Deaf;
-            metrics.listener_deaf.set(1);
-            tracing::error!(
+        let waited = self.sent.get().map(Instant::elapsed);
+        let next = self.state.after(inbox.heard_probe(), waited);
+        if next != self.state {
+            metrics.listener_deaf.set(i64::from(next == State::Deaf));
+            next.report();
+            self.state = next;
+        }
+        next
+    }
+}
+
+impl State {
+    /// `waited`: since the probe was sent, if it was.
+    fn after(self, heard: bool, waited: Option<Duration>) -> Self {
+        match self {
+            _ if heard => Self::Hearing,
+            Self::Waiting if waited.is_some_and(|waited| waited > HEARD_WITHIN) => Self::Deaf,
+            state => state,
+        }
+    }
+
+    fn report(self) {
+        match self {
+            Self::Waiting => {}
+            Self::Hearing => tracing::debug!("the LISTEN connection hears"),
+            Self::Deaf => tracing::error!(
                 "the LISTEN connection hears nothing (a pooler in transaction mode?): set \
                  DATASTREAM_LISTEN_URL to the database itself; polling every 20 ms until then"
+            ),
+        }
+    }
+}
+
+/// Sends the probe. While that fails nothing is known of how the other connection hears.
+async fn send(target: PgTarget, number: u64, sent: Arc<OnceLock<Instant>>) {
+    let mut backoff = Backoff::default();
+    let mut failed = false;
+    while let Err(error) = within(SENT_WITHIN, try_send(&target, number)).await {
+        if !std::mem::replace(&mut failed, true) {
+            tracing::warn!(
+                %error,
+                "not known whether the LISTEN connection hears: the probe was not sent; trying again"
             );
         }
-        self.state
+        tokio::time::sleep(backoff.delay()).await;
     }
+    let _ = sent.set(Instant::now());
 }
 
-/// Sends the probe; failing here means no more than that nothing is learnt.
-async fn send(target: PgTarget, number: u64) {
-    if let Err(error) = try_send(&target, number).await {
-        tracing::debug!(%error, "the probe was not sent");
-    }
-}
-
-async fn try_send(target: &PgTarget, number: u64) -> Result<(), super::CaptureError> {
-    use futures_util::StreamExt;
+async fn try_send(target: &PgTarget, number: u64) -> Result<(), CaptureError> {
     let mut link = connect::connect_to_send(target, "query").await?;
     let text = format!("notify {PROBE_CHANNEL}, '{number}'");
     tokio::select! {
-        sent = link.client.batch_execute(&text) => sent?,
-        () = async { while link.messages.next().await.is_some() {} } => {}
+        sent = link.client.batch_execute(&text) => Ok(sent?),
+        () = async { while link.messages.next().await.is_some() {} } => Err(CaptureError::Closed),
     }
-    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LATE: Option<Duration> = Some(Duration::from_secs(4));
+
+    #[test]
+    fn what_was_not_sent_is_not_missed() {
+        assert_eq!(State::Waiting.after(false, None), State::Waiting);
+        assert_eq!(State::Waiting.after(false, Some(Duration::ZERO)), State::Waiting);
+        assert_eq!(State::Waiting.after(false, LATE), State::Deaf);
+    }
+
+    #[test]
+    fn a_probe_that_is_heard_after_all_ends_the_deafness() {
+        let deaf = State::Waiting.after(false, LATE);
+        assert_eq!(deaf.after(false, LATE), State::Deaf);
+        assert_eq!(deaf.after(true, LATE), State::Hearing);
+        assert_eq!(State::Hearing.after(false, LATE), State::Hearing);
+    }
 }
