@@ -27,24 +27,84 @@ async fn a_promoted_standby_is_followed_and_nothing_comes_twice() {
     // Of the last ten minutes, but from before the server came: they are no news at the failover.
     database.finish_many("crash", 20).await;
     let standby = DedicatedCluster::standby_of(&primary);
-    let url = url_of(&primary, &standby, &database.name);
-    let server = TestServer::on(url).env("DATASTREAM_HISTORY", "4").start().await;
+    let server = TestServer::on(either(&primary, &standby, &database))
+        .env("DATASTREAM_HISTORY", "4")
+        .start()
+        .await;
     let before = database.finish_many_streamed(&server, "crash", 10).await;
     let mut client = WsClient::connect(server.ws(&format!("/ws/crash?after={}", before[9]))).await;
     let replica = connected(&standby.address(), &database.name).await;
+    // What the game has deleted since is not lost by the database.
+    database.run(&format!("delete from rounds where id = {}", before[2])).await;
+    gone(&replica, before[2]).await;
     replayed(&replica, before[9]).await;
     primary.stop(Stop::Immediate);
     replica.run("select pg_promote()").await;
     server.ready().await;
     let after = replica.finish_many("crash", 10).await;
     assert_eq!(ids(&client.rounds_until(after[9]).await), after);
+    server.counts("datastream_rounds_lost_by_database_total 0").await;
 }
 
-/// Both hosts, of which the one that takes writes is wanted.
-fn url_of(one: &DedicatedCluster, two: &DedicatedCluster, name: &str) -> String {
+#[tokio::test]
+async fn rounds_that_a_standby_had_not_received_are_counted_as_lost() {
+    let mut primary = DedicatedCluster::start_with(&[("synchronous_commit", "on")]);
+    let database = TestDatabase::on(&primary.address()).await;
+    let standby = DedicatedCluster::standby_of(&primary);
+    let server = TestServer::on(either(&primary, &standby, &database)).start().await;
+    let mut client = WsClient::connect(server.ws("/ws/crash")).await;
+    let before = database.finish_many_streamed(&server, "crash", 5).await;
+    let replica = connected(&standby.address(), &database.name).await;
+    replayed(&replica, before[4]).await;
+    replica.run("alter system set primary_conninfo = ''").await;
+    replica.run("select pg_reload_conf()").await;
+    eventually("the standby to follow no more", || async {
+        let receivers = "select count(*)::text from pg_stat_wal_receiver";
+        (replica.text(receivers).await.as_deref() == Some("0")).then_some(())
+    })
+    .await;
+    let lost = database.finish_many_streamed(&server, "crash", 5).await;
+    primary.stop(Stop::Immediate);
+    replica.run("select pg_promote()").await;
+    server.counts("datastream_rounds_lost_by_database_total 1").await;
+    let after = replica.finish_many("crash", 5).await;
+    let seen = [before, lost, after].concat();
+    assert_eq!(ids(&client.rounds(15).await), seen);
+    let told = |line: &String| line.contains("came back without") && line.contains("rounds=5");
+    assert!(server.log().iter().any(told), "{:?}", server.log());
+}
+
+#[tokio::test]
+async fn what_only_the_new_primary_tells_is_sent_however_old_its_moment() {
+    let mut primary = DedicatedCluster::start_with(&[("synchronous_commit", "on")]);
+    let database = TestDatabase::on(&primary.address()).await;
+    // Without a notification nothing waits in the server's socket.
+    database
+        .run("select datastream.attach('public.rounds', capture => 'poll', replace => true)")
+        .await;
+    let old = database.finish_at("crash", "now() - interval '2 days'").await;
+    let standby = DedicatedCluster::standby_of(&primary);
+    let server = TestServer::on(either(&primary, &standby, &database)).start().await;
+    let mut client = WsClient::connect(server.ws("/ws/crash")).await;
+    assert_eq!(client.next_round().await.round_id, old);
+    server.freeze().await;
+    let unseen = database.finish_at("crash", "now() - interval '1 day'").await;
+    let replica = connected(&standby.address(), &database.name).await;
+    replayed(&replica, unseen).await;
+    primary.stop(Stop::Immediate);
+    replica.run("select pg_promote()").await;
+    server.signal("CONT");
+    assert_eq!(client.next_round().await.round_id, unseen);
+    let next = replica.finish("crash", "{}").await;
+    assert_eq!(client.next_round().await.round_id, next);
+}
+
+/// A URL that leads to whichever of the two is the primary.
+fn either(one: &DedicatedCluster, two: &DedicatedCluster, database: &TestDatabase) -> String {
     let (one, two) = (one.address().tcp_port, two.address().tcp_port);
     format!(
-        "postgresql://postgres@127.0.0.1:{one},127.0.0.1:{two}/{name}?target_session_attrs=read-write"
+        "postgresql://postgres@127.0.0.1:{one},127.0.0.1:{two}/{}?target_session_attrs=read-write",
+        database.name
     )
 }
 
@@ -53,7 +113,7 @@ async fn queries_go_to_the_primary_though_the_first_host_is_a_standby() {
     let primary = DedicatedCluster::start();
     let database = TestDatabase::on(&primary.address()).await;
     let standby = DedicatedCluster::standby_of(&primary);
-    let server = TestServer::on(url_of(&standby, &primary, &database.name)).start().await;
+    let server = TestServer::on(either(&standby, &primary, &database)).start().await;
     // Maintenance writes: on a standby it fails, and tries again a minute later.
     server.counts("datastream_reconciliations_total 1").await;
     let sessions =
@@ -68,7 +128,7 @@ async fn queries_leave_a_server_that_has_come_to_only_read() {
     let database = TestDatabase::on(&primary.address()).await;
     let first = database.finish("crash", "{}").await;
     let standby = DedicatedCluster::standby_of(&primary);
-    let server = TestServer::on(url_of(&primary, &standby, &database.name)).start().await;
+    let server = TestServer::on(either(&primary, &standby, &database)).start().await;
     let latest =
         async || get(&server.http("/rounds/crash?limit=1")).await.json()[0]["round_id"].take();
     assert_eq!(latest().await, first);
@@ -92,9 +152,17 @@ async fn connected(address: &Address, name: &str) -> TestDatabase {
 }
 
 async fn replayed(replica: &TestDatabase, round: i64) {
-    eventually("the standby to have the round", || async {
+    told_of(replica, round, "1").await;
+}
+
+async fn gone(replica: &TestDatabase, round: i64) {
+    told_of(replica, round, "0").await;
+}
+
+async fn told_of(replica: &TestDatabase, round: i64, count: &str) {
+    eventually("the standby to know", || async {
         let sql = format!("select count(*)::text from rounds where id = {round}");
-        (replica.text(&sql).await.as_deref() == Some("1")).then_some(())
+        (replica.text(&sql).await.as_deref() == Some(count)).then_some(())
     })
     .await;
 }

@@ -104,4 +104,5 @@ async fn an_older_copy_of_the_database_is_followed_though_its_transactions_are_c
     new.extend(database.finish_many("crash", 5).await);
     server.signal("CONT");
     assert_eq!(ids(&client.rounds(6).await), new);
+    server.counts("datastream_rounds_lost_by_database_total 1").await;
 }

@@ -287,6 +287,11 @@ impl Cursor {
         self.lately.iter().rev().take_while(since).copied().collect()
     }
 
+    /// All that is remembered.
+    pub(crate) fn lately(&self) -> impl Iterator<Item = Moment> {
+        self.lately.iter().map(|streamed| streamed.moment)
+    }
+
     /// Begins anew on a database with another history; returns all that is remembered.
     pub(crate) fn start_over(&mut self, start: Snapshot) -> HashSet<Moment> {
         let lately = std::mem::take(&mut self.lately);

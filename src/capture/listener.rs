@@ -1,18 +1,19 @@
 //! The LISTEN connection: one session, used for nothing but listening and reading the outbox.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{collections::HashSet, future::Future, sync::Arc, time::Duration};
 
 use futures_util::StreamExt;
 use tokio::task::AbortHandle;
-use tokio_postgres::{AsyncMessage, error::SqlState, types::Type};
+use tokio_postgres::{AsyncMessage, types::Type};
 
 use super::{
-    connect::{self, ConnectError, Messages},
+    connect::{self, Messages},
     cursor::{Lsn, Seen},
+    error::CaptureError,
     inbox::Inbox,
     rows::{OutboxRow, Read, captured, game, outbox_row, round},
     session::{Ask, Parameter, Session},
-    snapshot::{NotASnapshot, Snapshot},
+    snapshot::Snapshot,
 };
 use crate::{
     hub::{Captured, Xid},
@@ -48,87 +49,6 @@ const PREPARED_WITHIN: Duration = Duration::from_secs(10);
 /// A catch-up may have millions of rows to find.
 const CATCH_UP_WITHIN: Duration = Duration::from_secs(60);
 
-/// Why the capture cannot go on.
-#[derive(Debug, thiserror::Error)]
-pub enum CaptureError {
-    /// No connection to the database.
-    #[error(transparent)]
-    Connect(#[from] ConnectError),
-    /// The session ended, or the server refused a query.
-    #[error("{}", describe(.0))]
-    Database(#[source] tokio_postgres::Error),
-    /// The connection ended by itself.
-    #[error("the connection was closed")]
-    Closed,
-    /// Nothing came back.
-    #[error("the database did not answer within {} s", .0.as_secs())]
-    Silent(Duration),
-    /// An answer of another form than the schema promises.
-    #[error("the database answered with something that is {0}")]
-    Snapshot(#[from] NotASnapshot),
-    /// LISTEN does not work there.
-    #[error(
-        "the database is a standby (in recovery), where LISTEN does not work: \
-             name the primary in DATASTREAM_LISTEN_URL, or add target_session_attrs=read-write"
-    )]
-    Standby,
-    /// Our schema is not there.
-    #[error("the database has no schema of Data Stream; run: datastream migrate")]
-    NoSchema,
-    /// Our schema is there, but of another version of the program.
-    #[error("the schema of Data Stream is not of this version ({0}); run: datastream migrate")]
-    OtherSchema(String),
-    /// The operator's own queries do not give what the read-only mode needs.
-    #[error("DATASTREAM_READ_ONLY_ROUNDS or …_GAMES does not give the columns that it must: {0}")]
-    Query(String),
-    /// Our schema is there, but no table is attached to it.
-    #[error(
-        "no table is attached; run: datastream attach --table … (or datastream migrate, \
-             where the game's table is public.rounds)"
-    )]
-    NothingAttached,
-}
-
-impl From<tokio_postgres::Error> for CaptureError {
-    fn from(error: tokio_postgres::Error) -> Self {
-        const MISSING: [SqlState; 4] = [
-            SqlState::UNDEFINED_TABLE,
-            SqlState::UNDEFINED_FUNCTION,
-            SqlState::UNDEFINED_COLUMN,
-            SqlState::INVALID_SCHEMA_NAME,
-        ];
-        match error.as_db_error() {
-            Some(db) if MISSING.contains(db.code()) => Self::OtherSchema(db.message().to_owned()),
-            _ => Self::Database(error),
-        }
-    }
-}
-
-fn describe(error: &tokio_postgres::Error) -> String {
-    match error.as_db_error() {
-        Some(db) => {
-            format!("the database refused: {} (SQLSTATE {})", db.message(), db.code().code())
-        }
-        None => format!("the connection to the database broke: {error}"),
-    }
-}
-
-impl CaptureError {
-    /// Whether waiting cannot mend it: a wrong database, a wrong role.
-    pub fn is_final(&self) -> bool {
-        match self {
-            Self::Standby
-            | Self::NoSchema
-            | Self::OtherSchema(_)
-            | Self::NothingAttached
-            | Self::Query(_) => true,
-            Self::Database(error) => error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE),
-            Self::Connect(error) => error.is_final(),
-            Self::Closed | Self::Silent(_) | Self::Snapshot(_) => false,
-        }
-    }
-}
-
 /// Messages looked at together; more notifications than the inbox keeps the payloads of.
 const MESSAGES_AT_ONCE: usize = 256;
 /// Rows of the outbox looked at to fill the memory: as many as a client may miss by default. Ten
@@ -153,6 +73,8 @@ impl Identity {
 #[derive(Debug)]
 pub(super) struct Poll {
     pub(super) seen: Seen,
+    /// When, by the database's clock, in microseconds since the epoch.
+    pub(super) at: i64,
     pub(super) rows: Vec<OutboxRow>,
 }
 
@@ -219,6 +141,12 @@ impl Listening {
         Ok(row.try_get::<_, &str>(0)?.parse()?)
     }
 
+    /// The database's clock, in microseconds since the epoch.
+    pub(super) async fn now(&self) -> Result<i64, CaptureError> {
+        let query = self.session.query_one("select datastream.micros(clock_timestamp())", &[]);
+        Ok(within(ANSWER_WITHIN, query).await?.try_get(0)?)
+    }
+
     /// What has been committed since `saved`.
     pub(super) async fn poll(&self, saved: &Snapshot) -> Result<Poll, CaptureError> {
         self.poll_within(saved, ANSWER_WITHIN).await
@@ -239,8 +167,9 @@ impl Listening {
             inserted: Lsn(first.try_get("inserted")?),
             flushed: Lsn(first.try_get("flushed")?),
         };
+        let at = first.try_get("now_micros")?;
         let rows = rows.iter().filter_map(|row| outbox_row(row).transpose());
-        Ok(Poll { seen, rows: rows.collect::<Result<_, _>>()? })
+        Ok(Poll { seen, at, rows: rows.collect::<Result<_, _>>()? })
     }
 
     /// Finished rounds by id; those that are gone are missing.
@@ -302,6 +231,19 @@ impl Listening {
             Ok(FinishedAt::from_micros(row.try_get("finished_micros")?).map(|at| (round, at)))
         });
         Ok(moments.collect::<Result<Vec<_>, CaptureError>>()?.into_iter().flatten().collect())
+    }
+
+    /// Those of these rounds that the outbox had recorded by a moment.
+    pub(super) async fn recorded_by(
+        &self,
+        moment: i64,
+        ids: &[RoundId],
+    ) -> Result<HashSet<RoundId>, CaptureError> {
+        let ids: Vec<i64> = ids.iter().map(|id| id.0).collect();
+        let query = include_str!("../../sql/recorded_by.sql");
+        let parameters: [Parameter<'_>; 2] = [(&ids, Type::INT8_ARRAY), (&moment, Type::INT8)];
+        let rows = within(CATCH_UP_WITHIN, self.session.query(query, &parameters)).await?;
+        rows.iter().map(|row| Ok(RoundId(row.try_get(0)?))).collect()
     }
 
     async fn read(

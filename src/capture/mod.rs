@@ -14,6 +14,7 @@
 
 pub(crate) mod connect;
 mod cursor;
+mod error;
 mod inbox;
 mod listener;
 pub mod overlap;
@@ -33,7 +34,7 @@ use std::{
 
 use tokio::sync::watch;
 
-pub use self::listener::CaptureError;
+pub use self::error::CaptureError;
 use self::{
     cursor::Cursor,
     listener::{Identity, Listening},
@@ -125,7 +126,7 @@ pub struct Capture {
 struct Progress {
     cursor: Cursor,
     identity: Identity,
-    /// When the database was last heard, by this machine's clock, in microseconds since the epoch.
+    /// When the database was last heard, by its own clock, in microseconds since the epoch.
     last_contact: i64,
 }
 

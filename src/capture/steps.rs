@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     hub::{Captured, Finish, Xid},
-    round::{Round, RoundId, UnixMillis},
+    round::{Round, RoundId},
     telemetry::metrics::{BySkipped, BySource, Skipped, Source},
 };
 
@@ -60,14 +60,14 @@ impl Capture {
         let (recent, floor) = listening.recent(&start, self.parts.history).await?;
         let trimmed = listening.trimmed().await?.max(floor);
         let latest = listening.latest().await?;
-        let lately = UnixMillis::now().0 * 1000 - OVERLAP_MICROS;
+        let last_contact = listening.now().await?;
         let mut cursor = Cursor::new(start);
-        cursor.remember_older(listening.moments_since(lately).await?);
+        let lately = listening.moments_since(last_contact - OVERLAP_MICROS).await?;
+        cursor.remember_older(lately);
         cursor.remember_older(recent.iter().map(|captured| moment(&captured.round)));
         tracing::info!(rounds = recent.len(), games = latest.len(), "memory filled");
         self.parts.publisher.preload(recent, latest, trimmed);
         let identity = listening.identity.clone();
-        let last_contact = UnixMillis::now().0 * 1000;
         self.progress = Some(Progress { cursor, identity, last_contact });
         // What the latest rounds were read with is newer than `start`: this poll passes it.
         let poll = listening.catch_up(&self.saved()?).await?;
@@ -80,14 +80,18 @@ impl Capture {
         let poll = listening.catch_up(&self.saved()?).await?;
         let found_again = self.take(listening, poll, &given).await?;
         if found_again < given.len() {
-            self.parts.metrics.rounds_lost_by_database_total.inc();
-            tracing::error!(
-                rounds = given.len() - found_again,
-                "the database came back without its last commits (synchronous_commit = off?): \
-                 rounds that were streamed are not in it"
-            );
+            self.report_lost(given.len() - found_again);
         }
         Ok(())
+    }
+
+    fn report_lost(&self, rounds: usize) {
+        self.parts.metrics.rounds_lost_by_database_total.inc();
+        tracing::error!(
+            rounds,
+            "the database came back without its last commits (synchronous_commit = off? a standby \
+             that lagged?): rounds that were streamed are not in it"
+        );
     }
 
     /// A database with another history (failover, restore), where transaction ids say nothing, or
@@ -101,6 +105,7 @@ impl Capture {
         let start = listening.snapshot().await?;
         let since = self.progress()?.last_contact - OVERLAP_MICROS;
         let rounds = listening.finished_since(since).await?;
+        let missing = self.missing(listening, since, &rounds).await?;
         let given = self.progress()?.cursor.start_over(start);
         let new = rounds.into_iter().filter(|round| !given.contains(&moment(round)));
         // No transaction of this history finished them for us; they are told by position.
@@ -113,7 +118,31 @@ impl Capture {
         let poll = listening.catch_up(&self.saved()?).await?;
         self.take(listening, poll, &Given::by_moment(streamed)).await?;
         self.progress()?.identity = listening.identity.clone();
+        if missing > 0 {
+            self.report_lost(missing);
+        }
         Ok(())
+    }
+
+    /// How many rounds that were streamed lately this history does not know: they are not there,
+    /// and its outbox has not recorded them by then, so that nobody has deleted or changed them. An
+    /// outbox that has been trimmed since tells nothing.
+    async fn missing(
+        &self,
+        listening: &Listening,
+        since: i64,
+        found: &[Round],
+    ) -> Result<usize, CaptureError> {
+        let Some(progress) = &self.progress else { return Ok(0) };
+        let found: HashSet<Moment> = found.iter().map(moment).collect();
+        let missing = progress.cursor.lately().filter(|given| !found.contains(given));
+        let missing = missing.filter(|(_, at)| at.micros() >= since).map(|(id, _)| id);
+        let missing: Vec<RoundId> = missing.collect::<HashSet<_>>().into_iter().collect();
+        if missing.is_empty() || listening.trimmed().await? >= progress.cursor.safe().xmin() {
+            return Ok(0);
+        }
+        let recorded = listening.recorded_by(progress.last_contact, &missing).await?;
+        Ok(missing.len() - recorded.len())
     }
 
     /// Deals with the notifications that have arrived: what may go out at once does, up to the
@@ -203,7 +232,7 @@ impl Capture {
         let (oldest_running, snapshot) =
             (poll.seen.snapshot.xmin(), poll.seen.snapshot.to_string());
         let progress = self.progress()?;
-        progress.last_contact = UnixMillis::now().0 * 1000;
+        progress.last_contact = poll.at;
         let unconfirmed = progress.cursor.advance(poll.seen, finishes, Instant::now());
         self.parts.publisher.settle(oldest_running, &snapshot);
         if !unconfirmed.is_empty() {

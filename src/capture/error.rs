@@ -1,0 +1,88 @@
+//! Why the capture cannot go on, and whether waiting may mend it.
+
+use std::time::Duration;
+
+use tokio_postgres::error::SqlState;
+
+use super::{connect::ConnectError, snapshot::NotASnapshot};
+
+/// Why the capture cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum CaptureError {
+    /// No connection to the database.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// The session ended, or the server refused a query.
+    #[error("{}", describe(.0))]
+    Database(#[source] tokio_postgres::Error),
+    /// The connection ended by itself.
+    #[error("the connection was closed")]
+    Closed,
+    /// Nothing came back.
+    #[error("the database did not answer within {} s", .0.as_secs())]
+    Silent(Duration),
+    /// An answer of another form than the schema promises.
+    #[error("the database answered with something that is {0}")]
+    Snapshot(#[from] NotASnapshot),
+    /// LISTEN does not work there.
+    #[error(
+        "the database is a standby (in recovery), where LISTEN does not work: \
+             name the primary in DATASTREAM_LISTEN_URL, or add target_session_attrs=read-write"
+    )]
+    Standby,
+    /// Our schema is not there.
+    #[error("the database has no schema of Data Stream; run: datastream migrate")]
+    NoSchema,
+    /// Our schema is there, but of another version of the program.
+    #[error("the schema of Data Stream is not of this version ({0}); run: datastream migrate")]
+    OtherSchema(String),
+    /// The operator's own queries do not give what the read-only mode needs.
+    #[error("DATASTREAM_READ_ONLY_ROUNDS or …_GAMES does not give the columns that it must: {0}")]
+    Query(String),
+    /// Our schema is there, but no table is attached to it.
+    #[error(
+        "no table is attached; run: datastream attach --table … (or datastream migrate, \
+             where the game's table is public.rounds)"
+    )]
+    NothingAttached,
+}
+
+impl From<tokio_postgres::Error> for CaptureError {
+    fn from(error: tokio_postgres::Error) -> Self {
+        const MISSING: [SqlState; 4] = [
+            SqlState::UNDEFINED_TABLE,
+            SqlState::UNDEFINED_FUNCTION,
+            SqlState::UNDEFINED_COLUMN,
+            SqlState::INVALID_SCHEMA_NAME,
+        ];
+        match error.as_db_error() {
+            Some(db) if MISSING.contains(db.code()) => Self::OtherSchema(db.message().to_owned()),
+            _ => Self::Database(error),
+        }
+    }
+}
+
+fn describe(error: &tokio_postgres::Error) -> String {
+    match error.as_db_error() {
+        Some(db) => {
+            format!("the database refused: {} (SQLSTATE {})", db.message(), db.code().code())
+        }
+        None => format!("the connection to the database broke: {error}"),
+    }
+}
+
+impl CaptureError {
+    /// Whether waiting cannot mend it: a wrong database, a wrong role.
+    pub fn is_final(&self) -> bool {
+        match self {
+            Self::Standby
+            | Self::NoSchema
+            | Self::OtherSchema(_)
+            | Self::NothingAttached
+            | Self::Query(_) => true,
+            Self::Database(error) => error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE),
+            Self::Connect(error) => error.is_final(),
+            Self::Closed | Self::Silent(_) | Self::Snapshot(_) => false,
+        }
+    }
+}
