@@ -86,6 +86,23 @@ async fn what_is_older_than_memory_comes_from_the_database() {
 }
 
 #[tokio::test]
+async fn rounds_of_a_game_that_nobody_has_asked_for_by_name_are_of_its_type_at_once() {
+    let database = TestDatabase::new().await;
+    let server = TestServer::on(database.url()).env("DATASTREAM_HISTORY", "1").start().await;
+    server.counts("datastream_reconciliations_total 1").await;
+    let url = server.http("/sse/type/multiplier");
+    let mut client = SseClient::connect(&url).await;
+    let seen = database.finish("crash", "{}").await;
+    client.messages_until(seen).await;
+    let insert = "insert into games (slug, name, type) values ('rocket', 'Rocket', 'multiplier')";
+    database.run(insert).await;
+    let rounds = database.finish_many("rocket", 5).await;
+    assert_eq!(ids(&client.messages_until(rounds[4]).await), rounds);
+    let mut client = SseClient::resume(&url, seen).await;
+    assert_eq!(ids(&client.messages_until(rounds[4]).await), rounds);
+}
+
+#[tokio::test]
 async fn a_client_that_breaks_off_in_a_replay_of_the_database_loses_nothing() {
     let database = TestDatabase::new().await;
     let server = TestServer::on(database.url()).env("DATASTREAM_HISTORY", "4").start().await;

@@ -119,6 +119,8 @@ pub struct Capture {
     /// `None` until the memory has been filled.
     progress: Option<Progress>,
     last_activity: Instant,
+    /// Whether this poll has read the games again for one that it did not know.
+    has_read_games: bool,
 }
 
 /// How far this process has come, and on which database.
@@ -134,7 +136,8 @@ impl Capture {
     /// Makes a capture, and the channel that tells where it stands.
     pub fn new(parts: Parts) -> (Self, watch::Receiver<Phase>) {
         let (phase, watched) = watch::channel(Phase::Connecting { problem: None });
-        (Self { parts, phase, progress: None, last_activity: Instant::now() }, watched)
+        let last_activity = Instant::now();
+        (Self { parts, phase, progress: None, last_activity, has_read_games: false }, watched)
     }
 
     /// Captures until the shutdown; an error is one that waiting cannot mend, met before the

@@ -169,6 +169,10 @@ impl OverlapCapture {
         let new = rounds.into_iter().filter(|round| !self.given.contains(&moment(round)));
         let overlap = self.parts.source.overlap_micros;
         let new: Vec<_> = new.map(|round| captured(round, overlap)).collect();
+        let games = &self.parts.games;
+        if new.iter().any(|captured| games.by_id(captured.round.game_id).is_none()) {
+            self.read_games(session).await?;
+        }
         let label = BySource { source: found_by };
         self.parts.metrics.rounds_captured_total.get_or_create(&label).inc_by(new.len() as u64);
         self.parts.publisher.publish(new);

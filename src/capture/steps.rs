@@ -204,6 +204,7 @@ impl Capture {
         given: &Given,
     ) -> Result<usize, CaptureError> {
         self.observe_payloads(&poll.rows);
+        self.has_read_games = false;
         let cursor = &self.progress()?.cursor;
         let unknown = poll.rows.iter().filter(|row| !cursor.knows(row.finish())).copied();
         // A link that breaks again and again still gets on: what is given is not read again.
@@ -267,6 +268,7 @@ impl Capture {
         let rounds: HashMap<RoundId, Round> =
             read.into_iter().flatten().map(|round| (round.round_id, round)).collect();
         self.count_skipped(ids.len(), rounds.len(), out_of_range);
+        self.learn_games(listening, rounds.values()).await?;
         let mut new = Vec::with_capacity(rows.len());
         let mut met = 0;
         for row in rows {
@@ -285,6 +287,21 @@ impl Capture {
         }
         self.publish(new, if given.is_empty() { Source::poll } else { Source::catch_up });
         Ok(met)
+    }
+
+    /// Reads the games again where a round is of one that is new, so that whoever asks for its type
+    /// is told of it from now on.
+    async fn learn_games(
+        &mut self,
+        listening: &Listening,
+        mut rounds: impl Iterator<Item = &Round>,
+    ) -> Result<(), CaptureError> {
+        let games = &self.parts.games;
+        if !self.has_read_games && rounds.any(|round| games.by_id(round.game_id).is_none()) {
+            self.has_read_games = true;
+            games.replace(listening.games().await?);
+        }
+        Ok(())
     }
 
     fn count_skipped(&self, asked: usize, found: usize, out_of_range: usize) {
