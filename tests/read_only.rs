@@ -1,6 +1,8 @@
 //! `serve --read-only`: a game that lets us add nothing at all, not even on its primary.
 
-use crate::support::{TestDatabase, TestServer, WsClient, get, round::ids, server::Builder};
+use crate::support::{
+    TestDatabase, TestServer, WsClient, eventually, get, round::ids, server::Builder,
+};
 
 const GAME: &str = "create schema game; \
     create table game.titles (id smallint primary key, code text, title text, kind text); \
@@ -100,6 +102,49 @@ async fn what_finished_while_the_database_was_away_comes_once() {
     assert_eq!(ids(&client.rounds(2).await), missed);
     let after = finish(&database).await;
     assert_eq!(client.next_round().await.round_id, after);
+}
+
+/// Puts a clock before PostgreSQL's own, for the role of the server.
+async fn set_clock(database: &TestDatabase, shift: &str) {
+    let looker = format!("{}_looker", database.name);
+    database
+        .run(&format!(
+            "create schema if not exists fake; create or replace function fake.clock_timestamp() \
+             returns timestamptz language sql as $$ select pg_catalog.clock_timestamp() + interval '{shift}' $$; \
+             grant usage on schema fake to {looker}; alter role {looker} set search_path = fake, pg_catalog"
+        ))
+        .await;
+}
+
+/// A round that finishes when that clock says so.
+async fn finish_by(database: &TestDatabase, shift: &str) -> i64 {
+    let finish = FINISH.replace("clock_timestamp()", &format!("now() + interval '{shift}'"));
+    database.text(&finish).await.and_then(|id| id.parse().ok()).expect("an id")
+}
+
+#[tokio::test]
+async fn a_clock_that_is_set_back_repeats_nothing() {
+    let database = game().await;
+    set_clock(&database, "0 s").await;
+    let running = server(&database).start().await;
+    let mut client = WsClient::connect(running.ws("/ws/crash")).await;
+    let first = finish_by(&database, "0 s").await;
+    assert_eq!(client.next_round().await.round_id, first);
+    // The overlap is 10 s: the first round is left behind, and then within it again.
+    for shift in ["15 s", "8 s", "8 s", "1 hour"] {
+        set_clock(&database, shift).await;
+        let round = finish_by(&database, shift).await;
+        assert_eq!(client.next_round().await.round_id, round, "{shift}");
+    }
+    set_clock(&database, "8 s").await;
+    eventually("the step to be noticed", || async {
+        running.log().iter().any(|line| line.contains("clock was set back")).then_some(())
+    })
+    .await;
+    for _ in 0..2 {
+        let round = finish_by(&database, "8 s").await;
+        assert_eq!(client.next_round().await.round_id, round);
+    }
 }
 
 #[tokio::test]

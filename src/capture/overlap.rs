@@ -134,8 +134,7 @@ impl OverlapCapture {
     /// the memory takes the older rounds do not count as new.
     async fn fill(&mut self, session: &Session) -> Result<(), CaptureError> {
         let overlap = self.parts.source.overlap_micros;
-        let (now, _) = self.finished_since(session, None).await?;
-        let (_, lately) = self.finished_since(session, Some(now.saturating_sub(overlap))).await?;
+        let (now, lately) = self.finished_lately(session).await?;
         let query = self.parts.source.query(include_str!("../../sql/read_only/recent.sql"));
         let parameters: [Parameter<'_>; 1] = [(&self.parts.history, Type::INT8)];
         let rows = listener::within(ANSWER_WITHIN, session.query(&query, &parameters)).await?;
@@ -146,6 +145,13 @@ impl OverlapCapture {
         self.parts.publisher.preload(recent, Vec::new(), Xid(0));
         self.since = Some(now.saturating_sub(overlap));
         Ok(())
+    }
+
+    /// The database's clock, and the rounds that finished within the overlap.
+    async fn finished_lately(&self, session: &Session) -> Result<(i64, Vec<Round>), CaptureError> {
+        let (now, _) = self.finished_since(session, None).await?;
+        let since = now.saturating_sub(self.parts.source.overlap_micros);
+        Ok((now, self.finished_since(session, Some(since)).await?.1))
     }
 
     /// The database's clock, and the rounds that finished since this moment of it.
@@ -176,11 +182,27 @@ impl OverlapCapture {
         let label = BySource { source: found_by };
         self.parts.metrics.rounds_captured_total.get_or_create(&label).inc_by(new.len() as u64);
         self.parts.publisher.publish(new);
-        // What is older is not looked at again.
+        // What is older is not looked at again, not even when the clock was set back a little.
         self.given = seen;
-        let since = now.saturating_sub(overlap);
+        let since = self.since.map_or(i64::MIN, |since| since.max(now.saturating_sub(overlap)));
         self.since = Some(since);
+        if now < since {
+            return self.begin_anew(session).await;
+        }
         self.parts.publisher.settle(Xid(since.max(0).cast_unsigned()), "");
+        Ok(())
+    }
+
+    /// After the clock was set back by more than the overlap: what is there by then is taken for
+    /// streamed, or all of that time would come again.
+    async fn begin_anew(&mut self, session: &Session) -> Result<(), CaptureError> {
+        tracing::warn!(
+            "the database's clock was set back by more than the overlap: a round that finished \
+             just then may be missed"
+        );
+        let (now, lately) = self.finished_lately(session).await?;
+        self.given.extend(lately.iter().map(moment));
+        self.since = Some(now.saturating_sub(self.parts.source.overlap_micros));
         Ok(())
     }
 }
