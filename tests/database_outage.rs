@@ -250,5 +250,5 @@ async fn a_database_that_is_away_is_asked_once_for_all_who_wait() {
     // One for the names, and one for each of the replays that may run at once; who comes later than
     // all others, on a machine that is busy, makes one more.
     let made = server.queries().await - before;
-    assert!(made <= 6, "40 clients waited for {made} attempts");
+    assert!(made <= 6.0, "40 clients waited for {made} attempts");
 }

@@ -23,6 +23,7 @@ mod failover;
 mod hostile_clients;
 mod http_routes;
 mod maintenance;
+mod metrics;
 mod migrations;
 mod pgbouncer;
 mod read_only;

@@ -65,7 +65,8 @@ pub struct Captured {
     pub xid: Xid,
     /// The oldest transaction that was running when it was recorded.
     pub before: Xid,
-    /// When it was recorded, by this machine's clock, as far as that is known.
+    /// When it was recorded, by this machine's clock, as far as that is known: of a round that came
+    /// by payload, when it was decoded, since its age is not known before the outbox tells it.
     pub recorded: Option<Instant>,
 }
 

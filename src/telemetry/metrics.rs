@@ -126,8 +126,8 @@ metrics! {
     listener_connects_total: Counter = Counter::default(), "Times the LISTEN connection was made";
     listener_deaf: Gauge = Gauge::default(), "1 when the LISTEN connection does not deliver notifications (a pooler in between?)";
     polls_total: Counter = Counter::default(), "Polls of the outbox";
-    commit_to_decode_seconds: Histogram = seconds(), "From the outbox row written in the game's transaction to the round decoded here (includes the clocks' difference)";
-    commit_to_write_seconds: Histogram = seconds(), "From finished_at recorded by the outbox to the round handed to the last subscriber's socket";
+    commit_to_decode_seconds: Histogram = seconds(), "From the outbox row written in the game's transaction to the round decoded here, or found by a poll; by the database's clock";
+    commit_to_write_seconds: Histogram = seconds(), "From a round's row in the outbox (of one that came by payload: from when it was decoded here) to the last socket of a shard; of the rounds of one arrival the first";
     notify_queue_usage: Gauge<f64, std::sync::atomic::AtomicU64> = Gauge::default(), "Share of PostgreSQL's notification queue in use, 0 to 1";
     outbox_rows: Gauge = Gauge::default(), "Rows in datastream.outbox (PostgreSQL's estimate)";
     outbox_oldest_age_seconds: Gauge<f64, std::sync::atomic::AtomicU64> = Gauge::default(), "Age of the oldest outbox row";

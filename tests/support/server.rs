@@ -78,6 +78,13 @@ impl TestServer {
         })
     }
 
+    /// What `/metrics` says of this one.
+    pub(crate) async fn metric(&self, name: &str) -> f64 {
+        let metrics = get(&self.http("/metrics")).await.body;
+        let number = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        number.and_then(|number| number.parse().ok()).unwrap_or_else(|| panic!("no {name}"))
+    }
+
     /// Waits until a line of `/metrics` says this.
     #[track_caller]
     pub(crate) fn counts(&self, line: &str) -> impl Future<Output = ()> + use<> {
@@ -89,11 +96,8 @@ impl TestServer {
     }
 
     /// How often it has asked the database for its clients.
-    pub(crate) async fn queries(&self) -> u64 {
-        const NAME: &str = "datastream_database_queries_total ";
-        let metrics = get(&self.http("/metrics")).await.body;
-        let counted = metrics.lines().find_map(|line| line.strip_prefix(NAME));
-        counted.and_then(|number| number.parse().ok()).expect("a number")
+    pub(crate) async fn queries(&self) -> f64 {
+        self.metric("datastream_database_queries_total").await
     }
 
     /// All that was logged so far.

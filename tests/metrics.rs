@@ -1,0 +1,70 @@
+//! What `/metrics` tells of the way of a round and of the database's side, as docs/operations.md
+//! promises it.
+
+use crate::support::{TestDatabase, TestServer, WsClient, eventually, serving};
+
+/// A round that the trigger did not record, finished now.
+const SKIPPED: &str = "set datastream.skip = 'on'; insert into rounds (game_id, finished_at) \
+    select id, now() from games where slug = 'crash'; reset datastream.skip";
+
+#[tokio::test]
+async fn the_way_of_a_round_is_measured_up_to_the_decoding_and_to_the_socket() {
+    let (database, server) = serving().await;
+    let mut client = WsClient::connect(server.ws("/ws/crash")).await;
+    database.finish_many("crash", 3).await;
+    client.rounds(3).await;
+    server.counts("datastream_commit_to_decode_seconds_count 3").await;
+    // Rounds that arrive together are written together, and measured by the first.
+    let written = server.metric("datastream_commit_to_write_seconds_count").await;
+    assert!((1.0..=3.0).contains(&written), "{written}");
+    for name in ["decode", "write"] {
+        let sum = server.metric(&format!("datastream_commit_to_{name}_seconds_sum")).await;
+        assert!(sum < 10.0, "{name}: {sum} s");
+    }
+}
+
+#[tokio::test]
+async fn a_round_that_a_poll_finds_is_measured_from_its_row_in_the_outbox() {
+    let (database, server) = serving().await;
+    server.counts("datastream_reconciliations_total 1").await;
+    let mut client = WsClient::connect(server.ws("/ws/crash")).await;
+    let late = "insert into datastream.outbox (round_id, at) \
+        select max(id), now() - interval '100 s' from rounds";
+    database.run(&format!("begin; {SKIPPED}; {late}; commit")).await;
+    client.next_round().await;
+    server.counts("datastream_commit_to_write_seconds_count 1").await;
+    for name in ["decode", "write"] {
+        let sum = server.metric(&format!("datastream_commit_to_{name}_seconds_sum")).await;
+        assert!((100.0..120.0).contains(&sum), "{name}: {sum} s");
+    }
+}
+
+#[tokio::test]
+async fn the_outbox_and_the_notification_queue_are_measured() {
+    let database = TestDatabase::new().await;
+    database.finish_many("crash", 10).await;
+    database
+        .run(
+            "insert into datastream.outbox (xid, round_id, at) \
+             values ('3', 0, now() - interval '1 hour'); analyze datastream.outbox",
+        )
+        .await;
+    // A listener that sits in a transaction reads nothing, so the queue keeps what follows.
+    let mut idle = database.pool.acquire().await.expect("a connection");
+    for statement in ["listen other", "begin", "select 1"] {
+        sqlx::raw_sql(statement).execute(&mut *idle).await.expect(statement);
+    }
+    database
+        .run("select pg_notify('other', g || repeat('x', 7000)) from generate_series(1, 100) g")
+        .await;
+    let server = TestServer::on(database.url()).start().await;
+    server.counts("datastream_outbox_rows 11").await;
+    let oldest = server.metric("datastream_outbox_oldest_age_seconds").await;
+    assert!((3600.0..3660.0).contains(&oldest), "{oldest} s");
+    let usage = eventually("the queue to be looked at", || async {
+        let usage = server.metric("datastream_notify_queue_usage").await;
+        (usage > 0.0).then_some(usage)
+    })
+    .await;
+    assert!(usage < 0.1, "{usage}");
+}
