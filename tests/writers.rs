@@ -6,7 +6,9 @@ use futures_util::future::join_all;
 use sqlx::{AssertSqlSafe, postgres::PgListener};
 
 use crate::attach::psql;
-use crate::support::{TestDatabase, TestServer, WsClient, get, round::ids, serving, within};
+use crate::support::{
+    TestDatabase, TestServer, WsClient, eventually, get, round::ids, serving, within,
+};
 
 /// The finished rounds of a game, by the table.
 async fn committed(database: &TestDatabase, game: &str) -> Vec<i64> {
@@ -361,4 +363,20 @@ async fn a_round_deleted_before_it_is_read_is_counted() {
         metrics.contains(r#"datastream_rounds_skipped_total{reason="deleted"} 1"#),
         "{metrics}"
     );
+}
+
+#[tokio::test]
+async fn another_capture_mode_is_followed_without_a_restart() {
+    let (database, server) = serving().await;
+    let mut client = WsClient::connect(server.ws("/ws/crash")).await;
+    for (mode, told) in [("poll", "notifies=false"), ("auto", "notifies=true")] {
+        let migrate = crate::support::binary::datastream(&["migrate", "--capture", mode]);
+        assert_eq!(migrate.env("DATABASE_URL", database.url()).run().await.code, Some(0));
+        eventually(format!("`{told}` in the log"), || async {
+            server.log().iter().any(|line| line.contains(told)).then_some(())
+        })
+        .await;
+        let round = database.finish("crash", "{}").await;
+        assert_eq!(client.next_round().await.round_id, round);
+    }
 }

@@ -42,6 +42,7 @@ impl Inbox {
     /// Says which probe to listen for; other nodes send theirs on the same channel.
     pub(super) fn expect_probe(&self, number: u64) {
         self.expected.store(number, Ordering::Release);
+        self.probed.store(false, Ordering::Release);
     }
 
     /// Takes note of a probe.

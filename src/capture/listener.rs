@@ -88,7 +88,7 @@ pub(super) struct Listening {
     poll: Ask,
     rounds: Ask,
     pub(super) identity: Identity,
-    /// Whether any attached table notifies at all.
+    /// Whether any attached table notified at all when the connection was made.
     pub(super) notifies: bool,
 }
 
@@ -118,7 +118,7 @@ impl Listening {
         pump: AbortHandle,
     ) -> Result<Self, CaptureError> {
         let identity = identity(&session).await?;
-        let notifies = notifies(&session).await?;
+        let notifies = notifies(&session).await?.ok_or(CaptureError::NothingAttached)?;
         if !session.is_own() {
             tracing::warn!("the LISTEN connection leads through a pooler: see whether it hears");
         }
@@ -132,6 +132,11 @@ impl Listening {
 
     pub(super) fn inbox(&self) -> &Inbox {
         &self.inbox
+    }
+
+    /// Whether any attached table notifies by now.
+    pub(super) async fn notifies(&self) -> Result<bool, CaptureError> {
+        Ok(within(ANSWER_WITHIN, notifies(&self.session)).await?.unwrap_or(false))
     }
 
     /// What is over by now.
@@ -315,11 +320,10 @@ async fn identity(session: &Session) -> Result<Identity, CaptureError> {
     Ok(Identity { system: row.try_get("system_identifier")?, timeline: row.try_get("timeline")? })
 }
 
-async fn notifies(session: &Session) -> Result<bool, CaptureError> {
+/// `None` where no table is attached.
+async fn notifies(session: &Session) -> Result<Option<bool>, CaptureError> {
     let row = session.query_one(include_str!("../../sql/attached.sql"), &[]).await?;
     let count = |mode| row.try_get::<_, i64>(mode);
-    if count("attached")? == 0 {
-        return Err(CaptureError::NothingAttached);
-    }
-    Ok(count("auto")? + count("notify")? > 0)
+    let notifies = count("auto")? + count("notify")? > 0;
+    Ok((count("attached")? > 0).then_some(notifies))
 }

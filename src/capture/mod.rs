@@ -55,6 +55,9 @@ const POLL_IDLE: Duration = Duration::from_millis(250);
 /// The same where no table rings at all (capture mode `poll`): 0.3 % of a core.
 const POLL_UNRUNG: Duration = Duration::from_millis(20);
 
+/// How soon it is noticed that another capture mode was chosen: one query of 0.1 ms.
+const MODE_EVERY: Duration = Duration::from_secs(5);
+
 /// However long the database was away: the stream is to be live 0.5 s after it is back, and an
 /// attempt that is refused costs nobody anything.
 const RECONNECT_AT_LEAST_EVERY: Duration = Duration::from_millis(250);
@@ -166,6 +169,7 @@ impl Capture {
     async fn live(&mut self, listening: &Listening) -> Result<Infallible, CaptureError> {
         let mut probe = listening.notifies.then(|| Probe::start(&self.parts, listening));
         let mut rung = listening.notifies;
+        let mut asked = Instant::now();
         loop {
             tokio::select! {
                 () = listening.inbox().arrival() => {}
@@ -176,10 +180,29 @@ impl Capture {
             }
             self.hear(listening);
             self.poll(listening).await?;
-            if let Some(probe) = &mut probe {
-                rung = probe.check(listening.inbox(), &self.parts.metrics) != probe::State::Deaf;
+            if asked.elapsed() > MODE_EVERY {
+                self.follow_mode(listening, &mut probe).await?;
+                asked = Instant::now();
             }
+            rung = probe.as_mut().is_some_and(|probe| {
+                probe.check(listening.inbox(), &self.parts.metrics) != probe::State::Deaf
+            });
         }
+    }
+
+    /// Looks whether tables notify that did not, or the other way round.
+    async fn follow_mode(
+        &self,
+        listening: &Listening,
+        probe: &mut Option<Probe>,
+    ) -> Result<(), CaptureError> {
+        let notifies = listening.notifies().await?;
+        if notifies != probe.is_some() {
+            tracing::info!(notifies, "another capture mode was chosen");
+            self.parts.metrics.listener_deaf.set(0);
+            *probe = notifies.then(|| Probe::start(&self.parts, listening));
+        }
+        Ok(())
     }
 
     /// How long to wait for a notification before asking without one.
