@@ -3,7 +3,7 @@
 set local lock_timeout = '2s';
 
 -- Puts into the outbox what a trigger could not: rounds finished in the last ten minutes (and since
--- their table was attached, and since what was trimmed) that have no outbox row. Returns how many. `since` is a transaction id
+-- their own table was attached, and since what was trimmed) that have no outbox row. Returns how many. `since` is a transaction id
 -- from before that time: looking at what is newer is cheap, and only what is not found there is
 -- looked for in the whole outbox, so that no round is ever put in twice.
 -- The lock is taken in a statement before the one that looks: that one then sees what the node that
@@ -12,19 +12,29 @@ create function datastream.reconcile(since xid8) returns bigint
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
+  attached record;
+  finished bigint[];
+  lately bigint[];
   missing bigint[];
   inserted bigint := 0;
 begin
   if not pg_try_advisory_xact_lock(7264, 2) then
     return 0;
   end if;
-  -- Game by game, so that the seed index serves it.
-  select array_agg(f.round_id) into missing
-  from datastream.games g
-  cross join lateral datastream.rounds_of(g.id, now(), 9223372036854775807,
-    greatest(now() - interval '10 minutes', (select max(a.attached_at) from datastream.attached a), (select t.at from datastream.trimmed t)),
-    null) f
-  where not exists (select from datastream.outbox o where o.xid >= since and o.round_id = f.round_id);
+  for attached in
+    select a.id, greatest(now() - interval '10 minutes', a.attached_at, (select t.at from datastream.trimmed t)) as oldest
+    from datastream.attached a
+  loop
+    -- Game by game, so that the seed index serves it (`offset 0` keeps it so).
+    execute format('select array_agg(f.round_id) from datastream.games g cross join lateral ('
+      'select r.round_id::bigint as round_id from datastream.rounds_%s r '
+      'where r.game_id = g.id and r.finished_at between $1 and now() order by r.finished_at desc offset 0) f', attached.id)
+    into finished using attached.oldest;
+    lately := lately || finished;
+  end loop;
+  -- One pass over each, however many the planner expects.
+  select array_agg(m.round_id) into missing
+  from (select unnest(lately) except select o.round_id from datastream.outbox o where o.xid >= since) as m(round_id);
   if missing is not null then
     insert into datastream.outbox (round_id)
     select distinct round_id from unnest(missing) as m(round_id)

@@ -244,6 +244,8 @@ async fn psql_alone_makes_the_same_and_migrate_finds_it_done() {
     let mut client = WsClient::connect(server.ws("/ws/crash")).await;
     theirs.run("insert into game.results (title_id, ended_at) values (1, now())").await;
     assert_eq!(client.next_round().await.round_id, 1);
+    // Sessions of a server that was killed end with their query: none is to be in the drop's way.
+    server.counts("datastream_reconciliations_total 1").await;
     drop(server);
     theirs.run("drop schema datastream cascade").await;
     assert_eq!(dump(&theirs).await, before);
@@ -256,4 +258,22 @@ async fn psqls_dry_run_attaches_nothing() {
     let sql = by_psql(&database, &["dry_run=true"]).await;
     assert!(sql.contains("create trigger datastream_inserted"), "{sql}");
     assert_eq!(dump(&database).await, before);
+}
+
+#[tokio::test]
+async fn attaching_one_table_hides_nothing_of_another_from_reconciliation() {
+    let database = migrated_game(GAME).await;
+    attach(&database, &contract(&["--index"])).await;
+    let missed = "set datastream.skip = 'on'; \
+        insert into game.results (title_id, ended_at) values (1, now() at time zone 'UTC'); \
+        reset datastream.skip; create table other (id bigint primary key, at timestamptz); \
+        insert into other values (1000, now())";
+    database.run(missed).await;
+    let other = ["--table", "other", "--finished-at", "at", "--extras-columns", "id"];
+    let game = ["--slug", "one", "--type", "kind", "--game-id-value", "77"];
+    attach(&database, &[&other[..], &game].concat()).await;
+    let found = "select datastream.reconcile('0')::text";
+    assert_eq!(database.text(found).await.as_deref(), Some("1"));
+    let recorded = "select string_agg(round_id::text, ',') from datastream.outbox";
+    assert_eq!(database.text(recorded).await.as_deref(), Some("1"));
 }
