@@ -196,13 +196,13 @@ impl OverlapCapture {
     /// After the clock was set back by more than the overlap: what is there by then is taken for
     /// streamed, or all of that time would come again.
     async fn begin_anew(&mut self, session: &Session) -> Result<(), CaptureError> {
+        let (now, lately) = self.finished_lately(session).await?;
+        self.given.extend(lately.iter().map(moment));
+        self.since = Some(now.saturating_sub(self.parts.source.overlap_micros));
         tracing::warn!(
             "the database's clock was set back by more than the overlap: a round that finished \
              just then may be missed"
         );
-        let (now, lately) = self.finished_lately(session).await?;
-        self.given.extend(lately.iter().map(moment));
-        self.since = Some(now.saturating_sub(self.parts.source.overlap_micros));
         Ok(())
     }
 }
