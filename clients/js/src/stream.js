@@ -175,7 +175,7 @@ export class Stream extends Target {
       const names = this.#available().sort((a, b) => Number(b == known) - Number(a == known));
       for (const name of names) {
         const patience = name == names.at(-1) ? CONNECT_LAST_MS : CONNECT_MS;
-        if (this.#frozen || (await this.#open(name, patience))) return;
+        if (await this.#open(name, patience)) return;
       }
     });
   }
@@ -196,7 +196,8 @@ export class Stream extends Target {
   }
 
   /**
-   * Tries one transport; true when it opened, and then it is the one in use.
+   * Tries one transport; true when it opened, and then it is the one in use. Not if the stream was
+   * closed, or the page frozen, while another was tried.
    *
    * @param {Transport} name
    * @param {number} patience
@@ -204,6 +205,7 @@ export class Stream extends Target {
    */
   #open(name, patience) {
     return new Promise((resolve) => {
+      if (this.#frozen || this.#state == 'closed') return resolve(false);
       const abort = new AbortController();
       const link = { name, abort, since: 0, heard: 0 };
       const { sure } = this.#rounds;
