@@ -28,8 +28,10 @@ const CONNECT_MS = 2000;
 const CONNECT_LAST_MS = 10000;
 /** Three times the server's default heartbeat. */
 const SILENCE_MS = 45000;
-/** A WebSocket does not show its heartbeats: on a quiet stream silence is no sign of anything. */
+/** A WebSocket does not show its heartbeats: where rounds are rare, silence is no sign of anything. */
 const SILENCE_MOST_MS = 600000;
+/** So often the usual pause is no pause any more. */
+const SILENCE_PAUSES = 3;
 /** A datagram may be lost: so often at most, and at least, a successor asks for the rounds since.
  * Less and less often while nothing is missing; a handshake costs the server about a millisecond. */
 const AUDIT_MS = 5000;
@@ -79,7 +81,10 @@ export class Stream extends Target {
   #ticker;
   #frozen = false;
   #trying = false;
+  /** The silence that is borne, as long as the rhythm of the link has it. */
   #silence = SILENCE_MS;
+  /** All clients of a game fall silent in the same instant; they must not all ask at once. */
+  #calm = 1 + Math.random();
   #audit = AUDIT_MS;
   #upgrade = UPGRADE_MS;
   #upgradeAt = 0;
@@ -222,8 +227,14 @@ export class Stream extends Target {
       };
       /** A link that was given up has nothing more to say. */
       const alive = () => {
-        link.heard = Date.now();
-        return this.#links.has(link);
+        if (!this.#links.has(link)) return false;
+        const now = Date.now();
+        const pause = link.heard && now - link.heard;
+        // Forgotten as slowly as time passes: a burst of rounds says nothing of the next pause.
+        const silence = Math.max(SILENCE_PAUSES * pause, this.#silence - pause, SILENCE_MS);
+        this.#silence = Math.min(silence, SILENCE_MOST_MS);
+        link.heard = now;
+        return true;
       };
       const timer = setTimeout(ended, patience, { reason: `${name} timed out` });
       abort.signal.addEventListener('abort', () => ended({}));
@@ -272,7 +283,6 @@ export class Stream extends Target {
   }
 
   #deliver(/** @type {RoundDetail} */ detail, seed = false) {
-    this.#silence = SILENCE_MS;
     if (seed) this.#emit('initial', detail);
     this.#emit('round', detail);
   }
@@ -312,7 +322,7 @@ export class Stream extends Target {
     const link = this.#link;
     const now = Date.now();
     if (!link) return;
-    if (now - link.heard > this.#silence) {
+    if (now - link.heard > this.#silence * this.#calm) {
       this.#silence = Math.min(2 * this.#silence, SILENCE_MOST_MS);
       this.#renew();
     } else if (this.#rounds.loose && (now > this.#auditAt || this.#rounds.loose > AUDIT_ROUNDS)) {

@@ -25,6 +25,8 @@ class Socket extends EventTarget {
   }
 
   close(code = 1006) {
+    if (this.closed) return;
+    this.closed = true;
     this.onclose({ code });
   }
 }
@@ -114,3 +116,74 @@ for (const [what, end, state] of [
     assert.equal(stream.transport, null);
   });
 }
+
+/** Streams by WebSocket, connected, with the sockets they have. */
+const streams = async (count) => {
+  const made = Array.from({ length: count }, () => start({ game: 'crash', transports: ['websocket'] }));
+  await settled();
+  Socket.all.forEach((socket) => socket.open());
+  return made.map(([stream, seen]) => ({ stream, seen }));
+};
+
+/** Opens what was made since; each takes the place of the one before it. */
+const openNew = (known) => Socket.all.slice(known).forEach((socket) => socket.open());
+
+let rounds = 0;
+/** A new round, to all that are connected. */
+const finish = () => {
+  const round = { round_id: ++rounds, finished_at: '', extras: '{}', timestamp: Date.now() };
+  for (const socket of Socket.all) if (!socket.closed) socket.say(round);
+};
+
+test('a game with a round a minute keeps its connections', async () => {
+  stopClock();
+  const clients = 50;
+  await streams(clients);
+  const made = [];
+  await pass(3600, (second) => {
+    openNew(clients + made.length);
+    while (clients + made.length < Socket.all.length) made.push(second);
+    // Two games that finish together are no reason to expect the next round at once.
+    if (second % 60 === 0) [finish(), finish()];
+  });
+  assert.ok(made.length <= clients, `${made.length} connections more`);
+  assert.ok(Math.max(...made) < 120, `the last after ${Math.max(...made)} s`);
+});
+
+test('where rounds are rare the successors of many clients come spread out, and ever less often', async () => {
+  stopClock();
+  const clients = 200;
+  await streams(clients);
+  const bySecond = [];
+  let known = clients;
+  await pass(3600, () => {
+    bySecond.push(Socket.all.length - known);
+    openNew(known);
+    known = Socket.all.length;
+  });
+  const first = bySecond.findIndex((count) => count);
+  assert.ok(first >= 44, `the first after ${first} s`);
+  assert.ok(Math.max(...bySecond) < clients / 10, `${Math.max(...bySecond)} in one second`);
+  // In an hour: 45 s to 90 s, twice that, and so on to 10 to 20 min.
+  const each = known / clients - 1;
+  assert.ok(each >= 4 && each <= 9, `${each} for each`);
+});
+
+test('a connection that has died is replaced, the sooner the livelier the game', async () => {
+  stopClock();
+  const [{ seen }] = await streams(1);
+  const before = rounds;
+  let known = 1;
+  // What a pause of five minutes has taught is forgotten in twenty lively ones.
+  await pass(1800, (second) => {
+    openNew(known);
+    known = Socket.all.length;
+    if (second < 300 || second > 600) finish();
+  });
+  assert.equal(seen.rounds.length, rounds - before);
+  let after = 0;
+  await pass(100, (second) => {
+    if (!after && Socket.all.length > known) after = second;
+  });
+  assert.ok(after > 44 && after < 92, `${after} s`);
+});
