@@ -89,6 +89,8 @@ export class Stream extends Target {
   #upgrade = UPGRADE_MS;
   #upgradeAt = 0;
   #auditAt = 0;
+  /** `loose` when a successor was last asked for. */
+  #audited = 0;
   #unwatch;
 
   /** @param {Options} [options] */
@@ -191,7 +193,8 @@ export class Stream extends Target {
     this.#trying = true;
     await task();
     this.#trying = false;
-    if (!this.#link) this.#wait();
+    if (this.#link) this.#end = {};
+    else this.#wait();
   }
 
   #available() {
@@ -252,7 +255,7 @@ export class Stream extends Target {
           resolve(true);
         },
         heard: alive,
-        renew: () => alive() && this.#renew(),
+        renew: () => alive() && this.#renew(true),
         gap: () => alive() && this.#gap(),
         round: (json, { seed, loose } = {}) => {
           if (!alive()) return;
@@ -321,12 +324,16 @@ export class Stream extends Target {
   #tick() {
     const link = this.#link;
     const now = Date.now();
-    if (!link) return;
+    if (!link || this.#trying) return;
+    const { loose } = this.#rounds;
+    this.#audited = Math.min(this.#audited, loose);
     if (now - link.heard > this.#silence * this.#calm) {
       this.#silence = Math.min(2 * this.#silence, SILENCE_MOST_MS);
-      this.#renew();
-    } else if (this.#rounds.loose && (now > this.#auditAt || this.#rounds.loose > AUDIT_ROUNDS)) {
+      this.#renew(true);
+    } else if (loose && (now > this.#auditAt || loose > this.#audited + AUDIT_ROUNDS)) {
       this.#audit = Math.min(2 * this.#audit, AUDIT_MOST_MS);
+      this.#auditAt = now + this.#audit;
+      this.#audited = loose;
       this.#renew();
     } else if (now > this.#upgradeAt) {
       this.#upgrade = Math.min(2 * this.#upgrade, UPGRADE_MOST_MS);
@@ -340,13 +347,13 @@ export class Stream extends Target {
   }
 
   /**
-   * A successor takes over, which resumes where all is known. If none comes up, the connection
-   * that there is will not be better.
+   * A successor takes over, which resumes where all is known. If none comes up, a connection that
+   * was doubtful will not be better; one that was only to be checked stays: the server may be full.
    */
-  #renew() {
+  #renew(doubtful = false) {
     return this.#alone(async () => {
       const link = this.#link;
-      if (link && !(await this.#open(link.name, CONNECT_LAST_MS))) link.abort.abort();
+      if (link && !(await this.#open(link.name, CONNECT_LAST_MS)) && doubtful) link.abort.abort();
     });
   }
 
@@ -354,7 +361,7 @@ export class Stream extends Target {
   #back(/** @type {boolean} */ doubtful) {
     this.#frozen = false;
     if (!this.#link) this.#connect();
-    else if (doubtful) this.#renew();
+    else if (doubtful) this.#renew(true);
   }
 
   #freeze() {

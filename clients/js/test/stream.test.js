@@ -31,12 +31,37 @@ class Socket extends EventTarget {
   }
 }
 
+/** A WebTransport session whose server is the test. */
+class Session {
+  /** All that were made. @type {Session[]} */
+  static all = [];
+  /** Whether the server refuses. */
+  static full = false;
+
+  constructor(url) {
+    this.url = url;
+    this.closed = new Promise((resolve) => {
+      this.close = resolve;
+    });
+    this.ready = Session.full ? Promise.reject(Error('429')) : Promise.resolve();
+    this.datagrams = { readable: new ReadableStream({ start: (controller) => (this.controller = controller) }) };
+    this.incomingUnidirectionalStreams = new ReadableStream();
+    Session.all.push(this);
+  }
+
+  say(round) {
+    this.controller.enqueue(new TextEncoder().encode(JSON.stringify(round)));
+  }
+}
+
 const { WebSocket, WebTransport, fetch, document, window } = globalThis;
 const real = { WebSocket, WebTransport, fetch, document, window };
 const open = [];
 
 beforeEach(() => {
   Socket.all = [];
+  Session.all = [];
+  Session.full = false;
   globalThis.WebSocket = Socket;
 });
 afterEach(() => {
@@ -186,4 +211,47 @@ test('a connection that has died is replaced, the sooner the livelier the game',
     if (!after && Socket.all.length > known) after = second;
   });
   assert.ok(after > 44 && after < 92, `${after} s`);
+});
+
+/** A server of WebTransport alone. */
+const quic = () => {
+  globalThis.WebTransport = Session;
+  globalThis.fetch = async () => Response.json({ value: null, url: 'https://host/wt' });
+};
+
+test('a refused successor leaves a connection that was only to be checked as it is', async () => {
+  stopClock();
+  quic();
+  const [stream, seen] = start({ game: 'crash', transports: ['webtransport'] });
+  await settled();
+  const [session] = Session.all;
+  Session.full = true;
+  let id = 0;
+  // Ten minutes with 10 rounds a second: checks are due by the clock, and after 2,000 rounds.
+  await pass(600, () => {
+    for (let round = 0; round < 10; round++) session.say({ round_id: ++id, finished_at: '', extras: '{}', timestamp: id });
+  });
+  await settled();
+  assert.equal(stream.transport, 'webtransport');
+  assert.deepEqual(seen.states.map(({ state }) => state), ['connecting', 'connected']);
+  assert.equal(seen.rounds.length, id);
+  const asked = Session.all.length - 1;
+  assert.ok(asked > 3 && asked < 12, `${asked} successors asked for`);
+  // There is room again: the next one takes over.
+  Session.full = false;
+  await pass(121);
+  assert.ok(Session.all.length > asked + 1);
+  assert.match(Session.all.at(-1).url, /after=1$/);
+  assert.deepEqual(seen.states.map(({ state }) => state), ['connecting', 'connected']);
+});
+
+test('a refused successor of a connection that has fallen silent ends it', async () => {
+  stopClock();
+  quic();
+  const [stream, seen] = start({ game: 'crash', transports: ['webtransport'] });
+  await settled();
+  Session.full = true;
+  await pass(100);
+  assert.equal(stream.transport, null);
+  assert.ok(seen.states.some(({ state, reason }) => state === 'reconnecting' && reason === '429'));
 });
