@@ -194,7 +194,7 @@ export class Stream extends Target {
     await task();
     this.#trying = false;
     if (this.#link) this.#end = {};
-    else this.#wait();
+    else if (!this.#frozen) this.#wait();
   }
 
   #available() {
@@ -314,7 +314,8 @@ export class Stream extends Target {
     const { code, retryAfter, reason } = this.#end;
     const offline = this.#attempt > 0 && globalThis.navigator?.onLine === false;
     let delay = Math.max(backoff(this.#attempt || 1, offline), retryAfter || 0);
-    if (code == GAP) delay = 0;
+    // The attempt under way may do. If it does not, the delay is told at its end.
+    if (code == GAP || this.#trying) delay = 0;
     if (this.#frozen) delay = Infinity;
     this.#tell(this.#absent, delay, reason);
     if (!this.#trying && !this.#frozen) this.#timer = setTimeout(() => this.#connect(), delay);
@@ -365,9 +366,10 @@ export class Stream extends Target {
   }
 
   #freeze() {
+    const link = this.#link;
     this.#frozen = true;
     this.#abort();
-    if (!this.#link) this.#wait();
+    if (!link) this.#wait();
   }
 
   #abort() {

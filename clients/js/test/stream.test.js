@@ -126,7 +126,7 @@ for (const [what, end, state] of [
     stopClock();
     globalThis.WebTransport = class {};
     const asked = quietSse();
-    const [stream] = start({ game: 'crash', transports: ['websocket', 'webtransport', 'sse'] });
+    const [stream, seen] = start({ game: 'crash', transports: ['websocket', 'webtransport', 'sse'] });
     await settled();
     Socket.all[0].close();
     await settled();
@@ -139,6 +139,7 @@ for (const [what, end, state] of [
     assert.equal(asked.filter((url) => url.endsWith('/wt/certificate')).length, 1);
     assert.equal(stream.state, state);
     assert.equal(stream.transport, null);
+    assert.deepEqual(seen.states.map((told) => told.state), ['connecting', 'connected', state]);
   });
 }
 
@@ -254,4 +255,24 @@ test('a refused successor of a connection that has fallen silent ends it', async
   await pass(100);
   assert.equal(stream.transport, null);
   assert.ok(seen.states.some(({ state, reason }) => state === 'reconnecting' && reason === '429'));
+});
+
+test('a break while a successor is on its way is told with one delay, and only if that fails', async () => {
+  stopClock();
+  const [{ stream, seen }] = await streams(1);
+  while (Socket.all.length === 1) await pass(1);
+  const told = () => seen.states.splice(0).map(({ state, delay }) => [state, delay > 0]);
+  told();
+  // The one in use breaks; then the successor is refused.
+  Socket.all[0].close();
+  await settled();
+  assert.deepEqual(told(), [['reconnecting', false]]);
+  Socket.all[1].close();
+  await settled();
+  assert.deepEqual(told(), [['reconnecting', true]]);
+  await pass(2);
+  assert.deepEqual(told(), [['reconnecting', false]]);
+  Socket.all[2].open();
+  assert.deepEqual(told(), [['connected', false]]);
+  assert.equal(stream.transport, 'websocket');
 });
