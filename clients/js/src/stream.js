@@ -79,6 +79,8 @@ export class Stream extends Target {
   /** While waiting for the next attempt. @type {ReturnType<typeof setTimeout> | undefined} */
   #timer;
   #ticker;
+  /** Whether the last connection had no seed, because no round had finished. */
+  #none = false;
   #frozen = false;
   #trying = false;
   /** The silence that is borne, as long as the rhythm of the link has it. */
@@ -260,7 +262,8 @@ export class Stream extends Target {
         round: (json, { seed, loose } = {}) => {
           if (!alive()) return;
           const detail = this.#rounds.take(json, loose);
-          if (detail) this.#deliver(detail, seed);
+          // By WebSocket the first message counts as a seed, whenever it comes.
+          if (detail) this.#deliver(detail, seed, Date.now() - link.since < HEALTHY_MS);
           // A new round before a known one: it was lost on its way, and there may be more of it.
           else if (fresh && !loose) this.#audit = Math.max(AUDIT_MS, this.#audit / 4);
           fresh = !!detail;
@@ -285,7 +288,10 @@ export class Stream extends Target {
     this.#tell('connected');
   }
 
-  #deliver(/** @type {RoundDetail} */ detail, seed = false) {
+  #deliver(/** @type {RoundDetail} */ detail, seed = false, soon = false) {
+    // It finished after there was none, and others may have before it.
+    if (this.#none && seed && soon) this.#emit('gap', { after: null });
+    this.#none = false;
     if (seed) this.#emit('initial', detail);
     this.#emit('round', detail);
   }
@@ -298,6 +304,8 @@ export class Stream extends Target {
   #ended(/** @type {Link} */ link, /** @type {End} */ end) {
     // The last attempt need not be the one that was told why.
     this.#end = { ...this.#end, ...end };
+    // A seed comes with the opening.
+    if (this.#rounds.sure == null && link.since && Date.now() - link.since > TICK_MS) this.#none = true;
     if (link != this.#link) return;
     this.#link = undefined;
     this.#transport = null;

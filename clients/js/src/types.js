@@ -53,7 +53,8 @@
 /**
  * @typedef {object} GapDetail
  * @property {number | null} after the last `round_id` that is sure to be known: rounds after it may
- *   be missing. `null` where none was known
+ *   be missing. `null` where none was known: the connection broke before there was a first round,
+ *   and the next one began with a seed
  */
 
 /**

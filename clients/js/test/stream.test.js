@@ -144,8 +144,8 @@ for (const [what, end, state] of [
 }
 
 /** Streams by WebSocket, connected, with the sockets they have. */
-const streams = async (count) => {
-  const made = Array.from({ length: count }, () => start({ game: 'crash', transports: ['websocket'] }));
+const streams = async (count, options) => {
+  const made = Array.from({ length: count }, () => start({ game: 'crash', transports: ['websocket'], ...options }));
   await settled();
   Socket.all.forEach((socket) => socket.open());
   return made.map(([stream, seen]) => ({ stream, seen }));
@@ -275,4 +275,56 @@ test('a break while a successor is on its way is told with one delay, and only i
   Socket.all[2].open();
   assert.deepEqual(told(), [['connected', false]]);
   assert.equal(stream.transport, 'websocket');
+});
+
+/** A stream that was connected to a game without rounds for so long, and lost that connection. */
+const lost = async (seconds) => {
+  stopClock();
+  const [made] = await streams(1);
+  await pass(seconds);
+  Socket.all[0].close();
+  while (Socket.all.length === 1) await pass(1);
+  Socket.all[1].open();
+  return made;
+};
+
+test('rounds that may have finished between two connections without any are a gap after nothing', async () => {
+  const { stream, seen } = await lost(3);
+  const order = [];
+  for (const type of ['gap', 'initial', 'round']) stream.addEventListener(type, () => order.push(type));
+  finish();
+  assert.deepEqual(seen.gaps, [null]);
+  assert.deepEqual(order, ['gap', 'initial', 'round']);
+  finish();
+  Socket.all[1].close();
+  while (Socket.all.length === 2) await pass(1);
+  Socket.all[2].open();
+  finish();
+  assert.deepEqual(seen.gaps, [null]);
+});
+
+test('no gap is told where the game was still without a round when the connection was back', async () => {
+  const { seen } = await lost(3);
+  await pass(10);
+  finish();
+  assert.equal(seen.rounds.length, 1);
+  assert.deepEqual(seen.gaps, []);
+});
+
+test('no gap is told where the first connection broke before its seed', async () => {
+  const { seen } = await lost(0);
+  finish();
+  assert.equal(seen.rounds.length, 1);
+  assert.deepEqual(seen.gaps, []);
+});
+
+test('a gap that the server tells is told once', async () => {
+  stopClock();
+  const [{ seen }] = await streams(1, { after: 7 });
+  await pass(3);
+  Socket.all[0].close(4410);
+  while (Socket.all.length === 1) await pass(1);
+  Socket.all[1].open();
+  finish();
+  assert.deepEqual(seen.gaps, [7]);
 });

@@ -96,7 +96,8 @@ export type StateDetail = {
 export type GapDetail = {
     /**
      * the last `round_id` that is sure to be known: rounds after it may
-     * be missing. `null` where none was known
+     * be missing. `null` where none was known: the connection broke before there was a first round,
+     * and the next one began with a seed
      */
     after: number | null;
 };
@@ -217,7 +218,8 @@ export type Connection = {
 /**
  * @typedef {object} GapDetail
  * @property {number | null} after the last `round_id` that is sure to be known: rounds after it may
- *   be missing. `null` where none was known
+ *   be missing. `null` where none was known: the connection broke before there was a first round,
+ *   and the next one began with a seed
  */
 /**
  * @typedef {object} StreamEvents

@@ -125,7 +125,10 @@ const start = () => {
 };
 
 const showGap = ({ after }) => {
-  const text = `Rounds after ${after} are no longer kept: some are missing here`;
+  const text =
+    after === null
+      ? 'The connection broke before the first round came: rounds may be missing here'
+      : `Rounds after ${after} are no longer kept: some are missing here`;
   $('rounds').prepend(element('tr', { className: 'gap' }, element('td', { colSpan: 6 }, text)));
 };
 
