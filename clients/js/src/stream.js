@@ -402,10 +402,10 @@ export class Stream extends Target {
  * @returns {[path: string, query: [string, string][]]}
  */
 const selection = ({ game, type, games, types }) => {
+  // Nothing asked for would be everything.
+  if ([game, type, games, types].some((asked) => asked?.length === 0)) throw TypeError('selection is empty');
   if (game) return [`/${encodeURIComponent(game)}`, []];
   if (type) return [`/type/${encodeURIComponent(type)}`, []];
-  // Nothing asked for would be everything.
-  if (games?.length === 0 || types?.length === 0) throw TypeError('games or types is empty');
   const named = (/** @type {string} */ key, /** @type {readonly string[]} */ values = []) =>
     values.map((value) => /** @type {[string, string]} */ ([key, value]));
   return ['', [...named('game', games), ...named('type', types)]];

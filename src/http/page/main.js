@@ -100,8 +100,9 @@ const showState = ({ state, transport, attempt, delay, reason }) => {
 };
 
 const selection = () => {
-  const [kind, name] = $('selection').value.split(':');
-  return name === undefined ? {} : { [kind]: name };
+  // A slug may have a colon of its own.
+  const [, kind, name] = /^(.*?):(.*)/s.exec($('selection').value) ?? [];
+  return kind ? { [kind]: name } : {};
 };
 
 const start = () => {
