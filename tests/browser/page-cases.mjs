@@ -23,6 +23,11 @@ const visit = async ({ page, server }) => {
   return complaints;
 };
 
+const until = async (what, condition) => {
+  const end = Date.now() + 20_000;
+  while (!(await condition())) if (Date.now() > end) throw new Error(`not seen: ${what}`);
+};
+
 const hasRow = (page, id, timeout = 20_000) =>
   page.waitForFunction((id) => [...document.querySelectorAll('#rounds td:first-child')].some((cell) => cell.textContent === `${id}`),
     id, { timeout, polling: 20 });
@@ -38,6 +43,21 @@ const serious = async (page) => {
   return violations.filter(({ impact }) => ['serious', 'critical'].includes(impact))
     .map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html).join(' ')}`);
 };
+
+/** Waits until the plot has a dot of each of these transports, by its color. */
+const dots = (page, transports) =>
+  page.waitForFunction((transports) => {
+    const colors = getComputedStyle(document.documentElement);
+    const [context, one] = [document.querySelector('#plot canvas'), document.createElement('canvas')]
+      .map((canvas) => canvas.getContext('2d', { willReadFrequently: true }));
+    const { data } = context.getImageData(0, 0, context.canvas.width, context.canvas.height);
+    const pixels = new Set(new Uint32Array(data.buffer));
+    return transports.every((name) => {
+      one.fillStyle = colors.getPropertyValue(`--${name}`);
+      one.fillRect(0, 0, 1, 1);
+      return pixels.has(new Uint32Array(one.getImageData(0, 0, 1, 1).data.buffer)[0]);
+    });
+  }, transports);
 
 const play = async (database) => [
   ...(await database.rounds(1, 'crash', '{"point": "11.72"}')),
@@ -125,12 +145,30 @@ export const cases = {
   },
 
   'page: latency of every transport side by side': async (all) => {
-    const { page, database } = all;
+    const { page, server, database } = all;
     await visit(all);
     await page.check('#compare');
+    // A round that finishes before all are there would be a seed to the last of them.
+    await until('three connections', async () => {
+      const metrics = await (await fetch(`${server.url}/metrics`)).text();
+      return [...metrics.matchAll(/^datastream_subscribers{.*} (\d+)$/gm)].filter(([, count]) => count > 0).length === 3;
+    });
     const [id] = await database.rounds();
     await hasRow(page, id);
+    await dots(page, ['webtransport', 'websocket', 'sse']);
     await page.waitForFunction(() => /\d ms/.test(document.querySelector('#median').textContent));
+  },
+
+  'page: a slug may have a colon': async (all) => {
+    const { page, database } = all;
+    await database.sql("insert into public.games (slug, name, type) values ('dice:eu', 'Dice', 'dice')");
+    await visit(all);
+    await page.selectOption('#selection', 'game:dice:eu');
+    await page.waitForSelector('#state[data-state=connected]');
+    const [crash] = await database.rounds(1, 'crash');
+    const [dice] = await database.rounds(1, 'dice:eu');
+    await hasRow(page, dice);
+    assert.deepEqual(await shownOf(page, [crash, dice]), [dice]);
   },
 
   'page: a server without WebTransport is not asked for it, and the page says so': async ({ page, database }) => {

@@ -328,3 +328,25 @@ test('a gap that the server tells is told once', async () => {
   finish();
   assert.deepEqual(seen.gaps, [7]);
 });
+
+test('a server that says closed or not allowed ends the stream for good; any other code does not', async () => {
+  stopClock();
+  for (const code of [1000, 1008]) {
+    Socket.all = [];
+    const [{ stream, seen }] = await streams(1);
+    Socket.all[0].close(code);
+    await settled();
+    assert.equal(stream.state, 'closed', `${code}`);
+    assert.equal(seen.states.at(-1).state, 'closed');
+    await pass(60);
+    assert.equal(Socket.all.length, 1);
+  }
+  for (const code of [1001, 1006, 1009, 1011, 1013, 4410]) {
+    Socket.all = [];
+    const [{ stream }] = await streams(1);
+    Socket.all[0].close(code);
+    await pass(60);
+    assert.equal(stream.state, 'reconnecting', `${code}`);
+    assert.ok(Socket.all.length > 1);
+  }
+});
