@@ -16,9 +16,9 @@ from server import Server, finish, finish_each, sql
 OPEN = 'datastream_subscribers{transport="webtransport"}'
 
 
-async def eventually(what, look):
+async def eventually(what, look, limit=15):
     """Server.wait without holding up the client."""
-    return await asyncio.to_thread(Server.wait, what, look)
+    return await asyncio.to_thread(Server.wait, what, look, limit)
 
 
 async def latest(server, game, **round):
@@ -148,7 +148,18 @@ async def a_quiet_session_stays_open(_):
     try:
         async with client(server.port, idle_timeout=2.0) as one:
             await one.open("/wt/crash")
-            await asyncio.sleep(4)
+            packets = 0
+            receive = one.datagram_received
+
+            def count(*packet):
+                nonlocal packets
+                packets += 1
+                receive(*packet)
+                one.changed.set()
+
+            one.datagram_received = count
+            # A ping every quarter of a second: two seconds twice over, in which nobody has anything to say.
+            await one.until("pings", lambda: packets >= 16 or one.terminated)
             assert one.terminated is None, one.terminated
             [live] = finish("crash")
             await one.until("a datagram", lambda: any(got["round_id"] == live for got in one.datagrams))
@@ -250,6 +261,14 @@ async def requests_that_are_none_leave_the_server_alone(server):
     await still_serves(server)
 
 
+def is_retry(out):
+    """Whether the first answer to this socket is a Retry (RFC 9000 section 17.2.5)."""
+    try:
+        return out.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)[0] & 0xF0 == 0xF0
+    except BlockingIOError:
+        return False
+
+
 async def many_handshakes_at_once_prove_their_addresses(server):
     """First packets without an end: beyond 128 of them a newcomer is sent a Retry, and comes in."""
     from aioquic.quic.configuration import QuicConfiguration
@@ -264,14 +283,19 @@ async def many_handshakes_at_once_prove_their_addresses(server):
         sockets.append(out)
         for data, address in quic.datagrams_to_send(now=time.time()):
             out.sendto(data, address)
-    await asyncio.sleep(0.5)
+    await eventually("a Retry", lambda: any(is_retry(out) for out in sockets))
     async with client(server.port) as one:
         assert one._quic._retry_source_connection_id is not None, "no Retry"
         await one.open("/wt/crash")
         assert one.status == 200
     for out in sockets:
         out.close()
-    await eventually("the handshakes to be given up", lambda: True)
+
+    async def comes_in_at_once():
+        async with client(server.port) as one:
+            return one._quic._retry_source_connection_id is None
+
+    await eventually("the handshakes to be given up", lambda: asyncio.run(comes_in_at_once()), 20)
 
 
 CASES = [value for value in list(globals().values())
