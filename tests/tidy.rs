@@ -34,6 +34,9 @@ const FLOORS: [&[&str]; 9] = [
     &["migrate", "demo", "doctor", "attach", "tail", "cli", "main", "fuzzing", "lib"],
 ];
 
+/// The floors within `transport/wt`.
+const WT_FLOORS: [&str; 6] = ["wire", "peer", "room", "lobby", "visit", "endpoint"];
+
 /// A library and the only modules that may use it.
 const BORDERS: [(&str, &[&str]); 5] = [
     ("axum", &["http"]),
@@ -86,9 +89,14 @@ fn collect(folder: &Path, found: &mut Vec<Source>) {
 
 /// The root modules named by `use crate::…`, in braces or not.
 fn imports(text: &str) -> Vec<String> {
+    named_after(text, "crate::")
+}
+
+/// What is named after this, one by one or in braces.
+fn named_after(text: &str, start: &str) -> Vec<String> {
     let mut names = Vec::new();
-    for (at, _) in text.match_indices("crate::") {
-        let rest = &text[at + "crate::".len()..];
+    for (at, _) in text.match_indices(start) {
+        let rest = &text[at + start.len()..];
         let list = match rest.strip_prefix('{') {
             Some(inner) => top_level(inner),
             None => vec![rest],
@@ -135,6 +143,25 @@ fn imports_go_down_only() {
         let own = floor(&module).unwrap_or_else(|| panic!("{module} has no floor in tidy.rs"));
         for import in imports(source.program()) {
             if import != module && floor(&import).is_some_and(|below| below > own) {
+                wrong.push(format!("{} imports {import}", source.path.display()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "upward imports:\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn web_transport_is_built_from_the_wire_up() {
+    let mut wrong = Vec::new();
+    for source in sources("src/transport/wt") {
+        let own =
+            source.path.file_stem().and_then(|stem| WT_FLOORS.iter().position(|m| stem == *m));
+        for import in named_after(source.program(), "super::") {
+            if WT_FLOORS
+                .iter()
+                .position(|module| import == *module)
+                .is_some_and(|at| Some(at) > own)
+            {
                 wrong.push(format!("{} imports {import}", source.path.display()));
             }
         }

@@ -10,7 +10,7 @@ use chrono::{TimeDelta, Utc};
 use super::check::{Check, Status};
 use crate::{
     config::{CertificateFiles, WebTransportConfig},
-    transport::certificate::{Certificates, Published},
+    transport::wt::certificate::{Certificates, Published},
 };
 
 /// A certificate of an authority is usually renewed 30 days before its end: with a week left,

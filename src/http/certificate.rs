@@ -13,7 +13,7 @@ use serde::Serialize;
 use tokio::sync::watch;
 
 use super::{Shared, problem::Problem};
-use crate::transport::certificate::Published;
+use crate::transport::wt::certificate::Published;
 
 /// A page that went by yesterday's hash could not connect.
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");

@@ -5,7 +5,6 @@
 //! to the client. WebSocket and event streams share one write path, the [`shard`]. WebTransport
 //! ([`wt`]) gets a [`Session`] instead: there the library owns the socket.
 
-pub mod certificate;
 pub mod close;
 pub mod frame_reader;
 pub mod frame_writer;

@@ -18,17 +18,13 @@ use wtransport::{
 };
 
 use super::{
+    certificate::{CertificateError, Certificates, Published},
     gate::Gate,
     lobby::Lobby,
     visit::Host,
     wire::{H3_NO_ERROR, SEND_BUFFER_BYTES},
 };
-use crate::{
-    config::WebTransportConfig,
-    shutdown::Shutdown,
-    telemetry::metrics::Metrics,
-    transport::certificate::{CertificateError, Certificates, Published},
-};
+use crate::{config::WebTransportConfig, shutdown::Shutdown, telemetry::metrics::Metrics};
 
 /// What streams may hold that the peer has not acknowledged: large rounds, a replay.
 const STREAMS_BYTES: u64 = 256 * 1024;

@@ -6,14 +6,11 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
+use tokio::sync::mpsc::{self, UnboundedSender};
 use tokio_util::task::TaskTracker;
 
-use super::{peer::Peer, room::Room};
+use super::room::{Left, Newcomer, Room};
 use crate::{hub::Subscription, shutdown::Shutdown, telemetry::metrics::Metrics, topic::Topic};
-
-/// A session on its way to its room, with the subscription that its opening began.
-pub(super) type Newcomer = (Peer, Subscription);
 
 /// All rooms. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -51,36 +48,33 @@ impl Lobby {
 
     fn open(&self, topic: &Topic, first: &Subscription) -> UnboundedSender<Newcomer> {
         let (sender, newcomers) = mpsc::unbounded_channel();
-        let Shared { heartbeat, metrics, shutdown, .. } = &*self.0;
-        let room = Room::new(first.sibling(), newcomers, metrics);
-        let (lobby, topic) = (self.clone(), topic.clone());
-        let life = room.run(lobby, topic, *heartbeat, shutdown.clone());
-        self.0.tasks.spawn(life);
+        let Shared { metrics, tasks, .. } = &*self.0;
+        let room = Room::new(first.sibling(), newcomers, metrics, tasks.clone());
+        tasks.spawn(self.clone().keep(room, topic.clone()));
         sender
     }
 
+    /// Keeps a room until nobody needs it.
+    async fn keep(self, mut room: Room, topic: Topic) {
+        let reason = loop {
+            match room.run(self.0.heartbeat, &self.0.shutdown).await {
+                Left::Ended(reason) => break reason,
+                Left::Empty if self.close_if_empty(&topic, &room) => return,
+                Left::Empty => {}
+            }
+        };
+        self.rooms().remove(&topic);
+        room.farewell(reason).await;
+    }
+
     /// Closes a room; not if somebody is at its door.
-    pub(super) fn close_if_empty(
-        &self,
-        topic: &Topic,
-        newcomers: &UnboundedReceiver<Newcomer>,
-    ) -> bool {
+    fn close_if_empty(&self, topic: &Topic, room: &Room) -> bool {
         let mut rooms = self.rooms();
-        let empty = newcomers.is_empty();
+        let empty = room.nobody_waits();
         if empty {
             rooms.remove(topic);
         }
         empty
-    }
-
-    /// Closes a room to newcomers.
-    pub(super) fn close(&self, topic: &Topic) {
-        self.rooms().remove(topic);
-    }
-
-    /// Ends a session in a task of its own, so that its room need not wait for it.
-    pub(super) fn see_off(&self, peer: Peer, reason: crate::transport::close::CloseReason) {
-        self.0.tasks.spawn(peer.farewell(reason));
     }
 
     fn rooms(&self) -> MutexGuard<'_, HashMap<Topic, UnboundedSender<Newcomer>>> {

@@ -14,7 +14,11 @@
 //! * **W5** The end: no more is accepted, each session is told `bye` on a stream, the streams get a
 //!   moment, then connections are closed, and last of all the endpoint. Nothing accepts from an
 //!   endpoint that is closed, which would panic.
+//!
+//! Each knows what is before it, and nothing of what is behind: [`wire`], [`peer`], [`room`],
+//! [`lobby`], [`visit`], [`endpoint`].
 
+pub mod certificate;
 mod endpoint;
 mod gate;
 mod lobby;

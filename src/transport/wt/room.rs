@@ -12,9 +12,9 @@ use tokio::{
     task::yield_now,
     time::{sleep, timeout},
 };
+use tokio_util::task::TaskTracker;
 
 use super::{
-    lobby::{Lobby, Newcomer},
     peer::{Peer, Sent},
     wire::Datagram,
 };
@@ -23,7 +23,6 @@ use crate::{
     hub::{Delivery, Subscription},
     shutdown::Shutdown,
     telemetry::metrics::{ByTransport, Metrics, Transport},
-    topic::Topic,
     transport::{beats, close::CloseReason},
 };
 
@@ -37,6 +36,18 @@ const PART: usize = 100;
 const PART_PAUSE: Duration = Duration::from_millis(2);
 /// So long they may take for it: what is late is worth less than what is new.
 const PART_WAIT: Duration = Duration::from_millis(50);
+
+/// A session on its way to its room, with the subscription that its opening began.
+pub(super) type Newcomer = (Peer, Subscription);
+
+/// Why a room is left.
+#[derive(Debug)]
+pub(super) enum Left {
+    /// The last session has gone. Somebody may be at the door all the same.
+    Empty,
+    /// Nobody is served here any longer: all are to be told this.
+    Ended(CloseReason),
+}
 
 /// A session in the room.
 #[derive(Debug)]
@@ -60,6 +71,8 @@ pub(super) struct Room {
     connections: FuturesUnordered<BoxFuture<'static, (usize, CloseReason)>>,
     late: Late,
     written: Counter,
+    /// Who is shown out, so that nobody waits for them here.
+    tasks: TaskTracker,
 }
 
 impl Room {
@@ -67,6 +80,7 @@ impl Room {
         subscription: Subscription,
         newcomers: UnboundedReceiver<Newcomer>,
         metrics: &Metrics,
+        tasks: TaskTracker,
     ) -> Self {
         let label = ByTransport { transport: Transport::webtransport };
         Self {
@@ -76,41 +90,39 @@ impl Room {
             connections: FuturesUnordered::new(),
             late: Late::new(),
             written: metrics.rounds_written_total.get_or_create(&label).clone(),
+            tasks,
         }
     }
 
     /// Serves until the last session has left or a stop is asked for.
-    pub(super) async fn run(
-        mut self,
-        lobby: Lobby,
-        topic: Topic,
-        heartbeat: Duration,
-        shutdown: Shutdown,
-    ) {
+    pub(super) async fn run(&mut self, heartbeat: Duration, shutdown: &Shutdown) -> Left {
         let mut beats = beats(heartbeat);
-        let reason = loop {
+        loop {
             tokio::select! {
                 biased;
-                () = shutdown.requested() => break CloseReason::ShuttingDown,
+                () = shutdown.requested() => return Left::Ended(CloseReason::ShuttingDown),
                 Some((id, reason)) = self.connections.next() => self.leave(id, reason),
-                Some(newcomer) = self.newcomers.recv() => self.welcome(newcomer, &lobby),
+                Some(newcomer) = self.newcomers.recv() => self.welcome(newcomer),
                 _ = beats.tick() => self.look_for_drops(),
                 Some(id) = self.late.next() => self.caught_up(id),
                 delivery = self.subscription.next() => match delivery {
-                    Delivery::Rounds(frames) => self.deliver(&frames, &lobby).await,
-                    Delivery::TooSlow => break CloseReason::TooSlow,
-                    Delivery::Closed => break CloseReason::ShuttingDown,
+                    Delivery::Rounds(frames) => self.deliver(&frames).await,
+                    Delivery::TooSlow => return Left::Ended(CloseReason::TooSlow),
+                    Delivery::Closed => return Left::Ended(CloseReason::ShuttingDown),
                 },
             }
-            if self.seats.is_empty() && lobby.close_if_empty(&topic, &self.newcomers) {
-                return;
+            if self.seats.is_empty() {
+                return Left::Empty;
             }
-        };
-        lobby.close(&topic);
-        self.farewell(reason).await;
+        }
     }
 
-    fn welcome(&mut self, (peer, own): Newcomer, lobby: &Lobby) {
+    /// Whether nobody is at the door.
+    pub(super) fn nobody_waits(&self) -> bool {
+        self.newcomers.is_empty()
+    }
+
+    fn welcome(&mut self, (peer, own): Newcomer) {
         self.connections.push(peer.closed());
         let id = peer.id();
         let mut seat = Seat { peer, own: Some(own) };
@@ -119,8 +131,13 @@ impl Room {
                 self.written.inc_by(rounds);
                 self.seats.insert(id, seat);
             }
-            Err(reason) => lobby.see_off(seat.peer, reason),
+            Err(reason) => self.see_off(seat.peer, reason),
         }
+    }
+
+    /// Ends a session in a task of its own, so that the others need not wait for it.
+    fn see_off(&self, peer: Peer, reason: CloseReason) {
+        self.tasks.spawn(peer.farewell(reason));
     }
 
     fn leave(&mut self, id: usize, reason: CloseReason) {
@@ -140,8 +157,8 @@ impl Room {
     }
 
     /// Sends rounds to everyone: the same bytes to each.
-    async fn deliver(&mut self, frames: &[Frame], lobby: &Lobby) {
-        let fresh = self.settle(lobby).await;
+    async fn deliver(&mut self, frames: &[Frame]) {
+        let fresh = self.settle().await;
         for (part, frames) in frames.chunks(PART).enumerate() {
             if part > 0 {
                 // Too late is no error: who has no room then loses his oldest.
@@ -161,7 +178,7 @@ impl Room {
 
     /// Sends those with a subscription of their own what that holds. Returns who is one of all from
     /// now on, and has what the room is about to send.
-    async fn settle(&mut self, lobby: &Lobby) -> HashSet<usize> {
+    async fn settle(&mut self) -> HashSet<usize> {
         let (mut fresh, mut too_slow) = (HashSet::new(), Vec::new());
         let own = self.seats.iter_mut().filter(|(_, seat)| seat.own.is_some());
         for (walked, (id, seat)) in own.enumerate() {
@@ -178,14 +195,14 @@ impl Room {
         }
         for (id, reason) in too_slow {
             if let Some(seat) = self.seats.remove(&id) {
-                lobby.see_off(seat.peer, reason);
+                self.see_off(seat.peer, reason);
             }
         }
         fresh
     }
 
     /// Ends all sessions, also those that were still on their way in.
-    async fn farewell(mut self, reason: CloseReason) {
+    pub(super) async fn farewell(mut self, reason: CloseReason) {
         self.newcomers.close();
         let mut peers: Vec<_> = self.seats.into_values().map(|seat| seat.peer).collect();
         while let Ok((peer, _)) = self.newcomers.try_recv() {
