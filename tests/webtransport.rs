@@ -70,6 +70,15 @@ async fn a_round_that_fits_no_datagram_comes_on_a_stream_of_its_own() {
     assert_eq!(client.next_datagram().await.round_id, small);
 }
 
+/// Finishes so many rounds in one statement.
+async fn burst(database: &TestDatabase, rounds: usize) {
+    let insert = format!(
+        "insert into public.rounds (game_id, finished_at) select id, now() \
+         from public.games, generate_series(1, {rounds}) where slug = 'crash'"
+    );
+    database.run(&insert).await;
+}
+
 #[tokio::test]
 async fn a_burst_of_one_statement_does_not_push_itself_out_of_the_buffer() {
     const BURST: usize = 2000;
@@ -78,11 +87,7 @@ async fn a_burst_of_one_statement_does_not_push_itself_out_of_the_buffer() {
     latest(&server, "crash", seed).await;
     let client = WtClient::connect(&server, "/wt/crash").await;
     client.next_stream_round().await;
-    let insert = format!(
-        "insert into public.rounds (game_id, finished_at) select id, now() \
-         from public.games, generate_series(1, {BURST}) where slug = 'crash'"
-    );
-    database.run(&insert).await;
+    burst(&database, BURST).await;
     let last = database.text("select max(id)::text from public.rounds").await;
     let mut arrived = 0;
     loop {
@@ -160,6 +165,22 @@ async fn a_stopping_server_says_bye_and_ends_cleanly() {
     assert_eq!((&bye["type"], &bye["code"]), (&"bye".into(), &1001.into()));
     let ended = within("the close", client.connection.closed()).await.to_string();
     assert!(ended.contains("1001"), "{ended}");
+    assert_eq!(server.exit_code().await, Some(0));
+}
+
+#[tokio::test]
+async fn a_stop_in_the_middle_of_a_burst_is_told() {
+    let (database, server) = serving().await;
+    let client = WtClient::connect(&server, "/wt/crash").await;
+    // Its buffer is full after 230 rounds, and never empties.
+    WtClient::vanish(&server, "/wt/crash");
+    server.counts("datastream_subscribers{transport=\"webtransport\"} 2").await;
+    burst(&database, 20_000).await;
+    // The first thousand are captured by themselves, the rest while they are sent.
+    while client.next_datagram().await.round_id < 1500 {}
+    server.signal("TERM");
+    let bye = client.next_stream().await;
+    assert!(bye.starts_with(r#"{"type":"bye","code":1001,"#), "{bye}");
     assert_eq!(server.exit_code().await, Some(0));
 }
 

@@ -61,6 +61,17 @@ impl WtClient {
         Endpoint::client(config).expect("an endpoint").connect(url).await
     }
 
+    /// Connects, and is not heard of again: nothing runs this client, nobody closes it.
+    pub(crate) fn vanish(server: &TestServer, path: &str) {
+        let connect = || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let runtime = runtime.expect("a runtime");
+            std::mem::forget(runtime.block_on(Self::connect(server, path)));
+            std::mem::forget(runtime);
+        };
+        std::thread::scope(|scope| scope.spawn(connect).join().expect("a session"));
+    }
+
     /// The next round that comes as a datagram.
     #[track_caller]
     pub(crate) fn next_datagram(&self) -> impl Future<Output = WireRound> {

@@ -10,7 +10,7 @@ use prometheus_client::metrics::counter::Counter;
 use tokio::{
     sync::mpsc::UnboundedReceiver,
     task::yield_now,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 use tokio_util::task::TaskTracker;
 
@@ -34,8 +34,11 @@ const STRIDE: usize = 64;
 const PART: usize = 100;
 /// Between two looks whether the links have taken a part.
 const PART_PAUSE: Duration = Duration::from_millis(2);
-/// So long they may take for it: what is late is worth less than what is new.
+/// So long they may take for it: what is late is worth less than what is new. Who takes longer is
+/// not waited for again in this delivery.
 const PART_WAIT: Duration = Duration::from_millis(50);
+/// So long they may take for all parts of a delivery: newcomers and those who leave wait as long.
+const DELIVERY_WAIT: Duration = Duration::from_millis(500);
 
 /// A session on its way to its room, with the subscription that its opening began.
 pub(super) type Newcomer = (Peer, Subscription);
@@ -106,7 +109,7 @@ impl Room {
                 _ = beats.tick() => self.look_for_drops(),
                 Some(id) = self.late.next() => self.caught_up(id),
                 delivery = self.subscription.next() => match delivery {
-                    Delivery::Rounds(frames) => self.deliver(&frames).await,
+                    Delivery::Rounds(frames) => self.deliver(&frames, shutdown).await,
                     Delivery::TooSlow => return Left::Ended(CloseReason::TooSlow),
                     Delivery::Closed => return Left::Ended(CloseReason::ShuttingDown),
                 },
@@ -156,13 +159,18 @@ impl Room {
         }
     }
 
-    /// Sends rounds to everyone: the same bytes to each.
-    async fn deliver(&mut self, frames: &[Frame]) {
+    /// Sends rounds to everyone: the same bytes to each. A stop ends it: who has been told `bye`
+    /// resumes after the last round that came.
+    async fn deliver(&mut self, frames: &[Frame], shutdown: &Shutdown) {
         let fresh = self.settle().await;
+        let mut pause = Pause::default();
         for (part, frames) in frames.chunks(PART).enumerate() {
             if part > 0 {
-                // Too late is no error: who has no room then loses his oldest.
-                let _ = timeout(PART_WAIT, room_for_more(&self.seats)).await;
+                tokio::select! {
+                    biased;
+                    () = shutdown.requested() => return,
+                    () = pause.wait(&self.seats) => {}
+                }
             }
             let rounds: Vec<_> = frames.iter().map(Datagram::from).collect();
             for (walked, (id, seat)) in self.seats.iter_mut().enumerate() {
@@ -212,13 +220,43 @@ impl Room {
     }
 }
 
-/// Resolves when three in four have room for another part: the slowest must not hold up all.
-async fn room_for_more(seats: &HashMap<usize, Seat>) {
-    loop {
-        sleep(PART_PAUSE).await;
-        let roomy = seats.values().filter(|seat| seat.peer.has_room()).count();
-        if roomy * 4 >= seats.len() * 3 {
-            return;
+/// Waits for the links between the parts of one delivery.
+#[derive(Debug)]
+struct Pause {
+    /// What is left of the time for it.
+    left: Duration,
+    /// Sessions that made no room in time. Too late is no error: they lose their oldest rounds.
+    slow: HashSet<usize>,
+}
+
+impl Default for Pause {
+    fn default() -> Self {
+        Self { left: DELIVERY_WAIT, slow: HashSet::new() }
+    }
+}
+
+impl Pause {
+    async fn wait(&mut self, seats: &HashMap<usize, Seat>) {
+        let start = Instant::now();
+        if timeout(PART_WAIT.min(self.left), self.room_for_more(seats)).await.is_err() {
+            let slow = seats.iter().filter(|(_, seat)| !seat.peer.has_room());
+            self.slow.extend(slow.map(|(id, _)| id));
+        }
+        self.left = self.left.saturating_sub(start.elapsed());
+    }
+
+    /// Resolves when three in four have room for another part: the slowest must not hold up all.
+    async fn room_for_more(&self, seats: &HashMap<usize, Seat>) {
+        loop {
+            sleep(PART_PAUSE).await;
+            let (mut awaited, mut roomy) = (0, 0);
+            for (_, seat) in seats.iter().filter(|(id, _)| !self.slow.contains(id)) {
+                awaited += 1;
+                roomy += usize::from(seat.peer.has_room());
+            }
+            if roomy * 4 >= awaited * 3 {
+                return;
+            }
         }
     }
 }
