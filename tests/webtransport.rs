@@ -202,6 +202,18 @@ async fn sessions_are_counted_while_they_last() {
 }
 
 #[tokio::test]
+async fn a_round_is_counted_as_written_when_its_stream_has_taken_it() {
+    let (database, server) = serving().await;
+    let client = WtClient::connect(&server, "/wt").await;
+    server.counts("datastream_subscribers{transport=\"webtransport\"} 1").await;
+    // More than a connection holds that is not acknowledged yet.
+    let extras = format!(r#"{{"reels": "{}"}}"#, "x".repeat(1_000_000));
+    let large = database.finish("slot", &extras).await;
+    assert_eq!(client.next_stream_round().await.round_id, large);
+    server.counts("datastream_rounds_written_total{transport=\"webtransport\"} 1").await;
+}
+
+#[tokio::test]
 async fn the_certificate_is_told_with_the_next_one_and_where_to_connect() {
     let (_database, server) = serving().await;
     let told = Certificate::of(&server).await;

@@ -34,10 +34,12 @@ pub(super) struct Broken;
 
 /// What became of a round.
 pub(super) enum Sent {
-    /// It is on its way, or the connection is over, which is told elsewhere.
+    /// It is on its way.
     Done,
-    /// It needs a stream, and the stream needs time.
-    Late(BoxFuture<'static, ()>),
+    /// It needs a stream, and the stream needs time; then it says whether it took the round.
+    Late(BoxFuture<'static, bool>),
+    /// The connection is over, which is told elsewhere, or the peer stopped the stream.
+    Gone,
     /// The peer is behind with what came before.
     Dropped,
 }
@@ -90,7 +92,7 @@ impl Peer {
                 self.handed += 1;
                 Sent::Done
             }
-            Err(SendDatagramError::NotConnected) => Sent::Done,
+            Err(SendDatagramError::NotConnected) => Sent::Gone,
             // A peer that takes no datagrams gets everything by stream.
             Err(SendDatagramError::TooLarge | SendDatagramError::UnsupportedByPeer) => {
                 self.send_stream(round.json.clone())
@@ -125,17 +127,19 @@ impl Peer {
         }
         let connection = self.connection.clone();
         let mut write = async move {
-            if let Ok(mut stream) = put(&connection, json).await {
-                // Its end is acknowledged some time later; nobody needs to know when.
-                let _ = stream.quic_stream_mut().finish();
-            }
+            let Ok(mut stream) = put(&connection, json).await else { return false };
+            // Its end is acknowledged some time later; nobody needs to know when.
+            stream.quic_stream_mut().finish().is_ok()
         }
         .boxed();
-        if (&mut write).now_or_never().is_some() {
-            return Sent::Done;
+        match (&mut write).now_or_never() {
+            Some(true) => Sent::Done,
+            Some(false) => Sent::Gone,
+            None => {
+                self.late += 1;
+                Sent::Late(write)
+            }
         }
-        self.late += 1;
-        Sent::Late(write)
     }
 
     /// A late round has got its stream.

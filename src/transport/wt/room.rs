@@ -60,8 +60,8 @@ struct Seat {
     own: Option<Subscription>,
 }
 
-/// Rounds that wait for their streams.
-type Late = FuturesUnordered<BoxFuture<'static, usize>>;
+/// Rounds that wait for their streams: whose, and whether the stream took it.
+type Late = FuturesUnordered<BoxFuture<'static, (usize, bool)>>;
 
 /// One topic's sessions.
 #[derive(Debug)]
@@ -107,7 +107,7 @@ impl Room {
                 Some((id, reason)) = self.connections.next() => self.leave(id, reason),
                 Some(newcomer) = self.newcomers.recv() => self.welcome(newcomer),
                 _ = beats.tick() => self.look_for_drops(),
-                Some(id) = self.late.next() => self.caught_up(id),
+                Some((id, written)) = self.late.next() => self.caught_up(id, written),
                 delivery = self.subscription.next() => match delivery {
                     Delivery::Rounds(frames) => self.deliver(&frames, shutdown).await,
                     Delivery::TooSlow => return Left::Ended(CloseReason::TooSlow),
@@ -153,7 +153,8 @@ impl Room {
         self.seats.values_mut().for_each(|seat| seat.peer.look_for_drops());
     }
 
-    fn caught_up(&mut self, id: usize) {
+    fn caught_up(&mut self, id: usize, written: bool) {
+        self.written.inc_by(u64::from(written));
         if let Some(seat) = self.seats.get_mut(&id) {
             seat.peer.caught_up();
         }
@@ -262,15 +263,15 @@ impl Pause {
 }
 
 impl Seat {
-    /// Hands rounds to the session; how many it took.
+    /// Hands rounds to the session; how many it took at once.
     fn send(&mut self, rounds: &[Datagram], late: &Late) -> u64 {
         let id = self.peer.id();
         let mut sent = 0;
         for round in rounds {
             match self.peer.send(round) {
                 Sent::Done => sent += 1,
-                Sent::Late(write) => late.push(write.map(move |()| id).boxed()),
-                Sent::Dropped => {}
+                Sent::Late(write) => late.push(write.map(move |written| (id, written)).boxed()),
+                Sent::Gone | Sent::Dropped => {}
             }
         }
         sent
