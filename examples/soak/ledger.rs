@@ -38,6 +38,7 @@ pub(crate) struct Transaction {
 pub(crate) struct Ledger {
     clock: AtomicU64,
     transactions: Mutex<Vec<Transaction>>,
+    refusals: Mutex<Vec<String>>,
 }
 
 impl Ledger {
@@ -59,6 +60,15 @@ impl Ledger {
 
     pub(crate) fn rolled_back(&self, tx: usize) {
         self.end(tx, Ending::RolledBack);
+    }
+
+    /// PostgreSQL refused a transaction that was in order.
+    pub(crate) fn refused(&self, why: String) {
+        self.refusals.lock().unwrap_or_else(PoisonError::into_inner).push(why);
+    }
+
+    pub(crate) fn refusals(&self) -> Vec<String> {
+        self.refusals.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn end(&self, tx: usize, ending: Ending) {

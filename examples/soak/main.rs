@@ -106,11 +106,12 @@ async fn soak(args: &Args) -> anyhow::Result<bool> {
     let writers = write(args, &tasks, &stage, &ledger);
     let faults = Arc::new(Faults::default());
     let end = Duration::from_secs(args.seconds);
-    let (link, crash) = tokio::join!(
+    // The first lane that fails ends it: what the other would show is worth nothing.
+    tokio::try_join!(
         faults.inflict(&stage, plan.link, end),
         faults.inflict(&stage, plan.crash, end)
-    );
-    link.and(crash).with_context(|| format!("see {}", stage.log().display()))?;
+    )
+    .with_context(|| format!("see {}", stage.log().display()))?;
     stage.live().await?;
     writers.iter().for_each(JoinHandle::abort);
     let last = finish(&stage, &ledger, &fence).await?;
@@ -133,6 +134,7 @@ async fn soak(args: &Args) -> anyhow::Result<bool> {
         version,
         rounds,
         transactions,
+        refusals: &ledger.refusals(),
         faults: &faults,
         verdicts: &verdicts,
         metrics: &metrics,

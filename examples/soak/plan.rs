@@ -135,3 +135,22 @@ impl fmt::Display for Plan {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    fn schedule(seed: &str) -> String {
+        let args = Args::parse_from(["soak", "--seconds", "600", "--seed", seed]);
+        Plan::draw(&args).to_string()
+    }
+
+    #[test]
+    fn one_seed_gives_one_schedule() {
+        assert!(schedule("7").lines().count() > 1000);
+        assert_eq!(schedule("7"), schedule("7"));
+        assert_ne!(schedule("7"), schedule("8"));
+    }
+}

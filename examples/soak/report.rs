@@ -10,7 +10,7 @@ use crate::{
     subscribers::Subscriber,
 };
 
-/// Details printed of each subscriber: the first ones tell the story.
+/// Details printed of each subscriber, and refusals: the first ones tell the story.
 const DETAILS: usize = 8;
 /// What the last process of the server counted and is worth a line.
 const METRICS: [&str; 10] = [
@@ -32,6 +32,7 @@ pub(crate) struct Report<'a> {
     pub(crate) version: &'a str,
     pub(crate) rounds: usize,
     pub(crate) transactions: &'a [Transaction],
+    pub(crate) refusals: &'a [String],
     pub(crate) faults: &'a Faults,
     pub(crate) verdicts: &'a [(Subscriber, Verdict)],
     pub(crate) metrics: &'a str,
@@ -45,9 +46,14 @@ impl Report<'_> {
         self.recoveries();
         let wanted = |line: &&str| METRICS.iter().any(|name| line.starts_with(name));
         self.metrics.lines().filter(wanted).for_each(|line| println!("  {line}"));
-        let good = self.verdicts.iter().all(|(_, verdict)| !verdict.is_bad(self.args.lossy));
+        let good = self.is_good();
         println!("{}", if good { "nothing lost, nothing twice" } else { "BROKEN" });
         good
+    }
+
+    fn is_good(&self) -> bool {
+        let kept = |verdict: &Verdict| !verdict.is_bad(self.args.lossy);
+        self.refusals.is_empty() && self.verdicts.iter().all(|(_, verdict)| kept(verdict))
     }
 
     fn scene(&self) {
@@ -68,6 +74,11 @@ impl Report<'_> {
             ended(|ending| matches!(ending, Ending::RolledBack)),
             ended(|ending| matches!(ending, Ending::Unknown)),
         );
+        let refused = self.refusals.len();
+        if refused > 0 {
+            println!("{refused} transactions of a game refused:");
+        }
+        self.refusals.iter().take(DETAILS).for_each(|why| println!("    {why}"));
     }
 
     fn table(&self) {
@@ -134,5 +145,29 @@ impl Report<'_> {
                 ms(max)
             );
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[test]
+    fn a_refused_write_of_a_game_breaks_the_promise() {
+        let (args, faults) = (Args::parse_from(["soak"]), Faults::default());
+        let report = |refusals| Report {
+            args: &args,
+            version: "18",
+            rounds: 0,
+            transactions: &[],
+            refusals,
+            faults: &faults,
+            verdicts: &[],
+            metrics: "",
+        };
+        assert!(report(&[]).is_good());
+        assert!(!report(&["a trigger raised".to_owned()]).is_good());
     }
 }

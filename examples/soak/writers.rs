@@ -49,16 +49,22 @@ struct Deed<'a> {
 }
 
 impl Writer {
-    /// Writes for ever. PostgreSQL going away is a fact of life.
+    /// Writes for ever. PostgreSQL going away is a fact of life; a write that it refuses is not.
     pub(crate) async fn run(mut self) {
         loop {
             let Ok(mut db) = PgConnection::connect(&self.url).await else {
                 tokio::time::sleep(Duration::from_millis(20)).await;
                 continue;
             };
-            while self.transaction(&mut db).await.is_ok() {
+            let error = loop {
+                if let Err(error) = self.transaction(&mut db).await {
+                    break error;
+                }
                 let pause = self.every.mul_f64(2.0 * self.rng.f64());
                 tokio::time::sleep(pause).await;
+            };
+            if is_refusal(&error) {
+                self.ledger.refused(error.to_string());
             }
         }
     }
@@ -72,6 +78,20 @@ impl Writer {
         }
         Ok(())
     }
+}
+
+/// Whether PostgreSQL refused the write itself. "A game's INSERT never fails because of us": then
+/// something of ours, the trigger say, did.
+fn is_refusal(error: &sqlx::Error) -> bool {
+    matches!(error, sqlx::Error::Database(error) if !is_outage(error.code().as_deref()))
+}
+
+/// Whether this SQLSTATE says that the server or the link went away (classes 57 and 08), or that
+/// two transactions met (40001, 40P01), which any game must expect.
+fn is_outage(code: Option<&str>) -> bool {
+    code.is_some_and(|code| {
+        code.starts_with("57") || code.starts_with("08") || ["40001", "40P01"].contains(&code)
+    })
 }
 
 impl Deed<'_> {
@@ -199,5 +219,24 @@ impl Deed<'_> {
             _ => String::new(),
         };
         format!(r#"{{"tx": {}, "n": {n}, "pad": "{pad}"}}"#, self.tx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_write_that_postgresql_refuses_is_told_from_a_server_that_went_away() {
+        for outage in ["57P01", "57P02", "57P03", "57014", "08006", "40001", "40P01"] {
+            assert!(is_outage(Some(outage)), "{outage}");
+        }
+        // A trigger that raises, a notify queue that is full, a column that is gone, rights taken.
+        for refusal in
+            [Some("P0001"), Some("54000"), Some("42703"), Some("42501"), Some("40002"), None]
+        {
+            assert!(!is_outage(refusal), "{refusal:?}");
+        }
+        assert!(!is_refusal(&sqlx::Error::PoolTimedOut));
     }
 }
