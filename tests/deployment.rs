@@ -1,11 +1,13 @@
-//! Behind nginx, with the very file that the deployment page offers.
+//! What the deployment page offers, as it stands there.
 
 use std::{net::TcpListener, path::Path, process::Stdio};
 
 use tokio::process::{Child, Command};
 
 use crate::support::{
-    SseClient, WsClient, eventually,
+    SseClient, TestDatabase, WsClient,
+    cluster::installation,
+    eventually,
     http::{get, try_get},
     round::ids,
     serving,
@@ -98,4 +100,21 @@ async fn nginx_hangs_up_on_an_event_source_while_the_server_is_away() {
     // Any answer but 200 would end an EventSource for good; a broken connection makes it retry.
     assert!(try_get(&format!("http://{}/sse/crash", nginx.address)).await.is_none());
     assert_eq!(get(&format!("http://{}/healthz", nginx.address)).await.status, 502);
+}
+
+#[tokio::test]
+async fn what_is_piped_into_the_composed_database_finishes_a_round() {
+    let database = TestDatabase::migrated_with(&[]).await;
+    database.run("truncate public.games, public.rounds").await;
+    let page = include_str!("../docs/deployment.md");
+    let line = page.lines().find(|line| line.contains("compose exec")).expect("a line for psql");
+    // Without -T compose asks for a terminal, which a pipe is not.
+    let before = "docker compose exec -T postgres psql -U datastream";
+    assert!(line.contains(before), "{line}");
+    let psql = installation().bin().join("psql").display().to_string();
+    let command = format!("{psql} -X -q {}", database.url());
+    let ran = Command::new("sh").arg("-c").arg(line.replace(before, &command)).output().await;
+    assert!(ran.as_ref().is_ok_and(|ran| ran.stderr.is_empty()), "{ran:?}");
+    let rounds = database.text("select count(*)::text from public.rounds").await;
+    assert_eq!(rounds.as_deref(), Some("1"));
 }
