@@ -20,6 +20,9 @@ mod listener;
 mod message;
 mod options;
 mod outcome;
+#[allow(dead_code, reason = "shared with the tests, which use all of it")]
+#[path = "../../tests/support/pinned.rs"]
+mod pinned;
 mod process;
 mod publisher;
 mod resume;

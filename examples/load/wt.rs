@@ -7,7 +7,6 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use base64::{Engine, engine::general_purpose::STANDARD};
 use tokio::{
     runtime::Runtime,
     task::JoinSet,
@@ -23,6 +22,7 @@ use crate::{
     message::Reader,
     options::Options,
     outcome::Times,
+    pinned::{Certificate, trusting},
     process,
     publisher::{self, Destination, Publisher},
     target::Target,
@@ -197,26 +197,20 @@ async fn read(connection: Connection, seen: Arc<Mutex<Seen>>, board: Arc<Board>)
     }
 }
 
-fn client(hash: &[u8; 32]) -> Result<Endpoint<wtransport::endpoint::endpoint_side::Client>> {
-    Ok(Endpoint::client(client_config(*hash)?)?)
+fn client(hash: &Sha256Digest) -> Result<Endpoint<wtransport::endpoint::endpoint_side::Client>> {
+    Ok(Endpoint::client(client_config(hash.clone()))?)
 }
 
-pub(crate) fn client_config(hash: [u8; 32]) -> Result<ClientConfig> {
-    Ok(ClientConfig::builder()
-        .with_bind_address("127.0.0.1:0".parse()?)
-        .with_server_certificate_hashes([Sha256Digest::new(hash)])
-        .keep_alive_interval(None)
-        .build())
+pub(crate) fn client_config(hash: Sha256Digest) -> ClientConfig {
+    trusting([hash]).keep_alive_interval(None).build()
 }
 
 /// Where the sessions of the game go, and the hash of the certificate.
-fn certificate(target: &Target) -> Result<(String, [u8; 32])> {
+fn certificate(target: &Target) -> Result<(String, Sha256Digest)> {
     let answer = target.get("/wt/certificate")?;
     let (_, body) = answer.split_once("\r\n\r\n").context("no body")?;
-    let told: serde_json::Value = serde_json::from_str(body)?;
-    let url = told["url"].as_str().context("url")?;
-    let port = url.rsplit(':').next().and_then(|rest| rest.split('/').next()).context("port")?;
-    let hash = STANDARD.decode(told["value"].as_str().context("value")?)?;
-    let hash = hash.try_into().ok().context("32 bytes")?;
-    Ok((format!("https://127.0.0.1:{port}/wt/load"), hash))
+    let told: Certificate = serde_json::from_str(body)?;
+    let port =
+        told.url.rsplit(':').next().and_then(|rest| rest.split('/').next()).context("port")?;
+    Ok((format!("https://127.0.0.1:{port}/wt/load"), told.hash().context("a hash")?))
 }

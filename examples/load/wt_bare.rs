@@ -15,10 +15,11 @@ use rustls::{
     quic::{Keys, Version},
 };
 use tokio::{runtime::Runtime, task::JoinSet, time::sleep};
-use wtransport::{Identity, ServerConfig, quinn};
+use wtransport::{Identity, ServerConfig, quinn, tls::Sha256Digest};
 
 use crate::{
     options::Options,
+    pinned::digest,
     process,
     wt::{self, RATE, SESSIONS_A_SOCKET, SETTLE},
 };
@@ -72,8 +73,7 @@ fn compare(child: &mut Child, options: &Options, rounds: u64) -> Result<()> {
     let stdout = child.stdout.take().context("stdout is piped")?;
     let mut lines = BufReader::new(stdout).lines();
     let mut line = || lines.next().context("the process ended")?.context("its output");
-    let (port, hash) = (line()?, STANDARD.decode(line()?)?);
-    let hash = hash.try_into().ok().context("32 bytes")?;
+    let (port, hash) = (line()?, digest(&line()?).context("a hash")?);
     let memory = process::private_bytes(pid)?;
     let clients = Runtime::new()?;
     let (endpoints, readers) = clients.block_on(connect(port.parse()?, hash, conns))?;
@@ -96,11 +96,11 @@ fn compare(child: &mut Child, options: &Options, rounds: u64) -> Result<()> {
 
 async fn connect(
     port: u16,
-    hash: [u8; 32],
+    hash: Sha256Digest,
     conns: usize,
 ) -> Result<(Vec<quinn::Endpoint>, JoinSet<()>)> {
     let (mut endpoints, mut readers) = (Vec::<quinn::Endpoint>::new(), JoinSet::new());
-    let config = wt::client_config(hash)?;
+    let config = wt::client_config(hash);
     for number in 0..conns {
         if number % SESSIONS_A_SOCKET == 0 {
             let mut endpoint = quinn::Endpoint::client("127.0.0.1:0".parse()?)?;

@@ -18,6 +18,9 @@ mod fault_proxy;
 mod faults;
 mod ledger;
 mod link;
+#[allow(dead_code, reason = "shared with the tests, which use all of it")]
+#[path = "../../tests/support/pinned.rs"]
+mod pinned;
 mod plan;
 mod report;
 mod server;

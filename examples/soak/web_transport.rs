@@ -2,14 +2,13 @@
 
 use std::{pin::Pin, time::Duration};
 
-use base64::{Engine, engine::general_purpose::STANDARD};
 use futures_util::Stream;
-use serde::Deserialize;
 use tokio::io::{AsyncBufReadExt, BufReader};
-use wtransport::{ClientConfig, Connection, Endpoint, RecvStream, tls::Sha256Digest};
+use wtransport::{Connection, Endpoint, RecvStream};
 
 use crate::{
     link::{Arrival, round},
+    pinned::{Certificate, trusting},
     stage::Door,
     subscribers::http,
 };
@@ -20,21 +19,11 @@ const SILENCE: Duration = Duration::from_secs(3);
 /// All that comes over a session.
 pub(crate) type Arrivals = Pin<Box<dyn Stream<Item = Arrival> + Send>>;
 
-/// What `/wt/certificate` answers, as far as it is needed.
-#[derive(Deserialize)]
-struct Certificate {
-    value: String,
-    url: String,
-}
-
 /// Connects; the path is what follows `/wt`, with its query.
 pub(crate) async fn open(door: Door, path: &str) -> Option<Arrivals> {
     let answer = http().get(format!("http://{}/wt/certificate", door.addr)).send().await.ok()?;
     let certificate: Certificate = answer.json().await.ok()?;
-    let hash: [u8; 32] = STANDARD.decode(certificate.value).ok()?.try_into().ok()?;
-    let config = ClientConfig::builder()
-        .with_bind_address("127.0.0.1:0".parse().ok()?)
-        .with_server_certificate_hashes([Sha256Digest::new(hash)])
+    let config = trusting(certificate.hash())
         .keep_alive_interval(Some(SILENCE / 3))
         .max_idle_timeout(Some(SILENCE))
         .ok()?

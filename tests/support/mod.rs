@@ -9,6 +9,7 @@ pub(crate) mod database;
 pub(crate) mod fault_proxy;
 pub(crate) mod http;
 pub(crate) mod pgbouncer;
+pub(crate) mod pinned;
 pub(crate) mod round;
 pub(crate) mod server;
 pub(crate) mod sse;
@@ -22,12 +23,13 @@ pub(crate) use self::{
     fault_proxy::FaultProxy,
     http::{get, raw_http},
     pgbouncer::PgBouncer,
+    pinned::Certificate,
     round::WireRound,
     server::TestServer,
     sse::SseClient,
     wait::{eventually, within},
     ws::WsClient,
-    wt::{Certificate, WtClient},
+    wt::WtClient,
 };
 
 /// A database with the sample games and a server on it that is ready: what most tests need.

@@ -1,19 +1,13 @@
 //! A WebTransport client: datagrams and streams as they come, the certificate by its hash.
 
-use serde::Deserialize;
-use wtransport::{ClientConfig, Connection, Endpoint, error::ConnectingError, tls::Sha256Digest};
+use wtransport::{Connection, Endpoint, error::ConnectingError, tls::Sha256Digest};
 
-use super::{WireRound, get, server::TestServer, within};
-
-/// What `GET /wt/certificate` answers.
-#[derive(Clone, Debug, Deserialize)]
-pub(crate) struct Certificate {
-    pub(crate) algorithm: String,
-    pub(crate) value: Option<String>,
-    pub(crate) next: Option<String>,
-    pub(crate) not_after: String,
-    pub(crate) url: String,
-}
+use super::{
+    WireRound, get,
+    pinned::{Certificate, trusting},
+    server::TestServer,
+    within,
+};
 
 impl Certificate {
     pub(crate) async fn of(server: &TestServer) -> Self {
@@ -44,21 +38,17 @@ impl WtClient {
         server: &TestServer,
         path: &str,
     ) -> Result<Connection, ConnectingError> {
-        let Certificate { value, url, .. } = Certificate::of(server).await;
-        Self::pinned(&url.replace("/wt", path), &[value.expect("a hash")]).await
+        let told = Certificate::of(server).await;
+        Self::pinned(&told.url.replace("/wt", path), told.hash()).await
     }
 
     /// Connects to a server whose certificate has one of these hashes.
     pub(crate) async fn pinned(
         url: &str,
-        hashes: &[String],
+        hashes: impl IntoIterator<Item = Sha256Digest>,
     ) -> Result<Connection, ConnectingError> {
-        let hashes = hashes.iter().map(|hash| Sha256Digest::new(decode(hash)));
-        let config = ClientConfig::builder()
-            .with_bind_address("127.0.0.1:0".parse().expect("an address"))
-            .with_server_certificate_hashes(hashes)
-            .build();
-        Endpoint::client(config).expect("an endpoint").connect(url).await
+        let client = Endpoint::client(trusting(hashes).build());
+        client.expect("an endpoint").connect(url).await
     }
 
     /// Connects, and is not heard of again: nothing runs this client, nobody closes it.
@@ -100,9 +90,4 @@ impl WtClient {
     pub(crate) async fn next_stream_round(&self) -> WireRound {
         WireRound::parse(&self.next_stream().await)
     }
-}
-
-fn decode(base64: &str) -> [u8; 32] {
-    use base64::{Engine, engine::general_purpose::STANDARD};
-    STANDARD.decode(base64).expect("base64").try_into().expect("32 bytes")
 }
