@@ -12,8 +12,8 @@ use tokio::{
 };
 
 use crate::support::{
-    DedicatedCluster, FaultProxy, TestDatabase, TestServer, WsClient, binary::datastream, eventually,
-    get, round::ids, serving, wait::beside,
+    DedicatedCluster, FaultProxy, TestDatabase, TestServer, WsClient, binary::datastream,
+    eventually, get, round::ids, serving, wait::beside,
 };
 
 #[tokio::test]
