@@ -23,7 +23,7 @@ begin
   end if;
   for attached in
     select a.id, greatest(now() - interval '10 minutes', a.attached_at, (select t.at from datastream.trimmed t)) as oldest
-    from datastream.attached a
+    from datastream.attached a where to_regclass('datastream.rounds_' || a.id) is not null
   loop
     -- Game by game, so that the seed index serves it (`offset 0` keeps it so).
     execute format('select array_agg(f.round_id) from datastream.games g cross join lateral ('
