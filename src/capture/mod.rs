@@ -4,7 +4,7 @@
 //!             ┌──────────────── any error, or the end of the connection ───────────────┐
 //!             ▼                                                                        │
 //!  Connecting ──▶ Listening ──▶ CatchingUp ──▶ Live ── payload in order: publish ──────┤
-//!  (10 … 250 ms)  (acknowledged) (poll from     │  └─ ring or timer: poll, publish ────┘
+//!  (10 … 100 ms)  (acknowledged) (poll from     │  └─ ring or timer: poll, publish ────┘
 //!                                 `safe`)       └─ 5 ms for 1 s after activity, then 250 ms
 //! ```
 //!
@@ -60,7 +60,7 @@ const MODE_EVERY: Duration = Duration::from_secs(5);
 
 /// However long the database was away: the stream is to be live 0.5 s after it is back, and an
 /// attempt that is refused costs nobody anything.
-const RECONNECT_AT_LEAST_EVERY: Duration = Duration::from_millis(250);
+const RECONNECT_AT_LEAST_EVERY: Duration = Duration::from_millis(100);
 
 /// Where the capture stands. Published on a `watch` channel: readiness reads it.
 #[derive(Clone, Debug)]
