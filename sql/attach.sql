@@ -28,15 +28,21 @@ select to_regclass('datastream._sqlx_migrations') is null as missing \gset
   \ir ../migrations/20260117000200_create_outbox.up.sql
   \set content `cat migrations/20260117000200_create_outbox.up.sql`
   insert into datastream._sqlx_migrations values (20260117000200, 'create outbox', now(), true, sha384(convert_to(:'content' || E'\n', 'UTF8')), 0);
-  \ir ../migrations/20260117000300_create_attach.up.sql
-  \set content `cat migrations/20260117000300_create_attach.up.sql`
-  insert into datastream._sqlx_migrations values (20260117000300, 'create attach', now(), true, sha384(convert_to(:'content' || E'\n', 'UTF8')), 0);
-  \ir ../migrations/20260117000400_create_reconcile_and_trim.up.sql
-  \set content `cat migrations/20260117000400_create_reconcile_and_trim.up.sql`
-  insert into datastream._sqlx_migrations values (20260117000400, 'create reconcile and trim', now(), true, sha384(convert_to(:'content' || E'\n', 'UTF8')), 0);
-  \ir ../migrations/20260117000500_attach_rounds.up.sql
-  \set content `cat migrations/20260117000500_attach_rounds.up.sql`
-  insert into datastream._sqlx_migrations values (20260117000500, 'attach rounds', now(), true, sha384(convert_to(:'content' || E'\n', 'UTF8')), 0);
+  \ir ../migrations/20260117000300_create_views.up.sql
+  \set content `cat migrations/20260117000300_create_views.up.sql`
+  insert into datastream._sqlx_migrations values (20260117000300, 'create views', now(), true, sha384(convert_to(:'content' || E'\n', 'UTF8')), 0);
+  \ir ../migrations/20260117000400_create_triggers.up.sql
+  \set content `cat migrations/20260117000400_create_triggers.up.sql`
+  insert into datastream._sqlx_migrations values (20260117000400, 'create triggers', now(), true, sha384(convert_to(:'content' || E'\n', 'UTF8')), 0);
+  \ir ../migrations/20260117000500_create_attach.up.sql
+  \set content `cat migrations/20260117000500_create_attach.up.sql`
+  insert into datastream._sqlx_migrations values (20260117000500, 'create attach', now(), true, sha384(convert_to(:'content' || E'\n', 'UTF8')), 0);
+  \ir ../migrations/20260117000600_create_reconcile_and_trim.up.sql
+  \set content `cat migrations/20260117000600_create_reconcile_and_trim.up.sql`
+  insert into datastream._sqlx_migrations values (20260117000600, 'create reconcile and trim', now(), true, sha384(convert_to(:'content' || E'\n', 'UTF8')), 0);
+  \ir ../migrations/20260117000700_attach_rounds.up.sql
+  \set content `cat migrations/20260117000700_attach_rounds.up.sql`
+  insert into datastream._sqlx_migrations values (20260117000700, 'attach rounds', now(), true, sha384(convert_to(:'content' || E'\n', 'UTF8')), 0);
   commit;
 \endif
 

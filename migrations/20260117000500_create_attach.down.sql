@@ -1,0 +1,22 @@
+set local lock_timeout = '2s';
+
+-- Leaves every attached table as it was before: no trigger, no index, no view over it.
+do $$
+declare
+  relation text;
+begin
+  for relation in select a.relation from datastream.attached a loop
+    perform datastream.detach(relation);
+  end loop;
+end
+$$;
+
+drop function if exists datastream.index_sql(regclass, boolean);
+drop function if exists datastream.detach(text, boolean);
+drop function if exists datastream.attach(regclass, text, text, text, text[], text, bigint, regclass, text, text, text, text,
+  text, text, text, text, text, text, boolean, boolean);
+drop function if exists datastream.capture_mode(text);
+drop function if exists datastream.attach_options(regclass, jsonb);
+drop function if exists datastream.remains_sql(integer, regclass);
+drop function if exists datastream.others(integer);
+drop function if exists datastream.is_whole(datastream.attached);

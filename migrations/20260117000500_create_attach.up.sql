@@ -1,0 +1,285 @@
+-- Attaching: from a game's own table to the outbox and to the views the server reads.
+
+set local lock_timeout = '2s';
+
+-- Whether an attached table, and its table of games, are still what our view reads, by the names that they were
+-- attached by: neither renamed, nor dropped, nor another table of that name; nor the columns that `games_sql` names.
+create function datastream.is_whole(t datastream.attached) returns boolean
+language sql stable
+as $$
+  select not exists (select from unnest(array[t.relation, t.options->>'games']) as n(name)
+    where n.name is not null and not exists (select from pg_catalog.pg_rewrite r
+      join pg_catalog.pg_depend d on d.classid = 'pg_rewrite'::regclass and d.objid = r.oid and d.refclassid = 'pg_class'::regclass
+      where r.ev_class = to_regclass('datastream.rounds_' || t.id) and d.refobjid = to_regclass(n.name)))
+    and not exists (select from jsonb_each_text(t.options) o
+      where o.key in ('finished_at', 'games_id', 'games_slug', 'games_name', 'games_type') and not exists (select from pg_catalog.pg_attribute c
+        where c.attrelid = to_regclass(case o.key when 'finished_at' then t.relation else t.options->>'games' end)
+          and c.attname = o.value and not c.attisdropped))
+$$;
+
+-- The attached tables but this one, as far as they can be read; a notice for each that cannot.
+create function datastream.others(number integer) returns datastream.attached[]
+language plpgsql stable
+as $$
+declare
+  other datastream.attached;
+begin
+  for other in select * from datastream.attached a where a.id is distinct from number and not datastream.is_whole(a) loop
+    raise notice '% is left out of what is read: it, its table of games or a column of theirs is not there by its name (renamed, dropped?); attach it again as all is called now, or detach it', other.relation;
+  end loop;
+  return array(select a from datastream.attached a where a.id is distinct from number and datastream.is_whole(a));
+end
+$$;
+
+-- The statements that take what is ours off any table that was attached by this number, whatever it is called now,
+-- but for `kept`. By what depends on our functions: a name says nothing after a rename. A partition's trigger and
+-- index fall with the parent's.
+create function datastream.remains_sql(number integer, kept regclass default null) returns setof text
+language sql stable
+as $$
+  select format('drop trigger %I on %s', t.tgname, datastream.qualified(t.tgrelid)) from pg_catalog.pg_trigger t
+  where t.tgfoid in (to_regprocedure(format('datastream.inserted_%s()', number)), to_regprocedure(format('datastream.updated_%s()', number)))
+    and t.tgparentid = 0 and t.tgrelid is distinct from kept
+  union all
+  select format('drop index %s', datastream.qualified(i.indexrelid)) from pg_catalog.pg_index i join pg_catalog.pg_class c on c.oid = i.indexrelid
+  where c.relname ~ format('^datastream_latest_%s(_\d+)?$', number) and not c.relispartition
+    and i.indrelid not in (select kept::oid where kept is not null union all select p.relid from pg_partition_tree(kept) p)
+    and exists (select from pg_catalog.pg_depend d where d.classid = 'pg_class'::regclass and d.objid = i.indexrelid
+      and d.refclassid = 'pg_proc'::regclass and d.refobjid = 'datastream.is_finished(anyelement)'::regprocedure)
+$$;
+
+-- What `attach` was told, as it is kept: names that were not given become the defaults, and only what
+-- the way of finding the game needs stays. An error where the parts do not make a whole.
+create function datastream.attach_options(relation regclass, given jsonb) returns jsonb
+language plpgsql stable
+as $$
+declare
+  integers regtype[] := '{smallint,integer,bigint}';
+  o jsonb := jsonb_build_object('id', 'id', 'finished_at', 'finished_at', 'time_zone', 'UTC') || jsonb_strip_nulls(given);
+  games regclass;
+  wanted text;
+begin
+  if not exists (select from pg_catalog.pg_class c where c.oid = relation and c.relkind in ('r', 'p') and c.relpersistence <> 't') then
+    raise wrong_object_type using message = format('%s is not a table that can be attached', datastream.qualified(relation));
+  end if;
+  perform datastream.column_type(relation, o->>'id', integers);
+  if datastream.column_type(relation, o->>'finished_at', '{timestamptz,timestamp}') = 'timestamptz'::regtype then
+    o := o - 'time_zone';
+  else
+    perform timezone(o->>'time_zone', timestamp 'epoch');  -- an unknown time zone is told now
+  end if;
+  if o ? 'extras_columns' then
+    o := o - 'extras';
+    for wanted in select jsonb_array_elements_text(o->'extras_columns') loop
+      perform datastream.column_type(relation, wanted);
+    end loop;
+  else
+    o := jsonb_build_object('extras', 'extras') || o;
+    perform datastream.column_type(relation, o->>'extras', '{jsonb,json,text,varchar}');
+  end if;
+
+  if o ? 'slug' or o ? 'slug_column' then  -- the game is a constant, or in columns beside the round
+    o := o - '{games,games_id,games_slug,games_name,games_type}'::text[];
+    if o ? 'slug' and not (o ? 'type' and o ? 'game_id_value') then
+      raise invalid_parameter_value using message = 'a constant slug goes with a constant type and game_id_value';
+    elsif o ? 'slug_column' and not (o ? 'type' or o ? 'type_column') then
+      raise invalid_parameter_value using message = 'slug_column goes with type_column (or a constant type)';
+    elsif o ?& '{slug,slug_column}' or o ?& '{type,type_column}' or (o ? 'slug_column' and o ? 'game_id_value') then
+      raise invalid_parameter_value using message = 'the game is either a constant (slug, type, game_id_value) or in columns (slug_column, type_column, game_id)';
+    end if;
+  else
+    o := '{"games": "public.games", "games_id": "id", "games_slug": "slug", "games_name": "name", "games_type": "type"}'::jsonb || o;
+    games := to_regclass(o->>'games');
+    if games is null then
+      raise undefined_table using message = format('there is no table of games %s', o->>'games');
+    end if;
+    o := o || jsonb_build_object('games', datastream.qualified(games)) - '{slug_column,type_column}'::text[];
+    perform datastream.column_type(games, o->>'games_id', integers);
+    perform datastream.column_type(games, o->>'games_slug'), datastream.column_type(games, o->>'games_name');
+    if o ? 'type' then o := o - 'games_type'; else perform datastream.column_type(games, o->>'games_type'); end if;
+  end if;
+  for wanted in select o->>key from unnest('{slug_column,type_column}'::text[]) as key where o ? key loop
+    perform datastream.column_type(relation, wanted);
+  end loop;
+  if o ? 'game_id_value' then
+    o := o - 'game_id';
+  else
+    o := jsonb_build_object('game_id', 'game_id') || o;
+    perform datastream.column_type(relation, o->>'game_id', integers);
+  end if;
+  return o;
+end
+$$;
+
+-- After NOTIFY a transaction cannot be prepared: where two-phase commit is on, `auto` stays silent.
+create function datastream.capture_mode(wanted text) returns text
+language plpgsql stable
+as $$
+begin
+  if wanted not in ('auto', 'notify', 'poll') then
+    raise invalid_parameter_value using message = format('capture is auto, notify or poll, not %s', wanted);
+  elsif wanted = 'auto' and current_setting('max_prepared_transactions')::integer > 0 then
+    raise notice 'max_prepared_transactions is above 0: capture is poll, so that PREPARE TRANSACTION goes on working';
+    return 'poll';
+  end if;
+  return wanted;
+end
+$$;
+
+-- Attaches a table. Returns the statements it ran, or with `dry_run` would have run; none where the
+-- table is attached in just this way already. Null means the default. Rounds and games of several
+-- attached tables are told apart by their ids alone, which therefore must not overlap.
+create function datastream.attach(
+  relation regclass,
+  id text default null,               -- the round's key: an integer column, 'id'
+  finished_at text default null,      -- 'finished_at'
+  extras text default null,           -- a jsonb, json or text column, 'extras'
+  extras_columns text[] default null, -- or the columns of which to make an object
+  game_id text default null,          -- 'game_id'
+  game_id_value bigint default null,  -- or the one game's id
+  games regclass default null,        -- the table of games, public.games
+  games_id text default null, games_slug text default null, games_name text default null, games_type text default null,
+  slug_column text default null, type_column text default null,  -- or columns beside the round
+  slug text default null, type text default null,                -- or constants
+  time_zone text default null,        -- of a finished_at without one, 'UTC'
+  capture text default null,          -- auto, notify or poll; as it is when attached again, 'auto' at first
+  replace boolean default null,       -- whether to change what is attached in another way
+  dry_run boolean default null
+) returns setof text
+language plpgsql
+set lock_timeout = '2s'
+as $$
+#variable_conflict use_column
+declare
+  table_name text := datastream.qualified(attach.relation);
+  options jsonb := datastream.attach_options(attach.relation, jsonb_build_object(
+    'id', attach.id, 'finished_at', attach.finished_at, 'extras', attach.extras, 'extras_columns', to_jsonb(attach.extras_columns),
+    'game_id', attach.game_id, 'game_id_value', attach.game_id_value, 'games', datastream.qualified(attach.games),
+    'games_id', attach.games_id, 'games_slug', attach.games_slug, 'games_name', attach.games_name, 'games_type', attach.games_type,
+    'slug_column', attach.slug_column, 'type_column', attach.type_column, 'slug', attach.slug, 'type', attach.type,
+    'time_zone', attach.time_zone));
+  mode text;
+  old datastream.attached;
+  wanted datastream.attached;
+  others datastream.attached[];
+  statement text;
+begin
+  lock table datastream.attached in share row exclusive mode;  -- one attach at a time
+  select * into old from datastream.attached a where a.relation = table_name;
+  if not found then  -- attached by a name that it no longer has?
+    select a.* into old from datastream.attached a
+    where to_regclass(a.relation) is null and exists (select from pg_catalog.pg_trigger t
+      where t.tgrelid = attach.relation and t.tgfoid = to_regprocedure(format('datastream.inserted_%s()', a.id)));
+  end if;
+  mode := datastream.capture_mode(coalesce(attach.capture, old.capture, 'auto'));
+  if old.relation = table_name and old.options = options and old.capture = mode and datastream.has_triggers(attach.relation) then
+    return;
+  elsif (old.options <> options or old.capture <> mode) and attach.replace is not true then
+    raise object_not_in_prerequisite_state using
+      message = format('%s is attached in another way', table_name),
+      hint = 'Repeat with replace => true (datastream attach --replace) to change that.';
+  end if;
+  others := datastream.others(old.id);
+  if cardinality(others) > 0 then
+    raise notice 'other tables are attached: ids of rounds, and ids of games, must not overlap among them';
+  end if;
+  wanted := row(table_name, coalesce(old.id, (select max(a.id) from datastream.attached a) + 1, 1), mode, options, coalesce(old.attached_at, now()));
+  for statement in
+    select format('update datastream.attached set relation = %L where relation = %L', table_name, old.relation) where old.relation <> table_name
+    union all
+    select format('insert into datastream.attached (relation, id, capture, options) values (%L, %s, %L, %L) '
+      'on conflict (relation) do update set capture = excluded.capture, options = excluded.options',
+      table_name, wanted.id, mode, options)
+    union all select * from datastream.reads_sql(others) where old.id is not null
+    union all select format('drop view if exists datastream.rounds_%s', wanted.id) where old.id is not null
+    union all select datastream.view_sql(wanted)
+    union all select * from datastream.reads_sql(others || wanted)
+    union all select * from datastream.remains_sql(wanted.id, attach.relation)
+    union all select * from datastream.triggers_sql(attach.relation, options, wanted.id, mode)
+  loop
+    if attach.dry_run is not true then
+      execute statement;
+    end if;
+    return next statement;
+  end loop;
+end
+$$;
+
+-- Takes our triggers, functions and indexes off a table and the table out of the views. A table that
+-- was renamed, or is gone, goes by its full name as it stands in datastream.attached, or by its new one.
+-- Returns what it ran.
+create function datastream.detach(relation text, dry_run boolean default null) returns setof text
+language plpgsql
+set lock_timeout = '2s'
+as $$
+declare
+  attached_to regclass := to_regclass(detach.relation);
+  table_name text := coalesce(datastream.qualified(attached_to), detach.relation);
+  number integer;
+  statement text;
+begin
+  lock table datastream.attached in share row exclusive mode;
+  select a.id into number from datastream.attached a
+  where a.relation = table_name or exists (select from pg_catalog.pg_trigger t
+    where t.tgrelid = attached_to and t.tgfoid = to_regprocedure(format('datastream.inserted_%s()', a.id)))
+  order by a.relation = table_name desc limit 1;
+  if not found then
+    raise undefined_object using message = format('%s is not attached', table_name);
+  end if;
+  for statement in
+    select * from datastream.reads_sql(datastream.others(number))
+    union all select format('drop view if exists datastream.rounds_%s', number)
+    union all select * from datastream.remains_sql(number)
+    union all select format('drop function if exists datastream.inserted_%s()', number)
+    union all select format('drop function if exists datastream.updated_%s()', number)
+    union all select format('delete from datastream.attached where id = %s', number)
+  loop
+    if detach.dry_run is not true then
+      execute statement;
+    end if;
+    return next statement;
+  end loop;
+end
+$$;
+
+-- The statements that build the index by which the latest round of a game is found, CONCURRENTLY (each
+-- on its own, outside a transaction), or not, for a table that is empty. A partitioned table's index is
+-- made partition by partition: it cannot be built concurrently as a whole.
+create function datastream.index_sql(relation regclass, online boolean default true) returns setof text
+language plpgsql stable
+as $$
+declare
+  a datastream.attached;
+  definition text;
+  part record;
+  made jsonb := '{}';
+  verb text := case when online then 'create index concurrently if not exists' else 'create index if not exists' end;
+begin
+  select * into a from datastream.attached t where t.relation = datastream.qualified(index_sql.relation);
+  if not found then
+    raise undefined_object using message = format('%s is not attached', datastream.qualified(index_sql.relation));
+  end if;
+  definition := format('(%s(%s) desc, %I desc) where datastream.is_finished(%I)',
+    case when a.options ? 'game_id' then format('%I, ', a.options->>'game_id') end,
+    case when a.options ? 'time_zone' then format('timezone(%L, %I)', a.options->>'time_zone', a.options->>'finished_at')
+         else format('%I', a.options->>'finished_at') end,
+    a.options->>'id', a.options->>'finished_at');
+  if not online or not datastream.by_row(index_sql.relation) then
+    return next format('%s datastream_latest_%s on %s %s', verb, a.id, datastream.qualified(index_sql.relation), definition);
+    return;
+  end if;
+  for part in
+    select p.relid, p.parentrelid, p.isleaf, p.level,
+           format('datastream_latest_%s_%s', a.id, row_number() over (order by p.level, p.relid)) as name,
+           (select c.relnamespace::regnamespace from pg_catalog.pg_class c where c.oid = p.relid) as schema_name
+    from pg_partition_tree(index_sql.relation) p order by p.level, p.relid
+  loop
+    return next format('%s %s on %s%s %s', case when part.isleaf then verb else 'create index if not exists' end, part.name,
+      case when part.isleaf then '' else 'only ' end, datastream.qualified(part.relid), definition);
+    if part.level > 0 then
+      return next format('alter index %s attach partition %s.%I', made->>part.parentrelid::oid::text, part.schema_name, part.name);
+    end if;
+    made := made || jsonb_build_object(part.relid::oid::text, format('%s.%I', part.schema_name, part.name));
+  end loop;
+end
+$$;
