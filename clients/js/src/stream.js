@@ -7,6 +7,7 @@
 import { backoff } from './backoff.js';
 import { watchPage } from './page.js';
 import { Rounds } from './rounds.js';
+import { selection } from './selection.js';
 import { sse } from './sse.js';
 import { websocket } from './websocket.js';
 import { webtransport } from './webtransport.js';
@@ -394,19 +395,3 @@ export class Stream extends Target {
     this.dispatchEvent(new CustomEvent(type, { detail }));
   }
 }
-
-/**
- * Path and query of what is asked for.
- *
- * @param {Options} options
- * @returns {[path: string, query: [string, string][]]}
- */
-const selection = ({ game, type, games, types }) => {
-  // Nothing asked for would be everything.
-  if ([game, type, games, types].some((asked) => asked?.length === 0)) throw TypeError('selection is empty');
-  if (game) return [`/${encodeURIComponent(game)}`, []];
-  if (type) return [`/type/${encodeURIComponent(type)}`, []];
-  const named = (/** @type {string} */ key, /** @type {readonly string[]} */ values = []) =>
-    values.map((value) => /** @type {[string, string]} */ ([key, value]));
-  return ['', [...named('game', games), ...named('type', types)]];
-};
