@@ -64,6 +64,12 @@ impl From<tokio_postgres::Error> for CaptureError {
 
 fn describe(error: &tokio_postgres::Error) -> String {
     match error.as_db_error() {
+        // Its own limit of a minute: at the first connection the latest round of each game is read.
+        Some(db) if *db.code() == SqlState::QUERY_CANCELED => format!(
+            "the database gave up: {}; is there the index for seeds? `datastream doctor` tells, and \
+             `datastream attach --index` builds it while the game goes on",
+            db.message()
+        ),
         Some(db) => {
             format!("the database refused: {} (SQLSTATE {})", db.message(), db.code().code())
         }
