@@ -120,7 +120,6 @@ async fn nothing_is_lost_or_repeated_between_replay_and_live() {
     latest(&server, "crash", first).await;
     let game = database.clone();
     let play = crate::support::wait::beside(async move { game.finish_many("crash", 300).await });
-    // A replay of nothing would open no stream.
     latest_but(&server, "crash", first).await;
     let path = format!("/wt/crash?after={first}");
     for _ in 0..5 {
@@ -133,6 +132,18 @@ async fn nothing_is_lost_or_repeated_between_replay_and_live() {
         assert_eq!(seen, expected);
     }
     play.await.expect("the game");
+}
+
+#[tokio::test]
+async fn a_resumed_session_begins_with_its_replay_though_nothing_was_missed() {
+    let (database, server) = serving().await;
+    let round = database.finish("slot", "{}").await;
+    latest(&server, "slot", round).await;
+    let client = WtClient::connect(&server, &format!("/wt/slot?after={round}")).await;
+    assert_eq!(client.next_stream().await, "", "the replay");
+    let extras = format!(r#"{{"reels": "{}"}}"#, "x".repeat(5000));
+    let large = database.finish("slot", &extras).await;
+    assert_eq!(client.next_stream_round().await.round_id, large);
 }
 
 #[tokio::test]

@@ -35,7 +35,8 @@ pub(crate) async fn open(door: Door, path: &str) -> Option<Arrivals> {
 
 fn arrivals(session: Connection) -> Arrivals {
     Box::pin(async_stream::stream! {
-        // The first stream is the seed or the replay. Later ones bring rounds that fit no datagram.
+        // The first stream is the seed or the replay, which may be empty. Later ones bring rounds that
+        // fit no datagram.
         let mut first = true;
         loop {
             tokio::select! {
