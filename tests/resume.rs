@@ -8,7 +8,7 @@ use datastream::{
     feed::Feed,
     games::Games,
     history::History,
-    hub::{self, Captured, Opening, Publisher, Xid},
+    hub::{self, Captured, Opening, Publisher, Settled, Xid},
     pg_target::PgTarget,
     round::{FinishedAt, GameId, Round, RoundId, UnixMillis},
     telemetry::metrics::Metrics,
@@ -279,7 +279,8 @@ async fn publish(database: &TestDatabase, publisher: &Publisher, round_id: i64) 
     publisher.publish(vec![Captured { round, xid, before, recorded: None }]);
     let snapshot = database.text("select pg_current_snapshot()::text").await.expect("a snapshot");
     let oldest = snapshot.split(':').next().and_then(|xid| xid.parse().ok()).expect("a number");
-    publisher.settle(Xid(oldest), &snapshot);
+    let (oldest_running, position) = (Xid(oldest), publisher.position());
+    publisher.settle(Settled { oldest_running, snapshot: snapshot.into(), position });
 }
 
 #[tokio::test]

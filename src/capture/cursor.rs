@@ -17,7 +17,7 @@ use std::{
 
 use super::{payload::Payload, snapshot::Snapshot};
 use crate::{
-    hub::{Finish, Xid},
+    hub::{Finish, Position, Xid},
     round::{FinishedAt, RoundId},
 };
 
@@ -43,6 +43,14 @@ pub(crate) struct Seen {
     pub(crate) snapshot: Snapshot,
     pub(crate) inserted: Lsn,
     pub(crate) flushed: Lsn,
+}
+
+/// How far a poll has come, once all that it found is on the stream.
+#[derive(Debug)]
+struct Reached {
+    generation: u64,
+    snapshot: Snapshot,
+    position: Position,
 }
 
 /// What to do with a payload.
@@ -136,8 +144,9 @@ pub(crate) struct Cursor {
     ahead: HashMap<Finish, Option<Instant>>,
     /// Payloads that were left to the poll, by when they came.
     claims: HashMap<Finish, Instant>,
-    safe: (u64, Snapshot),
-    unflushed: VecDeque<(u64, Seen)>,
+    safe: Reached,
+    /// Polls since, each with where the WAL ended.
+    unflushed: VecDeque<(Lsn, Reached)>,
     /// Counts polls.
     generation: u64,
     /// The newest rounds on the stream.
@@ -147,7 +156,7 @@ pub(crate) struct Cursor {
 impl Cursor {
     pub(crate) fn new(start: Snapshot) -> Self {
         Self {
-            safe: (0, start.clone()),
+            safe: Reached { generation: 0, snapshot: start.clone(), position: Position(0) },
             saved: start,
             ahead: HashMap::new(),
             claims: HashMap::new(),
@@ -164,7 +173,18 @@ impl Cursor {
 
     /// Where the next connection begins.
     pub(crate) fn safe(&self) -> &Snapshot {
-        &self.safe.1
+        &self.safe.snapshot
+    }
+
+    /// The last round of the stream that `safe` sees. A replay ends there: of what a later snapshot
+    /// sees, a crash may give the transaction ids to others (C4), and those are yet to come.
+    pub(crate) fn safe_position(&self) -> Position {
+        self.safe.position
+    }
+
+    /// Notes that the stream stands here when the cursor begins.
+    pub(crate) fn begins_at(&mut self, position: Position) {
+        self.safe.position = position;
     }
 
     /// Whether the round is on the stream (C2).
@@ -227,11 +247,12 @@ impl Cursor {
     }
 
     /// Moves `saved` on, once all that the poll found (`finishes`) is on the stream (C1). Returns
-    /// payloads that nothing has confirmed within a second.
+    /// payloads that nothing has confirmed within a second. `position`: where the stream stands.
     pub(crate) fn advance(
         &mut self,
         seen: Seen,
         finishes: &HashSet<Finish>,
+        position: Position,
         now: Instant,
     ) -> Vec<Finish> {
         self.generation += 1;
@@ -246,7 +267,7 @@ impl Cursor {
             !(late || (confirmed && seen.snapshot.sees(finish.0)))
         });
         self.saved = seen.snapshot.clone();
-        self.move_safe(seen);
+        self.move_safe(seen, position);
         unconfirmed
     }
 
@@ -256,15 +277,14 @@ impl Cursor {
         self.claims.extract_if(|_, at| late(at)).map(|(finish, _)| finish).collect()
     }
 
-    fn move_safe(&mut self, seen: Seen) {
-        let flushed = seen.flushed;
+    fn move_safe(&mut self, seen: Seen, position: Position) {
+        let Seen { snapshot, inserted, flushed } = seen;
         if self.unflushed.len() < UNFLUSHED_MAX {
-            self.unflushed.push_back((self.generation, seen));
+            let generation = self.generation;
+            self.unflushed.push_back((inserted, Reached { generation, snapshot, position }));
         }
-        while let Some((generation, seen)) =
-            self.unflushed.pop_front_if(|(_, s)| s.inserted <= flushed)
-        {
-            self.safe = (generation, seen.snapshot);
+        while let Some((_, reached)) = self.unflushed.pop_front_if(|(end, _)| *end <= flushed) {
+            self.safe = reached;
         }
         self.forget();
     }
@@ -272,18 +292,18 @@ impl Cursor {
     /// Keeps to the bound, but for what a rewind leaves out: a catch-up may bring any number of
     /// rounds, and its link may break in it.
     fn forget(&mut self) {
-        let is_safe = |streamed: &mut Streamed| streamed.generation <= self.safe.0;
+        let is_safe = |streamed: &mut Streamed| streamed.generation <= self.safe.generation;
         while self.lately.len() > LATELY_MAX && self.lately.pop_front_if(is_safe).is_some() {}
     }
 
     /// Goes back to the last flushed snapshot, for a new connection; returns what was streamed
     /// since, to be left out (C4).
     pub(crate) fn rewind(&mut self) -> Given {
-        self.saved = self.safe.1.clone();
+        self.saved = self.safe.snapshot.clone();
         self.ahead.clear();
         self.claims.clear();
         self.unflushed.clear();
-        let since = |streamed: &&Streamed| streamed.generation > self.safe.0;
+        let since = |streamed: &&Streamed| streamed.generation > self.safe.generation;
         self.lately.iter().rev().take_while(since).copied().collect()
     }
 

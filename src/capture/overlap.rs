@@ -25,7 +25,7 @@ use super::{
 use crate::{
     backoff::Backoff,
     games::Games,
-    hub::{Captured, Publisher, Xid},
+    hub::{Captured, Publisher, Settled, Xid},
     pg_target::PgTarget,
     read_only::Source,
     round::{FinishedAt, Round, RoundId, UnixMillis},
@@ -189,7 +189,9 @@ impl OverlapCapture {
         if now < since {
             return self.begin_anew(session).await;
         }
-        self.parts.publisher.settle(Xid(since.max(0).cast_unsigned()), "");
+        let position = self.parts.publisher.position();
+        let oldest_running = Xid(since.max(0).cast_unsigned());
+        self.parts.publisher.settle(Settled { oldest_running, snapshot: "".into(), position });
         Ok(())
     }
 

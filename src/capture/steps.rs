@@ -14,7 +14,7 @@ use super::{
     snapshot::Snapshot,
 };
 use crate::{
-    hub::{Captured, Finish, Xid},
+    hub::{Captured, Finish, Settled, Xid},
     round::{Round, RoundId},
     telemetry::metrics::{BySkipped, BySource, Skipped, Source},
 };
@@ -69,6 +69,7 @@ impl Capture {
         self.parts.publisher.preload(recent, latest, trimmed);
         let identity = listening.identity.clone();
         self.progress = Some(Progress { cursor, identity, last_contact });
+        self.begin()?;
         // What the latest rounds were read with is newer than `start`: this poll passes it.
         let poll = listening.catch_up(&self.saved()?).await?;
         self.take(listening, poll, &Given::default()).await.map(drop)
@@ -115,6 +116,7 @@ impl Capture {
         let cursor = &mut self.progress()?.cursor;
         new.iter().for_each(|captured| cursor.remember(moment(&captured.round)));
         self.publish(new, Source::catch_up);
+        self.begin()?;
         let poll = listening.catch_up(&self.saved()?).await?;
         self.take(listening, poll, &Given::by_moment(streamed)).await?;
         self.progress()?.identity = listening.identity.clone();
@@ -230,15 +232,30 @@ impl Capture {
     }
 
     fn advance(&mut self, poll: Poll, finishes: &HashSet<Finish>) -> Result<(), CaptureError> {
-        let (oldest_running, snapshot) =
-            (poll.seen.snapshot.xmin(), poll.seen.snapshot.to_string());
+        let position = self.parts.publisher.position();
         let progress = self.progress()?;
         progress.last_contact = poll.at;
-        let unconfirmed = progress.cursor.advance(poll.seen, finishes, Instant::now());
-        self.parts.publisher.settle(oldest_running, &snapshot);
+        let unconfirmed = progress.cursor.advance(poll.seen, finishes, position, Instant::now());
+        self.settle()?;
         if !unconfirmed.is_empty() {
             self.distrust(&unconfirmed);
         }
+        Ok(())
+    }
+
+    /// What a new cursor's snapshot sees is on the stream by now.
+    fn begin(&mut self) -> Result<(), CaptureError> {
+        let position = self.parts.publisher.position();
+        self.progress()?.cursor.begins_at(position);
+        self.settle()
+    }
+
+    /// Tells the hub up to where the database may be asked for what is on the stream.
+    fn settle(&mut self) -> Result<(), CaptureError> {
+        let cursor = &self.progress()?.cursor;
+        let (safe, position) = (cursor.safe(), cursor.safe_position());
+        let (oldest_running, snapshot) = (safe.xmin(), safe.to_string().into());
+        self.parts.publisher.settle(Settled { oldest_running, snapshot, position });
         Ok(())
     }
 

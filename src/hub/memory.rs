@@ -92,8 +92,8 @@ impl Memory {
         self.settled.clone()
     }
 
-    pub(super) fn settle(&mut self, oldest_running: Xid, snapshot: &str) {
-        self.settled = Settled { oldest_running, snapshot: snapshot.into(), position: self.head };
+    pub(super) fn settle(&mut self, settled: Settled) {
+        self.settled = settled;
     }
 
     pub(super) fn preload(&mut self, recent: Vec<Encoded>, latest: Vec<Encoded>, trimmed: Xid) {

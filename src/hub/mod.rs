@@ -311,10 +311,14 @@ impl Publisher {
         self.0.memory().publish(encoded);
     }
 
-    /// Says that every round which this snapshot sees has been published, and none that it does
-    /// not see.
-    pub fn settle(&self, oldest_running: Xid, snapshot: &str) {
-        self.0.memory().settle(oldest_running, snapshot);
+    /// The position of the last published round.
+    pub fn position(&self) -> Position {
+        self.0.memory().head()
+    }
+
+    /// Says how far the database has been read for good: a crash of it takes nothing of that back.
+    pub fn settle(&self, settled: Settled) {
+        self.0.memory().settle(settled);
     }
 
     fn encode(&self, captured: Captured) -> (Captured, Frame) {

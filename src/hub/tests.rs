@@ -177,7 +177,8 @@ fn a_replay_ends_in_the_order_of_the_stream() {
     let topic = Topic::Everything;
     // 9 committed late: it is older than 10 by its transaction and newer on the stream.
     publisher.publish(vec![live(7, 1), live(10, 1), live(9, 1), live(2, 2)]);
-    publisher.settle(Xid(11), "11:11:");
+    let (oldest_running, snapshot) = (Xid(11), "11:11:".into());
+    publisher.settle(Settled { oldest_running, snapshot, position: publisher.position() });
     publisher.publish(vec![live(11, 2)]);
     let settled = hub.settled();
     assert_eq!((settled.oldest_running, settled.position), (Xid(11), Position(4)));

@@ -137,7 +137,8 @@ impl Listener {
     fn poll(&mut self, database: &Database, given: &Given) {
         let rows = self.publish(database, given, usize::MAX);
         let finishes = rows.iter().map(|row| row.finish).collect();
-        let unconfirmed = self.cursor.advance(database.seen(), &finishes, Instant::now());
+        let unconfirmed =
+            self.cursor.advance(database.seen(), &finishes, Position(0), Instant::now());
         assert_eq!(unconfirmed, [], "every payload of the trigger is confirmed");
     }
 
@@ -259,8 +260,12 @@ fn a_payload_that_was_left_to_the_poll_is_to_be_confirmed_as_well() {
     let now = Instant::now();
     cursor.claimed(&payload(11), now);
     cursor.claimed(&payload(12), now);
-    assert_eq!(cursor.advance(database.seen(), &HashSet::from([(Xid(11), RoundId(1))]), now), []);
-    let unconfirmed = cursor.advance(database.seen(), &HashSet::new(), now + CONFIRM_WITHIN * 2);
+    assert_eq!(
+        cursor.advance(database.seen(), &HashSet::from([(Xid(11), RoundId(1))]), Position(0), now),
+        []
+    );
+    let unconfirmed =
+        cursor.advance(database.seen(), &HashSet::new(), Position(0), now + CONFIRM_WITHIN * 2);
     assert_eq!(unconfirmed, [(Xid(12), RoundId(1))]);
 }
 
@@ -279,11 +284,11 @@ fn a_payload_that_the_outbox_does_not_confirm_is_told_after_a_second() {
     assert_eq!(cursor.judge(&forged), Verdict::Now);
     let now = Instant::now();
     cursor.delivered_by_payload(&forged, now);
-    assert_eq!(cursor.advance(database.seen(), &HashSet::new(), now), []);
+    assert_eq!(cursor.advance(database.seen(), &HashSet::new(), Position(0), now), []);
     let later = now + CONFIRM_WITHIN * 2;
-    let unconfirmed = cursor.advance(database.seen(), &HashSet::new(), later);
+    let unconfirmed = cursor.advance(database.seen(), &HashSet::new(), Position(0), later);
     assert_eq!(unconfirmed, [(Xid(11), RoundId(1))]);
-    assert_eq!(cursor.advance(database.seen(), &HashSet::new(), later), []);
+    assert_eq!(cursor.advance(database.seen(), &HashSet::new(), Position(0), later), []);
 }
 
 #[test]
@@ -297,7 +302,25 @@ fn what_no_rewind_needs_is_remembered_up_to_the_bound() {
         cursor.delivered_by_poll(Recorded { finish, at: number }, at);
     }
     assert_eq!(cursor.rewind().len(), 3 * LATELY_MAX, "of a catch-up all");
-    cursor.advance(Seen { flushed: Lsn(100), ..database.seen() }, &HashSet::new(), Instant::now());
+    let seen = Seen { flushed: Lsn(100), ..database.seen() };
+    cursor.advance(seen, &HashSet::new(), Position(0), Instant::now());
     assert_eq!(cursor.rewind().len(), 0);
     assert_eq!(cursor.start_over(database.snapshot()).len(), LATELY_MAX);
+}
+
+#[test]
+fn a_replay_ends_where_no_crash_takes_a_transaction_id_back() {
+    let database = Database { next_xid: 10, ..Database::default() };
+    let mut cursor = Cursor::new(database.snapshot());
+    cursor.begins_at(Position(3));
+    let polled = |next_xid, inserted, flushed| Seen {
+        snapshot: Database { next_xid, ..Database::default() }.snapshot(),
+        inserted: Lsn(inserted),
+        flushed: Lsn(flushed),
+    };
+    cursor.advance(polled(20, 7, 6), &HashSet::new(), Position(5), Instant::now());
+    assert_eq!((cursor.safe_position(), cursor.safe().sees(Xid(15))), (Position(3), false));
+    cursor.advance(polled(30, 9, 7), &HashSet::new(), Position(8), Instant::now());
+    assert_eq!((cursor.safe_position(), cursor.safe().sees(Xid(15))), (Position(5), true));
+    assert!(!cursor.safe().sees(Xid(25)));
 }
