@@ -4,7 +4,7 @@
 use std::{
     collections::HashMap,
     num::NonZeroUsize,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
@@ -21,7 +21,7 @@ use futures_util::{StreamExt, stream};
 use serde::Deserialize;
 use tokio_postgres::{AsyncMessage, Client, NoTls};
 
-use crate::database::Database;
+use crate::{database::Database, lock::lock};
 
 const INSERT: &str = "insert into public.rounds (game_id, finished_at) \
     select id, clock_timestamp() from public.games where slug = 'load'";
@@ -36,13 +36,12 @@ struct Stamps(Mutex<HashMap<i64, Instant>>);
 impl Stamps {
     fn note(&self, round: i64) {
         let now = Instant::now();
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(round, now);
+        lock(&self.0).insert(round, now);
     }
 
     /// By how many microseconds these came later than those, in order.
     fn after(&self, earlier: &Self) -> Vec<i128> {
-        let [late, early] = [self, earlier]
-            .map(|stamps| stamps.0.lock().unwrap_or_else(PoisonError::into_inner).clone());
+        let [late, early] = [self, earlier].map(|stamps| lock(&stamps.0).clone());
         let difference = |(round, at): (&i64, &Instant)| {
             let other = early.get(round)?;
             let micros = |duration: Duration| i128::try_from(duration.as_micros()).ok();

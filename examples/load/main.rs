@@ -17,6 +17,8 @@ mod floor;
 mod histogram;
 mod latency;
 mod listener;
+#[path = "../../src/lock.rs"]
+mod lock;
 mod message;
 mod options;
 mod outcome;

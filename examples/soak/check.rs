@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use crate::{
     ledger::{Ending, Token, Transaction},
+    lock::lock,
     stage::HISTORY,
     subscribers::{Habit, Subscriber, Transport, Visit},
 };
@@ -271,7 +272,7 @@ fn settled(transactions: &[Transaction], token: Token) -> u64 {
 }
 
 fn visits(subscriber: &Subscriber) -> Vec<Visit> {
-    subscriber.visits.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    lock(&subscriber.visits).clone()
 }
 
 fn starts(subscribers: &[Subscriber]) -> HashMap<u32, u64> {

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     sync::{
-        Mutex, PoisonError,
+        Mutex,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -12,6 +12,7 @@ use std::{
 use datastream::embedded_postgres::Stop;
 
 use crate::{
+    lock::lock,
     plan::{Fault, Planned},
     stage::Stage,
 };
@@ -120,8 +121,4 @@ async fn held(stage: &Stage, hold: Duration, begin: impl FnOnce()) {
     begin();
     tokio::time::sleep(hold).await;
     stage.proxy.resume();
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -2,9 +2,11 @@
 //! one clock that only counts.
 
 use std::sync::{
-    Mutex, PoisonError,
+    Mutex,
     atomic::{AtomicU64, Ordering},
 };
+
+use crate::lock::lock;
 
 /// One round of one transaction: written into its `extras`, so that it is told from every other
 /// even where PostgreSQL gives an id twice.
@@ -49,7 +51,7 @@ impl Ledger {
 
     /// A new transaction: its number.
     pub(crate) fn begin(&self) -> usize {
-        let mut all = self.transactions.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = lock(&self.transactions);
         all.push(Transaction { began: self.now(), ending: Ending::Unknown });
         all.len() - 1
     }
@@ -64,21 +66,21 @@ impl Ledger {
 
     /// PostgreSQL refused a transaction that was in order.
     pub(crate) fn refused(&self, why: String) {
-        self.refusals.lock().unwrap_or_else(PoisonError::into_inner).push(why);
+        lock(&self.refusals).push(why);
     }
 
     pub(crate) fn refusals(&self) -> Vec<String> {
-        self.refusals.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.refusals).clone()
     }
 
     fn end(&self, tx: usize, ending: Ending) {
-        let mut all = self.transactions.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = lock(&self.transactions);
         if let Some(transaction) = all.get_mut(tx) {
             transaction.ending = ending;
         }
     }
 
     pub(crate) fn transactions(&self) -> Vec<Transaction> {
-        self.transactions.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.transactions).clone()
     }
 }

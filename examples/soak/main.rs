@@ -18,6 +18,8 @@ mod fault_proxy;
 mod faults;
 mod ledger;
 mod link;
+#[path = "../../src/lock.rs"]
+mod lock;
 #[allow(dead_code, reason = "shared with the tests, which use all of it")]
 #[path = "../../tests/support/pinned.rs"]
 mod pinned;

@@ -1,7 +1,7 @@
 //! Subscribers that come back as real clients do, and write down all that they are given.
 
 use std::{
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{Arc, Mutex, OnceLock},
     time::Duration,
 };
 
@@ -11,6 +11,7 @@ use tokio::{sync::watch, time::Instant};
 use crate::{
     ledger::{Ledger, Token},
     link::{Arrival, Link},
+    lock::lock,
     stage::Door,
 };
 
@@ -224,7 +225,7 @@ impl Subscriber {
     }
 
     fn diary(&self) -> std::sync::MutexGuard<'_, Vec<Visit>> {
-        self.visits.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.visits)
     }
 }
 

@@ -1,11 +1,13 @@
 //! Notifications on their way from the connection to the capture: bounded, and never waited for.
 
 use std::sync::{
-    Mutex, PoisonError,
+    Mutex,
     atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 use tokio::sync::Notify;
+
+use crate::lock::lock;
 
 /// Payloads worth looking at one by one; when more wait, one poll finds them all sooner
 /// (0.86 ms for 1,000 rounds).
@@ -33,7 +35,7 @@ impl Inbox {
     /// Takes in what arrived together, so that it is looked at together.
     pub(super) fn push<'a>(&self, payloads: impl IntoIterator<Item = &'a str>) {
         {
-            let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut waiting = lock(&self.waiting);
             payloads.into_iter().for_each(|payload| waiting.push(payload));
         }
         self.arrived.notify_one();
@@ -74,7 +76,7 @@ impl Inbox {
 
     /// Takes everything.
     pub(super) fn take(&self) -> Waiting {
-        std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut *lock(&self.waiting))
     }
 }
 

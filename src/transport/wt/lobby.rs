@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
 
@@ -10,7 +10,9 @@ use tokio::sync::mpsc::{self, UnboundedSender};
 use tokio_util::task::TaskTracker;
 
 use super::room::{Left, Newcomer, Room};
-use crate::{hub::Subscription, shutdown::Shutdown, telemetry::metrics::Metrics, topic::Topic};
+use crate::{
+    hub::Subscription, lock::lock, shutdown::Shutdown, telemetry::metrics::Metrics, topic::Topic,
+};
 
 /// All rooms. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -78,6 +80,6 @@ impl Lobby {
     }
 
     fn rooms(&self) -> MutexGuard<'_, HashMap<Topic, UnboundedSender<Newcomer>>> {
-        self.0.rooms.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0.rooms)
     }
 }
