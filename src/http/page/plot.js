@@ -4,6 +4,8 @@
 
 export const NAMES = { webtransport: 'WebTransport', websocket: 'WebSocket', sse: 'SSE' };
 const KEYS = Object.keys(NAMES);
+/** Dots of the same round and latency lie on each other: drawn in this order, all are seen. */
+const SIZES = { webtransport: 10, websocket: 7, sse: 3 };
 const WINDOW_S = 120;
 const HEIGHT = 180;
 /** How far back the axis goes, and where it is labeled: a page just opened has no two minutes to show. */
@@ -55,7 +57,7 @@ export class Plot {
           { ...axis, size: 32, splits: () => this.#backs().map((back) => this.#span()[1] - back), values: () => this.#backs().map(ago) },
           { ...axis, size: 64, splits: levels, filter: (_, splits) => splits, values: (_, ticks) => ticks.map((tick) => `${tick} ms`) },
         ],
-        series: [{}, ...KEYS.map((key) => series(css(`--${key}`)))],
+        series: [{}, ...KEYS.map((key) => series(css(`--${key}`), SIZES[key]))],
       },
       this.#data(),
       this.#place,
@@ -100,11 +102,11 @@ export class Plot {
   }
 }
 
-const series = (color) => ({
+const series = (color, size) => ({
   stroke: color,
   // Points alone: a line from round to round would say that something is between them.
   paths: () => null,
-  points: { show: true, size: 5, fill: color, width: 0 },
+  points: { show: true, size, fill: color, width: 0 },
 });
 
 /** From nothing to the next level: a single slow round should not make it jump about. */
