@@ -22,6 +22,7 @@ pub mod certificate;
 mod endpoint;
 mod gate;
 mod lobby;
+mod pause;
 mod peer;
 mod room;
 mod visit;

@@ -7,14 +7,11 @@ use std::{
 
 use futures_util::{FutureExt, StreamExt, future, future::BoxFuture, stream::FuturesUnordered};
 use prometheus_client::metrics::counter::Counter;
-use tokio::{
-    sync::mpsc::UnboundedReceiver,
-    task::yield_now,
-    time::{Instant, sleep, timeout},
-};
+use tokio::{sync::mpsc::UnboundedReceiver, task::yield_now};
 use tokio_util::task::TaskTracker;
 
 use super::{
+    pause::Pause,
     peer::{Peer, Sent},
     wire::Datagram,
 };
@@ -32,13 +29,6 @@ const STRIDE: usize = 64;
 /// Rounds that a session is given at once: less than half of what its buffer holds. Of 2,000 rounds
 /// in one statement 30 % arrived over loopback when all were given at once.
 const PART: usize = 100;
-/// Between two looks whether the links have taken a part.
-const PART_PAUSE: Duration = Duration::from_millis(2);
-/// So long they may take for it: what is late is worth less than what is new. Who takes longer is
-/// not waited for again in this delivery.
-const PART_WAIT: Duration = Duration::from_millis(50);
-/// So long they may take for all parts of a delivery: newcomers and those who leave wait as long.
-const DELIVERY_WAIT: Duration = Duration::from_millis(500);
 
 /// A session on its way to its room, with the subscription that its opening began.
 pub(super) type Newcomer = (Peer, Subscription);
@@ -170,7 +160,7 @@ impl Room {
                 tokio::select! {
                     biased;
                     () = shutdown.requested() => return,
-                    () = pause.wait(&self.seats) => {}
+                    () = pause.wait(|| roomy(&self.seats)) => {}
                 }
             }
             let rounds: Vec<_> = frames.iter().map(Datagram::from).collect();
@@ -221,45 +211,9 @@ impl Room {
     }
 }
 
-/// Waits for the links between the parts of one delivery.
-#[derive(Debug)]
-struct Pause {
-    /// What is left of the time for it.
-    left: Duration,
-    /// Sessions that made no room in time. Too late is no error: they lose their oldest rounds.
-    slow: HashSet<usize>,
-}
-
-impl Default for Pause {
-    fn default() -> Self {
-        Self { left: DELIVERY_WAIT, slow: HashSet::new() }
-    }
-}
-
-impl Pause {
-    async fn wait(&mut self, seats: &HashMap<usize, Seat>) {
-        let start = Instant::now();
-        if timeout(PART_WAIT.min(self.left), self.room_for_more(seats)).await.is_err() {
-            let slow = seats.iter().filter(|(_, seat)| !seat.peer.has_room());
-            self.slow.extend(slow.map(|(id, _)| id));
-        }
-        self.left = self.left.saturating_sub(start.elapsed());
-    }
-
-    /// Resolves when three in four have room for another part: the slowest must not hold up all.
-    async fn room_for_more(&self, seats: &HashMap<usize, Seat>) {
-        loop {
-            sleep(PART_PAUSE).await;
-            let (mut awaited, mut roomy) = (0, 0);
-            for (_, seat) in seats.iter().filter(|(id, _)| !self.slow.contains(id)) {
-                awaited += 1;
-                roomy += usize::from(seat.peer.has_room());
-            }
-            if roomy * 4 >= awaited * 3 {
-                return;
-            }
-        }
-    }
+/// Each session, and whether it has room for another part.
+fn roomy(seats: &HashMap<usize, Seat>) -> impl Iterator<Item = (usize, bool)> {
+    seats.iter().map(|(id, seat)| (*id, seat.peer.has_room()))
 }
 
 impl Seat {
