@@ -61,12 +61,14 @@ impl Maintenance {
     async fn work(&mut self) {
         let mut settled = Settled::default();
         while self.phase.wait_for(|phase| matches!(phase, Phase::Live { .. })).await.is_ok() {
+            let served = since(&self.phase.borrow());
             if !self.round(&mut settled).await {
                 // After a failover another host of the connection string may be the one.
                 let _ = self.pool.follow().await;
             }
-            // Ends early when the connection is lost, to begin anew with the next one.
-            let lost = self.phase.wait_for(|phase| !matches!(phase, Phase::Live { .. }));
+            // Ends early when the connection is lost, to begin anew with the next one; which may be
+            // there already, if this one was lost during the work.
+            let lost = self.phase.wait_for(|phase| since(phase) != served);
             let _ = tokio::time::timeout(EVERY, lost).await;
         }
     }
@@ -122,6 +124,14 @@ impl Maintenance {
         self.metrics.outbox_oldest_age_seconds.set(oldest.unwrap_or(0.0));
         self.metrics.notify_queue_usage.set(row.try_get("notify_queue")?);
         Ok(())
+    }
+}
+
+/// Since when the stream is live, if it is.
+fn since(phase: &Phase) -> Option<Instant> {
+    match phase {
+        Phase::Live { since } => Some(*since),
+        Phase::Connecting { .. } | Phase::CatchingUp => None,
     }
 }
 
