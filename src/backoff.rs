@@ -7,29 +7,28 @@ const FIRST: Duration = Duration::from_millis(10);
 /// A second at most: a longer wait would be the outage itself.
 const MAX: Duration = Duration::from_secs(1);
 
-/// Delays that double from 10 ms to 1 s, or to a given maximum.
+/// Delays that double from 10 ms to 1 s.
 #[derive(Debug)]
 pub struct Backoff {
     next: Duration,
-    max: Duration,
 }
 
 impl Default for Backoff {
     fn default() -> Self {
-        Self::up_to(MAX)
+        Self { next: FIRST }
     }
 }
 
 impl Backoff {
-    /// Delays of at most this long.
-    pub fn up_to(max: Duration) -> Self {
-        Self { next: FIRST, max }
-    }
-
     /// The next delay, between half of the step and the whole of it.
     pub fn delay(&mut self) -> Duration {
-        let step = self.next;
-        self.next = (step * 2).min(self.max);
+        self.delay_up_to(MAX)
+    }
+
+    /// The next delay, of a step that is at most this long.
+    pub fn delay_up_to(&mut self, max: Duration) -> Duration {
+        let step = self.next.min(max);
+        self.next = (self.next * 2).min(MAX);
         step.mul_f64(0.5 + fastrand::f64() / 2.0)
     }
 
@@ -50,6 +49,9 @@ mod tests {
         assert!((FIRST / 2..=FIRST).contains(&first), "{first:?}");
         let last = (0..20).map(|_| backoff.delay()).last().expect("20 delays");
         assert!((MAX / 2..=MAX).contains(&last), "{last:?}");
+        let short = backoff.delay_up_to(FIRST);
+        assert!((FIRST / 2..=FIRST).contains(&short), "{short:?}");
+        assert!(backoff.delay() > FIRST, "a shorter delay starts nothing over");
         backoff.reset();
         assert!(backoff.delay() <= FIRST);
     }

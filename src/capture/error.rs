@@ -91,4 +91,34 @@ impl CaptureError {
             Self::Closed | Self::Silent(_) | Self::Snapshot(_) => false,
         }
     }
+
+    /// Whether a server that is up has said no: each such answer is work and a line in its log.
+    pub(super) fn is_refusal(&self) -> bool {
+        match self {
+            // Class 57: a server that starts, stops or ends its sessions.
+            Self::Connect(error) => error.code().is_some_and(|code| !code.starts_with("57")),
+            error => error.is_final(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pg_target::PgTarget;
+
+    fn connecting(code: Option<&str>) -> CaptureError {
+        let target =
+            PgTarget::resolve(Some("postgres://reader@localhost/game"), |_| None).expect("a URL");
+        ConnectError::new(&target, code, "no").into()
+    }
+
+    #[test]
+    fn a_server_that_says_no_is_not_asked_as_often_as_one_that_is_away() {
+        let [password, full] = ["28P01", "53300"].map(|code| connecting(Some(code)));
+        assert!(password.is_refusal() && full.is_refusal());
+        let [starts, stops] = ["57P03", "57P01"].map(|code| connecting(Some(code)));
+        assert!(!starts.is_refusal() && !stops.is_refusal() && !connecting(None).is_refusal());
+        assert!(CaptureError::NoSchema.is_refusal() && !CaptureError::Closed.is_refusal());
+    }
 }

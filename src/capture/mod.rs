@@ -58,10 +58,6 @@ const POLL_UNRUNG: Duration = Duration::from_millis(20);
 /// How soon it is noticed that another capture mode was chosen: one query of 0.1 ms.
 const MODE_EVERY: Duration = Duration::from_secs(5);
 
-/// However long the database was away: the stream is to be live 0.5 s after it is back, and an
-/// attempt that is refused costs nobody anything.
-const RECONNECT_AT_LEAST_EVERY: Duration = Duration::from_millis(100);
-
 /// Where the capture stands. Published on a `watch` channel: readiness reads it.
 #[derive(Clone, Debug)]
 pub enum Phase {
@@ -147,7 +143,7 @@ impl Capture {
     /// stream was ever live.
     pub async fn run(mut self) -> Result<(), CaptureError> {
         let shutdown = self.parts.shutdown.clone();
-        keep_linked(&mut self, &shutdown, Backoff::up_to(RECONNECT_AT_LEAST_EVERY)).await
+        keep_linked(&mut self, &shutdown).await
     }
 
     /// From LISTEN to the end of the connection.

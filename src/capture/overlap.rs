@@ -84,7 +84,7 @@ impl OverlapCapture {
     /// stream was ever live.
     pub async fn run(mut self) -> Result<(), CaptureError> {
         let shutdown = self.parts.shutdown.clone();
-        keep_linked(&mut self, &shutdown, Backoff::default()).await
+        keep_linked(&mut self, &shutdown).await
     }
 
     async fn read(&mut self, backoff: &mut Backoff) -> Result<Infallible, CaptureError> {

@@ -1,11 +1,15 @@
 //! A link to the database that is made anew whenever it ends.
 
-use std::convert::Infallible;
+use std::{convert::Infallible, time::Duration};
 
 use tokio::sync::watch;
 
 use super::{CaptureError, Phase};
 use crate::{backoff::Backoff, shutdown::Shutdown};
+
+/// However long the database was away: the stream is to be live 0.5 s after it is back. An attempt
+/// that nobody answers costs nobody anything; one that is refused does, and gets the whole delay.
+const UNANSWERED_AT_LEAST_EVERY: Duration = Duration::from_millis(100);
 
 /// What has such a link.
 pub(super) trait Linked {
@@ -24,8 +28,8 @@ pub(super) trait Linked {
 pub(super) async fn keep_linked(
     linked: &mut impl Linked,
     shutdown: &Shutdown,
-    mut backoff: Backoff,
 ) -> Result<(), CaptureError> {
+    let mut backoff = Backoff::default();
     loop {
         let ended = tokio::select! {
             () = shutdown.requested() => return Ok(()),
@@ -36,9 +40,14 @@ pub(super) async fn keep_linked(
             return Err(error);
         }
         report(linked.phase(), &error);
+        let delay = if error.is_refusal() {
+            backoff.delay()
+        } else {
+            backoff.delay_up_to(UNANSWERED_AT_LEAST_EVERY)
+        };
         tokio::select! {
             () = shutdown.requested() => return Ok(()),
-            () = tokio::time::sleep(backoff.delay()) => {}
+            () = tokio::time::sleep(delay) => {}
         }
     }
 }
