@@ -91,17 +91,19 @@ pub(crate) struct Given {
     /// Told by their rows: they need not even be read again.
     rows: HashSet<Recorded>,
     /// Told by their own data.
-    moments: HashSet<Moment>,
+    moments: HashMap<RoundId, Vec<FinishedAt>>,
 }
 
 impl Given {
     /// Rounds that are told by their own data alone.
     pub(crate) fn by_moment(moments: HashSet<Moment>) -> Self {
-        Self { rows: HashSet::new(), moments }
+        let mut given = Self::default();
+        moments.into_iter().for_each(|moment| given.insert(moment));
+        given
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.rows.len() + self.moments.len()
+        self.rows.len() + self.moments.values().map(Vec::len).sum::<usize>()
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -115,12 +117,21 @@ impl Given {
 
     /// Whether the round is on the stream with this moment.
     pub(crate) fn has_moment(&self, moment: Moment) -> bool {
-        self.moments.contains(&moment)
+        let (round, finished_at) = moment;
+        self.moments.get(&round).is_some_and(|moments| moments.contains(&finished_at))
+    }
+
+    /// Few rounds finish twice: their moments are looked through one by one.
+    fn insert(&mut self, (round, finished_at): Moment) {
+        let moments = self.moments.entry(round).or_default();
+        if !moments.contains(&finished_at) {
+            moments.push(finished_at);
+        }
     }
 
     /// Whether a round of this id is on the stream, and no row known of it.
     pub(crate) fn has_round(&self, round: RoundId) -> bool {
-        self.moments.iter().any(|(id, _)| *id == round)
+        self.moments.contains_key(&round)
     }
 }
 
@@ -130,7 +141,7 @@ impl FromIterator<Streamed> for Given {
         for Streamed { moment, row, .. } in streamed {
             match row {
                 Some(row) => drop(given.rows.insert(row)),
-                None => drop(given.moments.insert(moment)),
+                None => given.insert(moment),
             }
         }
         given
