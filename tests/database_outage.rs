@@ -205,6 +205,22 @@ async fn commits_that_postgresql_forgets_cost_no_later_round_though_their_ids_co
 }
 
 #[tokio::test]
+async fn the_stream_begins_where_a_crash_takes_nothing_back() {
+    let lossy = [("synchronous_commit", "off"), ("wal_writer_delay", "200ms")];
+    let cluster = DedicatedCluster::start_with(&lossy);
+    let database = TestDatabase::on(&cluster.address()).await;
+    // By chance PostgreSQL flushes just while the server starts, so once is not enough.
+    for _ in 0..5 {
+        database.finish("crash", "{}").await;
+        let inserted = database.text("select pg_current_wal_insert_lsn()::text").await;
+        let _server = TestServer::on(database.url()).start().await;
+        let flushed =
+            format!("select (pg_current_wal_flush_lsn() >= '{}')::text", inserted.expect("an LSN"));
+        assert_eq!(database.text(&flushed).await.as_deref(), Some("true"));
+    }
+}
+
+#[tokio::test]
 async fn clients_stay_connected_and_new_ones_are_seeded_during_an_outage() {
     let (database, proxy, server) = proxied().await;
     let mut client = WsClient::connect(server.ws("/ws/crash")).await;

@@ -152,6 +152,13 @@ impl Listening {
         Ok(within(ANSWER_WITHIN, query).await?.try_get(0)?)
     }
 
+    /// How far PostgreSQL has written its log so that a crash leaves it.
+    pub(super) async fn flushed(&self) -> Result<Lsn, CaptureError> {
+        let query = "select (pg_current_wal_flush_lsn() - '0/0')::bigint";
+        let row = within(ANSWER_WITHIN, self.session.query_one(query, &[])).await?;
+        Ok(Lsn(row.try_get(0)?))
+    }
+
     /// What has been committed since `saved`.
     pub(super) async fn poll(&self, saved: &Snapshot) -> Result<Poll, CaptureError> {
         self.poll_within(saved, ANSWER_WITHIN).await

@@ -2,12 +2,12 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use super::{
-    Capture, CaptureError, Progress, Trust,
-    cursor::{Cursor, Given, Moment, Verdict},
+    Capture, CaptureError, POLL_ACTIVE, Progress, Trust,
+    cursor::{Cursor, Given, Moment, Seen, Verdict},
     listener::{Listening, Poll},
     payload::{Notification, Payload},
     rows::OutboxRow,
@@ -24,6 +24,9 @@ const READ_AT_ONCE: usize = 1_000;
 /// How far back a database with another history is searched for rounds not streamed yet. As much
 /// as reconciliation looks back.
 const OVERLAP_MICROS: i64 = 10 * 60 * 1_000_000;
+/// A commit without a wait is flushed within three times `wal_writer_delay`, 0.6 s (PostgreSQL,
+/// "Asynchronous Commit"). Where that was raised, a stream that begins is worth more than the rest.
+const FLUSHED_WITHIN: Duration = Duration::from_secs(1);
 
 impl Capture {
     /// Brings the stream up to what is committed by now.
@@ -56,15 +59,16 @@ impl Capture {
 
     /// First connection: fills the hub's memory.
     async fn fill(&mut self, listening: &Listening) -> Result<(), CaptureError> {
-        let start = listening.snapshot().await?;
-        let (recent, floor) = listening.recent(&start, self.parts.history).await?;
+        let start = listening.poll(&listening.snapshot().await?).await?.seen;
+        let (recent, floor) = listening.recent(&start.snapshot, self.parts.history).await?;
         let trimmed = listening.trimmed().await?.max(floor);
         let latest = listening.latest().await?;
         let last_contact = listening.now().await?;
-        let mut cursor = Cursor::new(start);
+        let mut cursor = Cursor::new(start.snapshot.clone());
         let lately = listening.moments_since(last_contact - OVERLAP_MICROS).await?;
         cursor.remember_older(lately);
         cursor.remember_older(recent.iter().map(|captured| moment(&captured.round)));
+        Self::flushed(listening, &start).await?;
         tracing::info!(rounds = recent.len(), games = latest.len(), "memory filled");
         self.parts.publisher.preload(recent, latest, trimmed);
         let identity = listening.identity.clone();
@@ -73,6 +77,16 @@ impl Capture {
         // What the latest rounds were read with is newer than `start`: this poll passes it.
         let poll = listening.catch_up(&self.saved()?).await?;
         self.take(listening, poll, &Given::default()).await.map(drop)
+    }
+
+    /// Waits until a crash takes nothing back of what a snapshot sees: the next connection may have
+    /// to begin there (C4).
+    async fn flushed(listening: &Listening, seen: &Seen) -> Result<(), CaptureError> {
+        let begun = Instant::now();
+        while listening.flushed().await? < seen.inserted && begun.elapsed() < FLUSHED_WITHIN {
+            tokio::time::sleep(POLL_ACTIVE).await;
+        }
+        Ok(())
     }
 
     /// Another connection to the same database: polls from the last flushed snapshot.
@@ -103,11 +117,12 @@ impl Capture {
             "the database has another history, is an older copy of itself, or was away for longer \
              than the outbox is kept: catching up by finished_at"
         );
-        let start = listening.snapshot().await?;
+        let start = listening.poll(&listening.snapshot().await?).await?.seen;
         let since = self.progress()?.last_contact - OVERLAP_MICROS;
         let rounds = listening.finished_since(since).await?;
         let missing = self.missing(listening, since, &rounds).await?;
-        let given = self.progress()?.cursor.start_over(start);
+        Self::flushed(listening, &start).await?;
+        let given = self.progress()?.cursor.start_over(start.snapshot);
         let new = rounds.into_iter().filter(|round| !given.contains(&moment(round)));
         // No transaction of this history finished them for us; they are told by position.
         let captured = |round| Captured { round, xid: Xid(0), before: Xid(0), recorded: None };
