@@ -189,9 +189,7 @@ async fn head_grants_no_stream_and_keeps_the_connection() {
 
 #[tokio::test]
 async fn a_full_server_says_so_before_any_upgrade_and_counts_it() {
-    let (name, per_address) =
-        ("DATASTREAM_MAX_CONNECTIONS", "DATASTREAM_MAX_CONNECTIONS_PER_ADDRESS");
-    for limit in [name, per_address, "DATASTREAM_MAX_CONNECTS_PER_SECOND"] {
+    for limit in ["DATASTREAM_MAX_CONNECTIONS", "DATASTREAM_MAX_CONNECTIONS_PER_ADDRESS"] {
         let database = TestDatabase::new().await;
         let server = TestServer::on(database.url()).env(limit, "1").start().await;
         let mut first = WsClient::connect(server.ws("/ws/crash")).await;
@@ -211,4 +209,26 @@ async fn a_full_server_says_so_before_any_upgrade_and_counts_it() {
         })
         .await;
     }
+}
+
+#[tokio::test]
+async fn more_connects_in_a_second_than_allowed_are_refused_and_counted() {
+    let database = TestDatabase::new().await;
+    let one = ("DATASTREAM_MAX_CONNECTS_PER_SECOND", "1");
+    let server = TestServer::on(database.url()).env(one.0, one.1).start().await;
+    let ask = async || {
+        let mut client = raw_http(server.addr, "GET /sse/crash HTTP/1.1\r\nHost: x\r\n\r\n").await;
+        client.read_until("\r\n\r\n").await
+    };
+    let refused = eventually("two connects in a second", || async {
+        Some(ask().await).filter(|head| !head.starts_with("HTTP/1.1 200"))
+    })
+    .await;
+    assert!(refused.starts_with("HTTP/1.1 503"), "{refused}");
+    assert!(refused.to_ascii_lowercase().contains("\r\nretry-after: "), "{refused}");
+    server.counts("datastream_connections_refused_total 1").await;
+    eventually("the next second", || async {
+        ask().await.starts_with("HTTP/1.1 200").then_some(())
+    })
+    .await;
 }

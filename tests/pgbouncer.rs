@@ -82,6 +82,8 @@ async fn works_through(more: &str) {
     server.counts("datastream_resumes_total{source=\"database\"} 1").await;
     let log = server.log();
     let told = log.iter().filter(|line| line.contains(" WARN ") || line.contains(" ERROR "));
+    // A machine that stalls is told as such, and whether it hears is asked above.
+    let told = told.filter(|line| !line.contains("hears nothing") && !line.contains("sqlx::pool"));
     let (found, other): (Vec<_>, Vec<_>) = told.partition(|line| line.contains("were found"));
     assert!(found.len() == 1 && other.is_empty(), "{found:?} {other:?}");
 }

@@ -54,6 +54,12 @@ async fn outbox_rows_of_transactions_that_have_yet_to_begin_are_no_news() {
         (database.text(left).await.as_deref() == Some("0")).then_some(())
     })
     .await;
+    let compared = server.metric("datastream_reconciliations_total").await;
+    database.terminate_server_sessions().await;
+    eventually("another comparison", || async {
+        (server.metric("datastream_reconciliations_total").await > compared).then_some(())
+    })
+    .await;
     server.counts("datastream_rounds_reconciled_total 0").await;
 }
 

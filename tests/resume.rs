@@ -1,6 +1,6 @@
 //! A client that was away names the last round it saw and gets what it missed.
 
-use std::num::NonZeroUsize;
+use std::{num::NonZeroUsize, time::Instant};
 
 use datastream::{
     database,
@@ -17,8 +17,8 @@ use datastream::{
 use reqwest::Method;
 
 use crate::support::{
-    DedicatedCluster, SseClient, TestDatabase, TestServer, WsClient, get, http::request,
-    round::ids, serving,
+    DedicatedCluster, SseClient, TestDatabase, TestServer, WsClient, eventually, get,
+    http::request, round::ids, serving,
 };
 
 #[tokio::test]
@@ -78,7 +78,7 @@ async fn a_point_from_before_a_restart_is_honored() {
 async fn what_is_older_than_memory_comes_from_the_database() {
     let database = TestDatabase::new().await;
     let server = TestServer::on(database.url()).env("DATASTREAM_HISTORY", "4").start().await;
-    let rounds = database.finish_many("crash", 50).await;
+    let rounds = database.finish_many_streamed(&server, "crash", 50).await;
     let mut client = WsClient::connect(server.ws(&format!("/ws/crash?after={}", rounds[0]))).await;
     assert_eq!(ids(&client.rounds_until(rounds[49]).await), rounds[1..]);
     let live = database.finish("crash", "{}").await;
@@ -131,7 +131,13 @@ async fn a_point_that_retention_has_trimmed_is_told() {
     let (database, server) = serving().await;
     let rounds = database.finish_many("crash", 5).await;
     server.kill().await;
-    database.run("select datastream.trim('0', 100000)").await;
+    // The server that was killed may be trimming just then: only one does at a time.
+    eventually("everything to be trimmed", || async {
+        database.run("select datastream.trim('0', 100000)").await;
+        let left = database.text("select count(*)::text from datastream.outbox").await;
+        (left.as_deref() == Some("0")).then_some(())
+    })
+    .await;
     let latest = database.finish("crash", "{}").await;
     let server = TestServer::on(database.url()).start().await;
     let mut client = WsClient::connect(server.ws(&format!("/ws/crash?after={}", rounds[4]))).await;
@@ -153,6 +159,7 @@ async fn many_clients_that_come_back_at_once_after_a_restart_share_a_few_queries
     let server = TestServer::on(database.url()).env("DATASTREAM_HISTORY", "2").start().await;
     let before = server.queries().await;
     let last = missed[9];
+    let begun = Instant::now();
     // They have seen forty different rounds last.
     let back = (0..200).map(|number| {
         let url = server.http(&format!("/sse/crash?after={}", rounds[number % 40]));
@@ -166,7 +173,9 @@ async fn many_clients_that_come_back_at_once_after_a_restart_share_a_few_queries
         assert_eq!(later, [&rounds[number % 40 + 1..], &missed].concat());
     }
     let made = server.queries().await - before;
-    assert!(made <= 20.0, "200 clients cost {made} queries");
+    // A page is kept for 5 s: who comes later, on a machine that is busy, has it read again.
+    let most = 20.0 * (1.0 + begun.elapsed().as_secs_f64() / 5.0).floor();
+    assert!(made <= most, "200 clients cost {made} queries");
 }
 
 #[tokio::test]

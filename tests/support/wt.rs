@@ -1,5 +1,8 @@
 //! A WebTransport client: datagrams and streams as they come, the certificate by its hash.
 
+use std::time::Duration;
+
+use tokio::time::timeout;
 use wtransport::{Connection, Endpoint, error::ConnectingError, tls::Sha256Digest};
 
 use super::{
@@ -8,6 +11,9 @@ use super::{
     server::TestServer,
     within,
 };
+
+/// Nothing that was sent is so long on its way.
+const SILENCE: Duration = Duration::from_secs(5);
 
 impl Certificate {
     pub(crate) async fn of(server: &TestServer) -> Self {
@@ -70,6 +76,18 @@ impl WtClient {
             let datagram = connection.receive_datagram().await.expect("a datagram");
             WireRound::parse(std::str::from_utf8(&datagram).expect("UTF-8"))
         })
+    }
+
+    /// How many rounds come as datagrams up to this one. It may be lost itself: then no other comes.
+    pub(crate) async fn datagrams_until(&self, round_id: i64) -> usize {
+        let (mut came, mut last) = (0, 0);
+        while last != round_id {
+            match timeout(SILENCE, self.next_datagram()).await {
+                Ok(round) => (came, last) = (came + 1, round.round_id),
+                Err(_) => break,
+            }
+        }
+        came
     }
 
     /// The whole text of the next stream.
