@@ -1,7 +1,9 @@
 //! PostgreSQL: one cluster for the whole run, others for tests that stop or kill it.
 
 use std::{
+    iter,
     net::TcpListener,
+    ops::Range,
     os::unix::{fs::MetadataExt, process::CommandExt},
     path::{Path, PathBuf},
     process::Command,
@@ -82,10 +84,19 @@ fn run(command: &mut Command) {
     assert!(command.status().expect("a program").success(), "{command:?}");
 }
 
-/// A port that was free a moment ago.
+/// Below those that the system gives to whoever asks for any (32768 and up by default), so that none
+/// of the other tests' connections and servers gets one between two starts of a cluster.
+const PORTS: Range<u16> = 12_000..32_000;
+
+/// A port that is free, and given only once in this process.
 pub(crate) fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("an address").port()
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let first = std::process::id().wrapping_mul(97);
+    let given = || first.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+    let count = u32::from(PORTS.end - PORTS.start);
+    let mut ports = iter::repeat_with(|| PORTS.start + (given() % count) as u16);
+    let free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    ports.find(free).expect("a free port")
 }
 
 /// A cluster of its own, for a test that stops or kills PostgreSQL or needs it quiet.
