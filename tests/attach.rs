@@ -5,7 +5,7 @@ use crate::support::{
     binary::{Output, datastream, program},
     cluster::installation,
     eventually,
-    wait::beside,
+    wait::{beside, seen_once},
 };
 
 /// A game that was there before us: its own names, types, partitions, triggers, migrations.
@@ -276,19 +276,28 @@ async fn a_short_lock_is_waited_for_and_the_game_writes_on_between() {
             "select count(*)::text from pg_locks l join pg_stat_activity a using (pid) \
              where not l.granted and l.relation = 'game.results'::regclass and a.query ~ '{who}'"
         );
-        eventually(format!("{who} to wait"), || async {
-            (database.text(&waiting).await.as_deref() == Some("1")).then_some(())
+        database.text(&waiting).await.as_deref() == Some("1")
+    };
+    let attach_waits = async || {
+        eventually("attach to wait", || async { waits("datastream.attach").await.then_some(()) })
+            .await;
+    };
+    // Who comes later waits behind it, until it gives way.
+    seen_once("a later writer that waits", async || {
+        attach_waits().await;
+        let other = database.clone();
+        let later =
+            beside(async move { other.run("insert into game.results (note) values ('b')").await });
+        let waited = eventually("the later writer to wait or write", || async {
+            let waited = waits("^insert into game.results .note").await;
+            (waited || later.is_finished()).then_some(waited)
         })
         .await;
-    };
-    waits("datastream.attach").await;
-    // Who comes later waits behind it, until it gives way.
-    let other = database.clone();
-    let later =
-        beside(async move { other.run("insert into game.results (note) values ('b')").await });
-    waits("^insert into game.results .note").await;
-    later.await.expect("the later writer's round, while the first is still at it");
-    waits("datastream.attach").await;
+        later.await.expect("the later writer's round, while the first is still at it");
+        waited
+    })
+    .await;
+    attach_waits().await;
     sqlx::raw_sql("commit").execute(&mut *writer).await.expect("a commit");
     let output = attaching.await.expect("an end");
     assert_eq!(output.code, Some(0), "{}", output.stderr);
