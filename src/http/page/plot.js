@@ -5,7 +5,7 @@
 export const NAMES = { webtransport: 'WebTransport', websocket: 'WebSocket', sse: 'SSE' };
 const KEYS = Object.keys(NAMES);
 /** Dots of the same round and latency lie on each other: drawn in this order, all are seen. */
-const SIZES = { webtransport: 10, websocket: 7, sse: 3 };
+const SIZES = { webtransport: 12, websocket: 8, sse: 4 };
 const WINDOW_S = 120;
 const HEIGHT = 180;
 /** How far back the axis goes, and where it is labeled: a page just opened has no two minutes to show. */
