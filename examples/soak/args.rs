@@ -34,6 +34,10 @@ pub(crate) struct Args {
     /// Transactions begin this often in each of the writers, on average.
     #[arg(long, value_parser = humantime::parse_duration, default_value = "25ms")]
     pub(crate) write_every: Duration,
+    /// Servers on the one database, each with a link of its own that breaks. Where there are several,
+    /// subscribers that come back go to each in turn and name what another gave them.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=8))]
+    pub(crate) nodes: u8,
 }
 
 /// A capture mode of `datastream migrate`.

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use crate::{
+    args::Args,
     ledger::{Ending, Token, Transaction},
     lock::lock,
     stage::HISTORY,
@@ -26,11 +27,14 @@ pub(crate) struct Truth {
     commits: HashMap<String, Vec<u64>>,
     /// Whether PostgreSQL may have taken commits back.
     lossy: bool,
+    /// Whether there were several nodes: then none can tell what another delivered.
+    shared: bool,
     /// Ids that PostgreSQL gave to several rounds.
     reused: HashSet<i64>,
     /// When each process of the server was first seen.
     starts: HashMap<u32, u64>,
-    /// The places of rounds in the stream of each process, as a steady subscriber saw it.
+    /// The places of rounds in the stream of each process, as a steady subscriber to everything
+    /// saw it.
     order: HashMap<u32, HashMap<Token, usize>>,
 }
 
@@ -65,7 +69,7 @@ impl Truth {
         rows: Vec<Row>,
         transactions: Vec<Transaction>,
         subscribers: &[Subscriber],
-        lossy: bool,
+        args: &Args,
     ) -> Self {
         let present = rows.iter().map(|row| row.token).collect();
         let mut commits: HashMap<String, Vec<u64>> = HashMap::new();
@@ -76,8 +80,14 @@ impl Truth {
         commits.values_mut().for_each(|all| all.sort_unstable());
         let (reused, order) = (reused(subscribers), HashMap::new());
         let starts = starts(subscribers);
-        let mut truth = Self { rows, present, transactions, commits, lossy, reused, starts, order };
-        truth.order = subscribers.first().map(|first| truth.places(first)).unwrap_or_default();
+        let (lossy, shared) = (args.lossy, args.nodes > 1);
+        let mut truth =
+            Self { rows, present, transactions, commits, lossy, shared, reused, starts, order };
+        for one in subscribers.iter().filter(|one| one.sees_all()) {
+            for (process, places) in truth.places(one) {
+                truth.order.entry(process).or_insert(places);
+            }
+        }
         truth
     }
 
@@ -143,7 +153,7 @@ impl Truth {
 
     /// Whether the server may have answered this resume from another memory than that which
     /// delivered the named round live: of another process, of what was before the process, or of
-    /// the database.
+    /// the database. Where others stream the same database, it always may.
     fn may_repeat(&self, visit: &Visit, before: Option<&Visit>, games: &[&str]) -> bool {
         let Some((named_id, named)) = visit.after else { return false };
         let another = before.is_some_and(|before| before.process != visit.process);
@@ -154,7 +164,7 @@ impl Truth {
             later(visit.connected) - later(from).min(later(visit.connected)) > HISTORY * 3 / 4
         });
         let start = self.starts.get(&visit.process).copied().unwrap_or(0);
-        another || from < start || beyond || self.reused.contains(&named_id)
+        self.shared || another || from < start || beyond || self.reused.contains(&named_id)
     }
 
     fn absent(&self, round_id: i64, token: Token, verdict: &mut Verdict) {

@@ -12,6 +12,7 @@ use std::{
 use datastream::embedded_postgres::Stop;
 
 use crate::{
+    fault_proxy::FaultProxy,
     lock::lock,
     plan::{Fault, Planned},
     stage::Stage,
@@ -48,7 +49,8 @@ impl Faults {
         Ok(())
     }
 
-    async fn one(&self, stage: &Stage, Planned { fault, hold, .. }: Planned) -> anyhow::Result<()> {
+    async fn one(&self, stage: &Stage, planned: Planned) -> anyhow::Result<()> {
+        let Planned { fault, hold, node, .. } = planned;
         match fault {
             Fault::KillBackend => match stage.kill_backend().await {
                 Ok(accepts) => self.measure(stage, accepts).await,
@@ -63,11 +65,11 @@ impl Faults {
                 let accepts = stage.restart_postgresql(Stop::Fast, hold).await?;
                 self.measure(stage, accepts).await
             }
-            Fault::ServerStop => stage.restart_server(false, hold).await,
-            Fault::ServerKill => stage.restart_server(true, hold).await,
+            Fault::ServerStop => stage.restart_server(node, false, hold).await,
+            Fault::ServerKill => stage.restart_server(node, true, hold).await,
             _ => {
                 self.link_changes.fetch_add(1, Ordering::SeqCst);
-                of_link(stage, fault, hold).await;
+                of_link(stage, planned).await;
                 self.link_changes.fetch_add(1, Ordering::SeqCst);
                 Ok(())
             }
@@ -98,8 +100,8 @@ impl Faults {
     }
 }
 
-async fn of_link(stage: &Stage, fault: Fault, hold: Duration) {
-    let proxy = &stage.proxy;
+async fn of_link(stage: &Stage, Planned { fault, hold, node, .. }: Planned) {
+    let Some(proxy) = stage.proxy(node) else { return };
     match fault {
         Fault::Cut => proxy.cut(),
         Fault::Flap => {
@@ -111,14 +113,14 @@ async fn of_link(stage: &Stage, fault: Fault, hold: Duration) {
         // PostgreSQL may be away just now: then there is nothing to terminate.
         Fault::Terminate => drop(stage.terminate("datastream listen%").await),
         Fault::TerminateAll => drop(stage.terminate("datastream%").await),
-        Fault::Refuse => held(stage, hold, || proxy.refuse()).await,
-        Fault::Stall => held(stage, hold, || proxy.stall()).await,
-        _ => held(stage, hold, || proxy.half_open()).await,
+        Fault::Refuse => held(proxy, hold, FaultProxy::refuse).await,
+        Fault::Stall => held(proxy, hold, FaultProxy::stall).await,
+        _ => held(proxy, hold, FaultProxy::half_open).await,
     }
 }
 
-async fn held(stage: &Stage, hold: Duration, begin: impl FnOnce()) {
-    begin();
+async fn held(proxy: &FaultProxy, hold: Duration, begin: impl FnOnce(&FaultProxy)) {
+    begin(proxy);
     tokio::time::sleep(hold).await;
-    stage.proxy.resume();
+    proxy.resume();
 }

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! writers ──▶ PostgreSQL ◀── proxy ◀── server ◀── subscribers (WebSocket, SSE, WebTransport)
-//!                 ▲            ▲         ▲             │
+//!                 ▲            ▲         ▲             │       (--nodes: several of each)
 //!                 └────────────┴─ faults ┘             ▼
 //!                 └──────────── the table ──────▶ the judge
 //! ```
@@ -129,7 +129,7 @@ async fn soak(args: &Args) -> anyhow::Result<bool> {
     let rows = table(&stage.url).await?;
     let metrics = stage.metrics().await?;
     let transactions = ledger.transactions();
-    let truth = Truth::new(rows, transactions.clone(), &subscribers, args.lossy);
+    let truth = Truth::new(rows, transactions.clone(), &subscribers, args);
     let judge = |subscriber: Subscriber| (subscriber.clone(), truth.judge(&subscriber));
     let verdicts: Vec<_> = subscribers.into_iter().map(judge).collect();
     let rounds = truth.rows.len();
@@ -156,28 +156,34 @@ async fn soak(args: &Args) -> anyhow::Result<bool> {
     Ok(good)
 }
 
-/// The first subscriber is the one that others are compared with.
 fn subscribe(
     args: &Args,
     tasks: &Shutdown,
     world: &World,
 ) -> (Vec<Subscriber>, Vec<JoinHandle<()>>) {
     use Habit::{Forgetful, Leaving, Slow, Steady};
-    let cast = [
-        (Steady, EVERYTHING),
-        (Steady, CRASH),
+    let steady = [(Steady, EVERYTHING), (Steady, CRASH)];
+    let others = [
         (Slow, EVERYTHING),
         (Leaving, EVERYTHING),
         (Leaving, MULTIPLIER),
         (Leaving, SEVERAL),
         (Forgetful, CRASH),
     ];
-    let transports = [Transport::WebSocket, Transport::Sse];
-    let all = cast.iter().flat_map(|&(habit, selection)| {
-        transports.map(|transport| Subscriber::new(transport, habit, selection))
+    let nodes = usize::from(args.nodes);
+    let at_each = (0..nodes).flat_map(|node| steady.map(|seat| (Some(node), seat)));
+    // With one node there is nowhere else to go.
+    let anywhere = others.map(|(habit, selection)| {
+        let stays = nodes == 1 || habit == Slow;
+        (stays.then_some(0), (habit, selection))
     });
-    let sessions = [EVERYTHING, CRASH]
-        .map(|selection| Subscriber::new(Transport::WebTransport, Leaving, selection));
+    let transports = [Transport::WebSocket, Transport::Sse];
+    let all = at_each.chain(anywhere).flat_map(|(node, (habit, selection))| {
+        transports.map(|transport| Subscriber::new(transport, habit, selection, node))
+    });
+    let sessions = [EVERYTHING, CRASH].map(|selection| {
+        Subscriber::new(Transport::WebTransport, Leaving, selection, (nodes == 1).then_some(0))
+    });
     let all: Vec<_> = all.chain(sessions).collect();
     let start = |(number, subscriber): (u64, &Subscriber)| {
         let rng = Rng::with_seed(args.seed.wrapping_mul(1_000_003).wrapping_add(number));

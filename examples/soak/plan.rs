@@ -41,6 +41,8 @@ pub(crate) struct Planned {
     pub(crate) at: Duration,
     pub(crate) fault: Fault,
     pub(crate) hold: Duration,
+    /// Whose link or process it is, where it is one node's.
+    pub(crate) node: usize,
 }
 
 /// Link faults and crashes have a lane each, so that they overlap.
@@ -101,6 +103,8 @@ impl Plan {
             at += args.fault_every.mul_f64(-(1.0 - rng.f64()).ln());
             let fault = pick(&mut rng);
             let hold = fault.hold(&mut rng);
+            // One node draws nothing: its schedule is that of its seed, whatever others there are.
+            let node = if args.nodes > 1 { rng.usize(..usize::from(args.nodes)) } else { 0 };
             if at >= end {
                 return plan;
             }
@@ -108,7 +112,7 @@ impl Plan {
                 continue;
             }
             let lane = if fault.is_of_link() { &mut plan.link } else { &mut plan.crash };
-            lane.push(Planned { at, fault, hold });
+            lane.push(Planned { at, fault, hold, node });
         }
     }
 }
@@ -129,8 +133,9 @@ impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut all: Vec<_> = self.link.iter().chain(&self.crash).collect();
         all.sort_by_key(|planned| planned.at);
-        for Planned { at, fault, hold } in all {
-            writeln!(f, "{:>9.3} s  {fault:?} for {} ms", at.as_secs_f64(), hold.as_millis())?;
+        for Planned { at, fault, hold, node } in all {
+            let (at, hold, node) = (at.as_secs_f64(), hold.as_millis(), node + 1);
+            writeln!(f, "{at:>9.3} s  {fault:?} for {hold} ms, node {node}")?;
         }
         Ok(())
     }

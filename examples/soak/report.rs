@@ -12,7 +12,7 @@ use crate::{
 
 /// Details printed of each subscriber, and refusals: the first ones tell the story.
 const DETAILS: usize = 8;
-/// What the last process of the server counted and is worth a line.
+/// What the servers counted and is worth a line.
 const METRICS: [&str; 10] = [
     "datastream_rounds_captured_total",
     "datastream_rounds_lost_by_database_total",
@@ -35,7 +35,8 @@ pub(crate) struct Report<'a> {
     pub(crate) refusals: &'a [String],
     pub(crate) faults: &'a Faults,
     pub(crate) verdicts: &'a [(Subscriber, Verdict)],
-    pub(crate) metrics: &'a str,
+    /// Of each node's last process.
+    pub(crate) metrics: &'a [String],
 }
 
 impl Report<'_> {
@@ -44,8 +45,11 @@ impl Report<'_> {
         self.scene();
         self.table();
         self.recoveries();
-        let wanted = |line: &&str| METRICS.iter().any(|name| line.starts_with(name));
-        self.metrics.lines().filter(wanted).for_each(|line| println!("  {line}"));
+        for (node, metrics) in (1..).zip(self.metrics) {
+            println!("counted by the last process of node {node}:");
+            let wanted = |line: &&str| METRICS.iter().any(|name| line.starts_with(name));
+            metrics.lines().filter(wanted).for_each(|line| println!("  {line}"));
+        }
         let good = self.is_good();
         println!("{}", if good { "nothing lost, nothing twice" } else { "BROKEN" });
         good
@@ -57,10 +61,11 @@ impl Report<'_> {
     }
 
     fn scene(&self) {
-        let Args { seed, seconds, capture, lossy, .. } = self.args;
+        let Args { seed, seconds, capture, lossy, nodes, .. } = self.args;
         let lossy = if *lossy { ", synchronous_commit off" } else { "" };
         let (version, capture) = (self.version, capture.name());
-        println!("seed {seed}, {seconds} s, capture {capture}, PostgreSQL {version}{lossy}");
+        let nodes = if *nodes > 1 { format!(", {nodes} nodes") } else { String::new() };
+        println!("seed {seed}, {seconds} s, capture {capture}, PostgreSQL {version}{lossy}{nodes}");
         let counts = self.faults.counts();
         let list: Vec<_> = counts.iter().map(|(fault, n)| format!("{fault:?} {n}")).collect();
         println!("{} faults: {}", counts.values().sum::<u64>(), list.join(", "));
@@ -97,11 +102,9 @@ impl Report<'_> {
             "order"
         );
         for (subscriber, v) in self.verdicts {
-            let Subscriber { transport, habit, selection, .. } = subscriber;
-            let path = if selection.path.is_empty() { "everything" } else { selection.path };
             println!(
                 "{:<44}{:>7}{:>8}{:>6}{:>9}{:>6}{:>7}{:>9}{:>8}{:>7}{:>7}",
-                format!("{transport:?} {habit:?} {path}"),
+                self.name(subscriber),
                 v.visits,
                 v.resumes,
                 v.gaps,
@@ -119,8 +122,8 @@ impl Report<'_> {
             self.verdicts.iter().map(|(_, verdict)| count(verdict)).sum::<usize>()
         };
         println!(
-            "lost {}, twice {}, ghosts {}, out of order {}; gaps {}, repeated after a restart or \
-             beyond the memory {}, taken back by PostgreSQL {}",
+            "lost {}, twice {}, ghosts {}, out of order {}; gaps {}, repeated after a restart, \
+             beyond the memory or on another node {}, taken back by PostgreSQL {}",
             sum(|v| v.lost),
             sum(|v| v.twice),
             sum(|v| v.ghosts),
@@ -129,6 +132,17 @@ impl Report<'_> {
             sum(|v| v.repeats),
             sum(|v| v.taken_back)
         );
+    }
+
+    fn name(&self, subscriber: &Subscriber) -> String {
+        let Subscriber { transport, habit, selection, node, .. } = subscriber;
+        let path = if selection.path.is_empty() { "everything" } else { selection.path };
+        let place = match node {
+            _ if self.args.nodes == 1 => String::new(),
+            Some(node) => format!("{}, ", node + 1),
+            None => "all, ".to_owned(),
+        };
+        format!("{place}{transport:?} {habit:?} {path}")
     }
 
     fn recoveries(&self) {
@@ -165,7 +179,7 @@ mod tests {
             refusals,
             faults: &faults,
             verdicts: &[],
-            metrics: "",
+            metrics: &[],
         };
         assert!(report(&[]).is_good());
         assert!(!report(&["a trigger raised".to_owned()]).is_good());

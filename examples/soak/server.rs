@@ -107,7 +107,7 @@ fn follow(child: &mut Child, log: &Path) -> anyhow::Result<oneshot::Receiver<Str
     std::thread::spawn(move || {
         for line in BufReader::new(File::from(stderr)).lines().map_while(Result::ok) {
             // A log that cannot be written costs no more than the log.
-            let _ = writeln!(log, "{line}");
+            let _ = log.write_all(format!("{line}\n").as_bytes());
             if line.contains("http.addr=")
                 && let Some(send) = send.take()
             {

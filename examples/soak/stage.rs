@@ -1,13 +1,14 @@
-//! Everything that runs: PostgreSQL, the proxy before it, and the server.
+//! Everything that runs: PostgreSQL, and the servers, each with a proxy between the two.
 
 use std::{
     net::{SocketAddr, TcpListener},
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, ensure};
 use datastream::embedded_postgres::{Cluster, Installation, Settings, Stop};
+use futures_util::future::try_join_all;
 use sqlx::{Connection, PgConnection};
 use tokio::{process::Command, sync::Mutex, sync::watch};
 
@@ -28,16 +29,22 @@ pub(crate) struct Door {
     pub(crate) process: u32,
 }
 
+/// A server and its link to PostgreSQL.
+#[derive(Debug)]
+struct Node {
+    proxy: FaultProxy,
+    server: Mutex<Server>,
+}
+
 /// The scene of the soak.
 #[derive(Debug)]
 pub(crate) struct Stage {
     cluster: Mutex<Cluster>,
-    pub(crate) proxy: FaultProxy,
-    server: Mutex<Server>,
-    door: watch::Sender<Door>,
-    /// By the unix socket, past the proxy.
+    nodes: Vec<Node>,
+    /// One for each node.
+    doors: watch::Sender<Vec<Door>>,
+    /// By the unix socket, past the proxies.
     pub(crate) url: String,
-    through_proxy: String,
     pub(crate) version: String,
     log: PathBuf,
 }
@@ -57,23 +64,30 @@ impl Stage {
         tokio::task::block_in_place(|| cluster.start())?;
         let url = cluster.url("postgres");
         migrate(&url, args).await?;
-        let proxy = FaultProxy::start(cluster.port()).await;
-        let through_proxy = format!("postgresql://postgres@127.0.0.1:{}/postgres", proxy.port);
-        let server = Server::start(&through_proxy, &log).await?;
-        let (door, _) = watch::channel(Door { addr: server.addr, process: 0 });
-        let (cluster, server) = (Mutex::new(cluster), Mutex::new(server));
-        let stage = Self { cluster, proxy, server, door, url, through_proxy, version, log };
-        stage.live().await.context("the server did not become ready")?;
+        let (mut nodes, mut doors) = (Vec::new(), Vec::new());
+        for process in 0..u32::from(args.nodes) {
+            let node = Node::start(cluster.port(), &log).await?;
+            doors.push(Door { addr: node.server.lock().await.addr, process });
+            nodes.push(node);
+        }
+        let (cluster, (doors, _)) = (Mutex::new(cluster), watch::channel(doors));
+        let stage = Self { cluster, nodes, doors, url, version, log };
+        stage.live().await.context("not every server became ready")?;
         Ok(stage)
     }
 
-    /// Where the server is, now and later.
-    pub(crate) fn doors(&self) -> watch::Receiver<Door> {
-        self.door.subscribe()
+    /// Where the servers are, now and later.
+    pub(crate) fn doors(&self) -> watch::Receiver<Vec<Door>> {
+        self.doors.subscribe()
     }
 
-    /// What the server logged.
-    pub(crate) fn log(&self) -> &std::path::Path {
+    /// A node's link to PostgreSQL.
+    pub(crate) fn proxy(&self, node: usize) -> Option<&FaultProxy> {
+        self.nodes.get(node).map(|node| &node.proxy)
+    }
+
+    /// What the servers logged.
+    pub(crate) fn log(&self) -> &Path {
         &self.log
     }
 
@@ -125,53 +139,92 @@ impl Stage {
         Ok(())
     }
 
-    /// Ends the server in this way and starts another.
-    pub(crate) async fn restart_server(&self, kill: bool, hold: Duration) -> anyhow::Result<()> {
-        let mut server = self.server.lock().await;
+    /// Ends a node's server in this way and starts another.
+    pub(crate) async fn restart_server(
+        &self,
+        node: usize,
+        kill: bool,
+        hold: Duration,
+    ) -> anyhow::Result<()> {
+        let Some(Node { proxy, server }) = self.nodes.get(node) else { return Ok(()) };
+        let mut server = server.lock().await;
         if kill {
             server.kill().await?;
         } else {
             server.stop().await?;
         };
         tokio::time::sleep(hold).await;
-        *server = Server::start(&self.through_proxy, &self.log).await?;
+        *server = Server::start(&url(proxy), &self.log).await?;
         let addr = server.addr;
-        self.door.send_modify(|door| *door = Door { addr, process: door.process + 1 });
+        self.doors.send_modify(|doors| {
+            let process = doors.iter().map(|door| door.process + 1).max().unwrap_or_default();
+            if let Some(door) = doors.get_mut(node) {
+                *door = Door { addr, process };
+            }
+        });
         Ok(())
     }
 
-    /// Waits until the server says that it has caught up; when.
+    /// Waits until every server says that it has caught up; when.
     pub(crate) async fn live(&self) -> anyhow::Result<Instant> {
+        let all = (0..self.nodes.len()).map(|node| self.node_is_live(node));
+        let all = try_join_all(all).await?;
+        all.into_iter().max().context("no server")
+    }
+
+    async fn node_is_live(&self, node: usize) -> anyhow::Result<Instant> {
         let wait = async {
             let mut looks = tokio::time::interval(Duration::from_millis(3));
             loop {
                 looks.tick().await;
-                let url = format!("http://{}/readyz", self.door.borrow().addr);
+                let url = format!("http://{}/readyz", self.addr(node)?);
                 // A server that is killed at this moment may never answer.
                 let answer = crate::subscribers::http().get(url).timeout(ANSWER).send().await;
                 match answer {
-                    Ok(answer) if answer.status().is_success() => return Instant::now(),
+                    Ok(answer) if answer.status().is_success() => return Ok(Instant::now()),
                     Err(error) if error.is_timeout() => eprintln!("/readyz: no answer: {error}"),
                     _ => {}
                 }
             }
         };
-        tokio::time::timeout(PATIENCE, wait).await.context("not live within a minute")
+        tokio::time::timeout(PATIENCE, wait).await.context("not live within a minute")?
     }
 
-    /// What the last process of the server counted, one line each.
-    pub(crate) async fn metrics(&self) -> anyhow::Result<String> {
-        let url = format!("http://{}/metrics", self.door.borrow().addr);
-        Ok(crate::subscribers::http().get(url).send().await?.text().await?)
+    /// What the last process of each node counted, one line each.
+    pub(crate) async fn metrics(&self) -> anyhow::Result<Vec<String>> {
+        let read = async |node| {
+            let url = format!("http://{}/metrics", self.addr(node)?);
+            anyhow::Ok(crate::subscribers::http().get(url).send().await?.text().await?)
+        };
+        try_join_all((0..self.nodes.len()).map(read)).await
+    }
+
+    fn addr(&self, node: usize) -> anyhow::Result<SocketAddr> {
+        self.doors.borrow().get(node).map(|door| door.addr).context("a node")
     }
 
     /// Stops everything.
     pub(crate) async fn strike(self) -> anyhow::Result<()> {
-        self.server.into_inner().stop().await?;
+        for node in self.nodes {
+            node.server.into_inner().stop().await?;
+        }
         let mut cluster = self.cluster.into_inner();
         tokio::task::block_in_place(|| cluster.stop(Stop::Fast))?;
         Ok(())
     }
+}
+
+impl Node {
+    async fn start(postgresql: u16, log: &Path) -> anyhow::Result<Self> {
+        let proxy = FaultProxy::start(postgresql).await;
+        let server = Mutex::new(Server::start(&url(&proxy), log).await?);
+        Ok(Self { proxy, server })
+    }
+}
+
+/// By way of a proxy.
+fn url(proxy: &FaultProxy) -> String {
+    format!("postgresql://postgres@127.0.0.1:{}/postgres", proxy.port)
 }
 
 /// No fsync: a crash of PostgreSQL is no crash of the machine, and what it has written stays.

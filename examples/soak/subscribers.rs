@@ -85,28 +85,42 @@ pub(crate) struct Subscriber {
     pub(crate) transport: Transport,
     pub(crate) habit: Habit,
     pub(crate) selection: Selection,
+    /// The node that it stays with; without, it goes to each in turn.
+    pub(crate) node: Option<usize>,
     pub(crate) visits: Arc<Mutex<Vec<Visit>>>,
 }
 
 /// What all subscribers share.
 #[derive(Clone, Debug)]
 pub(crate) struct World {
-    pub(crate) doors: watch::Receiver<Door>,
+    pub(crate) doors: watch::Receiver<Vec<Door>>,
     pub(crate) ledger: Arc<Ledger>,
     /// The last transaction, once it is known: it finishes a round of every game.
     pub(crate) fence: watch::Receiver<Option<usize>>,
 }
 
 impl Subscriber {
-    pub(crate) fn new(transport: Transport, habit: Habit, selection: Selection) -> Self {
-        Self { transport, habit, selection, visits: Arc::default() }
+    pub(crate) fn new(
+        transport: Transport,
+        habit: Habit,
+        selection: Selection,
+        node: Option<usize>,
+    ) -> Self {
+        Self { transport, habit, selection, node, visits: Arc::default() }
+    }
+
+    /// Whether it is one that others are compared with.
+    pub(crate) fn sees_all(&self) -> bool {
+        let steady = self.habit == Habit::Steady && self.transport == Transport::WebSocket;
+        steady && self.selection.path.is_empty()
     }
 
     /// Comes and goes until it has seen the last round of each of its games.
     pub(crate) async fn run(self, mut world: World, mut rng: Rng) {
-        let mut after = None;
+        let (mut after, mut tries) = (None, 0);
         while !self.has_all(*world.fence.borrow()) {
-            let door = *world.doors.borrow();
+            let Some(door) = self.door(&world, tries) else { return };
+            tries += 1;
             let named = after.filter(|_| self.habit != Habit::Forgetful);
             match Link::open(self.transport, door, self.selection.path, named.map(|(id, _)| id))
                 .await
@@ -122,6 +136,11 @@ impl Subscriber {
                 tokio::time::sleep(Duration::from_millis(rng.u64(..1500))).await;
             }
         }
+    }
+
+    fn door(&self, world: &World, tries: usize) -> Option<Door> {
+        let doors = world.doors.borrow();
+        doors.iter().cycle().nth(self.node.unwrap_or(tries % doors.len())).copied()
     }
 
     fn note_visit(&self, world: &World, door: Door, after: Option<(i64, Token)>) {
