@@ -20,16 +20,20 @@ as $$
   where c.oid = relation
 $$;
 
--- The type of a column, through domains; an error where the column is missing or of no usable type.
+-- The type of a column, through domains (also of domains); an error where the column is missing or of no usable type.
 create function datastream.column_type(relation regclass, wanted text, usable regtype[] default null) returns regtype
 language plpgsql stable
 as $$
 declare
   found_type regtype;
 begin
-  select coalesce(nullif(t.typbasetype, 0), t.oid)::regtype into found_type
-  from pg_catalog.pg_attribute a join pg_catalog.pg_type t on t.oid = a.atttypid
-  where a.attrelid = relation and a.attname = wanted and a.attnum > 0 and not a.attisdropped;
+  with recursive through as (
+    select a.atttypid as type from pg_catalog.pg_attribute a
+    where a.attrelid = relation and a.attname = wanted and a.attnum > 0 and not a.attisdropped
+    union all
+    select t.typbasetype from through join pg_catalog.pg_type t on t.oid = through.type where t.typbasetype <> 0
+  )
+  select t.oid into found_type from through join pg_catalog.pg_type t on t.oid = through.type where t.typbasetype = 0;
   if not found then
     raise undefined_column using message = format('%s has no column %I', datastream.qualified(relation), wanted);
   end if;
@@ -130,7 +134,8 @@ create function datastream.reads_sql(tables datastream.attached[]) returns setof
 language plpgsql stable
 as $$
 declare
-  columns text := 'r.round_id::bigint as round_id, r.game_id::bigint as game_id, r.game_slug, r.game_type, r.finished_at, r.extras';
+  columns text := 'r.round_id::bigint as round_id, r.game_id::bigint as game_id, r.game_slug collate "default" as game_slug, '
+    'r.game_type collate "default" as game_type, r.finished_at::timestamptz as finished_at, r.extras collate "default" as extras';
   nothing text := 'select null::bigint as round_id, null::bigint as game_id, null::text as game_slug, null::text as game_type, '
     'null::timestamptz as finished_at, null::text as extras where false';
   returned text := 'returns table (round_id bigint, game_id bigint, game_slug text, game_type text, finished_at timestamptz, extras text) language sql stable';
@@ -138,7 +143,8 @@ declare
   branches text[] := array(select format('select %s from datastream.rounds_%s r', columns, t.id) from unnest(tables) t order by t.id);
 begin
   return next 'create or replace view datastream.games as '
-    || coalesce((select string_agg(g, joint) from (select distinct datastream.games_sql(t) as g from unnest(tables) t) as once),
+    || coalesce((select string_agg(format('select g.id, g.slug collate "default" as slug, g.name collate "default" as name, g.type collate "default" as type from (%s) g', sql), joint)
+        from (select distinct datastream.games_sql(t) as sql from unnest(tables) t) as once),
       'select null::bigint as id, null::text as slug, null::text as name, null::text as type where false');
   return next 'create or replace view datastream.finished_rounds as ' || coalesce(nullif(array_to_string(branches, joint), ''), nothing);
   -- The finished rounds of these ids, through each table's key.

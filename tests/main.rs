@@ -11,6 +11,7 @@ mod support;
 mod attach;
 mod attach_cases;
 mod attach_renamed;
+mod attach_types;
 mod attach_writers;
 mod cli;
 mod database_damage;
