@@ -10,6 +10,20 @@ begin
 end
 $$;
 
+-- A publication for all tables would send ours too, and a subscriber that has none of them stops: the game's own
+-- replication must not break. (`datastream migrate` asks the same before it makes the schema.)
+do $$
+declare
+  publications text := (select string_agg(distinct p.pubname, ', ') from pg_publication_tables p where p.schemaname = 'datastream');
+begin
+  if publications is not null and current_setting('wal_level') = 'logical'
+     and current_setting('datastream.published', true) is distinct from 'on' then
+    raise exception 'publication % is for all tables: it would send ours too, and a subscriber without them stops; '
+      'docs/existing-database.md says how to go on ("A publication for all tables"), then: PGOPTIONS=''-c datastream.published=on''', publications;
+  end if;
+end
+$$;
+
 -- A statement that waits for a lock on a game's table makes every later writer of the game wait behind it.
 -- Two seconds are the most we take; a migration that gave up changed nothing and can be run again.
 set local lock_timeout = '2s';

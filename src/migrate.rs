@@ -8,7 +8,10 @@ mod error;
 use std::collections::BTreeMap;
 
 pub use error::MigrationError;
-use sqlx::{Connection, PgConnection, migrate::Migrator};
+use sqlx::{
+    Connection, PgConnection,
+    migrate::{Migration, Migrator},
+};
 
 use crate::{
     attach,
@@ -65,8 +68,10 @@ async fn migrate(target: &PgTarget, way: Way) -> Result<MigrateReport, Migration
     let mut connection = database::connect_alone(target, "migrate", &SETTINGS).await?;
     refuse_old_servers(&mut connection).await?;
     let before = applied(&mut connection).await?;
-    if before.len() == MIGRATIONS.iter().filter(|one| one.migration_type.is_up_migration()).count()
-    {
+    if let (Way::Up(_), true) = (way, before.is_empty()) {
+        refuse_publications(&mut connection).await?;
+    }
+    if before.len() == ups().count() {
         // Nothing will be applied, so that there is nothing to be told but `already exists`.
         sqlx::query("set client_min_messages = warning").execute(&mut connection).await?;
     }
@@ -96,6 +101,19 @@ async fn refuse_old_servers(connection: &mut PgConnection) -> Result<(), Migrati
         Ok(version) if version < OLDEST => Err(MigrationError::Unsupported),
         _ => Ok(()),
     }
+}
+
+/// The game's own replication must not break because of us.
+async fn refuse_publications(connection: &mut PgConnection) -> Result<(), MigrationError> {
+    let publications = include_str!("../sql/publications.sql");
+    match sqlx::query_scalar(publications).fetch_one(connection).await? {
+        Some(publications) => Err(MigrationError::Published(publications)),
+        None => Ok(()),
+    }
+}
+
+fn ups() -> impl Iterator<Item = &'static Migration> {
+    MIGRATIONS.iter().filter(|migration| migration.migration_type.is_up_migration())
 }
 
 fn report(way: Way, before: &Applied, after: &Applied) -> MigrateReport {

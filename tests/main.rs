@@ -10,6 +10,7 @@ mod support;
 
 mod attach;
 mod attach_cases;
+mod attach_publication;
 mod attach_renamed;
 mod attach_types;
 mod attach_writers;

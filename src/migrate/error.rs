@@ -30,6 +30,13 @@ pub enum MigrationError {
     /// Older than what we need.
     #[error("PostgreSQL 13 or later is needed")]
     Unsupported,
+    /// What is ours would reach a subscriber that has no tables for it.
+    #[error(
+        "publication {0} is for all tables: it would send ours too, and a subscriber without them \
+         stops. docs/existing-database.md says how to go on (\"A publication for all tables\"), \
+         then: PGOPTIONS='-c datastream.published=on'"
+    )]
+    Published(String),
     /// Anything else the migrator says.
     #[error("the migrations cannot be applied: {0}")]
     Other(MigrateError),

@@ -53,6 +53,11 @@ impl TestDatabase {
         database
     }
 
+    /// Empty, on a cluster of the test's own.
+    pub(crate) async fn empty_on(address: &Address) -> Self {
+        Self::create(address, "").await
+    }
+
     async fn create(address: &Address, options: &str) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let name = format!("test_{}", COUNT.fetch_add(1, Ordering::Relaxed));
