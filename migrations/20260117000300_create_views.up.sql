@@ -45,6 +45,116 @@ begin
 end
 $$;
 
+-- An error where two of the parameters of `attach` exclude each other: one of them would be ignored without a word.
+create function datastream.refuse_contradictions(given jsonb) returns void
+language plpgsql stable
+as $$
+begin
+  if given ?& '{extras,extras_columns}' then
+    raise invalid_parameter_value using message = 'extras is one column, or an object of extras_columns: not both';
+  elsif given ?& '{game_id,game_id_value}' then
+    raise invalid_parameter_value using message = 'the game''s id is in a column (game_id), or one for all rounds (game_id_value): not both';
+  elsif given ? 'slug' and not given ?& '{type,game_id_value}' then
+    raise invalid_parameter_value using message = 'a constant slug goes with a constant type and game_id_value';
+  elsif given ? 'slug_column' and not given ?| '{type,type_column}' then
+    raise invalid_parameter_value using message = 'slug_column goes with type_column (or a constant type)';
+  elsif given ?& '{slug,slug_column}' or given ?& '{type,type_column}' or given ?& '{slug_column,game_id_value}' then
+    raise invalid_parameter_value using message = 'the game is either a constant (slug, type, game_id_value) or in columns (slug_column, type_column, game_id)';
+  elsif given ?| '{slug,slug_column}' and given ?| '{games,games_id,games_slug,games_name,games_type}' then
+    raise invalid_parameter_value using message = 'the game is in a table of games (games, games_id, games_slug, games_name, games_type), or it is not (slug, slug_column): not both';
+  elsif given ? 'type_column' and not given ? 'slug_column' then
+    raise invalid_parameter_value using message = 'type_column goes with slug_column: of a game in a table of games the type is there (games_type), or the same for all (type)';
+  elsif given ?& '{type,games_type}' then
+    raise invalid_parameter_value using message = 'the type of the games is in their table (games_type), or the same for all (type): not both';
+  end if;
+end
+$$;
+
+-- An error where the triggers of a table would not see its rounds, or not all of a row.
+create function datastream.refuse_unseen(relation regclass, options jsonb) returns void
+language plpgsql stable
+as $$
+declare
+  unseen text;
+begin
+  if not exists (select from pg_catalog.pg_class c where c.oid = relation and c.relkind in ('r', 'p') and c.relpersistence <> 't') then
+    raise wrong_object_type using message = format('%s is not a table that can be attached', datastream.qualified(relation));
+  end if;
+  select datastream.qualified(i.inhrelid) into unseen from pg_catalog.pg_inherits i
+  join pg_catalog.pg_class c on c.oid = i.inhparent
+  where i.inhparent = relation and c.relkind = 'r' order by i.inhrelid limit 1;
+  if found then
+    raise wrong_object_type using message = format('%s has tables that inherit from it, as %s: what is written to those fires no trigger of it; attach each of them instead',
+      datastream.qualified(relation), unseen);
+  end if;
+  select a.attname into unseen from pg_catalog.pg_attribute a
+  where a.attrelid = relation and a.attgenerated = 'v'
+    and (a.attname in (select o.value from jsonb_each_text(options) o where o.key in ('id', 'finished_at', 'extras', 'game_id'))
+      or options->'extras_columns' ? a.attname) limit 1;
+  if found then
+    raise wrong_object_type using message = format('column %I of %s is generated and not stored: triggers cannot read it; name the columns that it is made of, or have it stored',
+      unseen, datastream.qualified(relation));
+  end if;
+end
+$$;
+
+-- What `attach` was told, as it is kept: names that were not given become the defaults, and only what
+-- the way of finding the game needs stays. An error where the parts do not make a whole.
+create function datastream.attach_options(relation regclass, given jsonb) returns jsonb
+language plpgsql stable
+as $$
+declare
+  integers regtype[] := '{smallint,integer,bigint}';
+  o jsonb := '{"id": "id", "finished_at": "finished_at"}'::jsonb || jsonb_strip_nulls(given);
+  games regclass;
+  wanted text;
+begin
+  perform datastream.refuse_contradictions(jsonb_strip_nulls(given));
+  if not o ? 'extras_columns' then
+    o := '{"extras": "extras"}'::jsonb || o;
+  end if;
+  if not o ? 'game_id_value' then
+    o := '{"game_id": "game_id"}'::jsonb || o;
+  end if;
+  perform datastream.refuse_unseen(relation, o);
+  perform datastream.column_type(relation, o->>'id', integers);
+  if datastream.column_type(relation, o->>'finished_at', '{timestamptz,timestamp}') = 'timestamp'::regtype then
+    o := '{"time_zone": "UTC"}'::jsonb || o;
+    perform timezone(o->>'time_zone', timestamp 'epoch');  -- an unknown time zone is told now
+  elsif o ? 'time_zone' then
+    raise invalid_parameter_value using message = format('column %I of %s has a time zone of its own: leave time_zone out', o->>'finished_at', datastream.qualified(relation));
+  end if;
+  if o ? 'extras' then
+    perform datastream.column_type(relation, o->>'extras', '{jsonb,json,text,varchar}');
+  end if;
+  for wanted in select jsonb_array_elements_text(o->'extras_columns') loop
+    perform datastream.column_type(relation, wanted);
+  end loop;
+
+  if not o ?| '{slug,slug_column}' then  -- the game is in a table of its own
+    o := '{"games": "public.games", "games_id": "id", "games_slug": "slug", "games_name": "name"}'::jsonb || o;
+    games := to_regclass(o->>'games');
+    if games is null then
+      raise undefined_table using message = format('there is no table of games %s', o->>'games');
+    end if;
+    o := o || jsonb_build_object('games', datastream.qualified(games));
+    perform datastream.column_type(games, o->>'games_id', integers);
+    perform datastream.column_type(games, o->>'games_slug'), datastream.column_type(games, o->>'games_name');
+    if not o ? 'type' then
+      o := '{"games_type": "type"}'::jsonb || o;
+      perform datastream.column_type(games, o->>'games_type');
+    end if;
+  end if;
+  for wanted in select o->>key from unnest('{slug_column,type_column}'::text[]) as key where o ? key loop
+    perform datastream.column_type(relation, wanted);
+  end loop;
+  if o ? 'game_id' then
+    perform datastream.column_type(relation, o->>'game_id', integers);
+  end if;
+  return o;
+end
+$$;
+
 -- How an attached table's columns are written in SQL: expressions over a row named `alias`
 -- (a table's alias, a transition table's, or `new`), and over a row `g` of the table of games. All names
 -- are qualified: the trigger functions evaluate them under the search_path of whoever writes a round.

@@ -169,13 +169,14 @@ as $$
     where s.srrelid = relation or s.srrelid in (select p.relid from pg_partition_tree(relation) p))
 $$;
 
--- Whether our two triggers are on a table, of the kinds that it needs.
+-- Whether our two triggers are on a table, of the kinds that it needs: it may have become a partition, or subscribed, since.
 create function datastream.has_triggers(relation regclass) returns boolean
 language sql stable
 as $$
   select 2 = (select count(*) from pg_catalog.pg_trigger t
     where t.tgrelid = relation and t.tgname in ('datastream_inserted', 'datastream_updated')
-      and (not datastream.is_subscribed(relation) or (t.tgenabled = 'A' and t.tgtype & 1 = 1)))
+      and (t.tgtype & 1 = 1 or not (datastream.by_row(relation) or datastream.is_subscribed(relation)))
+      and (t.tgenabled = 'A' or not datastream.is_subscribed(relation)))
 $$;
 
 -- The statements that put our functions and triggers on a table. The triggers come last: their lock

@@ -16,7 +16,11 @@ drop function if exists datastream.detach(text, boolean);
 drop function if exists datastream.attach(regclass, text, text, text, text[], text, bigint, regclass, text, text, text, text,
   text, text, text, text, text, text, boolean, boolean);
 drop function if exists datastream.capture_mode(text);
-drop function if exists datastream.attach_options(regclass, jsonb);
+drop function if exists datastream.look_at_ids(regclass, text, datastream.attached[]);
+drop function if exists datastream.is_indexed(text, text);
+drop function if exists datastream.shared_id_sql(text, text, text, text);
+drop function if exists datastream.next_id(regclass, text);
 drop function if exists datastream.remains_sql(integer, regclass);
 drop function if exists datastream.others(integer);
+drop function if exists datastream.is_read(datastream.attached);
 drop function if exists datastream.is_whole(datastream.attached);

@@ -17,6 +17,18 @@ as $$
           and c.attname = o.value and not c.attisdropped))
 $$;
 
+-- Whether what the server reads is there, over this table too: a view falls with what it reads (`drop … cascade`).
+create function datastream.is_read(t datastream.attached) returns boolean
+language sql stable
+as $$
+  select datastream.is_whole(t) and to_regclass('datastream.games') is not null
+    and to_regprocedure('datastream.rounds_by_id(bigint[])') is not null
+    and to_regprocedure('datastream.rounds_of(bigint, timestamptz, bigint, timestamptz, bigint)') is not null
+    and exists (select from pg_catalog.pg_rewrite r
+      join pg_catalog.pg_depend d on d.classid = 'pg_rewrite'::regclass and d.objid = r.oid and d.refclassid = 'pg_class'::regclass
+      where r.ev_class = to_regclass('datastream.finished_rounds') and d.refobjid = to_regclass('datastream.rounds_' || t.id))
+$$;
+
 -- The attached tables but this one, as far as they can be read; a notice for each that cannot.
 create function datastream.others(number integer) returns datastream.attached[]
 language plpgsql stable
@@ -48,66 +60,67 @@ as $$
       and d.refclassid = 'pg_proc'::regclass and d.refobjid = 'datastream.is_finished(anyelement)'::regprocedure)
 $$;
 
--- What `attach` was told, as it is kept: names that were not given become the defaults, and only what
--- the way of finding the game needs stays. An error where the parts do not make a whole.
-create function datastream.attach_options(relation regclass, given jsonb) returns jsonb
+-- The next id of a table's own sequence (identity or serial), and its step; null where there is none.
+create function datastream.next_id(relation regclass, id text, out sequence regclass, out step bigint, out next_one numeric)
+language plpgsql stable
+as $$
+begin
+  select s.seqrelid, s.seqincrement into sequence, step from pg_catalog.pg_sequence s
+  where s.seqrelid = pg_get_serial_sequence(datastream.qualified(relation), id)::regclass and has_sequence_privilege(s.seqrelid, 'select');
+  if found then
+    execute format('select last_value::numeric + case when is_called then %s else 0 end from %s', step, datastream.qualified(sequence)) into next_one;
+  end if;
+end
+$$;
+
+-- The query for an id of one table that another has too, among its lowest and highest thousand: a step through an index for each.
+create function datastream.shared_id_sql(one text, id text, other text, other_id text) returns text
+language sql stable
+as $$
+  select format('(select a.id from ((select %2$I::bigint as id from %1$s order by %2$I limit 1000) union all (select %2$I from %1$s order by %2$I desc limit 1000)) a '
+    'cross join lateral (select from %3$s b where b.%4$I = a.id limit 1) b limit 1)', one, id, other, other_id)
+$$;
+
+-- Whether a table's ids may be looked at through an index that begins with them: without one all of it would be read.
+create function datastream.is_indexed(relation text, id text) returns boolean
+language sql stable
+as $$
+  select has_table_privilege(relation, 'select') and exists (select from pg_catalog.pg_index i
+    join pg_catalog.pg_attribute c on c.attrelid = i.indrelid and c.attnum = i.indkey[0]
+    where i.indrelid = to_regclass(relation) and i.indpred is null and i.indisvalid and c.attname = id)
+$$;
+
+-- An error where a round of this table and one of an attached one have the same id, and a notice where their sequences will
+-- give the same ones: where they are less than a hundred million apart, unless they take turns (odd and even numbers).
+create function datastream.look_at_ids(relation regclass, id text, others datastream.attached[]) returns void
 language plpgsql stable
 as $$
 declare
-  integers regtype[] := '{smallint,integer,bigint}';
-  o jsonb := jsonb_build_object('id', 'id', 'finished_at', 'finished_at', 'time_zone', 'UTC') || jsonb_strip_nulls(given);
-  games regclass;
-  wanted text;
+  this_one text := datastream.qualified(relation);
+  own record := datastream.next_id(relation, id);
+  other record;
+  shared bigint;
 begin
-  if not exists (select from pg_catalog.pg_class c where c.oid = relation and c.relkind in ('r', 'p') and c.relpersistence <> 't') then
-    raise wrong_object_type using message = format('%s is not a table that can be attached', datastream.qualified(relation));
-  end if;
-  perform datastream.column_type(relation, o->>'id', integers);
-  if datastream.column_type(relation, o->>'finished_at', '{timestamptz,timestamp}') = 'timestamptz'::regtype then
-    o := o - 'time_zone';
-  else
-    perform timezone(o->>'time_zone', timestamp 'epoch');  -- an unknown time zone is told now
-  end if;
-  if o ? 'extras_columns' then
-    o := o - 'extras';
-    for wanted in select jsonb_array_elements_text(o->'extras_columns') loop
-      perform datastream.column_type(relation, wanted);
-    end loop;
-  else
-    o := jsonb_build_object('extras', 'extras') || o;
-    perform datastream.column_type(relation, o->>'extras', '{jsonb,json,text,varchar}');
-  end if;
-
-  if o ? 'slug' or o ? 'slug_column' then  -- the game is a constant, or in columns beside the round
-    o := o - '{games,games_id,games_slug,games_name,games_type}'::text[];
-    if o ? 'slug' and not (o ? 'type' and o ? 'game_id_value') then
-      raise invalid_parameter_value using message = 'a constant slug goes with a constant type and game_id_value';
-    elsif o ? 'slug_column' and not (o ? 'type' or o ? 'type_column') then
-      raise invalid_parameter_value using message = 'slug_column goes with type_column (or a constant type)';
-    elsif o ?& '{slug,slug_column}' or o ?& '{type,type_column}' or (o ? 'slug_column' and o ? 'game_id_value') then
-      raise invalid_parameter_value using message = 'the game is either a constant (slug, type, game_id_value) or in columns (slug_column, type_column, game_id)';
+  for other in
+    select o.relation as name, o.options->>'id' as id, n.sequence, n.step, n.next_one
+    from unnest(others) o cross join lateral datastream.next_id(o.relation::regclass, o.options->>'id') n
+  loop
+    if datastream.is_indexed(this_one, id) and datastream.is_indexed(other.name, other.id) then
+      execute datastream.shared_id_sql(this_one, id, other.name, other.id)
+        || ' union all ' || datastream.shared_id_sql(other.name, other.id, this_one, id) || ' limit 1' into shared;
     end if;
-  else
-    o := '{"games": "public.games", "games_id": "id", "games_slug": "slug", "games_name": "name", "games_type": "type"}'::jsonb || o;
-    games := to_regclass(o->>'games');
-    if games is null then
-      raise undefined_table using message = format('there is no table of games %s', o->>'games');
+    if shared is not null then
+      raise unique_violation using
+        message = format('ids of rounds must not be the same in two attached tables: %s is in %s and in %s', shared, this_one, other.name),
+        hint = 'Detach that one, or give one of them ids of another range.';
     end if;
-    o := o || jsonb_build_object('games', datastream.qualified(games)) - '{slug_column,type_column}'::text[];
-    perform datastream.column_type(games, o->>'games_id', integers);
-    perform datastream.column_type(games, o->>'games_slug'), datastream.column_type(games, o->>'games_name');
-    if o ? 'type' then o := o - 'games_type'; else perform datastream.column_type(games, o->>'games_type'); end if;
-  end if;
-  for wanted in select o->>key from unnest('{slug_column,type_column}'::text[]) as key where o ? key loop
-    perform datastream.column_type(relation, wanted);
+    if abs(own.next_one - other.next_one) < 100000000
+      and (own.step <> other.step or (own.next_one - other.next_one) % own.step = 0) then
+      raise notice '% and % will give rounds the same ids: their sequences go on at % and at %; give one another range: alter sequence % restart with %',
+        this_one, other.name, own.next_one, other.next_one, datastream.qualified(own.sequence),
+        (div(greatest(own.next_one, other.next_one), 1000000000) + 1) * 1000000000;
+    end if;
   end loop;
-  if o ? 'game_id_value' then
-    o := o - 'game_id';
-  else
-    o := jsonb_build_object('game_id', 'game_id') || o;
-    perform datastream.column_type(relation, o->>'game_id', integers);
-  end if;
-  return o;
 end
 $$;
 
@@ -127,7 +140,7 @@ end
 $$;
 
 -- Attaches a table. Returns the statements it ran, or with `dry_run` would have run; none where the
--- table is attached in just this way already. Null means the default. Rounds and games of several
+-- table is attached in just this way already and all of it is there. Null means the default. Rounds and games of several
 -- attached tables are told apart by their ids alone, which therefore must not overlap.
 create function datastream.attach(
   relation regclass,
@@ -147,7 +160,7 @@ create function datastream.attach(
   dry_run boolean default null
 ) returns setof text
 language plpgsql
-set lock_timeout = '2s'
+set lock_timeout = '2s' set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
@@ -172,7 +185,8 @@ begin
       where t.tgrelid = attach.relation and t.tgfoid = to_regprocedure(format('datastream.inserted_%s()', a.id)));
   end if;
   mode := datastream.capture_mode(coalesce(attach.capture, old.capture, 'auto'));
-  if old.relation = table_name and old.options = options and old.capture = mode and datastream.has_triggers(attach.relation) then
+  if old.relation = table_name and old.options = options and old.capture = mode
+    and datastream.has_triggers(attach.relation) and datastream.is_read(old) then
     return;
   elsif (old.options <> options or old.capture <> mode) and attach.replace is not true then
     raise object_not_in_prerequisite_state using
@@ -182,6 +196,9 @@ begin
   others := datastream.others(old.id);
   if cardinality(others) > 0 then
     raise notice 'other tables are attached: ids of rounds, and ids of games, must not overlap among them';
+  end if;
+  if old.id is null or not datastream.is_whole(old) then
+    perform datastream.look_at_ids(attach.relation, options->>'id', others);
   end if;
   wanted := row(table_name, coalesce(old.id, (select max(a.id) from datastream.attached a) + 1, 1), mode, options, coalesce(old.attached_at, now()));
   for statement in
@@ -246,7 +263,7 @@ $$;
 -- on its own, outside a transaction), or not, for a table that is empty. A partitioned table's index is
 -- made partition by partition: it cannot be built concurrently as a whole.
 create function datastream.index_sql(relation regclass, online boolean default true) returns setof text
-language plpgsql stable
+language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 declare
   a datastream.attached;

@@ -2,8 +2,7 @@
 //!
 //! The work is done by the functions `datastream.attach` and `datastream.detach` of the database
 //! (see `migrations/README.md`); here is the care around them: no waiting behind a long
-//! transaction, patience with short ones, ids that must not collide, the index built while the
-//! game goes on.
+//! transaction, patience with short ones, the index built while the game goes on.
 
 mod capture;
 mod error;
@@ -44,7 +43,7 @@ pub async fn attach(target: &PgTarget, options: &AttachOptions) -> Result<Report
     let mut done = Vec::new();
     if !statements.is_empty() {
         table::refuse_held(&mut connection, &table, options.replace).await?;
-        table::look_at_ids(&mut connection, &table, options).await?;
+        table::warn_of_large_ids(&mut connection, &table, options).await?;
         table::with_patience(&table, &mut connection, async |connection| {
             attach_and_adopt(connection, options).await
         })

@@ -84,6 +84,7 @@ async fn migrate(target: &PgTarget, way: Way) -> Result<MigrateReport, Migration
         Way::Down => MIGRATIONS.undo(&mut connection, 0).await?,
     }
     if let Way::Up(_) = way {
+        refuse_gaps(&mut connection).await?;
         // A help: what was asked for is done.
         if let Err(error) = attach::warn(&mut connection, None).await {
             tracing::debug!("the attached tables were not looked at: {error}");
@@ -108,6 +109,14 @@ async fn refuse_publications(connection: &mut PgConnection) -> Result<(), Migrat
     let publications = include_str!("../sql/publications.sql");
     match sqlx::query_scalar(publications).fetch_one(connection).await? {
         Some(publications) => Err(MigrationError::Published(publications)),
+        None => Ok(()),
+    }
+}
+
+/// What is recorded as made may be gone all the same.
+async fn refuse_gaps(connection: &mut PgConnection) -> Result<(), MigrationError> {
+    match sqlx::query_scalar(include_str!("../sql/missing.sql")).fetch_one(connection).await? {
+        Some(missing) => Err(MigrationError::Dropped(missing)),
         None => Ok(()),
     }
 }

@@ -317,6 +317,11 @@ async fn ids_that_collide_are_told() {
         .collect();
     let told = refused(&database, &old).await;
     assert!(told.contains("1 is in game.old and in game.results"), "{told}");
+    database.run("delete from game.old").await;
+    let output = attach(&database, &[&old[..], &["--dry-run"]].concat()).await;
+    let remedy = "alter sequence game.old_result_id_seq restart with 1000000000";
+    assert!(output.stderr.contains(remedy), "{}", output.stderr);
+    database.run("insert into game.old (title_id, ended_at) values (1, now())").await;
     database.run("update game.old set result_id = default; alter table game.old alter result_id restart 1000").await;
     database.run("delete from game.old").await;
     let output = attach(&database, &old).await;

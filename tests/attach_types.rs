@@ -1,7 +1,8 @@
-//! The columns of a game's own table are of its own types, which come out as ours.
+//! The columns of a game's own table are of its own types, which come out as ours; what cannot is
+//! refused by name.
 
 use crate::{
-    attach::{attach, migrated_game, psql, run},
+    attach::{attach, migrated_game, psql, refused, run},
     support::{TestDatabase, TestServer, WsClient},
 };
 
@@ -86,4 +87,58 @@ async fn the_index_for_the_latest_round_serves_whatever_the_types() {
     let by_id = "explain (costs off) select * from datastream.rounds_by_id(array[1, 2, 3])";
     let plan = psql(&database, &["-A", "-t", "-c", by_id]).await;
     assert!(plan.stdout.contains("plays_pkey"), "{}", plan.stdout);
+}
+
+#[tokio::test]
+async fn options_that_would_be_ignored_are_refused() {
+    let database = migrated_game(TYPED).await;
+    let plays = ["--table", "plays", "--finished-at", "ended"];
+    let beside = ["--table", "beside"];
+    for (table, options, told) in [
+        (
+            &plays[..],
+            &["--games", "titles", "--type-column", "extras"][..],
+            "type_column goes with slug_column",
+        ),
+        (
+            &plays,
+            &["--games", "titles", "--type", "t", "--games-type", "type"],
+            "games_type), or the same for all",
+        ),
+        (
+            &plays,
+            &["--games", "titles", "--time-zone", "Asia/Kolkata"],
+            "a time zone of its own: leave time_zone out",
+        ),
+        (
+            &beside,
+            &["--slug-column", "slug", "--type-column", "type", "--games-id", "id"],
+            "table of games (games, games_id",
+        ),
+    ] {
+        let said = refused(&database, &[table, options].concat()).await;
+        assert!(said.contains(told), "{told} in {said}");
+    }
+    attach(&database, &[&plays[..], &["--games", "titles", "--type", "kind"]].concat()).await;
+}
+
+#[tokio::test]
+async fn a_generated_column_that_is_not_stored_is_refused() {
+    let database = TestDatabase::empty().await;
+    let virtual_columns = "select (current_setting('server_version_num')::integer >= 180000)::text";
+    if database.text(virtual_columns).await.as_deref() != Some("true") {
+        return;
+    }
+    database
+        .run(
+            "create table plays (id bigint primary key, at timestamptz, point int, \
+               twice int generated always as (point * 2) virtual, \
+               thrice int generated always as (point * 3) stored)",
+        )
+        .await;
+    let game = ["--slug", "one", "--type", "kind", "--game-id-value", "1"];
+    let table = ["--table", "plays", "--finished-at", "at", "--extras-columns"];
+    let said = refused(&database, &[&table[..], &["point,twice"], &game].concat()).await;
+    assert!(said.contains("column twice of public.plays is generated and not stored"), "{said}");
+    attach(&database, &[&table[..], &["point,thrice"], &game].concat()).await;
 }

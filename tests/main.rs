@@ -9,6 +9,7 @@
 mod support;
 
 mod attach;
+mod attach_again;
 mod attach_cases;
 mod attach_publication;
 mod attach_renamed;

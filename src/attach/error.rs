@@ -34,19 +34,6 @@ pub enum AttachError {
         /// Who, and since when.
         holders: String,
     },
-    /// A round of this table and one of another have the same id.
-    #[error(
-        "ids of rounds must not be the same in two attached tables: {id} is in {table} and in \
-         {other}. Detach that one, or give one of them ids of another range"
-    )]
-    Collision {
-        /// The table to attach.
-        table: String,
-        /// The attached one.
-        other: String,
-        /// The first id that is in both.
-        id: i64,
-    },
 }
 
 impl Contention for AttachError {

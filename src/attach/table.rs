@@ -1,7 +1,7 @@
-//! What is asked of a table before it is touched: whether it is there, who holds it, whose ids it
-//! shares.
+//! What is asked of a table before it is touched: whether it is there, who holds it, how large its
+//! ids are.
 
-use sqlx::{AssertSqlSafe, PgConnection, Row};
+use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
 
 use super::{AttachError, AttachOptions};
 use crate::database::{self, Contention};
@@ -9,7 +9,7 @@ use crate::database::{self, Contention};
 /// A transaction that has had a table for longer will go on for longer: the batch job, the
 /// forgotten psql. Shorter ones are waited for, two seconds at a time.
 const LONG: f64 = 5.0;
-/// Looks at ids read whole indexes, if need be: a help, not a duty.
+/// A look at ids without an index reads the whole table: a help, not a duty.
 const LOOK_WITHIN: &str = "set local statement_timeout = '5s'";
 /// Beyond it a JSON number is not exact in JavaScript (2^53).
 const EXACT_MAX: i64 = 1 << 53;
@@ -49,10 +49,13 @@ pub(super) async fn with_patience<T>(
     }
 }
 
+/// See the file's head.
+pub(super) const ADOPT: &str = include_str!("../../sql/adopt.sql");
+
 /// Hands what was made to whom the rest belongs, in the transaction in which it was made: the
 /// server goes on reading.
 pub(super) async fn adopt(connection: &mut PgConnection) -> Result<(), AttachError> {
-    sqlx::raw_sql(include_str!("../../sql/adopt.sql")).execute(connection).await?;
+    sqlx::raw_sql(ADOPT).execute(connection).await?;
     Ok(())
 }
 
@@ -88,47 +91,32 @@ pub(super) async fn holders(
     Ok(holders.collect::<Result<Vec<_>, sqlx::Error>>()?.join(", "))
 }
 
-/// Looks at the ids of rounds here and in the other attached tables.
-pub(super) async fn look_at_ids(
+/// Ids of rounds that a client in JavaScript would not read exactly are told.
+pub(super) async fn warn_of_large_ids(
     connection: &mut PgConnection,
     table: &str,
     options: &AttachOptions,
 ) -> Result<(), AttachError> {
     let id = options.id.as_deref().unwrap_or("id");
-    let [max, others] = [
-        "select format('select max(%I)::bigint from %s', $2, $1)",
-        "select format('select a.%1$I::bigint from %2$s a join %3$s b on a.%1$I = b.%4$I limit 1', $2, $1, \
-             a.relation, a.options->>'id') || ' -- ' || a.relation \
-         from datastream.attached a where a.relation <> $1 and to_regclass(a.relation) is not null",
-    ]
-    .map(|query| sqlx::query_scalar::<_, String>(query).bind(table).bind(id));
-    let max = max.fetch_one(&mut *connection).await?;
-    if look(connection, &max).await.is_some_and(|max| max > EXACT_MAX) {
+    let query = "select format('select max(%I)::bigint from %s', $2, $1)";
+    let query: String =
+        sqlx::query_scalar(query).bind(table).bind(id).fetch_one(&mut *connection).await?;
+    if greatest(connection, query).await.is_ok_and(|max| max.is_some_and(|max| max > EXACT_MAX)) {
         tracing::warn!("{table} has ids beyond 2^53, which JavaScript does not read exactly");
-    }
-    for query in others.fetch_all(&mut *connection).await? {
-        let Some(id) = look(connection, &query).await else { continue };
-        let other = query.rsplit(" -- ").next().unwrap_or_default().to_owned();
-        return Err(AttachError::Collision { table: table.to_owned(), other, id });
     }
     Ok(())
 }
 
 /// One number, if it is found in time.
-async fn look(connection: &mut PgConnection, query: &str) -> Option<i64> {
-    use sqlx::Connection;
-    let mut transaction = connection.begin().await.ok()?;
-    sqlx::query(LOOK_WITHIN).execute(&mut *transaction).await.ok()?;
-    let query = sqlx::query_scalar::<_, Option<i64>>(AssertSqlSafe(query.to_owned()));
-    let found = query.fetch_optional(&mut *transaction).await;
-    let _ = transaction.rollback().await;
-    match found {
-        Ok(found) => found.flatten(),
-        Err(error) => {
-            tracing::warn!("ids were not compared: {}", database::reason(&error));
-            None
-        }
-    }
+async fn greatest(
+    connection: &mut PgConnection,
+    query: String,
+) -> Result<Option<i64>, sqlx::Error> {
+    let mut transaction = connection.begin().await?;
+    sqlx::query(LOOK_WITHIN).execute(&mut *transaction).await?;
+    let greatest = sqlx::query_scalar(AssertSqlSafe(query)).fetch_one(&mut *transaction).await;
+    transaction.rollback().await?;
+    greatest
 }
 
 /// Says where two games have the same id or the same slug, and where rounds are not found by

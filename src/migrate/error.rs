@@ -37,6 +37,13 @@ pub enum MigrationError {
          then: PGOPTIONS='-c datastream.published=on'"
     )]
     Published(String),
+    /// All migrations are applied, and something that they made is gone.
+    #[error(
+        "dropped, though its migration is applied: {0}. A view or function that `datastream \
+         attach` makes it makes anew, with the options that a table is attached by; for all else: \
+         drop schema datastream cascade, then run this again, and attach"
+    )]
+    Dropped(String),
     /// Anything else the migrator says.
     #[error("the migrations cannot be applied: {0}")]
     Other(MigrateError),

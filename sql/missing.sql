@@ -1,0 +1,7 @@
+-- What the migrations made and somebody dropped; null where all is there. To be run where the migrations are recorded.
+-- No parameters.
+-- Columns: missing text.
+select string_agg('datastream.' || w.name, ', ') as missing
+from unnest('{outbox,trimmed,attached,games,finished_rounds,is_finished,micros,rounds_by_id,rounds_of,attach,detach,index_sql,reconcile,trim}'::text[]) as w(name)
+where to_regclass('datastream.' || w.name) is null
+  and not exists (select from pg_proc p where p.pronamespace = 'datastream'::regnamespace and p.proname = w.name)
