@@ -1,5 +1,6 @@
 -- What `attach` has just made belongs to whom the schema belongs, and is read by who reads the rest. Does
 -- nothing where one role owns all and nobody else reads. To be run after attaching, in its transaction.
+set local search_path = pg_catalog, pg_temp;
 do $$
 declare
   owner name := (select pg_get_userbyid(n.nspowner) from pg_namespace n where n.nspname = 'datastream');

@@ -8,6 +8,7 @@
 -- extras_columns (a,b,c), game_id, game_id_value, games, games_id, games_slug, games_name, games_type, slug_column,
 -- type_column, slug, type, capture, replace, dry_run, index (the last three: true). What is not given has its default.
 -- Makes the schema first where it is missing, by the migrations, and records them as `datastream migrate --no-tables` does.
+-- Gives up after 2 s behind somebody else's lock, as the program does, but tries only once and does not say who: run it again.
 \set ON_ERROR_STOP on
 \set QUIET on
 \if :{?table} \else \warn 'name the table: -v table=game.results'
@@ -15,9 +16,9 @@
 \endif
 set lock_timeout = '2s';
 
+begin;
 select to_regclass('datastream._sqlx_migrations') is null as missing \gset
 \if :missing
-  begin;
   set local datastream.tables = off;  -- this game has its own
   create schema if not exists datastream;
   create table datastream._sqlx_migrations (version bigint primary key, description text not null,
@@ -43,7 +44,6 @@ select to_regclass('datastream._sqlx_migrations') is null as missing \gset
   \ir ../migrations/20260117000700_attach_rounds.up.sql
   \set content `cat migrations/20260117000700_attach_rounds.up.sql`
   insert into datastream._sqlx_migrations values (20260117000700, 'attach rounds', now(), true, sha384(convert_to(:'content' || E'\n', 'UTF8')), 0);
-  commit;
 \endif
 
 -- What was not given is null, which is the default.
@@ -88,7 +88,6 @@ select to_regclass('datastream._sqlx_migrations') is null as missing \gset
 \if :{?index} \else \set index false
 \endif
 
-begin;
 \pset format unaligned
 \pset tuples_only on
 select datastream.attach(:'table'::regclass,
@@ -108,8 +107,9 @@ select datastream.attach(:'table'::regclass,
 \ir adopt.sql
 commit;
 
--- Built while the game goes on; may wait for old transactions, and nobody waits for it.
+-- Built CONCURRENTLY, while the game goes on: may wait for old transactions, and nobody waits for it. The statements that go
+-- with it for a partitioned table wait for a lock on it, and the game's writers behind them, so not for long.
 \if :index
-  reset lock_timeout;
-  select datastream.index_sql(:'table'::regclass) \gexec
+  select unnest(array[format('set lock_timeout = %L', case when statement like '% concurrently %' then '0' else '2s' end), statement])
+  from datastream.index_sql(:'table'::regclass) as statement \gexec
 \endif

@@ -8,11 +8,13 @@ mod capture;
 mod error;
 mod index;
 mod options;
+mod plan;
 mod table;
 
 pub use capture::{CaptureMode, set_capture};
 pub use error::AttachError;
 pub use options::{AttachOptions, DetachOptions, GameOptions};
+pub use plan::with_schema;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 pub(crate) use table::warn;
 
@@ -38,7 +40,7 @@ pub async fn attach(target: &PgTarget, options: &AttachOptions) -> Result<Report
     let table = table::qualified(&mut connection, &options.table).await?;
     let statements = look(&mut connection, options).await?;
     if options.dry_run {
-        return plan(&mut connection, &table, options, statements).await;
+        return Ok(Report::Plan(plan::of(&mut connection, &table, options, &statements).await?));
     }
     let mut done = Vec::new();
     if !statements.is_empty() {
@@ -71,7 +73,7 @@ pub async fn detach(target: &PgTarget, options: &DetachOptions) -> Result<Report
     let call = "select datastream.detach($1, $2)";
     let query = || sqlx::query_scalar(call).bind(&table).bind(options.dry_run);
     if options.dry_run {
-        return Ok(Report::Plan(script(&query().fetch_all(&mut connection).await?)));
+        return Ok(Report::Plan(plan::script(&query().fetch_all(&mut connection).await?)));
     }
     table::refuse_held(&mut connection, &table, true).await?;
     table::with_patience(&table, &mut connection, async |connection| {
@@ -143,35 +145,6 @@ async fn call(
         .bind(options.replace)
         .bind(dry_run);
     Ok(query.fetch_all(connection).await?)
-}
-
-/// The SQL as a script for psql. The index is told by what is attached: so the row that says it is
-/// written in a transaction that is taken back. No table of the game is touched.
-async fn plan(
-    connection: &mut PgConnection,
-    table: &str,
-    options: &AttachOptions,
-    statements: Vec<String>,
-) -> Result<Report, AttachError> {
-    let mut sql = if statements.is_empty() { String::new() } else { script(&statements) };
-    if options.index {
-        let mut transaction = connection.begin().await?;
-        if let Some(row) = statements.first() {
-            sqlx::query(AssertSqlSafe(row.clone())).execute(&mut *transaction).await?;
-        }
-        let index = "select datastream.index_sql($1::text::regclass)";
-        let index: Vec<String> =
-            sqlx::query_scalar(index).bind(table).fetch_all(&mut *transaction).await?;
-        transaction.rollback().await?;
-        index.iter().for_each(|statement| sql.push_str(&format!("{statement};\n")));
-    }
-    Ok(Report::Plan(sql))
-}
-
-fn script(statements: &[String]) -> String {
-    let body: String =
-        statements.iter().map(|statement| format!("{};\n", statement.trim_end())).collect();
-    format!("begin;\nset local lock_timeout = '2s';\n{body}commit;\n")
 }
 
 async fn capture(connection: &mut PgConnection, table: &str) -> Result<String, AttachError> {

@@ -125,6 +125,26 @@ fn ups() -> impl Iterator<Item = &'static Migration> {
     MIGRATIONS.iter().filter(|migration| migration.migration_type.is_up_migration())
 }
 
+/// The SQL that does what `run` does beside a game that has its own tables, to be run in a
+/// transaction: the schema, and the record that lets a later `run` find it done.
+pub fn script() -> String {
+    let start = "set local datastream.tables = off;\ncreate schema if not exists datastream;\n\
+        create table if not exists datastream._sqlx_migrations (version bigint primary key, description text not null, \
+        installed_on timestamptz not null default now(), success boolean not null, checksum bytea not null, \
+        execution_time bigint not null);\n";
+    ups().fold(start.to_owned(), |script, migration| {
+        let checksum: String =
+            migration.checksum.iter().map(|byte| format!("{byte:02x}")).collect();
+        let Migration { version, description, sql, .. } = migration;
+        script
+            + &format!(
+                "\n{}\ninsert into datastream._sqlx_migrations values \
+                 ({version}, '{description}', now(), true, '\\x{checksum}', 0);\n",
+                sql.as_str()
+            )
+    })
+}
+
 fn report(way: Way, before: &Applied, after: &Applied) -> MigrateReport {
     let missing_in = |other: &Applied, this: &Applied| -> Vec<String> {
         let new = this.iter().filter(|(version, _)| !other.contains_key(version));

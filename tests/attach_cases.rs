@@ -252,12 +252,15 @@ async fn psql_alone_makes_the_same_and_migrate_finds_it_done() {
 }
 
 #[tokio::test]
-async fn psqls_dry_run_attaches_nothing() {
-    let database = migrated_game(GAME).await;
-    let before = dump(&database).await;
-    let sql = by_psql(&database, &["dry_run=true"]).await;
-    assert!(sql.contains("create trigger datastream_inserted"), "{sql}");
-    assert_eq!(dump(&database).await, before);
+async fn psqls_dry_run_attaches_nothing_and_makes_no_schema() {
+    let (migrated, empty) = (migrated_game(GAME).await, TestDatabase::empty().await);
+    empty.run(GAME).await;
+    for database in [&migrated, &empty] {
+        let before = dump(database).await;
+        let sql = by_psql(database, &["dry_run=true"]).await;
+        assert!(sql.contains("create trigger datastream_inserted"), "{sql}");
+        assert_eq!(dump(database).await, before);
+    }
 }
 
 #[tokio::test]

@@ -152,6 +152,28 @@ async fn attaching_again_keeps_owner_and_reader() {
 }
 
 #[tokio::test]
+async fn the_sql_of_a_dry_run_keeps_owner_and_reader() {
+    let game = Hardened::new().await;
+    let admin = game.database.url();
+    let args = [&ATTACH[..], &["--capture", "poll", "--replace", "--dry-run"]].concat();
+    let plan = datastream(&args).env("DATABASE_URL", &admin).run().await;
+    succeeded(&plan);
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(file.path(), plan.stdout).expect("written");
+    let psql = installation().bin().join("psql").display().to_string();
+    let path = file.path().display().to_string();
+    let args = [&*admin, "-X", "-q", "-v", "ON_ERROR_STOP=1", "-f", &path];
+    succeeded(&program(&psql, &args).run().await);
+    let doctor = datastream(&["doctor"]).env("DATABASE_URL", game.url_as(&game.reader)).run().await;
+    assert_eq!(doctor.code, Some(0), "{}", doctor.stdout);
+    let server = TestServer::on(game.url_as(&game.reader)).start().await;
+    let mut client = WsClient::connect(server.ws("/ws/crash")).await;
+    let insert = "insert into shop.plays (game_id, finished_at) values (1, now())";
+    assert_eq!(game.refused(&game.writer, insert).await, "");
+    assert_eq!(client.next_round().await.round_id, 1);
+}
+
+#[tokio::test]
 async fn another_way_of_sending_word_keeps_owner_and_reader() {
     let game = Hardened::new().await;
     let server = TestServer::on(game.url_as(&game.reader)).start().await;

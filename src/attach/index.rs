@@ -42,9 +42,12 @@ async fn missing(connection: &mut PgConnection, table: &str) -> Result<Vec<Strin
 
 /// CONCURRENTLY waits for old transactions without making anybody wait, so it may take its time;
 /// the other statements (a parent's index, a partition's) need a lock that writers would queue for.
+pub(super) fn lock_timeout(statement: &str) -> &'static str {
+    if statement.contains(" concurrently ") { "0" } else { "2s" }
+}
+
 async fn run(connection: &mut PgConnection, statement: &str) -> Result<(), AttachError> {
-    let limit = if statement.contains(" concurrently ") { "0" } else { "2s" };
-    let set = format!("set lock_timeout = '{limit}'");
+    let set = format!("set lock_timeout = '{}'", lock_timeout(statement));
     sqlx::query(AssertSqlSafe(set)).execute(&mut *connection).await?;
     sqlx::query(AssertSqlSafe(statement.to_owned())).execute(connection).await?;
     Ok(())

@@ -96,7 +96,10 @@ async fn migrate_database(options: &MigrateOptions) -> Result<(), Failure> {
 /// this one has its own.
 async fn attach_table(target: &PgTarget, options: &AttachOptions) -> Result<Report, Failure> {
     match attach::attach(target, options).await {
-        Err(AttachError::NoSchema) if !options.dry_run => {
+        Err(AttachError::NoSchema) if options.dry_run => {
+            Ok(attach::with_schema(target, options, &migrate::script()).await?)
+        }
+        Err(AttachError::NoSchema) => {
             let report = migrate::run(target, Tables::Leave).await?;
             print(&report, "applied", "up to date");
             Ok(attach::attach(target, options).await?)
