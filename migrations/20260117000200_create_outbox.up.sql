@@ -21,10 +21,35 @@ as $$
   end
 $$;
 
--- Both are called on behalf of whoever writes a round or reads a view. Said explicitly because a
+-- A moment without a time zone as one of this zone; null for infinity, and where the zone would shift it
+-- beyond what PostgreSQL holds: that would fail a game's write through the index, and every query that
+-- meets the round. The planner replaces the call here too.
+create function datastream.moment(zone text, moment timestamp) returns timestamptz
+language sql immutable parallel safe
+as $$
+  select case when moment operator(pg_catalog.>=) timestamp '4713-01-01 00:00:00 BC' and moment operator(pg_catalog.<) timestamp '294276-01-01 00:00:00'
+    then pg_catalog.timezone(zone, moment)
+  end
+$$;
+
+-- A JSON text as jsonb prints it, or as it stands where jsonb does not take it: `\u0000`, half of a
+-- surrogate pair and a number beyond numeric are valid json. One such round must not fail a query that
+-- reads many. It writes nothing, so that its block takes no transaction id.
+create function datastream.as_jsonb(json) returns text
+language plpgsql immutable
+as $$
+begin
+  return $1::pg_catalog.jsonb::pg_catalog.text;
+exception when others then
+  return $1::pg_catalog.text;
+end
+$$;
+
+-- All are called on behalf of whoever writes a round or reads a view. Said explicitly because a
 -- database may be hardened by `alter default privileges revoke execute on functions from public`,
 -- and then an index predicate would fail the game's insert.
-grant execute on function datastream.is_finished(anyelement), datastream.micros(timestamptz) to public;
+grant execute on function datastream.is_finished(anyelement), datastream.micros(timestamptz),
+  datastream.moment(text, timestamp), datastream.as_jsonb(json) to public;
 
 -- xid     the transaction that finished the round, as a number that never wraps;
 -- before  no round that was delivered after this one has a smaller xid: replay starts there;

@@ -162,21 +162,29 @@ $$;
 -- round has no game, no moment that can be printed, or extras beyond what a notification can hold. (JSON
 -- only grows by quoting, so their length alone decides for large ones; the triggers look at the whole.)
 create function datastream.expressions(relation regclass, options jsonb, alias text,
-  out round_id text, out finished text, out finished_at text, out extras text,
+  out round_id text, out named text, out finished text, out finished_at text, out extras text,
   out game_id text, out game_slug text, out game_type text, out payload text)
 language plpgsql stable
 as $$
 begin
   round_id := format('%s.%I', alias, options->>'id');
+  -- A condition for a table without a key: a round without an id cannot be told of.
+  named := case when exists (select from pg_catalog.pg_attribute a where a.attrelid = relation and a.attname = options->>'id' and a.attnotnull)
+    then '' else format(' and %s is not null', round_id) end;
   -- The bare column says whether a round is finished; the other is its moment with a time zone.
   finished := format('%s.%I', alias, options->>'finished_at');
   finished_at := case datastream.column_type(relation, options->>'finished_at')
-    when 'timestamp'::regtype then format('pg_catalog.timezone(%L, %s)', options->>'time_zone', finished)
+    when 'timestamp'::regtype then format('datastream.moment(%L, %s)', options->>'time_zone', finished)
     else finished end;
-  -- `extras` as one column, or built from several.
+  -- `extras` as one column, or built from several: by json where one of them may hold what jsonb does not take
+  -- (of a type that is no plain one, or made of others), which costs 3 us more.
   if options ? 'extras_columns' then
-    select format('pg_catalog.jsonb_build_object(%s)::pg_catalog.text', coalesce(string_agg(format('%L, %s.%I', name, alias, name), ', ' order by ord), ''))
-    into extras from jsonb_array_elements_text(options->'extras_columns') with ordinality as c(name, ord);
+    select format(case when bool_or(t.typcategory in ('A', 'C', 'U') and t.oid not in ('jsonb'::regtype, 'uuid'::regtype, 'bytea'::regtype))
+        then 'datastream.as_jsonb(pg_catalog.json_build_object(%s))' else 'pg_catalog.jsonb_build_object(%s)::pg_catalog.text' end,
+      coalesce(string_agg(format('%L, %s.%I', name, alias, name), ', ' order by ord), ''))
+    into extras from jsonb_array_elements_text(options->'extras_columns') with ordinality as c(name, ord)
+    left join pg_catalog.pg_attribute a on a.attrelid = relation and a.attname = name
+    left join pg_catalog.pg_type t on t.oid = a.atttypid;
   else
     extras := format('coalesce(%s.%I::pg_catalog.text, ''{}'')', alias, options->>'extras');
   end if;
@@ -207,9 +215,9 @@ begin
   return format('create view datastream.rounds_%s as select %s as round_id, %s as game_id, %s as game_slug, %s as game_type, '
       '%s as finished_at, %s as extras from %s r', t.id, e.round_id, e.game_id, e.game_slug, e.game_type, e.finished_at, e.extras, t.relation)
     || case when t.options ? 'games' then format(' join %s g on g.%I = %s', t.options->>'games', t.options->>'games_id', e.game_id) else '' end
-    || format(' where datastream.is_finished(%s)', e.finished)
-    -- A game without a slug or a type cannot be subscribed to.
-    || case when t.options ? 'slug' then '' else format(' and %s is not null and %s is not null', e.game_slug, e.game_type) end;
+    || format(' where datastream.is_finished(%s)%s', e.finished, e.named)
+    -- A game without an id, a slug or a type cannot be subscribed to.
+    || case when t.options ? 'slug' then '' else format(' and %s is not null and %s is not null and %s is not null', e.game_id, e.game_slug, e.game_type) end;
 end
 $$;
 
@@ -225,7 +233,8 @@ declare
   first_of text := ' order by game_id, finished_at desc, round_id desc limit 1';
 begin
   if t.options ? 'games' then
-    return format('select g.%1$I::bigint as id, %2$s as slug, coalesce(g.%3$I::text, %2$s) as name, %4$s as type from %5$s g where %2$s is not null and %4$s is not null',
+    return format('select g.%1$I::bigint as id, %2$s as slug, coalesce(g.%3$I::text, %2$s) as name, %4$s as type from %5$s g '
+      'where g.%1$I is not null and %2$s is not null and %4$s is not null',
       t.options->>'games_id', e.game_slug, t.options->>'games_name', e.game_type, t.options->>'games');
   elsif t.options ? 'slug' then
     return format('select %1$s as id, %2$s as slug, %2$s as name, %3$s as type', e.game_id, e.game_slug, e.game_type);

@@ -28,22 +28,23 @@ language plpgsql stable
 as $$
 declare
   e record := datastream.expressions(relation, options, 'r');
+  which text := e.finished || ' is not null' || e.named;
   ring text := case capture
     when 'poll' then $sql$
       return null;$sql$
     when 'notify' then format($sql$
       perform pg_catalog.pg_notify('datastream_rounds', case when pg_catalog.octet_length(p.body) operator(pg_catalog.<=) 7900 then p.body end)
-      from (select %2$s as body from new_rounds r where %1$s is not null offset 0) p;$sql$, e.finished, e.payload)
+      from (select %2$s as body from new_rounds r where %1$s offset 0) p;$sql$, which, e.payload)
     else format($sql$
       if pg_catalog.pg_try_advisory_xact_lock(7264, 1) then
         if finished operator(pg_catalog.=) 1 and coalesce(pg_catalog.current_setting('datastream.recorded', true), '') operator(pg_catalog.<>) 'on' then
-          select %2$s into body from new_rounds r where %1$s is not null;
+          select %2$s into body from new_rounds r where %1$s;
           if pg_catalog.octet_length(body) operator(pg_catalog.>) 7900 then
             body := null;
           end if;
         end if;
         done := pg_catalog.pg_notify('datastream_rounds', body);
-      end if;$sql$, e.finished, e.payload) end;
+      end if;$sql$, which, e.payload) end;
 begin
   return format($sql$create or replace function datastream.%1$I() returns trigger
 language plpgsql security definer
@@ -60,9 +61,9 @@ begin
   loop
     begin
       if again then
-        insert into datastream.outbox (round_id) select %2$s from new_rounds r where %3$s is not null on conflict do nothing;
+        insert into datastream.outbox (round_id) select %2$s from new_rounds r where %3$s on conflict do nothing;
       else
-        insert into datastream.outbox (round_id) select %2$s from new_rounds r where %3$s is not null;
+        insert into datastream.outbox (round_id) select %2$s from new_rounds r where %3$s;
       end if;
       get diagnostics finished = row_count;
       if finished operator(pg_catalog.=) 0 then
@@ -82,7 +83,7 @@ begin
   return null;
 end
 $datastream$
-$sql$, function_name, e.round_id, e.finished, ring);
+$sql$, function_name, e.round_id, which, ring);
 end
 $$;
 
@@ -188,6 +189,7 @@ as $$
 declare
   table_name text := datastream.qualified(relation);
   finished text := format('%I', options->>'finished_at');
+  named text := (datastream.expressions(relation, options, 'new')).named;
   by_row boolean := datastream.by_row(relation) or datastream.is_subscribed(relation);
   always boolean := datastream.is_subscribed(relation) or exists (select from pg_catalog.pg_trigger t
     where t.tgrelid = relation and t.tgname in ('datastream_inserted', 'datastream_updated') and t.tgenabled = 'A');
@@ -201,14 +203,14 @@ begin
     return next format('drop trigger %I on %s', name, table_name);
   end loop;
   return next case when by_row then
-    format('create trigger datastream_inserted after insert on %s for each row when (new.%s is not null) '
-      'execute function datastream.inserted_%s()', table_name, finished, id)
+    format('create trigger datastream_inserted after insert on %s for each row when (new.%s is not null%s) '
+      'execute function datastream.inserted_%s()', table_name, finished, named, id)
   else
     format('create trigger datastream_inserted after insert on %s referencing new table as new_rounds '
       'for each statement execute function datastream.inserted_%s()', table_name, id) end;
   return next format('create trigger datastream_updated after update on %s for each row '
-    'when (old.%2$s is null and new.%2$s is not null) execute function datastream.updated_%3$s()',
-    table_name, finished, id);
+    'when (old.%2$s is null and new.%2$s is not null%4$s) execute function datastream.updated_%3$s()',
+    table_name, finished, id, named);
   if always then
     for name in select unnest('{datastream_inserted,datastream_updated}'::text[]) loop
       return next format('alter table %s enable always trigger %I', table_name, name);

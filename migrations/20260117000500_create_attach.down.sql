@@ -21,6 +21,7 @@ drop function if exists datastream.is_indexed(text, text);
 drop function if exists datastream.shared_id_sql(text, text, text, text);
 drop function if exists datastream.next_id(regclass, text);
 drop function if exists datastream.remains_sql(integer, regclass);
+drop function if exists datastream.own_indexes();
 drop function if exists datastream.others(integer);
 drop function if exists datastream.is_read(datastream.attached);
 drop function if exists datastream.is_whole(datastream.attached);

@@ -43,9 +43,19 @@ begin
 end
 $$;
 
+-- Our indexes, whatever they are called: what depends on this schema's predicate.
+create function datastream.own_indexes() returns table (indexrelid regclass, indrelid regclass)
+language sql stable
+as $$
+  select i.indexrelid::regclass, i.indrelid::regclass
+  from pg_catalog.pg_depend d join pg_catalog.pg_index i on i.indexrelid = d.objid
+  where d.classid = 'pg_class'::regclass and d.refclassid = 'pg_proc'::regclass
+    and d.refobjid = 'datastream.is_finished(anyelement)'::regprocedure
+$$;
+
 -- The statements that take what is ours off any table that was attached by this number, whatever it is called now,
 -- but for `kept`. By what depends on our functions: a name says nothing after a rename. A partition's trigger and
--- index fall with the parent's.
+-- index fall with the parent's; a partition that was detached from its parent has kept the index, and is nobody's.
 create function datastream.remains_sql(number integer, kept regclass default null) returns setof text
 language sql stable
 as $$
@@ -53,11 +63,11 @@ as $$
   where t.tgfoid in (to_regprocedure(format('datastream.inserted_%s()', number)), to_regprocedure(format('datastream.updated_%s()', number)))
     and t.tgparentid = 0 and t.tgrelid is distinct from kept
   union all
-  select format('drop index %s', datastream.qualified(i.indexrelid)) from pg_catalog.pg_index i join pg_catalog.pg_class c on c.oid = i.indexrelid
-  where c.relname ~ format('^datastream_latest_%s(_\d+)?$', number) and not c.relispartition
-    and i.indrelid not in (select kept::oid where kept is not null union all select p.relid from pg_partition_tree(kept) p)
-    and exists (select from pg_catalog.pg_depend d where d.classid = 'pg_class'::regclass and d.objid = i.indexrelid
-      and d.refclassid = 'pg_proc'::regclass and d.refobjid = 'datastream.is_finished(anyelement)'::regprocedure)
+  select format('drop index %s', datastream.qualified(i.indexrelid)) from datastream.own_indexes() i join pg_catalog.pg_class c on c.oid = i.indexrelid
+  where not c.relispartition
+    and i.indrelid not in (select kept where kept is not null union all select p.relid from pg_partition_tree(kept) p)
+    and not exists (select from datastream.attached other join pg_catalog.pg_trigger t on t.tgfoid = to_regprocedure(format('datastream.inserted_%s()', other.id))
+      where other.id <> number and t.tgrelid = i.indrelid)
 $$;
 
 -- The next id of a table's own sequence (identity or serial), and its step; null where there is none.
@@ -260,43 +270,76 @@ end
 $$;
 
 -- The statements that build the index by which the latest round of a game is found, CONCURRENTLY (each
--- on its own, outside a transaction), or not, for a table that is empty. A partitioned table's index is
--- made partition by partition: it cannot be built concurrently as a whole.
+-- on its own, outside a transaction), or not, for a table that is empty; none where it is there and whole.
+-- What is there is told by its definition: an index of ours with another one, or which an interrupted
+-- CONCURRENTLY has left invalid, is dropped first. A partitioned table's index is made partition by
+-- partition: it cannot be built concurrently as a whole. It is invalid until each has its own, and it
+-- takes an invalid one for good, which then cannot be dropped without it.
 create function datastream.index_sql(relation regclass, online boolean default true) returns setof text
-language plpgsql stable set search_path = pg_catalog, pg_temp
+language plpgsql stable
+set search_path = pg_catalog, pg_temp  -- PostgreSQL prints of an index what is not in the path with its schema
 as $$
 declare
   a datastream.attached;
-  definition text;
+  how text := case when online then 'concurrently ' else '' end;
+  finished text;
+  keys text[];
+  predicate text;
+  ours jsonb;       -- by table: our index on it that can stay
+  wrong regclass[]; -- those that cannot
   part record;
-  made jsonb := '{}';
-  verb text := case when online then 'create index concurrently if not exists' else 'create index if not exists' end;
+  mine regclass;
+  name text;
 begin
   select * into a from datastream.attached t where t.relation = datastream.qualified(index_sql.relation);
   if not found then
     raise undefined_object using message = format('%s is not attached', datastream.qualified(index_sql.relation));
   end if;
-  definition := format('(%s(%s) desc, %I desc) where datastream.is_finished(%I)',
-    case when a.options ? 'game_id' then format('%I, ', a.options->>'game_id') end,
-    case when a.options ? 'time_zone' then format('timezone(%L, %I)', a.options->>'time_zone', a.options->>'finished_at')
-         else format('%I', a.options->>'finished_at') end,
-    a.options->>'id', a.options->>'finished_at');
-  if not online or not datastream.by_row(index_sql.relation) then
-    return next format('%s datastream_latest_%s on %s %s', verb, a.id, datastream.qualified(index_sql.relation), definition);
-    return;
-  end if;
+  -- As PostgreSQL prints them, so that they can be compared.
+  finished := quote_ident(a.options->>'finished_at');
+  predicate := format('datastream.is_finished(%s)', finished);
+  keys := array_remove(array[quote_ident(a.options->>'game_id'),
+    case when not a.options ? 'time_zone' then finished
+         when exists (select from pg_attribute c where c.attrelid = relation and c.attname = a.options->>'finished_at' and c.atttypid = 'timestamp'::regtype)
+           then format('datastream.moment(%L::text, %s)', a.options->>'time_zone', finished)
+         else format('datastream.moment(%L::text, (%s)::timestamp without time zone)', a.options->>'time_zone', finished) end,
+    quote_ident(a.options->>'id')], null);
+
+  with found as (
+    select i.indrelid, i.indexrelid, c.relispartition as is_attached, coalesce(pg_partition_root(i.indexrelid), i.indexrelid) as root,
+      keys = array(select pg_get_indexdef(i.indexrelid, n, false) from generate_series(1, x.indnkeyatts) n)
+        and pg_get_expr(x.indpred, x.indrelid) = predicate and (x.indisvalid or c.relkind = 'I') as is_right
+    from datastream.own_indexes() i join pg_index x on x.indexrelid = i.indexrelid join pg_class c on c.oid = i.indexrelid
+    where i.indrelid in (select relation union all select p.relid from pg_partition_tree(relation) p)
+  ), roots as (
+    select f.root, bool_and(f.is_right) as is_right from found f group by f.root
+  )
+  select coalesce(jsonb_object_agg(f.indrelid::oid, f.indexrelid::oid order by f.is_attached) filter (where r.is_right), '{}'),
+    array_agg(distinct f.root) filter (where not r.is_right)
+  into ours, wrong from found f join roots r on r.root = f.root;
+  return query select format('drop index %s%s', case when c.relkind = 'i' then how else '' end, datastream.qualified(c.oid))
+    from pg_class c where c.oid = any (wrong) order by c.oid;
+
   for part in
-    select p.relid, p.parentrelid, p.isleaf, p.level,
-           format('datastream_latest_%s_%s', a.id, row_number() over (order by p.level, p.relid)) as name,
-           (select c.relnamespace::regnamespace from pg_catalog.pg_class c where c.oid = p.relid) as schema_name
-    from pg_partition_tree(index_sql.relation) p order by p.level, p.relid
+    select t.*, c.relnamespace::regnamespace as schema_name from (
+      select p.relid, p.parentrelid, p.isleaf, p.level from pg_partition_tree(relation) p
+      union all select relation, null, true, 0 where not exists (select from pg_partition_tree(relation))) t
+    join pg_class c on c.oid = t.relid order by t.level, t.relid
   loop
-    return next format('%s %s on %s%s %s', case when part.isleaf then verb else 'create index if not exists' end, part.name,
-      case when part.isleaf then '' else 'only ' end, datastream.qualified(part.relid), definition);
-    if part.level > 0 then
-      return next format('alter index %s attach partition %s.%I', made->>part.parentrelid::oid::text, part.schema_name, part.name);
+    mine := (ours->>part.relid::oid::text)::oid;
+    name := datastream.qualified(mine);
+    if mine is null then
+      name := format('datastream_latest_%s', a.id) || case when part.level > 0 then format('_%s', part.relid::oid) else '' end;
+      return next format('create index %s%s on %s%s (%s desc) where %s', case when part.isleaf then how else '' end, name,
+        case when part.isleaf or not online then '' else 'only ' end, datastream.qualified(part.relid),
+        case when a.options ? 'game_id' then keys[1] || ', ' || array_to_string(keys[2:], ' desc, ') else array_to_string(keys, ' desc, ') end, predicate);
+      name := format('%s.%s', part.schema_name, name);
     end if;
-    made := made || jsonb_build_object(part.relid::oid::text, format('%s.%I', part.schema_name, part.name));
+    exit when not online;  -- then it is made, or there, on all partitions
+    if part.level > 0 and not coalesce((select c.relispartition from pg_class c where c.oid = mine), false) then
+      return next format('alter index %s attach partition %s', ours->>part.parentrelid::oid::text, name);
+    end if;
+    ours := ours || jsonb_build_object(part.relid::oid::text, name);
   end loop;
 end
 $$;

@@ -12,10 +12,8 @@ select format('no index for the latest round of a game on %s: each start of the 
   'build it while the game goes on: datastream attach --table %1$L … --index (with the options it is attached by)', a.relation)
 from datastream.attached a
 where ($1::text is null or a.relation = $1)
-  and (select sum(pg_relation_size(t.oid)) from (select to_regclass(a.relation)::oid union select p.relid from pg_partition_tree(to_regclass(a.relation)) p) t(oid)) > 1048576
-  and not exists (select from pg_index i join pg_depend d on d.classid = 'pg_class'::regclass and d.objid = i.indexrelid
-    where i.indrelid = to_regclass(a.relation) and i.indisvalid
-      and d.refclassid = 'pg_proc'::regclass and d.refobjid = 'datastream.is_finished(anyelement)'::regprocedure)
+  and case when (select sum(pg_relation_size(t.oid)) from (select to_regclass(a.relation)::oid union select p.relid from pg_partition_tree(to_regclass(a.relation)) p) t(oid)) > 1048576
+      then exists (select from datastream.index_sql(to_regclass(a.relation))) end
 union all
 select format('the games of two attached tables have the same id %s: their rounds would be mixed up', g.id)
 from datastream.games g

@@ -34,6 +34,13 @@ pub enum AttachError {
         /// Who, and since when.
         holders: String,
     },
+    /// It was built, and is not there as it should be.
+    #[error(
+        "the index for the latest round of a game on {0} is not whole after all was done to build \
+         it: look for an invalid one of it or of a partition (psql: \\d+ {0}), drop that, and run \
+         this again"
+    )]
+    NoIndex(String),
 }
 
 impl Contention for AttachError {

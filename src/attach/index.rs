@@ -4,40 +4,50 @@ use sqlx::{AssertSqlSafe, PgConnection};
 
 use super::{AttachError, table};
 
-/// What an interrupted CONCURRENTLY left behind: it would count as "already there".
-const INVALID: &str = "select format('drop index concurrently %s', i.indexrelid::regclass) \
-    from pg_index i join pg_class c on c.oid = i.indexrelid \
-    where not i.indisvalid and c.relkind = 'i' and c.relname like 'datastream\\_latest\\_%' \
-    and i.indrelid in (select to_regclass($1) union all \
-        select t.relid from pg_partition_tree(to_regclass($1)) t)";
-
-/// Builds what is missing; the statements run.
+/// Builds what is missing, and drops what is in its place; the statements run.
 pub(super) async fn build(
     connection: &mut PgConnection,
     name: &str,
 ) -> Result<Vec<String>, AttachError> {
-    let mut statements: Vec<String> =
-        sqlx::query_scalar(INVALID).bind(name).fetch_all(&mut *connection).await?;
-    statements.extend(missing(connection, name).await?);
-    for statement in &statements {
-        tracing::info!("{statement}");
-        table::with_patience(name, connection, async |connection| run(connection, statement).await)
-            .await?;
+    let mut done: Vec<String> = Vec::new();
+    while let Some(statement) = table::with_patience(name, connection, async |connection| {
+        step(connection, name, &done).await
+    })
+    .await?
+    {
+        done.push(statement);
     }
-    Ok(statements)
+    match is_whole(connection, name).await? {
+        true => Ok(done),
+        false => Err(AttachError::NoIndex(name.to_owned())),
+    }
 }
 
-/// The statements that build it; none where it is there and whole.
-async fn missing(connection: &mut PgConnection, table: &str) -> Result<Vec<String>, AttachError> {
-    let whole = "select exists (select from pg_index i join pg_depend d on d.objid = i.indexrelid \
-        and d.classid = 'pg_class'::regclass and d.refclassid = 'pg_proc'::regclass \
-        and d.refobjid = 'datastream.is_finished(anyelement)'::regprocedure \
-        where i.indrelid = $1::text::regclass and i.indisvalid)";
-    if sqlx::query_scalar(whole).bind(table).fetch_one(&mut *connection).await? {
-        return Ok(Vec::new());
+/// Does what comes next, and tells it. Asked anew each time: a CONCURRENTLY that does not end well
+/// (a deadlock with the game's own, say) leaves an invalid index, which must go before it is tried
+/// again.
+async fn step(
+    connection: &mut PgConnection,
+    table: &str,
+    done: &[String],
+) -> Result<Option<String>, AttachError> {
+    let next = "select datastream.index_sql($1::text::regclass) limit 1";
+    let next = sqlx::query_scalar(next).bind(table).fetch_optional(&mut *connection).await?;
+    let Some(statement): Option<String> = next else { return Ok(None) };
+    if done.contains(&statement) {
+        return Err(AttachError::NoIndex(table.to_owned()));
     }
-    let sql = "select datastream.index_sql($1::text::regclass)";
-    Ok(sqlx::query_scalar(sql).bind(table).fetch_all(connection).await?)
+    tracing::info!("{statement}");
+    run(connection, &statement).await?;
+    Ok(Some(statement))
+}
+
+/// Whether PostgreSQL uses it: a partitioned table's index is valid only with all of its parts.
+async fn is_whole(connection: &mut PgConnection, table: &str) -> Result<bool, AttachError> {
+    let whole = "select exists (select from datastream.own_indexes() o \
+        join pg_index i on i.indexrelid = o.indexrelid \
+        where i.indrelid = $1::text::regclass and i.indisvalid)";
+    Ok(sqlx::query_scalar(whole).bind(table).fetch_one(connection).await?)
 }
 
 /// CONCURRENTLY waits for old transactions without making anybody wait, so it may take its time;

@@ -1,0 +1,179 @@
+//! The seed index of an attached table: the right one, whole, and gone when the table is let go.
+
+use crate::{
+    attach::{GAME, attach, contract, migrated_game, run},
+    support::{TestDatabase, binary::datastream, eventually, wait::beside},
+};
+
+/// Our indexes but that of the migrations, by table, with what they are of.
+const OURS: &str = "select string_agg(format('%s %s', o.indrelid, \
+    substring(pg_get_indexdef(o.indexrelid) from 'btree (.*) WHERE')), '; ' order by o.indrelid::text) \
+    from datastream.own_indexes() o join pg_index i on i.indexrelid = o.indexrelid where i.indisvalid and o.indrelid::text <> 'rounds'";
+/// Those that are not valid.
+const INVALID: &str = "select count(*)::text from pg_index where not indisvalid";
+
+/// A table in partitions, and two that may become some; the first is older than the parent.
+const PARTS: &str = "create table early (id bigint not null, at timestamptz, n int); \
+    create table parts (id bigint not null, at timestamptz, n int) partition by range (id); \
+    create table one partition of parts for values from (1000) to (2000); \
+    create table two partition of parts for values from (2000) to (3000)";
+const ATTACH_PARTS: [&str; 13] = [
+    "--table",
+    "parts",
+    "--finished-at",
+    "at",
+    "--extras-columns",
+    "n",
+    "--slug",
+    "dice",
+    "--type",
+    "chance",
+    "--game-id-value",
+    "77",
+    "--index",
+];
+
+async fn ours(database: &TestDatabase) -> String {
+    database.text(OURS).await.unwrap_or_default()
+}
+
+/// Waits until a statement that begins like this waits for somebody.
+async fn waits(database: &TestDatabase, statement: &str) -> i32 {
+    let waiting = format!(
+        "select max(pid)::text from pg_stat_activity where datname = current_database() \
+         and wait_event_type = 'Lock' and query like '{statement}%'"
+    );
+    let waiting = eventually(format!("{statement} to wait"), || database.text(&waiting)).await;
+    waiting.parse().expect("a number")
+}
+
+#[tokio::test]
+async fn an_index_of_another_definition_is_built_anew() {
+    let database = migrated_game(GAME).await;
+    attach(&database, &contract(&["--index"])).await;
+    let utc =
+        "game.results (title_id, datastream.moment('UTC'::text, ended_at) DESC, result_id DESC)";
+    assert_eq!(ours(&database).await, utc);
+    let zone = contract(&["--time-zone", "Asia/Kolkata", "--replace", "--index"]);
+    let output = attach(&database, &zone).await;
+    assert!(output.stdout.contains("drop index concurrently game."), "{}", output.stdout);
+    assert_eq!(ours(&database).await, utc.replace("UTC", "Asia/Kolkata"));
+    let output = attach(&database, &zone).await;
+    assert!(output.stdout.contains("nothing to do"), "{}", output.stdout);
+    database.run("alter table game.results add round_no bigint").await;
+    let id: Vec<&str> =
+        zone.iter().map(|it| if *it == "result_id" { "round_no" } else { it }).collect();
+    attach(&database, &id).await;
+    let by_number = utc.replace("UTC", "Asia/Kolkata").replace("result_id", "round_no");
+    assert_eq!(ours(&database).await, by_number);
+    // The index follows a column that is renamed.
+    database.run("alter table game.results rename round_no to \"No\"").await;
+    let named: Vec<&str> =
+        zone.iter().map(|it| if *it == "result_id" { "No" } else { it }).collect();
+    let output = attach(&database, &named).await;
+    assert!(!output.stdout.contains("index"), "{}", output.stdout);
+}
+
+#[tokio::test]
+async fn a_large_table_with_an_index_of_another_definition_is_told() {
+    let database = migrated_game(GAME).await;
+    attach(&database, &contract(&["--index"])).await;
+    database
+        .run("insert into game.results (title_id, note) select 1, 'n' from generate_series(1, 30000)")
+        .await;
+    let output = attach(&database, &contract(&["--time-zone", "Asia/Kolkata", "--replace"])).await;
+    assert!(output.stderr.contains("no index for the latest round"), "{}", output.stderr);
+}
+
+#[tokio::test]
+async fn an_index_that_a_deadlock_has_left_invalid_is_built_again() {
+    let database = migrated_game(GAME).await;
+    attach(&database, &contract(&[])).await;
+    let mut writer = database.pool.acquire().await.expect("a connection");
+    let open = "begin; insert into game.results (title_id) values (1)";
+    sqlx::raw_sql(open).execute(&mut *writer).await.expect("an open transaction");
+    let mut options = contract(&["--index"]);
+    options.insert(0, "attach");
+    let building = beside(datastream(&options).env("DATABASE_URL", database.url()).run());
+    waits(&database, "create index concurrently datastream").await;
+    // The game's own waits for ours, and ours will wait for it; ours is to be the one to find out.
+    let (game, mut session) = (database.clone(), database.pool.acquire().await.expect("one"));
+    let theirs = beside(async move {
+        let _pool = game;
+        let build = "create index concurrently theirs on game.results (note)";
+        sqlx::raw_sql("set deadlock_timeout = '1h'").execute(&mut *session).await?;
+        sqlx::raw_sql(build).execute(&mut *session).await
+    });
+    waits(&database, "create index concurrently theirs").await;
+    sqlx::raw_sql("commit").execute(&mut *writer).await.expect("a commit");
+    theirs.await.expect("an end").expect("the game's index");
+    let output = building.await.expect("an end");
+    assert_eq!(output.code, Some(0), "{}", output.stderr);
+    assert!(output.stderr.contains("deadlock detected"), "{}", output.stderr);
+    assert!(output.stdout.contains("drop index concurrently game.datastream"), "{}", output.stdout);
+    assert_eq!(database.text(INVALID).await.as_deref(), Some("0"));
+    assert!(ours(&database).await.contains("game.results"));
+}
+
+#[tokio::test]
+async fn a_partition_whose_index_was_interrupted_gets_a_whole_one_and_others_may_come_meanwhile() {
+    let database = migrated_game(PARTS).await;
+    let (_, attaching) = ATTACH_PARTS.split_last().expect("options");
+    attach(&database, attaching).await;
+    let mut writer = database.pool.acquire().await.expect("a connection");
+    let open = "begin; insert into two values (2000, null, 1)";
+    sqlx::raw_sql(open).execute(&mut *writer).await.expect("an open transaction");
+    let index = [&["attach"], &ATTACH_PARTS[..]].concat();
+    let building = beside(datastream(&index).env("DATABASE_URL", database.url()).run());
+    let pid = waits(&database, "create index concurrently datastream").await;
+    database.run(&format!("select pg_cancel_backend({pid})")).await;
+    let output = building.await.expect("an end");
+    assert_eq!(output.code, Some(1), "{}", output.stdout);
+    assert_ne!(database.text(INVALID).await.as_deref(), Some("0"));
+    sqlx::raw_sql("commit").execute(&mut *writer).await.expect("a commit");
+    database.run("alter table parts attach partition early for values from (0) to (1000)").await;
+    attach(&database, &ATTACH_PARTS).await;
+    assert_eq!(database.text(INVALID).await.as_deref(), Some("0"));
+    let whole = ["early", "one", "parts", "two"].map(|table| format!("{table} (at DESC, id DESC)"));
+    assert_eq!(ours(&database).await, whole.join("; "));
+    let output = attach(&database, &ATTACH_PARTS).await;
+    assert!(output.stdout.contains("nothing to do"), "{}", output.stdout);
+}
+
+#[tokio::test]
+async fn an_invalid_index_that_a_partitioned_one_has_taken_goes_with_it() {
+    let database = migrated_game(PARTS).await;
+    attach(&database, &ATTACH_PARTS).await;
+    // As a REINDEX CONCURRENTLY that failed, or an older version of ours, would leave it.
+    let spoil = "update pg_index set indisvalid = false where indrelid in ('two'::regclass, 'parts'::regclass)";
+    database.run(spoil).await;
+    attach(&database, &ATTACH_PARTS).await;
+    assert_eq!(database.text(INVALID).await.as_deref(), Some("0"));
+    assert_eq!(ours(&database).await.matches("DESC").count(), 6);
+}
+
+#[tokio::test]
+async fn what_a_partition_has_kept_is_gone_when_its_table_is_let_go() {
+    let database = migrated_game(PARTS).await;
+    attach(&database, &ATTACH_PARTS).await;
+    database.run("create table other (id bigint primary key, at timestamptz, n int)").await;
+    let other: Vec<&str> = ATTACH_PARTS
+        .iter()
+        .map(|word| match *word {
+            "parts" => "other",
+            "77" => "78",
+            "dice" => "wheel",
+            word => word,
+        })
+        .collect();
+    attach(&database, &other).await;
+    database
+        .run(
+            "alter table parts attach partition early for values from (0) to (1000); \
+             alter table parts detach partition early; alter table parts detach partition one",
+        )
+        .await;
+    let output = run(&database, "detach", &["--table", "parts"]).await;
+    assert_eq!(output.code, Some(0), "{}", output.stderr);
+    assert_eq!(ours(&database).await, "other (at DESC, id DESC)", "and nothing of another table's");
+}

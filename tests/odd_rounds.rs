@@ -1,0 +1,105 @@
+//! Rounds of a game's own table that are odd in themselves: they cost nobody else anything.
+
+use crate::{
+    attach::{attach, migrated_game, psql},
+    support::{TestDatabase, TestServer, WsClient, get, round::ids},
+};
+
+/// A table without a key, whose extras are built from columns.
+const ODD: &str = "create table odd (id bigint, at timestamp, j json, n int)";
+const ATTACH_ODD: [&str; 14] = [
+    "--table",
+    "odd",
+    "--finished-at",
+    "at",
+    "--extras-columns",
+    "n,j",
+    "--slug",
+    "dice",
+    "--type",
+    "chance",
+    "--game-id-value",
+    "77",
+    "--time-zone",
+    "America/New_York",
+];
+
+async fn odd(more: &[&str]) -> TestDatabase {
+    let database = migrated_game(ODD).await;
+    attach(&database, &[&ATTACH_ODD[..], more].concat()).await;
+    database
+}
+
+/// The game's statement, of which it notices nothing of ours.
+async fn writes(database: &TestDatabase, statement: &str) {
+    let output = psql(database, &["-v", "ON_ERROR_STOP=1", "-c", statement]).await;
+    assert_eq!((output.code, &*output.stderr), (Some(0), ""), "{statement}");
+}
+
+#[tokio::test]
+async fn json_that_is_no_jsonb_is_streamed_as_it_stands() {
+    for capture in ["auto", "poll"] {
+        let database = odd(&["--capture", capture]).await;
+        let server = TestServer::on(database.url()).env("DATASTREAM_HISTORY", "1").start().await;
+        let mut client = WsClient::connect(server.ws("/ws/dice")).await;
+        let values = [r#""\u0000""#, r#""\ud800""#, "1e999999", r#"{"b":1,  "a":2}"#];
+        for (id, json) in (1..).zip(values) {
+            writes(&database, &format!("insert into odd values ({id}, now(), '{json}', 5)")).await;
+        }
+        let rounds = client.rounds(4).await;
+        let extras: Vec<&str> = rounds.iter().map(|round| &*round.extras).collect();
+        let expected = [
+            r#"{"n" : 5, "j" : "\u0000"}"#,
+            r#"{"n" : 5, "j" : "\ud800"}"#,
+            r#"{"n" : 5, "j" : 1e999999}"#,
+            r#"{"j": {"a": 2, "b": 1}, "n": 5}"#,
+        ];
+        assert_eq!(extras, expected, "{capture}");
+        let page = get(&server.http("/rounds/dice")).await;
+        assert_eq!((page.status, page.json().as_array().map(Vec::len)), (200, Some(4)));
+        let mut client = WsClient::connect(server.ws("/ws/dice?after=1")).await;
+        assert_eq!(ids(&client.rounds(3).await), [2, 3, 4], "from the database");
+    }
+}
+
+#[tokio::test]
+async fn a_moment_that_its_zone_shifts_out_of_range_fails_neither_the_game_nor_the_stream() {
+    let database = odd(&["--index"]).await;
+    let server = TestServer::on(database.url()).start().await;
+    let mut client = WsClient::connect(server.ws("/ws/dice")).await;
+    writes(&database, "insert into odd values (1, '294276-12-31 23:00', '{}', 1)").await;
+    writes(&database, "insert into odd values (2, '2026-07-01 12:00', '{}', 1)").await;
+    let round = client.next_round().await;
+    assert_eq!((round.round_id, &*round.finished_at), (2, "2026-07-01T16:00:00Z"));
+    server.counts("datastream_rounds_skipped_total{reason=\"out_of_range\"} 1").await;
+    let seed =
+        "explain select round_id from datastream.rounds_of(77, '10000-01-01', 0, '0001-01-01', 1)";
+    database.run("insert into odd select i, now(), '{}', 1 from generate_series(10, 2000) i; analyze odd").await;
+    let plan = psql(&database, &["-A", "-t", "-c", seed]).await.stdout;
+    assert!(plan.contains("Index Scan using datastream_latest"), "{plan}");
+}
+
+#[tokio::test]
+async fn rounds_without_an_id_are_left_out_and_cost_the_others_nothing() {
+    let database = odd(&[]).await;
+    writes(
+        &database,
+        "insert into odd values (null, now() at time zone 'America/New_York', '{}', 1)",
+    )
+    .await;
+    let server = TestServer::on(database.url()).start().await;
+    let mut client = WsClient::connect(server.ws("/ws/dice")).await;
+    writes(
+        &database,
+        "insert into odd values (null, now() at time zone 'America/New_York', '{}', 1), (2, now(), '{}', 2), (null, null, '{}', 3)",
+    )
+    .await;
+    assert_eq!(client.next_round().await.round_id, 2);
+    writes(&database, "update odd set at = now() where at is null").await;
+    writes(&database, "insert into odd values (3, now(), '{}', 2)").await;
+    assert_eq!(client.next_round().await.round_id, 3);
+    let found = "select datastream.reconcile('0')::text";
+    assert_eq!(database.text(found).await.as_deref(), Some("0"));
+    let page = get(&server.http("/rounds/dice")).await;
+    assert_eq!((page.status, page.json().as_array().map(Vec::len)), (200, Some(2)));
+}
