@@ -24,7 +24,8 @@ const BESIDE: [&str; 6] = ["--table", "beside", "--slug-column", "slug", "--type
 
 #[tokio::test]
 async fn a_precision_a_domain_and_a_collation_come_out_as_our_types() {
-    let database = migrated_game(TYPED).await;
+    let database = TestDatabase::empty().await; // attach makes the schema alone
+    database.run(TYPED).await;
     // Over none, one, two, the other one: each view replaces one over other types.
     attach(&database, &PLAYS).await;
     attach(&database, &BESIDE).await;
