@@ -20,6 +20,7 @@ use crate::{
         retention,
     },
     database as pool,
+    http::door,
     pg_target::PgTarget,
     round::UnixMillis,
 };
@@ -31,8 +32,6 @@ const SETTINGS: [(&str, &str); 3] =
     [("statement_timeout", "10s"), ("lock_timeout", "2s"), ("default_transaction_read_only", "on")];
 /// `timestamp` in a round is by this machine's clock, `finished_at` by the game's.
 const CLOCK_APART: f64 = 1.0;
-/// Descriptors that are no streams: the listener, the database, the log.
-const OTHER_FILES: u64 = 64;
 
 /// What `doctor` can be told.
 #[derive(Args, Clone, Debug)]
@@ -169,8 +168,7 @@ fn files(wanted: usize) -> Check {
     let Ok((_, hard)) = rlimit::getrlimit(rlimit::Resource::NOFILE) else {
         return Check::new(NAME, Status::Skipped, "this system does not tell its limit");
     };
-    let fit = hard.saturating_sub(OTHER_FILES);
-    let wanted = u64::try_from(wanted).unwrap_or(u64::MAX);
+    let fit = door::connections_within(hard);
     let status = if fit < wanted { Status::Warning } else { Status::Ok };
     let says = format!("{hard} open files allow {} of {wanted} connections", fit.min(wanted));
     Check::new(NAME, status, says).remedy(

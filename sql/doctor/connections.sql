@@ -1,6 +1,9 @@
--- Serve takes one connection to listen and up to four for queries.
+-- Serve takes one connection to listen and up to four for queries. Of other roles' sessions everybody sees that they are
+-- there, but not what they are: a worker of PostgreSQL's own that acts for a role counts as a session then.
 select case when s.free < 10 then 'warning' else 'ok' end as status,
-       format('%s of %s connections are free', s.free, current_setting('max_connections')) as says,
+       format('%s of %s connections are free', greatest(s.free, 0), current_setting('max_connections')) as says,
        'raise max_connections, or close sessions that are not needed: serve takes up to 6' as remedy
-from (select current_setting('max_connections')::integer - current_setting('superuser_reserved_connections')::integer - count(*) as free
-      from pg_stat_activity where backend_type = 'client backend') s
+from (select current_setting('max_connections')::integer - current_setting('superuser_reserved_connections')::integer
+             - coalesce(current_setting('reserved_connections', true), '0')::integer - count(*) as free
+      from pg_stat_activity a
+      where a.datid is not null and a.usesysid is not null and coalesce(a.backend_type, 'client backend') = 'client backend') s

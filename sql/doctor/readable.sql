@@ -1,18 +1,32 @@
--- The views read with their owner's rights: where those do not reach the game's tables, or row security hides rows from
--- the owner, rounds are missing in the stream.
-select 'failed' as status, format('%s, who owns datastream.%s, may not read %s', pg_get_userbyid(v.relowner), v.relname, t.oid::regclass) as says,
-       format('grant select on %s to %I', t.oid::regclass, pg_get_userbyid(v.relowner)) as remedy
-from attached a
-join pg_class v on v.relnamespace = 'datastream'::regnamespace and v.relname = 'rounds_' || a.id
-cross join lateral unnest(array[a.oid, a.games]) as w(oid)
-join pg_class t on t.oid = w.oid
-where not has_table_privilege(v.relowner, t.oid, 'select') or not has_schema_privilege(v.relowner, t.relnamespace, 'usage')
-union all
-select 'failed', format('row security on %s applies to %s, who owns the views: rounds it hides are not streamed', t.oid::regclass, o.rolname),
-       format('alter role %I bypassrls, or a policy for that role that shows all rows', o.rolname)
-from attached a
-join pg_class v on v.relnamespace = 'datastream'::regnamespace and v.relname = 'rounds_' || a.id
-cross join lateral unnest(array[a.oid, a.games]) as w(oid)
-join pg_class t on t.oid = w.oid
-join pg_roles o on o.oid = v.relowner
-where t.relrowsecurity and (t.relowner <> v.relowner or t.relforcerowsecurity) and not o.rolbypassrls and not o.rolsuper
+-- The views read with their owner's rights: where those do not reach a column that they read, or row security hides rows
+-- from the owner, rounds are missing in the stream. What row security does is known where it does not apply, no policy
+-- shows the owner anything, or one shows all; of other policies it is told that nobody knows.
+, v as (
+  select distinct v.oid, o.oid as owner, o.rolname, o.rolsuper or o.rolbypassrls as sees_all, r.oid as relation
+  from reads r join pg_class v on v.oid = r.view join pg_roles o on o.oid = v.relowner
+), hiding as (
+  select v.rolname, t.oid,
+         count(*) filter (where p.polpermissive and p.polqual is not null) as showing,
+         bool_or(p.polpermissive and pg_get_expr(p.polqual, p.polrelid) = 'true') as shows_all,
+         bool_or(not p.polpermissive and pg_get_expr(p.polqual, p.polrelid) <> 'true') as restricted
+  from v
+  join pg_class t on t.oid = v.relation
+  left join pg_policy p on p.polrelid = t.oid and p.polcmd in ('r', '*')
+    and exists (select from unnest(p.polroles) as for_role where for_role = 0 or pg_has_role(v.owner, for_role, 'usage'))
+  -- Who has the rights of the table's owner is not asked, unless that is forced.
+  where t.relrowsecurity and not v.sees_all and (t.relforcerowsecurity or not pg_has_role(v.owner, t.relowner, 'usage'))
+  group by v.rolname, t.oid
+)
+select 'failed' as status, format('%s, who owns the views, may not read %s', v.rolname, v.relation::regclass) as says,
+       format(E'as the owner of the table:\ngrant select on %s to %I', v.relation::regclass, v.rolname) as remedy
+from v
+where exists (select from reads r where r.view = v.oid and r.oid = v.relation and r.attnum > 0 and not has_column_privilege(v.owner, r.oid, r.attnum::smallint, 'select'))
+union
+select case when h.showing = 0 then 'failed' else 'warning' end,
+       format('row security on %s applies to %s, who owns the views: ', h.oid::regclass, h.rolname)
+       || case when h.showing = 0 then 'no policy shows it any row, and none is streamed' else 'its policies decide what is streamed, and whether that is all is not known' end,
+       case when coalesce(h.restricted, false) then format(E'as a superuser:\nalter role %I bypassrls', h.rolname)
+            else format(E'as the owner of the table (or, as a superuser: alter role %3$I bypassrls):\ncreate policy %1$I on %2$s for select to %3$I using (true)',
+                        'datastream_' || h.oid, h.oid::regclass, h.rolname) end
+from hiding h
+where not coalesce(h.shows_all, false) or coalesce(h.restricted, false)

@@ -1,9 +1,16 @@
--- What `serve` does, by the rights it takes; and whether it has more than that.
+-- What `serve` does, by the rights it takes; and whether it has more than that. Reads no table of ours: it is for who may not.
 select case when cardinality(missing) > 0 then 'failed' when r.rolsuper then 'warning' else 'ok' end as status,
        case when cardinality(missing) > 0 then format('role %s may not: %s', current_user, array_to_string(missing, ', '))
             when r.rolsuper then format('role %s is a superuser: serve needs none of that', current_user)
             else format('role %s may do what serve does', current_user) end as says,
-       'run as the owner of the schema: psql -f sql/roles.sql, and let serve connect as datastream_reader' as remedy
+       case when cardinality(missing) > 0 then 'as the owner of the schema, from the project''s root'
+            else 'from the project''s root, and let serve connect as datastream_reader' end
+       || E':\npsql "$DATABASE_URL"'
+       -- An owner that roles.sql has made keeps what it has.
+       || (select format(' -v owner=''%s''', replace(o.rolname, '''', '''\''''')) from pg_namespace n join pg_roles o on o.oid = n.nspowner
+           where n.nspname = 'datastream' and not o.rolcanlogin union all select '' limit 1)
+       || case when cardinality(missing) > 0 then format(' -v reader=''%s''', replace(current_user, '''', '''\''''')) else '' end
+       || ' -f sql/roles.sql' as remedy
 from pg_roles r
 cross join lateral (
   select array(

@@ -1,12 +1,9 @@
--- Whether what this version of the program reads is there; has_…_privilege and to_reg… do not raise for it.
-select case when cardinality(missing) > 0 then 'failed' else 'ok' end as status,
-       case when cardinality(missing) > 0 then 'missing: ' || array_to_string(missing, ', ') else 'the schema datastream is there' end as says,
-       'run: datastream migrate' as remedy
-from (
-  select array(
-    select 'datastream.' || w.name from unnest('{outbox,trimmed,attached,games,finished_rounds}'::text[]) as w(name)
-    where not exists (select from pg_class c join pg_namespace n on n.oid = c.relnamespace where n.nspname = 'datastream' and c.relname = w.name)
-    union all
-    select 'datastream.' || w.name || '()' from unnest('{is_finished,micros,reconcile,trim,rounds_by_id,rounds_of,attach,detach,index_sql}'::text[]) as w(name)
-    where not exists (select from pg_proc p join pg_namespace n on n.oid = p.pronamespace where n.nspname = 'datastream' and p.proname = w.name)
-  ) as missing) m
+-- Whether our schema is there. (What is missing in it is told by `whole`, which reads what is attached.)
+select 'failed' as status, 'missing: datastream.attached, which says what is attached, and maybe more' as says,
+       E'all of the schema is to be made anew; the game''s tables stay as they are. As their owner, and each table with its own options:\n'
+       'set lock_timeout = ''2s''; drop schema datastream cascade\ndatastream attach --table …' as remedy
+where exists (select from pg_class c join pg_namespace n on n.oid = c.relnamespace where n.nspname = 'datastream' and c.relname = 'outbox')
+  and not exists (select from pg_class c join pg_namespace n on n.oid = c.relnamespace where n.nspname = 'datastream' and c.relname = 'attached')
+union all
+select 'failed', 'there is no schema datastream, or nothing in it', E'make it (a game that has tables of its own: with --no-tables):\ndatastream migrate'
+where not exists (select from pg_class c join pg_namespace n on n.oid = c.relnamespace where n.nspname = 'datastream' and c.relname in ('outbox', 'attached'))

@@ -1,6 +1,6 @@
 -- What a logical subscription writes fires only triggers that are for rows, and enabled ALWAYS.
 select 'warning' as status, format('a logical subscription writes to %s, and trigger %s does not fire for it', a.relation, t.tgname) as says,
-       format('attach again with the same options: datastream attach --table %L …', a.relation) as remedy
+       format(E'attach again with the same options:\n%s', a.again) as remedy
 from attached a
 join pg_trigger t on t.tgrelid = a.oid and t.tgname in ('datastream_inserted', 'datastream_updated') and (t.tgenabled <> 'A' or t.tgtype & 1 = 0)
 where exists (select from pg_subscription_rel s

@@ -27,7 +27,8 @@ pub struct Check {
     pub status: Status,
     /// What was found.
     pub says: String,
-    /// What to do, where something is to be done.
+    /// What to do, where something is to be done: in words, and, a line each, in commands: of a
+    /// shell, or SQL.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub remedy: Option<String>,
 }
@@ -55,7 +56,9 @@ impl fmt::Display for Check {
         };
         write!(f, "{mark:8} {}: {}", self.name, self.says)?;
         match &self.remedy {
-            Some(remedy) => write!(f, "\n         to do: {remedy}"),
+            Some(remedy) => {
+                write!(f, "\n         to do: {}", remedy.replace('\n', "\n           "))
+            }
             None => Ok(()),
         }
     }

@@ -25,16 +25,19 @@ macro_rules! asked {
 }
 
 /// Of any server.
-const SERVER: [Asked; 4] = [
+const SERVER: [Asked; 3] = [
     asked!("version", "version", ""),
     asked!("primary", "primary", ""),
     asked!("connections", "connections", ""),
-    asked!("schema", "schema", ""),
 ];
 
-/// Of one that has our schema.
-const OURS: [Asked; 12] = [
-    asked!("rights", "rights", ""),
+const SCHEMA: Asked = asked!("schema", "schema", "");
+/// Of who may not even use our schema, too: it reads nothing of it.
+const RIGHTS: Asked = asked!("rights", "rights", "");
+const WHOLE: Asked = asked!("schema", "whole", "the schema datastream is there, and whole");
+
+/// Of what is attached.
+const OURS: [Asked; 11] = [
     asked!("attached", "attached", ""),
     asked!("readable", "readable", "the views see all rounds"),
     asked!("subscriber", "subscriber", "no logical subscription writes rounds"),
@@ -48,32 +51,49 @@ const OURS: [Asked; 12] = [
     asked!("prepared", "prepared", ""),
 ];
 
-/// What the files call `attached`: the attached tables with their oids, found without a right on
-/// their schemas, which the reader has not.
-const ATTACHED: &str = "with named as (select c.oid, format('%I.%I', n.nspname, c.relname) as name \
-    from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.relkind in ('r', 'p', 'v', 'm', 'f')), \
-    attached as (select a.*, t.oid, g.oid as games from datastream.attached a \
-    left join named t on t.name = a.relation left join named g on g.name = a.options->>'games') ";
+/// What the files read of the attached tables.
+const ATTACHED: &str = include_str!("../../sql/doctor/attached_tables.sql");
+/// Where a statement failed that nothing else explains.
+const UNKNOWN: &str = "run datastream doctor again; if it stays so, serve meets the same";
 
 /// Asks it all. By PostgreSQL's simple protocol: a pooler in transaction mode mixes up what is
 /// prepared on its connections.
 pub(super) async fn ask(connection: &mut PgConnection, retention: Duration) -> Vec<Check> {
     let mut checks = Vec::new();
     for asked in &SERVER {
-        checks.extend(lines(connection, asked, "").await);
+        checks.extend(lines(connection, asked, "", Status::Failed).await);
     }
-    if checks.iter().any(|check| check.name == "schema" && check.status != Status::Ok) {
-        return checks;
+    let schema = lines(connection, &SCHEMA, "", Status::Failed).await;
+    if !are_well(&schema) {
+        return [checks, schema].concat();
     }
-    let with =
-        format!("{ATTACHED}, told as (select interval '{} s' as retention) ", retention.as_secs());
-    for asked in &OURS {
-        checks.extend(lines(connection, asked, &with).await);
+    let rights = lines(connection, &RIGHTS, "", Status::Failed).await;
+    // Without the rights the rest cannot be looked at, and that is said once.
+    let unseen = if are_well(&rights) { Status::Failed } else { Status::Skipped };
+    checks.extend(rights);
+    let retention = retention.as_secs();
+    let with = format!("{ATTACHED}, told as (select interval '{retention} s' as retention) ");
+    let whole = lines(connection, &WHOLE, &with, unseen).await;
+    let is_whole = are_well(&whole);
+    checks.extend(whole);
+    for asked in OURS.iter().filter(|_| is_whole) {
+        checks.extend(lines(connection, asked, &with, unseen).await);
     }
     checks
 }
 
-async fn lines(connection: &mut PgConnection, asked: &Asked, with: &str) -> Vec<Check> {
+/// Whether nothing failed.
+fn are_well(checks: &[Check]) -> bool {
+    checks.iter().all(|check| check.status != Status::Failed)
+}
+
+/// What was found. A statement that fails leaves something unseen, and counts as `unseen`.
+async fn lines(
+    connection: &mut PgConnection,
+    asked: &Asked,
+    with: &str,
+    unseen: Status,
+) -> Vec<Check> {
     let sql = AssertSqlSafe(format!("{with}{}", asked.sql));
     let rows = sqlx::raw_sql(sql).fetch_all(connection).await;
     let checks = rows.and_then(|rows| rows.iter().map(|row| line(asked.name, row)).collect());
@@ -83,7 +103,8 @@ async fn lines(connection: &mut PgConnection, asked: &Asked, with: &str) -> Vec<
         }
         Ok(checks) => checks,
         Err(error) => {
-            vec![Check::new(asked.name, Status::Skipped, database::reason(&error))]
+            let says = format!("could not be looked at: {}", database::reason(&error));
+            vec![Check::new(asked.name, unseen, says).remedy(UNKNOWN)]
         }
     }
 }

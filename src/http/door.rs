@@ -91,8 +91,13 @@ pub struct Door {
 /// `wanted`.
 pub fn connections_that_fit(wanted: usize) -> usize {
     let Ok(files) = rlimit::increase_nofile_limit(u64::MAX) else { return wanted };
+    wanted.min(connections_within(files))
+}
+
+/// How many streams so many open files allow.
+pub fn connections_within(files: u64) -> usize {
     let files = usize::try_from(files).unwrap_or(usize::MAX);
-    wanted.min(files.saturating_sub(SPARE_CONNECTIONS + OTHER_FILES).max(1))
+    files.saturating_sub(SPARE_CONNECTIONS + OTHER_FILES).max(1)
 }
 
 /// Binds, or says which address could not be bound and why. Needs a runtime to be there.

@@ -6,6 +6,7 @@
 pub(crate) mod binary;
 pub(crate) mod cluster;
 pub(crate) mod database;
+pub(crate) mod doctor;
 pub(crate) mod fault_proxy;
 pub(crate) mod http;
 pub(crate) mod pgbouncer;

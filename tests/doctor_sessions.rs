@@ -1,0 +1,134 @@
+//! `datastream doctor` on what other sessions and other servers do: transactions that stay open,
+//! connections that are taken, subscriptions, publications, a standby.
+
+use crate::{
+    doctor_faults::{game, pretended},
+    support::{
+        DedicatedCluster, TestDatabase, TestServer, WsClient,
+        cluster::Address,
+        doctor::{assert_well, findings, run, told},
+        eventually,
+    },
+};
+
+#[tokio::test]
+async fn a_bell_that_a_forgotten_transaction_keeps_is_told() {
+    let database = TestDatabase::new().await;
+    assert_well(&findings(&database.url(), "transactions", &[]).await, "transactions");
+    let mut forgotten = database.pool.acquire().await.expect("a connection");
+    let ring =
+        "begin; insert into rounds (game_id, finished_at) select id, now() from games limit 1";
+    sqlx::raw_sql(ring).execute(&mut *forgotten).await.expect("an open transaction");
+    let url = database.url();
+    eventually("a transaction that is old enough", || async {
+        let found = findings(&url, "transactions", &[]).await;
+        found.iter().any(|line| line.says.contains("has rung the bell")).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_transaction_that_stays_open_is_told_with_what_ends_it() {
+    let database = TestDatabase::new().await;
+    let url = database.url();
+    let mut forgotten = database.pool.acquire().await.expect("a connection");
+    sqlx::raw_sql("set application_name = 'forgotten'; begin; select count(*) from rounds")
+        .execute(&mut *forgotten)
+        .await
+        .expect("an open transaction");
+    assert_well(&findings(&url, "transactions", &[]).await, "transactions");
+    let later = pretended!(
+        "clock_timestamp() returns timestamptz language sql \
+         as 'select pg_catalog.clock_timestamp() + interval ''301 s'''"
+    );
+    database.run(later).await;
+    let found = findings(&url, "transactions", &[]).await;
+    let says = "forgotten, idle in transaction) is in a transaction since";
+    told(&found, "warning", says).follow(&database).await;
+    drop(forgotten.detach());
+    eventually("the end of the transaction", || async {
+        let found = findings(&url, "transactions", &[]).await;
+        found.iter().all(|line| line.status == "ok").then_some(())
+    })
+    .await;
+}
+
+/// The role that the server is to have, who is shown less of other sessions than a superuser.
+async fn reader(cluster: &DedicatedCluster, database: &TestDatabase) -> String {
+    let url = database.url();
+    told(&findings(&url, "rights", &[]).await, "warning", "is a superuser").follow(database).await;
+    let url = Address::tcp_url(&database.name, cluster.address().tcp_port);
+    url.replace("postgres@", "datastream_reader@")
+}
+
+#[tokio::test]
+async fn a_server_with_few_connections_left_is_told_whoever_has_them() {
+    let cluster = DedicatedCluster::start_with(&[("max_connections", "20")]);
+    let database = game(&cluster.address()).await;
+    let reader = reader(&cluster, &database).await;
+    let mut taken = Vec::new();
+    for _ in 0..8 {
+        taken.push(database.pool.acquire().await.expect("a connection"));
+    }
+    // As many by the count of who sees them all, but for the one by which each looks.
+    let free = "select (20 - 3 - count(*) - 1)::text from pg_stat_activity \
+        where backend_type = 'client backend'";
+    let free = sqlx::query_scalar::<_, String>(free).fetch_one(&mut *taken[0]).await;
+    let free = format!("{} of 20 connections are free", free.expect("a count"));
+    for url in [&database.url(), &reader] {
+        let found = findings(url, "connections", &[]).await;
+        assert!(told(&found, "warning", &free).remedy.contains("raise max_connections"));
+    }
+    let ended = taken.into_iter().map(|connection| connection.close());
+    futures_util::future::join_all(ended).await;
+    eventually("the sessions to be gone", || async {
+        let found = findings(&reader, "connections", &[]).await;
+        found.iter().all(|line| line.status == "ok").then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_logical_subscription_is_told_and_its_rounds_are_streamed_after_the_remedy() {
+    let cluster = DedicatedCluster::start_with(&[("wal_level", "logical")]);
+    let (publisher, database) = (game(&cluster.address()).await, game(&cluster.address()).await);
+    let url = database.url();
+    assert_well(&findings(&url, "subscriber", &[]).await, "subscriber");
+    publisher.run("create publication rounds for table game.results").await;
+    publisher.run("select pg_create_logical_replication_slot('rounds', 'pgoutput')").await;
+    let subscribe = format!(
+        "create subscription rounds connection 'host=127.0.0.1 port={} user=postgres dbname={}' \
+         publication rounds with (create_slot = false, copy_data = false)",
+        cluster.address().tcp_port,
+        publisher.name
+    );
+    database.run(&subscribe).await;
+    let found = findings(&url, "subscriber", &[]).await;
+    told(&found, "warning", "trigger datastream_updated does not fire");
+    told(&found, "warning", "trigger datastream_inserted does not fire").follow(&database).await;
+    assert_well(&findings(&url, "subscriber", &[]).await, "subscriber");
+    let server = TestServer::on(&url).start().await;
+    let mut client = WsClient::connect(server.ws("/ws/crash")).await;
+    publisher.run("insert into game.results (title_id, ended_at) values (1, now())").await;
+    assert_eq!(client.next_round().await.round_id, 1);
+    publisher.run("insert into game.results (title_id) values (1)").await;
+    publisher.run("update game.results set ended_at = now() where ended_at is null").await;
+    assert_eq!(client.next_round().await.round_id, 2);
+    let attached = run(&url, "migrate --capture poll", &[]).await;
+    assert_eq!(attached.code, Some(0), "{}", attached.stderr);
+    publisher.run("insert into game.results (title_id, ended_at) values (1, now())").await;
+    assert_eq!(client.next_round().await.round_id, 3);
+    // A subscription keeps its database and its publisher's slot.
+    database.run("drop subscription rounds").await;
+}
+
+#[tokio::test]
+async fn a_standby_is_told() {
+    let primary = DedicatedCluster::start();
+    let database = TestDatabase::on(&primary.address()).await;
+    let standby = DedicatedCluster::standby_of(&primary);
+    let url = standby.address().url(&database.name);
+    let found = findings(&url, "primary", &[]).await;
+    let told = told(&found, "failed", "standby");
+    assert!(told.remedy.contains("target_session_attrs=read-write"), "{told:?}");
+}
