@@ -173,6 +173,31 @@ async fn a_forged_round_is_noticed_and_from_then_on_payloads_are_verified() {
 }
 
 #[tokio::test]
+async fn a_forged_round_is_not_what_later_clients_begin_with_once_it_is_noticed() {
+    let (database, server) = serving().await;
+    let real = database.finish_streamed(&server, "crash", "{}").await;
+    let forge = "select pg_notify('datastream_rounds', json_build_object( \
+        'xid', pg_current_xact_id()::text, 'snap', pg_current_snapshot()::text, 'round_id', 666, \
+        'game_id', (select id from games where slug = 'crash'), 'finished_at', 32503680000000000, \
+        'extras', '{\"forged\": true}')::text)";
+    let latest = server.http("/rounds/crash/latest");
+    eventually("a forged round to be pushed", || async {
+        database.run(forge).await;
+        get(&latest).await.body.contains("forged").then_some(())
+    })
+    .await;
+    eventually("the real round to be the latest again", || async {
+        get(&latest).await.body.contains(&format!("\"round_id\":{real},")).then_some(())
+    })
+    .await;
+    let mut client = WsClient::connect(server.ws("/ws/crash")).await;
+    assert_eq!(client.next_round().await.round_id, real);
+    let mut client = WsClient::connect(server.ws(&format!("/ws/crash?after={real}"))).await;
+    let next = database.finish("crash", "{}").await;
+    assert_eq!(client.next_round().await.round_id, next);
+}
+
+#[tokio::test]
 async fn clients_that_come_and_go_leave_nothing_behind() {
     let (database, server) = serving().await;
     for _ in 0..50 {

@@ -32,6 +32,7 @@ mod http_routes;
 mod maintenance;
 mod metrics;
 mod migrations;
+mod nodes;
 mod odd_rounds;
 mod pgbouncer;
 mod read_only;

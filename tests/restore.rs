@@ -87,6 +87,17 @@ async fn a_database_restored_from_a_dump_streams_what_comes_next_and_nothing_els
 
 #[tokio::test]
 async fn an_older_copy_of_the_database_is_followed_though_its_transactions_are_counted_again() {
+    follows_an_older_copy(5).await;
+}
+
+#[tokio::test]
+async fn an_older_copy_is_noticed_though_it_has_gone_further_than_the_database_it_replaces() {
+    follows_an_older_copy(100).await;
+}
+
+/// A copy from 31 rounds before takes the place of the database and finishes `again` before the server
+/// looks.
+async fn follows_an_older_copy(again: usize) {
     let mut cluster = DedicatedCluster::start_with(&[("synchronous_commit", "on")]);
     let database = TestDatabase::on(&cluster.address()).await;
     let server = TestServer::on(database.url()).start().await;
@@ -107,8 +118,8 @@ async fn an_older_copy_of_the_database_is_followed_though_its_transactions_are_c
     // Its ids are given again; none of these moments has been seen.
     let first = eventually("the game to write again", || database.try_finish()).await;
     let mut new = vec![first];
-    new.extend(database.finish_many("crash", 5).await);
+    new.extend(database.finish_many("crash", again).await);
     server.signal("CONT");
-    assert_eq!(ids(&client.rounds(6).await), new);
+    assert_eq!(ids(&client.rounds(new.len()).await), new);
     server.counts("datastream_rounds_lost_by_database_total 1").await;
 }

@@ -81,8 +81,20 @@ struct Streamed {
     /// The poll that first saw it.
     generation: u64,
     moment: Moment,
-    /// Not known of what a payload brought.
-    row: Option<Recorded>,
+    /// The transaction that finished it; 0 where it is known by its own data alone.
+    xid: Xid,
+    /// When its row in the outbox was written; not known of a payload that no poll has confirmed.
+    at: Option<i64>,
+}
+
+impl Streamed {
+    fn finish(&self) -> Finish {
+        (self.xid, self.moment.0)
+    }
+
+    fn row(&self) -> Option<Recorded> {
+        self.at.map(|at| Recorded { finish: self.finish(), at })
+    }
 }
 
 /// What is on the stream already, for a connection that begins further back.
@@ -104,10 +116,6 @@ impl Given {
 
     pub(crate) fn len(&self) -> usize {
         self.rows.len() + self.moments.values().map(Vec::len).sum::<usize>()
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 
     /// Whether what this row tells of is on the stream.
@@ -138,10 +146,10 @@ impl Given {
 impl FromIterator<Streamed> for Given {
     fn from_iter<T: IntoIterator<Item = Streamed>>(streamed: T) -> Self {
         let mut given = Self::default();
-        for Streamed { moment, row, .. } in streamed {
-            match row {
+        for streamed in streamed {
+            match streamed.row() {
                 Some(row) => drop(given.rows.insert(row)),
-                None => given.insert(moment),
+                None => given.insert(streamed.moment),
             }
         }
         given
@@ -219,7 +227,7 @@ impl Cursor {
     /// Notes that a payload was put on the stream.
     pub(crate) fn delivered_by_payload(&mut self, payload: &Payload, now: Instant) {
         self.ahead.insert((payload.xid, payload.round_id), Some(now));
-        self.note((payload.round_id, payload.finished_at), None);
+        self.note((payload.round_id, payload.finished_at), payload.xid, None);
     }
 
     /// Notes that a payload was left to the poll, which is to confirm it.
@@ -232,24 +240,24 @@ impl Cursor {
     /// Notes that a round which a poll found was put on the stream.
     pub(crate) fn delivered_by_poll(&mut self, row: Recorded, finished_at: FinishedAt) {
         self.ahead.insert(row.finish, None);
-        self.note((row.finish.1, finished_at), Some(row));
+        self.note((row.finish.1, finished_at), row.finish.0, Some(row.at));
     }
 
     /// Notes what finished before this cursor began: no news after a failover.
     pub(crate) fn remember_older(&mut self, moments: impl IntoIterator<Item = Moment>) {
         // No poll of this cursor: a rewind looks at what it has seen itself.
-        let older = |moment| Streamed { generation: 0, moment, row: None };
+        let older = |moment| Streamed { generation: 0, moment, xid: Xid(0), at: None };
         self.lately.extend(moments.into_iter().map(older));
         self.lately.drain(..self.lately.len().saturating_sub(LATELY_MAX));
     }
 
     /// Notes what was streamed before this cursor began.
     pub(crate) fn remember(&mut self, moment: Moment) {
-        self.note(moment, None);
+        self.note(moment, Xid(0), None);
     }
 
-    fn note(&mut self, moment: Moment, row: Option<Recorded>) {
-        self.lately.push_back(Streamed { generation: self.generation + 1, moment, row });
+    fn note(&mut self, moment: Moment, xid: Xid, at: Option<i64>) {
+        self.lately.push_back(Streamed { generation: self.generation + 1, moment, xid, at });
     }
 
     /// When a payload brought this round, if one did and no poll has confirmed it yet.
@@ -257,20 +265,22 @@ impl Cursor {
         self.ahead.get(&finish).copied().flatten()
     }
 
-    /// Moves `saved` on, once all that the poll found (`finishes`) is on the stream (C1). Returns
-    /// payloads that nothing has confirmed within a second. `position`: where the stream stands.
+    /// Moves `saved` on, once all that the poll found (`finishes`, with when each was recorded) is on
+    /// the stream (C1). Returns payloads that nothing has confirmed within a second. `position`: where
+    /// the stream stands.
     pub(crate) fn advance(
         &mut self,
         seen: Seen,
-        finishes: &HashSet<Finish>,
+        finishes: &HashMap<Finish, i64>,
         position: Position,
         now: Instant,
     ) -> Vec<Finish> {
         self.generation += 1;
+        self.confirm(finishes);
         let mut unconfirmed = self.unconfirmed_claims(finishes, now);
         self.ahead.retain(|finish, payload| {
             let late = payload.is_some_and(|at| now.duration_since(at) > CONFIRM_WITHIN);
-            let confirmed = finishes.contains(finish) || payload.is_none();
+            let confirmed = finishes.contains_key(finish) || payload.is_none();
             if late && !confirmed {
                 unconfirmed.push(*finish);
             }
@@ -282,9 +292,18 @@ impl Cursor {
         unconfirmed
     }
 
-    fn unconfirmed_claims(&mut self, finishes: &HashSet<Finish>, now: Instant) -> Vec<Finish> {
+    /// What payloads brought since the last poll is known by its row from now on: whatever becomes of
+    /// the round, a new connection tells it by that.
+    fn confirm(&mut self, finishes: &HashMap<Finish, i64>) {
+        let since = |streamed: &&mut Streamed| streamed.generation == self.generation;
+        for streamed in self.lately.iter_mut().rev().take_while(since) {
+            streamed.at = streamed.at.or_else(|| finishes.get(&streamed.finish()).copied());
+        }
+    }
+
+    fn unconfirmed_claims(&mut self, finishes: &HashMap<Finish, i64>, now: Instant) -> Vec<Finish> {
         let late = |at: &mut Instant| now.duration_since(*at) > CONFIRM_WITHIN;
-        self.claims.retain(|finish, _| !finishes.contains(finish));
+        self.claims.retain(|finish, _| !finishes.contains_key(finish));
         self.claims.extract_if(|_, at| late(at)).map(|(finish, _)| finish).collect()
     }
 
@@ -316,6 +335,13 @@ impl Cursor {
         self.unflushed.clear();
         let since = |streamed: &&Streamed| streamed.generation > self.safe.generation;
         self.lately.iter().rev().take_while(since).copied().collect()
+    }
+
+    /// The newest row of the outbox that a crash cannot have taken back: where it is missing, though
+    /// nothing so young has been trimmed, this is an older copy of the database.
+    pub(crate) fn landmark(&self) -> Option<Recorded> {
+        let is_safe = |streamed: &&Streamed| streamed.generation <= self.safe.generation;
+        self.lately.iter().rev().filter(is_safe).find_map(Streamed::row)
     }
 
     /// All that is remembered.

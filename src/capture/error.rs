@@ -92,6 +92,15 @@ impl CaptureError {
         }
     }
 
+    /// Whether a row's own data made the query fail (class 22, "data exception").
+    pub(super) fn is_of_data(&self) -> bool {
+        let code = match self {
+            Self::Database(error) => error.code(),
+            _ => None,
+        };
+        code.is_some_and(|code| code.code().starts_with("22"))
+    }
+
     /// Whether a server that is up has said no: each such answer is work and a line in its log.
     pub(super) fn is_refusal(&self) -> bool {
         match self {

@@ -7,6 +7,7 @@ use std::sync::{
 
 use tokio::sync::Notify;
 
+use super::company::Word;
 use crate::lock::lock;
 
 /// Payloads worth looking at one by one; when more wait, one poll finds them all sooner
@@ -14,13 +15,25 @@ use crate::lock::lock;
 const PAYLOADS_MAX: usize = 64;
 
 /// What has arrived since the last look.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Inbox {
+    /// Who listens.
+    node: u64,
     waiting: Mutex<Waiting>,
     arrived: Notify,
     ended: AtomicBool,
     expected: AtomicU64,
     probed: AtomicBool,
+    heard: Mutex<Heard>,
+}
+
+/// What other nodes have said since the last look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Heard {
+    /// Anything at all.
+    pub(super) others: bool,
+    /// That one has come, and wants to know of us.
+    pub(super) greeting: bool,
 }
 
 #[derive(Debug, Default)]
@@ -32,6 +45,19 @@ pub(super) struct Waiting {
 }
 
 impl Inbox {
+    /// An empty one of this node.
+    pub(super) fn new(node: u64) -> Self {
+        Self {
+            node,
+            waiting: Mutex::default(),
+            arrived: Notify::new(),
+            ended: AtomicBool::new(false),
+            expected: AtomicU64::new(0),
+            probed: AtomicBool::new(false),
+            heard: Mutex::default(),
+        }
+    }
+
     /// Takes in what arrived together, so that it is looked at together.
     pub(super) fn push<'a>(&self, payloads: impl IntoIterator<Item = &'a str>) {
         {
@@ -41,17 +67,28 @@ impl Inbox {
         self.arrived.notify_one();
     }
 
-    /// Says which probe to listen for; other nodes send theirs on the same channel.
-    pub(super) fn expect_probe(&self, number: u64) {
+    /// Says which probe to listen for.
+    pub(super) fn expect_probe(&self, number: u64) -> Word {
         self.expected.store(number, Ordering::Release);
         self.probed.store(false, Ordering::Release);
+        Word::Probe(self.node, number)
     }
 
-    /// Takes note of a probe.
-    pub(super) fn hear_probe(&self, text: &str) {
-        if text.parse() == Ok(self.expected.load(Ordering::Acquire)) {
+    /// Takes note of what a node says.
+    pub(super) fn hear(&self, word: Word) {
+        if word.node() != self.node {
+            let mut heard = lock(&self.heard);
+            heard.others = true;
+            heard.greeting |= matches!(word, Word::Greeting(_));
+            self.arrived.notify_one();
+        } else if word == Word::Probe(self.node, self.expected.load(Ordering::Acquire)) {
             self.probed.store(true, Ordering::Release);
         }
+    }
+
+    /// What other nodes have said since the last look.
+    pub(super) fn take_heard(&self) -> Heard {
+        std::mem::take(&mut *lock(&self.heard))
     }
 
     /// Whether the expected probe has arrived.
@@ -97,11 +134,27 @@ mod tests {
 
     #[test]
     fn a_flood_is_counted_and_its_payloads_are_left_to_the_poll() {
-        let inbox = Inbox::default();
+        let inbox = Inbox::new(1);
         inbox.push([""; PAYLOADS_MAX]);
         assert_eq!(inbox.take().payloads.len(), PAYLOADS_MAX);
         inbox.push([""; PAYLOADS_MAX + 1]);
         let waiting = inbox.take();
         assert_eq!((waiting.payloads.len(), waiting.count), (0, PAYLOADS_MAX as u64 + 1));
+    }
+
+    #[test]
+    fn a_node_tells_its_own_words_from_those_of_others() {
+        let inbox = Inbox::new(1);
+        let probe = inbox.expect_probe(5);
+        inbox.hear(Word::Greeting(1));
+        inbox.hear(Word::Probe(1, 4));
+        assert_eq!((inbox.heard_probe(), inbox.take_heard()), (false, Heard::default()));
+        inbox.hear(probe);
+        assert!(inbox.heard_probe());
+        inbox.hear(Word::Answer(2));
+        assert_eq!(inbox.take_heard(), Heard { others: true, greeting: false });
+        inbox.hear(Word::Greeting(2));
+        assert_eq!(inbox.take_heard(), Heard { others: true, greeting: true });
+        assert_eq!(inbox.take_heard(), Heard::default());
     }
 }

@@ -1,14 +1,20 @@
 //! The LISTEN connection: one session, used for nothing but listening and reading the outbox.
 
-use std::{collections::HashSet, future::Future, sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    future::Future,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use futures_util::StreamExt;
 use tokio::task::AbortHandle;
 use tokio_postgres::{AsyncMessage, types::Type};
 
 use super::{
+    company::{self, Word},
     connect::{self, Messages},
-    cursor::{Lsn, Seen},
+    cursor::{Lsn, Recorded, Seen},
     error::CaptureError,
     inbox::Inbox,
     rows::{OutboxRow, Read, captured, game, outbox_row, round},
@@ -24,7 +30,7 @@ use crate::{
 
 /// The channel of the trigger.
 const CHANNEL: &str = "datastream_rounds";
-/// The channel on which a listener makes sure that it hears.
+/// The channel on which a listener makes sure that it hears, and nodes greet each other.
 pub(super) const PROBE_CHANNEL: &str = "datastream_probe";
 
 /// The poll must keep to the outbox's primary key. After ANALYZE on a big outbox the generic plan
@@ -73,6 +79,8 @@ impl Identity {
 #[derive(Debug)]
 pub(super) struct Poll {
     pub(super) seen: Seen,
+    /// When it was asked for.
+    pub(super) begun: Instant,
     /// When, by the database's clock, in microseconds since the epoch.
     pub(super) at: i64,
     pub(super) rows: Vec<OutboxRow>,
@@ -102,18 +110,21 @@ impl Listening {
     /// Connects, checks that the database is ours to listen to, and listens.
     pub(super) async fn start(
         target: &PgTarget,
+        node: u64,
         shutdown: &Shutdown,
     ) -> Result<Self, CaptureError> {
         let link = connect::connect(target, "listen", &SETTINGS).await?;
-        let inbox = Arc::new(Inbox::default());
+        let inbox = Arc::new(Inbox::new(node));
         let pump = shutdown.spawn(pump(link.messages, Arc::clone(&inbox))).abort_handle();
-        let listening =
-            async { Self::prepare(Session::new(link.client).await?, inbox, pump.clone()).await };
+        let listening = async {
+            Self::prepare(Session::new(link.client).await?, node, inbox, pump.clone()).await
+        };
         within(PREPARED_WITHIN, listening).await.inspect_err(|_| pump.abort())
     }
 
     async fn prepare(
         session: Session,
+        node: u64,
         inbox: Arc<Inbox>,
         pump: AbortHandle,
     ) -> Result<Self, CaptureError> {
@@ -125,6 +136,7 @@ impl Listening {
         // Each a transaction of its own, acknowledged before anything is read.
         session.run(&format!("listen {CHANNEL}")).await?;
         session.run(&format!("listen {PROBE_CHANNEL}")).await?;
+        session.run(&notify(Word::Greeting(node))).await?;
         let poll = session.prepare(include_str!("../../sql/poll.sql")).await?;
         let rounds = session.prepare(include_str!("../../sql/rounds_by_id.sql")).await?;
         Ok(Self { session, inbox, pump, poll, rounds, identity, notifies })
@@ -132,6 +144,26 @@ impl Listening {
 
     pub(super) fn inbox(&self) -> &Inbox {
         &self.inbox
+    }
+
+    /// Says something to the other nodes.
+    pub(super) async fn say(&self, word: Word) -> Result<(), CaptureError> {
+        within(ANSWER_WITHIN, self.session.run(&notify(word))).await
+    }
+
+    /// Whether other nodes stream this database.
+    pub(super) async fn others(&self) -> Result<bool, CaptureError> {
+        within(ANSWER_WITHIN, company::others(&self.session)).await
+    }
+
+    /// Whether a row of the outbox is there.
+    pub(super) async fn has(&self, row: Recorded) -> Result<bool, CaptureError> {
+        let (Xid(xid), RoundId(round)) = row.finish;
+        let xid = xid.cast_signed();
+        let parameters: [Parameter<'_>; 3] =
+            [(&xid, Type::INT8), (&round, Type::INT8), (&row.at, Type::INT8)];
+        let query = self.session.query_one(include_str!("../../sql/recorded.sql"), &parameters);
+        Ok(within(ANSWER_WITHIN, query).await?.try_get("recorded")?)
     }
 
     /// Whether any attached table notifies by now.
@@ -170,7 +202,7 @@ impl Listening {
     }
 
     async fn poll_within(&self, saved: &Snapshot, limit: Duration) -> Result<Poll, CaptureError> {
-        let saved = saved.to_string();
+        let (saved, begun) = (saved.to_string(), Instant::now());
         let parameters: [Parameter<'_>; 1] = [(&saved, Type::TEXT)];
         let rows = within(limit, self.session.ask(&self.poll, &parameters)).await?;
         let first = rows.first().ok_or(CaptureError::Closed)?;
@@ -181,7 +213,7 @@ impl Listening {
         };
         let at = first.try_get("now_micros")?;
         let rows = rows.iter().filter_map(|row| outbox_row(row).transpose());
-        Ok(Poll { seen, at, rows: rows.collect::<Result<_, _>>()? })
+        Ok(Poll { seen, begun, at, rows: rows.collect::<Result<_, _>>()? })
     }
 
     /// Finished rounds by id; those that are gone are missing.
@@ -288,13 +320,20 @@ async fn pump(messages: Messages, inbox: Arc<Inbox>) {
         }
         let sent: Vec<_> = together.iter().flatten().filter_map(notification).collect();
         let on = |name: &'static str| sent.iter().filter(move |(channel, _)| *channel == name);
-        on(PROBE_CHANNEL).for_each(|(_, text)| inbox.hear_probe(text));
+        on(PROBE_CHANNEL)
+            .filter_map(|(_, text)| Word::parse(text))
+            .for_each(|word| inbox.hear(word));
         inbox.push(on(CHANNEL).map(|(_, text)| *text));
         if together.iter().any(Result::is_err) {
             break;
         }
     }
     inbox.end();
+}
+
+/// The statement that says something to all nodes. (A word holds digits and letters.)
+pub(super) fn notify(word: Word) -> String {
+    format!("notify {PROBE_CHANNEL}, '{}'", word.text())
 }
 
 /// The channel and the payload, of a notification.

@@ -12,8 +12,10 @@
 //! kept in the [`cursor`] in terms of PostgreSQL's snapshots, and every poll asks for the
 //! difference. Rounds that committed late, out of id order or after a savepoint are found once.
 
+mod company;
 pub(crate) mod connect;
 mod cursor;
+mod details;
 mod error;
 mod inbox;
 mod listener;
@@ -36,13 +38,18 @@ use tokio::sync::watch;
 
 pub use self::error::CaptureError;
 use self::{
+    company::Company,
     cursor::Cursor,
     listener::{Identity, Listening},
     probe::Probe,
     reconnect::{Linked, keep_linked},
 };
 use crate::{
-    backoff::Backoff, games::Games, hub::Publisher, pg_target::PgTarget, shutdown::Shutdown,
+    backoff::Backoff,
+    games::Games,
+    hub::{Finish, Publisher},
+    pg_target::PgTarget,
+    shutdown::Shutdown,
     telemetry::metrics::Metrics,
 };
 
@@ -117,7 +124,12 @@ pub struct Capture {
     phase: watch::Sender<Phase>,
     /// `None` until the memory has been filled.
     progress: Option<Progress>,
+    company: Company,
+    /// Payloads found to be forged whose rounds the hub has still to forget.
+    forged: Vec<Finish>,
     last_activity: Instant,
+    /// When the last poll began that was read to its end.
+    looked: Instant,
     /// Whether this poll has read the games again for one that it did not know.
     has_read_games: bool,
 }
@@ -136,7 +148,19 @@ impl Capture {
     pub fn new(parts: Parts) -> (Self, watch::Receiver<Phase>) {
         let (phase, watched) = watch::channel(Phase::Connecting { problem: None });
         let last_activity = Instant::now();
-        (Self { parts, phase, progress: None, last_activity, has_read_games: false }, watched)
+        company::share(&parts.publisher, &parts.metrics, true);
+        let (company, forged) = (Company::new(), Vec::new());
+        let capture = Self {
+            parts,
+            phase,
+            progress: None,
+            company,
+            forged,
+            last_activity,
+            looked: last_activity,
+            has_read_games: false,
+        };
+        (capture, watched)
     }
 
     /// Captures until the shutdown; an error is one that waiting cannot mend, met before the
@@ -148,10 +172,12 @@ impl Capture {
 
     /// From LISTEN to the end of the connection.
     async fn listen(&mut self, backoff: &mut Backoff) -> Result<Infallible, CaptureError> {
-        let listening = Listening::start(&self.parts.listen, &self.parts.shutdown).await?;
+        let Parts { listen, shutdown, .. } = &self.parts;
+        let listening = Listening::start(listen, self.company.node, shutdown).await?;
         self.parts.metrics.listener_connects_total.inc();
         self.phase.send_replace(Phase::CatchingUp);
         self.catch_up(&listening).await?;
+        self.mind_company(&listening).await?;
         self.parts.metrics.listener_connected.set(1);
         self.phase.send_replace(Phase::Live { since: Instant::now() });
         tracing::info!(
@@ -176,6 +202,8 @@ impl Capture {
             }
             self.hear(listening);
             self.poll(listening).await?;
+            self.mind_company(listening).await?;
+            self.take_back_forged(listening).await?;
             if asked.elapsed() > MODE_EVERY {
                 self.follow_mode(listening, &mut probe).await?;
                 asked = Instant::now();

@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use tokio_postgres::{Row, types::Type};
 
 use super::{
-    CaptureError, Phase, connect, listener,
+    CaptureError, Phase, company, connect, listener,
     reconnect::{Linked, keep_linked},
     rows,
     session::{Parameter, Session},
@@ -77,6 +77,7 @@ impl OverlapCapture {
     /// Makes a capture, and the channel that tells where it stands.
     pub fn new(parts: OverlapParts) -> (Self, watch::Receiver<Phase>) {
         let (phase, watched) = watch::channel(Phase::Connecting { problem: None });
+        company::share(&parts.publisher, &parts.metrics, true);
         (Self { parts, phase, since: None, given: HashSet::new() }, watched)
     }
 
@@ -106,7 +107,7 @@ impl OverlapCapture {
         if self.since.is_none() {
             self.fill(session).await?;
         }
-        self.look(session, From::catch_up).await?;
+        self.look_in_company(session, From::catch_up).await?;
         self.parts.publisher.open();
         self.phase.send_replace(Phase::Live { since: Instant::now() });
         tracing::info!("live: reading without a schema of ours, by finished_at");
@@ -118,8 +119,26 @@ impl OverlapCapture {
                 self.read_games(session).await?;
                 games_read = Instant::now();
             }
-            self.look(session, From::poll).await?;
+            self.look_in_company(session, From::poll).await?;
         }
+    }
+
+    /// Looks, and tells the hub whether another node may have looked at other moments.
+    async fn look_in_company(
+        &mut self,
+        session: &Session,
+        found_by: From,
+    ) -> Result<(), CaptureError> {
+        let others = listener::within(ANSWER_WITHIN, company::others(session)).await?;
+        let OverlapParts { publisher, metrics, .. } = &self.parts;
+        if others {
+            company::share(publisher, metrics, true);
+        }
+        self.look(session, found_by).await?;
+        if !others {
+            company::share(&self.parts.publisher, &self.parts.metrics, false);
+        }
+        Ok(())
     }
 
     async fn read_games(&self, session: &Session) -> Result<(), CaptureError> {
@@ -169,6 +188,7 @@ impl OverlapCapture {
 
     /// Publishes what is new among the rounds that finished within the overlap.
     async fn look(&mut self, session: &Session, found_by: From) -> Result<(), CaptureError> {
+        let begun = Instant::now();
         let (now, rounds) = self.finished_since(session, self.since).await?;
         self.parts.metrics.polls_total.inc();
         let seen: HashSet<_> = rounds.iter().map(moment).collect();
@@ -182,6 +202,7 @@ impl OverlapCapture {
         let label = BySource { source: found_by };
         self.parts.metrics.rounds_captured_total.get_or_create(&label).inc_by(new.len() as u64);
         self.parts.publisher.publish(new);
+        self.parts.publisher.looked(begun);
         // What is older is not looked at again, not even when the clock was set back a little.
         self.given = seen;
         let since = self.since.map_or(i64::MIN, |since| since.max(now.saturating_sub(overlap)));

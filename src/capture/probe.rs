@@ -10,9 +10,11 @@ use futures_util::StreamExt;
 use tokio::task::AbortHandle;
 
 use super::{
-    CaptureError, Parts, connect,
+    CaptureError, Parts,
+    company::Word,
+    connect,
     inbox::Inbox,
-    listener::{Listening, PROBE_CHANNEL, within},
+    listener::{Listening, notify, within},
 };
 use crate::{backoff::Backoff, pg_target::PgTarget, telemetry::metrics::Metrics};
 
@@ -48,10 +50,9 @@ impl Drop for Probe {
 
 impl Probe {
     pub(super) fn start(parts: &Parts, listening: &Listening) -> Self {
-        let number = fastrand::u64(1..);
-        listening.inbox().expect_probe(number);
+        let word = listening.inbox().expect_probe(fastrand::u64(1..));
         let sent = Arc::new(OnceLock::new());
-        let sending = send(parts.queries.clone(), number, Arc::clone(&sent));
+        let sending = send(parts.queries.clone(), word, Arc::clone(&sent));
         let sending = parts.shutdown.spawn(sending).abort_handle();
         parts.metrics.listener_deaf.set(0);
         Self { sent, sending, state: State::Waiting }
@@ -93,10 +94,10 @@ impl State {
 }
 
 /// Sends the probe. While that fails nothing is known of how the other connection hears.
-async fn send(target: PgTarget, number: u64, sent: Arc<OnceLock<Instant>>) {
+async fn send(target: PgTarget, word: Word, sent: Arc<OnceLock<Instant>>) {
     let mut backoff = Backoff::default();
     let mut failed = false;
-    while let Err(error) = within(SENT_WITHIN, try_send(&target, number)).await {
+    while let Err(error) = within(SENT_WITHIN, try_send(&target, word)).await {
         if !std::mem::replace(&mut failed, true) {
             tracing::warn!(
                 %error,
@@ -108,9 +109,9 @@ async fn send(target: PgTarget, number: u64, sent: Arc<OnceLock<Instant>>) {
     let _ = sent.set(Instant::now());
 }
 
-async fn try_send(target: &PgTarget, number: u64) -> Result<(), CaptureError> {
+async fn try_send(target: &PgTarget, word: Word) -> Result<(), CaptureError> {
     let mut link = connect::connect_to_send(target, "query").await?;
-    let text = format!("notify {PROBE_CHANNEL}, '{number}'");
+    let text = notify(word);
     tokio::select! {
         sent = link.client.batch_execute(&text) => Ok(sent?),
         () = async { while link.messages.next().await.is_some() {} } => Err(CaptureError::Closed),

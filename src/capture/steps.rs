@@ -14,9 +14,9 @@ use super::{
     snapshot::Snapshot,
 };
 use crate::{
-    hub::{Captured, Finish, Settled, Xid},
+    hub::{Captured, Finish, OVERTAKEN_WITHIN, Settled, Xid},
     round::{Round, RoundId},
-    telemetry::metrics::{BySkipped, BySource, Skipped, Source},
+    telemetry::metrics::{BySource, Source},
 };
 
 /// Rounds read and published at once: 1,000 take 3.4 ms to read.
@@ -52,9 +52,17 @@ impl Capture {
         listening: &Listening,
     ) -> Result<bool, CaptureError> {
         let safe = progress.cursor.safe();
-        Ok(progress.identity == listening.identity
+        let is_whole = progress.identity == listening.identity
             && !listening.snapshot().await?.is_before(safe)
-            && listening.trimmed().await? < safe.xmin())
+            && listening.trimmed().await? < safe.xmin();
+        // An older copy may have begun as many transactions again.
+        Ok(is_whole
+            && match progress.cursor.landmark() {
+                Some(row) if listening.trimmed().await? < row.finish.0 => {
+                    listening.has(row).await?
+                }
+                _ => true,
+            })
     }
 
     /// First connection: fills the hub's memory.
@@ -76,7 +84,7 @@ impl Capture {
         self.begin()?;
         // What the latest rounds were read with is newer than `start`: this poll passes it.
         let poll = listening.catch_up(&self.saved()?).await?;
-        self.take(listening, poll, &Given::default()).await.map(drop)
+        self.take(listening, poll, &Given::default(), Source::catch_up).await.map(drop)
     }
 
     /// Waits until a crash takes nothing back of what a snapshot sees: the next connection may have
@@ -93,7 +101,7 @@ impl Capture {
     async fn resume(&mut self, listening: &Listening) -> Result<(), CaptureError> {
         let given = self.progress()?.cursor.rewind();
         let poll = listening.catch_up(&self.saved()?).await?;
-        let found_again = self.take(listening, poll, &given).await?;
+        let found_again = self.take(listening, poll, &given, Source::catch_up).await?;
         if found_again < given.len() {
             self.report_lost(given.len() - found_again);
         }
@@ -133,7 +141,7 @@ impl Capture {
         self.publish(new, Source::catch_up);
         self.begin()?;
         let poll = listening.catch_up(&self.saved()?).await?;
-        self.take(listening, poll, &Given::by_moment(streamed)).await?;
+        self.take(listening, poll, &Given::by_moment(streamed), Source::catch_up).await?;
         self.progress()?.identity = listening.identity.clone();
         if missing > 0 {
             self.report_lost(missing);
@@ -167,7 +175,8 @@ impl Capture {
     pub(super) fn hear(&mut self, listening: &Listening) {
         let waiting = listening.inbox().take();
         self.parts.metrics.notifications_total.inc_by(waiting.count);
-        let mut in_order = self.parts.trust == Trust::Payloads;
+        let mut in_order =
+            self.parts.trust == Trust::Payloads && self.looked.elapsed() < OVERTAKEN_WITHIN / 2;
         let decoded = waiting.payloads.iter().map(|text| Notification::decode(text));
         let mut decoded = decoded.peekable();
         while let Some(notification) = decoded.next() {
@@ -209,7 +218,7 @@ impl Capture {
     pub(super) async fn poll(&mut self, listening: &Listening) -> Result<(), CaptureError> {
         let poll = listening.poll(&self.saved()?).await?;
         self.parts.metrics.polls_total.inc();
-        self.take(listening, poll, &Given::default()).await.map(drop)
+        self.take(listening, poll, &Given::default(), Source::poll).await.map(drop)
     }
 
     /// Publishes what a poll found, but for what is on the stream, and moves the cursor on. Returns
@@ -219,6 +228,7 @@ impl Capture {
         listening: &Listening,
         poll: Poll,
         given: &Given,
+        source: Source,
     ) -> Result<usize, CaptureError> {
         self.observe_payloads(&poll.rows);
         self.has_read_games = false;
@@ -228,9 +238,9 @@ impl Capture {
         let (old, new): (Vec<_>, Vec<_>) = unknown.partition(|row| given.has(row.recorded));
         let mut met = old.len();
         for rows in new.chunks(READ_AT_ONCE) {
-            met += self.read_and_publish(listening, rows, given).await?;
+            met += self.read_and_publish(listening, rows, given, source).await?;
         }
-        let finishes = poll.rows.iter().map(OutboxRow::finish).collect();
+        let finishes = poll.rows.iter().map(|row| (row.finish(), row.recorded.at)).collect();
         self.advance(poll, &finishes)?;
         Ok(met)
     }
@@ -246,7 +256,9 @@ impl Capture {
         }
     }
 
-    fn advance(&mut self, poll: Poll, finishes: &HashSet<Finish>) -> Result<(), CaptureError> {
+    fn advance(&mut self, poll: Poll, finishes: &HashMap<Finish, i64>) -> Result<(), CaptureError> {
+        self.looked = poll.begun;
+        self.parts.publisher.looked(poll.begun);
         let position = self.parts.publisher.position();
         let progress = self.progress()?;
         progress.last_contact = poll.at;
@@ -254,7 +266,23 @@ impl Capture {
         self.settle()?;
         if !unconfirmed.is_empty() {
             self.distrust(&unconfirmed);
+            self.forged.extend(unconfirmed);
         }
+        Ok(())
+    }
+
+    /// Makes the hub forget rounds that were none: new connections would be seeded with them. What
+    /// it gets in their place is on the stream: read first, and polled for afterwards.
+    pub(super) async fn take_back_forged(
+        &mut self,
+        listening: &Listening,
+    ) -> Result<(), CaptureError> {
+        if self.forged.is_empty() {
+            return Ok(());
+        }
+        let latest = listening.latest().await?;
+        self.poll(listening).await?;
+        self.parts.publisher.retract(&std::mem::take(&mut self.forged), latest);
         Ok(())
     }
 
@@ -286,70 +314,8 @@ impl Capture {
         }
     }
 
-    /// Returns how many of the `given` rounds these rows tell of.
-    async fn read_and_publish(
-        &mut self,
-        listening: &Listening,
-        rows: &[OutboxRow],
-        given: &Given,
-    ) -> Result<usize, CaptureError> {
-        let ids: HashSet<RoundId> = rows.iter().map(|row| row.finish().1).collect();
-        let ids: Vec<RoundId> = ids.into_iter().collect();
-        let read = listening.rounds(&ids).await?;
-        let out_of_range = read.iter().filter(|read| read.is_err()).count();
-        let rounds: HashMap<RoundId, Round> =
-            read.into_iter().flatten().map(|round| (round.round_id, round)).collect();
-        self.count_skipped(ids.len(), rounds.len(), out_of_range);
-        self.learn_games(listening, rounds.values()).await?;
-        let mut new = Vec::with_capacity(rows.len());
-        let mut met = 0;
-        for row in rows {
-            match rounds.get(&row.finish().1).cloned() {
-                // Deleted: its row in the outbox tells that it was there.
-                None => met += usize::from(given.has_round(row.finish().1)),
-                Some(round) if given.has_moment(moment(&round)) => met += 1,
-                Some(round) => {
-                    self.progress()?.cursor.delivered_by_poll(row.recorded, round.finished_at);
-                    self.parts.metrics.commit_to_decode_seconds.observe(row.age.as_secs_f64());
-                    let recorded = Instant::now().checked_sub(row.age);
-                    let (xid, before) = (row.finish().0, row.before);
-                    new.push(Captured { round, xid, before, recorded });
-                }
-            }
-        }
-        self.publish(new, if given.is_empty() { Source::poll } else { Source::catch_up });
-        Ok(met)
-    }
-
-    /// Reads the games again where a round is of one that is new, so that whoever asks for its type
-    /// is told of it from now on.
-    async fn learn_games(
-        &mut self,
-        listening: &Listening,
-        mut rounds: impl Iterator<Item = &Round>,
-    ) -> Result<(), CaptureError> {
-        let games = &self.parts.games;
-        if !self.has_read_games && rounds.any(|round| games.by_id(round.game_id).is_none()) {
-            self.has_read_games = true;
-            games.replace(listening.games().await?);
-        }
-        Ok(())
-    }
-
-    fn count_skipped(&self, asked: usize, found: usize, out_of_range: usize) {
-        let deleted = asked.saturating_sub(found + out_of_range);
-        for (reason, count) in [(Skipped::out_of_range, out_of_range), (Skipped::deleted, deleted)]
-        {
-            if count > 0 {
-                let label = BySkipped { reason };
-                self.parts.metrics.rounds_skipped_total.get_or_create(&label).inc_by(count as u64);
-                tracing::warn!(count, ?reason, "finished rounds that cannot be streamed");
-            }
-        }
-    }
-
     /// The progress that `fill` began; without it the connection has nothing to go on from.
-    fn progress(&mut self) -> Result<&mut Progress, CaptureError> {
+    pub(super) fn progress(&mut self) -> Result<&mut Progress, CaptureError> {
         self.progress.as_mut().ok_or(CaptureError::Closed)
     }
 
@@ -357,7 +323,7 @@ impl Capture {
         Ok(self.progress()?.cursor.saved().clone())
     }
 
-    fn publish(&mut self, rounds: Vec<Captured>, source: Source) {
+    pub(super) fn publish(&mut self, rounds: Vec<Captured>, source: Source) {
         if rounds.is_empty() {
             return;
         }
@@ -368,6 +334,6 @@ impl Capture {
     }
 }
 
-fn moment(round: &Round) -> Moment {
+pub(super) fn moment(round: &Round) -> Moment {
     (round.round_id, round.finished_at)
 }

@@ -1,9 +1,13 @@
 //! What the hub remembers: per game the latest round and the recent ones, and who listens.
 
+mod point;
+mod retract;
+
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet, btree_map, hash_map::Entry as Slot},
     num::NonZeroUsize,
     sync::Arc,
+    time::Instant,
 };
 
 use tokio::sync::broadcast::Receiver;
@@ -41,6 +45,10 @@ pub(super) struct Memory {
     head: Position,
     /// The position of the first round that this process delivered live.
     first_live: Position,
+    /// Up to here another node may have delivered the same rounds in another order.
+    shared_until: Position,
+    /// When the last look at the database began: what is published now was not committed by then.
+    looked: Instant,
     /// What the outbox had already forgotten when the memory was filled.
     trimmed: Xid,
     settled: Settled,
@@ -55,23 +63,14 @@ pub(super) struct Memory {
     outlets: Vec<Arc<dyn Outlet>>,
 }
 
-/// A resume point that memory can answer exactly, or with repeats but no loss.
-#[derive(Debug)]
-pub(super) enum Point {
-    /// Delivered live by this process: what comes later has a later position.
-    Live(Position),
-    /// Of an earlier process: what may have committed later has `xid >= before`.
-    Transaction { before: Xid, named: Position },
-    /// Older than the outbox: all that the outbox has of its game is later.
-    Table { named: Position },
-}
-
 impl Memory {
     pub(super) fn new(history: NonZeroUsize) -> Self {
         Self {
             history,
             head: Position(0),
             first_live: Position(1),
+            shared_until: Position(0),
+            looked: Instant::now(),
             trimmed: Xid(0),
             settled: Settled::default(),
             games: BTreeMap::new(),
@@ -92,8 +91,20 @@ impl Memory {
         self.settled.clone()
     }
 
+    pub(super) fn looked(&mut self, at: Instant) {
+        self.looked = at;
+    }
+
     pub(super) fn settle(&mut self, settled: Settled) {
         self.settled = settled;
+    }
+
+    /// Says whether other nodes may deliver the same rounds from now on.
+    pub(super) fn share(&mut self, shared: bool) {
+        match shared {
+            true => self.shared_until = Position(u64::MAX),
+            false => self.shared_until = self.shared_until.min(self.head),
+        }
     }
 
     pub(super) fn preload(&mut self, recent: Vec<Encoded>, latest: Vec<Encoded>, trimmed: Xid) {
@@ -169,7 +180,17 @@ impl Memory {
         let Captured { round, xid, before, .. } = captured;
         let Some(game) = self.games.get_mut(&round.game_id) else { return };
         let kind = Arc::clone(&round.game_type);
-        let entry = Entry { position: self.head, xid: *xid, before: *before, kind, frame };
+        // Read from the table as a game's latest while its transaction was news: it is on the stream now.
+        if let Slot::Occupied(point) = self.points.entry(round.round_id)
+            && point.get().1 < self.first_live
+            && game.recent.find(point.get().1).is_some_and(|entry| entry.xid == Xid(0))
+        {
+            let (_, seeded) = point.remove();
+            game.recent.retain(|entry| entry.position != seeded);
+        }
+        let (xid, before) = (*xid, *before);
+        let (position, published, looked) = (self.head, Instant::now(), self.looked);
+        let entry = Entry { position, xid, before, published, looked, kind, frame };
         self.points.entry(round.round_id).or_insert((round.game_id, self.head));
         if let Some(evicted) = game.recent.push(entry)
             && let Slot::Occupied(point) = self.points.entry(evicted.frame.round_id())
@@ -204,22 +225,6 @@ impl Memory {
         Some(if fits { Opening::Resumed(frames) } else { Opening::Gap(self.latest(topic)) })
     }
 
-    fn after(&self, topic: &Topic, named: RoundId, most: usize) -> Option<Vec<Frame>> {
-        let placed = match self.point(topic, named)? {
-            Point::Live(position) => self.collect(topic, position, most, |_| true),
-            Point::Table { named } => {
-                self.collect(topic, Position(0), most, |entry| entry.position != named)
-            }
-            Point::Transaction { before, named } => {
-                self.collect(topic, Position(0), most, |entry| {
-                    entry.position >= self.first_live
-                        || (entry.xid >= before && entry.position != named)
-                })
-            }
-        };
-        Some(placed.into_iter().map(|placed| placed.frame).collect())
-    }
-
     /// Puts what memory has behind what only the database has.
     fn continued(&self, topic: &Topic, replay: Replay, most: usize) -> Option<Vec<Frame>> {
         // Without the finishes of the named round: the replay has none of that round at all.
@@ -228,19 +233,6 @@ impl Memory {
         let older = replay.rounds.into_iter().filter(|(finish, _)| !remembered.contains(finish));
         let end = end.into_iter().map(|placed| placed.frame);
         Some(older.map(|(_, frame)| frame).chain(end).collect())
-    }
-
-    /// How every round of the topic after the named one is found; `None` when memory cannot tell.
-    pub(super) fn point(&self, topic: &Topic, named: RoundId) -> Option<Point> {
-        let (game, position) = *self.points.get(&named)?;
-        let point = self.games.get(&game)?.recent.find(position)?;
-        if position >= self.first_live {
-            self.reaches(topic, position).then_some(Point::Live(position))
-        } else if point.before > Xid(0) {
-            self.point_by_transaction(topic, point)
-        } else {
-            self.point_by_table(topic, game, position)
-        }
     }
 
     /// Whether memory has every round of the topic after this position.
@@ -276,25 +268,6 @@ impl Memory {
         let preloaded = Position(self.first_live.0 - 1);
         let lost = self.games_ever_of(topic).map(|(_, game)| game.recent.evicted_position()).max();
         lost.unwrap_or_default().max(preloaded)
-    }
-
-    /// Every round whose transaction may have committed after that of the point (I5).
-    fn point_by_transaction(&self, topic: &Topic, point: &Entry) -> Option<Point> {
-        let before = point.before;
-        let preloaded = Position(self.first_live.0 - 1);
-        let whole = |(_, game): (GameId, &GameMemory)| {
-            game.recent.reaches(preloaded) && game.recent.reaches_xid(before)
-        };
-        let whole = before > self.trimmed && self.games_ever_of(topic).all(whole);
-        whole.then_some(Point::Transaction { before, named: point.position })
-    }
-
-    /// The point was never in the outbox, or has been trimmed: all that the outbox holds of its
-    /// game came later. Of other games nothing is known.
-    fn point_by_table(&self, topic: &Topic, game: GameId, named: Position) -> Option<Point> {
-        let alone =
-            self.games_ever_of(topic).all(|(id, memory)| id == game && memory.recent.is_whole());
-        alone.then_some(Point::Table { named })
     }
 
     /// The first rounds that are wanted, at most `most`, after a position. This is done under the

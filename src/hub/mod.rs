@@ -9,9 +9,10 @@
 //! * **I3** A subscription and its opening are made under the lock that publishing takes: a round
 //!   is either in the opening, or before it, or follows; never two of these, never none.
 //! * **I4** Who cannot follow is refilled from memory by position, or told that it is too slow.
-//! * **I5** A resume point delivered live by this process is answered exactly, by position. One
-//!   read from the outbox at start is answered by transaction (`before`), which may repeat rounds
-//!   of overlapping transactions and loses none.
+//! * **I5** A resume point delivered live, by this process alone, is answered exactly, by position. One
+//!   that another node may have delivered as well is answered with all that may have come later
+//!   there, and one read from the outbox at start by transaction (`before`): both may repeat rounds of
+//!   overlapping transactions, and lose none.
 
 mod channels;
 mod memory;
@@ -23,7 +24,7 @@ mod subscription;
 use std::{
     num::NonZeroUsize,
     sync::{Arc, Mutex, MutexGuard},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use tokio::sync::{broadcast, watch};
@@ -44,6 +45,10 @@ use crate::{
 /// Batches a subscriber may fall behind before it is refilled from memory. A batch is one arrival
 /// from the database, whatever the number of rounds in it.
 const LAG_BATCHES: usize = 256;
+
+/// A node sends a payload ahead of its next look at the database only if the last one is younger than
+/// half of this: so much later than a look of another node it may deliver what that has seen.
+pub const OVERTAKEN_WITHIN: Duration = Duration::from_secs(2);
 
 /// A place in the stream of this process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -319,6 +324,24 @@ impl Publisher {
     /// Says how far the database has been read for good: a crash of it takes nothing of that back.
     pub fn settle(&self, settled: Settled) {
         self.0.memory().settle(settled);
+    }
+
+    /// Says when the last look at the database began: what is published from now on was not committed
+    /// by then.
+    pub fn looked(&self, at: Instant) {
+        self.0.memory().looked(at);
+    }
+
+    /// Says whether other nodes may stream the same database from now on (I5).
+    pub fn share(&self, shared: bool) {
+        self.0.memory().share(shared);
+    }
+
+    /// Takes rounds back that turned out to be none. `latest`: of every game, all on the stream.
+    pub fn retract(&self, finishes: &[Finish], latest: Vec<Round>) {
+        let latest = latest.into_iter().map(|round| self.encode(Captured::from_table(round)));
+        let latest: Vec<_> = latest.collect();
+        self.0.memory().retract(finishes, latest);
     }
 
     fn encode(&self, captured: Captured) -> (Captured, Frame) {

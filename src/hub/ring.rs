@@ -1,6 +1,6 @@
 //! The recent rounds of one game, oldest first, and what is known of those that fell out.
 
-use std::{collections::VecDeque, num::NonZeroUsize, sync::Arc};
+use std::{collections::VecDeque, num::NonZeroUsize, sync::Arc, time::Instant};
 
 use super::{Position, Xid};
 use crate::frame::Frame;
@@ -13,6 +13,10 @@ pub(super) struct Entry {
     pub(super) xid: Xid,
     /// The oldest transaction that was running when the round was recorded.
     pub(super) before: Xid,
+    /// When it got its place.
+    pub(super) published: Instant,
+    /// When the look began that had not seen it yet.
+    pub(super) looked: Instant,
     /// The type its game had.
     pub(super) kind: Arc<str>,
     pub(super) frame: Frame,
@@ -27,12 +31,15 @@ pub(super) struct Ring {
     evicted_position: Position,
     /// The greatest transaction of an entry that is no longer kept.
     evicted_xid: Xid,
+    /// When the last of these got its place.
+    evicted_published: Option<Instant>,
 }
 
 impl Ring {
     pub(super) fn new(capacity: NonZeroUsize) -> Self {
         let entries = VecDeque::new();
-        Self { capacity, entries, evicted_position: Position(0), evicted_xid: Xid(0) }
+        let (evicted_position, evicted_xid, evicted_published) = (Position(0), Xid(0), None);
+        Self { capacity, entries, evicted_position, evicted_xid, evicted_published }
     }
 
     /// Appends; returns what fell out.
@@ -42,6 +49,7 @@ impl Ring {
         if let Some(oldest) = &oldest {
             self.evicted_position = oldest.position;
             self.evicted_xid = self.evicted_xid.max(oldest.xid);
+            self.evicted_published = Some(oldest.published);
         }
         self.entries.push_back(entry);
         oldest
@@ -50,6 +58,7 @@ impl Ring {
     /// Says that rounds up to this transaction exist which were never put in.
     pub(super) fn truncated_at(&mut self, xid: Xid) {
         self.evicted_xid = self.evicted_xid.max(xid);
+        self.evicted_published = Some(Instant::now());
     }
 
     pub(super) fn is_full(&self) -> bool {
@@ -59,6 +68,11 @@ impl Ring {
     /// The last position that is no longer kept.
     pub(super) fn evicted_position(&self) -> Position {
         self.evicted_position
+    }
+
+    /// Of what is no longer kept, the greatest transaction, and when the last got its place.
+    pub(super) fn evicted(&self) -> Option<(Xid, Instant)> {
+        self.evicted_published.map(|published| (self.evicted_xid, published))
     }
 
     /// Whether nothing after this position has fallen out.
@@ -79,6 +93,11 @@ impl Ring {
     pub(super) fn after(&self, position: Position) -> impl Iterator<Item = &Entry> {
         let start = self.entries.partition_point(|entry| entry.position <= position);
         self.entries.range(start..)
+    }
+
+    /// Takes out what should not be there.
+    pub(super) fn retain(&mut self, keep: impl FnMut(&Entry) -> bool) {
+        self.entries.retain(keep);
     }
 
     pub(super) fn find(&self, position: Position) -> Option<&Entry> {

@@ -35,6 +35,7 @@ pub enum Source {
 pub enum Skipped {
     out_of_range,
     deleted,
+    unreadable,
 }
 
 /// Where a resume point was answered from.
@@ -125,6 +126,7 @@ metrics! {
     listener_connected: Gauge = Gauge::default(), "1 while the LISTEN connection is live";
     listener_connects_total: Counter = Counter::default(), "Times the LISTEN connection was made";
     listener_deaf: Gauge = Gauge::default(), "1 when the LISTEN connection does not deliver notifications (a pooler in between?)";
+    other_nodes: Gauge = Gauge::default(), "1 while another node may stream the same database: a resume may then repeat rounds of overlapping transactions";
     polls_total: Counter = Counter::default(), "Polls of the outbox";
     commit_to_decode_seconds: Histogram = seconds(), "From the outbox row written in the game's transaction to the round decoded here, or found by a poll; by the database's clock";
     commit_to_write_seconds: Histogram = seconds(), "From a round's row in the outbox (of one that came by payload: from when it was decoded here) to the last socket of a shard; of the rounds of one arrival the first";

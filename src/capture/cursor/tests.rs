@@ -136,7 +136,7 @@ impl Listener {
 
     fn poll(&mut self, database: &Database, given: &Given) {
         let rows = self.publish(database, given, usize::MAX);
-        let finishes = rows.iter().map(|row| row.finish).collect();
+        let finishes = rows.iter().map(|row| (row.finish, row.finished_at.micros())).collect();
         let unconfirmed =
             self.cursor.advance(database.seen(), &finishes, Position(0), Instant::now());
         assert_eq!(unconfirmed, [], "every payload of the trigger is confirmed");
@@ -261,11 +261,16 @@ fn a_payload_that_was_left_to_the_poll_is_to_be_confirmed_as_well() {
     cursor.claimed(&payload(11), now);
     cursor.claimed(&payload(12), now);
     assert_eq!(
-        cursor.advance(database.seen(), &HashSet::from([(Xid(11), RoundId(1))]), Position(0), now),
+        cursor.advance(
+            database.seen(),
+            &HashMap::from([((Xid(11), RoundId(1)), 0)]),
+            Position(0),
+            now
+        ),
         []
     );
     let unconfirmed =
-        cursor.advance(database.seen(), &HashSet::new(), Position(0), now + CONFIRM_WITHIN * 2);
+        cursor.advance(database.seen(), &HashMap::new(), Position(0), now + CONFIRM_WITHIN * 2);
     assert_eq!(unconfirmed, [(Xid(12), RoundId(1))]);
 }
 
@@ -284,11 +289,11 @@ fn a_payload_that_the_outbox_does_not_confirm_is_told_after_a_second() {
     assert_eq!(cursor.judge(&forged), Verdict::Now);
     let now = Instant::now();
     cursor.delivered_by_payload(&forged, now);
-    assert_eq!(cursor.advance(database.seen(), &HashSet::new(), Position(0), now), []);
+    assert_eq!(cursor.advance(database.seen(), &HashMap::new(), Position(0), now), []);
     let later = now + CONFIRM_WITHIN * 2;
-    let unconfirmed = cursor.advance(database.seen(), &HashSet::new(), Position(0), later);
+    let unconfirmed = cursor.advance(database.seen(), &HashMap::new(), Position(0), later);
     assert_eq!(unconfirmed, [(Xid(11), RoundId(1))]);
-    assert_eq!(cursor.advance(database.seen(), &HashSet::new(), Position(0), later), []);
+    assert_eq!(cursor.advance(database.seen(), &HashMap::new(), Position(0), later), []);
 }
 
 #[test]
@@ -303,7 +308,7 @@ fn what_no_rewind_needs_is_remembered_up_to_the_bound() {
     }
     assert_eq!(cursor.rewind().len(), 3 * LATELY_MAX, "of a catch-up all");
     let seen = Seen { flushed: Lsn(100), ..database.seen() };
-    cursor.advance(seen, &HashSet::new(), Position(0), Instant::now());
+    cursor.advance(seen, &HashMap::new(), Position(0), Instant::now());
     assert_eq!(cursor.rewind().len(), 0);
     assert_eq!(cursor.start_over(database.snapshot()).len(), LATELY_MAX);
 }
@@ -318,9 +323,33 @@ fn a_replay_ends_where_no_crash_takes_a_transaction_id_back() {
         inserted: Lsn(inserted),
         flushed: Lsn(flushed),
     };
-    cursor.advance(polled(20, 7, 6), &HashSet::new(), Position(5), Instant::now());
+    cursor.advance(polled(20, 7, 6), &HashMap::new(), Position(5), Instant::now());
     assert_eq!((cursor.safe_position(), cursor.safe().sees(Xid(15))), (Position(3), false));
-    cursor.advance(polled(30, 9, 7), &HashSet::new(), Position(8), Instant::now());
+    cursor.advance(polled(30, 9, 7), &HashMap::new(), Position(8), Instant::now());
     assert_eq!((cursor.safe_position(), cursor.safe().sees(Xid(15))), (Position(5), true));
     assert!(!cursor.safe().sees(Xid(25)));
+}
+
+#[test]
+fn what_a_payload_brought_is_told_by_its_row_once_a_poll_has_confirmed_it() {
+    let database = Database { next_xid: 10, ..Database::default() };
+    let mut cursor = Cursor::new(database.snapshot());
+    let payload = Payload {
+        xid: Xid(11),
+        snapshot: database.snapshot(),
+        round_id: RoundId(1),
+        game_id: GameId(1),
+        finished_at: FinishedAt::from_micros(0).expect("in range"),
+        extras: "{}".into(),
+    };
+    let recorded = Recorded { finish: (Xid(11), RoundId(1)), at: 7 };
+    let confirmed = HashMap::from([(recorded.finish, recorded.at)]);
+    cursor.delivered_by_payload(&payload, Instant::now());
+    cursor.advance(database.seen(), &confirmed, Position(1), Instant::now());
+    assert!(cursor.rewind().has(recorded), "whatever its moment has become");
+    assert_eq!(cursor.landmark(), None, "a crash may take it back");
+    let flushed = Seen { flushed: Lsn(100), ..database.seen() };
+    cursor.delivered_by_payload(&payload, Instant::now());
+    cursor.advance(flushed, &confirmed, Position(1), Instant::now());
+    assert_eq!(cursor.landmark(), Some(recorded));
 }
