@@ -27,6 +27,7 @@ mod doctor_sessions;
 mod doctor_web_transport;
 mod door;
 mod failover;
+mod game_database;
 mod hostile_clients;
 mod http_routes;
 mod maintenance;
