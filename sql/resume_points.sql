@@ -1,19 +1,11 @@
 -- For each of these rounds that the outbox knows: the oldest transaction that was running when the
 -- round was (first) recorded. All that a client who saw the round may have missed is of that
--- transaction or a later one; a round from before what has been trimmed is left out, since some of
--- that may be gone, and so is what another cluster's transactions have left (see trimmed.sql).
+-- transaction or a later one; whether all of that is still there tells replay.sql.
 -- The outbox has no index by round_id, since the game's writes would pay for it; this reads it
--- once for any number of rounds, and is asked only for what memory does not reach.
+-- once for any number of rounds, and is asked only for what memory does not reach. Joined, since
+-- `= any ($1)` compares each row with each of them (a million rows and 1,000 rounds: 6.3 s against 0.2 s).
 -- $1 bigint[]: round ids
-with now as (
-  select pg_snapshot_xmax(pg_current_snapshot()) as xmax
-), trimmed as (
-  select case when t.xid >= now.xmax or (select o.xid from datastream.outbox o order by o.xid desc limit 1) >= now.xmax
-              then now.xmax::text::bigint - 1 else coalesce(t.xid::text::bigint, 0) end as xid
-  from now left join datastream.trimmed t on true
-)
 select o.round_id, min(o.before::text::bigint) as before
-from datastream.outbox o
-where o.round_id = any ($1::bigint[]) and o.xid < pg_snapshot_xmax(pg_current_snapshot())
+from unnest($1::bigint[]) named(round_id) join datastream.outbox o on o.round_id = named.round_id
+where o.xid < pg_snapshot_xmax(pg_current_snapshot())
 group by o.round_id
-having min(o.before::text::bigint) > (select t.xid from trimmed t)

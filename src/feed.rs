@@ -14,6 +14,7 @@ use crate::{
     hub::{Hub, Joint, Opening, Start, Subscription},
     replay::{OUTRUN_FOR, Replays},
     round::{Game, GameId, Round, RoundId},
+    shutdown::Shutdown,
     topic::{Selection, Topic},
 };
 
@@ -74,6 +75,11 @@ impl Feed {
         let replays = Replays::new(hub.clone(), history.clone(), games.clone(), limit);
         let (reloaded, not_reloaded) = (Mutex::new(None), LastFailure::default());
         Self(Arc::new(Parts { hub, games, history, replays, limit, reloaded, not_reloaded }))
+    }
+
+    /// Lets go, until the shutdown, of what was read for clients that came back.
+    pub async fn tidy_up(self, shutdown: Shutdown) {
+        self.0.replays.clone().tidy_up(shutdown).await;
     }
 
     /// Looks the names up; asks the database when one is not known yet, so that a game added

@@ -44,6 +44,11 @@ impl Frame {
         self.round_id
     }
 
+    /// How many bytes it holds.
+    pub fn size(&self) -> usize {
+        self.message.len() + self.chunk.len()
+    }
+
     /// The JSON object: a datagram, an answer to a read.
     pub fn json(&self) -> Bytes {
         self.message.slice(usize::from(self.json_at)..)

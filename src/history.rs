@@ -45,6 +45,8 @@ pub struct Replay {
     pub rounds: Vec<Captured>,
     /// Whether there were as many as asked for, so that older ones may have been left out.
     pub is_full: bool,
+    /// Rounds of this transaction or an older one may have been trimmed.
+    pub trimmed: Xid,
 }
 
 impl History {
@@ -137,10 +139,16 @@ impl History {
             None => query.bind(snapshot),
             Some(source) => query.bind(source.overlap_micros),
         };
-        let rows = self.pool.fetch_all(query).await?;
+        let mut rows = self.pool.fetch_all(query).await?;
+        let trimmed = rows.first().map(|row| xid(row, "trimmed")).transpose()?.unwrap_or_default();
+        // One without a round tells what has been trimmed where there is none.
+        rows.retain(|row| {
+            matches!(row.try_get::<Option<i64>, _>("round_id"), Ok(Some(_)) | Err(_))
+        });
         let now = UnixMillis::now();
         let rounds = rows.iter().filter_map(|row| captured(row, now).transpose());
-        Ok(Replay { rounds: rounds.collect::<Result<_, _>>()?, is_full: rows.len() >= limit })
+        let is_full = rows.len() >= limit;
+        Ok(Replay { rounds: rounds.collect::<Result<_, _>>()?, is_full, trimmed })
     }
 }
 

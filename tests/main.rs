@@ -39,6 +39,7 @@ mod pgbouncer;
 mod read_only;
 mod restore;
 mod resume;
+mod resume_many;
 mod roles;
 mod search_path;
 mod seed;

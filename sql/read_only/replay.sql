@@ -8,6 +8,6 @@
   order by f.finished_at desc, f.round_id desc
   limit $3::bigint
 )
-select greatest(n.finished_micros, 1) as xid, greatest(n.finished_micros - $4::bigint, 1) as before, n.*
+select 0::bigint as trimmed, greatest(n.finished_micros, 1) as xid, greatest(n.finished_micros - $4::bigint, 1) as before, n.*
 from newest n
 order by n.finished_micros, n.round_id
