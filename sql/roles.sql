@@ -22,7 +22,8 @@ set local lock_timeout = '2s';
 
 select format('create role %I nologin nosuperuser nocreatedb nocreaterole noinherit', :'owner')
 where not exists (select from pg_roles where rolname = :'owner') \gexec
-select format('create role %I login nosuperuser nocreatedb nocreaterole noinherit', :'reader')
+-- It has at once what it is granted (pg_read_all_stats, for `doctor`).
+select format('create role %I login nosuperuser nocreatedb nocreaterole inherit', :'reader')
 where not exists (select from pg_roles where rolname = :'reader') \gexec
 
 -- To hand something over one must be a member of who gets it; a superuser need not. From PostgreSQL 16 on who makes

@@ -360,3 +360,40 @@ async fn what_a_test_can_only_pretend_is_told_as_well() {
         assert_well(&findings(&url, check, &[]).await, check);
     }
 }
+
+#[tokio::test]
+async fn sequences_that_will_give_the_same_ids_are_told_to_any_role_and_apart_after_the_remedy() {
+    let database = TestDatabase::new().await;
+    let url = database.url();
+    let more = "create table plays (id serial primary key, at timestamptz, extras jsonb)";
+    database.run(more).await;
+    let attach = "attach --table public.plays --finished-at at --slug dice --type chance \
+        --game-id-value 77";
+    assert_eq!(run(&url, attach, &[]).await.code, Some(0));
+    let found = findings(&url, "ids", &[]).await;
+    let says = "public.rounds and public.plays give ids that will be the same";
+    told(&found, "warning", says).follow(&database).await;
+    assert_well(&findings(&url, "ids", &[]).await, "ids");
+    let next = database.text("insert into plays (at) values (now()) returning id::text").await;
+    assert_eq!(next.as_deref(), Some("1000000000"));
+    assert_well(&findings(&url, "ids", &[]).await, "ids");
+}
+
+#[tokio::test]
+async fn a_table_that_became_a_partition_or_is_inherited_from_is_told() {
+    let database = TestDatabase::new().await;
+    let url = database.url();
+    let join = "alter table rounds alter id drop identity; \
+        create table everything (like rounds including all) partition by range (id); \
+        alter table everything attach partition rounds for values from (1) to (1000000)";
+    database.run(join).await;
+    let found = findings(&url, "attached", &[]).await;
+    told(&found, "failed", "it has become a partition").follow(&database).await;
+    assert_well(&findings(&url, "attached", &[]).await, "attached");
+    database.run("alter table everything detach partition rounds").await;
+    database.run("create table special () inherits (rounds)").await;
+    let found = findings(&url, "attached", &[]).await;
+    told(&found, "failed", "special inherits from it").follow(&database).await;
+    let found = findings(&url, "attached", &[]).await;
+    told(&found, "failed", "no table is attached");
+}

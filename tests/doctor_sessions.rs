@@ -132,3 +132,63 @@ async fn a_standby_is_told() {
     let told = told(&found, "failed", "standby");
     assert!(told.remedy.contains("target_session_attrs=read-write"), "{told:?}");
 }
+
+#[tokio::test]
+async fn what_other_roles_do_is_shown_to_the_reader_once_it_is_granted() {
+    let cluster = DedicatedCluster::start();
+    let database = game(&cluster.address()).await;
+    let reader = reader(&cluster, &database).await;
+    let found = findings(&reader, "transactions", &[]).await;
+    told(&found, "ok", "shown to members of pg_read_all_stats");
+    database.run("grant pg_read_all_stats to datastream_reader").await;
+    let mut forgotten = database.pool.acquire().await.expect("a connection");
+    let ring = "begin; insert into game.results (title_id, ended_at) values (1, now())";
+    sqlx::raw_sql(ring).execute(&mut *forgotten).await.expect("an open transaction");
+    eventually("a transaction that is old enough", || async {
+        let found = findings(&reader, "transactions", &[]).await;
+        found.iter().any(|line| line.says.contains("has rung the bell")).then_some(())
+    })
+    .await;
+    drop(forgotten.detach());
+}
+
+#[tokio::test]
+async fn a_publication_that_sends_our_tables_is_told_and_the_subscriber_goes_on_after_the_remedy() {
+    let cluster = DedicatedCluster::start_with(&[("wal_level", "logical")]);
+    let database = game(&cluster.address()).await;
+    let subscriber = TestDatabase::on(&cluster.address()).await;
+    subscriber.run("drop schema datastream cascade; create schema game").await;
+    subscriber
+        .run(
+            "create table game.results (result_id bigint primary key, title_id bigint, \
+             ended_at timestamptz, payload jsonb); create table game.titles \
+             (id bigint primary key, code text, title text, kind text); create table \
+             game.\"Other Plays\" (\"Id\" bigint primary key, at timestamp, n int, \"it's\" text)",
+        )
+        .await;
+    let url = database.url();
+    assert_well(&findings(&url, "publications", &[]).await, "publications");
+    database.run("create publication named for table game.results, datastream.trimmed").await;
+    let found = findings(&url, "publications", &[]).await;
+    told(&found, "warning", "publication named sends").follow(&database).await;
+    assert_well(&findings(&url, "publications", &[]).await, "publications");
+    database.run("drop publication named; create publication everything for all tables").await;
+    let found = findings(&url, "publications", &[]).await;
+    told(&found, "warning", "publication everything sends").follow(&database).await;
+    assert_well(&findings(&url, "publications", &[]).await, "publications");
+    database.run("select pg_create_logical_replication_slot('everything', 'pgoutput')").await;
+    let subscribe = format!(
+        "create subscription everything connection 'host=127.0.0.1 port={} user=postgres dbname={}' \
+         publication everything with (create_slot = false, copy_data = false)",
+        cluster.address().tcp_port,
+        database.name
+    );
+    subscriber.run(&subscribe).await;
+    database.run("insert into game.results (title_id, ended_at) values (1, now())").await;
+    eventually("the round at the subscriber", || async {
+        let count = subscriber.text("select count(*)::text from game.results").await;
+        (count.as_deref() == Some("1")).then_some(())
+    })
+    .await;
+    subscriber.run("drop subscription everything").await;
+}

@@ -184,3 +184,41 @@ async fn what_needs_a_session_takes_the_direct_url_or_says_that_it_wants_one() {
         and database = (select oid from pg_database where datname = current_database())";
     assert_eq!(database.text(left).await.as_deref(), Some("0"));
 }
+
+#[tokio::test]
+async fn a_games_own_table_of_names_that_need_quotes_is_attached_and_streamed() {
+    let database = TestDatabase::empty().await;
+    let Some(pooler) = PgBouncer::before(&database).await else { return };
+    let game_of_its_own = "create schema \"The Game\"; create table \"The Game\".\"Title's\" \
+        (\"Id\" int primary key, \"Code\" text, name text, kind text); \
+        insert into \"The Game\".\"Title's\" values (1, 'crash', 'Crash', 'multiplier'); \
+        create table \"The Game\".\"Results\" (\"Id\" serial primary key, title int, \
+          \"Ended At\" timestamp, n int)";
+    database.run(game_of_its_own).await;
+    let attach = [
+        &["attach", "--table", "\"The Game\".\"Results\"", "--id", "Id", "--index"][..],
+        &["--finished-at", "Ended At", "--extras-columns", "n", "--game-id", "title"],
+        &["--games", "\"The Game\".\"Title's\"", "--games-id", "Id", "--games-slug", "Code"],
+        &["--games-type", "kind"],
+    ];
+    let attached = run(&attach.concat(), &pooler.url(), Some(&database.url())).await;
+    assert_eq!(attached.code, Some(0), "{}", attached.stderr);
+    let doctor = run(&["doctor"], &pooler.url(), Some(&database.url())).await;
+    assert_eq!(doctor.code, Some(0), "{}", doctor.stdout);
+    let insert = "insert into \"The Game\".\"Results\" (title, \"Ended At\", n) \
+        values (1, timezone('UTC', now()), 7)";
+    let mut game = game(&pooler).await;
+    let mut finish = async || {
+        sqlx::raw_sql(insert).execute(&mut game).await.expect("a round");
+    };
+    finish().await;
+    let server = serve(&pooler, &database).await;
+    let mut client = WsClient::connect(server.ws("/ws/crash")).await;
+    assert_eq!(client.next_round().await.round_id, 1, "the seed");
+    finish().await;
+    let live = client.next_round().await;
+    assert_eq!((live.round_id, &*live.extras), (2, "{\"n\": 7}"));
+    let mut resumed = WsClient::connect(server.ws("/ws/crash?after=1")).await;
+    assert_eq!(resumed.next_round().await.round_id, 2);
+    server.counts("datastream_listener_deaf 0").await;
+}

@@ -32,6 +32,15 @@ from (
     where t.tgname in ('datastream_inserted', 'datastream_updated') and t.tgenabled not in ('O', 'A')
       and t.tgrelid in (select a.oid union all select p.relid from pg_partition_tree(a.oid) p)
     union all
+    select 'it has become a partition, and trigger datastream_inserted does not see what is written by way of its parent', format(E'attach again with the same options:\n%s', a.again)
+    from pg_class c join pg_trigger t on t.tgrelid = c.oid and t.tgname = 'datastream_inserted' and t.tgtype & 1 = 0
+    where c.oid = a.oid and c.relispartition
+    union all
+    select format('%s inherits from it, and what is written there fires no trigger of ours', i.inhrelid::regclass),
+           format(E'attach the tables that inherit, each by itself, after:\ndatastream detach --table ''%s''', replace(a.relation, '''', '''\'''''))
+    from pg_inherits i join pg_class c on c.oid = i.inhparent and c.relkind = 'r'
+    where i.inhparent = a.oid
+    union all
     select format('%s, who owns %s, may not add to the outbox', pg_get_userbyid(p.proowner), p.oid::regprocedure),
            format(E'as the owner of the schema:\ngrant usage on schema datastream to %1$I; grant insert on datastream.outbox to %1$I', pg_get_userbyid(p.proowner))
     from pg_trigger t join pg_proc p on p.oid = t.tgfoid

@@ -18,6 +18,7 @@ from (
     union all
     select 'datastream.' || w.name || '()' from unnest('{is_finished,micros,reconcile,trim,rounds_by_id,rounds_of,attach,detach,index_sql}'::text[]) as w(name)
     where not exists (select from pg_proc p join pg_namespace n on n.oid = p.pronamespace where n.nspname = 'datastream' and p.proname = w.name)
+    order by 1
   ) as missing,
   array['datastream.games', 'datastream.finished_rounds', 'datastream.rounds_by_id()', 'datastream.rounds_of()']
     || array(select 'datastream.rounds_' || a.id from attached a) as made_by_attach

@@ -37,10 +37,12 @@ const RIGHTS: Asked = asked!("rights", "rights", "");
 const WHOLE: Asked = asked!("schema", "whole", "the schema datastream is there, and whole");
 
 /// Of what is attached.
-const OURS: [Asked; 11] = [
+const OURS: [Asked; 13] = [
     asked!("attached", "attached", ""),
     asked!("readable", "readable", "the views see all rounds"),
     asked!("subscriber", "subscriber", "no logical subscription writes rounds"),
+    asked!("publications", "publications", "no publication sends our tables"),
+    asked!("ids", "ids", "no two tables are near to giving the same ids"),
     asked!("games", "games", "each game has an id and a slug of its own"),
     asked!("index", "index", "no table is there to be indexed"),
     asked!("recorded", "recorded", ""),

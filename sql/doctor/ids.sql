@@ -1,0 +1,28 @@
+-- A round is known by its id alone: two attached tables whose sequences are near each other will give the same ids. Where a
+-- sequence is now is seen by who may read it; for others it is where it starts.
+, ids as (
+  select a.id, a.relation, a.options->>'id' as name, s.oid as sequence, coalesce(p.last_value, q.seqstart) as position, q.seqstart, q.seqincrement,
+         case when c.attidentity = '' then format('alter sequence %s start with %%s restart', s.oid::regclass)
+              else format('alter table %s alter column %I set start with %%s restart', a.oid::regclass, c.attname) end as remedy
+  from attached a
+  join pg_attribute c on c.attrelid = a.oid and c.attname = a.options->>'id'
+  cross join lateral (
+    -- An identity's, or that of a default.
+    select d.objid as oid from pg_depend d
+    where d.classid = 'pg_class'::regclass and d.refclassid = 'pg_class'::regclass and d.refobjid = a.oid and d.refobjsubid = c.attnum and d.deptype = 'i'
+    union
+    select d.refobjid from pg_attrdef f join pg_depend d on d.classid = 'pg_attrdef'::regclass and d.objid = f.oid and d.refclassid = 'pg_class'::regclass
+    where f.adrelid = a.oid and f.adnum = c.attnum and d.refobjid <> a.oid
+  ) s
+  join pg_class k on k.oid = s.oid and k.relkind = 'S'
+  join pg_sequence q on q.seqrelid = s.oid
+  left join pg_sequences p on p.schemaname = k.relnamespace::regnamespace::text and p.sequencename = k.relname
+)
+select 'warning' as status,
+       format('%s and %s give ids that will be the same: %s is at %s, %s at %s', one.relation, other.relation, one.name, one.position, other.name, other.position) as says,
+       E'give one of them ids that the other never comes to, as its owner:\n'
+         || replace(other.remedy, '%s', (select 1000000000 * count(*) from attached a where a.id < other.id)::text) as remedy
+from ids one join ids other on other.id > one.id and other.sequence <> one.sequence
+where abs(other.position - one.position) < 100000000
+  -- Odd and even numbers do not meet.
+  and not (one.seqincrement = other.seqincrement and one.seqincrement <> 0 and (one.seqstart - other.seqstart) % one.seqincrement <> 0)
