@@ -1,5 +1,8 @@
 //! The hub's invariants, checked against a plain list of what was published.
 
+mod model;
+mod resume;
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,0 +1,228 @@
+//! A model of the database and of the nodes that read it, for what a resume gives.
+
+use std::collections::BTreeMap;
+
+use super::*;
+
+/// All but one have a round from before the outbox was made.
+pub(super) const GAMES: i64 = 4;
+
+/// A transaction that has not ended.
+#[derive(Debug)]
+struct Open {
+    xid: Xid,
+    began_after: usize,
+    rounds: Vec<Captured>,
+}
+
+/// A committed round.
+#[derive(Clone, Debug)]
+pub(super) struct Row {
+    pub(super) captured: Captured,
+    /// How many rounds had been committed when its transaction began.
+    pub(super) began_after: usize,
+}
+
+impl Row {
+    pub(super) fn finish(&self) -> Finish {
+        (self.captured.xid, self.captured.round.round_id)
+    }
+}
+
+/// PostgreSQL, as far as a resume sees it.
+#[derive(Debug, Default)]
+pub(super) struct Database {
+    ids: i64,
+    xids: u64,
+    open: BTreeMap<usize, Open>,
+    /// In the order of commits.
+    pub(super) committed: Vec<Row>,
+    trimmed: Xid,
+}
+
+impl Database {
+    /// With a round of each game but one, from before the outbox was made.
+    pub(super) fn new() -> Self {
+        let mut database = Self { ids: GAMES, ..Self::default() };
+        let old = |game| Row { captured: captured(game, game, 0, 0), began_after: 0 };
+        database.committed = (1..GAMES).map(old).collect();
+        database
+    }
+
+    pub(super) fn finish(&mut self, writer: usize, game: i64, late: i64) {
+        let began_after = self.committed.len();
+        self.ids += 1;
+        self.open.entry(writer).or_insert_with(|| {
+            self.xids += 1;
+            Open { xid: Xid(self.xids), began_after, rounds: Vec::new() }
+        });
+        let before = self.oldest_running();
+        let Some(open) = self.open.get_mut(&writer) else { return };
+        let mut captured = captured(self.ids, game, open.xid.0, before.0);
+        let moment = (self.ids + late).max(1) * 1_000_000;
+        captured.round.finished_at = FinishedAt::from_micros(moment).expect("in range");
+        open.rounds.push(captured);
+    }
+
+    pub(super) fn commit(&mut self, writer: usize) {
+        let Some(Open { began_after, rounds, .. }) = self.open.remove(&writer) else { return };
+        let row = |captured| Row { captured, began_after };
+        self.committed.extend(rounds.into_iter().map(row));
+    }
+
+    pub(super) fn roll_back(&mut self, writer: usize) {
+        self.open.remove(&writer);
+    }
+
+    fn oldest_running(&self) -> Xid {
+        let running = self.open.values().map(|open| open.xid);
+        running.min().unwrap_or(Xid(self.xids + 1))
+    }
+
+    /// What the outbox holds of the first commits, in the order of transactions.
+    fn outbox(&self, committed: usize) -> Vec<&Row> {
+        let kept = |row: &&Row| row.captured.xid > self.trimmed;
+        let mut rows: Vec<_> = self.committed[..committed].iter().filter(kept).collect();
+        rows.sort_by_key(|row| row.finish());
+        rows
+    }
+
+    /// As `sql/resume_points.sql`.
+    fn resume_point(&self, named: RoundId) -> Option<Xid> {
+        let outbox = self.outbox(self.committed.len());
+        let row = outbox.into_iter().find(|row| row.captured.round.round_id == named)?;
+        Some(row.captured.before).filter(|before| *before > self.trimmed)
+    }
+
+    /// Of rows that no process has yet to read, and no transaction to join.
+    pub(super) fn trim(&mut self, rows: usize, read: usize) {
+        let oldest_running = self.oldest_running();
+        let unread = self.committed[read..].iter().map(|row| row.captured.xid).min();
+        let outbox = self.outbox(read);
+        let last = outbox.iter().take(rows).map(|row| row.captured.xid).next_back();
+        let ended = |xid: &Xid| *xid < oldest_running && unread.is_none_or(|unread| *xid < unread);
+        self.trimmed = last.filter(ended).unwrap_or(self.trimmed);
+    }
+}
+
+/// A process of the server.
+pub(super) struct Node {
+    pub(super) hub: Hub,
+    publisher: Publisher,
+    /// How many commits it has read, and of those how many for good.
+    pub(super) read: usize,
+    settled: usize,
+    /// What it has published, in order.
+    stream: Vec<Row>,
+}
+
+impl Node {
+    /// As `sql/recent.sql` and `sql/latest_by_game.sql` have it at the start.
+    pub(super) fn start(database: &Database, history: usize, looked: usize, shared: bool) -> Self {
+        let (hub, publisher) = hub(history);
+        publisher.share(shared);
+        let read = database.committed.len();
+        let mut newest = database.outbox(read);
+        newest.drain(..newest.len().saturating_sub(looked));
+        let floor = newest.first().filter(|_| newest.len() == looked).map(|row| row.captured.xid);
+        let place = |(index, row): (usize, &&Row)| {
+            let game = row.captured.round.game_id;
+            newest[index..].iter().filter(|later| later.captured.round.game_id == game).count()
+        };
+        let recent = newest.iter().enumerate().filter(|row| place((row.0, row.1)) <= history);
+        let recent: Vec<_> = recent.map(|(_, row)| row.captured.clone()).collect();
+        let of = |game| move |round: &&Round| round.game_id == GameId(game);
+        let table = || database.committed.iter().map(|row| &row.captured.round);
+        let latest = (0..GAMES).filter_map(|game| table().filter(of(game)).max_by_key(|r| r.age()));
+        let trimmed = database.trimmed.max(floor.unwrap_or_default());
+        publisher.preload(recent, latest.cloned().collect(), trimmed);
+        let node = Self { hub, publisher, read, settled: read, stream: Vec::new() };
+        node.settle();
+        node
+    }
+
+    pub(super) fn poll(&mut self, database: &Database, safe: bool) {
+        let mut rows = database.committed[self.read..].to_vec();
+        rows.sort_by_key(Row::finish);
+        self.publisher.publish(rows.iter().map(|row| row.captured.clone()).collect());
+        self.stream.extend(rows);
+        self.read = database.committed.len();
+        if safe {
+            self.settled = self.read;
+            self.settle();
+        }
+    }
+
+    fn settle(&self) {
+        let position = self.publisher.position();
+        self.publisher.settle(Settled { position, ..Settled::default() });
+    }
+
+    /// As `Replays` answers what memory cannot.
+    fn replay(&self, database: &Database, topic: &Topic, named: RoundId) -> Option<Replay> {
+        let from = database.resume_point(named)?;
+        let later = |row: &&Row| row.captured.xid >= from && topic.matches(&row.captured.round);
+        let page = database.outbox(self.settled);
+        let page = page.into_iter().filter(later);
+        let (known, rounds): (Vec<_>, Vec<_>) = page.partition(|row| row.finish().1 == named);
+        Some(Replay {
+            from,
+            seen: self.hub.settled().position,
+            rounds: rounds.iter().map(|r| (r.finish(), Frame::encode(&r.captured.round))).collect(),
+            known: known.iter().map(|row| row.finish()).collect(),
+        })
+    }
+
+    /// What comes after the named round by the plain list of what was published; `None` for one that
+    /// was not.
+    pub(super) fn later(&self, topic: &Topic, named: RoundId) -> Option<Vec<i64>> {
+        let at = self.stream.iter().position(|row| row.finish().1 == named)?;
+        let later = self.stream[at + 1..].iter().map(|row| &row.captured.round);
+        let later = later.filter(|round| topic.matches(round));
+        Some(later.map(|round| round.round_id.0).collect())
+    }
+}
+
+/// How a resume was answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Way {
+    Live,
+    Shared,
+    Transaction,
+    Table,
+    Replayed,
+    Gap,
+}
+
+/// What a node says to a resume.
+pub(super) enum Answer {
+    Given(Way, Vec<i64>, Subscription),
+    Unknown,
+    /// Memory has lost some of what follows the page: another is to be read.
+    Outrun,
+}
+
+impl Node {
+    pub(super) fn answer(&self, database: &Database, topic: &Topic, named: RoundId) -> Answer {
+        let point = self.hub.memory().point(topic, named).map(|point| format!("{point:?}"));
+        let way = |point: String| match point.split(['(', ' ']).next() {
+            Some("Live") => Way::Live,
+            Some("Shared") => Way::Shared,
+            Some("Transaction") => Way::Transaction,
+            _ => Way::Table,
+        };
+        let (way, start) = match point.map(way) {
+            Some(way) => (way, Start::After(named)),
+            None => match self.replay(database, topic, named) {
+                Some(replay) => (Way::Replayed, Start::Replayed(replay)),
+                None => return Answer::Unknown,
+            },
+        };
+        match self.hub.subscribe(topic, start, usize::MAX) {
+            Some((Opening::Resumed(frames), subscription)) => {
+                Answer::Given(way, ids(&frames), subscription)
+            }
+            _ => Answer::Outrun,
+        }
+    }
+}
