@@ -50,6 +50,7 @@ async fn an_outbox_that_refuses_rows_does_not_fail_the_insert() {
     // Reconciliation follows each connection.
     database.terminate_server_sessions().await;
     assert_eq!(client.next_round().await.round_id, inserted);
+    server.counts("datastream_rounds_reconciled_total 1").await;
 }
 
 #[tokio::test]
