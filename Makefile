@@ -51,10 +51,10 @@ test-18:
 
 # Fewer rounds than a release build could take: the judge looks at what comes, not at how fast.
 .PHONY: test-soak
-test-soak: ## a short soak in each capture mode; docs/guarantees.md says what it proves
+test-soak: ## short soaks: each capture mode, two nodes, lost commits; docs/guarantees.md says what they prove
 	cargo build --quiet --example soak
-	for capture in auto notify poll; do \
-	  target/debug/examples/soak --seconds 15 --seed 1 --write-every 60ms --capture $$capture \
+	for how in '--capture auto' '--capture notify' '--capture poll' '--nodes 2' '--nodes 2 --capture poll' --lossy; do \
+	  target/debug/examples/soak --seconds 15 --seed 1 --write-every 60ms $$how \
 	    --pg-bin "$$(scripts/postgresql '$(STATE)')"; \
 	done
 
