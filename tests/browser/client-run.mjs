@@ -1,6 +1,7 @@
 // Runs each case in a fresh context of Debian's Chromium, and the last ones in Firefox; says how
 // many passed.
 
+import { inspect } from 'node:util';
 import { existsSync, mkdirSync } from 'node:fs';
 import { chromium } from 'playwright-core';
 import puppeteer from 'puppeteer-core';
@@ -30,7 +31,7 @@ const attempt = async (title, run) => {
     console.log(`ok      ${title} (${Date.now() - start} ms)`);
   } catch (error) {
     count.failed++;
-    console.log(`FAILED  ${title}\n${error.stack}`);
+    console.log(`FAILED  ${title}\n${inspect(error)}`); // with its cause
   }
 };
 
