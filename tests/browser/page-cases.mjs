@@ -219,6 +219,15 @@ export const cases = {
   },
 };
 
+/** Looks until it is so. Puppeteer's own way compiles a text in the page, which the page's policy forbids in Firefox. */
+const eventually = async (page, look, ...given) => {
+  const deadline = Date.now() + 30_000;
+  while (!(await page.evaluate(look, ...given))) {
+    assert.ok(Date.now() < deadline, `not within 30 s: ${look}`);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+};
+
 export const firefoxCases = {
   'page: rounds appear as they finish': async ({ page, server, database }) => {
     const errors = [];
@@ -227,9 +236,9 @@ export const firefoxCases = {
     await page.waitForSelector('#state[data-state=connected]');
     for (const transport of ['webtransport', 'websocket', 'sse']) {
       await page.evaluate((transport) => document.querySelector(`[value=${transport}]`).click(), transport);
-      await page.waitForFunction(() => document.getElementById('state').dataset.state === 'connected');
+      await eventually(page, () => document.getElementById('state').dataset.state === 'connected');
       const [id] = await database.rounds();
-      await page.waitForFunction((id) => document.getElementById('rounds').textContent.includes(id), {}, `${id}`);
+      await eventually(page, (id) => document.getElementById('rounds').textContent.includes(id), `${id}`);
     }
     assert.deepEqual(errors, []);
   },
