@@ -61,17 +61,17 @@ impl Word {
 pub(super) struct Company {
     /// Names this process among the nodes.
     pub(super) node: u64,
-    /// Not known to be alone; with when it was last looked for others.
-    possible: Option<Option<Instant>>,
+    /// Another node was heard: when it was last looked whether it is still there.
+    heard: Option<Instant>,
 }
 
 impl Company {
     pub(super) fn new() -> Self {
-        Self { node: fastrand::u64(..), possible: Some(None) }
+        Self { node: fastrand::u64(..), heard: None }
     }
 
     fn is_due(&self) -> bool {
-        self.possible.is_some_and(|last| last.is_none_or(|last| last.elapsed() > LOOK_EVERY))
+        self.heard.is_some_and(|last| last.elapsed() > LOOK_EVERY)
     }
 }
 
@@ -91,12 +91,13 @@ pub(super) fn share(publisher: &Publisher, metrics: &Metrics, shared: bool) {
 }
 
 impl Capture {
-    /// Answers greetings, and finds out whether there are other nodes where that is not known.
+    /// Answers greetings, and finds out whether the other nodes have left. Where none has answered,
+    /// there is none: one whose own link is down greets before it goes on.
     pub(super) async fn mind_company(&mut self, listening: &Listening) -> Result<(), CaptureError> {
         let heard = listening.inbox().take_heard();
-        if heard.others && self.company.possible.is_none() {
+        if heard.others && self.company.heard.is_none() {
             tracing::info!("another node streams the same database");
-            self.company.possible = Some(Some(Instant::now()));
+            self.company.heard = Some(Instant::now());
             share(&self.parts.publisher, &self.parts.metrics, true);
         }
         if heard.greeting {
@@ -109,11 +110,11 @@ impl Capture {
     }
 
     async fn look_for_others(&mut self, listening: &Listening) -> Result<(), CaptureError> {
-        self.company.possible = Some(Some(Instant::now()));
+        self.company.heard = Some(Instant::now());
         if !listening.others().await? {
             // What others had before they left is on our stream after this.
             self.poll(listening).await?;
-            self.company.possible = None;
+            self.company.heard = None;
             share(&self.parts.publisher, &self.parts.metrics, false);
             tracing::debug!("no other node streams this database");
         }

@@ -148,7 +148,6 @@ impl Capture {
     pub fn new(parts: Parts) -> (Self, watch::Receiver<Phase>) {
         let (phase, watched) = watch::channel(Phase::Connecting { problem: None });
         let last_activity = Instant::now();
-        company::share(&parts.publisher, &parts.metrics, true);
         let (company, forged) = (Company::new(), Vec::new());
         let capture = Self {
             parts,
@@ -200,9 +199,10 @@ impl Capture {
             if listening.inbox().is_ended() {
                 return Err(CaptureError::Closed);
             }
+            // First, so that who has come knows of us before it has what we send now.
+            self.mind_company(listening).await?;
             self.hear(listening);
             self.poll(listening).await?;
-            self.mind_company(listening).await?;
             self.take_back_forged(listening).await?;
             if asked.elapsed() > MODE_EVERY {
                 self.follow_mode(listening, &mut probe).await?;
