@@ -182,8 +182,10 @@ export const cases = {
   async 'an unknown resume point is a gap, then the seed'(page, server) {
     const [seed] = await server.latest('crash');
     const session = await open(page, server, '/wt/crash?after=999999999');
-    assert.equal(await session.stream(), '{"type":"gap"}');
-    assert.equal(JSON.parse(await session.stream(1)).round_id, seed);
+    // Two streams: the gap is sent first, but a browser may hand them over in either order.
+    const sent = [await session.stream(), await session.stream(1)].map((text) => JSON.parse(text));
+    assert.deepEqual(sent.filter(({ type }) => type), [{ type: 'gap' }]);
+    assert.deepEqual(sent.filter(({ type }) => !type).map((round) => round.round_id), [seed]);
   },
 
   async 'the policy of the live page lets it connect'(page, server) {
@@ -256,8 +258,8 @@ export const cases = {
     assert.equal(await server.stop(), 0);
     for (const session of sessions) {
       const { streams } = await session.until('the end', ({ closed }) => closed !== null);
-      assert.equal(JSON.parse(streams.at(-1)).type, 'bye');
-      assert.equal(JSON.parse(streams.at(-1)).code, 1001);
+      const bye = streams.map((text) => JSON.parse(text)).find(({ type }) => type === 'bye');
+      assert.equal(bye?.code, 1001);
     }
   },
 };
