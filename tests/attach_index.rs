@@ -38,10 +38,13 @@ async fn ours(database: &TestDatabase) -> String {
 }
 
 /// Waits until a statement that begins like this waits for somebody.
+/// The session in which this statement waits for somebody else's: any index that is built
+/// concurrently waits for a moment for the look itself.
 async fn waits(database: &TestDatabase, statement: &str) -> i32 {
     let waiting = format!(
         "select max(pid)::text from pg_stat_activity where datname = current_database() \
-         and wait_event_type = 'Lock' and query like '{statement}%'"
+         and query like '{statement}%' and cardinality(pg_blocking_pids(pid)) > 0 \
+         and pg_backend_pid() <> all (pg_blocking_pids(pid))"
     );
     let waiting = eventually(format!("{statement} to wait"), || database.text(&waiting)).await;
     waiting.parse().expect("a number")
