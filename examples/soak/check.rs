@@ -125,7 +125,8 @@ impl Truth {
                 self.ordered(&last, &mut verdict);
             }
         }
-        if subscriber.habit == Habit::Steady {
+        // Datagrams overtake each other.
+        if subscriber.habit == Habit::Steady && subscriber.transport != Transport::WebTransport {
             self.same_order(subscriber, &mut verdict);
         }
         verdict

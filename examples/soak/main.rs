@@ -181,8 +181,9 @@ fn subscribe(
     let all = at_each.chain(anywhere).flat_map(|(node, (habit, selection))| {
         transports.map(|transport| Subscriber::new(transport, habit, selection, node))
     });
-    let sessions = [EVERYTHING, CRASH].map(|selection| {
-        Subscriber::new(Transport::WebTransport, Leaving, selection, (nodes == 1).then_some(0))
+    let sessions = [(Leaving, EVERYTHING), (Leaving, CRASH), (Steady, MULTIPLIER), (Slow, CRASH)];
+    let sessions = sessions.map(|(habit, selection)| {
+        Subscriber::new(Transport::WebTransport, habit, selection, (nodes == 1).then_some(0))
     });
     let all: Vec<_> = all.chain(sessions).collect();
     let start = |(number, subscriber): (u64, &Subscriber)| {

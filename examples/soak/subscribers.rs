@@ -15,6 +15,10 @@ use crate::{
     stage::Door,
 };
 
+/// More than the rounds of the last transaction and the datagrams that may arrive behind them. (To
+/// look through all rounds at each would take a client minutes at the end of a long run.)
+const LAST_ROUNDS: usize = 64;
+
 /// The client of all HTTP: each request has a connection of its own.
 pub(crate) fn http() -> &'static reqwest::Client {
     static CLIENT: OnceLock<reqwest::Client> = OnceLock::new();
@@ -152,16 +156,14 @@ impl Subscriber {
     }
 
     async fn read(&self, mut link: Link, world: &mut World, rng: &mut Rng) {
-        let leave = self.leaves_after(rng).map(|stay| Instant::now() + stay);
+        let leave = Instant::now() + Duration::from_millis(rng.u64(20..2_500));
         loop {
             let hurry = world.fence.borrow().is_some();
             if self.has_all(*world.fence.borrow()) {
                 return;
             }
             self.pause(hurry, rng).await;
-            // Until the end: what datagrams have left out comes with the next visit.
-            let leaves = !hurry || self.transport == Transport::WebTransport;
-            let deadline = leave.filter(|_| leaves);
+            let deadline = self.leaves(hurry).then_some(leave);
             let arrival = tokio::select! {
                 arrival = link.next() => arrival,
                 () = until(deadline) => return,
@@ -215,8 +217,8 @@ impl Subscriber {
         let diary = self.diary();
         let rounds = diary.iter().rev().take(8).flat_map(|visit| match self.transport {
             // What the replay of the last visit brought is complete.
-            Transport::WebTransport => visit.replayed(),
-            _ => &visit.rounds,
+            Transport::WebTransport => last_of(visit.replayed()),
+            _ => last_of(&visit.rounds),
         });
         let mut seen: Vec<u32> =
             rounds.filter(|(_, token)| token.tx == tx).map(|(_, token)| token.n).collect();
@@ -238,14 +240,23 @@ impl Subscriber {
         tokio::time::sleep(Duration::from_millis(ms)).await;
     }
 
-    fn leaves_after(&self, rng: &mut Rng) -> Option<Duration> {
-        let leaves = matches!(self.habit, Habit::Leaving | Habit::Forgetful);
-        leaves.then(|| Duration::from_millis(rng.u64(20..2_500)))
+    /// At the end all stay, but those whom datagrams have left something out: it comes with the
+    /// next visit.
+    fn leaves(&self, hurry: bool) -> bool {
+        if hurry {
+            return self.transport == Transport::WebTransport;
+        }
+        matches!(self.habit, Habit::Leaving | Habit::Forgetful)
     }
 
     fn diary(&self) -> std::sync::MutexGuard<'_, Vec<Visit>> {
         lock(&self.visits)
     }
+}
+
+/// Where the last transaction's rounds are, if they came: it began when all others were over.
+fn last_of(rounds: &[(i64, Token)]) -> &[(i64, Token)] {
+    &rounds[rounds.len().saturating_sub(LAST_ROUNDS)..]
 }
 
 async fn until(deadline: Option<Instant>) {
