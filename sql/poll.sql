@@ -1,5 +1,6 @@
--- What was committed since a snapshot: the poll, and the catch-up after an outage.
+-- What was committed since a snapshot: the poll.
 -- $1 text: the snapshot of the last poll that was read to its end.
+-- $2 bigint: how many rows at most; where there are so many, they are read by page.sql instead.
 -- Columns: snapshot text (the next $1), inserted bigint, flushed bigint (WAL positions: while `inserted`
 --          of one poll is above `flushed` of a later one, a crash may take back what the first has seen),
 --          xid bigint, before bigint, round_id bigint, at_micros bigint (when the outbox row was written, since the
@@ -20,3 +21,4 @@ left join datastream.outbox o
   on (o.xid >= pg_snapshot_xmax($1::text::pg_snapshot) and o.xid < pg_snapshot_xmax(pg_current_snapshot()))
   or o.xid = any (array(select pg_snapshot_xip($1::text::pg_snapshot)))
 order by o.xid, o.round_id
+limit $2::bigint

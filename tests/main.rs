@@ -30,6 +30,7 @@ mod failover;
 mod game_database;
 mod hostile_clients;
 mod http_routes;
+mod long_outages;
 mod maintenance;
 mod metrics;
 mod migrations;

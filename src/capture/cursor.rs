@@ -265,46 +265,48 @@ impl Cursor {
         self.ahead.get(&finish).copied().flatten()
     }
 
-    /// Moves `saved` on, once all that the poll found (`finishes`, with when each was recorded) is on
-    /// the stream (C1). Returns payloads that nothing has confirmed within a second. `position`: where
-    /// the stream stands.
-    pub(crate) fn advance(
-        &mut self,
-        seen: Seen,
-        finishes: &HashMap<Finish, i64>,
-        position: Position,
-        now: Instant,
-    ) -> Vec<Finish> {
-        self.generation += 1;
-        self.confirm(finishes);
-        let mut unconfirmed = self.unconfirmed_claims(finishes, now);
-        self.ahead.retain(|finish, payload| {
-            let late = payload.is_some_and(|at| now.duration_since(at) > CONFIRM_WITHIN);
-            let confirmed = finishes.contains_key(finish) || payload.is_none();
-            if late && !confirmed {
-                unconfirmed.push(*finish);
-            }
-            // A transaction that is over and left no row of this round never will.
-            !(late || (confirmed && seen.snapshot.sees(finish.0)))
-        });
-        self.saved = seen.snapshot.clone();
-        self.move_safe(seen, position);
+    /// Notes that a poll has met these rows: what payloads brought, or only claimed, is true. From now
+    /// on it is known by its row: whatever becomes of the round, a new connection tells it by that.
+    pub(crate) fn confirm(&mut self, rows: impl IntoIterator<Item = Recorded>) {
+        let rows: HashMap<Finish, i64> = rows.into_iter().map(|row| (row.finish, row.at)).collect();
+        let since = |streamed: &&mut Streamed| streamed.generation > self.generation;
+        for streamed in self.lately.iter_mut().rev().take_while(since) {
+            streamed.at = streamed.at.or_else(|| rows.get(&streamed.finish()).copied());
+        }
+        let met = self.ahead.iter_mut().filter(|(finish, _)| rows.contains_key(finish));
+        met.for_each(|(_, payload)| *payload = None);
+        self.claims.retain(|finish, _| !rows.contains_key(finish));
+    }
+
+    /// Moves `saved` on, once all that the poll found is on the stream and confirmed (C1). Returns
+    /// payloads that nothing has confirmed within a second. `position`: where the stream stands.
+    pub(crate) fn advance(&mut self, seen: Seen, position: Position, now: Instant) -> Vec<Finish> {
+        let late = |at: Instant| now.duration_since(at) > CONFIRM_WITHIN;
+        let claims = self.claims.extract_if(|_, at| late(*at)).map(|(finish, _)| finish);
+        let mut unconfirmed: Vec<Finish> = claims.collect();
+        // A transaction that is over and left no row of this round never will.
+        let never = self.ahead.extract_if(|_, payload| payload.is_some_and(late));
+        unconfirmed.extend(never.map(|(finish, _)| finish));
+        self.reach(seen, position);
         unconfirmed
     }
 
-    /// What payloads brought since the last poll is known by its row from now on: whatever becomes of
-    /// the round, a new connection tells it by that.
-    fn confirm(&mut self, finishes: &HashMap<Finish, i64>) {
-        let since = |streamed: &&mut Streamed| streamed.generation == self.generation;
-        for streamed in self.lately.iter_mut().rev().take_while(since) {
-            streamed.at = streamed.at.or_else(|| finishes.get(&streamed.finish()).copied());
+    /// Moves `saved` on within a poll that is read page by page: all that it `seen`, of transactions
+    /// before `end`, is on the stream. Not while younger ones are there too: a rewind to this place
+    /// would bring those again.
+    pub(crate) fn advance_before(&mut self, end: Xid, seen: &Seen, position: Position) {
+        let snapshot = seen.snapshot.before(end);
+        let is_younger = |streamed: &Streamed| streamed.xid >= end || streamed.xid == Xid(0);
+        if !snapshot.is_before(&self.saved) && !self.since_safe().any(is_younger) {
+            self.reach(Seen { snapshot, ..*seen }, position);
         }
     }
 
-    fn unconfirmed_claims(&mut self, finishes: &HashMap<Finish, i64>, now: Instant) -> Vec<Finish> {
-        let late = |at: &mut Instant| now.duration_since(*at) > CONFIRM_WITHIN;
-        self.claims.retain(|finish, _| !finishes.contains_key(finish));
-        self.claims.extract_if(|_, at| late(at)).map(|(finish, _)| finish).collect()
+    fn reach(&mut self, seen: Seen, position: Position) {
+        self.generation += 1;
+        self.ahead.retain(|finish, payload| payload.is_some() || !seen.snapshot.sees(finish.0));
+        self.saved = seen.snapshot.clone();
+        self.move_safe(seen, position);
     }
 
     fn move_safe(&mut self, seen: Seen, position: Position) {
@@ -333,8 +335,13 @@ impl Cursor {
         self.ahead.clear();
         self.claims.clear();
         self.unflushed.clear();
+        self.since_safe().copied().collect()
+    }
+
+    /// What was put on the stream since the last flushed snapshot, the newest first.
+    fn since_safe(&self) -> impl Iterator<Item = &Streamed> {
         let since = |streamed: &&Streamed| streamed.generation > self.safe.generation;
-        self.lately.iter().rev().take_while(since).copied().collect()
+        self.lately.iter().rev().take_while(since)
     }
 
     /// The newest row of the outbox that a crash cannot have taken back: where it is missing, though
@@ -359,5 +366,7 @@ impl Cursor {
     }
 }
 
+#[cfg(test)]
+mod model;
 #[cfg(test)]
 mod tests;

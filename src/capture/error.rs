@@ -21,6 +21,12 @@ pub enum CaptureError {
     /// Nothing came back.
     #[error("the database did not answer within {} s", .0.as_secs())]
     Silent(Duration),
+    /// The outbox was trimmed under the reader's eyes.
+    #[error(
+        "rounds that had yet to be read were trimmed from the outbox (DATASTREAM_RETENTION): \
+             reading them by finished_at"
+    )]
+    Trimmed,
     /// An answer of another form than the schema promises.
     #[error("the database answered with something that is {0}")]
     Snapshot(#[from] NotASnapshot),
@@ -88,7 +94,7 @@ impl CaptureError {
             | Self::Query(_) => true,
             Self::Database(error) => error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE),
             Self::Connect(error) => error.is_final(),
-            Self::Closed | Self::Silent(_) | Self::Snapshot(_) => false,
+            Self::Closed | Self::Silent(_) | Self::Trimmed | Self::Snapshot(_) => false,
         }
     }
 

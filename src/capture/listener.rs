@@ -14,10 +14,12 @@ use tokio_postgres::{AsyncMessage, types::Type};
 use super::{
     company::{self, Word},
     connect::{self, Messages},
-    cursor::{Lsn, Recorded, Seen},
+    cursor::{Lsn, Recorded},
     error::CaptureError,
     inbox::Inbox,
-    rows::{OutboxRow, Read, captured, game, outbox_row, round},
+    pages::Bounds,
+    poll::{PAGE_ROWS, Poll},
+    rows::{Read, captured, game, round},
     session::{Ask, Parameter, Session},
     snapshot::Snapshot,
 };
@@ -73,17 +75,6 @@ impl Identity {
     pub(super) fn timeline(&self) -> i32 {
         self.timeline
     }
-}
-
-/// The answer of a poll.
-#[derive(Debug)]
-pub(super) struct Poll {
-    pub(super) seen: Seen,
-    /// When it was asked for.
-    pub(super) begun: Instant,
-    /// When, by the database's clock, in microseconds since the epoch.
-    pub(super) at: i64,
-    pub(super) rows: Vec<OutboxRow>,
 }
 
 /// A connection on which LISTEN has been acknowledged. Only such a one can catch up: a query
@@ -191,29 +182,33 @@ impl Listening {
         Ok(Lsn(row.try_get(0)?))
     }
 
-    /// What has been committed since `saved`.
+    /// What has been committed since `saved`, if it is no more than a page.
     pub(super) async fn poll(&self, saved: &Snapshot) -> Result<Poll, CaptureError> {
-        self.poll_within(saved, ANSWER_WITHIN).await
-    }
-
-    /// The same after an outage, when there may be much.
-    pub(super) async fn catch_up(&self, saved: &Snapshot) -> Result<Poll, CaptureError> {
-        self.poll_within(saved, CATCH_UP_WITHIN).await
-    }
-
-    async fn poll_within(&self, saved: &Snapshot, limit: Duration) -> Result<Poll, CaptureError> {
         let (saved, begun) = (saved.to_string(), Instant::now());
-        let parameters: [Parameter<'_>; 1] = [(&saved, Type::TEXT)];
-        let rows = within(limit, self.session.ask(&self.poll, &parameters)).await?;
-        let first = rows.first().ok_or(CaptureError::Closed)?;
-        let seen = Seen {
-            snapshot: first.try_get::<_, &str>("snapshot")?.parse()?,
-            inserted: Lsn(first.try_get("inserted")?),
-            flushed: Lsn(first.try_get("flushed")?),
-        };
-        let at = first.try_get("now_micros")?;
-        let rows = rows.iter().filter_map(|row| outbox_row(row).transpose());
-        Ok(Poll { seen, begun, at, rows: rows.collect::<Result<_, _>>()? })
+        let parameters: [Parameter<'_>; 2] = [(&saved, Type::TEXT), (&PAGE_ROWS, Type::INT8)];
+        let rows = within(ANSWER_WITHIN, self.session.ask(&self.poll, &parameters)).await?;
+        Poll::read(&rows, begun)
+    }
+
+    /// A page of the same, where there may be much.
+    pub(super) async fn page(
+        &self,
+        saved: &Snapshot,
+        bounds: &Bounds,
+    ) -> Result<Poll, CaptureError> {
+        let (saved, begun) = (saved.to_string(), Instant::now());
+        let until = bounds.until.as_ref().map(Snapshot::to_string);
+        let (Xid(xid), RoundId(round)) = bounds.after;
+        let xid = xid.cast_signed();
+        let parameters: [Parameter<'_>; 5] = [
+            (&saved, Type::TEXT),
+            (&until, Type::TEXT),
+            (&xid, Type::INT8),
+            (&round, Type::INT8),
+            (&PAGE_ROWS, Type::INT8),
+        ];
+        let query = self.session.query(include_str!("../../sql/page.sql"), &parameters);
+        Poll::read(&within(CATCH_UP_WITHIN, query).await?, begun)
     }
 
     /// Finished rounds by id; those that are gone are missing.

@@ -12,6 +12,7 @@
 //! kept in the [`cursor`] in terms of PostgreSQL's snapshots, and every poll asks for the
 //! difference. Rounds that committed late, out of id order or after a savepoint are found once.
 
+mod catch_up;
 mod company;
 pub(crate) mod connect;
 mod cursor;
@@ -20,7 +21,9 @@ mod error;
 mod inbox;
 mod listener;
 pub mod overlap;
+mod pages;
 mod payload;
+mod poll;
 mod probe;
 mod reconnect;
 mod rows;

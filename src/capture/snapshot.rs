@@ -32,6 +32,13 @@ impl Snapshot {
         Xid(self.xmin)
     }
 
+    /// The same, as if no transaction from `end` on had begun.
+    pub(crate) fn before(&self, Xid(end): Xid) -> Self {
+        let xmax = self.xmax.min(end);
+        let running = self.running.iter().copied().filter(|xid| *xid < xmax).collect();
+        Self { xmin: self.xmin.min(xmax), xmax, running }
+    }
+
     /// Whether it knows of fewer transactions: in one history a later snapshot never does.
     pub(crate) fn is_before(&self, other: &Self) -> bool {
         self.xmax < other.xmax
@@ -90,6 +97,14 @@ mod tests {
         let snapshot = snapshot("777:782:777,780");
         let seen: Vec<u64> = (775..784).filter(|&xid| snapshot.sees(Xid(xid))).collect();
         assert_eq!(seen, [775, 776, 778, 779, 781]);
+    }
+
+    #[test]
+    fn a_snapshot_can_be_cut_short() {
+        let snapshot = snapshot("777:782:777,780");
+        assert_eq!(snapshot.before(Xid(780)).to_string(), "777:780:777");
+        assert_eq!(snapshot.before(Xid(770)).to_string(), "770:770:");
+        assert_eq!(snapshot.before(Xid(900)), snapshot);
     }
 
     #[test]

@@ -1,175 +1,25 @@
-//! What the capture does with a connection: fill the memory, catch up, hear, poll.
+//! What the capture does with a connection that is live: hear, poll, publish.
 
-use std::{
-    collections::{HashMap, HashSet},
-    time::{Duration, Instant},
-};
+use std::time::Instant;
 
 use super::{
-    Capture, CaptureError, POLL_ACTIVE, Progress, Trust,
-    cursor::{Cursor, Given, Moment, Seen, Verdict},
-    listener::{Listening, Poll},
+    Capture, CaptureError, Progress, Trust,
+    cursor::{Given, Moment, Verdict},
+    listener::Listening,
     payload::{Notification, Payload},
+    poll::Poll,
     rows::OutboxRow,
     snapshot::Snapshot,
 };
 use crate::{
-    hub::{Captured, Finish, OVERTAKEN_WITHIN, Settled, Xid},
-    round::{Round, RoundId},
+    hub::{Captured, Finish, OVERTAKEN_WITHIN, Settled},
+    round::Round,
     telemetry::metrics::{BySource, Source},
 };
 
 /// Rounds read and published at once: 1,000 take 3.4 ms to read.
 const READ_AT_ONCE: usize = 1_000;
-/// How far back a database with another history is searched for rounds not streamed yet. As much
-/// as reconciliation looks back.
-const OVERLAP_MICROS: i64 = 10 * 60 * 1_000_000;
-/// A commit without a wait is flushed within three times `wal_writer_delay`, 0.6 s (PostgreSQL,
-/// "Asynchronous Commit"). Where that was raised, a stream that begins is worth more than the rest.
-const FLUSHED_WITHIN: Duration = Duration::from_secs(1);
-
 impl Capture {
-    /// Brings the stream up to what is committed by now.
-    pub(super) async fn catch_up(&mut self, listening: &Listening) -> Result<(), CaptureError> {
-        self.parts.games.replace(listening.games().await?);
-        match &self.progress {
-            None => self.fill(listening).await?,
-            Some(progress) if self.continues(progress, listening).await? => {
-                self.resume(listening).await?;
-            }
-            Some(_) => self.start_over(listening).await?,
-        }
-        self.parts.publisher.open();
-        Ok(())
-    }
-
-    /// Whether the outbox still tells all that happened since the last connection: it is of the
-    /// same history, not a copy from before what was seen of it, and retention has not trimmed what
-    /// was not seen yet.
-    async fn continues(
-        &self,
-        progress: &Progress,
-        listening: &Listening,
-    ) -> Result<bool, CaptureError> {
-        let safe = progress.cursor.safe();
-        let is_whole = progress.identity == listening.identity
-            && !listening.snapshot().await?.is_before(safe)
-            && listening.trimmed().await? < safe.xmin();
-        // An older copy may have begun as many transactions again.
-        Ok(is_whole
-            && match progress.cursor.landmark() {
-                Some(row) if listening.trimmed().await? < row.finish.0 => {
-                    listening.has(row).await?
-                }
-                _ => true,
-            })
-    }
-
-    /// First connection: fills the hub's memory.
-    async fn fill(&mut self, listening: &Listening) -> Result<(), CaptureError> {
-        let start = listening.poll(&listening.snapshot().await?).await?.seen;
-        let (recent, floor) = listening.recent(&start.snapshot, self.parts.history).await?;
-        let trimmed = listening.trimmed().await?.max(floor);
-        let latest = listening.latest().await?;
-        let last_contact = listening.now().await?;
-        let mut cursor = Cursor::new(start.snapshot.clone());
-        let lately = listening.moments_since(last_contact - OVERLAP_MICROS).await?;
-        cursor.remember_older(lately);
-        cursor.remember_older(recent.iter().map(|captured| moment(&captured.round)));
-        Self::flushed(listening, &start).await?;
-        tracing::info!(rounds = recent.len(), games = latest.len(), "memory filled");
-        self.parts.publisher.preload(recent, latest, trimmed);
-        let identity = listening.identity.clone();
-        self.progress = Some(Progress { cursor, identity, last_contact });
-        self.begin()?;
-        // What the latest rounds were read with is newer than `start`: this poll passes it.
-        let poll = listening.catch_up(&self.saved()?).await?;
-        self.take(listening, poll, &Given::default(), Source::catch_up).await.map(drop)
-    }
-
-    /// Waits until a crash takes nothing back of what a snapshot sees: the next connection may have
-    /// to begin there (C4).
-    async fn flushed(listening: &Listening, seen: &Seen) -> Result<(), CaptureError> {
-        let begun = Instant::now();
-        while listening.flushed().await? < seen.inserted && begun.elapsed() < FLUSHED_WITHIN {
-            tokio::time::sleep(POLL_ACTIVE).await;
-        }
-        Ok(())
-    }
-
-    /// Another connection to the same database: polls from the last flushed snapshot.
-    async fn resume(&mut self, listening: &Listening) -> Result<(), CaptureError> {
-        let given = self.progress()?.cursor.rewind();
-        let poll = listening.catch_up(&self.saved()?).await?;
-        let found_again = self.take(listening, poll, &given, Source::catch_up).await?;
-        if found_again < given.len() {
-            self.report_lost(given.len() - found_again);
-        }
-        Ok(())
-    }
-
-    fn report_lost(&self, rounds: usize) {
-        self.parts.metrics.rounds_lost_by_database_total.inc();
-        tracing::error!(
-            rounds,
-            "the database came back without its last commits (synchronous_commit = off? a standby \
-             that lagged?): rounds that were streamed are not in it"
-        );
-    }
-
-    /// A database with another history (failover, restore), where transaction ids say nothing, or
-    /// an outbox that has been trimmed: what finished lately is compared with what was streamed.
-    async fn start_over(&mut self, listening: &Listening) -> Result<(), CaptureError> {
-        tracing::warn!(
-            was = ?self.progress()?.identity, now = ?listening.identity,
-            "the database has another history, is an older copy of itself, or was away for longer \
-             than the outbox is kept: catching up by finished_at"
-        );
-        let start = listening.poll(&listening.snapshot().await?).await?.seen;
-        let since = self.progress()?.last_contact - OVERLAP_MICROS;
-        let rounds = listening.finished_since(since).await?;
-        let missing = self.missing(listening, since, &rounds).await?;
-        Self::flushed(listening, &start).await?;
-        let given = self.progress()?.cursor.start_over(start.snapshot);
-        let new = rounds.into_iter().filter(|round| !given.contains(&moment(round)));
-        // No transaction of this history finished them for us; they are told by position.
-        let captured = |round| Captured { round, xid: Xid(0), before: Xid(0), recorded: None };
-        let new: Vec<_> = new.map(captured).collect();
-        let streamed = new.iter().map(|captured| moment(&captured.round)).collect();
-        let cursor = &mut self.progress()?.cursor;
-        new.iter().for_each(|captured| cursor.remember(moment(&captured.round)));
-        self.publish(new, Source::catch_up);
-        self.begin()?;
-        let poll = listening.catch_up(&self.saved()?).await?;
-        self.take(listening, poll, &Given::by_moment(streamed), Source::catch_up).await?;
-        self.progress()?.identity = listening.identity.clone();
-        if missing > 0 {
-            self.report_lost(missing);
-        }
-        Ok(())
-    }
-
-    /// How many rounds that were streamed lately this history does not know: they are not there,
-    /// and its outbox has not recorded them by then, so that nobody has deleted or changed them. An
-    /// outbox that has been trimmed since tells nothing.
-    async fn missing(
-        &self,
-        listening: &Listening,
-        since: i64,
-        found: &[Round],
-    ) -> Result<usize, CaptureError> {
-        let Some(progress) = &self.progress else { return Ok(0) };
-        let found: HashSet<Moment> = found.iter().map(moment).collect();
-        let missing = progress.cursor.lately().filter(|given| !found.contains(given));
-        let missing = missing.filter(|(_, at)| at.micros() >= since).map(|(id, _)| id);
-        let missing: Vec<RoundId> = missing.collect::<HashSet<_>>().into_iter().collect();
-        if missing.is_empty() || listening.trimmed().await? >= progress.cursor.safe().xmin() {
-            return Ok(0);
-        }
-        let recorded = listening.recorded_by(progress.last_contact, &missing).await?;
-        Ok(missing.len() - recorded.len())
-    }
-
     /// Deals with the notifications that have arrived: what may go out at once does, up to the
     /// first that may not. The poll that follows brings the others.
     pub(super) fn hear(&mut self, listening: &Listening) {
@@ -218,30 +68,34 @@ impl Capture {
     pub(super) async fn poll(&mut self, listening: &Listening) -> Result<(), CaptureError> {
         let poll = listening.poll(&self.saved()?).await?;
         self.parts.metrics.polls_total.inc();
-        self.take(listening, poll, &Given::default(), Source::poll).await.map(drop)
+        let given = Given::default();
+        if poll.is_full() {
+            return self.take_pages(listening, &given, Source::poll).await.map(drop);
+        }
+        self.take(listening, &poll.rows, &given, Source::poll).await?;
+        self.advance(poll)
     }
 
-    /// Publishes what a poll found, but for what is on the stream, and moves the cursor on. Returns
-    /// how many of the `given` rounds it met.
-    async fn take(
+    /// Publishes what a poll or a page found, but for what is on the stream. Returns how many of the
+    /// `given` rounds it met.
+    pub(super) async fn take(
         &mut self,
         listening: &Listening,
-        poll: Poll,
+        found: &[OutboxRow],
         given: &Given,
         source: Source,
     ) -> Result<usize, CaptureError> {
-        self.observe_payloads(&poll.rows);
+        self.observe_payloads(found);
         self.has_read_games = false;
         let cursor = &self.progress()?.cursor;
-        let unknown = poll.rows.iter().filter(|row| !cursor.knows(row.finish())).copied();
+        let unknown = found.iter().filter(|row| !cursor.knows(row.finish())).copied();
         // A link that breaks again and again still gets on: what is given is not read again.
         let (old, new): (Vec<_>, Vec<_>) = unknown.partition(|row| given.has(row.recorded));
         let mut met = old.len();
         for rows in new.chunks(READ_AT_ONCE) {
             met += self.read_and_publish(listening, rows, given, source).await?;
         }
-        let finishes = poll.rows.iter().map(|row| (row.finish(), row.recorded.at)).collect();
-        self.advance(poll, &finishes)?;
+        self.progress()?.cursor.confirm(found.iter().map(|row| row.recorded));
         Ok(met)
     }
 
@@ -256,13 +110,14 @@ impl Capture {
         }
     }
 
-    fn advance(&mut self, poll: Poll, finishes: &HashMap<Finish, i64>) -> Result<(), CaptureError> {
+    /// Notes that all of a poll, or of the last page, is on the stream.
+    pub(super) fn advance(&mut self, poll: Poll) -> Result<(), CaptureError> {
         self.looked = poll.begun;
         self.parts.publisher.looked(poll.begun);
         let position = self.parts.publisher.position();
         let progress = self.progress()?;
         progress.last_contact = poll.at;
-        let unconfirmed = progress.cursor.advance(poll.seen, finishes, position, Instant::now());
+        let unconfirmed = progress.cursor.advance(poll.seen, position, Instant::now());
         self.settle()?;
         if !unconfirmed.is_empty() {
             self.distrust(&unconfirmed);
@@ -286,15 +141,8 @@ impl Capture {
         Ok(())
     }
 
-    /// What a new cursor's snapshot sees is on the stream by now.
-    fn begin(&mut self) -> Result<(), CaptureError> {
-        let position = self.parts.publisher.position();
-        self.progress()?.cursor.begins_at(position);
-        self.settle()
-    }
-
     /// Tells the hub up to where the database may be asked for what is on the stream.
-    fn settle(&mut self) -> Result<(), CaptureError> {
+    pub(super) fn settle(&mut self) -> Result<(), CaptureError> {
         let cursor = &self.progress()?.cursor;
         let (safe, position) = (cursor.safe(), cursor.safe_position());
         let (oldest_running, snapshot) = (safe.xmin(), safe.to_string().into());
@@ -319,7 +167,7 @@ impl Capture {
         self.progress.as_mut().ok_or(CaptureError::Closed)
     }
 
-    fn saved(&mut self) -> Result<Snapshot, CaptureError> {
+    pub(super) fn saved(&mut self) -> Result<Snapshot, CaptureError> {
         Ok(self.progress()?.cursor.saved().clone())
     }
 

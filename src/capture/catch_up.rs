@@ -1,0 +1,172 @@
+//! From LISTEN to live: what a new connection has to bring before the stream goes on.
+
+use std::{
+    collections::HashSet,
+    time::{Duration, Instant},
+};
+
+use super::{
+    Capture, CaptureError, POLL_ACTIVE, Progress,
+    cursor::{Cursor, Given, Moment, Seen},
+    listener::Listening,
+    steps::moment,
+};
+use crate::{
+    hub::{Captured, Xid},
+    round::{Round, RoundId},
+    telemetry::metrics::Source,
+};
+
+/// How far back a database with another history is searched for rounds not streamed yet. As much
+/// as reconciliation looks back.
+const OVERLAP_MICROS: i64 = 10 * 60 * 1_000_000;
+/// A commit without a wait is flushed within three times `wal_writer_delay`, 0.6 s (PostgreSQL,
+/// "Asynchronous Commit"). Where that was raised, a stream that begins is worth more than the rest.
+const FLUSHED_WITHIN: Duration = Duration::from_secs(1);
+
+impl Capture {
+    /// Brings the stream up to what is committed by now.
+    pub(super) async fn catch_up(&mut self, listening: &Listening) -> Result<(), CaptureError> {
+        self.parts.games.replace(listening.games().await?);
+        match &self.progress {
+            None => self.fill(listening).await?,
+            Some(progress) if self.continues(progress, listening).await? => {
+                self.resume(listening).await?;
+            }
+            Some(_) => self.start_over(listening).await?,
+        }
+        self.parts.publisher.open();
+        Ok(())
+    }
+
+    /// Whether the outbox still tells all that happened since the last connection: it is of the
+    /// same history, not a copy from before what was seen of it, and retention has not trimmed what
+    /// was not seen yet.
+    async fn continues(
+        &self,
+        progress: &Progress,
+        listening: &Listening,
+    ) -> Result<bool, CaptureError> {
+        let safe = progress.cursor.safe();
+        let is_whole = progress.identity == listening.identity
+            && !listening.snapshot().await?.is_before(safe)
+            && listening.trimmed().await? < safe.xmin();
+        // An older copy may have begun as many transactions again.
+        Ok(is_whole
+            && match progress.cursor.landmark() {
+                Some(row) if listening.trimmed().await? < row.finish.0 => {
+                    listening.has(row).await?
+                }
+                _ => true,
+            })
+    }
+
+    /// First connection: fills the hub's memory.
+    async fn fill(&mut self, listening: &Listening) -> Result<(), CaptureError> {
+        let start = listening.poll(&listening.snapshot().await?).await?.seen;
+        let (recent, floor) = listening.recent(&start.snapshot, self.parts.history).await?;
+        let trimmed = listening.trimmed().await?.max(floor);
+        let latest = listening.latest().await?;
+        let last_contact = listening.now().await?;
+        let mut cursor = Cursor::new(start.snapshot.clone());
+        let lately = listening.moments_since(last_contact - OVERLAP_MICROS).await?;
+        cursor.remember_older(lately);
+        cursor.remember_older(recent.iter().map(|captured| moment(&captured.round)));
+        Self::flushed(listening, &start).await?;
+        tracing::info!(rounds = recent.len(), games = latest.len(), "memory filled");
+        self.parts.publisher.preload(recent, latest, trimmed);
+        let identity = listening.identity.clone();
+        self.progress = Some(Progress { cursor, identity, last_contact });
+        self.begin()?;
+        // What the latest rounds were read with is newer than `start`: this poll passes it.
+        self.take_pages(listening, &Given::default(), Source::catch_up).await.map(drop)
+    }
+
+    /// Waits until a crash takes nothing back of what a snapshot sees: the next connection may have
+    /// to begin there (C4).
+    async fn flushed(listening: &Listening, seen: &Seen) -> Result<(), CaptureError> {
+        let begun = Instant::now();
+        while listening.flushed().await? < seen.inserted && begun.elapsed() < FLUSHED_WITHIN {
+            tokio::time::sleep(POLL_ACTIVE).await;
+        }
+        Ok(())
+    }
+
+    /// Another connection to the same database: polls from the last flushed snapshot.
+    async fn resume(&mut self, listening: &Listening) -> Result<(), CaptureError> {
+        let given = self.progress()?.cursor.rewind();
+        let found_again = self.take_pages(listening, &given, Source::catch_up).await?;
+        if found_again < given.len() {
+            self.report_lost(given.len() - found_again);
+        }
+        Ok(())
+    }
+
+    fn report_lost(&self, rounds: usize) {
+        self.parts.metrics.rounds_lost_by_database_total.inc();
+        tracing::error!(
+            rounds,
+            "the database came back without its last commits (synchronous_commit = off? a standby \
+             that lagged?): rounds that were streamed are not in it"
+        );
+    }
+
+    /// A database with another history (failover, restore), where transaction ids say nothing, or
+    /// an outbox that has been trimmed: what finished lately is compared with what was streamed.
+    async fn start_over(&mut self, listening: &Listening) -> Result<(), CaptureError> {
+        tracing::warn!(
+            was = ?self.progress()?.identity, now = ?listening.identity,
+            "the database has another history, is an older copy of itself, or was away for longer \
+             than the outbox is kept: catching up by finished_at"
+        );
+        let start = listening.poll(&listening.snapshot().await?).await?.seen;
+        let since = self.progress()?.last_contact - OVERLAP_MICROS;
+        let rounds = listening.finished_since(since).await?;
+        let missing = self.missing(listening, since, &rounds).await?;
+        Self::flushed(listening, &start).await?;
+        let given = self.progress()?.cursor.start_over(start.snapshot);
+        let new = rounds.into_iter().filter(|round| !given.contains(&moment(round)));
+        // No transaction of this history finished them for us; they are told by position.
+        let captured = |round| Captured { round, xid: Xid(0), before: Xid(0), recorded: None };
+        let new: Vec<_> = new.map(captured).collect();
+        let streamed = new.iter().map(|captured| moment(&captured.round)).collect();
+        let cursor = &mut self.progress()?.cursor;
+        new.iter().for_each(|captured| cursor.remember(moment(&captured.round)));
+        self.publish(new, Source::catch_up);
+        self.begin()?;
+        self.take_pages(listening, &Given::by_moment(streamed), Source::catch_up).await?;
+        self.progress()?.identity = listening.identity.clone();
+        if missing > 0 {
+            self.report_lost(missing);
+        }
+        Ok(())
+    }
+
+    /// How many rounds that were streamed lately this history does not know: they are not there,
+    /// and its outbox has not recorded them by then, so that nobody has deleted or changed them. An
+    /// outbox that has been trimmed since tells nothing.
+    async fn missing(
+        &self,
+        listening: &Listening,
+        since: i64,
+        found: &[Round],
+    ) -> Result<usize, CaptureError> {
+        let Some(progress) = &self.progress else { return Ok(0) };
+        let found: HashSet<Moment> = found.iter().map(moment).collect();
+        let missing = progress.cursor.lately().filter(|given| !found.contains(given));
+        let missing = missing.filter(|(_, at)| at.micros() >= since).map(|(id, _)| id);
+        let missing: Vec<RoundId> = missing.collect::<HashSet<_>>().into_iter().collect();
+        if missing.is_empty() || listening.trimmed().await? >= progress.cursor.safe().xmin() {
+            return Ok(0);
+        }
+        let recorded = listening.recorded_by(progress.last_contact, &missing).await?;
+        Ok(missing.len() - recorded.len())
+    }
+
+    /// What a new cursor's snapshot sees is on the stream by now.
+    fn begin(&mut self) -> Result<(), CaptureError> {
+        let position = self.parts.publisher.position();
+        self.progress()?.cursor.begins_at(position);
+        self.settle()
+    }
+}

@@ -1,0 +1,58 @@
+//! What was committed since the last poll, where it is very much: page by page.
+//!
+//! A night without a link may leave millions of rounds. Each page that is on the stream moves the
+//! cursor on: what is kept in memory is bounded, and a link that breaks meanwhile costs a page.
+
+use super::{Capture, CaptureError, cursor::Given, listener::Listening, snapshot::Snapshot};
+use crate::{
+    hub::{Finish, Xid},
+    round::RoundId,
+    telemetry::metrics::Source,
+};
+
+/// Where a page begins, and up to where all pages read.
+#[derive(Clone, Debug)]
+pub(super) struct Bounds {
+    /// What the first page has seen: the order of transactions holds within one snapshot only.
+    pub(super) until: Option<Snapshot>,
+    /// The last row of the page before.
+    pub(super) after: Finish,
+}
+
+impl Bounds {
+    /// Of the first page after this snapshot.
+    pub(super) fn beginning(saved: &Snapshot) -> Self {
+        let Xid(oldest) = saved.xmin();
+        Self { until: None, after: (Xid(oldest.saturating_sub(1)), RoundId(i64::MAX)) }
+    }
+}
+
+impl Capture {
+    /// Publishes what was committed since the last poll that was read to its end. Returns how many of
+    /// the `given` rounds it met.
+    pub(super) async fn take_pages(
+        &mut self,
+        listening: &Listening,
+        given: &Given,
+        source: Source,
+    ) -> Result<usize, CaptureError> {
+        let (mut bounds, mut met) = (Bounds::beginning(&self.saved()?), 0);
+        loop {
+            let mut page = listening.page(&self.saved()?, &bounds).await?;
+            if bounds.until.is_some() && listening.trimmed().await? >= bounds.after.0 {
+                return Err(CaptureError::Trimmed);
+            }
+            let Some(end) = page.leave_out_last_transaction() else {
+                met += self.take(listening, &page.rows, given, source).await?;
+                self.advance(page)?;
+                return Ok(met);
+            };
+            met += self.take(listening, &page.rows, given, source).await?;
+            let after = page.rows.last().map_or(bounds.after, |row| row.finish());
+            bounds = Bounds { until: Some(page.seen.snapshot.clone()), after };
+            let position = self.parts.publisher.position();
+            self.progress()?.cursor.advance_before(end, &page.seen, position);
+            self.settle()?;
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! More rounds are missed than are read at once: they are read page by page (10,000 rows each).
+
+use crate::support::{FaultProxy, TestDatabase, TestServer, WsClient, round::ids};
+
+const BULK: &str = "insert into rounds (game_id, finished_at) \
+    select g.id, now() from games g, generate_series(1, 12000) where slug = 'crash'";
+/// Each in a transaction of its own.
+const SINGLE: &str = "do $$ begin for i in 1..10500 loop \
+    insert into rounds (game_id, finished_at) select id, now() from games where slug = 'crash'; \
+    commit; end loop; end $$";
+
+struct Scene {
+    database: TestDatabase,
+    proxy: FaultProxy,
+    server: TestServer,
+    client: WsClient,
+}
+
+impl Scene {
+    /// A subscriber with a memory that holds all, so that only the capture can lose something.
+    async fn set() -> Self {
+        let database = TestDatabase::new().await;
+        let proxy = FaultProxy::start(database.address.tcp_port).await;
+        let server = TestServer::on(database.url_through(proxy.port))
+            .env("DATASTREAM_HISTORY", "100000")
+            .start()
+            .await;
+        let client = WsClient::connect(server.ws("/ws/crash")).await;
+        Self { database, proxy, server, client }
+    }
+
+    /// Every round of the table, in order, and the next one too.
+    async fn all_arrive_in_order(&mut self, count: usize) {
+        let last = i64::try_from(count).expect("small");
+        assert_eq!(ids(&self.client.rounds_until(last).await), (1..=last).collect::<Vec<_>>());
+        let next = self.database.finish("crash", "{}").await;
+        assert_eq!(self.client.next_round().await.round_id, next);
+    }
+}
+
+#[tokio::test]
+async fn what_a_long_outage_has_missed_arrives_once_and_in_order() {
+    let mut scene = Scene::set().await;
+    scene.proxy.refuse();
+    scene.server.unready().await;
+    for statement in [SINGLE, BULK, SINGLE] {
+        scene.database.run(statement).await;
+    }
+    scene.proxy.resume();
+    scene.all_arrive_in_order(33_000).await;
+    scene.server.counts("datastream_rounds_captured_total{source=\"catch_up\"} 33000").await;
+}
+
+#[tokio::test]
+async fn a_link_that_breaks_between_pages_goes_on_where_it_was() {
+    let mut scene = Scene::set().await;
+    scene.proxy.refuse();
+    scene.server.unready().await;
+    for statement in [SINGLE, SINGLE, SINGLE, BULK] {
+        scene.database.run(statement).await;
+    }
+    scene.proxy.resume();
+    let mut seen = ids(&scene.client.rounds_until(11_000).await);
+    scene.proxy.flap(3).await;
+    seen.extend(ids(&scene.client.rounds_until(43_500).await));
+    assert_eq!(seen, (1..=43_500).collect::<Vec<_>>());
+    scene.server.counts("datastream_rounds_captured_total{source=\"catch_up\"} 43500").await;
+}
+
+#[tokio::test]
+async fn a_transaction_of_more_rounds_than_a_page_arrives_while_the_stream_is_live() {
+    let mut scene = Scene::set().await;
+    scene.database.run(&BULK.replace("12000", "25000")).await;
+    scene.server.counts("datastream_rounds_captured_total{source=\"poll\"} 25000").await;
+    scene.all_arrive_in_order(25_000).await;
+    scene.server.counts("datastream_payloads_unconfirmed_total 0").await;
+}
