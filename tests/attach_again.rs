@@ -1,8 +1,8 @@
 //! Attaching again puts back what is missing, and what a table has come to need.
 
-use crate::{
-    attach::{GAME, attach, contract, migrated_game, refused, run},
-    support::{TestDatabase, TestServer, WsClient},
+use crate::support::{
+    TestDatabase, TestServer, WsClient,
+    game::{GAME, attach, contract, migrated_game, refused, run},
 };
 
 async fn is_streamed(database: &TestDatabase) {

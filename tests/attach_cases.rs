@@ -1,8 +1,8 @@
 //! `datastream attach` where a game's tables are odd, where it is told wrong, and with psql alone.
 
-use crate::{
-    attach::{GAME, attach, contract, dump, migrated_game, psql, refused, run},
-    support::{TestDatabase, TestServer, WsClient},
+use crate::support::{
+    TestDatabase, TestServer, WsClient,
+    game::{GAME, attach, contract, dump, migrated_game, psql, refused, run},
 };
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");

@@ -1,8 +1,11 @@
 //! The seed index of an attached table: the right one, whole, and gone when the table is let go.
 
-use crate::{
-    attach::{GAME, attach, contract, migrated_game, run},
-    support::{TestDatabase, binary::datastream, eventually, wait::beside},
+use crate::support::{
+    TestDatabase,
+    binary::datastream,
+    eventually,
+    game::{GAME, attach, contract, dice, migrated_game, run},
+    wait::beside,
 };
 
 /// Our indexes but that of the migrations, by table, with what they are of.
@@ -17,27 +20,14 @@ const PARTS: &str = "create table early (id bigint not null, at timestamptz, n i
     create table parts (id bigint not null, at timestamptz, n int) partition by range (id); \
     create table one partition of parts for values from (1000) to (2000); \
     create table two partition of parts for values from (2000) to (3000)";
-const ATTACH_PARTS: [&str; 13] = [
-    "--table",
-    "parts",
-    "--finished-at",
-    "at",
-    "--extras-columns",
-    "n",
-    "--slug",
-    "dice",
-    "--type",
-    "chance",
-    "--game-id-value",
-    "77",
-    "--index",
-];
+fn parts(more: &[&'static str]) -> Vec<&'static str> {
+    dice("parts", &[&["--extras-columns", "n"], more].concat())
+}
 
 async fn ours(database: &TestDatabase) -> String {
     database.text(OURS).await.unwrap_or_default()
 }
 
-/// Waits until a statement that begins like this waits for somebody.
 /// The session in which this statement waits for somebody else's: any index that is built
 /// concurrently waits for a moment for the look itself.
 async fn waits(database: &TestDatabase, statement: &str) -> i32 {
@@ -121,12 +111,11 @@ async fn an_index_that_a_deadlock_has_left_invalid_is_built_again() {
 #[tokio::test]
 async fn a_partition_whose_index_was_interrupted_gets_a_whole_one_and_others_may_come_meanwhile() {
     let database = migrated_game(PARTS).await;
-    let (_, attaching) = ATTACH_PARTS.split_last().expect("options");
-    attach(&database, attaching).await;
+    attach(&database, &parts(&[])).await;
     let mut writer = database.pool.acquire().await.expect("a connection");
     let open = "begin; insert into two values (2000, null, 1)";
     sqlx::raw_sql(open).execute(&mut *writer).await.expect("an open transaction");
-    let index = [&["attach"], &ATTACH_PARTS[..]].concat();
+    let index = [vec!["attach"], parts(&["--index"])].concat();
     let building = beside(datastream(&index).env("DATABASE_URL", database.url()).run());
     let pid = waits(&database, "create index concurrently datastream").await;
     database.run(&format!("select pg_cancel_backend({pid})")).await;
@@ -135,22 +124,22 @@ async fn a_partition_whose_index_was_interrupted_gets_a_whole_one_and_others_may
     assert_ne!(database.text(INVALID).await.as_deref(), Some("0"));
     sqlx::raw_sql("commit").execute(&mut *writer).await.expect("a commit");
     database.run("alter table parts attach partition early for values from (0) to (1000)").await;
-    attach(&database, &ATTACH_PARTS).await;
+    attach(&database, &parts(&["--index"])).await;
     assert_eq!(database.text(INVALID).await.as_deref(), Some("0"));
     let whole = ["early", "one", "parts", "two"].map(|table| format!("{table} (at DESC, id DESC)"));
     assert_eq!(ours(&database).await, whole.join("; "));
-    let output = attach(&database, &ATTACH_PARTS).await;
+    let output = attach(&database, &parts(&["--index"])).await;
     assert!(output.stdout.contains("nothing to do"), "{}", output.stdout);
 }
 
 #[tokio::test]
 async fn an_invalid_index_that_a_partitioned_one_has_taken_goes_with_it() {
     let database = migrated_game(PARTS).await;
-    attach(&database, &ATTACH_PARTS).await;
+    attach(&database, &parts(&["--index"])).await;
     // As a REINDEX CONCURRENTLY that failed, or an older version of ours, would leave it.
     let spoil = "update pg_index set indisvalid = false where indrelid in ('two'::regclass, 'parts'::regclass)";
     database.run(spoil).await;
-    attach(&database, &ATTACH_PARTS).await;
+    attach(&database, &parts(&["--index"])).await;
     assert_eq!(database.text(INVALID).await.as_deref(), Some("0"));
     assert_eq!(ours(&database).await.matches("DESC").count(), 6);
 }
@@ -158,11 +147,11 @@ async fn an_invalid_index_that_a_partitioned_one_has_taken_goes_with_it() {
 #[tokio::test]
 async fn what_a_partition_has_kept_is_gone_when_its_table_is_let_go() {
     let database = migrated_game(PARTS).await;
-    attach(&database, &ATTACH_PARTS).await;
+    attach(&database, &parts(&["--index"])).await;
     database.run("create table other (id bigint primary key, at timestamptz, n int)").await;
-    let other: Vec<&str> = ATTACH_PARTS
-        .iter()
-        .map(|word| match *word {
+    let other: Vec<&str> = parts(&["--index"])
+        .into_iter()
+        .map(|word| match word {
             "parts" => "other",
             "77" => "78",
             "dice" => "wheel",

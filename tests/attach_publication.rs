@@ -1,14 +1,11 @@
 //! Beside a game that publishes all of its tables: its subscriber goes on.
 
-use crate::{
-    attach::GAME,
-    attach::{attach, contract, psql, refused, run},
-    support::{
-        DedicatedCluster, TestDatabase,
-        binary::{datastream, program},
-        cluster::installation,
-        eventually,
-    },
+use crate::support::{
+    DedicatedCluster, TestDatabase,
+    binary::{datastream, program},
+    cluster::installation,
+    eventually,
+    game::{GAME, attach, contract, psql, refused, run},
 };
 
 const PUBLISHED: &str = "-c datastream.published=on";

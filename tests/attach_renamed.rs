@@ -1,27 +1,17 @@
 //! Attached tables that are renamed, moved, dropped or replaced behind our back: they are let go or
 //! attached again, and hinder nobody else.
 
-use crate::{
-    attach::{GAME, attach, contract, dump, migrated_game, run},
-    support::{TestDatabase, TestServer, WsClient, binary::Output},
+use crate::support::{
+    TestDatabase, TestServer, WsClient,
+    binary::Output,
+    game::{GAME, attach, contract, dice, dump, migrated_game, run},
 };
 
 /// Another table with a game of its own.
 const OTHER: &str = "create table other (id bigint primary key, at timestamptz, n int)";
-const ATTACH_OTHER: [&str; 12] = [
-    "--table",
-    "other",
-    "--finished-at",
-    "at",
-    "--extras-columns",
-    "n",
-    "--slug",
-    "dice",
-    "--type",
-    "chance",
-    "--game-id-value",
-    "77",
-];
+fn other() -> Vec<&'static str> {
+    dice("other", &["--extras-columns", "n"])
+}
 
 #[track_caller]
 fn succeeded(output: &Output) {
@@ -30,7 +20,7 @@ fn succeeded(output: &Output) {
 
 /// The other table is attached, changed and streamed, whatever has become of the game's.
 async fn the_other_is_well(database: &TestDatabase) {
-    let output = attach(database, &ATTACH_OTHER).await;
+    let output = attach(database, &other()).await;
     assert!(output.stderr.contains("game.results is left out"), "{output:?}");
     let output = run(database, "migrate", &["--capture", "poll"]).await;
     succeeded(&output);
@@ -86,7 +76,7 @@ async fn what_was_renamed_is_reverted() {
     let database = migrated_game(GAME).await;
     database.run(OTHER).await;
     attach(&database, &contract(&["--index"])).await;
-    attach(&database, &ATTACH_OTHER).await;
+    attach(&database, &other()).await;
     database.run("alter table game.results rename to archive").await;
     succeeded(&run(&database, "migrate", &["--revert"]).await);
     let left = "select count(*)::text from pg_trigger where tgname like 'datastream%'";
@@ -104,12 +94,12 @@ async fn a_renamed_column_hinders_neither_another_table_nor_a_revert() {
         database.run(OTHER).await;
         attach(&database, &contract(&["--index"])).await;
         database.run(rename).await;
-        let output = attach(&database, &ATTACH_OTHER).await;
+        let output = attach(&database, &other()).await;
         assert!(output.stderr.contains("game.results is left out"), "{output:?}");
         let doctor = run(&database, "doctor", &[]).await;
         assert!(doctor.stdout.contains("datastream attach --table 'game.results'"), "{doctor:?}");
         succeeded(&run(&database, "detach", &["--table", "other"]).await);
-        attach(&database, &ATTACH_OTHER).await;
+        attach(&database, &other()).await;
         succeeded(&run(&database, "migrate", &["--capture", "poll"]).await);
         succeeded(&run(&database, "migrate", &["--revert"]).await);
     }

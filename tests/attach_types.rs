@@ -1,9 +1,9 @@
 //! The columns of a game's own table are of its own types, which come out as ours; what cannot is
 //! refused by name.
 
-use crate::{
-    attach::{attach, migrated_game, psql, refused, run},
-    support::{TestDatabase, TestServer, WsClient},
+use crate::support::{
+    TestDatabase, TestServer, WsClient,
+    game::{attach, migrated_game, psql, refused, run},
 };
 
 /// As ORMs and careful designers write them: a precision, domains of domains, collations, lengths.

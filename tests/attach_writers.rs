@@ -2,9 +2,10 @@
 
 use futures_util::future::join_all;
 
-use crate::{
-    attach::{ATTACH_PLAY_GROUND, PLAY_GROUND, attach, migrated_game, psql},
-    support::{TestDatabase, TestServer, WsClient, round::ids},
+use crate::support::{
+    TestDatabase, TestServer, WsClient,
+    game::{ATTACH_PLAY_GROUND, PLAY_GROUND, attach, migrated_game, psql},
+    round::ids,
 };
 
 /// Half of the rounds go to each partition, by their ids; a writer has 100 of its own.

@@ -28,6 +28,7 @@ mod doctor_web_transport;
 mod door;
 mod failover;
 mod game_database;
+mod game_goes_on;
 mod hostile_clients;
 mod http_routes;
 mod long_outages;

@@ -5,12 +5,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{
-    attach::psql,
-    support::{
-        TestDatabase, TestServer, WsClient,
-        binary::{Output, datastream, program},
-    },
+use crate::support::{
+    TestDatabase, TestServer, WsClient,
+    binary::{Output, datastream, program},
+    game::psql,
 };
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");

@@ -1,32 +1,18 @@
 //! Rounds of a game's own table that are odd in themselves: they cost nobody else anything.
 
-use crate::{
-    attach::{attach, migrated_game, psql},
-    support::{TestDatabase, TestServer, WsClient, get, round::ids},
+use crate::support::{
+    TestDatabase, TestServer, WsClient,
+    game::{attach, dice, migrated_game, psql},
+    get,
+    round::ids,
 };
 
 /// A table without a key, whose extras are built from columns.
 const ODD: &str = "create table odd (id bigint, at timestamp, j json, n int)";
-const ATTACH_ODD: [&str; 14] = [
-    "--table",
-    "odd",
-    "--finished-at",
-    "at",
-    "--extras-columns",
-    "n,j",
-    "--slug",
-    "dice",
-    "--type",
-    "chance",
-    "--game-id-value",
-    "77",
-    "--time-zone",
-    "America/New_York",
-];
-
 async fn odd(more: &[&str]) -> TestDatabase {
     let database = migrated_game(ODD).await;
-    attach(&database, &[&ATTACH_ODD[..], more].concat()).await;
+    let own = ["--extras-columns", "n,j", "--time-zone", "America/New_York"];
+    attach(&database, &dice("odd", &[&own, more].concat())).await;
     database
 }
 

@@ -5,9 +5,8 @@ use std::collections::BTreeSet;
 use futures_util::future::join_all;
 use sqlx::{AssertSqlSafe, postgres::PgListener};
 
-use crate::attach::psql;
 use crate::support::{
-    TestDatabase, TestServer, WsClient, eventually, get, round::ids, serving, within,
+    TestDatabase, TestServer, WsClient, eventually, game::psql, get, round::ids, serving, within,
 };
 
 /// The finished rounds of a game, by the table.

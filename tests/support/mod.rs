@@ -8,6 +8,7 @@ pub(crate) mod cluster;
 pub(crate) mod database;
 pub(crate) mod doctor;
 pub(crate) mod fault_proxy;
+pub(crate) mod game;
 pub(crate) mod http;
 pub(crate) mod pgbouncer;
 pub(crate) mod pinned;
