@@ -36,9 +36,11 @@ impl Capture {
         given: &Given,
         source: Source,
     ) -> Result<usize, CaptureError> {
-        let (mut bounds, mut met) = (Bounds::beginning(&self.saved()?), 0);
+        let (mut bounds, mut met, mut first) = (Bounds::beginning(&self.saved()?), 0, None);
         loop {
             let mut page = listening.page(&self.saved()?, &bounds).await?;
+            // All pages tell of one moment.
+            (page.begun, page.at) = *first.get_or_insert((page.begun, page.at));
             if bounds.until.is_some() && listening.trimmed().await? >= bounds.after.0 {
                 return Err(CaptureError::Trimmed);
             }
