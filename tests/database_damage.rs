@@ -1,7 +1,7 @@
 //! The database is there, but not as it should be: what the game writes still succeeds, and what was
 //! not recorded or not announced is found.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -155,6 +155,33 @@ async fn a_link_that_breaks_while_rounds_are_read_loses_none() {
     let round = database.finish("crash", r#"{"link": "cut here"}"#).await;
     assert_eq!(client.next_round().await.round_id, round);
     assert!(CUT.load(Ordering::SeqCst));
+    let next = database.finish("crash", "{}").await;
+    assert_eq!(client.next_round().await.round_id, next);
+}
+
+#[tokio::test]
+async fn what_was_read_when_a_link_breaks_at_the_start_is_not_read_again() {
+    static READ: AtomicUsize = AtomicUsize::new(0);
+    static CUT: AtomicBool = AtomicBool::new(false);
+    let database = TestDatabase::new().await;
+    let rounds = database.finish_many("crash", 5).await;
+    // The columns of an answer tell which it is: first the recent rounds, then what finished lately.
+    let cut_once = |kind, columns: &[u8]| {
+        let has = |name: &[u8]| kind == b'T' && columns.windows(name.len()).any(|at| at == name);
+        READ.fetch_add(usize::from(has(b"floor\0")), Ordering::SeqCst);
+        let is_lately = has(b"finished_micros\0") && !has(b"extras\0");
+        if is_lately && !CUT.swap(true, Ordering::SeqCst) { Pass::Cut } else { Pass::On }
+    };
+    let port = picky_proxy(database.address.tcp_port, cut_once).await;
+    let server = TestServer::on(database.url())
+        .env("DATASTREAM_LISTEN_URL", database.url_through(port) + "?sslmode=disable")
+        .start()
+        .await;
+    assert!(CUT.load(Ordering::SeqCst));
+    assert_eq!(READ.load(Ordering::SeqCst), 1);
+    let mut client = WsClient::connect(server.ws(&format!("/ws/crash?after={}", rounds[0]))).await;
+    assert_eq!(ids(&client.rounds(4).await), rounds[1..]);
+    assert_eq!(server.queries().await, 0.0, "memory answers");
     let next = database.finish("crash", "{}").await;
     assert_eq!(client.next_round().await.round_id, next);
 }

@@ -1,13 +1,11 @@
 //! From LISTEN to live: what a new connection has to bring before the stream goes on.
 
-use std::{
-    collections::HashSet,
-    time::{Duration, Instant},
-};
+use std::collections::HashSet;
 
 use super::{
-    Capture, CaptureError, POLL_ACTIVE, Progress,
-    cursor::{Cursor, Given, Moment, Seen},
+    Capture, CaptureError, Progress,
+    cursor::{Given, Moment},
+    filling,
     listener::Listening,
     steps::moment,
 };
@@ -19,11 +17,7 @@ use crate::{
 
 /// How far back a database with another history is searched for rounds not streamed yet. As much
 /// as reconciliation looks back.
-const OVERLAP_MICROS: i64 = 10 * 60 * 1_000_000;
-/// A commit without a wait is flushed within three times `wal_writer_delay`, 0.6 s (PostgreSQL,
-/// "Asynchronous Commit"). Where that was raised, a stream that begins is worth more than the rest.
-const FLUSHED_WITHIN: Duration = Duration::from_secs(1);
-
+pub(super) const OVERLAP_MICROS: i64 = 10 * 60 * 1_000_000;
 impl Capture {
     /// Brings the stream up to what is committed by now.
     pub(super) async fn catch_up(&mut self, listening: &Listening) -> Result<(), CaptureError> {
@@ -61,37 +55,6 @@ impl Capture {
             })
     }
 
-    /// First connection: fills the hub's memory.
-    async fn fill(&mut self, listening: &Listening) -> Result<(), CaptureError> {
-        let start = listening.poll(&listening.snapshot().await?).await?.seen;
-        let (recent, floor) = listening.recent(&start.snapshot, self.parts.history).await?;
-        let trimmed = listening.trimmed().await?.max(floor);
-        let latest = listening.latest().await?;
-        let last_contact = listening.now().await?;
-        let mut cursor = Cursor::new(start.snapshot.clone());
-        let lately = listening.moments_since(last_contact - OVERLAP_MICROS).await?;
-        cursor.remember_older(lately);
-        cursor.remember_older(recent.iter().map(|captured| moment(&captured.round)));
-        Self::flushed(listening, &start).await?;
-        tracing::info!(rounds = recent.len(), games = latest.len(), "memory filled");
-        self.parts.publisher.preload(recent, latest, trimmed);
-        let identity = listening.identity.clone();
-        self.progress = Some(Progress { cursor, identity, last_contact });
-        self.begin()?;
-        // What the latest rounds were read with is newer than `start`: this poll passes it.
-        self.take_pages(listening, &Given::default(), Source::catch_up).await.map(drop)
-    }
-
-    /// Waits until a crash takes nothing back of what a snapshot sees: the next connection may have
-    /// to begin there (C4).
-    async fn flushed(listening: &Listening, seen: &Seen) -> Result<(), CaptureError> {
-        let begun = Instant::now();
-        while listening.flushed().await? < seen.inserted && begun.elapsed() < FLUSHED_WITHIN {
-            tokio::time::sleep(POLL_ACTIVE).await;
-        }
-        Ok(())
-    }
-
     /// Another connection to the same database: polls from the last flushed snapshot.
     async fn resume(&mut self, listening: &Listening) -> Result<(), CaptureError> {
         let given = self.progress()?.cursor.rewind();
@@ -123,7 +86,7 @@ impl Capture {
         let since = self.progress()?.last_contact - OVERLAP_MICROS;
         let rounds = listening.finished_since(since).await?;
         let missing = self.missing(listening, since, &rounds).await?;
-        Self::flushed(listening, &start).await?;
+        filling::flushed(listening, &start).await?;
         let given = self.progress()?.cursor.start_over(start.snapshot);
         let new = rounds.into_iter().filter(|round| !given.contains(&moment(round)));
         // No transaction of this history finished them for us; they are told by position.
@@ -164,7 +127,7 @@ impl Capture {
     }
 
     /// What a new cursor's snapshot sees is on the stream by now.
-    fn begin(&mut self) -> Result<(), CaptureError> {
+    pub(super) fn begin(&mut self) -> Result<(), CaptureError> {
         let position = self.parts.publisher.position();
         self.progress()?.cursor.begins_at(position);
         self.settle()

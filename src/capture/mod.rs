@@ -18,6 +18,7 @@ pub(crate) mod connect;
 mod cursor;
 mod details;
 mod error;
+mod filling;
 mod inbox;
 mod listener;
 pub mod overlap;
@@ -43,6 +44,7 @@ pub use self::error::CaptureError;
 use self::{
     company::Company,
     cursor::Cursor,
+    filling::Filling,
     listener::{Identity, Listening},
     probe::Probe,
     reconnect::{Linked, keep_linked},
@@ -127,6 +129,8 @@ pub struct Capture {
     phase: watch::Sender<Phase>,
     /// `None` until the memory has been filled.
     progress: Option<Progress>,
+    /// What was read for that so far.
+    filling: Option<Filling>,
     company: Company,
     /// Payloads found to be forged whose rounds the hub has still to forget.
     forged: Vec<Finish>,
@@ -156,6 +160,7 @@ impl Capture {
             parts,
             phase,
             progress: None,
+            filling: None,
             company,
             forged,
             last_activity,
