@@ -75,3 +75,24 @@ async fn a_transaction_of_more_rounds_than_a_page_arrives_while_the_stream_is_li
     scene.all_arrive_in_order(25_000).await;
     scene.server.counts("datastream_payloads_unconfirmed_total 0").await;
 }
+
+#[tokio::test]
+async fn what_is_trimmed_while_pages_are_read_is_found_all_the_same() {
+    let mut scene = Scene::set().await;
+    scene.proxy.refuse();
+    scene.server.unready().await;
+    for _ in 0..5 {
+        scene.database.run(BULK).await;
+    }
+    scene.proxy.resume();
+    let mut seen = ids(&scene.client.rounds_until(1).await);
+    scene.proxy.stall();
+    scene.database.run("select datastream.trim(interval '0', 100000)").await;
+    scene.proxy.resume();
+    seen.extend(ids(&scene.client.rounds_until(60_000).await));
+    assert_eq!(seen, (1..=60_000).collect::<Vec<_>>());
+    let next = scene.database.finish("crash", "{}").await;
+    assert_eq!(scene.client.next_round().await.round_id, next);
+    let told = |line: &String| line.contains("were trimmed from the outbox");
+    assert!(scene.server.log().iter().any(told), "the last page had been read before");
+}
