@@ -32,6 +32,11 @@ impl Database {
         &self.url
     }
 
+    /// The cluster, to be stopped and started.
+    pub(crate) fn cluster(&mut self) -> Result<&mut Cluster> {
+        self.cluster.as_mut().context("not with --database-url: PostgreSQL is stopped and started")
+    }
+
     pub(crate) fn pid(&self) -> Option<u32> {
         self.cluster.as_ref().and_then(Cluster::pid)
     }

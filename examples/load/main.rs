@@ -21,6 +21,7 @@ mod listener;
 mod lock;
 mod message;
 mod options;
+mod outage;
 mod outcome;
 #[allow(dead_code, reason = "shared with the tests, which use all of it")]
 #[path = "../../tests/support/pinned.rs"]
@@ -72,6 +73,7 @@ fn main() -> Result<()> {
         Mode::Bulk => bulk::bulk(&options, &database),
         Mode::Connects => connects::connects(&options, &mut database),
         Mode::Wt => wt::measure(&options, &database),
+        Mode::Outage => outage::outage(&options, &mut database),
         Mode::Resume => resume::resume(&options, &database),
         _ if options.compare => compare::compare(&options, &database),
         _ => single(&options, Subject::Server, Some(&database)),

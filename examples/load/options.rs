@@ -93,6 +93,9 @@ pub(crate) enum Mode {
     Connects,
     /// --conns subscribers, 100 rounds behind, resume after the server was killed
     Resume,
+    /// How soon the stream is live after PostgreSQL was stopped and started, and what a million missed
+    /// rounds take
+    Outage,
     /// When each of --conns subscribers is told of a stop
     Stop,
     /// WebTransport: 1 and --conns sessions, 5 rounds/s or --rate; then its floor, and quinn alone
