@@ -94,6 +94,15 @@ impl Capture {
     /// Answers greetings, and finds out whether the other nodes have left. Where none has answered,
     /// there is none: one whose own link is down greets before it goes on.
     pub(super) async fn mind_company(&mut self, listening: &Listening) -> Result<(), CaptureError> {
+        self.greet(listening).await?;
+        if self.company.is_due() {
+            self.look_for_others(listening).await?;
+        }
+        Ok(())
+    }
+
+    /// Answers greetings, and notes who has answered ours.
+    pub(super) async fn greet(&mut self, listening: &Listening) -> Result<(), CaptureError> {
         let heard = listening.inbox().take_heard();
         if heard.others && self.company.heard.is_none() {
             tracing::info!("another node streams the same database");
@@ -102,9 +111,6 @@ impl Capture {
         }
         if heard.greeting {
             listening.say(Word::Answer(self.company.node)).await?;
-        }
-        if self.company.is_due() {
-            self.look_for_others(listening).await?;
         }
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! The cursor: what has been put on the stream, in terms of the database's transactions. Pure.
 //!
 //! * **C1** Every round of a transaction that `saved` sees is on the stream. `saved` moves only
-//!   when all that its poll found has been published.
+//!   when all that its poll, or page, found has been published.
 //! * **C2** A round is new when `saved` does not see its transaction and it is not in `ahead`.
 //! * **C3** A payload may go out before the poll only when every transaction that ended before its
 //!   own began is accounted for: then order holds without asking.
@@ -268,14 +268,21 @@ impl Cursor {
     /// Notes that a poll has met these rows: what payloads brought, or only claimed, is true. From now
     /// on it is known by its row: whatever becomes of the round, a new connection tells it by that.
     pub(crate) fn confirm(&mut self, rows: impl IntoIterator<Item = Recorded>) {
-        let rows: HashMap<Finish, i64> = rows.into_iter().map(|row| (row.finish, row.at)).collect();
+        let mut true_payloads = HashMap::new();
+        for row in rows {
+            self.claims.remove(&row.finish);
+            if self.ahead.get_mut(&row.finish).and_then(Option::take).is_some() {
+                true_payloads.insert(row.finish, row.at);
+            }
+        }
+        // Of a transaction of many pages, all of it is looked through once and not on each page.
+        if true_payloads.is_empty() {
+            return;
+        }
         let since = |streamed: &&mut Streamed| streamed.generation > self.generation;
         for streamed in self.lately.iter_mut().rev().take_while(since) {
-            streamed.at = streamed.at.or_else(|| rows.get(&streamed.finish()).copied());
+            streamed.at = streamed.at.or_else(|| true_payloads.get(&streamed.finish()).copied());
         }
-        let met = self.ahead.iter_mut().filter(|(finish, _)| rows.contains_key(finish));
-        met.for_each(|(_, payload)| *payload = None);
-        self.claims.retain(|finish, _| !rows.contains_key(finish));
     }
 
     /// Moves `saved` on, once all that the poll found is on the stream and confirmed (C1). Returns
@@ -293,13 +300,15 @@ impl Cursor {
 
     /// Moves `saved` on within a poll that is read page by page: all that it `seen`, of transactions
     /// before `end`, is on the stream. Not while younger ones are there too: a rewind to this place
-    /// would bring those again.
-    pub(crate) fn advance_before(&mut self, end: Xid, seen: &Seen, position: Position) {
+    /// would bring those again. Says whether it has moved.
+    pub(crate) fn advance_before(&mut self, end: Xid, seen: &Seen, position: Position) -> bool {
         let snapshot = seen.snapshot.before(end);
         let is_younger = |streamed: &Streamed| streamed.xid >= end || streamed.xid == Xid(0);
-        if !snapshot.is_before(&self.saved) && !self.since_safe().any(is_younger) {
+        let moves = !snapshot.is_before(&self.saved) && !self.since_safe().any(is_younger);
+        if moves {
             self.reach(Seen { snapshot, ..*seen }, position);
         }
+        moves
     }
 
     fn reach(&mut self, seen: Seen, position: Position) {

@@ -72,7 +72,10 @@ impl Capture {
             self.filling = Some(Filling::begin(listening).await?);
         }
         if let Some(filling) = &mut self.filling {
-            filling.read(listening, self.parts.history).await?;
+            let read = filling.read(listening, self.parts.history).await;
+            // Whoever has answered on this link was there when the stream's beginning was chosen.
+            self.greet(listening).await?;
+            read?;
         }
         let (trimmed, latest) = (listening.trimmed().await?, listening.latest().await?);
         let last_contact = listening.now().await?;

@@ -1,9 +1,12 @@
 //! What was committed since the last poll, where it is very much: page by page.
 //!
 //! A night without a link may leave millions of rounds. Each page that is on the stream moves the
-//! cursor on: what is kept in memory is bounded, and a link that breaks meanwhile costs a page.
+//! cursor on: what is kept in memory is bounded, but for a transaction that is larger than a page,
+//! and a link that breaks meanwhile costs a page.
 
-use super::{Capture, CaptureError, cursor::Given, listener::Listening, snapshot::Snapshot};
+use super::{
+    Capture, CaptureError, cursor::Given, listener::Listening, poll::Poll, snapshot::Snapshot,
+};
 use crate::{
     hub::{Finish, Xid},
     round::RoundId,
@@ -28,7 +31,7 @@ impl Bounds {
 }
 
 impl Capture {
-    /// Publishes what was committed since the last poll that was read to its end. Returns how many of
+    /// Publishes what was committed since the cursor's snapshot. Returns how many of
     /// the `given` rounds it met.
     pub(super) async fn take_pages(
         &mut self,
@@ -38,11 +41,17 @@ impl Capture {
     ) -> Result<usize, CaptureError> {
         let (mut bounds, mut met, mut first) = (Bounds::beginning(&self.saved()?), 0, None);
         loop {
-            let mut page = listening.page(&self.saved()?, &bounds).await?;
+            // A node that comes meanwhile must not take itself to be alone.
+            self.greet(listening).await?;
+            let saved = self.saved()?;
+            let mut page = listening.page(&saved, &bounds).await?;
             // All pages tell of one moment.
             (page.begun, page.at) = *first.get_or_insert((page.begun, page.at));
-            if bounds.until.is_some() && listening.trimmed().await? >= bounds.after.0 {
-                return Err(CaptureError::Trimmed);
+            if bounds.until.is_some() {
+                let trimmed = listening.trimmed().await?;
+                if trimmed >= bounds.after.0 && !saved.sees(trimmed) {
+                    return Err(CaptureError::Trimmed);
+                }
             }
             let Some(end) = page.leave_out_last_transaction() else {
                 met += self.take(listening, &page.rows, given, source).await?;
@@ -50,11 +59,25 @@ impl Capture {
                 return Ok(met);
             };
             met += self.take(listening, &page.rows, given, source).await?;
-            let after = page.rows.last().map_or(bounds.after, |row| row.finish());
-            bounds = Bounds { until: Some(page.seen.snapshot.clone()), after };
-            let position = self.parts.publisher.position();
-            self.progress()?.cursor.advance_before(end, &page.seen, position);
-            self.settle()?;
+            bounds = self.page_is_streamed(end, &page, bounds)?;
         }
+    }
+
+    /// Moves the cursor on to where this page is complete; where the next one begins.
+    fn page_is_streamed(
+        &mut self,
+        end: Xid,
+        page: &Poll,
+        bounds: Bounds,
+    ) -> Result<Bounds, CaptureError> {
+        let Some(last) = page.rows.last() else { return Ok(bounds) };
+        let position = self.parts.publisher.position();
+        let progress = self.progress()?;
+        if progress.cursor.advance_before(end, &page.seen, position) {
+            // What a database with another history is to be searched for begins here.
+            progress.last_contact = progress.last_contact.max(last.recorded.at);
+        }
+        self.settle()?;
+        Ok(Bounds { until: Some(page.seen.snapshot.clone()), after: last.finish() })
     }
 }
