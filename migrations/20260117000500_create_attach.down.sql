@@ -17,6 +17,7 @@ drop function if exists datastream.attach(regclass, text, text, text, text[], te
   text, text, text, text, text, text, boolean, boolean);
 drop function if exists datastream.capture_mode(text);
 drop function if exists datastream.look_at_ids(regclass, text, datastream.attached[]);
+drop function if exists datastream.shared_id(text, text, text, text);
 drop function if exists datastream.is_indexed(text, text);
 drop function if exists datastream.shared_id_sql(text, text, text, text);
 drop function if exists datastream.next_id(regclass, text);

@@ -100,6 +100,20 @@ as $$
     where i.indrelid = to_regclass(relation) and i.indpred is null and i.indisvalid and c.attname = id)
 $$;
 
+-- An id that two tables have both, as far as it may be looked for.
+create function datastream.shared_id(one text, id text, other text, other_id text) returns bigint
+language plpgsql stable
+as $$
+declare
+  shared bigint;
+begin
+  if datastream.is_indexed(one, id) and datastream.is_indexed(other, other_id) then
+    execute datastream.shared_id_sql(one, id, other, other_id) || ' union all ' || datastream.shared_id_sql(other, other_id, one, id) || ' limit 1' into shared;
+  end if;
+  return shared;
+end
+$$;
+
 -- An error where a round of this table and one of an attached one have the same id, and a notice where their sequences will
 -- give the same ones: where they are less than a hundred million apart, unless they take turns (odd and even numbers).
 create function datastream.look_at_ids(relation regclass, id text, others datastream.attached[]) returns void
@@ -115,10 +129,7 @@ begin
     select o.relation as name, o.options->>'id' as id, n.sequence, n.step, n.next_one
     from unnest(others) o cross join lateral datastream.next_id(o.relation::regclass, o.options->>'id') n
   loop
-    if datastream.is_indexed(this_one, id) and datastream.is_indexed(other.name, other.id) then
-      execute datastream.shared_id_sql(this_one, id, other.name, other.id)
-        || ' union all ' || datastream.shared_id_sql(other.name, other.id, this_one, id) || ' limit 1' into shared;
-    end if;
+    shared := datastream.shared_id(this_one, id, other.name, other.id);
     if shared is not null then
       raise unique_violation using
         message = format('ids of rounds must not be the same in two attached tables: %s is in %s and in %s', shared, this_one, other.name),

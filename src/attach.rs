@@ -23,7 +23,8 @@ use crate::{database, pg_target::PgTarget};
 /// Notices of the database's functions are for the operator.
 pub const LOG_FILTER: &str = "info,sqlx=warn,sqlx::postgres::notice=info";
 
-const SETTINGS: [(&str, &str); 2] = [("lock_timeout", "2s"), ("statement_timeout", "0")];
+const SETTINGS: [(&str, &str); 3] =
+    [("lock_timeout", "2s"), ("statement_timeout", "0"), ("jit", "off")];
 
 /// What was done, or would be.
 #[derive(Debug, PartialEq, Eq)]

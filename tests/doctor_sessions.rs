@@ -8,6 +8,7 @@ use crate::{
         cluster::Address,
         doctor::{assert_well, findings, run, told},
         eventually,
+        game::{attach, dice, migrated_game},
     },
 };
 
@@ -166,6 +167,9 @@ async fn a_publication_that_sends_our_tables_is_told_and_the_subscriber_goes_on_
              game.\"Other Plays\" (\"Id\" bigint primary key, at timestamp, n int, \"it's\" text)",
         )
         .await;
+    let parts = "create table game.parts (id bigint) partition by range (id); \
+        create table game.part partition of game.parts for values from (0) to (10)";
+    database.run(parts).await;
     let url = database.url();
     assert_well(&findings(&url, "publications", &[]).await, "publications");
     database.run("create publication named for table game.results, datastream.trimmed").await;
@@ -175,6 +179,14 @@ async fn a_publication_that_sends_our_tables_is_told_and_the_subscriber_goes_on_
     database.run("drop publication named; create publication everything for all tables").await;
     let found = findings(&url, "publications", &[]).await;
     told(&found, "warning", "publication everything sends").follow(&database).await;
+    database
+        .run("create table game.later partition of game.parts for values from (10) to (20)")
+        .await;
+    let published = "select string_agg(tablename, ' ' order by tablename) from pg_publication_tables \
+        where tablename in ('later', 'parts')";
+    assert_eq!(database.text(published).await.as_deref(), Some("later"), "with its parent");
+    // The subscriber has no such table.
+    database.run("drop table game.parts").await;
     assert_well(&findings(&url, "publications", &[]).await, "publications");
     database.run("select pg_create_logical_replication_slot('everything', 'pgoutput')").await;
     let subscribe = format!(
@@ -191,4 +203,18 @@ async fn a_publication_that_sends_our_tables_is_told_and_the_subscriber_goes_on_
     })
     .await;
     subscriber.run("drop subscription everything").await;
+}
+
+#[tokio::test]
+async fn two_attached_tables_that_hold_the_same_id_are_told() {
+    let database =
+        migrated_game("create table dice (id bigint primary key, at timestamptz, n int)").await;
+    attach(&database, &dice("dice", &["--extras-columns", "n"])).await;
+    database.run("insert into dice values (9000000001, now(), 1)").await;
+    assert_well(&findings(&database.url(), "ids", &[]).await, "ids");
+    let same = "insert into games (slug, name, type) values ('crash', 'Crash', 'multiplier'); \
+        insert into rounds (id, game_id, finished_at) select 9000000001, id, now() from games";
+    database.run(same).await;
+    let found = findings(&database.url(), "ids", &[]).await;
+    told(&found, "failed", "both have a round 9000000001");
 }

@@ -26,3 +26,13 @@ from ids one join ids other on other.id > one.id and other.sequence <> one.seque
 where abs(other.position - one.position) < 100000000
   -- Odd and even numbers do not meet.
   and not (one.seqincrement = other.seqincrement and one.seqincrement <> 0 and (one.seqstart - other.seqstart) % one.seqincrement <> 0)
+union all
+-- As far as this role may read the tables themselves.
+select 'failed', format('%s and %s both have a round %s: a round is known by its id alone, and of two the client that removes repeats loses one', one.relation, other.relation, s.id),
+       'detach one of them, or give its rounds ids of another range'
+from attached one join attached other on other.id > one.id
+cross join lateral (
+  select datastream.shared_id(one.oid::regclass::text, one.options->>'id', other.oid::regclass::text, other.options->>'id') as id
+  where (select bool_and(has_table_privilege(c.oid, 'select') and has_schema_privilege(c.relnamespace, 'usage')) from pg_class c where c.oid in (one.oid, other.oid))
+) s
+where s.id is not null

@@ -1,11 +1,16 @@
 -- A publication of all tables, or of our schema's, publishes ours too: a subscriber that has no such tables stops at the
 -- first round. Whether it has them cannot be seen from here.
 select 'warning' as status, format('publication %s sends our tables too: a subscriber without them stops at the first round (whether yours has them is not seen from here)', quote_ident(p.pubname)) as says,
-       format(E'give each subscriber our schema by pg_dump -s -n datastream | psql, or name the game''s tables alone, as who owns the publication:\n')
+       format(E'give each subscriber our schema by pg_dump -s -n datastream | psql, or name the game''s tables alone, to which later ones must be added, as who owns the publication:\n')
        || case when p.puballtables then
          format('begin; drop publication %1$I; create publication %1$I%2$s with (publish = %3$L%4$s); commit', p.pubname,
-           ' for table ' || (select string_agg(format('%I.%I', t.schemaname, t.tablename), ', ' order by t.schemaname, t.tablename)
-                             from pg_publication_tables t where t.pubname = p.pubname and t.schemaname <> 'datastream'),
+           -- A partitioned table, and not its partitions: those to come are published with it.
+           ' for table ' || (select string_agg(distinct format('%I.%I', n.nspname, r.relname), ', ')
+                             from pg_publication_tables t
+                             join pg_class c on c.oid = format('%I.%I', t.schemaname, t.tablename)::regclass
+                             join pg_class r on r.oid = coalesce(pg_partition_root(c.oid), c.oid)
+                             join pg_namespace n on n.oid = r.relnamespace
+                             where t.pubname = p.pubname and t.schemaname <> 'datastream'),
            concat_ws(', ', case when p.pubinsert then 'insert' end, case when p.pubupdate then 'update' end, case when p.pubdelete then 'delete' end, case when p.pubtruncate then 'truncate' end),
            case when p.pubviaroot then ', publish_via_partition_root = true' else '' end
            -- Of PostgreSQL 18.

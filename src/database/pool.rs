@@ -32,10 +32,11 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Of each session or transaction, where the connection string sets nothing else. The queries read
 /// at most a few thousand rows by index: more than ten seconds is a fault. They take no lock that
 /// could wait, but for DDL at work.
-const SETTINGS: [(&str, &str); 3] = [
+const SETTINGS: [(&str, &str); 4] = [
     ("statement_timeout", "10s"),
     ("lock_timeout", "2s"),
     ("idle_in_transaction_session_timeout", "10s"),
+    ("jit", "off"),
 ];
 
 /// Not asked yet, on the hosts that the pool is pointed at.
