@@ -92,6 +92,10 @@ where
 fn start(config: &DemoConfig) -> anyhow::Result<Cluster> {
     let installation = Installation::find_for(&config.data_dir)?;
     let port = free_port(config.postgres_port)?;
+    if port != config.postgres_port {
+        let wished = config.postgres_port;
+        tracing::warn!(port, wished, "PostgreSQL gets another port: the wished one is taken");
+    }
     tracing::info!(postgres.version = installation.version(), postgres.port = port, "starting");
     let settings = Settings { durable: true, tcp_port: Some(port), ..Settings::default() };
     let mut cluster = Cluster::create_or_open(installation, &config.data_dir, settings)?;

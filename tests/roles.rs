@@ -271,3 +271,14 @@ async fn a_games_owner_who_is_no_superuser_attaches_makes_the_roles_and_takes_al
         .await;
     assert_eq!(dump(&as_boss).await, before);
 }
+
+#[tokio::test]
+async fn who_may_not_use_the_schema_is_told_what_to_grant() {
+    let hardened = Hardened::new().await;
+    let url = hardened.url_as(&hardened.writer);
+    let detach = datastream(&["detach", "--table", "shop.plays"]).env("DATABASE_URL", url);
+    let output = detach.run().await;
+    assert_eq!(output.code, Some(1), "{}", output.stdout);
+    let grant = format!("grant {} to {}", hardened.owner, hardened.writer);
+    assert!(output.stderr.contains(&grant), "{}", output.stderr);
+}

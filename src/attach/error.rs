@@ -20,6 +20,17 @@ pub enum AttachError {
          beside a game that has its own)"
     )]
     NoSchema,
+    /// Our schema is there, and not for this role.
+    #[error(
+        "the schema datastream belongs to {owner}, and {role} may not use it; as a superuser or \
+         as who may grant it: grant {owner} to {role}"
+    )]
+    NotOurs {
+        /// Whose it is, quoted where it must be.
+        owner: String,
+        /// Who asked.
+        role: String,
+    },
     /// The table's name means nothing here.
     #[error("there is no table {0}; write it as in SQL: schema.table, quoted where it must be")]
     NoTable(String),

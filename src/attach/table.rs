@@ -19,16 +19,25 @@ pub(super) async fn qualified(
     connection: &mut PgConnection,
     table: &str,
 ) -> Result<String, AttachError> {
-    let schema = "select has_schema_privilege(n.oid, 'usage') and to_regprocedure( \
-        'datastream.index_sql(regclass, boolean)') is not null \
-        from pg_namespace n where n.nspname = 'datastream'";
-    let schema: Option<bool> = sqlx::query_scalar(schema).fetch_optional(&mut *connection).await?;
-    if schema != Some(true) {
-        return Err(AttachError::NoSchema);
-    }
+    is_ours(connection).await?;
     let name = "select datastream.qualified(to_regclass($1))";
     let name: Option<String> = sqlx::query_scalar(name).bind(table).fetch_one(connection).await?;
     name.ok_or_else(|| AttachError::NoTable(table.to_owned()))
+}
+
+/// Whether our schema is there, of this version, and for this role.
+async fn is_ours(connection: &mut PgConnection) -> Result<(), AttachError> {
+    let schema = "select has_schema_privilege(n.oid, 'usage') as usable, \
+        quote_ident(pg_get_userbyid(n.nspowner)) as owner, quote_ident(current_user) as role, \
+        case when has_schema_privilege(n.oid, 'usage') \
+          then to_regprocedure('datastream.index_sql(regclass, boolean)') is not null end as whole \
+        from pg_namespace n where n.nspname = 'datastream'";
+    let row = sqlx::query(schema).fetch_optional(connection).await?.ok_or(AttachError::NoSchema)?;
+    if !row.try_get::<bool, _>("usable")? {
+        let (owner, role) = (row.try_get("owner")?, row.try_get("role")?);
+        return Err(AttachError::NotOurs { owner, role });
+    }
+    row.try_get::<bool, _>("whole")?.then_some(()).ok_or(AttachError::NoSchema)
 }
 
 /// Runs the task until no lock is in its way; at last says who holds the table.
