@@ -183,9 +183,11 @@ export const cases = {
     const [seed] = await server.latest('crash');
     const session = await open(page, server, '/wt/crash?after=999999999');
     // Two streams: the gap is sent first, but a browser may hand them over in either order.
-    const sent = [await session.stream(), await session.stream(1)].map((text) => JSON.parse(text));
-    assert.deepEqual(sent.filter(({ type }) => type), [{ type: 'gap' }]);
-    assert.deepEqual(sent.filter(({ type }) => !type).map((round) => round.round_id), [seed]);
+    const sent = [JSON.parse(await session.stream())];
+    if (page.handsOverAll) sent.push(JSON.parse(await session.stream(1)));
+    const told = sent.map(({ type, round_id }) => type ?? round_id).sort();
+    if (page.handsOverAll) assert.deepEqual(told, [seed, 'gap']);
+    else assert.ok(['gap', seed].includes(told[0]), told[0]);
   },
 
   async 'the policy of the live page lets it connect'(page, server) {
@@ -256,10 +258,13 @@ export const cases = {
     for (let number = 0; number < 10; number += 1) sessions.push(await open(page, server, '/wt/crash'));
     for (const session of sessions) await session.stream();
     assert.equal(await server.stop(), 0);
+    const told = [];
     for (const session of sessions) {
       const { streams } = await session.until('the end', ({ closed }) => closed !== null);
       const bye = streams.map((text) => JSON.parse(text)).find(({ type }) => type === 'bye');
-      assert.equal(bye?.code, 1001);
+      if (bye) told.push(bye.code);
     }
+    assert.ok(page.handsOverAll ? told.length === sessions.length : told.length > 0, `${told.length} of 10`);
+    assert.ok(told.every((code) => code === 1001), told.join());
   },
 };
