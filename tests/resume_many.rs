@@ -62,3 +62,19 @@ async fn a_finish_that_a_client_may_not_have_seen_is_replayed_from_the_database(
     let after = replayed.iter().position(|id| *id == between).expect("what came between");
     assert!(replayed[after..].contains(&seen), "{replayed:?}");
 }
+
+#[tokio::test]
+async fn tables_that_were_never_analyzed_answer_a_resume_in_time() {
+    let database = TestDatabase::new().await;
+    let unanalyzed = "alter table rounds set (autovacuum_enabled = false); \
+        alter table datastream.outbox set (autovacuum_enabled = false)";
+    database.run(unanalyzed).await;
+    let first = database.finish("crash", "{}").await;
+    let many = "insert into rounds (game_id, finished_at) \
+        select g.id, now() from games g, generate_series(1, 9999) where slug = 'crash'";
+    database.run(many).await;
+    let server = TestServer::on(database.url()).env("DATASTREAM_HISTORY", "1").start().await;
+    let mut client = WsClient::connect(server.ws(&format!("/ws/crash?after={first}"))).await;
+    let later: Vec<i64> = (first + 1..first + 10_000).collect();
+    assert_eq!(ids(&client.rounds(9_999).await), later);
+}
