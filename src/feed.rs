@@ -12,7 +12,7 @@ use crate::{
     games::{Games, UnknownName},
     history::{History, HistoryError, LastFailure},
     hub::{Hub, Joint, Opening, Start, Subscription},
-    replay::{OUTRUN_FOR, Replays},
+    replay::{OUTRUN_FOR, ReplayError, Replays},
     round::{Game, GameId, Round, RoundId},
     shutdown::Shutdown,
     topic::{Selection, Topic},
@@ -39,7 +39,8 @@ pub enum FeedError {
     /// A slug or a type that no game has: 404.
     #[error(transparent)]
     Unknown(#[from] UnknownName),
-    /// The listener has not caught up since the process started: 503.
+    /// The listener has not caught up since the process started, or has published half of what an
+    /// outage has left, which no resume can be answered beside: 503.
     #[error("the stream has not caught up with the database yet")]
     NotReady,
     /// The database could not answer: 503.
@@ -50,6 +51,15 @@ pub enum FeedError {
 impl From<HistoryError> for FeedError {
     fn from(error: HistoryError) -> Self {
         Arc::new(error).into()
+    }
+}
+
+impl From<ReplayError> for FeedError {
+    fn from(error: ReplayError) -> Self {
+        match error {
+            ReplayError::Behind => Self::NotReady,
+            ReplayError::Database(error) => Self::Database(error),
+        }
     }
 }
 

@@ -43,6 +43,17 @@ pub const OUTRUN_FOR: Duration = Duration::from_secs(5);
 /// How often it is looked whether the capture has finished a poll; it polls every 5 ms.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
+/// Why a resume point cannot be answered now.
+#[derive(Debug, thiserror::Error)]
+pub enum ReplayError {
+    /// The capture has not finished its catch-up.
+    #[error("the stream has not caught up with the database")]
+    Behind,
+    /// The database did not answer.
+    #[error("the database could not answer")]
+    Database(#[from] Arc<HistoryError>),
+}
+
 /// Answers resume points from the database. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Replays(Arc<Shared>);
@@ -91,12 +102,8 @@ impl Replays {
     }
 
     /// Every round of the topic after the named one, to be continued from memory; `None` when the
-    /// outbox does not know it or too many rounds lie after it.
-    pub async fn after(
-        &self,
-        topic: &Topic,
-        named: RoundId,
-    ) -> Result<Option<Start>, Arc<HistoryError>> {
+    /// outbox does not know it, too many rounds lie after it, or more come than memory holds.
+    pub async fn after(&self, topic: &Topic, named: RoundId) -> Result<Option<Start>, ReplayError> {
         let (lane, asked) = (self.lane(topic), Instant::now());
         lock(&lane.waiting).insert(named);
         let _turn = lane.turn.lock().await;
@@ -113,16 +120,21 @@ impl Replays {
                 return Ok(Some(Start::Replayed(replay)));
             }
             lock(&self.0.pages).forget(topic);
-            self.settled_after(page.settled.position, started).await;
+            self.settled_after(page.settled.position, started).await?;
         }
         Ok(None)
     }
 
-    /// Waits until the capture has come further than this, or for as long as a client waits.
-    async fn settled_after(&self, position: Position, started: Instant) {
-        while self.0.hub.settled().position <= position && started.elapsed() < OUTRUN_FOR {
+    /// Waits until the capture has come further than this. Where it has not for as long as a client
+    /// waits, its link broke in a catch-up, and the point is as good as it will be after it.
+    async fn settled_after(&self, position: Position, started: Instant) -> Result<(), ReplayError> {
+        while self.0.hub.settled().position <= position {
+            if started.elapsed() >= OUTRUN_FOR {
+                return Err(ReplayError::Behind);
+            }
             tokio::time::sleep(LOOK_EVERY).await;
         }
+        Ok(())
     }
 
     /// Reads a page, unless that has failed while this client waited; `None` where the outbox does

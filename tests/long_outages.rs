@@ -96,3 +96,33 @@ async fn what_is_trimmed_while_pages_are_read_is_found_all_the_same() {
     let told = |line: &String| line.contains("were trimmed from the outbox");
     assert!(scene.server.log().iter().any(told), "the last page had been read before");
 }
+
+#[tokio::test]
+async fn a_point_is_no_gap_because_a_catch_up_stands_still() {
+    let database = TestDatabase::new().await;
+    let proxy = FaultProxy::start(database.address.tcp_port).await;
+    let server = TestServer::on(database.url())
+        .env("DATASTREAM_LISTEN_URL", database.url_through(proxy.port))
+        .env("DATASTREAM_HISTORY", "100")
+        .env("DATASTREAM_RESUME_LIMIT", "100000")
+        .start()
+        .await;
+    let mut client = WsClient::connect(server.ws("/ws/crash")).await;
+    let named = database.finish("crash", "{}").await;
+    assert_eq!(client.next_round().await.round_id, named);
+    proxy.refuse();
+    server.unready().await;
+    for _ in 0..3 {
+        database.run(BULK).await;
+    }
+    proxy.resume();
+    client.next_round().await;
+    proxy.stall();
+    let resume = server.ws(&format!("/ws/crash?after={named}"));
+    assert_eq!(WsClient::try_connect(&resume, &[]).await.err(), Some(503));
+    proxy.resume();
+    server.ready().await;
+    let mut client = WsClient::connect(resume).await;
+    let later: Vec<i64> = (named + 1..=named + 36_000).collect();
+    assert_eq!(ids(&client.rounds_until(named + 36_000).await), later);
+}
