@@ -4,6 +4,7 @@ use crate::support::{
     TestDatabase, TestServer, WsClient,
     binary::{Output, datastream, program},
     cluster::{Address, installation},
+    doctor::findings,
     eventually, get,
 };
 
@@ -281,4 +282,17 @@ async fn who_may_not_use_the_schema_is_told_what_to_grant() {
     assert_eq!(output.code, Some(1), "{}", output.stdout);
     let grant = format!("grant {} to {}", hardened.owner, hardened.writer);
     assert!(output.stderr.contains(&grant), "{}", output.stderr);
+}
+
+#[tokio::test]
+async fn doctor_looks_at_two_tables_as_the_reader_who_may_not_read_them() {
+    let game = Hardened::new().await;
+    let second = "create table shop.spins (id bigint primary key, game_id bigint, \
+        finished_at timestamptz, extras jsonb)";
+    game.database.run(second).await;
+    let attach = ["attach", "--table", "shop.spins", "--games", "shop.titles"];
+    succeeded(&datastream(&attach).env("DATABASE_URL", game.database.url()).run().await);
+    // (That their sequences are near each other is told; with all rights no more.)
+    let found = findings(&game.url_as(&game.reader), "ids", &[]).await;
+    assert!(found.iter().all(|line| line.status == "warning"), "{found:?}");
 }
