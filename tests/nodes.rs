@@ -25,6 +25,7 @@ async fn a_round_that_another_node_had_still_to_send_is_not_lost_to_who_comes_fr
     one.counts("datastream_other_nodes 0").await;
     let other = TestServer::on(database.url()).start().await;
     one.counts("datastream_other_nodes 1").await;
+    other.counts("datastream_other_nodes 1").await;
     let mut client = WsClient::connect(other.ws("/ws/crash")).await;
     let late = unfinished(&database, 7001).await;
     let early = unfinished(&database, 7002).await;

@@ -130,6 +130,7 @@ async fn a_listener_behind_a_pooler_is_told_and_rounds_come_by_polls() {
         assert_eq!(ids(&client.rounds(10).await), rounds);
         server.counts("datastream_listener_deaf 1").await;
         let log = server.log().join("\n");
+        server.counts("datastream_other_nodes 1").await;
         assert!(log.contains("hears nothing") && log.contains("DATASTREAM_LISTEN_URL"), "{log}");
         // Nothing of ours is left in the sessions that the game is given.
         for _ in 0..20 {

@@ -3,11 +3,9 @@
 use std::collections::HashSet;
 
 use super::{
-    Capture, CaptureError, Progress,
-    cursor::{Given, Moment},
-    filling,
+    Capture, CaptureError, OVERLAP_MICROS, Progress,
+    cursor::{Given, Moment, moment},
     listener::Listening,
-    steps::moment,
 };
 use crate::{
     hub::{Captured, Xid},
@@ -15,9 +13,6 @@ use crate::{
     telemetry::metrics::Source,
 };
 
-/// How far back a database with another history is searched for rounds not streamed yet. As much
-/// as reconciliation looks back.
-pub(super) const OVERLAP_MICROS: i64 = 10 * 60 * 1_000_000;
 impl Capture {
     /// Brings the stream up to what is committed by now.
     pub(super) async fn catch_up(&mut self, listening: &Listening) -> Result<(), CaptureError> {
@@ -33,18 +28,13 @@ impl Capture {
         Ok(())
     }
 
-    /// Whether the outbox still tells all that happened since the last connection: it is of the
-    /// same history, not a copy from before what was seen of it, and retention has not trimmed what
-    /// was not seen yet.
+    /// Whether the outbox still tells all that happened since the last connection.
     async fn continues(
         &self,
         progress: &Progress,
         listening: &Listening,
     ) -> Result<bool, CaptureError> {
-        let safe = progress.cursor.safe();
-        let is_whole = progress.identity == listening.identity
-            && !listening.snapshot().await?.is_before(safe)
-            && listening.trimmed().await? < safe.xmin();
+        let is_whole = listening.continues(&progress.identity, progress.cursor.safe()).await?;
         // An older copy may have begun as many transactions again.
         Ok(is_whole
             && match progress.cursor.landmark() {
@@ -86,7 +76,7 @@ impl Capture {
         let since = self.progress()?.last_contact - OVERLAP_MICROS;
         let rounds = listening.finished_since(since).await?;
         let missing = self.missing(listening, since, &rounds).await?;
-        filling::flushed(listening, &start).await?;
+        listening.is_flushed(&start).await?;
         let given = self.progress()?.cursor.start_over(start.snapshot);
         let new = rounds.into_iter().filter(|round| !given.contains(&moment(round)));
         // No transaction of this history finished them for us; they are told by position.
@@ -95,6 +85,7 @@ impl Capture {
         let streamed = new.iter().map(|captured| moment(&captured.round)).collect();
         let cursor = &mut self.progress()?.cursor;
         new.iter().for_each(|captured| cursor.remember(moment(&captured.round)));
+        self.greet(listening).await?;
         self.publish(new, Source::catch_up);
         self.begin()?;
         self.take_pages(listening, &Given::by_moment(streamed), Source::catch_up).await?;

@@ -2,7 +2,7 @@
 //! order, so a resume point that one of them may have given is answered with room for that (see the
 //! hub's I5).
 //!
-//! A node greets on [`super::listener::PROBE_CHANNEL`] before it reads anything, and who hears a
+//! A node greets on [`super::inbox::PROBE_CHANNEL`] before it reads anything, and who hears a
 //! greeting answers: so each knows of the other before it can have given anybody a round. That a
 //! node has left is seen by its session, looked for every few seconds while there is company.
 
@@ -104,8 +104,10 @@ impl Capture {
     /// Answers greetings, and notes who has answered ours.
     pub(super) async fn greet(&mut self, listening: &Listening) -> Result<(), CaptureError> {
         let heard = listening.inbox().take_heard();
-        if heard.others && self.company.heard.is_none() {
-            tracing::info!("another node streams the same database");
+        // Behind a pooler nobody is heard.
+        let others = heard.others || !listening.is_own();
+        if others && self.company.heard.is_none() {
+            tracing::info!("another node may stream the same database");
             self.company.heard = Some(Instant::now());
             share(&self.parts.publisher, &self.parts.metrics, true);
         }

@@ -18,7 +18,7 @@ use std::{
 use super::{payload::Payload, snapshot::Snapshot};
 use crate::{
     hub::{Finish, Position, Xid},
-    round::{FinishedAt, RoundId},
+    round::{FinishedAt, Round, RoundId},
 };
 
 /// Rounds remembered by moment, for a database that comes back with another history; those that the
@@ -66,6 +66,10 @@ pub(crate) enum Verdict {
 
 /// The finish of a round as its own data tell it.
 pub(super) type Moment = (RoundId, FinishedAt);
+
+pub(super) fn moment(round: &Round) -> Moment {
+    (round.round_id, round.finished_at)
+}
 
 /// A row of the outbox. Ids may be used again after a crash, but not at the same microsecond.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -7,10 +7,9 @@ use std::{
 
 use super::{
     Capture, CaptureError,
-    cursor::Given,
+    cursor::{Given, moment},
     listener::Listening,
     rows::{OutboxRow, Read},
-    steps::moment,
 };
 use crate::{
     hub::Captured,

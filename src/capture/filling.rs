@@ -1,23 +1,15 @@
 //! The hub's memory is filled at the start: recent rounds, the latest of each game, and what finished
 //! lately, which is no news after a failover.
 
-use std::time::{Duration, Instant};
-
 use super::{
-    Capture, CaptureError, POLL_ACTIVE, Progress,
-    catch_up::OVERLAP_MICROS,
-    cursor::{Cursor, Given, Moment, Seen},
+    Capture, CaptureError, OVERLAP_MICROS, Progress,
+    cursor::{Cursor, Given, Moment, Seen, moment},
     listener::{Identity, Listening},
-    steps::moment,
 };
 use crate::{
     hub::{Captured, Xid},
     telemetry::metrics::Source,
 };
-
-/// A commit without a wait is flushed within three times `wal_writer_delay`, 0.6 s (PostgreSQL,
-/// "Asynchronous Commit"). Where that was raised, a stream that begins is worth more than the rest.
-const FLUSHED_WITHIN: Duration = Duration::from_secs(1);
 
 /// What has been read so far. All of it takes 0.3 s beside 36,000 rounds of the last ten minutes, and
 /// more on a machine with much to do: a link that breaks sooner, again and again, still gets on.
@@ -42,16 +34,13 @@ impl Filling {
 
     /// Whether all that happened since is there to be read on this connection.
     async fn continues(&self, listening: &Listening) -> Result<bool, CaptureError> {
-        Ok(self.is_flushed
-            && self.identity == listening.identity
-            && !listening.snapshot().await?.is_before(&self.start.snapshot)
-            && listening.trimmed().await? < self.start.snapshot.xmin())
+        Ok(self.is_flushed && listening.continues(&self.identity, &self.start.snapshot).await?)
     }
 
     async fn read(&mut self, listening: &Listening, per_game: i64) -> Result<(), CaptureError> {
         if self.recent.is_none() {
             self.recent = Some(listening.recent(&self.start.snapshot, per_game).await?);
-            self.is_flushed = flushed(listening, &self.start).await?;
+            self.is_flushed = listening.is_flushed(&self.start).await?;
         }
         if self.lately.is_none() {
             let since = listening.now().await? - OVERLAP_MICROS;
@@ -95,17 +84,4 @@ impl Capture {
         // What the latest rounds were read with is newer than `start`: this poll passes it.
         self.take_pages(listening, &Given::default(), Source::catch_up).await.map(drop)
     }
-}
-
-/// Waits until a crash takes nothing back of what a snapshot sees, since the next connection may have to
-/// begin there (C4); says whether that is so.
-pub(super) async fn flushed(listening: &Listening, seen: &Seen) -> Result<bool, CaptureError> {
-    let begun = Instant::now();
-    while listening.flushed().await? < seen.inserted {
-        if begun.elapsed() > FLUSHED_WITHIN {
-            return Ok(false);
-        }
-        tokio::time::sleep(POLL_ACTIVE).await;
-    }
-    Ok(true)
 }

@@ -7,18 +7,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures_util::StreamExt;
 use tokio::task::AbortHandle;
-use tokio_postgres::{AsyncMessage, types::Type};
+use tokio_postgres::types::Type;
 
 use super::{
+    POLL_ACTIVE,
     company::{self, Word},
-    connect::{self, Messages},
-    cursor::{Lsn, Recorded},
+    connect,
+    cursor::{Lsn, Recorded, Seen},
     error::CaptureError,
-    inbox::Inbox,
-    pages::Bounds,
-    poll::{PAGE_ROWS, Poll},
+    inbox::{CHANNEL, Inbox, PROBE_CHANNEL, pump},
+    poll::{Bounds, PAGE_ROWS, Poll},
     rows::{Read, captured, game, round},
     session::{Ask, Parameter, Session},
     snapshot::Snapshot,
@@ -29,11 +28,6 @@ use crate::{
     round::{FinishedAt, Game, Round, RoundId, UnixMillis},
     shutdown::Shutdown,
 };
-
-/// The channel of the trigger.
-const CHANNEL: &str = "datastream_rounds";
-/// The channel on which a listener makes sure that it hears, and nodes greet each other.
-pub(super) const PROBE_CHANNEL: &str = "datastream_probe";
 
 /// The poll must keep to the outbox's primary key. After ANALYZE on a big outbox the generic plan
 /// expects a third of the table: 1.3-5 ms for an empty poll instead of 0.11 ms. (The server ends a
@@ -56,12 +50,13 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 const PREPARED_WITHIN: Duration = Duration::from_secs(10);
 /// A catch-up may have millions of rows to find.
 const CATCH_UP_WITHIN: Duration = Duration::from_secs(60);
-
-/// Messages looked at together; more notifications than the inbox keeps the payloads of.
-const MESSAGES_AT_ONCE: usize = 256;
 /// Rows of the outbox looked at to fill the memory: as many as a client may miss by default. Ten
 /// times as many take a second, and a link that breaks more often than that would never be live.
 const RECENT_ROWS: i64 = 10_000;
+
+/// A commit without a wait is flushed within three times `wal_writer_delay`, 0.6 s (PostgreSQL,
+/// "Asynchronous Commit"). Where that was raised, a stream that begins is worth more than the rest.
+const FLUSHED_WITHIN: Duration = Duration::from_secs(1);
 
 /// What kind of database this is: two connections with equal identities share one history.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -133,6 +128,11 @@ impl Listening {
         Ok(Self { session, inbox, pump, poll, rounds, identity, notifies })
     }
 
+    /// Whether no pooler stands between.
+    pub(super) fn is_own(&self) -> bool {
+        self.session.is_own()
+    }
+
     pub(super) fn inbox(&self) -> &Inbox {
         &self.inbox
     }
@@ -169,14 +169,39 @@ impl Listening {
         Ok(row.try_get::<_, &str>(0)?.parse()?)
     }
 
+    /// Whether the outbox still tells all that happened since what a snapshot has seen: it is of the
+    /// same history, no copy from before that, and retention has trimmed nothing since.
+    pub(super) async fn continues(
+        &self,
+        identity: &Identity,
+        seen: &Snapshot,
+    ) -> Result<bool, CaptureError> {
+        Ok(self.identity == *identity
+            && !self.snapshot().await?.is_before(seen)
+            && self.trimmed().await? < seen.xmin())
+    }
+
     /// The database's clock, in microseconds since the epoch.
     pub(super) async fn now(&self) -> Result<i64, CaptureError> {
         let query = self.session.query_one("select datastream.micros(clock_timestamp())", &[]);
         Ok(within(ANSWER_WITHIN, query).await?.try_get(0)?)
     }
 
+    /// Waits until a crash takes nothing back of what a snapshot sees, since the next connection may
+    /// have to begin there (C4); says whether that is so.
+    pub(super) async fn is_flushed(&self, seen: &Seen) -> Result<bool, CaptureError> {
+        let begun = Instant::now();
+        while self.flushed().await? < seen.inserted {
+            if begun.elapsed() > FLUSHED_WITHIN {
+                return Ok(false);
+            }
+            tokio::time::sleep(POLL_ACTIVE).await;
+        }
+        Ok(true)
+    }
+
     /// How far PostgreSQL has written its log so that a crash leaves it.
-    pub(super) async fn flushed(&self) -> Result<Lsn, CaptureError> {
+    async fn flushed(&self) -> Result<Lsn, CaptureError> {
         let query = "select (pg_current_wal_flush_lsn() - '0/0')::bigint";
         let row = within(ANSWER_WITHIN, self.session.query_one(query, &[])).await?;
         Ok(Lsn(row.try_get(0)?))
@@ -304,43 +329,9 @@ impl Listening {
     }
 }
 
-/// Moves what the connection receives into the inbox until it ends. What the socket holds goes in
-/// together: the notifications of one transaction are sent together, and order within it is judged
-/// by looking at all of them.
-async fn pump(messages: Messages, inbox: Arc<Inbox>) {
-    let mut messages = messages.ready_chunks(MESSAGES_AT_ONCE);
-    while let Some(together) = messages.next().await {
-        for error in together.iter().filter_map(|message| message.as_ref().err()) {
-            tracing::debug!(%error, "the LISTEN connection broke");
-        }
-        let sent: Vec<_> = together.iter().flatten().filter_map(notification).collect();
-        let on = |name: &'static str| sent.iter().filter(move |(channel, _)| *channel == name);
-        on(PROBE_CHANNEL)
-            .filter_map(|(_, text)| Word::parse(text))
-            .for_each(|word| inbox.hear(word));
-        inbox.push(on(CHANNEL).map(|(_, text)| *text));
-        if together.iter().any(Result::is_err) {
-            break;
-        }
-    }
-    inbox.end();
-}
-
 /// The statement that says something to all nodes. (A word holds digits and letters.)
 pub(super) fn notify(word: Word) -> String {
     format!("notify {PROBE_CHANNEL}, '{}'", word.text())
-}
-
-/// The channel and the payload, of a notification.
-fn notification(message: &AsyncMessage) -> Option<(&str, &str)> {
-    match message {
-        AsyncMessage::Notification(sent) => Some((sent.channel(), sent.payload())),
-        AsyncMessage::Notice(notice) => {
-            tracing::debug!(%notice, "notice of the database");
-            None
-        }
-        _ => None,
-    }
 }
 
 pub(super) async fn within<T>(

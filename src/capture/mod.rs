@@ -66,6 +66,9 @@ const ACTIVE_FOR: Duration = Duration::from_secs(1);
 const POLL_IDLE: Duration = Duration::from_millis(250);
 /// The same where no table rings at all (capture mode `poll`): 0.3 % of a core.
 const POLL_UNRUNG: Duration = Duration::from_millis(20);
+/// How far back a database with another history is searched for rounds not streamed yet. As much
+/// as reconciliation looks back.
+const OVERLAP_MICROS: i64 = 10 * 60 * 1_000_000;
 
 /// How soon it is noticed that another capture mode was chosen: one query of 0.1 ms.
 const MODE_EVERY: Duration = Duration::from_secs(5);

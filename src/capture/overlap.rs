@@ -17,7 +17,9 @@ use tokio::sync::watch;
 use tokio_postgres::{Row, types::Type};
 
 use super::{
-    CaptureError, Phase, company, connect, listener,
+    CaptureError, Phase, company, connect,
+    cursor::{Moment, moment},
+    listener,
     reconnect::{Linked, keep_linked},
     rows,
     session::{Parameter, Session},
@@ -28,7 +30,7 @@ use crate::{
     hub::{Captured, Publisher, Settled, Xid},
     pg_target::PgTarget,
     read_only::Source,
-    round::{FinishedAt, Round, RoundId, UnixMillis},
+    round::{Round, UnixMillis},
     shutdown::Shutdown,
     telemetry::metrics::{BySource, Metrics, Source as From},
 };
@@ -70,7 +72,7 @@ pub struct OverlapCapture {
     /// From where to look, by the database's clock; `None` until the memory has been filled.
     since: Option<i64>,
     /// What is on the stream of that time.
-    given: HashSet<(RoundId, FinishedAt)>,
+    given: HashSet<Moment>,
 }
 
 impl OverlapCapture {
@@ -280,8 +282,4 @@ fn captured(round: Round, overlap: i64) -> Captured {
         recorded: None,
         round,
     }
-}
-
-fn moment(round: &Round) -> (RoundId, FinishedAt) {
-    (round.round_id, round.finished_at)
 }

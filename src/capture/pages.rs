@@ -5,30 +5,12 @@
 //! and a link that breaks meanwhile costs a page.
 
 use super::{
-    Capture, CaptureError, cursor::Given, listener::Listening, poll::Poll, snapshot::Snapshot,
+    Capture, CaptureError,
+    cursor::Given,
+    listener::Listening,
+    poll::{Bounds, Poll},
 };
-use crate::{
-    hub::{Finish, Xid},
-    round::RoundId,
-    telemetry::metrics::Source,
-};
-
-/// Where a page begins, and up to where all pages read.
-#[derive(Clone, Debug)]
-pub(super) struct Bounds {
-    /// What the first page has seen: the order of transactions holds within one snapshot only.
-    pub(super) until: Option<Snapshot>,
-    /// The last row of the page before.
-    pub(super) after: Finish,
-}
-
-impl Bounds {
-    /// Of the first page after this snapshot.
-    pub(super) fn beginning(saved: &Snapshot) -> Self {
-        let Xid(oldest) = saved.xmin();
-        Self { until: None, after: (Xid(oldest.saturating_sub(1)), RoundId(i64::MAX)) }
-    }
-}
+use crate::{hub::Xid, telemetry::metrics::Source};
 
 impl Capture {
     /// Publishes what was committed since the cursor's snapshot. Returns how many of
@@ -53,31 +35,27 @@ impl Capture {
                     return Err(CaptureError::Trimmed);
                 }
             }
-            let Some(end) = page.leave_out_last_transaction() else {
-                met += self.take(listening, &page.rows, given, source).await?;
+            let end = page.complete_before();
+            met += self.take(listening, &page.rows, given, source).await?;
+            let Some((end, after)) = end else {
                 self.advance(page)?;
                 return Ok(met);
             };
-            met += self.take(listening, &page.rows, given, source).await?;
-            bounds = self.page_is_streamed(end, &page, bounds)?;
+            self.page_is_streamed(end, &page)?;
+            bounds = Bounds { until: Some(page.seen.snapshot), after };
         }
     }
 
-    /// Moves the cursor on to where this page is complete; where the next one begins.
-    fn page_is_streamed(
-        &mut self,
-        end: Xid,
-        page: &Poll,
-        bounds: Bounds,
-    ) -> Result<Bounds, CaptureError> {
-        let Some(last) = page.rows.last() else { return Ok(bounds) };
+    /// Moves the cursor on to where this page is complete.
+    fn page_is_streamed(&mut self, end: Xid, page: &Poll) -> Result<(), CaptureError> {
         let position = self.parts.publisher.position();
         let progress = self.progress()?;
         if progress.cursor.advance_before(end, &page.seen, position) {
-            // What a database with another history is to be searched for begins here.
-            progress.last_contact = progress.last_contact.max(last.recorded.at);
+            // From here on a database with another history is to be searched. Of transactions, not of
+            // moments, is the order of pages: what the next ones bring may be older than this one's last.
+            let oldest = page.rows.iter().map(|row| row.recorded.at).min();
+            progress.last_contact = progress.last_contact.max(oldest.unwrap_or_default());
         }
-        self.settle()?;
-        Ok(Bounds { until: Some(page.seen.snapshot.clone()), after: last.finish() })
+        self.settle()
     }
 }

@@ -8,11 +8,32 @@ use super::{
     CaptureError,
     cursor::{Lsn, Seen},
     rows::{OutboxRow, outbox_row},
+    snapshot::Snapshot,
 };
-use crate::hub::Xid;
+use crate::{
+    hub::{Finish, Xid},
+    round::RoundId,
+};
 
 /// Rows of the outbox in one answer: 2 MB, and 0.05 s of a link that may break any moment.
 pub(super) const PAGE_ROWS: i64 = 10_000;
+
+/// Where a page begins, and up to where all pages read.
+#[derive(Clone, Debug)]
+pub(super) struct Bounds {
+    /// What the first page has seen: the order of transactions holds within one snapshot only.
+    pub(super) until: Option<Snapshot>,
+    /// The last row of the page before.
+    pub(super) after: Finish,
+}
+
+impl Bounds {
+    /// Of the first page after this snapshot.
+    pub(super) fn beginning(saved: &Snapshot) -> Self {
+        let Xid(oldest) = saved.xmin();
+        Self { until: None, after: (Xid(oldest.saturating_sub(1)), RoundId(i64::MAX)) }
+    }
+}
 
 /// What was found, and when.
 #[derive(Debug)]
@@ -43,16 +64,16 @@ impl Poll {
         i64::try_from(self.rows.len()).is_ok_and(|rows| rows >= PAGE_ROWS)
     }
 
-    /// Of a full page: the transaction before which it is complete. Its last one, of which there may be
-    /// more, is left out, unless the page has no other.
-    pub(super) fn leave_out_last_transaction(&mut self) -> Option<Xid> {
-        let (first, last) = (self.rows.first()?.finish().0, self.rows.last()?.finish().0);
+    /// Of a full page: the transaction before which it is complete, and its last row. The last
+    /// transaction, of which there may be more, is left out, unless the page has no other.
+    pub(super) fn complete_before(&mut self) -> Option<(Xid, Finish)> {
+        let (first, end) = (self.rows.first()?.finish().0, self.rows.last()?.finish().0);
         if !self.is_full() {
             return None;
         }
-        if first < last {
-            self.rows.retain(|row| row.finish().0 < last);
+        if first < end {
+            self.rows.retain(|row| row.finish().0 < end);
         }
-        Some(last)
+        Some((end, self.rows.last()?.finish()))
     }
 }

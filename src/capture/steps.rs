@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::{
     Capture, CaptureError, Progress, Trust,
-    cursor::{Given, Moment, Verdict},
+    cursor::{Given, Verdict},
     listener::Listening,
     payload::{Notification, Payload},
     poll::Poll,
@@ -13,12 +13,12 @@ use super::{
 };
 use crate::{
     hub::{Captured, Finish, OVERTAKEN_WITHIN, Settled},
-    round::Round,
     telemetry::metrics::{BySource, Source},
 };
 
 /// Rounds read and published at once: 1,000 take 3.4 ms to read.
 const READ_AT_ONCE: usize = 1_000;
+
 impl Capture {
     /// Deals with the notifications that have arrived: what may go out at once does, up to the
     /// first that may not. The poll that follows brings the others.
@@ -180,8 +180,4 @@ impl Capture {
         self.parts.metrics.rounds_captured_total.get_or_create(&label).inc_by(rounds.len() as u64);
         self.parts.publisher.publish(rounds);
     }
-}
-
-pub(super) fn moment(round: &Round) -> Moment {
-    (round.round_id, round.finished_at)
 }
