@@ -23,6 +23,7 @@ use crate::{database, pg_target::PgTarget};
 /// Notices of the database's functions are for the operator.
 pub const LOG_FILTER: &str = "info,sqlx=warn,sqlx::postgres::notice=info";
 
+/// Without JIT: see `doctor`.
 const SETTINGS: [(&str, &str); 3] =
     [("lock_timeout", "2s"), ("statement_timeout", "0"), ("jit", "off")];
 

@@ -38,7 +38,8 @@ use crate::{
 /// Replays that may run in the database at once, over all topics.
 const QUERIES_AT_ONCE: usize = 2;
 /// While the capture publishes the many rounds of an outage, memory may lose some that no page holds
-/// yet. A client waits so long for the page that does before it is told of a gap.
+/// yet. A client waits so long for the page that does before it is told to come again, or, where memory
+/// loses rounds faster than pages are read, of a gap.
 pub const OUTRUN_FOR: Duration = Duration::from_secs(5);
 /// How often it is looked whether the capture has finished a poll; it polls every 5 ms.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
@@ -46,7 +47,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// Why a resume point cannot be answered now.
 #[derive(Debug, thiserror::Error)]
 pub enum ReplayError {
-    /// The capture has not finished its catch-up.
+    /// The capture is in the middle of what it reads.
     #[error("the stream has not caught up with the database")]
     Behind,
     /// The database did not answer.
@@ -126,7 +127,8 @@ impl Replays {
     }
 
     /// Waits until the capture has come further than this. Where it has not for as long as a client
-    /// waits, its link broke in a catch-up, and the point is as good as it will be after it.
+    /// waits, it stands still in a catch-up, its link broken, or publishes a transaction of hundreds of
+    /// thousands of rounds: the point is as good as ever after that.
     async fn settled_after(&self, position: Position, started: Instant) -> Result<(), ReplayError> {
         while self.0.hub.settled().position <= position {
             if started.elapsed() >= OUTRUN_FOR {

@@ -19,14 +19,14 @@ pub(super) async fn qualified(
     connection: &mut PgConnection,
     table: &str,
 ) -> Result<String, AttachError> {
-    is_ours(connection).await?;
+    ensure_ours(connection).await?;
     let name = "select datastream.qualified(to_regclass($1))";
     let name: Option<String> = sqlx::query_scalar(name).bind(table).fetch_one(connection).await?;
     name.ok_or_else(|| AttachError::NoTable(table.to_owned()))
 }
 
-/// Whether our schema is there, of this version, and for this role.
-async fn is_ours(connection: &mut PgConnection) -> Result<(), AttachError> {
+/// An error unless our schema is there, of this version, and for this role.
+async fn ensure_ours(connection: &mut PgConnection) -> Result<(), AttachError> {
     let schema = "select has_schema_privilege(n.oid, 'usage') as usable, \
         quote_ident(pg_get_userbyid(n.nspowner)) as owner, quote_ident(current_user) as role, \
         case when has_schema_privilege(n.oid, 'usage') \

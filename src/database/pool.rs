@@ -36,6 +36,7 @@ const SETTINGS: [(&str, &str); 4] = [
     ("statement_timeout", "10s"),
     ("lock_timeout", "2s"),
     ("idle_in_transaction_session_timeout", "10s"),
+    // See `doctor`.
     ("jit", "off"),
 ];
 
