@@ -20,6 +20,7 @@ const PARTS: &str = "create table early (id bigint not null, at timestamptz, n i
     create table parts (id bigint not null, at timestamptz, n int) partition by range (id); \
     create table one partition of parts for values from (1000) to (2000); \
     create table two partition of parts for values from (2000) to (3000)";
+
 fn parts(more: &[&'static str]) -> Vec<&'static str> {
     dice("parts", &[&["--extras-columns", "n"], more].concat())
 }

@@ -9,6 +9,7 @@ use crate::support::{
 
 /// Another table with a game of its own.
 const OTHER: &str = "create table other (id bigint primary key, at timestamptz, n int)";
+
 fn other() -> Vec<&'static str> {
     dice("other", &["--extras-columns", "n"])
 }

@@ -9,6 +9,7 @@ use crate::support::{
 
 /// A table without a key, whose extras are built from columns.
 const ODD: &str = "create table odd (id bigint, at timestamp, j json, n int)";
+
 async fn odd(more: &[&str]) -> TestDatabase {
     let database = migrated_game(ODD).await;
     let own = ["--extras-columns", "n,j", "--time-zone", "America/New_York"];

@@ -2,7 +2,6 @@
 //! rounds that were missed.
 
 use std::{
-    process::Command,
     thread,
     time::{Duration, Instant},
 };
@@ -55,11 +54,11 @@ pub(crate) fn outage(options: &Options, database: &mut Database) -> Result<()> {
 /// took connections.
 fn restart(target: &Target, database: &mut Database) -> Result<Duration> {
     database.cluster()?.stop(Stop::Immediate)?;
-    until(|| Ok(!is_ready(target)))?;
+    until(|| Ok(!target.is_ready()))?;
     let url = database.url().to_owned();
     thread::scope(|scope| {
         let accepts = scope.spawn(move || until(|| accepts(&url)));
-        let live = scope.spawn(|| until(|| Ok(is_ready(target))));
+        let live = scope.spawn(|| until(|| Ok(target.is_ready())));
         database.cluster()?.start()?;
         let joined = [accepts, live].map(|thread| thread.join().map_err(|_| ended()));
         let [accepts, live] = joined;
@@ -75,27 +74,21 @@ fn ended() -> anyhow::Error {
 fn miss(target: &Target, database: &mut Database) -> Result<()> {
     let captured = || target.metric("datastream_rounds_captured_total");
     let (before, idle) = (captured()?, process::peak_bytes(target.pid())?);
-    signal(target, "STOP")?;
+    target.signal("STOP")?;
     database.execute(MISS)?;
     database.execute(CUT)?;
-    signal(target, "CONT")?;
+    target.signal("CONT")?;
     let begun = Instant::now();
-    let ended = until(|| Ok(captured()? - before >= MISSED && is_ready(target)))?;
+    let ended = until(|| Ok(captured()? - before >= MISSED && target.is_ready()))?;
     println!("\n| a million rounds missed, 1,000 to a transaction | |\n|---|---|");
     println!("| until they are on the stream | {:.1} s |", (ended - begun).as_secs_f64());
     let peak = process::peak_bytes(target.pid())?;
-    println!("| memory at the peak, and before | {} MB, {} MB |", peak >> 20, idle >> 20);
+    println!(
+        "| memory at the peak, and before | {:.0} MB, {:.0} MB |",
+        peak as f64 / 1e6,
+        idle as f64 / 1e6
+    );
     Ok(())
-}
-
-fn signal(target: &Target, name: &str) -> Result<()> {
-    let status = Command::new("kill").args(["-s", name, &target.pid().to_string()]).status()?;
-    ensure!(status.success(), "kill -s {name}: {status}");
-    Ok(())
-}
-
-fn is_ready(target: &Target) -> bool {
-    target.get("/readyz").is_ok_and(|answer| answer.starts_with("HTTP/1.1 200 "))
 }
 
 fn accepts(url: &str) -> Result<bool> {

@@ -36,7 +36,7 @@ pub(crate) fn stop(options: &Options, database: &Database) -> Result<()> {
     let connect = |_| connect(options.transport, target.address());
     let subscribers = (0..options.conns).map(connect).collect::<Result<Vec<_>>>()?;
     let begun = Instant::now();
-    target.terminate()?;
+    target.signal("TERM")?;
     let mut told = wait(options.transport, subscribers, begun)?;
     let exit = target.exit()?;
     let exited = begun.elapsed();

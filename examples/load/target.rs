@@ -35,7 +35,7 @@ impl Target {
         command.env("DATABASE_URL", url).env_remove("DATASTREAM_LISTEN_URL");
         let target = Self::start(command)?;
         let start = Instant::now();
-        while !target.get("/readyz").is_ok_and(|answer| answer.starts_with("HTTP/1.1 200 ")) {
+        while !target.is_ready() {
             anyhow::ensure!(start.elapsed() < PATIENCE, "the server is not ready after 30 s");
             thread::sleep(Duration::from_millis(5));
         }
@@ -66,10 +66,15 @@ impl Target {
         Ok(samples.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum())
     }
 
-    /// Asks it to stop.
-    pub(crate) fn terminate(&self) -> Result<()> {
-        let status = Command::new("kill").arg("-TERM").arg(self.pid().to_string()).status()?;
-        anyhow::ensure!(status.success(), "kill: {status}");
+    /// Whether it has caught up.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.get("/readyz").is_ok_and(|answer| answer.starts_with("HTTP/1.1 200 "))
+    }
+
+    /// Sends it a signal by its name: TERM asks it to stop, STOP freezes it, CONT lets it go on.
+    pub(crate) fn signal(&self, name: &str) -> Result<()> {
+        let status = Command::new("kill").args(["-s", name, &self.pid().to_string()]).status()?;
+        anyhow::ensure!(status.success(), "kill -s {name}: {status}");
         Ok(())
     }
 

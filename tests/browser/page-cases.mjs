@@ -219,15 +219,7 @@ export const cases = {
   },
 };
 
-/** Looks until it is so. Puppeteer's own way compiles a text in the page, which the page's policy forbids in Firefox. */
-const eventually = async (page, look, ...given) => {
-  const deadline = Date.now() + 30_000;
-  while (!(await page.evaluate(look, ...given))) {
-    assert.ok(Date.now() < deadline, `not within 30 s: ${look}`);
-    await new Promise((resolve) => setTimeout(resolve, 20));
-  }
-};
-
+/** Puppeteer's own way of waiting compiles a text in the page, which the page's policy forbids in Firefox. */
 export const firefoxCases = {
   'page: rounds appear as they finish': async ({ page, server, database }) => {
     const errors = [];
@@ -236,9 +228,9 @@ export const firefoxCases = {
     await page.waitForSelector('#state[data-state=connected]');
     for (const transport of ['webtransport', 'websocket', 'sse']) {
       await page.evaluate((transport) => document.querySelector(`[value=${transport}]`).click(), transport);
-      await eventually(page, () => document.getElementById('state').dataset.state === 'connected');
+      await until(`${transport} connected`, () => page.evaluate(() => document.getElementById('state').dataset.state === 'connected'));
       const [id] = await database.rounds();
-      await eventually(page, (id) => document.getElementById('rounds').textContent.includes(id), `${id}`);
+      await until(`round ${id}`, () => page.evaluate((id) => document.getElementById('rounds').textContent.includes(id), `${id}`));
     }
     assert.deepEqual(errors, []);
   },

@@ -21,19 +21,19 @@ function limited(work) {
 }
 
 /** One case on a page of its own; the error that it failed with. */
-async function attempt(browser, server, run, title) {
+async function attempt(name, browser, server, [title, run]) {
   const page = await browser.page();
   page.prepare = prepare;
   // Firefox ESR 140 keeps one stream in ten to itself, and one of two that come together rather often, but for the
   // first of a session, however long the session goes on. Chromium and aioquic hand over all.
-  page.handsOverAll = !title.startsWith('firefox');
+  page.handsOverAll = name !== 'firefox';
   const start = Date.now();
   try {
     await page.goto(`${server.http}/healthz`);
     await page.evaluate(prepare);
     await limited(run(page, server));
     passed += 1;
-    console.log(`ok      ${title} (${Date.now() - start} ms)`);
+    console.log(`ok      ${name}: ${title} (${Date.now() - start} ms)`);
     return null;
   } catch (error) {
     return error;
@@ -47,14 +47,14 @@ async function attempt(browser, server, run, title) {
 for (const name of asked.length ? asked : Object.keys(browsers)) {
   const browser = await browsers[name]();
   const server = await Server.start();
-  for (const [title, run] of chosen) {
+  for (const one of chosen) {
     // Firefox ESR 140 hands a stream over late, or not at all, now and then; what it never does has failed.
     let left = name === 'firefox' ? 4 : 1;
     while (left > 0) {
       left -= 1;
-      const error = await attempt(browser, server, run, `${name}: ${title}`);
+      const error = await attempt(name, browser, server, one);
       if (!error) break;
-      console.log(`${left ? 'again ' : 'FAILED'}  ${name}: ${title}\n${error.stack}\n${server.log.slice(-5).join('\n')}`);
+      console.log(`${left ? 'again ' : 'FAILED'}  ${name}: ${one[0]}\n${error.stack}\n${server.log.slice(-5).join('\n')}`);
       failed += left ? 0 : 1;
     }
   }
