@@ -162,7 +162,8 @@ fn tcp_user_timeout(set: Option<&str>) -> Check {
         None => Check::new(NAME, Status::Ok, "not needed on a socket of this machine"),
         Some("0") => Check::new(NAME, Status::Warning, "0: a listener that is cut off is kept")
             .remedy(
-                "leave tcp_user_timeout out of the URL, or set it above 0: a dead listener fills \
+                "leave tcp_user_timeout out of the URL, or set it above 0, and name the database \
+                 itself in DATASTREAM_LISTEN_URL, since poolers ignore it: a dead listener fills \
                  the notification queue",
             ),
         Some(limit) => Check::new(NAME, Status::Ok, format!("{limit} on the LISTEN connection")),
@@ -175,7 +176,12 @@ fn files(wanted: usize) -> Check {
         return Check::new(NAME, Status::Skipped, "this system does not tell its limit");
     };
     let fit = door::connections_within(hard);
-    let status = if fit < wanted { Status::Warning } else { Status::Ok };
+    let status = match fit {
+        fit if fit >= wanted => Status::Ok,
+        // What is always left, though the rest takes all there is.
+        1 => Status::Failed,
+        _ => Status::Warning,
+    };
     let says = format!("{hard} open files allow {} of {wanted} connections", fit.min(wanted));
     Check::new(NAME, status, says).remedy(
         "raise the limit (LimitNOFILE= of systemd, ulimit -Hn, --ulimit nofile of docker), or \

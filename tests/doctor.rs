@@ -3,7 +3,9 @@
 
 use crate::support::{
     TestDatabase,
+    binary::program,
     doctor::{assert_well, findings, run, told},
+    game::{attach, dice},
 };
 
 #[tokio::test]
@@ -71,4 +73,27 @@ async fn too_few_open_files_are_found_by_the_count_of_the_server() {
     };
     assert_well(&look(hard - 384).await, "files");
     told(&look(hard - 383).await, "warning", &format!("allow {} of {}", hard - 384, hard - 383));
+    let few = concat!("ulimit -n 300 && exec ", env!("CARGO_BIN_EXE_datastream"), " doctor");
+    let output = program("sh", &["-c", few]).env("DATABASE_URL", database.url()).run().await;
+    assert_eq!(output.code, Some(1), "{}", output.stdout);
+    assert!(output.stdout.contains("FAILED   files: 300 open files"), "{}", output.stdout);
+}
+
+#[tokio::test]
+async fn a_trigger_that_is_disabled_on_all_partitions_by_their_parent_is_told_once() {
+    let database = TestDatabase::empty().await;
+    let parts = "create table parts (id bigint, at timestamptz) partition by range (id); \
+        create table one partition of parts for values from (0) to (10); \
+        create table two partition of parts for values from (10) to (20)";
+    database.run(parts).await;
+    attach(&database, &dice("parts", &["--extras-columns", "id"])).await;
+    database.run("alter table parts disable trigger datastream_updated").await;
+    let found = findings(&database.url(), "attached", &[]).await;
+    assert_eq!(found.len(), 1, "{found:?}");
+    told(&found, "failed", "datastream_updated on parts does not fire").follow(&database).await;
+    assert_well(&findings(&database.url(), "attached", &[]).await, "attached");
+    database.run("alter table two disable trigger datastream_updated").await;
+    let found = findings(&database.url(), "attached", &[]).await;
+    told(&found, "failed", "datastream_updated on two does not fire").follow(&database).await;
+    assert_well(&findings(&database.url(), "attached", &[]).await, "attached");
 }

@@ -205,10 +205,10 @@ const FAULTS: [Fault; 18] = [
         cure: Cure::Printed,
     },
     Fault {
-        plant: "drop function datastream.reconcile(xid8)",
+        plant: "drop function datastream.reconcile(xid8); drop table datastream.made",
         check: "schema",
         status: "failed",
-        says: "missing: datastream.reconcile()",
+        says: "missing: datastream.made, datastream.reconcile()",
         cure: Cure::Printed,
     },
     Fault {

@@ -27,10 +27,12 @@ from (
       and not exists (select from pg_trigger t where t.tgrelid = a.oid and t.tgname = w.name)
     union all
     select format('trigger %s on %s does not fire', t.tgname, t.tgrelid::regclass),
-           format(E'as its owner:\nalter table %s enable trigger %s', t.tgrelid::regclass, t.tgname)
+           format(E'as its owner:\nalter table %s enable trigger %s;', t.tgrelid::regclass, t.tgname)
     from pg_trigger t
     where t.tgname in ('datastream_inserted', 'datastream_updated') and t.tgenabled not in ('O', 'A')
       and t.tgrelid in (select a.oid union all select p.relid from pg_partition_tree(a.oid) p)
+      -- A partition's that is disabled with its parent's is enabled with it.
+      and not exists (select from pg_trigger p where p.oid = t.tgparentid and p.tgenabled not in ('O', 'A'))
     union all
     select 'it has become a partition, and trigger datastream_inserted does not see what is written by way of its parent', format(E'attach again with the same options:\n%s', a.again)
     from pg_class c join pg_trigger t on t.tgrelid = c.oid and t.tgname = 'datastream_inserted' and t.tgtype & 1 = 0
@@ -42,7 +44,7 @@ from (
     where i.inhparent = a.oid
     union all
     select format('%s, who owns %s, may not add to the outbox', pg_get_userbyid(p.proowner), p.oid::regprocedure),
-           format(E'as the owner of the schema:\ngrant usage on schema datastream to %1$I; grant insert on datastream.outbox to %1$I', pg_get_userbyid(p.proowner))
+           format(E'as the owner of the schema:\ngrant usage on schema datastream to %1$I; grant insert on datastream.outbox to %1$I;', pg_get_userbyid(p.proowner))
     from pg_trigger t join pg_proc p on p.oid = t.tgfoid
     where t.tgrelid = a.oid and t.tgname in ('datastream_inserted', 'datastream_updated')
       and not (has_schema_privilege(p.proowner, 'datastream', 'usage') and has_table_privilege(p.proowner, 'datastream.outbox', 'insert'))

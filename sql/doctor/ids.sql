@@ -2,8 +2,8 @@
 -- sequence is now is seen by who may read it; for others it is where it starts.
 , ids as (
   select a.id, a.relation, a.options->>'id' as name, s.oid as sequence, coalesce(p.last_value, q.seqstart) as position, q.seqstart, q.seqincrement,
-         case when c.attidentity = '' then format('alter sequence %s start with %%s restart', s.oid::regclass)
-              else format('alter table %s alter column %I set start with %%s restart', a.oid::regclass, c.attname) end as remedy
+         case when c.attidentity = '' then format('alter sequence %s start with %%s restart;', s.oid::regclass)
+              else format('alter table %s alter column %I set start with %%s restart;', a.oid::regclass, c.attname) end as remedy
   from attached a
   join pg_attribute c on c.attrelid = a.oid and c.attname = a.options->>'id'
   cross join lateral (

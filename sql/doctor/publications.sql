@@ -3,7 +3,7 @@
 select 'warning' as status, format('publication %s sends our tables too: a subscriber without them stops at the first round (whether yours has them is not seen from here)', quote_ident(p.pubname)) as says,
        format(E'give each subscriber our schema by pg_dump -s -n datastream | psql, or name the game''s tables alone, to which later ones must be added, as who owns the publication:\n')
        || case when p.puballtables then
-         format('begin; drop publication %1$I; create publication %1$I%2$s with (publish = %3$L%4$s); commit', p.pubname,
+         format('begin; drop publication %1$I; create publication %1$I%2$s with (publish = %3$L%4$s); commit;', p.pubname,
            -- A partitioned table, and not its partitions: those to come are published with it.
            ' for table ' || (select string_agg(distinct format('%I.%I', n.nspname, r.relname), ', ')
                              from pg_publication_tables t
@@ -15,8 +15,8 @@ select 'warning' as status, format('publication %s sends our tables too: a subsc
            case when p.pubviaroot then ', publish_via_partition_root = true' else '' end
            -- Of PostgreSQL 18.
            || case when to_jsonb(p)->>'pubgencols' = 's' then ', publish_generated_columns = stored' else '' end)
-       when cardinality(o.named) > 0 then format('alter publication %I drop table %s', p.pubname, array_to_string(o.named, ', '))
-       else format('alter publication %I drop tables in schema datastream', p.pubname) end as remedy
+       when cardinality(o.named) > 0 then format('alter publication %I drop table %s;', p.pubname, array_to_string(o.named, ', '))
+       else format('alter publication %I drop tables in schema datastream;', p.pubname) end as remedy
 from pg_publication p
 cross join lateral (select array(select r.prrelid::regclass::text from pg_publication_rel r join pg_class c on c.oid = r.prrelid
                                  where r.prpubid = p.oid and c.relnamespace = 'datastream'::regnamespace) as named) o

@@ -18,15 +18,15 @@
   group by v.rolname, t.oid
 )
 select 'failed' as status, format('%s, who owns the views, may not read %s', v.rolname, v.relation::regclass) as says,
-       format(E'as the owner of the table:\ngrant select on %s to %I', v.relation::regclass, v.rolname) as remedy
+       format(E'as the owner of the table:\ngrant select on %s to %I;', v.relation::regclass, v.rolname) as remedy
 from v
 where exists (select from reads r where r.view = v.oid and r.oid = v.relation and r.attnum > 0 and not has_column_privilege(v.owner, r.oid, r.attnum::smallint, 'select'))
 union
 select case when h.showing = 0 then 'failed' else 'warning' end,
        format('row security on %s applies to %s, who owns the views: ', h.oid::regclass, h.rolname)
        || case when h.showing = 0 then 'no policy shows it any row, and none is streamed' else 'its policies decide what is streamed, and whether that is all is not known' end,
-       case when coalesce(h.restricted, false) then format(E'as a superuser:\nalter role %I bypassrls', h.rolname)
-            else format(E'as the owner of the table (or, as a superuser: alter role %3$I bypassrls):\ncreate policy %1$I on %2$s for select to %3$I using (true)',
+       case when coalesce(h.restricted, false) then format(E'as a superuser:\nalter role %I bypassrls;', h.rolname)
+            else format(E'as the owner of the table (or, as a superuser: alter role %3$I bypassrls):\ncreate policy %1$I on %2$s for select to %3$I using (true);',
                         'datastream_' || h.oid, h.oid::regclass, h.rolname) end
 from hiding h
 where not coalesce(h.shows_all, false) or coalesce(h.restricted, false)

@@ -3,7 +3,7 @@
 select 'warning' as status,
        format('pid %s (role %s, %s, %s) is in a transaction since %s', a.pid, a.usename, coalesce(nullif(a.application_name, ''), 'no application_name'),
               a.state, to_char(a.xact_start, 'YYYY-MM-DD HH24:MI:SSOF')) as says,
-       format(E'end it, as its role, or one of pg_signal_backend:\nselect pg_terminate_backend(%s)', a.pid) as remedy
+       format(E'end it, as its role, or one of pg_signal_backend:\nselect pg_terminate_backend(%s);', a.pid) as remedy
 from pg_stat_activity a
 where a.datname = current_database() and a.xact_start < clock_timestamp() - interval '5 minutes' and a.pid <> pg_backend_pid()
   and a.backend_type = 'client backend'

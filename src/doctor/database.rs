@@ -56,7 +56,8 @@ const OURS: [Asked; 13] = [
 /// What the files read of the attached tables.
 const ATTACHED: &str = include_str!("../../sql/doctor/attached_tables.sql");
 /// Where a statement failed that nothing else explains.
-const UNKNOWN: &str = "run datastream doctor again; if it stays so, serve meets the same";
+const UNKNOWN: &str = "mend what PostgreSQL says here, which serve meets as well; after a timeout, run datastream doctor \
+     again";
 
 /// Asks it all. By PostgreSQL's simple protocol: a pooler in transaction mode mixes up what is
 /// prepared on its connections.
