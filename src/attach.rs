@@ -58,7 +58,7 @@ pub async fn attach(target: &PgTarget, options: &AttachOptions) -> Result<Report
         ));
     }
     if options.index {
-        done.extend(index::build(&mut connection, &table).await?);
+        done.extend(index::build(&mut connection, target, &table).await?);
     }
     warn(&mut connection, Some(&table)).await?;
     Ok(Report::Done(done))

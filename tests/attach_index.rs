@@ -1,11 +1,15 @@
 //! The seed index of an attached table: the right one, whole, and gone when the table is let go.
 
+use std::process::Stdio;
+
+use tokio::io::{AsyncBufReadExt, BufReader};
+
 use crate::support::{
     TestDatabase,
     binary::datastream,
     eventually,
     game::{GAME, attach, contract, dice, migrated_game, run},
-    wait::beside,
+    wait::{beside, within},
 };
 
 /// Our indexes but that of the migrations, by table, with what they are of.
@@ -131,6 +135,35 @@ async fn a_partition_whose_index_was_interrupted_gets_a_whole_one_and_others_may
     assert_eq!(ours(&database).await, whole.join("; "));
     let output = attach(&database, &parts(&["--index"])).await;
     assert!(output.stdout.contains("nothing to do"), "{}", output.stdout);
+}
+
+#[tokio::test]
+async fn a_build_that_waits_for_a_transaction_says_for_whose() {
+    let database = migrated_game(GAME).await;
+    attach(&database, &contract(&[])).await;
+    let mut writer = database.pool.acquire().await.expect("a connection");
+    let open = "begin; insert into game.results (title_id) values (1)";
+    sqlx::raw_sql(open).execute(&mut *writer).await.expect("an open transaction");
+    let holder = "select pg_backend_pid()";
+    let holder: i32 = sqlx::query_scalar(holder).fetch_one(&mut *writer).await.expect("a pid");
+    let index = [vec!["attach"], contract(&["--index"])].concat();
+    let mut run = datastream(&index).env("DATABASE_URL", database.url());
+    let mut child = run.command.stderr(Stdio::piped()).spawn().expect("the binary");
+    let mut lines = BufReader::new(child.stderr.take().expect("a pipe")).lines();
+    let told = format!("the index waits for pid {holder} (");
+    within(format!("`{told}` in the log"), async {
+        while let Some(line) = lines.next_line().await.expect("a read") {
+            if line.contains(&told) {
+                return;
+            }
+        }
+        panic!("the program ended without a word");
+    })
+    .await;
+    sqlx::raw_sql("commit").execute(&mut *writer).await.expect("a commit");
+    let status = within("the end of the build", child.wait()).await.expect("a status");
+    assert!(status.success(), "{status}");
+    assert!(ours(&database).await.contains("game.results"));
 }
 
 #[tokio::test]

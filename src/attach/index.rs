@@ -1,14 +1,34 @@
 //! The seed index of an attached table, built while the game goes on.
 
-use sqlx::{AssertSqlSafe, PgConnection};
+use std::{convert::Infallible, time::Duration};
+
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 use super::{AttachError, table};
+use crate::{database, pg_target::PgTarget};
+
+/// For longer it is told who is waited for. Most transactions of a game are over by then.
+const WAITS_TOLD_AFTER: Duration = Duration::from_secs(2);
 
 /// Builds what is missing, and drops what is in its place; the statements run.
 pub(super) async fn build(
     connection: &mut PgConnection,
+    target: &PgTarget,
     name: &str,
 ) -> Result<Vec<String>, AttachError> {
+    let session = sqlx::query_scalar("select pg_backend_pid()").fetch_one(&mut *connection).await?;
+    let building = statements(connection, name);
+    let done = tokio::select! {
+        done = building => done?,
+        never = tell_waits(target, session) => match never {},
+    };
+    match is_whole(connection, name).await? {
+        true => Ok(done),
+        false => Err(AttachError::NoIndex(name.to_owned())),
+    }
+}
+
+async fn statements(connection: &mut PgConnection, name: &str) -> Result<Vec<String>, AttachError> {
     let mut done: Vec<String> = Vec::new();
     while let Some(statement) = table::with_patience(name, connection, async |connection| {
         step(connection, name, &done).await
@@ -17,10 +37,33 @@ pub(super) async fn build(
     {
         done.push(statement);
     }
-    match is_whole(connection, name).await? {
-        true => Ok(done),
-        false => Err(AttachError::NoIndex(name.to_owned())),
+    Ok(done)
+}
+
+/// Says for whom the build in this session waits, each once. It is a help: where there is no second
+/// connection to be had, nothing is said.
+async fn tell_waits(target: &PgTarget, session: i32) -> Infallible {
+    let mut told = None;
+    loop {
+        tokio::time::sleep(WAITS_TOLD_AFTER).await;
+        let holder = holder(target, session).await;
+        if let Some(holder) = holder.as_ref().filter(|holder| told.as_ref() != Some(*holder)) {
+            tracing::info!(
+                "the index waits for {holder}; nobody waits for the index. End that transaction, or \
+                 let it end"
+            );
+        }
+        told = holder.or(told);
     }
+}
+
+/// Who holds the build up, for people.
+async fn holder(target: &PgTarget, session: i32) -> Option<String> {
+    let mut connection = database::connect(target, "attach", &super::SETTINGS).await.ok()?;
+    let holder = sqlx::query_scalar(include_str!("../../sql/index_waits.sql")).bind(session);
+    let holder = holder.fetch_optional(&mut connection).await.ok().flatten();
+    let _closed = connection.close().await;
+    holder
 }
 
 /// Does what comes next, and tells it. Asked anew each time: a CONCURRENTLY that does not end well
