@@ -7,6 +7,7 @@
 -- The variables are the options of `datastream attach`: table, id, finished_at, time_zone, extras,
 -- extras_columns (a,b,c), game_id, game_id_value, games, games_id, games_slug, games_name, games_type, slug_column,
 -- type_column, slug, type, capture, replace, dry_run, index (the last three: true). What is not given has its default.
+-- dry_run prints what it would run, to be run by psql from the project's root; of the index it tells nothing.
 -- Makes the schema first where it is missing, by the migrations, and records them as `datastream migrate --no-tables` does.
 -- Gives up after 2 s behind somebody else's lock, as the program does, but tries only once and does not say who: run it again.
 \set ON_ERROR_STOP on
@@ -90,7 +91,14 @@ select to_regclass('datastream._sqlx_migrations') is null as missing \gset
 
 \pset format unaligned
 \pset tuples_only on
-select datastream.attach(:'table'::regclass,
+\if :dry_run
+  \echo 'begin;'
+  \echo 'set local lock_timeout = ''2s'';'
+  \if :missing
+    \echo '-- (Here the schema is made: datastream migrate --no-tables does that alone.)'
+  \endif
+\endif
+select statement || ';' from datastream.attach(:'table'::regclass,
   id => nullif(:'id', ''), finished_at => nullif(:'finished_at', ''), extras => nullif(:'extras', ''),
   extras_columns => string_to_array(nullif(:'extras_columns', ''), ','),
   game_id => nullif(:'game_id', ''), game_id_value => nullif(:'game_id_value', '')::bigint,
@@ -99,8 +107,10 @@ select datastream.attach(:'table'::regclass,
   slug_column => nullif(:'slug_column', ''), type_column => nullif(:'type_column', ''),
   slug => nullif(:'slug', ''), type => nullif(:'type', ''), time_zone => nullif(:'time_zone', ''),
   capture => nullif(:'capture', ''),
-  replace => :'replace', dry_run => :'dry_run');
+  replace => :'replace', dry_run => :'dry_run') as statement;
 \if :dry_run
+  \echo '\\i sql/adopt.sql'
+  \echo 'commit;'
   rollback;
   \quit
 \endif

@@ -2,6 +2,8 @@
 
 use crate::support::{
     TestDatabase, TestServer, WsClient,
+    binary::program,
+    cluster::installation,
     game::{GAME, attach, contract, dump, migrated_game, psql, refused, run},
 };
 
@@ -216,9 +218,8 @@ async fn by_psql(database: &TestDatabase, more: &[&'static str]) -> String {
     let url = database.url();
     let variables = variables(more);
     let args: Vec<&str> = [&*url, "-X"].into_iter().chain(variables.iter().map(|v| &**v)).collect();
-    let psql = crate::support::cluster::installation().bin().join("psql").display().to_string();
-    let run = crate::support::binary::program(&psql, &args).current_dir(ROOT);
-    let output = run.run().await;
+    let psql = installation().bin().join("psql").display().to_string();
+    let output = program(&psql, &args).current_dir(ROOT).run().await;
     assert_eq!(output.code, Some(0), "{}{}", output.stdout, output.stderr);
     output.stdout
 }
@@ -261,6 +262,21 @@ async fn psqls_dry_run_attaches_nothing_and_makes_no_schema() {
         assert!(sql.contains("create trigger datastream_inserted"), "{sql}");
         assert_eq!(dump(database).await, before);
     }
+}
+
+#[tokio::test]
+async fn what_psqls_dry_run_prints_attaches_when_psql_runs_it() {
+    let (ours, theirs) = (migrated_game(GAME).await, migrated_game(GAME).await);
+    attach(&ours, &contract(&[])).await;
+    let sql = by_psql(&theirs, &["dry_run=true"]).await;
+    let script = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(script.path(), sql).expect("a script");
+    let psql = installation().bin().join("psql").display().to_string();
+    let (url, file) = (theirs.url(), script.path().display().to_string());
+    let words = [&url, "-X", "-q", "-v", "ON_ERROR_STOP=1", "-f", &file];
+    let output = program(&psql, &words).current_dir(ROOT).run().await;
+    assert_eq!((output.code, &*output.stderr), (Some(0), ""), "{}", output.stdout);
+    assert_eq!(dump(&theirs).await, dump(&ours).await);
 }
 
 #[tokio::test]
