@@ -70,13 +70,20 @@ as $$
       where other.id <> number and t.tgrelid = i.indrelid)
 $$;
 
--- The next id of a table's own sequence (identity or serial), and its step; null where there is none.
+-- The next id of a table's sequence (identity, serial, or of its default), and its step; null where there is none.
 create function datastream.next_id(relation regclass, id text, out sequence regclass, out step bigint, out next_one numeric)
 language plpgsql stable
 as $$
 begin
   select s.seqrelid, s.seqincrement into sequence, step from pg_catalog.pg_sequence s
-  where s.seqrelid = pg_get_serial_sequence(datastream.qualified(relation), id)::regclass and has_sequence_privilege(s.seqrelid, 'select');
+  where has_sequence_privilege(s.seqrelid, 'select') and s.seqrelid in (
+    select pg_get_serial_sequence(datastream.qualified(relation), id)::regclass
+    union all
+    select d.refobjid from pg_catalog.pg_attribute c
+    join pg_catalog.pg_attrdef f on f.adrelid = c.attrelid and f.adnum = c.attnum
+    join pg_catalog.pg_depend d on d.classid = 'pg_attrdef'::regclass and d.objid = f.oid and d.refclassid = 'pg_class'::regclass
+    where c.attrelid = relation and c.attname = id)
+  limit 1;
   if found then
     execute format('select last_value::numeric + case when is_called then %s else 0 end from %s', step, datastream.qualified(sequence)) into next_one;
   end if;
@@ -115,7 +122,7 @@ end
 $$;
 
 -- An error where a round of this table and one of an attached one have the same id, and a notice where their sequences will
--- give the same ones: where they are less than a hundred million apart, unless they take turns (odd and even numbers).
+-- give the same ones: where they are less than a hundred million apart, unless they take turns (odd and even numbers), or are one.
 create function datastream.look_at_ids(relation regclass, id text, others datastream.attached[]) returns void
 language plpgsql stable
 as $$
@@ -135,7 +142,7 @@ begin
         message = format('ids of rounds must not be the same in two attached tables: %s is in %s and in %s', shared, this_one, other.name),
         hint = 'Detach that one, or give one of them ids of another range.';
     end if;
-    if abs(own.next_one - other.next_one) < 100000000
+    if own.sequence <> other.sequence and abs(own.next_one - other.next_one) < 100000000
       and (own.step <> other.step or (own.next_one - other.next_one) % own.step = 0) then
       raise notice '% and % will give rounds the same ids: their sequences go on at % and at %; give one another range: alter sequence % restart with %',
         this_one, other.name, own.next_one, other.next_one, datastream.qualified(own.sequence),
@@ -262,7 +269,9 @@ begin
     where t.tgrelid = attached_to and t.tgfoid = to_regprocedure(format('datastream.inserted_%s()', a.id)))
   order by a.relation = table_name desc limit 1;
   if not found then
-    raise undefined_object using message = format('%s is not attached', table_name);
+    raise undefined_object using message = format('%s is not attached', table_name),
+      hint = coalesce('Attached: ' || (select string_agg(a.relation, ', ' order by a.id) from datastream.attached a) || '. Write it so, quoted where it is.',
+        'No table is attached.');
   end if;
   for statement in
     select * from datastream.reads_sql(datastream.others(number))

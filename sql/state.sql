@@ -2,7 +2,7 @@
 -- No parameters; works without our schema and for any role.
 -- Columns: in_recovery boolean, system_identifier text, timeline integer, has_schema boolean,
 --          server_version_num integer.
--- The catalog is asked for the schema, since `to_regclass` fails for a role that may not use it.
+-- Of a schema of which something was dropped the next query tells what. The catalog is asked for it, since `to_regclass` fails for a role that may not use it.
 -- The timeline is read from the WAL position: the control file learns of a promotion only at the next
 -- checkpoint. A standby has no position of its own to write at, so there the control file must do.
 select pg_is_in_recovery() as in_recovery,
@@ -10,5 +10,5 @@ select pg_is_in_recovery() as in_recovery,
        case when pg_is_in_recovery() then (select timeline_id from pg_control_checkpoint())
             else ('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)::integer end as timeline,
        exists (select from pg_class c join pg_namespace n on n.oid = c.relnamespace
-               where n.nspname = 'datastream' and c.relname = 'outbox') as has_schema,
+               where n.nspname = 'datastream' and c.relname in ('outbox', 'attached')) as has_schema,
        current_setting('server_version_num')::integer as server_version_num

@@ -5,8 +5,8 @@ use crate::support::{
     binary::datastream,
     eventually,
     game::{
-        ATTACH_PLAY_GROUND, GAME, INSERT, PLAY_GROUND, attach, contract, dump, migrated_game, psql,
-        refused, run,
+        ATTACH_PLAY_GROUND, GAME, INSERT, PLAY_GROUND, attach, contract, dice, dump, migrated_game,
+        psql, refused, run,
     },
     wait::{beside, seen_once},
 };
@@ -255,6 +255,23 @@ async fn ids_that_collide_are_told() {
     client.next_round().await;
     database.run("insert into game.old (title_id, ended_at) values (2, now())").await;
     assert_eq!(client.next_round().await.game_slug, "double");
+}
+
+#[tokio::test]
+async fn sequences_that_only_defaults_name_are_told_to_collide_unless_they_are_one() {
+    let database = migrated_game(
+        "create sequence one; create sequence other; \
+         create table a (id bigint primary key default nextval('one'), at timestamptz); \
+         create table b (id bigint primary key default nextval('other'), at timestamptz); \
+         create table c (id bigint primary key default nextval('one'), at timestamptz)",
+    )
+    .await;
+    attach(&database, &dice("a", &["--extras-columns", "id"])).await;
+    let told = attach(&database, &dice("b", &["--extras-columns", "id", "--dry-run"])).await;
+    let remedy = "alter sequence public.other restart with 1000000000";
+    assert!(told.stderr.contains(remedy), "{}", told.stderr);
+    let told = attach(&database, &dice("c", &["--extras-columns", "id", "--dry-run"])).await;
+    assert!(!told.stderr.contains("public.c and public.a"), "{}", told.stderr);
 }
 
 #[tokio::test]

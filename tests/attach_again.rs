@@ -2,7 +2,7 @@
 
 use crate::support::{
     TestDatabase, TestServer, WsClient,
-    game::{GAME, attach, contract, migrated_game, refused, run},
+    game::{ATTACH_PLAY_GROUND, GAME, PLAY_GROUND, attach, contract, migrated_game, refused, run},
 };
 
 async fn is_streamed(database: &TestDatabase) {
@@ -49,6 +49,9 @@ async fn what_of_the_schema_was_dropped_is_told_by_migrate_with_a_remedy_that_wo
     for told in ["datastream.outbox", "drop schema datastream cascade"] {
         assert!(output.stderr.contains(told), "{told} in {}", output.stderr);
     }
+    let serve = run(&database, "serve", &["--http-addr", "127.0.0.1:0"]).await;
+    assert_eq!(serve.code, Some(1), "{}", serve.stderr);
+    assert!(serve.stderr.contains("run: datastream doctor"), "{}", serve.stderr);
     database.run("drop schema datastream cascade").await;
     assert_eq!(run(&database, "migrate", &[]).await.code, Some(0));
     attach(&database, &contract(&[])).await;
@@ -102,4 +105,16 @@ async fn a_table_that_others_inherit_from_is_refused_and_each_of_them_is_streame
     assert_eq!(client.next_round().await.round_id, 2);
     database.run("update game.results set ended_at = now() where result_id = 1").await;
     assert_eq!(client.next_round().await.round_id, 1, "through the parent");
+}
+
+#[tokio::test]
+async fn a_name_that_is_not_attached_is_answered_by_those_that_are() {
+    let database = migrated_game(PLAY_GROUND).await;
+    let unquoted = run(&database, "detach", &["--table", "Play Ground.Rounds"]).await;
+    assert!(unquoted.stderr.contains("quoted where it must be"), "{}", unquoted.stderr);
+    attach(&database, &ATTACH_PLAY_GROUND).await;
+    let output = run(&database, "detach", &["--table", "playground.rounds"]).await;
+    assert_eq!(output.code, Some(1), "{}", output.stdout);
+    let named = "Attached: public.rounds, \"Play Ground\".\"Rounds\".";
+    assert!(output.stderr.contains(named), "{}", output.stderr);
 }

@@ -39,8 +39,11 @@ pub enum CaptureError {
     /// Our schema is not there.
     #[error("the database has no schema of Data Stream; run: datastream migrate")]
     NoSchema,
-    /// Our schema is there, but of another version of the program.
-    #[error("the schema of Data Stream is not of this version ({0}); run: datastream migrate")]
+    /// Our schema is there, but of another version of the program, or part of it was dropped.
+    #[error(
+        "the schema of Data Stream is not of this version, or not whole ({0}); run: datastream doctor, \
+             which says what brings it back"
+    )]
     OtherSchema(String),
     /// The operator's own queries do not give what the read-only mode needs.
     #[error("DATASTREAM_READ_ONLY_ROUNDS or …_GAMES does not give the columns that it must: {0}")]

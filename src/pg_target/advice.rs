@@ -62,6 +62,7 @@ pub fn advice(code: &str) -> Option<&'static str> {
         "28000" => "the role does not exist, or pg_hba.conf does not let it in from here",
         "3D000" => "create it with createdb, or name another database in the URL",
         "42501" => "use a role that may, or grant it the right",
+        "42602" => "write a table as in SQL: schema.table, quoted where it must be",
         "42P01" | "3F000" => "on a database without our schema, run: datastream migrate",
         "55P03" => "somebody else holds a lock on it; try again when that is done",
         "53300" => "raise max_connections, or close sessions that are not needed",
