@@ -73,7 +73,7 @@ begin
     exception when others then
       if again or sqlstate operator(pg_catalog.<>) '23505' then
         raise warning 'datastream: finished rounds of %% were not announced: %%', pg_catalog.format('%%I.%%I', tg_table_schema, tg_table_name), sqlerrm
-          using hint = 'They will be found within a minute by the server. See: datastream doctor.';
+          using hint = 'Once that is mended, the server finds them within a minute. What to mend: datastream doctor.';
         return null;
       end if;
       again := true;
@@ -139,7 +139,7 @@ begin
     end if;
   exception when others then
     raise warning 'datastream: a finished round of %% was not announced: %%', pg_catalog.format('%%I.%%I', tg_table_schema, tg_table_name), sqlerrm
-      using hint = 'It will be found within a minute by the server. See: datastream doctor.';
+      using hint = 'Once that is mended, the server finds it within a minute. What to mend: datastream doctor.';
     return null;
   end;
   if proved then

@@ -29,13 +29,16 @@ impl Capture {
         let ids: HashSet<RoundId> = rows.iter().map(|row| row.finish().1).collect();
         let ids: Vec<RoundId> = ids.into_iter().collect();
         let (read, unreadable) = read_apart(listening, &ids).await?;
-        let out_of_range = read.iter().filter(|read| read.is_err()).count();
+        let out_of_range: Vec<RoundId> =
+            read.iter().filter_map(|read| read.as_ref().err().copied()).collect();
         let rounds: HashMap<RoundId, Round> =
             read.into_iter().flatten().map(|round| (round.round_id, round)).collect();
-        let deleted = ids.len().saturating_sub(rounds.len() + out_of_range + unreadable);
-        self.count_skipped(Skipped::out_of_range, out_of_range);
-        self.count_skipped(Skipped::unreadable, unreadable);
-        self.count_skipped(Skipped::deleted, deleted);
+        let told: HashSet<RoundId> =
+            rounds.keys().chain(&out_of_range).chain(&unreadable).copied().collect();
+        let deleted: Vec<RoundId> = ids.into_iter().filter(|id| !told.contains(id)).collect();
+        self.count_skipped(Skipped::out_of_range, &out_of_range);
+        self.count_skipped(Skipped::unreadable, &unreadable);
+        self.count_skipped(Skipped::deleted, &deleted);
         self.learn_games(listening, rounds.values()).await?;
         let mut new = Vec::with_capacity(rows.len());
         let mut met = 0;
@@ -72,29 +75,34 @@ impl Capture {
         Ok(())
     }
 
-    fn count_skipped(&self, reason: Skipped, count: usize) {
-        if count > 0 {
-            let label = BySkipped { reason };
+    fn count_skipped(&self, reason: Skipped, ids: &[RoundId]) {
+        if let Some(first) = ids.first() {
+            let (label, count) = (BySkipped { reason }, ids.len());
             self.parts.metrics.rounds_skipped_total.get_or_create(&label).inc_by(count as u64);
-            tracing::warn!(count, ?reason, "finished rounds that cannot be streamed");
+            tracing::warn!(
+                count,
+                ?reason,
+                round.id = first.0,
+                "finished rounds that cannot be streamed, the first of them"
+            );
         }
     }
 }
 
-/// Reads rounds, and counts those that cannot be: one row over which the view's expressions fail must
+/// Reads rounds, and names those that cannot be: one row over which the view's expressions fail must
 /// not hold up all others. Halving finds it among 1,000 in some twenty queries.
 async fn read_apart(
     listening: &Listening,
     ids: &[RoundId],
-) -> Result<(Vec<Read>, usize), CaptureError> {
-    let (mut read, mut unreadable) = (Vec::with_capacity(ids.len()), 0);
+) -> Result<(Vec<Read>, Vec<RoundId>), CaptureError> {
+    let (mut read, mut unreadable) = (Vec::with_capacity(ids.len()), Vec::new());
     let mut pending = vec![ids];
     while let Some(ids) = pending.pop() {
         match (listening.rounds(ids).await, ids) {
             (Ok(rounds), _) => read.extend(rounds),
             (Err(error), [id]) if error.is_of_data() => {
                 tracing::error!(%error, round.id = id.0, "a finished round cannot be read");
-                unreadable += 1;
+                unreadable.push(*id);
             }
             (Err(error), ids) if error.is_of_data() => {
                 let (first, second) = ids.split_at(ids.len() / 2);
