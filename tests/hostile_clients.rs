@@ -175,7 +175,7 @@ async fn a_forged_round_is_noticed_and_from_then_on_payloads_are_verified() {
 #[tokio::test]
 async fn a_forged_round_is_not_what_later_clients_begin_with_once_it_is_noticed() {
     let (database, server) = serving().await;
-    let real = database.finish_streamed(&server, "crash", "{}").await;
+    database.finish_streamed(&server, "crash", "{}").await;
     let forge = "select pg_notify('datastream_rounds', json_build_object( \
         'xid', pg_current_xact_id()::text, 'snap', pg_current_snapshot()::text, 'round_id', 666, \
         'game_id', (select id from games where slug = 'crash'), 'finished_at', 32503680000000000, \
@@ -186,6 +186,14 @@ async fn a_forged_round_is_not_what_later_clients_begin_with_once_it_is_noticed(
         get(&latest).await.body.contains("forged").then_some(())
     })
     .await;
+    // What was sent before this one has been heard before it.
+    let real = database.finish_streamed(&server, "crash", "{}").await;
+    let metrics = get(&server.http("/metrics")).await.body;
+    let captured =
+        metrics.lines().filter(|line| line.starts_with("datastream_rounds_captured_total{"));
+    let captured = captured.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok());
+    let forged = captured.sum::<u64>() - 2;
+    server.counts(&format!("datastream_payloads_unconfirmed_total {forged}")).await;
     eventually("the real round to be the latest again", || async {
         get(&latest).await.body.contains(&format!("\"round_id\":{real},")).then_some(())
     })
