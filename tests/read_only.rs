@@ -148,6 +148,23 @@ async fn a_clock_that_is_set_back_repeats_nothing() {
 }
 
 #[tokio::test]
+async fn the_operators_own_tables_may_have_any_name() {
+    let database = game().await;
+    let looker = format!("{}_looker", database.name);
+    let tables = "create table public.games (id int, code text); \
+        insert into games values (1, 'crash'); create view public.finished as select * from game.results; \
+        create view public.source as select * from finished; grant select on games, source to ";
+    database.run(&format!("{tables}{looker}")).await;
+    let rounds = "select s.result_id as round_id, g.id as game_id, \
+        timezone('UTC', s.ended_at) as finished_at, s.payload as extras \
+        from source s join games g on g.code = 'crash' and g.id = s.title_id";
+    let running = server(&database).env("DATASTREAM_READ_ONLY_ROUNDS", rounds).start().await;
+    let mut client = WsClient::connect(running.ws("/ws/crash")).await;
+    let first = finish(&database).await;
+    assert_eq!(client.next_round().await.round_id, first);
+}
+
+#[tokio::test]
 async fn a_query_that_is_none_ends_the_server_with_1() {
     let database = game().await;
     let run = crate::support::binary::datastream(&["serve", "--read-only"])

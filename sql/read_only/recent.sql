@@ -1,10 +1,10 @@
 -- The newest rounds of each game, oldest first.
 -- $1 bigint: how many of each game
 select f.*
-from games g
+from datastream_games g
 cross join lateral (
   select f.round_id::bigint as round_id, f.game_id::bigint as game_id, f.game_slug, f.game_type, (extract(epoch from date_trunc('second', timezone('UTC', f.finished_at)))::bigint * 1000000 + extract(microseconds from timezone('UTC', f.finished_at))::bigint % 1000000) as finished_micros, f.extras
-  from finished f
+  from datastream_finished f
   where f.game_id = g.id
   order by f.finished_at desc, f.round_id desc
   limit $1::bigint

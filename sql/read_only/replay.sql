@@ -2,7 +2,7 @@
 -- $1 bigint: the first microsecond   $2 bigint[]: game ids, or null for all   $3 bigint: limit   $4 bigint: the overlap
 , newest as (
   select f.round_id::bigint as round_id, f.game_id::bigint as game_id, f.game_slug, f.game_type, (extract(epoch from date_trunc('second', timezone('UTC', f.finished_at)))::bigint * 1000000 + extract(microseconds from timezone('UTC', f.finished_at))::bigint % 1000000) as finished_micros, f.extras
-  from finished f
+  from datastream_finished f
   where f.finished_at >= timestamptz 'epoch' + least($1::bigint, 253402300800000000) * interval '1 microsecond'
     and ($2::bigint[] is null or f.game_id = any ($2::bigint[]))
   order by f.finished_at desc, f.round_id desc
