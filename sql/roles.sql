@@ -9,8 +9,9 @@
 -- reader  the role of `datastream serve` (and `doctor`): give it a password by \password datastream_reader
 -- The game's roles get nothing: they need nothing.
 --
--- Roles belong to the whole server. To take them away: in each database `drop schema datastream cascade` and
--- `drop owned by datastream_owner` (the grants on the game's tables), then `drop role datastream_owner, datastream_reader`.
+-- Roles belong to the whole server. To take them away: in each database `drop schema datastream cascade`,
+-- `drop owned by datastream_owner` (the grants on the game's tables) and `revoke connect on database NAME from datastream_reader` (where
+-- PUBLIC may not connect), then `drop role datastream_owner, datastream_reader`.
 \set ON_ERROR_STOP on
 \if :{?owner} \else \set owner datastream_owner
 \endif
@@ -31,13 +32,8 @@ where not exists (select from pg_roles where rolname = :'reader') \gexec
 select format('grant %I to current_user', :'owner')
 where not (select rolsuper from pg_roles where rolname = current_user) and not pg_has_role(current_user, :'owner', case when current_setting('server_version_num')::integer < 160000 then 'member' else 'set' end) \gexec
 
--- A new owner of a schema or of what is in it must be allowed to create in the database, or in the schema.
-select format('grant create on database %I to %I', current_database(), :'owner')
-where pg_get_userbyid((select nspowner from pg_namespace where nspname = 'datastream')) <> :'owner'
-  and not has_database_privilege(:'owner', current_database(), 'create') \gexec
+-- (Who gives it away must be allowed to create in the database, not who gets it.)
 alter schema datastream owner to :"owner";
-select format('revoke create on database %I from %I', current_database(), :'owner')
-where has_database_privilege(:'owner', current_database(), 'create') \gexec
 
 -- Nobody else makes anything of it; the two functions that work on the game's behalf are for everybody.
 revoke all on schema datastream from public;
@@ -48,7 +44,13 @@ grant usage on schema datastream to :"reader";
 grant select on datastream.outbox, datastream.trimmed, datastream.attached, datastream.games, datastream.finished_rounds to :"reader";
 select format('grant select on datastream.%I to %I', c.relname, :'reader') from pg_class c
 where c.relnamespace = 'datastream'::regnamespace and c.relkind = 'v' and c.relname ~ '^rounds_\d+$' \gexec
-grant execute on function datastream.reconcile(xid8), datastream.trim(interval, integer) to :"reader";
+-- Said one by one because a database may be hardened by `alter default privileges revoke execute on functions from public`.
+grant execute on function datastream.reconcile(xid8), datastream.trim(interval, integer),
+  datastream.rounds_by_id(bigint[]), datastream.rounds_of(bigint, timestamptz, bigint, timestamptz, bigint),
+  -- For `doctor`.
+  datastream.index_sql(regclass, boolean), datastream.own_indexes(), datastream.qualified(regclass),
+  datastream.shared_id(text, text, text, text), datastream.shared_id_sql(text, text, text, text), datastream.is_indexed(text, text)
+  to :"reader";
 select format('grant connect on database %I to %I', current_database(), :'reader')
 where not has_database_privilege(:'reader', current_database(), 'connect') \gexec
 

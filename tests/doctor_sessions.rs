@@ -170,7 +170,8 @@ async fn a_publication_that_sends_our_tables_is_told_and_the_subscriber_goes_on_
     let parts = "create table game.parts (id bigint) partition by range (id); \
         create table game.part partition of game.parts for values from (0) to (10)";
     database.run(parts).await;
-    let url = database.url();
+    // Who may not use the game's schema is told as well.
+    let url = reader(&cluster, &database).await;
     assert_well(&findings(&url, "publications", &[]).await, "publications");
     database.run("create publication named for table game.results, datastream.trimmed").await;
     let found = findings(&url, "publications", &[]).await;

@@ -235,7 +235,10 @@ async fn a_games_owner_who_is_no_superuser_attaches_makes_the_roles_and_takes_al
     database
         .run(&format!(
             "create role {boss} login createrole; \
-             do $$ begin execute format('alter database %I owner to {boss}', current_database()); end $$"
+             do $$ begin execute format('alter database %I owner to {boss}', current_database()); \
+               execute format('revoke connect on database %I from public', current_database()); end $$; \
+             alter default privileges revoke execute on functions from public; \
+             alter default privileges for role {boss} revoke execute on functions from public"
         ))
         .await;
     let url = |role: &str| {
@@ -268,9 +271,30 @@ async fn a_games_owner_who_is_no_superuser_attaches_makes_the_roles_and_takes_al
     succeeded(&doctor);
 
     sql(&["-c", "drop schema datastream cascade"]).await;
-    sql(&["-c", &format!("drop owned by {owner}"), "-c", &format!("drop role {owner}, {reader}")])
-        .await;
+    let connect = format!("revoke connect on database {} from {reader}", database.name);
+    sql(&["-c", &format!("drop owned by {owner}"), "-c", &connect]).await;
+    sql(&["-c", &format!("drop role {owner}, {reader}")]).await;
     assert_eq!(dump(&as_boss).await, before);
+}
+
+#[tokio::test]
+async fn a_role_that_may_create_in_the_database_may_go_on_to() {
+    let database = TestDatabase::new().await;
+    let name = |role: &str| format!("{}_{role}", database.name);
+    let (owner, reader) = (name("group"), name("reader"));
+    let group =
+        format!("create role {owner}; grant create on database {} to {owner}", database.name);
+    database.run(&group).await;
+    let psql = installation().bin().join("psql").display().to_string();
+    let (url, file) = (database.url(), format!("{ROOT}/sql/roles.sql"));
+    let (owner_is, reader_is) = (format!("owner={owner}"), format!("reader={reader}"));
+    let args = [&url, "-X", "-q", "-v", &owner_is, "-v", &reader_is, "-f", &file];
+    for _ in 0..2 {
+        succeeded(&program(&psql, &args).run().await);
+        let may =
+            format!("select has_database_privilege('{owner}', current_database(), 'create')::text");
+        assert_eq!(database.text(&may).await.as_deref(), Some("true"));
+    }
 }
 
 #[tokio::test]

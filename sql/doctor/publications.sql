@@ -7,7 +7,9 @@ select 'warning' as status, format('publication %s sends our tables too: a subsc
            -- A partitioned table, and not its partitions: those to come are published with it.
            ' for table ' || (select string_agg(distinct format('%I.%I', n.nspname, r.relname), ', ')
                              from pg_publication_tables t
-                             join pg_class c on c.oid = format('%I.%I', t.schemaname, t.tablename)::regclass
+                             -- Not by `::regclass`: doctor's role need not have the right to use the schema.
+                             join pg_namespace s on s.nspname = t.schemaname
+                             join pg_class c on c.relnamespace = s.oid and c.relname = t.tablename
                              join pg_class r on r.oid = coalesce(pg_partition_root(c.oid), c.oid)
                              join pg_namespace n on n.oid = r.relnamespace
                              where t.pubname = p.pubname and t.schemaname <> 'datastream'),

@@ -22,7 +22,9 @@ cross join lateral (
       and not has_table_privilege(c.oid, 'select')
     union all
     select 'execute datastream.' || p.proname from pg_proc p
-    where p.pronamespace = 'datastream'::regnamespace and p.proname in ('is_finished', 'micros', 'reconcile', 'trim', 'rounds_by_id', 'rounds_of')
+    where p.pronamespace = 'datastream'::regnamespace and p.proname in ('is_finished', 'micros', 'moment', 'as_jsonb', 'reconcile', 'trim', 'rounds_by_id', 'rounds_of',
+      -- What doctor itself asks.
+      'index_sql', 'own_indexes', 'qualified', 'shared_id', 'shared_id_sql', 'is_indexed')
       and not has_function_privilege(p.oid, 'execute')
   ) as missing) m
 where r.rolname = current_user
