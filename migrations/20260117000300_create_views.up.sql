@@ -190,7 +190,7 @@ begin
   end if;
   -- The game: in a table of its own, in columns beside the round, or the same for all rounds.
   -- (`||` with null is null, `format` with null is not.)
-  game_id := coalesce((options->>'game_id_value') || '::bigint', alias || '.' || quote_ident(options->>'game_id'));
+  game_id := coalesce('(' || (options->>'game_id_value') || ')::bigint', alias || '.' || quote_ident(options->>'game_id'));
   game_slug := coalesce(quote_literal(options->>'slug'), alias || '.' || quote_ident(options->>'slug_column'),
     'g.' || quote_ident(options->>'games_slug')) || '::text';
   game_type := coalesce(quote_literal(options->>'type'), alias || '.' || quote_ident(options->>'type_column'),

@@ -258,6 +258,19 @@ async fn ids_that_collide_are_told() {
 }
 
 #[tokio::test]
+async fn a_game_whose_id_is_below_zero_is_pushed_at_once() {
+    let database = migrated_game("create table odd (id bigint primary key, at timestamptz)").await;
+    let game = ["--slug", "dice", "--type", "chance", "--game-id-value=-5"];
+    let table = ["--table", "odd", "--finished-at", "at", "--extras-columns", "id"];
+    attach(&database, &[&table[..], &game].concat()).await;
+    let server = TestServer::on(database.url()).start().await;
+    let mut client = WsClient::connect(server.ws("/ws/dice")).await;
+    let output = psql(&database, &["-c", "insert into odd values (1, now())"]).await;
+    assert_eq!((output.code, &*output.stderr), (Some(0), ""));
+    assert_eq!(client.next_round().await.game_id, -5);
+}
+
+#[tokio::test]
 async fn sequences_that_only_defaults_name_are_told_to_collide_unless_they_are_one() {
     let database = migrated_game(
         "create sequence one; create sequence other; \
