@@ -17,7 +17,7 @@ as $$
           and c.attname = o.value and not c.attisdropped))
 $$;
 
--- Whether what the server reads is there, over this table too: a view falls with what it reads (`drop … cascade`).
+-- Whether what the server reads is there, over this table too: a view falls with what it reads (`drop ... cascade`).
 create function datastream.is_read(t datastream.attached) returns boolean
 language sql stable
 as $$
@@ -77,7 +77,10 @@ as $$
 begin
   select s.seqrelid, s.seqincrement into sequence, step from pg_catalog.pg_sequence s
   where has_sequence_privilege(s.seqrelid, 'select') and s.seqrelid in (
-    select pg_get_serial_sequence(datastream.qualified(relation), id)::regclass
+    -- `pg_get_serial_sequence` fails where the column is called otherwise now.
+    select d.objid from pg_catalog.pg_attribute c
+    join pg_catalog.pg_depend d on d.classid = 'pg_class'::regclass and d.refclassid = 'pg_class'::regclass and d.refobjid = c.attrelid and d.refobjsubid = c.attnum
+    where c.attrelid = relation and c.attname = id
     union all
     select d.refobjid from pg_catalog.pg_attribute c
     join pg_catalog.pg_attrdef f on f.adrelid = c.attrelid and f.adnum = c.attnum

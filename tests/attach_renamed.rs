@@ -89,6 +89,7 @@ async fn what_was_renamed_is_reverted() {
 async fn a_renamed_column_hinders_neither_another_table_nor_a_revert() {
     for rename in [
         "alter table game.results rename ended_at to over_at",
+        "alter table game.results rename result_id to round_no",
         "alter table game.titles rename code to slug",
     ] {
         let database = migrated_game(GAME).await;
@@ -96,7 +97,9 @@ async fn a_renamed_column_hinders_neither_another_table_nor_a_revert() {
         attach(&database, &contract(&["--index"])).await;
         database.run(rename).await;
         let output = attach(&database, &other()).await;
-        assert!(output.stderr.contains("game.results is left out"), "{output:?}");
+        // (Of a renamed id the views know, by the column's number.)
+        let left_out = output.stderr.contains("game.results is left out");
+        assert_eq!(left_out, !rename.contains("result_id"), "{output:?}");
         let doctor = run(&database, "doctor", &[]).await;
         assert!(doctor.stdout.contains("datastream attach --table 'game.results'"), "{doctor:?}");
         succeeded(&run(&database, "detach", &["--table", "other"]).await);

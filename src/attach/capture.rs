@@ -55,8 +55,8 @@ pub async fn set_capture(
 
 /// The attached tables that are still there by their names; a word about each that is not.
 async fn whole(connection: &mut PgConnection) -> Result<Vec<String>, AttachError> {
-    let query = "select relation, datastream.is_whole(a) from datastream.attached a order by id";
-    let tables: Vec<(String, bool)> = sqlx::query_as(query).fetch_all(connection).await?;
+    let query = sqlx::query_as(include_str!("../../sql/whole_tables.sql"));
+    let tables: Vec<(String, bool)> = query.fetch_all(connection).await?;
     for (table, _) in tables.iter().filter(|(_, whole)| !whole) {
         tracing::warn!(
             "{table} stays as it is: it, its table of games or a column of theirs is not there by \
