@@ -2,7 +2,10 @@
 
 use std::process::Stdio;
 
-use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    process::Child,
+};
 
 use crate::support::{
     TestDatabase,
@@ -137,6 +140,26 @@ async fn a_partition_whose_index_was_interrupted_gets_a_whole_one_and_others_may
     assert!(output.stdout.contains("nothing to do"), "{}", output.stdout);
 }
 
+/// Attaches with the index, until this is in the log.
+async fn build_until_it_says(database: &TestDatabase, told: &str) -> Child {
+    let index = [vec!["attach"], contract(&["--index"])].concat();
+    let mut run = datastream(&index).env("DATABASE_URL", database.url());
+    let mut child = run.command.stderr(Stdio::piped()).spawn().expect("the binary");
+    let mut lines = BufReader::new(child.stderr.take().expect("a pipe")).lines();
+    within(format!("`{told}` in the log"), async {
+        while let Some(line) = lines.next_line().await.expect("a read") {
+            if line.contains(told) {
+                return;
+            }
+        }
+        panic!("the program ended without a word");
+    })
+    .await;
+    // Nobody reads the rest: a full pipe would hold it up.
+    beside(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+    child
+}
+
 #[tokio::test]
 async fn a_build_that_waits_for_a_transaction_says_for_whose() {
     let database = migrated_game(GAME).await;
@@ -146,22 +169,17 @@ async fn a_build_that_waits_for_a_transaction_says_for_whose() {
     sqlx::raw_sql(open).execute(&mut *writer).await.expect("an open transaction");
     let holder = "select pg_backend_pid()";
     let holder: i32 = sqlx::query_scalar(holder).fetch_one(&mut *writer).await.expect("a pid");
-    let index = [vec!["attach"], contract(&["--index"])].concat();
-    let mut run = datastream(&index).env("DATABASE_URL", database.url());
-    let mut child = run.command.stderr(Stdio::piped()).spawn().expect("the binary");
-    let mut lines = BufReader::new(child.stderr.take().expect("a pipe")).lines();
     let told = format!("the index waits for pid {holder} (");
-    within(format!("`{told}` in the log"), async {
-        while let Some(line) = lines.next_line().await.expect("a read") {
-            if line.contains(&told) {
-                return;
-            }
-        }
-        panic!("the program ended without a word");
-    })
-    .await;
+    let mut interrupted = build_until_it_says(&database, &told).await;
+    let pid = waits(&database, "create index concurrently datastream").await;
+    database.run(&format!("select pg_cancel_backend({pid})")).await;
+    let status = within("the end of the build", interrupted.wait()).await.expect("a status");
+    assert_eq!(status.code(), Some(1));
+    // What it has left is dropped first, and that waits as well.
+    let mut again = build_until_it_says(&database, &told).await;
+    waits(&database, "drop index concurrently").await;
     sqlx::raw_sql("commit").execute(&mut *writer).await.expect("a commit");
-    let status = within("the end of the build", child.wait()).await.expect("a status");
+    let status = within("the end of the build", again.wait()).await.expect("a status");
     assert!(status.success(), "{status}");
     assert!(ours(&database).await.contains("game.results"));
 }

@@ -40,27 +40,26 @@ async fn statements(connection: &mut PgConnection, name: &str) -> Result<Vec<Str
     Ok(done)
 }
 
-/// Says for whom the build in this session waits, each once. It is a help: where there is no second
+/// Says for whom this session waits, each transaction once. It is a help: where there is no second
 /// connection to be had, nothing is said.
 async fn tell_waits(target: &PgTarget, session: i32) -> Infallible {
     let mut told = None;
     loop {
         tokio::time::sleep(WAITS_TOLD_AFTER).await;
-        let holder = holder(target, session).await;
-        if let Some(holder) = holder.as_ref().filter(|holder| told.as_ref() != Some(*holder)) {
+        let Some((pid, who)) = holder(target, session).await else { continue };
+        if told.replace(pid) != Some(pid) {
             tracing::info!(
-                "the index waits for {holder}; nobody waits for the index. End that transaction, or \
+                "the index waits for {who}; nobody waits for the index. End that transaction, or \
                  let it end"
             );
         }
-        told = holder.or(told);
     }
 }
 
-/// Who holds the build up, for people.
-async fn holder(target: &PgTarget, session: i32) -> Option<String> {
+/// Who holds this session up: its pid, and what it is for people.
+async fn holder(target: &PgTarget, session: i32) -> Option<(i32, String)> {
     let mut connection = database::connect(target, "attach", &super::SETTINGS).await.ok()?;
-    let holder = sqlx::query_scalar(include_str!("../../sql/index_waits.sql")).bind(session);
+    let holder = sqlx::query_as(include_str!("../../sql/index_waits.sql")).bind(session);
     let holder = holder.fetch_optional(&mut connection).await.ok().flatten();
     let _closed = connection.close().await;
     holder
