@@ -4,7 +4,7 @@ set local lock_timeout = '2s';
 
 do $$
 declare
-  command text := 'datastream attach --table public.rounds --id … --finished-at … --extras … --game-id … --games …';
+  command text := 'datastream attach --table public.rounds --id ... --finished-at ... --extras ... --game-id ... --games ...';
   statement text;
   empty boolean;
 begin

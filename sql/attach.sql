@@ -18,33 +18,10 @@
 set lock_timeout = '2s';
 
 begin;
-select to_regclass('datastream._sqlx_migrations') is null as missing \gset
+-- (`datastream migrate --revert` leaves the table of migrations.)
+select to_regprocedure('datastream.index_sql(regclass, boolean)') is null as missing \gset
 \if :missing
-  set local datastream.tables = off;  -- this game has its own
-  create schema if not exists datastream;
-  create table datastream._sqlx_migrations (version bigint primary key, description text not null,
-    installed_on timestamptz not null default now(), success boolean not null, checksum bytea not null, execution_time bigint not null);
-  \ir ../migrations/20260117000100_create_games_and_rounds.up.sql
-  \set content `cat migrations/20260117000100_create_games_and_rounds.up.sql`
-  insert into datastream._sqlx_migrations values (20260117000100, 'create games and rounds', now(), true, sha384(convert_to(:'content' || E'\n', 'UTF8')), 0);
-  \ir ../migrations/20260117000200_create_outbox.up.sql
-  \set content `cat migrations/20260117000200_create_outbox.up.sql`
-  insert into datastream._sqlx_migrations values (20260117000200, 'create outbox', now(), true, sha384(convert_to(:'content' || E'\n', 'UTF8')), 0);
-  \ir ../migrations/20260117000300_create_views.up.sql
-  \set content `cat migrations/20260117000300_create_views.up.sql`
-  insert into datastream._sqlx_migrations values (20260117000300, 'create views', now(), true, sha384(convert_to(:'content' || E'\n', 'UTF8')), 0);
-  \ir ../migrations/20260117000400_create_triggers.up.sql
-  \set content `cat migrations/20260117000400_create_triggers.up.sql`
-  insert into datastream._sqlx_migrations values (20260117000400, 'create triggers', now(), true, sha384(convert_to(:'content' || E'\n', 'UTF8')), 0);
-  \ir ../migrations/20260117000500_create_attach.up.sql
-  \set content `cat migrations/20260117000500_create_attach.up.sql`
-  insert into datastream._sqlx_migrations values (20260117000500, 'create attach', now(), true, sha384(convert_to(:'content' || E'\n', 'UTF8')), 0);
-  \ir ../migrations/20260117000600_create_reconcile_and_trim.up.sql
-  \set content `cat migrations/20260117000600_create_reconcile_and_trim.up.sql`
-  insert into datastream._sqlx_migrations values (20260117000600, 'create reconcile and trim', now(), true, sha384(convert_to(:'content' || E'\n', 'UTF8')), 0);
-  \ir ../migrations/20260117000700_attach_rounds.up.sql
-  \set content `cat migrations/20260117000700_attach_rounds.up.sql`
-  insert into datastream._sqlx_migrations values (20260117000700, 'attach rounds', now(), true, sha384(convert_to(:'content' || E'\n', 'UTF8')), 0);
+  \ir make_schema.sql
 \endif
 
 -- What was not given is null, which is the default.
@@ -95,7 +72,7 @@ select to_regclass('datastream._sqlx_migrations') is null as missing \gset
   \echo 'begin;'
   \echo 'set local lock_timeout = ''2s'';'
   \if :missing
-    \echo '-- (Here the schema is made: datastream migrate --no-tables does that alone.)'
+    \echo '\\i sql/make_schema.sql'
   \endif
 \endif
 select statement || ';' from datastream.attach(:'table'::regclass,

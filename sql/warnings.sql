@@ -9,7 +9,7 @@ where ($1::text is null or a.relation = $1) and to_regclass(a.relation) is not n
 union all
 -- Some 13,000 small rounds take a megabyte. 2 million are read in 70 to 100 ms, for each game.
 select format('no index for the latest round of a game on %s: each start of the server, and its look each minute for rounds that were not recorded, reads the whole table once for each game, and fails where that takes too long; '
-  'build it while the game goes on: datastream attach --table %1$L … --index (with the options it is attached by)', a.relation)
+  'build it while the game goes on: datastream attach --table %1$L ... --index (with the options it is attached by)', a.relation)
 from datastream.attached a
 where ($1::text is null or a.relation = $1)
   and case when (select sum(pg_relation_size(t.oid)) from (select to_regclass(a.relation)::oid union select p.relid from pg_partition_tree(to_regclass(a.relation)) p) t(oid)) > 1048576

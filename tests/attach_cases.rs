@@ -266,17 +266,52 @@ async fn psqls_dry_run_attaches_nothing_and_makes_no_schema() {
 
 #[tokio::test]
 async fn what_psqls_dry_run_prints_attaches_when_psql_runs_it() {
-    let (ours, theirs) = (migrated_game(GAME).await, migrated_game(GAME).await);
+    let ours = migrated_game(GAME).await;
     attach(&ours, &contract(&[])).await;
-    let sql = by_psql(&theirs, &["dry_run=true"]).await;
-    let script = tempfile::NamedTempFile::new().expect("a file");
-    std::fs::write(script.path(), sql).expect("a script");
-    let psql = installation().bin().join("psql").display().to_string();
-    let (url, file) = (theirs.url(), script.path().display().to_string());
-    let words = [&url, "-X", "-q", "-v", "ON_ERROR_STOP=1", "-f", &file];
-    let output = program(&psql, &words).current_dir(ROOT).run().await;
-    assert_eq!((output.code, &*output.stderr), (Some(0), ""), "{}", output.stdout);
-    assert_eq!(dump(&theirs).await, dump(&ours).await);
+    let (migrated, empty) = (migrated_game(GAME).await, TestDatabase::empty().await);
+    empty.run(GAME).await;
+    for theirs in [&migrated, &empty] {
+        let sql = by_psql(theirs, &["dry_run=true"]).await;
+        let script = tempfile::NamedTempFile::new().expect("a file");
+        std::fs::write(script.path(), sql).expect("a script");
+        let psql = installation().bin().join("psql").display().to_string();
+        let (url, file) = (theirs.url(), script.path().display().to_string());
+        let words = [&url, "-X", "-q", "-v", "ON_ERROR_STOP=1", "-f", &file];
+        let output = program(&psql, &words).current_dir(ROOT).run().await;
+        assert_eq!((output.code, &*output.stderr), (Some(0), ""), "{}", output.stdout);
+        assert_eq!(dump(theirs).await, dump(&ours).await);
+    }
+}
+
+#[tokio::test]
+async fn psql_alone_attaches_after_the_migrations_were_reverted() {
+    let database = migrated_game(GAME).await;
+    assert_eq!(run(&database, "migrate", &["--revert"]).await.code, Some(0));
+    by_psql(&database, &["index=true"]).await;
+    let again = attach(&database, &contract(&["--index"])).await;
+    assert!(again.stdout.contains("nothing to do"), "{}", again.stdout);
+}
+
+#[tokio::test]
+async fn a_database_that_is_not_utf_8_is_attached_looked_at_and_streamed() {
+    let database = TestDatabase::in_latin1().await;
+    database.run(GAME).await;
+    attach(&database, &contract(&["--index"])).await;
+    let doctor = run(&database, "doctor", &[]).await;
+    assert_eq!(doctor.code, Some(0), "{}", doctor.stdout);
+    let server = TestServer::on(database.url()).start().await;
+    let mut client = WsClient::connect(server.ws("/ws/crash")).await;
+    let insert =
+        "insert into game.results (title_id, ended_at, payload) values (1, now(), '{\"ä\":1}')";
+    database.run(insert).await;
+    assert_eq!(client.next_round().await.extras, r#"{"ä":1}"#);
+    // Sessions of a server that was killed end with their query: none is to be in the drop's way.
+    server.counts("datastream_reconciliations_total 1").await;
+    drop(server);
+    database.run("drop schema datastream cascade").await;
+    by_psql(&database, &[]).await;
+    let migrate = run(&database, "migrate", &[]).await;
+    assert!(migrate.stdout.contains("up to date"), "{}{}", migrate.stdout, migrate.stderr);
 }
 
 #[tokio::test]

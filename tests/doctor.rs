@@ -97,3 +97,20 @@ async fn a_trigger_that_is_disabled_on_all_partitions_by_their_parent_is_told_on
     told(&found, "failed", "datastream_updated on two does not fire").follow(&database).await;
     assert_well(&findings(&database.url(), "attached", &[]).await, "attached");
 }
+
+#[tokio::test]
+async fn a_sequence_that_was_set_on_is_where_it_is_now_whatever_its_schema_is_called() {
+    let database = TestDatabase::empty().await;
+    let tables = "create schema \"Play Ground\"; \
+        create table \"Play Ground\".one (id serial primary key, at timestamptz); \
+        create table \"Play Ground\".two (id serial primary key, at timestamptz)";
+    database.run(tables).await;
+    for table in ["\"Play Ground\".one", "\"Play Ground\".two"] {
+        attach(&database, &dice(table, &["--extras-columns", "id"])).await;
+    }
+    told(&findings(&database.url(), "ids", &[]).await, "warning", "give ids that will be the same");
+    let on = "alter sequence \"Play Ground\".two_id_seq restart with 1000000000";
+    database.run(on).await;
+    database.run("insert into \"Play Ground\".two (at) values (now())").await;
+    assert_well(&findings(&database.url(), "ids", &[]).await, "ids");
+}

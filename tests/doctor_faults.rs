@@ -261,7 +261,7 @@ async fn where_what_is_attached_is_lost_the_options_are_asked_for() {
     database.run("drop table datastream.attached cascade").await;
     let found = findings(&database.url(), "schema", &[]).await;
     let told = told(&found, "failed", "missing: datastream.attached");
-    let (drop, attach) = ("drop schema datastream cascade", "datastream attach --table …");
+    let (drop, attach) = ("drop schema datastream cascade", "datastream attach --table ...");
     assert!(told.remedy.contains(drop) && told.remedy.ends_with(attach), "{told:?}");
     database.run(drop).await;
     let output = run(&database.url(), "attach --table public.rounds", &[]).await;

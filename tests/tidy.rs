@@ -178,6 +178,21 @@ fn no_file_is_over_400_lines() {
 }
 
 #[test]
+fn sql_is_written_in_what_every_encoding_has() {
+    // PostgreSQL takes a query in the database's encoding, its comments too.
+    let folders = ["migrations", "sql", "sql/doctor", "sql/read_only"];
+    for folder in folders.map(|folder| Path::new(ROOT).join(folder)) {
+        for file in fs::read_dir(folder).expect("a folder").flatten() {
+            let path = file.path();
+            if path.extension().is_some_and(|kind| kind == "sql") {
+                let text = fs::read_to_string(&path).expect("a file");
+                assert!(text.is_ascii(), "{}", path.display());
+            }
+        }
+    }
+}
+
+#[test]
 fn every_module_says_what_it_is() {
     let silent = |source: &Source| !source.text.starts_with("//!");
     let all = sources("src").into_iter().chain(sources("tests"));

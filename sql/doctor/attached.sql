@@ -51,5 +51,5 @@ from (
   ) f on true
 ) each
 union all
-select 'failed', 'no table is attached', E'with the options that your table needs:\ndatastream attach --table …'
+select 'failed', 'no table is attached', E'with the options that your table needs:\ndatastream attach --table ...'
 where not exists (select from attached)

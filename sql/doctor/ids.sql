@@ -16,7 +16,8 @@
   ) s
   join pg_class k on k.oid = s.oid and k.relkind = 'S'
   join pg_sequence q on q.seqrelid = s.oid
-  left join pg_sequences p on p.schemaname = k.relnamespace::regnamespace::text and p.sequencename = k.relname
+  join pg_namespace n on n.oid = k.relnamespace
+  left join pg_sequences p on p.schemaname = n.nspname and p.sequencename = k.relname
 )
 select 'warning' as status,
        format('%s and %s give ids that will be the same: %s is at %s, %s at %s', one.relation, other.relation, one.name, one.position, other.name, other.position) as says,

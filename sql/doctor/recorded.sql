@@ -1,9 +1,16 @@
 -- Rounds that finished within ten minutes (and before the last five seconds) have their row in the outbox: the triggers work.
+-- Of an outbox with more rows only the newest are asked, and no round from before them.
+, newest as materialized (
+  select b.round_id, b.at from datastream.outbox b order by b.xid desc, b.round_id desc limit 100000
+), since as (
+  select greatest(now() - interval '10 minutes', (select max(a.attached_at) from datastream.attached a), (select t.at from datastream.trimmed t),
+                  (select min(n.at) from newest n having count(*) = 100000)) as at
+)
 select case when count(*) = 0 then 'ok' else 'warning' end as status,
        case when count(*) = 0 then 'all rounds of the last ten minutes are in the outbox'
             else count(*) || ' rounds of the last ten minutes are not in the outbox, for one ' || min(f.round_id) end as says,
        'look for warnings of datastream in the server''s log; serve finds these rounds within a minute' as remedy
 from datastream.games g
-cross join lateral datastream.rounds_of(g.id, clock_timestamp() - interval '5 s', 9223372036854775807,
-  greatest(now() - interval '10 minutes', (select max(a.attached_at) from datastream.attached a), (select t.at from datastream.trimmed t)), 10000) f
-where not exists (select from (select b.round_id from datastream.outbox b order by b.xid desc, b.round_id desc limit 100000) o where o.round_id = f.round_id)
+cross join since s
+cross join lateral datastream.rounds_of(g.id, clock_timestamp() - interval '5 s', 9223372036854775807, s.at, 10000) f
+where not exists (select from newest n where n.round_id = f.round_id)

@@ -14,5 +14,5 @@ from pg_locks l join pg_stat_activity a on a.pid = l.pid
 where l.locktype = 'advisory' and l.classid = 7264 and l.objid = 1 and l.database = (select d.oid from pg_database d where d.datname = current_database())
   and a.xact_start < clock_timestamp() - interval '2 s'
 union all
-select 'ok', format('no transaction of role %s is open for long; those of others are shown to members of pg_read_all_stats', current_user), null
+select 'ok', format('of other roles than %s nothing is seen: their transactions are shown to members of pg_read_all_stats', current_user), null
 where not pg_has_role('pg_read_all_stats', 'usage')

@@ -39,6 +39,12 @@ impl TestDatabase {
         Self::create(shared(), "").await
     }
 
+    /// Empty, in an encoding that has not all characters.
+    pub(crate) async fn in_latin1() -> Self {
+        let options = "encoding 'LATIN1' lc_collate 'C' lc_ctype 'C' template template0";
+        Self::create(shared(), options).await
+    }
+
     /// Migrated with these flags of `datastream migrate`.
     pub(crate) async fn migrated_with(flags: &[&str]) -> Self {
         let database = Self::empty().await;
