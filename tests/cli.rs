@@ -8,7 +8,9 @@ use crate::support::{
     TestDatabase, TestServer, WireRound, WsClient,
     binary::{Output, datastream},
     cluster::{Address, free_port},
-    get, serving, within,
+    eventually, get,
+    http::try_get,
+    serving, within,
 };
 
 /// Every variable of contract section 8.
@@ -208,6 +210,28 @@ async fn tail_prints_each_round_of_a_game_once_across_a_restart_of_the_server() 
     assert_eq!(next().await, missed);
     let live = database.finish("crash", "{}").await;
     assert_eq!(next().await, live);
+}
+
+#[tokio::test]
+async fn a_log_that_cannot_be_written_ends_nothing() {
+    let full = || fs::OpenOptions::new().write(true).open("/dev/full").expect("a device");
+    let mut bad = datastream(&["serve", "--http-addr", "nonsense"]);
+    let status = bad.command.stderr(full()).status();
+    assert_eq!(within("a status", status).await.expect("a run").code(), Some(2));
+    let database = TestDatabase::new().await;
+    let address = format!("127.0.0.1:{}", free_port());
+    let mut run =
+        datastream(&["serve", "--http-addr", &address]).env("DATABASE_URL", database.url());
+    let mut child = run.command.stderr(full()).spawn().expect("the binary");
+    let health = format!("http://{address}/readyz");
+    let ready = || async { (try_get(&health).await?.status == 200).then_some(()) };
+    eventually("a server that is ready", ready).await;
+    let mut client = WsClient::connect(format!("ws://{address}/ws/crash")).await;
+    // Each of these is told in the log.
+    database.terminate_server_sessions().await;
+    let round = database.finish("crash", "{}").await;
+    assert_eq!(client.next_round().await.round_id, round);
+    assert!(child.try_wait().expect("a status").is_none());
 }
 
 #[tokio::test]

@@ -1,6 +1,9 @@
 //! How the process ends: its exit status, and one line on stderr.
 
-use std::process::ExitCode;
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
 
 /// Why a command did not do what it was asked to.
 #[derive(Debug)]
@@ -49,5 +52,6 @@ pub fn exit_code(outcome: Result<(), Failure>) -> ExitCode {
 fn complain(message: &str) {
     // Causes may come with line breaks of their own, PostgreSQL's for one.
     let line = message.split_whitespace().collect::<Vec<_>>().join(" ");
-    eprintln!("datastream: error: {line}");
+    // Where it cannot be written, the exit status says it.
+    let _ = writeln!(io::stderr(), "datastream: error: {line}");
 }

@@ -27,7 +27,8 @@ pub struct BadFilter(String);
 /// nothing, so that tests may each call it.
 pub fn init(format: Format, default_filter: &str) -> Result<(), BadFilter> {
     let filter = filter(std::env::var("RUST_LOG").ok().as_deref(), default_filter)?;
-    let lines = fmt().with_env_filter(filter).with_writer(stderr);
+    // A line that cannot be written (a full disk) is lost; to say so would fail as well, and panic.
+    let lines = fmt().with_env_filter(filter).with_writer(stderr).log_internal_errors(false);
     let started = match format {
         Format::Text => lines.with_ansi(stderr().is_terminal()).try_init(),
         Format::Json => lines.json().flatten_event(true).with_ansi(false).try_init(),
