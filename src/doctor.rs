@@ -16,12 +16,13 @@ use crate::{
     capture::self_test,
     config::{
         DatabaseConfig, WebTransportConfig,
-        options::{DatabaseOptions, WebTransportOptions},
+        options::{DatabaseOptions, ReadOnlyOptions, WebTransportOptions},
         retention,
     },
     database as pool,
     http::door,
     pg_target::PgTarget,
+    read_only::Source,
     round::UnixMillis,
 };
 
@@ -45,6 +46,10 @@ pub struct DoctorOptions {
     /// The database, as `serve` is told.
     #[command(flatten)]
     pub database: DatabaseOptions,
+
+    /// As `serve` is told: then only what that takes is looked at.
+    #[command(flatten)]
+    pub read_only: ReadOnlyOptions,
 
     /// WebTransport, as `serve` is told.
     #[command(flatten)]
@@ -80,8 +85,11 @@ pub async fn examine(
     web_transport: Option<&WebTransportConfig>,
     options: &DoctorOptions,
 ) -> Report {
-    let mut checks = queries(&config.target, options).await;
-    if checks.iter().all(|check| check.name != "connection" || check.status == Status::Ok) {
+    let source = options.read_only.clone().resolve().map(|config| Source::new(&config));
+    let mut checks = queries(&config.target, options, source.as_ref()).await;
+    let reached =
+        checks.iter().all(|check| check.name != "connection" || check.status == Status::Ok);
+    if reached && source.is_none() {
         checks.extend(listener(config).await);
     }
     checks.extend(web_transport::look(web_transport));
@@ -90,7 +98,11 @@ pub async fn examine(
     Report { ok, checks }
 }
 
-async fn queries(target: &PgTarget, options: &DoctorOptions) -> Vec<Check> {
+async fn queries(
+    target: &PgTarget,
+    options: &DoctorOptions,
+    source: Option<&Source>,
+) -> Vec<Check> {
     let mut connection = match pool::connect(target, "doctor", &SETTINGS).await {
         Ok(connection) => connection,
         Err(error) => {
@@ -101,7 +113,10 @@ async fn queries(target: &PgTarget, options: &DoctorOptions) -> Vec<Check> {
     let pooled = pool::is_shared(&mut connection, target, "doctor").await;
     let how = if pooled { ", through a pooler that shares its sessions" } else { "" };
     let mut checks = vec![Check::new("connection", Status::Ok, format!("{target} answers{how}"))];
-    checks.extend(database::ask(&mut connection, options.retention).await);
+    checks.extend(match source {
+        Some(source) => database::ask_read_only(&mut connection, source).await,
+        None => database::ask(&mut connection, options.retention).await,
+    });
     checks.push(clock(&mut connection).await);
     let _closed = connection.close().await;
     checks

@@ -48,6 +48,7 @@ async fn a_game_that_is_only_read_is_streamed_seeded_and_resumed() {
     let first = finish(&database).await;
     let running = server(&database).start().await;
     let mut client = WsClient::connect(running.ws("/ws/crash")).await;
+    running.counts("datastream_listener_connected 1").await;
     let seed = client.next_round().await;
     assert_eq!((seed.round_id, &*seed.extras), (first, "{\"a\":  1}"));
     let second = finish(&database).await;
@@ -162,6 +163,28 @@ async fn the_operators_own_tables_may_have_any_name() {
     let mut client = WsClient::connect(running.ws("/ws/crash")).await;
     let first = finish(&database).await;
     assert_eq!(client.next_round().await.round_id, first);
+}
+
+#[tokio::test]
+async fn a_finish_without_a_time_zone_is_refused_by_serve_and_told_by_doctor() {
+    let database = game().await;
+    let unzoned = ROUNDS.replace("timezone('UTC', ended_at)", "ended_at");
+    let run = |words: &'static [&'static str], rounds: String| {
+        let run = crate::support::binary::datastream(words).env("DATABASE_URL", database.url());
+        let run = run.env("DATASTREAM_READ_ONLY_ROUNDS", rounds);
+        run.env("DATASTREAM_READ_ONLY_GAMES", GAMES).env("DATASTREAM_READ_ONLY", "true").run()
+    };
+    let served = run(&["serve", "--http-addr", "127.0.0.1:0"], unzoned.clone()).await;
+    assert_eq!(served.code, Some(1), "{}", served.stderr);
+    assert!(served.stderr.contains("finished_at has no time zone"), "{}", served.stderr);
+    let told = run(&["doctor"], unzoned).await;
+    assert_eq!(told.code, Some(1), "{}", told.stdout);
+    assert!(told.stdout.contains("FAILED   read-only: "), "{}", told.stdout);
+    let missing = run(&["doctor"], "select 1 as round_id, 1 as game_id".to_owned()).await;
+    assert!(missing.stdout.contains("finished_at does not exist"), "{}", missing.stdout);
+    let well = run(&["doctor"], ROUNDS.to_owned()).await;
+    assert_eq!(well.code, Some(0), "{}", well.stdout);
+    assert!(!well.stdout.contains("schema"), "{}", well.stdout);
 }
 
 #[tokio::test]

@@ -105,12 +105,14 @@ impl OverlapCapture {
         session: &Session,
         backoff: &mut Backoff,
     ) -> Result<Infallible, CaptureError> {
+        self.refuse_unzoned(session).await?;
         self.read_games(session).await?;
         if self.since.is_none() {
             self.fill(session).await?;
         }
         self.look_in_company(session, From::catch_up).await?;
         self.parts.publisher.open();
+        self.parts.metrics.listener_connected.set(1);
         self.phase.send_replace(Phase::Live { since: Instant::now() });
         tracing::info!("live: reading without a schema of ours, by finished_at");
         backoff.reset();
@@ -141,6 +143,20 @@ impl OverlapCapture {
             company::share(&self.parts.publisher, &self.parts.metrics, false);
         }
         Ok(())
+    }
+
+    /// A moment without a time zone would be read as one of the session's: seeds would come, and no
+    /// round after them.
+    async fn refuse_unzoned(&self, session: &Session) -> Result<(), CaptureError> {
+        let query = self.parts.source.query(include_str!("../../sql/read_only/zoned.sql"));
+        let row = listener::within(ANSWER_WITHIN, session.query_one(&query, &[])).await?;
+        match row.try_get("zoned")? {
+            true => Ok(()),
+            false => Err(CaptureError::Query(
+                "finished_at has no time zone; write finished_at at time zone 'UTC' as finished_at"
+                    .to_owned(),
+            )),
+        }
     }
 
     async fn read_games(&self, session: &Session) -> Result<(), CaptureError> {
@@ -234,7 +250,9 @@ impl OverlapCapture {
 
 impl Linked for OverlapCapture {
     async fn session(&mut self, backoff: &mut Backoff) -> Result<Infallible, CaptureError> {
-        self.read(backoff).await.map_err(about_queries)
+        let ended = self.read(backoff).await;
+        self.parts.metrics.listener_connected.set(0);
+        ended.map_err(about_queries)
     }
 
     fn has_begun(&self) -> bool {

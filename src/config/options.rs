@@ -236,7 +236,8 @@ impl ServeOptions {
 }
 
 impl ReadOnlyOptions {
-    fn resolve(self) -> Option<ReadOnlyConfig> {
+    /// The two queries; none where our schema is read.
+    pub fn resolve(self) -> Option<ReadOnlyConfig> {
         self.read_only.then_some(ReadOnlyConfig {
             rounds: self.read_only_rounds,
             games: self.read_only_games,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use sqlx::{AssertSqlSafe, PgConnection, Row};
 
 use super::check::{Check, Status};
-use crate::database;
+use crate::{database, read_only::Source};
 
 /// A check and the statement that makes it. No rows: all is well, and `well` says so.
 struct Asked {
@@ -30,6 +30,10 @@ const SERVER: [Asked; 3] = [
     asked!("primary", "primary", ""),
     asked!("connections", "connections", ""),
 ];
+
+/// A standby will do for it.
+const NOT_READ_ONLY: &str = "primary";
+const READ_ONLY: Asked = asked!("read-only", "read_only", "");
 
 const SCHEMA: Asked = asked!("schema", "schema", "");
 /// Of who may not even use our schema, too: it reads nothing of it.
@@ -82,6 +86,16 @@ pub(super) async fn ask(connection: &mut PgConnection, retention: Duration) -> V
     for asked in OURS.iter().filter(|_| is_whole) {
         checks.extend(lines(connection, asked, &with, unseen).await);
     }
+    checks
+}
+
+/// What the read-only mode takes, which reads by the operator's own queries.
+pub(super) async fn ask_read_only(connection: &mut PgConnection, source: &Source) -> Vec<Check> {
+    let mut checks = Vec::new();
+    for asked in SERVER.iter().filter(|asked| asked.name != NOT_READ_ONLY) {
+        checks.extend(lines(connection, asked, "", Status::Failed).await);
+    }
+    checks.extend(lines(connection, &READ_ONLY, &source.query(""), Status::Failed).await);
     checks
 }
 

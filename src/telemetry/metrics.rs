@@ -123,7 +123,7 @@ metrics! {
     notifications_total: Counter = Counter::default(), "Notifications received on datastream_rounds";
     notifications_invalid_total: Counter = Counter::default(), "Notifications that could not be decoded";
     payloads_unconfirmed_total: Counter = Counter::default(), "Payloads that the outbox did not confirm within a second: somebody else sends on our channel";
-    listener_connected: Gauge = Gauge::default(), "1 while the LISTEN connection is live";
+    listener_connected: Gauge = Gauge::default(), "1 while rounds are captured: the connection that listens, or reads by finished_at, has caught up";
     listener_connects_total: Counter = Counter::default(), "Times the LISTEN connection was made";
     listener_deaf: Gauge = Gauge::default(), "1 when the LISTEN connection does not deliver notifications (a pooler in between?)";
     other_nodes: Gauge = Gauge::default(), "1 while another node may stream the same database: a resume may then repeat rounds of overlapping transactions";
