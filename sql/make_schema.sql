@@ -7,6 +7,10 @@ create table if not exists datastream._sqlx_migrations (version bigint primary k
   installed_on timestamptz not null default now(), success boolean not null, checksum bytea not null, execution_time bigint not null);
 \ir ../migrations/20260117000100_create_games_and_rounds.up.sql
 \set content `cat migrations/20260117000100_create_games_and_rounds.up.sql`
+select :'content' = '' as elsewhere \gset
+\if :elsewhere
+  do $$ begin raise exception 'run psql from the project''s root, so that the files of the migrations are found'; end $$;
+\endif
 insert into datastream._sqlx_migrations values (20260117000100, 'create games and rounds', now(), true, sha384(convert_to(:'content' || E'\n', 'UTF8')), 0);
 \ir ../migrations/20260117000200_create_outbox.up.sql
 \set content `cat migrations/20260117000200_create_outbox.up.sql`

@@ -284,6 +284,20 @@ async fn what_psqls_dry_run_prints_attaches_when_psql_runs_it() {
 }
 
 #[tokio::test]
+async fn psql_from_another_folder_records_nothing_wrong() {
+    let database = TestDatabase::empty().await;
+    database.run(GAME).await;
+    let (url, before) = (database.url(), dump(&database).await);
+    let variables = variables(&[]);
+    let args: Vec<&str> = [&*url, "-X"].into_iter().chain(variables.iter().map(|v| &**v)).collect();
+    let psql = installation().bin().join("psql").display().to_string();
+    let output = program(&psql, &args).current_dir("/").run().await;
+    assert_eq!(output.code, Some(3), "{}{}", output.stdout, output.stderr);
+    assert!(output.stderr.contains("run psql from the project's root"), "{}", output.stderr);
+    assert_eq!(dump(&database).await, before);
+}
+
+#[tokio::test]
 async fn psql_alone_attaches_after_the_migrations_were_reverted() {
     let database = migrated_game(GAME).await;
     assert_eq!(run(&database, "migrate", &["--revert"]).await.code, Some(0));
