@@ -75,5 +75,11 @@ async fn a_subscriber_that_has_been_given_the_schema_goes_on() {
         (rounds.as_deref() == Some("1")).then_some(())
     })
     .await;
+    // Dropped while a table is still copied, within one cluster, it would wait for itself.
+    eventually("all tables to be copied", || async {
+        let copied = "select bool_and(srsubstate = 'r')::text from pg_subscription_rel";
+        (subscriber.text(copied).await.as_deref() == Some("true")).then_some(())
+    })
+    .await;
     subscriber.run("drop subscription everything").await;
 }
