@@ -198,6 +198,14 @@ begin
   return next case when by_row then datastream.row_function_sql(relation, options, format('inserted_%s', id), capture)
     else datastream.insert_function_sql(relation, options, format('inserted_%s', id), capture) end;
   return next datastream.row_function_sql(relation, options, format('updated_%s', id), capture);
+  -- They run with their owner's rights: who may call them could put them on a table of his own, with columns whose casts are
+  -- his. To fire a trigger takes no right; to make a partition, whose triggers are copies, does.
+  for name in select unnest(array[format('inserted_%s', id), format('updated_%s', id)]) loop
+    return next format('revoke execute on function datastream.%I() from public', name);
+    if datastream.by_row(relation) then
+      return next (select format('grant execute on function datastream.%I() to %I', name, pg_get_userbyid(c.relowner)) from pg_catalog.pg_class c where c.oid = relation);
+    end if;
+  end loop;
   for name in select t.tgname from pg_catalog.pg_trigger t
       where t.tgrelid = relation and t.tgname in ('datastream_inserted', 'datastream_updated') order by 1 loop
     return next format('drop trigger %I on %s', name, table_name);

@@ -278,6 +278,48 @@ async fn a_games_owner_who_is_no_superuser_attaches_makes_the_roles_and_takes_al
 }
 
 #[tokio::test]
+async fn nobody_puts_our_trigger_functions_on_a_table_of_his_own() {
+    let game = Hardened::new().await;
+    let hang = "create temp table t (id bigint, game_id bigint, finished_at timestamptz, extras jsonb); \
+        create trigger x after insert on t referencing new table as new_rounds \
+        for each statement execute function datastream.inserted_1()";
+    let said = game.refused(&game.reader, hang).await;
+    assert!(said.contains("permission denied for function"), "{said}");
+}
+
+#[tokio::test]
+async fn the_owner_of_a_table_in_partitions_makes_further_ones() {
+    let database = TestDatabase::new().await;
+    let boss = format!("{}_boss", database.name);
+    let tables = format!(
+        "create role {boss}; create schema parts authorization {boss}; set role {boss}; \
+         create table parts.plays (id bigint, finished_at timestamptz, extras jsonb) partition by range (id); \
+         reset role; alter default privileges revoke execute on functions from public"
+    );
+    database.run(&tables).await;
+    let attach = [
+        "attach",
+        "--table",
+        "parts.plays",
+        "--slug",
+        "dice",
+        "--type",
+        "chance",
+        "--game-id-value",
+        "7",
+    ];
+    succeeded(&datastream(&attach).env("DATABASE_URL", database.url()).run().await);
+    let server = TestServer::on(database.url()).start().await;
+    let mut client = WsClient::connect(server.ws("/ws/dice")).await;
+    let more = format!(
+        "set role {boss}; create table parts.one partition of parts.plays for values from (0) to (10); \
+         insert into parts.one values (1, now(), '{{}}'); reset role"
+    );
+    database.run(&more).await;
+    assert_eq!(client.next_round().await.round_id, 1);
+}
+
+#[tokio::test]
 async fn a_role_that_may_create_in_the_database_may_go_on_to() {
     let database = TestDatabase::new().await;
     let name = |role: &str| format!("{}_{role}", database.name);
