@@ -69,6 +69,37 @@ async fn left_of_ours(database: &TestDatabase) -> String {
 }
 
 #[tokio::test]
+async fn a_revert_drops_no_table_of_the_games_own_and_none_with_rows_that_a_policy_hides() {
+    let database = TestDatabase::new().await;
+    database.run("select datastream.detach('public.rounds'); drop table rounds, games").await;
+    database.run("create table games (id bigint primary key, title text)").await;
+    let revert = async |database: &TestDatabase, url: String| {
+        let output = datastream(&["migrate", "--revert"]).env("DATABASE_URL", url).run().await;
+        let left = "select to_regclass('public.games')::text";
+        assert_eq!(database.text(left).await.as_deref(), Some("games"), "{output:?}");
+        output.code
+    };
+    assert_eq!(revert(&database, database.url()).await, Some(0));
+    let hidden = TestDatabase::empty().await;
+    let owner = format!("{}_owner", hidden.name);
+    let give = format!(
+        "create role {owner} login; grant create on schema public to {owner}; \
+         do $$ begin execute format('alter database %I owner to {owner}', current_database()); end $$"
+    );
+    hidden.run(&give).await;
+    let url =
+        hidden.url_through(hidden.address.tcp_port).replace("postgres@", &format!("{owner}@"));
+    let migrate = datastream(&["migrate"]).env("DATABASE_URL", &url).run().await;
+    assert_eq!(migrate.code, Some(0), "{}", migrate.stderr);
+    let rows = "insert into games (slug, name, type) values ('crash', 'Crash', 'multiplier'); \
+        insert into rounds (game_id, finished_at) select id, now() from games; \
+        alter table rounds enable row level security; alter table rounds force row level security";
+    hidden.run(rows).await;
+    assert_eq!(revert(&hidden, url).await, Some(1));
+    assert_eq!(hidden.text("select count(*)::text from rounds").await.as_deref(), Some("1"));
+}
+
+#[tokio::test]
 async fn sqlx_migrate_and_datastream_migrate_make_the_same() {
     let Some(sqlx) = sqlx() else { return };
     let (ours, theirs) = (TestDatabase::empty().await, TestDatabase::empty().await);
