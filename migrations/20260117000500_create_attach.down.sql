@@ -13,6 +13,7 @@ $$;
 
 drop function if exists datastream.index_sql(regclass, boolean);
 drop function if exists datastream.detach(text, boolean);
+drop function if exists datastream.let_go(text, regclass, boolean);
 drop function if exists datastream.attach(regclass, text, text, text, text[], text, bigint, regclass, text, text, text, text,
   text, text, text, text, text, text, boolean, boolean);
 drop function if exists datastream.capture_mode(text);

@@ -55,7 +55,8 @@ $$;
 
 -- The statements that take what is ours off any table that was attached by this number, whatever it is called now,
 -- but for `kept`. By what depends on our functions: a name says nothing after a rename. A partition's trigger and
--- index fall with the parent's; a partition that was detached from its parent has kept the index, and is nobody's.
+-- index fall with the parent's; a partition that was detached from its parent has kept the index, and is nobody's: it goes
+-- when the table is let go, as does what `like ... including indexes` has copied, where it is ours to drop.
 create function datastream.remains_sql(number integer, kept regclass default null) returns setof text
 language sql stable
 as $$
@@ -64,7 +65,9 @@ as $$
     and t.tgparentid = 0 and t.tgrelid is distinct from kept
   union all
   select format('drop index %s', datastream.qualified(i.indexrelid)) from datastream.own_indexes() i join pg_catalog.pg_class c on c.oid = i.indexrelid
-  where not c.relispartition
+  where not c.relispartition and pg_has_role(c.relowner, 'usage')
+    and (kept is null or exists (select from pg_catalog.pg_trigger t
+      where t.tgrelid = i.indrelid and t.tgfoid = to_regprocedure(format('datastream.inserted_%s()', number))))
     and i.indrelid not in (select kept where kept is not null union all select p.relid from pg_partition_tree(kept) p)
     and not exists (select from datastream.attached other join pg_catalog.pg_trigger t on t.tgfoid = to_regprocedure(format('datastream.inserted_%s()', other.id))
       where other.id <> number and t.tgrelid = i.indrelid)
@@ -256,13 +259,12 @@ $$;
 -- Takes our triggers, functions and indexes off a table and the table out of the views. A table that
 -- was renamed, or is gone, goes by its full name as it stands in datastream.attached, or by its new one.
 -- Returns what it ran.
-create function datastream.detach(relation text, dry_run boolean default null) returns setof text
+create function datastream.let_go(relation text, attached_to regclass, dry_run boolean) returns setof text
 language plpgsql
-set lock_timeout = '2s'
+set lock_timeout = '2s' set search_path = pg_catalog, pg_temp
 as $$
 declare
-  attached_to regclass := to_regclass(detach.relation);
-  table_name text := coalesce(datastream.qualified(attached_to), detach.relation);
+  table_name text := coalesce(datastream.qualified(attached_to), let_go.relation);
   number integer;
   statement text;
 begin
@@ -284,13 +286,18 @@ begin
     union all select format('drop function if exists datastream.updated_%s()', number)
     union all select format('delete from datastream.attached where id = %s', number)
   loop
-    if detach.dry_run is not true then
+    if let_go.dry_run is not true then
       execute statement;
     end if;
     return next statement;
   end loop;
 end
 $$;
+
+-- The same for a name as in SQL, found by the search_path of who asks. All else is looked up where nobody else puts anything.
+create function datastream.detach(relation text, dry_run boolean default null) returns setof text
+language sql
+as $$ select * from datastream.let_go(relation, pg_catalog.to_regclass(relation), dry_run) $$;
 
 -- The statements that build the index by which the latest round of a game is found, CONCURRENTLY (each
 -- on its own, outside a transaction), or not, for a table that is empty; none where it is there and whole.
