@@ -13,7 +13,7 @@ create table datastream.attached (
 
 -- A table's full name, quoted where it must be, whatever the search_path.
 create function datastream.qualified(relation regclass) returns text
-language sql stable
+language sql stable set search_path = pg_catalog, pg_temp
 as $$
   select format('%I.%I', n.nspname, c.relname)
   from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
@@ -135,7 +135,8 @@ begin
     o := '{"games": "public.games", "games_id": "id", "games_slug": "slug", "games_name": "name"}'::jsonb || o;
     games := to_regclass(o->>'games');
     if games is null then
-      raise undefined_table using message = format('there is no table of games %s', o->>'games');
+      raise undefined_table using message = format('there is no table of games %s', o->>'games'),
+        hint = 'Name it by games => (--games), with its columns, or give the game by a column beside the round or by a constant.';
     end if;
     o := o || jsonb_build_object('games', datastream.qualified(games));
     perform datastream.column_type(games, o->>'games_id', integers);
@@ -166,6 +167,8 @@ create function datastream.expressions(relation regclass, options jsonb, alias t
   out game_id text, out game_slug text, out game_type text, out payload text)
 language plpgsql stable
 as $$
+declare
+  small text := 'true';
 begin
   round_id := format('%s.%I', alias, options->>'id');
   -- A condition for a table without a key: a round without an id cannot be told of.
@@ -187,6 +190,8 @@ begin
     left join pg_catalog.pg_type t on t.oid = a.atttypid;
   else
     extras := format('coalesce(%s.%I::pg_catalog.text, ''{}'')', alias, options->>'extras');
+    -- What is large as it is stored is not read and printed, only to find that it is too large.
+    small := format('coalesce(pg_catalog.pg_column_size(%s.%I), 0) operator(pg_catalog.<=) 65536', alias, options->>'extras');
   end if;
   -- The game: in a table of its own, in columns beside the round, or the same for all rounds.
   -- (`||` with null is null, `format` with null is not.)
@@ -195,12 +200,12 @@ begin
     'g.' || quote_ident(options->>'games_slug')) || '::text';
   game_type := coalesce(quote_literal(options->>'type'), alias || '.' || quote_ident(options->>'type_column'),
     'g.' || quote_ident(options->>'games_type')) || '::text';
-  payload := format($sql$case when pg_catalog.octet_length(%4$s) operator(pg_catalog.<=) 7900 then
+  payload := format($sql$case when case when %5$s then pg_catalog.octet_length(%4$s) operator(pg_catalog.<=) 7900 end then
             pg_catalog.concat('{"xid":"', pg_catalog.pg_current_xact_id(), '","snap":"', pg_catalog.pg_current_snapshot(), '","round_id":', %1$s)
             operator(pg_catalog.||) ',"game_id":' operator(pg_catalog.||) %2$s::pg_catalog.text
             operator(pg_catalog.||) ',"finished_at":' operator(pg_catalog.||) datastream.micros(%3$s)::pg_catalog.text
             operator(pg_catalog.||) ',"extras":' operator(pg_catalog.||) pg_catalog.to_json(%4$s)::pg_catalog.text operator(pg_catalog.||) '}' end$sql$,
-    round_id, game_id, finished_at, extras);
+    round_id, game_id, finished_at, extras, small);
 end
 $$;
 
