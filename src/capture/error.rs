@@ -79,6 +79,11 @@ fn describe(error: &tokio_postgres::Error) -> String {
              `datastream attach --index` builds it while the game goes on",
             db.message()
         ),
+        Some(db) if *db.code() == SqlState::INSUFFICIENT_PRIVILEGE => format!(
+            "the database refused: {} (SQLSTATE 42501); run: datastream doctor, which says what the \
+             role needs",
+            db.message()
+        ),
         Some(db) => {
             format!("the database refused: {} (SQLSTATE {})", db.message(), db.code().code())
         }

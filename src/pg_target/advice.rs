@@ -63,7 +63,9 @@ pub fn advice(code: &str) -> Option<&'static str> {
         "3D000" => "create it with createdb, or name another database in the URL",
         "42501" => "use a role that may, or grant it the right",
         "42602" => "write a table as in SQL: schema.table, quoted where it must be",
-        "42P01" | "3F000" => "on a database without our schema, run: datastream migrate",
+        "42P01" | "3F000" => {
+            "look at the names, written as in SQL; where our schema is missing, run: datastream migrate"
+        }
         "55P03" => "somebody else holds a lock on it; try again when that is done",
         "53300" => "raise max_connections, or close sessions that are not needed",
         "57P03" => "try again once it is up",
