@@ -25,14 +25,10 @@ macro_rules! asked {
 }
 
 /// Of any server.
-const SERVER: [Asked; 3] = [
-    asked!("version", "version", ""),
-    asked!("primary", "primary", ""),
-    asked!("connections", "connections", ""),
-];
-
-/// A standby will do for it.
-const NOT_READ_ONLY: &str = "primary";
+const SERVER: [Asked; 2] =
+    [asked!("version", "version", ""), asked!("connections", "connections", "")];
+/// Of one that listens: for the read-only mode a standby will do.
+const PRIMARY: Asked = asked!("primary", "primary", "");
 const READ_ONLY: Asked = asked!("read-only", "read_only", "");
 
 const SCHEMA: Asked = asked!("schema", "schema", "");
@@ -66,10 +62,8 @@ const UNKNOWN: &str = "mend what PostgreSQL says here, which serve meets as well
 /// Asks it all. By PostgreSQL's simple protocol: a pooler in transaction mode mixes up what is
 /// prepared on its connections.
 pub(super) async fn ask(connection: &mut PgConnection, retention: Duration) -> Vec<Check> {
-    let mut checks = Vec::new();
-    for asked in &SERVER {
-        checks.extend(lines(connection, asked, "", Status::Failed).await);
-    }
+    let mut checks = of_server(connection).await;
+    checks.extend(lines(connection, &PRIMARY, "", Status::Failed).await);
     let schema = lines(connection, &SCHEMA, "", Status::Failed).await;
     if !are_well(&schema) {
         return [checks, schema].concat();
@@ -91,11 +85,16 @@ pub(super) async fn ask(connection: &mut PgConnection, retention: Duration) -> V
 
 /// What the read-only mode takes, which reads by the operator's own queries.
 pub(super) async fn ask_read_only(connection: &mut PgConnection, source: &Source) -> Vec<Check> {
+    let mut checks = of_server(connection).await;
+    checks.extend(lines(connection, &READ_ONLY, &source.query(""), Status::Failed).await);
+    checks
+}
+
+async fn of_server(connection: &mut PgConnection) -> Vec<Check> {
     let mut checks = Vec::new();
-    for asked in SERVER.iter().filter(|asked| asked.name != NOT_READ_ONLY) {
+    for asked in &SERVER {
         checks.extend(lines(connection, asked, "", Status::Failed).await);
     }
-    checks.extend(lines(connection, &READ_ONLY, &source.query(""), Status::Failed).await);
     checks
 }
 
