@@ -80,7 +80,7 @@ async fn too_few_open_files_are_found_by_the_count_of_the_server() {
 }
 
 #[tokio::test]
-async fn a_trigger_that_is_disabled_on_all_partitions_by_their_parent_is_told_once() {
+async fn of_a_table_in_partitions_a_disabled_trigger_is_told_once_and_an_owner_without_rights() {
     let database = TestDatabase::empty().await;
     let parts = "create table parts (id bigint, at timestamptz) partition by range (id); \
         create table one partition of parts for values from (0) to (10); \
@@ -91,6 +91,17 @@ async fn a_trigger_that_is_disabled_on_all_partitions_by_their_parent_is_told_on
     let found = findings(&database.url(), "attached", &[]).await;
     assert_eq!(found.len(), 1, "{found:?}");
     told(&found, "failed", "datastream_updated on parts does not fire").follow(&database).await;
+    assert_well(&findings(&database.url(), "attached", &[]).await, "attached");
+    let new_owner = format!("{}_new", database.name);
+    let give = format!(
+        "create role {new_owner}; grant all on schema public to {new_owner}; alter table parts owner to {new_owner}"
+    );
+    database.run(&give).await;
+    let found = findings(&database.url(), "attached", &[]).await;
+    let says = format!("{new_owner}, who owns it, may not make partitions");
+    told(&found, "failed", &says).follow(&database).await;
+    let more = "create table three partition of parts for values from (20) to (30)";
+    database.run(&format!("set role {new_owner}; {more}; reset role")).await;
     assert_well(&findings(&database.url(), "attached", &[]).await, "attached");
     database.run("alter table two disable trigger datastream_updated").await;
     let found = findings(&database.url(), "attached", &[]).await;

@@ -48,6 +48,13 @@ from (
     from pg_trigger t join pg_proc p on p.oid = t.tgfoid
     where t.tgrelid = a.oid and t.tgname in ('datastream_inserted', 'datastream_updated')
       and not (has_schema_privilege(p.proowner, 'datastream', 'usage') and has_table_privilege(p.proowner, 'datastream.outbox', 'insert'))
+    union all
+    -- A partition's triggers are copies, for which its maker needs a right on their functions.
+    select format('%s, who owns it, may not make partitions', pg_get_userbyid(c.relowner)),
+           format(E'as the owner of the schema:\ngrant execute on function datastream.inserted_%1$s(), datastream.updated_%1$s() to %2$I;', a.id, pg_get_userbyid(c.relowner))
+    from pg_class c
+    where c.oid = a.oid and c.relkind = 'p' and exists (select from pg_trigger t
+      where t.tgrelid = a.oid and t.tgname in ('datastream_inserted', 'datastream_updated') and not has_function_privilege(c.relowner, t.tgfoid, 'execute'))
   ) f on true
 ) each
 union all
