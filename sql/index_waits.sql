@@ -5,7 +5,7 @@
 -- members of pg_read_all_stats see more than the role.
 select b.pid,
        case when b.pid = 0 then 'a prepared transaction (pg_prepared_xacts)'
-            else format('pid %s (role %s%s%s)%s', b.pid, a.usename, ', ' || nullif(a.application_name, ''), ', ' || a.state,
+            else pg_catalog.format('pid %s (role %s%s%s)%s', b.pid, a.usename, ', ' || nullif(a.application_name, ''), ', ' || a.state,
                         ' since ' || to_char(a.xact_start, 'YYYY-MM-DD HH24:MI:SSOF')) end as who
 from unnest(pg_blocking_pids($1)) b(pid)
 left join pg_stat_activity a on a.pid = b.pid

@@ -3,8 +3,8 @@
 -- $1 text: the table   $2 boolean: readers too (to drop a trigger or an index needs the table alone)
 -- $3 double precision: seconds
 -- Columns: who text, since text, seconds bigint. Who may not see other roles' sessions sees no one here.
-select case when l.pid is null then format('prepared transaction %L (role %s)', p.gid, p.owner)
-            else format('pid %s (role %s, %s, %s)', l.pid, a.usename, coalesce(nullif(a.application_name, ''), 'no application_name'), a.state) end as who,
+select case when l.pid is null then pg_catalog.format('prepared transaction %L (role %s)', p.gid, p.owner)
+            else pg_catalog.format('pid %s (role %s, %s, %s)', l.pid, a.usename, coalesce(nullif(a.application_name, ''), 'no application_name'), a.state) end as who,
        to_char(coalesce(p.prepared, a.xact_start), 'YYYY-MM-DD HH24:MI:SSOF') as since,
        extract(epoch from clock_timestamp() - coalesce(p.prepared, a.xact_start))::bigint as seconds
 from pg_locks l

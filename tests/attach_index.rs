@@ -221,3 +221,36 @@ async fn what_a_partition_has_kept_is_gone_when_its_table_is_let_go() {
     assert_eq!(output.code, Some(0), "{}", output.stderr);
     assert_eq!(ours(&database).await, "other (at DESC, id DESC)", "and nothing of another table's");
 }
+
+#[tokio::test]
+async fn a_copy_of_the_index_on_a_table_of_somebody_else_is_in_nobodys_way() {
+    let database = migrated_game(GAME).await;
+    attach(&database, &contract(&["--index"])).await;
+    let boss = format!("{}_boss", database.name);
+    let copy = format!(
+        "create table public.archive (like game.results including all); \
+         create role {boss} login; \
+         do $$ begin execute format('grant create on database %I to {boss}', current_database()); end $$; \
+         grant all on schema public, datastream, game to {boss}; \
+         create table dice (id bigint primary key, at timestamptz, n int); alter table dice owner to {boss}"
+    );
+    database.run(&copy).await;
+    let copied =
+        "select count(*)::text from datastream.own_indexes() where indrelid = 'archive'::regclass";
+    attach(&database, &dice("dice", &["--extras-columns", "n"])).await;
+    assert_eq!(database.text(copied).await.as_deref(), Some("1"), "attaching");
+    // Who may not drop it lets go of what is his.
+    let hand_over = format!(
+        "do $$ declare it record; begin \
+           for it in select p.oid::regprocedure as name from pg_proc p where p.pronamespace = 'datastream'::regnamespace loop \
+             execute format('alter function %s owner to {boss}', it.name); end loop; \
+           for it in select c.oid::regclass as name, case c.relkind when 'v' then 'view' else 'table' end as kind from pg_class c \
+               where c.relnamespace = 'datastream'::regnamespace and c.relkind in ('r', 'v') loop \
+             execute format('alter %s %s owner to {boss}', it.kind, it.name); end loop; end $$; \
+         alter schema datastream owner to {boss}; grant select on all tables in schema game to {boss}"
+    );
+    database.run(&hand_over).await;
+    let let_go = format!("set role {boss}; select datastream.detach('public.dice'); reset role");
+    database.run(&let_go).await;
+    assert_eq!(database.text(copied).await.as_deref(), Some("1"), "letting go");
+}

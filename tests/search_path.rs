@@ -94,3 +94,25 @@ async fn a_writer_who_shadows_what_the_triggers_use_is_not_heard() {
     }
     each_round_is_streamed_and_nothing_is_caught("auto", true).await;
 }
+
+#[tokio::test]
+async fn who_detaches_and_attaches_hears_no_function_of_others() {
+    let database = TestDatabase::empty().await;
+    database.run(GAME).await;
+    let words = ["attach", "--table", "shop.plays", "--games", "shop.titles", "--extras", "note"];
+    let attach = async || datastream(&words).env("DATABASE_URL", database.url()).run().await;
+    assert_eq!(attach().await.code, Some(0));
+    // Nearer to what is asked for than PostgreSQL's own, which takes any number of any type.
+    database
+        .run(
+            "create table public.caught (name text); \
+             create function public.format(text, name, name) returns text language plpgsql as \
+             $$ begin insert into public.caught values ('format'); return pg_catalog.format($1, $2, $3); end $$",
+        )
+        .await;
+    database.run("select datastream.detach('shop.plays')").await;
+    let again = attach().await;
+    assert_eq!(again.code, Some(0), "{}", again.stderr);
+    let caught = "select string_agg(name, ', ') from public.caught";
+    assert_eq!(database.text(caught).await, None);
+}

@@ -107,7 +107,7 @@ pub(super) async fn warn_of_large_ids(
     options: &AttachOptions,
 ) -> Result<(), AttachError> {
     let id = options.id.as_deref().unwrap_or("id");
-    let query = "select format('select max(%I)::bigint from %s', $2, $1)";
+    let query = "select pg_catalog.format('select max(%I)::bigint from %s', $2, $1)";
     let query: String =
         sqlx::query_scalar(query).bind(table).bind(id).fetch_one(&mut *connection).await?;
     if greatest(connection, query).await.is_ok_and(|max| max.is_some_and(|max| max > EXACT_MAX)) {
