@@ -7,10 +7,12 @@ use std::{hint::black_box, num::NonZeroUsize};
 
 use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
 use datastream::{
-    hub::{self, Captured, Hub, Position, Publisher, Start, Subscription, Xid},
-    round::{GameId, RoundId},
-    telemetry::metrics::Metrics,
-    topic::Topic,
+    ops::telemetry::metrics::Metrics,
+    stream::{
+        hub::{self, Captured, Hub, Position, Publisher, Start, Subscription, Xid},
+        round::{GameId, RoundId},
+        topic::Topic,
+    },
 };
 
 const TOPICS: [i64; 3] = [1, 100, 10_000];

@@ -7,10 +7,12 @@ use std::num::NonZeroUsize;
 use bytes::BytesMut;
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use datastream::{
-    hub::{self, Captured, Delivery, Hub, Publisher, Start, Subscription, Xid},
-    round::GameId,
-    telemetry::metrics::Metrics,
-    topic::Topic,
+    ops::telemetry::metrics::Metrics,
+    stream::{
+        hub::{self, Captured, Delivery, Hub, Publisher, Start, Subscription, Xid},
+        round::GameId,
+        topic::Topic,
+    },
 };
 
 fn captured(round: i64) -> Captured {

@@ -11,7 +11,7 @@ use std::{
 };
 
 use datastream::{
-    frame::web_socket_header,
+    stream::frame::web_socket_header,
     transport::{
         close::CloseReason,
         frame_reader::{Event, FrameReader},

@@ -9,22 +9,20 @@ use tokio::{
 };
 
 use crate::{
-    capture::{
-        Capture, CaptureError, Parts, Phase, Trust,
-        overlap::{OverlapCapture, OverlapParts},
-    },
     config::{Payloads, ServeConfig},
-    database::Pool,
-    feed::Feed,
-    games::Games,
-    history::History,
-    http::{self, Advertised, AppState, WebTransportGate, door},
-    hub::{self, Hub, Publisher},
-    maintenance::Maintenance,
-    read_only::Source,
-    shutdown::Shutdown,
-    telemetry::metrics::Metrics,
-    transport::{ShardError, ShardSettings, Shards, places::Limits, wt::WebTransport},
+    http::{self, Advertised, AppState, WebTransportGate, accept_loop},
+    ops::{connection_limiter::Limits, shutdown::Shutdown, telemetry::metrics::Metrics},
+    postgres::{maintenance::Maintenance, pool::Pool, read_only::Source, round_queries::History},
+    source::{
+        Capture, CaptureError, Parts, Phase, Trust,
+        read_only::{OverlapCapture, OverlapParts},
+    },
+    stream::{
+        feed::Feed,
+        games::Games,
+        hub::{self, Hub, Publisher},
+    },
+    transport::{ShardError, ShardSettings, Shards, wt::WebTransport},
 };
 
 /// Connections for clients' reads: replays beyond memory, round lists, unknown names.
@@ -34,14 +32,14 @@ const POOL: u32 = 4;
 #[derive(Debug)]
 pub struct App {
     config: ServeConfig,
-    door: door::Door,
+    door: accept_loop::Door,
     web_transport: Option<WebTransport>,
 }
 
 impl App {
     /// Binds the addresses.
     pub fn bind(config: ServeConfig) -> anyhow::Result<Self> {
-        let door = door::bind(config.http_addr)?;
+        let door = accept_loop::bind(config.http_addr)?;
         let web_transport = config.web_transport.as_ref();
         let web_transport = web_transport.map(|wt| WebTransport::bind(wt, config.heartbeat));
         Ok(Self { door, web_transport: web_transport.transpose()?, config })
@@ -206,7 +204,7 @@ impl<'a> Wiring<'a> {
             heartbeat: self.config.heartbeat,
             allowed_origins: self.config.allowed_origins.clone(),
             limits: Limits {
-                streams: door::connections_that_fit(self.config.max_connections),
+                streams: accept_loop::connections_that_fit(self.config.max_connections),
                 per_address: self.config.max_connections_per_address,
                 per_second: self.config.max_connects_per_second,
             },

@@ -2,7 +2,10 @@
 
 mod arguments;
 mod commands;
+pub mod demo;
+pub mod doctor;
 mod failure;
+pub mod tail;
 #[cfg(test)]
 mod tests;
 
@@ -14,11 +17,10 @@ pub use commands::run;
 pub use failure::{Failure, exit_code};
 
 use crate::{
-    attach::{AttachOptions, CaptureMode, DetachOptions},
+    cli::{doctor::DoctorOptions, tail::TailOptions},
     config::options::{DatabaseOptions, ServeOptions, ServerOptions},
-    doctor::DoctorOptions,
-    tail::TailOptions,
-    telemetry::logs::Format,
+    ops::telemetry::logs::Format,
+    postgres::attach::{AttachOptions, CaptureMode, DetachOptions},
 };
 
 /// Streams finished game rounds out of PostgreSQL over WebSocket and SSE.

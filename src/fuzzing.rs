@@ -2,5 +2,5 @@
 
 /// Decodes a notification's payload, whatever it is.
 pub fn decode_payload(text: &str) {
-    crate::capture::decode_payload(text);
+    crate::source::decode_payload(text);
 }

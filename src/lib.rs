@@ -19,32 +19,14 @@
 //!   what they all stand on.
 
 pub mod app;
-pub mod attach;
-pub mod backoff;
-pub mod capture;
 pub mod cli;
 pub mod config;
-pub mod database;
-pub mod demo;
-pub mod doctor;
 pub mod embedded_postgres;
-pub mod feed;
-pub mod frame;
 #[doc(hidden)]
 pub mod fuzzing;
-pub mod games;
-pub mod history;
 pub mod http;
-pub mod hub;
-mod lock;
-pub mod maintenance;
-pub mod migrate;
-pub mod pg_target;
-pub mod read_only;
-pub mod replay;
-pub mod round;
-pub mod shutdown;
-pub mod tail;
-pub mod telemetry;
-pub mod topic;
+pub mod ops;
+pub mod postgres;
+pub mod source;
+pub mod stream;
 pub mod transport;

@@ -3,16 +3,16 @@
 use std::{num::NonZeroUsize, time::Instant};
 
 use datastream::{
-    database,
     embedded_postgres::Stop,
-    feed::Feed,
-    games::Games,
-    history::History,
-    hub::{self, Captured, Opening, Publisher, Settled, Xid},
-    pg_target::PgTarget,
-    round::{FinishedAt, GameId, Round, RoundId, UnixMillis},
-    telemetry::metrics::Metrics,
-    topic::Topic,
+    ops::telemetry::metrics::Metrics,
+    postgres::{pool, round_queries::History, target::PgTarget},
+    stream::{
+        feed::Feed,
+        games::Games,
+        hub::{self, Captured, Opening, Publisher, Settled, Xid},
+        round::{FinishedAt, GameId, Round, RoundId, UnixMillis},
+        topic::Topic,
+    },
 };
 use reqwest::Method;
 
@@ -268,7 +268,7 @@ fn feed_on(database: &TestDatabase, history: usize) -> (Feed, Publisher) {
     let (hub, publisher) = hub::new(history, metrics.clone());
     publisher.open();
     let target = PgTarget::resolve(Some(&database.url()), |_| None).expect("a target");
-    let pool = database::Pool::lazy(&target, "query", 1).expect("a pool");
+    let pool = pool::Pool::lazy(&target, "query", 1).expect("a pool");
     (Feed::new(hub, Games::default(), History::new(pool, metrics), 100), publisher)
 }
 

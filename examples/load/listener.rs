@@ -10,12 +10,13 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use datastream::{
-    capture::{Capture, Parts, Trust},
-    games::Games,
-    hub::{self, Batch, Outlet},
-    pg_target::PgTarget,
-    shutdown::Shutdown,
-    telemetry::metrics::Metrics,
+    ops::{shutdown::Shutdown, telemetry::metrics::Metrics},
+    postgres::target::PgTarget,
+    source::{Capture, Parts, Trust},
+    stream::{
+        games::Games,
+        hub::{self, Batch, Outlet},
+    },
 };
 use futures_util::{StreamExt, stream};
 use serde::Deserialize;

@@ -17,7 +17,7 @@ mod floor;
 mod histogram;
 mod latency;
 mod listener;
-#[path = "../../src/lock.rs"]
+#[path = "../../src/ops/lock.rs"]
 mod lock;
 mod message;
 mod options;

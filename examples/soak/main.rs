@@ -18,7 +18,7 @@ mod fault_proxy;
 mod faults;
 mod ledger;
 mod link;
-#[path = "../../src/lock.rs"]
+#[path = "../../src/ops/lock.rs"]
 mod lock;
 #[allow(dead_code, reason = "shared with the tests, which use all of it")]
 #[path = "../../tests/support/pinned.rs"]
@@ -38,7 +38,7 @@ use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use clap::Parser;
-use datastream::shutdown::Shutdown;
+use datastream::ops::shutdown::Shutdown;
 use fastrand::Rng;
 use sqlx::{Connection, PgConnection, Row as _};
 use tokio::{

@@ -10,7 +10,10 @@ use anyhow::{Context, ensure};
 use datastream::embedded_postgres::{Cluster, Installation, Settings, Stop};
 use futures_util::future::try_join_all;
 use sqlx::{Connection, PgConnection};
-use tokio::{process::Command, sync::Mutex, sync::watch};
+use tokio::{
+    process::Command,
+    sync::{Mutex, watch},
+};
 
 use crate::{args::Args, fault_proxy::FaultProxy, server::Server};
 

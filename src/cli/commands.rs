@@ -11,18 +11,22 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::{Cli, Command, DemoOptions, Failure, MigrateOptions};
 use crate::{
     app::App,
-    attach::{self, AttachError, AttachOptions, Report},
+    cli::{
+        demo::{self, DemoConfig, Serving},
+        doctor::{self, DoctorOptions},
+        tail,
+    },
     config::{
         DatabaseConfig, ServeConfig,
         options::{DatabaseOptions, ServeOptions, ServerOptions},
     },
-    demo::{self, DemoConfig, Serving},
-    doctor::{self, DoctorOptions},
-    migrate::{self, MigrateReport, Tables},
-    pg_target::PgTarget,
-    shutdown::Shutdown,
-    tail,
-    telemetry::logs,
+    ops::{shutdown::Shutdown, telemetry::logs},
+    postgres::{
+        attach::{self, AttachError, AttachOptions, Report},
+        check::Status,
+        migrate::{self, MigrateReport, Tables},
+        target::PgTarget,
+    },
 };
 
 /// Sets the process up and carries the command out.
@@ -140,7 +144,7 @@ async fn examine(options: &DoctorOptions) -> Result<(), Failure> {
     if report.ok {
         return Ok(());
     }
-    let failed = report.checks.iter().filter(|check| check.status == doctor::Status::Failed);
+    let failed = report.checks.iter().filter(|check| check.status == Status::Failed);
     Err(anyhow!("{} of {} checks failed", failed.count(), report.checks.len()).into())
 }
 

@@ -13,7 +13,7 @@ use super::{
     AllowedOrigins, CertificateFiles, ConfigError, DatabaseConfig, Payloads, ReadOnlyConfig,
     ServeConfig, WebTransportConfig, values,
 };
-use crate::pg_target::{PgTarget, Secret};
+use crate::postgres::target::{PgTarget, Secret};
 
 /// Which database.
 #[derive(Args, Clone, Debug)]

@@ -10,15 +10,14 @@ use std::{
 };
 
 use axum::{
-    http::Extensions,
-    http::response::Parts,
+    http::{Extensions, response::Parts},
     response::{IntoResponse, Response},
 };
 
 use crate::{
-    feed::Prepared,
-    lock::lock,
-    transport::{Protocol, places::Place},
+    ops::{connection_limiter::Place, lock::lock},
+    stream::feed::Prepared,
+    transport::Protocol,
 };
 
 /// What was granted.

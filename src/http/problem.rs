@@ -7,7 +7,7 @@ use axum::{
 };
 use serde::Serialize;
 
-use crate::feed::FeedError;
+use crate::stream::feed::FeedError;
 
 /// A refusal: its status, and in words what was refused and what to do.
 #[derive(Debug)]
@@ -125,9 +125,9 @@ mod tests {
 
     #[test]
     fn a_database_that_does_not_answer_passes_and_an_unknown_game_does_not() {
-        let away = FeedError::from(crate::history::HistoryError::PoolTimedOut);
+        let away = FeedError::from(crate::postgres::round_queries::HistoryError::PoolTimedOut);
         assert_eq!(Problem::from(away).passes(), Some("the database could not answer"));
-        let unknown = crate::games::UnknownName::Game("chess".into());
+        let unknown = crate::stream::games::UnknownName::Game("chess".into());
         assert_eq!(Problem::from(FeedError::Unknown(unknown)).passes(), None);
     }
 

@@ -13,7 +13,7 @@ use super::{
     problem::Problem,
     selection::{self, Parameters},
 };
-use crate::{round::RoundId, topic::Topic};
+use crate::stream::{round::RoundId, topic::Topic};
 
 /// Rounds a page has unless the request says otherwise.
 const LIMIT_DEFAULT: u16 = 100;

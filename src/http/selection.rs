@@ -4,7 +4,7 @@
 use axum::http::{HeaderMap, HeaderName};
 
 use super::problem::Problem;
-use crate::{round::RoundId, topic::Selection};
+use crate::stream::{round::RoundId, topic::Selection};
 
 /// More names than this are refused: a platform with more games has types, or takes everything.
 const NAMES_MAX: usize = 100;

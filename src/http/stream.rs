@@ -26,14 +26,12 @@ use super::{
     selection::{self, Named, Parameters},
 };
 use crate::{
-    feed::Prepared,
-    round::RoundId,
-    telemetry::metrics::Transport,
-    topic::Topic,
-    transport::{
-        Protocol, RETRY, Record, Session,
-        places::{Full, Place},
+    ops::{
+        connection_limiter::{Full, Place},
+        telemetry::metrics::Transport,
     },
+    stream::{feed::Prepared, round::RoundId, topic::Topic},
+    transport::{Protocol, RETRY, Record, Session},
 };
 
 /// Tells nginx, and what took the header over from it, not to collect events in a buffer.
@@ -236,18 +234,16 @@ mod tests {
 
     use super::*;
     use crate::{
-        capture::Phase,
         config::AllowedOrigins,
-        database::Pool,
-        feed::Feed,
-        games::Games,
-        history::History,
         http::{self, Settings},
-        hub::{self, Publisher},
-        pg_target::PgTarget,
-        shutdown::Shutdown,
-        telemetry::metrics::Metrics,
-        transport::places::Limits,
+        ops::{connection_limiter::Limits, shutdown::Shutdown, telemetry::metrics::Metrics},
+        postgres::{pool::Pool, round_queries::History, target::PgTarget},
+        source::Phase,
+        stream::{
+            feed::Feed,
+            games::Games,
+            hub::{self, Publisher},
+        },
     };
 
     /// All routes, on a hub without a database.

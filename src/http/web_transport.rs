@@ -16,7 +16,7 @@ use tower::ServiceExt;
 
 use super::{Shared, hand_off::ClientAddress, origin, problem::Problem, selection, stream::Asked};
 use crate::{
-    lock::lock,
+    ops::lock::lock,
     transport::{
         Session,
         wt::{self, Gate, Refusal},

@@ -3,7 +3,7 @@
 //! There is no 1006: RFC 6455 section 7.4.1 forbids sending it, it is what a client sees when the
 //! link breaks.
 
-use crate::telemetry::metrics::Closed;
+use crate::ops::telemetry::metrics::Closed;
 
 /// Why the server, or the client, ended a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,5 +1,5 @@
 //! The control frames of a WebSocket server (RFC 6455 section 5.5). Rounds are framed where they
-//! are encoded, in [`crate::frame`].
+//! are encoded, in [`crate::stream::frame`].
 
 use bytes::Bytes;
 

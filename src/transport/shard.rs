@@ -49,9 +49,11 @@ pub use self::{
 };
 use super::close::CloseReason;
 use crate::{
-    hub::{Hub, Joint, Position},
-    round::UnixMillis,
-    telemetry::metrics::Metrics,
+    ops::telemetry::metrics::Metrics,
+    stream::{
+        hub::{Hub, Joint, Position},
+        round::UnixMillis,
+    },
 };
 
 /// Events taken from the kernel at once.

@@ -14,7 +14,10 @@ use std::{
 use tokio::sync::{mpsc, oneshot};
 
 use super::shard::{Arrival, Command, Inbox, Settings, Shard};
-use crate::{feed::FeedError, hub::Hub, shutdown::Shutdown, telemetry::metrics::Metrics};
+use crate::{
+    ops::{shutdown::Shutdown, telemetry::metrics::Metrics},
+    stream::{feed::FeedError, hub::Hub},
+};
 
 /// The ways in to all shards. Cheap to clone.
 #[derive(Clone, Debug)]

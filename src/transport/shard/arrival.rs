@@ -5,7 +5,7 @@ use std::{any::Any, net::TcpStream};
 use bytes::Bytes;
 
 use super::wire::Protocol;
-use crate::{
+use crate::stream::{
     feed::{FeedError, Prepared},
     hub::Joint,
     topic::Topic,

@@ -16,7 +16,7 @@ use bytes::{Buf, Bytes};
 
 use super::wire::{Joined, Part, Protocol};
 use crate::{
-    hub::{Missed, Placed, Position},
+    stream::hub::{Missed, Placed, Position},
     transport::link::FLOOR,
 };
 

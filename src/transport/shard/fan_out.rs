@@ -9,7 +9,7 @@ use super::{
     wire::{Joined, Protocol},
 };
 use crate::{
-    hub::{Placed, Position},
+    stream::hub::{Placed, Position},
     transport::close::CloseReason,
 };
 

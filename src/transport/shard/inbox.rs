@@ -9,8 +9,8 @@ use mio::{Poll, Token, Waker};
 
 use super::arrival::Opened;
 use crate::{
-    hub::{Batch, Outlet},
-    lock::lock,
+    ops::lock::lock,
+    stream::hub::{Batch, Outlet},
 };
 
 /// The waker's; connections have their slot.

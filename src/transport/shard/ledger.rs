@@ -6,7 +6,7 @@ use prometheus_client::metrics::{counter::Counter, gauge::Gauge};
 
 use super::wire::Protocol;
 use crate::{
-    telemetry::metrics::{ByClosed, ByTransport, Metrics, Transport},
+    ops::telemetry::metrics::{ByClosed, ByTransport, Metrics, Transport},
     transport::close::CloseReason,
 };
 

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, hash_map::Entry};
 
 use super::wire::Protocol;
-use crate::{
+use crate::stream::{
     hub::{Placed, Position},
     topic::{Topic, TopicIndex},
 };
@@ -111,7 +111,7 @@ impl Lists {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::round::GameId;
+    use crate::stream::round::GameId;
 
     fn lists() -> (Lists, u32) {
         let mut lists = Lists::default();

@@ -3,10 +3,12 @@
 use bytes::Bytes;
 
 use crate::{
-    frame::Frame,
-    hub::{Opening, Placed, Position},
-    round::UnixMillis,
-    telemetry::metrics::Transport,
+    ops::telemetry::metrics::Transport,
+    stream::{
+        frame::Frame,
+        hub::{Opening, Placed, Position},
+        round::UnixMillis,
+    },
     transport::{close::CloseReason, frame_writer},
 };
 
@@ -174,7 +176,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::{
+    use crate::stream::{
         hub::Xid,
         round::{FinishedAt, GameId, Round, RoundId},
     };

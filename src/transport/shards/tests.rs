@@ -7,15 +7,15 @@ use std::{
 
 use super::*;
 use crate::{
-    database,
-    feed::Feed,
-    games::Games,
-    history::History,
-    hub::{self, Captured, Publisher, Xid},
-    pg_target::PgTarget,
-    round::{FinishedAt, GameId, Round, RoundId, UnixMillis},
-    telemetry::metrics::{ByTransport, Transport},
-    topic::Topic,
+    ops::telemetry::metrics::{ByTransport, Transport},
+    postgres::{pool, round_queries::History, target::PgTarget},
+    stream::{
+        feed::Feed,
+        games::Games,
+        hub::{self, Captured, Publisher, Xid},
+        round::{FinishedAt, GameId, Round, RoundId, UnixMillis},
+        topic::Topic,
+    },
     transport::{Arrival, Held, Protocol},
 };
 
@@ -41,7 +41,7 @@ fn bench(heartbeat: Duration) -> Bench {
     let started = Shards::start(settings, &hub, &metrics, &shutdown);
     let (shards, failure) = started.expect("shards");
     let target = PgTarget::resolve(Some("host=nowhere user=u dbname=d"), |_| None);
-    let pool = database::Pool::lazy(&target.expect("a target"), "query", 1).expect("a pool");
+    let pool = pool::Pool::lazy(&target.expect("a target"), "query", 1).expect("a pool");
     let history = History::new(pool, metrics.clone());
     let feed = Feed::new(hub, Games::default(), history, 10_000);
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");

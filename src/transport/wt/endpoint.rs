@@ -24,7 +24,10 @@ use super::{
     visit::Host,
     wire::{H3_NO_ERROR, SEND_BUFFER_BYTES},
 };
-use crate::{config::WebTransportConfig, shutdown::Shutdown, telemetry::metrics::Metrics};
+use crate::{
+    config::WebTransportConfig,
+    ops::{shutdown::Shutdown, telemetry::metrics::Metrics},
+};
 
 /// What streams may hold that the peer has not acknowledged: large rounds, a replay.
 const STREAMS_BYTES: u64 = 256 * 1024;

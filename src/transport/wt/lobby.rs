@@ -11,7 +11,8 @@ use tokio_util::task::TaskTracker;
 
 use super::room::{Left, Newcomer, Room};
 use crate::{
-    hub::Subscription, lock::lock, shutdown::Shutdown, telemetry::metrics::Metrics, topic::Topic,
+    ops::{lock::lock, shutdown::Shutdown, telemetry::metrics::Metrics},
+    stream::{hub::Subscription, topic::Topic},
 };
 
 /// All rooms. Cheap to clone.

@@ -13,7 +13,7 @@ use wtransport::{
 
 use super::wire::{self, Datagram, SEND_BUFFER_BYTES};
 use crate::{
-    telemetry::metrics::ByTransport,
+    ops::telemetry::metrics::ByTransport,
     transport::{Record, close::CloseReason},
 };
 

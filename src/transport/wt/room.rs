@@ -16,10 +16,14 @@ use super::{
     wire::Datagram,
 };
 use crate::{
-    frame::Frame,
-    hub::{Delivery, Subscription},
-    shutdown::Shutdown,
-    telemetry::metrics::{ByTransport, Metrics, Transport},
+    ops::{
+        shutdown::Shutdown,
+        telemetry::metrics::{ByTransport, Metrics, Transport},
+    },
+    stream::{
+        frame::Frame,
+        hub::{Delivery, Subscription},
+    },
     transport::{beats, close::CloseReason},
 };
 

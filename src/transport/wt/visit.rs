@@ -16,9 +16,11 @@ use super::{
     wire::{self, H3_NO_ERROR},
 };
 use crate::{
-    frame::Frame,
-    hub::{Delivery, Opening, Subscription},
-    shutdown::Shutdown,
+    ops::shutdown::Shutdown,
+    stream::{
+        frame::Frame,
+        hub::{Delivery, Opening, Subscription},
+    },
     transport::{Session, close::CloseReason},
 };
 

@@ -2,7 +2,10 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use crate::{frame::Frame, transport::BATCH, transport::close::CloseReason};
+use crate::{
+    stream::frame::Frame,
+    transport::{BATCH, close::CloseReason},
+};
 
 /// Bounds what a session that takes nothing holds, and how old its rounds get. The library's
 /// 1 MiB would keep the rounds of minutes for it; this is about 230 rounds.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::{
+use crate::stream::{
     frame::Frame,
     hub::Xid,
     round::{FinishedAt, GameId, Round, RoundId, UnixMillis},

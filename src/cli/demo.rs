@@ -1,0 +1,142 @@
+//! `datastream demo`: everything on a PostgreSQL cluster of its own, with games that play
+//! themselves.
+//!
+//! The demo is an ordinary user of the product: it migrates, inserts rounds by plain SQL as a game
+//! would, and serves them. What is above and below it is handed in: `migrate` prepares the
+//! database, `bind` opens the server on it.
+
+mod banner;
+mod dealer;
+mod games;
+
+use std::{
+    future::Future,
+    net::{SocketAddr, TcpListener},
+    path::PathBuf,
+    pin::Pin,
+    time::Duration,
+};
+
+use anyhow::Context;
+use sqlx::{Connection, PgConnection};
+use tokio::task::spawn_blocking;
+
+use crate::{
+    embedded_postgres::{Cluster, Installation, Settings, Stop},
+    ops::shutdown::Shutdown,
+};
+
+/// The database of the demo in its cluster.
+const DATABASE: &str = "datastream";
+/// How often the cluster is looked at: who kills it by hand sees it come back.
+const LOOK_AFTER_EVERY: Duration = Duration::from_secs(1);
+
+/// What the demo can be told.
+#[derive(Clone, Debug)]
+pub struct DemoConfig {
+    /// The cluster's data directory; what was played is found again by the next start.
+    pub data_dir: PathBuf,
+    /// How fast the games play: 1 is a human pace, 10 ten times that.
+    pub speed: f64,
+    /// The TCP port of PostgreSQL, for psql; a free one is taken where it is in use.
+    pub postgres_port: u16,
+}
+
+/// A server that is bound and not yet running.
+pub struct Serving {
+    /// Where it accepts connections.
+    pub http_addr: SocketAddr,
+    /// Serves until the shutdown is requested.
+    pub run: Pin<Box<dyn Future<Output = anyhow::Result<()>> + Send>>,
+}
+
+impl std::fmt::Debug for Serving {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Serving").field("http_addr", &self.http_addr).finish_non_exhaustive()
+    }
+}
+
+/// Runs the demo until the shutdown is requested. Both functions get the database's URL.
+pub async fn run<M, B>(
+    config: DemoConfig,
+    shutdown: Shutdown,
+    migrate: impl FnOnce(String) -> M,
+    bind: impl FnOnce(String) -> B,
+) -> anyhow::Result<()>
+where
+    M: Future<Output = anyhow::Result<()>>,
+    B: Future<Output = anyhow::Result<Serving>>,
+{
+    let to_start = config.clone();
+    let cluster = spawn_blocking(move || start(&to_start)).await??;
+    let url = cluster.url(DATABASE);
+    create_database(&cluster.url("postgres")).await?;
+    migrate(url.clone()).await.with_context(|| {
+        let folder = config.data_dir.display();
+        format!("cannot migrate the demo's database; to begin with a new one: rm -r {folder}")
+    })?;
+    let dealer = dealer::Dealer::open(&url, config.speed).await?;
+    let serving = bind(url).await?;
+    banner::print(&cluster, DATABASE, serving.http_addr);
+
+    let play = shutdown.spawn(dealer.play(shutdown.clone()));
+    let keep = shutdown.spawn(look_after(cluster, shutdown.clone()));
+    let served = serving.run.await;
+    shutdown.request();
+    play.await?;
+    let mut cluster = keep.await??;
+    spawn_blocking(move || cluster.stop(Stop::Fast)).await??;
+    served
+}
+
+fn start(config: &DemoConfig) -> anyhow::Result<Cluster> {
+    let installation = Installation::find_for(&config.data_dir)?;
+    let port = free_port(config.postgres_port)?;
+    if port != config.postgres_port {
+        let wished = config.postgres_port;
+        tracing::warn!(port, wished, "PostgreSQL gets another port: the wished one is taken");
+    }
+    tracing::info!(postgres.version = installation.version(), postgres.port = port, "starting");
+    let settings = Settings { durable: true, tcp_port: Some(port), ..Settings::default() };
+    let mut cluster = Cluster::create_or_open(installation, &config.data_dir, settings)?;
+    cluster.start()?;
+    Ok(cluster)
+}
+
+/// The wished port where nobody has it, else any.
+fn free_port(wished: u16) -> anyhow::Result<u16> {
+    let listener = TcpListener::bind(("127.0.0.1", wished))
+        .or_else(|_| TcpListener::bind(("127.0.0.1", 0)))
+        .context("no free port for PostgreSQL")?;
+    Ok(listener.local_addr()?.port())
+}
+
+async fn create_database(maintenance_url: &str) -> anyhow::Result<()> {
+    let mut connection = PgConnection::connect(maintenance_url).await?;
+    let exists = "select exists (select from pg_database where datname = 'datastream')";
+    if !sqlx::query_scalar::<_, bool>(exists).fetch_one(&mut connection).await? {
+        sqlx::query("create database datastream").execute(&mut connection).await?;
+    }
+    connection.close().await?;
+    Ok(())
+}
+
+/// Starts the cluster again whenever it ended; gives it back when the demo stops.
+async fn look_after(mut cluster: Cluster, shutdown: Shutdown) -> anyhow::Result<Cluster> {
+    let mut look = tokio::time::interval(LOOK_AFTER_EVERY);
+    loop {
+        tokio::select! {
+            () = shutdown.requested() => return Ok(cluster),
+            _ = look.tick() => {}
+        }
+        if cluster.is_running() {
+            continue;
+        }
+        tracing::warn!("PostgreSQL ended: starting it again");
+        let started = spawn_blocking(move || (cluster.start(), cluster)).await?;
+        cluster = started.1;
+        if let Err(error) = started.0 {
+            tracing::error!(%error, "PostgreSQL does not start");
+        }
+    }
+}

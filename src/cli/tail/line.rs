@@ -1,0 +1,122 @@
+//! A round as a line of the terminal, and which rounds were there before.
+
+use std::collections::{HashSet, VecDeque};
+
+use serde::Deserialize;
+
+use crate::stream::round::UnixMillis;
+
+/// A restarted server repeats at most what overlapped the named round; far fewer than these.
+const REMEMBERED: usize = 10_000;
+/// Columns before the first round is there to measure.
+const GAME_WIDTH: usize = 12;
+const ID_WIDTH: usize = 8;
+
+/// A round as it is sent.
+#[derive(Debug, Deserialize)]
+pub(super) struct Round {
+    pub(super) round_id: i64,
+    game_slug: String,
+    finished_at: String,
+    extras: String,
+    timestamp: i64,
+}
+
+/// Reads a message.
+pub(super) fn parse(text: &str) -> serde_json::Result<Round> {
+    serde_json::from_str(text)
+}
+
+/// The rounds printed last. One that was unfinished and finished anew is another round.
+#[derive(Debug, Default)]
+pub(super) struct Repeats {
+    known: HashSet<(i64, String)>,
+    order: VecDeque<(i64, String)>,
+}
+
+impl Repeats {
+    /// Whether the round has not been here; remembers it.
+    pub(super) fn is_new(&mut self, round: &Round) -> bool {
+        let key = (round.round_id, round.finished_at.clone());
+        if !self.known.insert(key.clone()) {
+            return false;
+        }
+        self.order.push_back(key);
+        if self.order.len() > REMEMBERED {
+            self.order.pop_front().map(|oldest| self.known.remove(&oldest));
+        }
+        true
+    }
+}
+
+/// Lays rounds out in columns, which only ever grow.
+#[derive(Debug)]
+pub(super) struct Printer {
+    json: bool,
+    game_width: usize,
+}
+
+impl Printer {
+    /// For JSON lines, or for columns.
+    pub(super) fn new(json: bool) -> Self {
+        Self { json, game_width: GAME_WIDTH }
+    }
+
+    /// When it finished, the game, the round, how long ago the server pushed it, and its extras
+    /// (last, as they have any length).
+    pub(super) fn line(&mut self, round: &Round, text: &str) -> String {
+        if self.json {
+            return text.to_owned();
+        }
+        let time = round.finished_at.get(11..19).unwrap_or(&round.finished_at);
+        let game = printable(&round.game_slug);
+        self.game_width = self.game_width.max(game.chars().count());
+        let latency = UnixMillis::now().0.saturating_sub(round.timestamp);
+        let (id, extras, width) = (round.round_id, printable(&round.extras), self.game_width);
+        format!("{time}  {game:width$}  {id:>ID_WIDTH$}  {latency:>5} ms  {extras}")
+    }
+}
+
+/// A database's text must not steer the terminal.
+fn printable(text: &str) -> String {
+    text.chars().map(|char| if char.is_control() { '\u{fffd}' } else { char }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn round(id: i64, finished_at: &str) -> Round {
+        Round {
+            round_id: id,
+            game_slug: "cra\u{1b}sh".to_owned(),
+            finished_at: finished_at.to_owned(),
+            extras: r#"{"point": "11.72"}"#.to_owned(),
+            timestamp: UnixMillis::now().0,
+        }
+    }
+
+    #[test]
+    fn a_line_has_time_game_id_latency_and_extras_and_no_control_characters() {
+        let line = Printer::new(false).line(&round(512, "2026-01-17T00:45:42.5Z"), "");
+        assert!(line.starts_with("00:45:42  cra\u{fffd}sh             512  "), "{line}");
+        assert!(line.ends_with(r#" ms  {"point": "11.72"}"#), "{line}");
+    }
+
+    #[test]
+    fn a_round_is_a_repeat_unless_it_finished_anew() {
+        let mut repeats = Repeats::default();
+        assert!(repeats.is_new(&round(1, "a")));
+        assert!(!repeats.is_new(&round(1, "a")));
+        assert!(repeats.is_new(&round(1, "b")));
+    }
+
+    #[test]
+    fn memory_is_bounded() {
+        let mut repeats = Repeats::default();
+        for id in 0..3 * i64::try_from(REMEMBERED).expect("small") {
+            assert!(repeats.is_new(&round(id, "a")));
+        }
+        assert_eq!((repeats.known.len(), repeats.order.len()), (REMEMBERED, REMEMBERED));
+    }
+}

@@ -1,0 +1,129 @@
+//! What the operator decides, as typed values: parsed once, at the edge, passed down as structs.
+//!
+//! [`options`] has the flags and variables; here is what they become. Precedence: flag, then
+//! environment, then `.env`, then default.
+
+pub mod options;
+mod origins;
+mod values;
+
+use std::{
+    net::SocketAddr,
+    num::{NonZeroU32, NonZeroUsize},
+    path::PathBuf,
+    time::Duration,
+};
+
+pub use origins::AllowedOrigins;
+pub(crate) use values::retention;
+
+use crate::postgres::target::{PgTarget, TargetError};
+
+/// Everything `serve` needs to know.
+#[derive(Clone, Debug)]
+pub struct ServeConfig {
+    /// The database.
+    pub database: DatabaseConfig,
+    /// Where HTTP, WebSocket and SSE are served; port 0 takes a free one.
+    pub http_addr: SocketAddr,
+    /// Between two pings or heartbeat comments on one connection.
+    pub heartbeat: Duration,
+    /// Whether a payload is believed or confirmed first.
+    pub payloads: Payloads,
+    /// Rounds kept in memory for each game.
+    pub history: NonZeroUsize,
+    /// Most rounds replayed to one connection.
+    pub resume_limit: u32,
+    /// How long outbox rows are kept.
+    pub retention: Duration,
+    /// How long connections may take to end when the process stops.
+    pub shutdown_grace: Duration,
+    /// Which pages may connect.
+    pub allowed_origins: AllowedOrigins,
+    /// Most connections at once.
+    pub max_connections: usize,
+    /// Most connections at once from one client address.
+    pub max_connections_per_address: Option<NonZeroU32>,
+    /// Most new connections in a second.
+    pub max_connects_per_second: Option<NonZeroU32>,
+    /// Threads that write to subscribers.
+    pub shards: NonZeroUsize,
+    /// WebTransport, where it is turned on.
+    pub web_transport: Option<WebTransportConfig>,
+    /// Work without our schema, by polling `finished_at`.
+    pub read_only: Option<ReadOnlyConfig>,
+}
+
+/// Where the database is, for the two uses.
+#[derive(Clone, Debug)]
+pub struct DatabaseConfig {
+    /// For queries; may lead through a pooler.
+    pub target: PgTarget,
+    /// For LISTEN and for migrations; must be direct.
+    pub listen: PgTarget,
+}
+
+/// Where rounds come from without our schema.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReadOnlyConfig {
+    /// A query for rounds: round_id, game_id, finished_at, extras.
+    pub rounds: String,
+    /// A query for games: id, slug, name, type.
+    pub games: String,
+    /// How late after its `finished_at` a round may be committed.
+    pub overlap: Duration,
+}
+
+/// How WebTransport is served.
+#[derive(Clone, Debug)]
+pub struct WebTransportConfig {
+    /// The UDP address.
+    pub addr: SocketAddr,
+    /// Certificate chain and key; without them a self-signed certificate is made and rotated.
+    pub certificate: Option<CertificateFiles>,
+}
+
+/// PEM files of a certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateFiles {
+    /// The chain, the server's own first.
+    pub chain: PathBuf,
+    /// The private key.
+    pub key: PathBuf,
+}
+
+/// What is done with a round that arrived as a NOTIFY payload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Payloads {
+    /// Pushed at once; the outbox is compared afterwards.
+    Trust,
+    /// Pushed once the outbox confirms it: 0.2 ms later.
+    Verify,
+}
+
+/// A setting that cannot be used. One line, names the option.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// A connection string or one of the `PG*` variables.
+    #[error("--{flag} ({variable}): {source}")]
+    Target {
+        /// The flag.
+        flag: &'static str,
+        /// The variable.
+        variable: &'static str,
+        /// What is wrong with it.
+        source: TargetError,
+    },
+    /// A file's name is missing beside the other.
+    #[error("--{given} ({given_variable}) needs --{missing} ({missing_variable}) beside it")]
+    Incomplete {
+        /// The flag that was given.
+        given: &'static str,
+        /// Its variable.
+        given_variable: &'static str,
+        /// The flag that was not.
+        missing: &'static str,
+        /// Its variable.
+        missing_variable: &'static str,
+    },
+}

@@ -1,0 +1,155 @@
+//! `datastream attach` and `detach`: a game's own table becomes a source of rounds, or is let go.
+//!
+//! The work is done by the functions `datastream.attach` and `datastream.detach` of the database
+//! (see `migrations/README.md`); here is the care around them: no waiting behind a long
+//! transaction, patience with short ones, the index built while the game goes on.
+
+mod capture;
+mod error;
+mod index;
+mod options;
+mod plan;
+mod table;
+
+pub use capture::{CaptureMode, set_capture};
+pub use error::AttachError;
+pub use options::{AttachOptions, DetachOptions, GameOptions};
+pub use plan::with_schema;
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
+pub(crate) use table::warn;
+
+use crate::postgres::{pooler, target::PgTarget};
+
+/// Notices of the database's functions are for the operator.
+pub const LOG_FILTER: &str = "info,sqlx=warn,sqlx::postgres::notice=info";
+
+/// Without JIT: see `doctor`.
+const SETTINGS: [(&str, &str); 3] =
+    [("lock_timeout", "2s"), ("statement_timeout", "0"), ("jit", "off")];
+
+/// What was done, or would be.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Report {
+    /// The SQL that `--dry-run` asked for.
+    Plan(String),
+    /// What changed, a line each; none where nothing had to.
+    Done(Vec<String>),
+}
+
+/// Attaches a table.
+pub async fn attach(target: &PgTarget, options: &AttachOptions) -> Result<Report, AttachError> {
+    let mut connection = pooler::connect_alone(target, "attach", &SETTINGS).await?;
+    let table = table::qualified(&mut connection, &options.table).await?;
+    let statements = look(&mut connection, options).await?;
+    if options.dry_run {
+        return Ok(Report::Plan(plan::of(&mut connection, &table, options, &statements).await?));
+    }
+    let mut done = Vec::new();
+    if !statements.is_empty() {
+        table::refuse_held(&mut connection, &table, options.replace).await?;
+        table::warn_of_large_ids(&mut connection, &table, options).await?;
+        table::with_patience(&table, &mut connection, async |connection| {
+            attach_and_adopt(connection, options).await
+        })
+        .await?;
+        done.push(format!(
+            "{table} is attached; capture is {}",
+            capture(&mut connection, &table).await?
+        ));
+    }
+    if options.index {
+        done.extend(index::build(&mut connection, target, &table).await?);
+    }
+    warn(&mut connection, Some(&table)).await?;
+    Ok(Report::Done(done))
+}
+
+/// Lets a table go; what was ours on it is gone.
+pub async fn detach(target: &PgTarget, options: &DetachOptions) -> Result<Report, AttachError> {
+    let mut connection = pooler::connect_alone(target, "detach", &SETTINGS).await?;
+    let table = match table::qualified(&mut connection, &options.table).await {
+        // It may have been dropped meanwhile.
+        Err(AttachError::NoTable(name)) => name,
+        outcome => outcome?,
+    };
+    let call = "select datastream.detach($1, $2)";
+    let query = || sqlx::query_scalar(call).bind(&table).bind(options.dry_run);
+    if options.dry_run {
+        return Ok(Report::Plan(plan::script(&query().fetch_all(&mut connection).await?)));
+    }
+    table::refuse_held(&mut connection, &table, true).await?;
+    table::with_patience(&table, &mut connection, async |connection| {
+        let mut transaction = connection.begin().await?;
+        let _: Vec<String> = query().fetch_all(&mut *transaction).await?;
+        // A view that fell with a dropped table was made anew.
+        table::adopt(&mut transaction).await?;
+        Ok(transaction.commit().await?)
+    })
+    .await?;
+    Ok(Report::Done(vec![format!("{table} is detached")]))
+}
+
+/// What there is to do. The notices come when it is done, not twice.
+async fn look(
+    connection: &mut PgConnection,
+    options: &AttachOptions,
+) -> Result<Vec<String>, AttachError> {
+    let silence = if options.dry_run { "notice" } else { "warning" };
+    hear(connection, silence).await?;
+    let statements = call(connection, options, true).await?;
+    hear(connection, "notice").await?;
+    Ok(statements)
+}
+
+/// Takes messages of the server of this level and above.
+async fn hear(connection: &mut PgConnection, level: &str) -> Result<(), AttachError> {
+    let set = format!("set client_min_messages = {level}");
+    sqlx::query(AssertSqlSafe(set)).execute(connection).await?;
+    Ok(())
+}
+
+async fn attach_and_adopt(
+    connection: &mut PgConnection,
+    options: &AttachOptions,
+) -> Result<(), AttachError> {
+    let mut transaction = connection.begin().await?;
+    call(&mut transaction, options, false).await?;
+    table::adopt(&mut transaction).await?;
+    Ok(transaction.commit().await?)
+}
+
+/// The statements of `datastream.attach`, run unless `dry_run`.
+async fn call(
+    connection: &mut PgConnection,
+    options: &AttachOptions,
+    dry_run: bool,
+) -> Result<Vec<String>, AttachError> {
+    let game = &options.game;
+    let query = sqlx::query_scalar(include_str!("../../sql/attach_table.sql"))
+        .bind(&options.table)
+        .bind(&options.id)
+        .bind(&options.finished_at)
+        .bind(&options.extras)
+        .bind(&options.extras_columns)
+        .bind(&game.game_id)
+        .bind(game.game_id_value)
+        .bind(&game.games)
+        .bind(&game.games_id)
+        .bind(&game.games_slug)
+        .bind(&game.games_name)
+        .bind(&game.games_type)
+        .bind(&game.slug_column)
+        .bind(&game.type_column)
+        .bind(&game.slug)
+        .bind(&game.r#type)
+        .bind(&options.time_zone)
+        .bind(options.capture.map(CaptureMode::name))
+        .bind(options.replace)
+        .bind(dry_run);
+    Ok(query.fetch_all(connection).await?)
+}
+
+async fn capture(connection: &mut PgConnection, table: &str) -> Result<String, AttachError> {
+    let query = "select capture from datastream.attached where relation = $1";
+    Ok(sqlx::query_scalar(query).bind(table).fetch_one(connection).await?)
+}

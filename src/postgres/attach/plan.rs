@@ -1,0 +1,60 @@
+//! `--dry-run`: the SQL as a script for psql, which does what the program would do.
+
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
+
+use super::{AttachError, AttachOptions, Report, SETTINGS, index, look, table};
+use crate::postgres::{pooler, target::PgTarget};
+
+/// The SQL where our schema is missing, and made first by the SQL that is given: what follows is
+/// told by its functions, so it is made in a transaction that is taken back.
+pub async fn with_schema(
+    target: &PgTarget,
+    options: &AttachOptions,
+    schema: &str,
+) -> Result<Report, AttachError> {
+    let mut connection = pooler::connect_alone(target, "attach", &SETTINGS).await?;
+    let mut transaction = connection.begin().await?;
+    sqlx::raw_sql(AssertSqlSafe(schema.to_owned())).execute(&mut *transaction).await?;
+    let table = table::qualified(&mut transaction, &options.table).await?;
+    let statements = look(&mut transaction, options).await?;
+    let attaching = of(&mut transaction, &table, options, &statements).await?;
+    transaction.rollback().await?;
+    Ok(Report::Plan(format!("{}{attaching}", in_transaction(schema))))
+}
+
+/// The SQL that attaches. The index is told by what is attached: so the row that says it is
+/// written in a transaction that is taken back. No table of the game is touched.
+pub(super) async fn of(
+    connection: &mut PgConnection,
+    table: &str,
+    options: &AttachOptions,
+    statements: &[String],
+) -> Result<String, AttachError> {
+    let mut sql = if statements.is_empty() { String::new() } else { script(statements) };
+    if options.index {
+        let mut transaction = connection.begin().await?;
+        if let Some(row) = statements.first() {
+            sqlx::query(AssertSqlSafe(row.clone())).execute(&mut *transaction).await?;
+        }
+        let index = "select datastream.index_sql($1::text::regclass)";
+        let index: Vec<String> =
+            sqlx::query_scalar(index).bind(table).fetch_all(&mut *transaction).await?;
+        transaction.rollback().await?;
+        for statement in index {
+            let limit = index::lock_timeout(&statement);
+            sql.push_str(&format!("set lock_timeout = '{limit}';\n{statement};\n"));
+        }
+    }
+    Ok(sql)
+}
+
+/// The statements as the program runs them: in one transaction, which hands over what it made.
+pub(super) fn script(statements: &[String]) -> String {
+    let body: String =
+        statements.iter().map(|statement| format!("{};\n", statement.trim_end())).collect();
+    in_transaction(&format!("{body}{}", table::ADOPT))
+}
+
+fn in_transaction(body: &str) -> String {
+    format!("begin;\nset local lock_timeout = '2s';\n{body}commit;\n")
+}

@@ -1,0 +1,177 @@
+//! The pool for queries, and single connections for migrations: sqlx, configured from a
+//! [`PgTarget`].
+//!
+//! Two of libpq's promises cannot be kept here, for want of a way to say them to sqlx: a given
+//! `sslrootcert` is trusted beside the system's authorities instead of in their place, and
+//! `channel_binding=require` holds on the LISTEN connection only. The pool may lead through
+//! a pooler that shares the server's sessions.
+
+use sqlx::{
+    ConnectOptions, PgConnection,
+    postgres::{PgConnectOptions, PgSslMode},
+};
+
+use crate::postgres::target::{ConnectError, PgHost, PgTarget, SslMode};
+
+/// `protocol_violation`: how PgBouncer answers settings that it does not pass on.
+pub(super) const POOLER_REFUSED: &str = "08P01";
+/// `invalid_authorization_specification`: no line for encrypted links in pg_hba.conf.
+const NOT_LET_IN: &str = "28000";
+
+/// One connection of its own, with these settings and those of the target.
+pub async fn connect(
+    target: &PgTarget,
+    used_for: &str,
+    settings: &[(&str, &str)],
+) -> Result<PgConnection, ConnectError> {
+    reach(target, used_for, settings).await.map(|(connection, _)| connection)
+}
+
+pub(super) async fn reach(
+    target: &PgTarget,
+    used_for: &str,
+    settings: &[(&str, &str)],
+) -> Result<(PgConnection, PgConnectOptions), ConnectError> {
+    let mut last = None;
+    for host in target.candidates() {
+        let attempt = to_host(target, host, used_for, settings);
+        match tokio::time::timeout(target.connect_timeout, attempt).await {
+            Ok(Ok(reached)) => return Ok(reached),
+            Ok(Err(error)) => last = Some(refused(target, &error)),
+            Err(_) => last = Some(ConnectError::silent(target)),
+        }
+    }
+    Err(last.unwrap_or_else(|| ConnectError::silent(target)))
+}
+
+/// Tries again without what the server, or a pooler before it, may have refused.
+async fn to_host(
+    target: &PgTarget,
+    host: &PgHost,
+    used_for: &str,
+    settings: &[(&str, &str)],
+) -> Result<(PgConnection, PgConnectOptions), sqlx::Error> {
+    let first = options(target, host, used_for).options(session(target, settings));
+    let error = match open(target, &first).await {
+        Ok(connection) => return Ok((connection, first)),
+        Err(error) => error,
+    };
+    let second = match code(&error).as_deref() {
+        Some(POOLER_REFUSED) => options(target, host, used_for),
+        code if optional(target) && (code == Some(NOT_LET_IN) || is_tls(&error)) => {
+            first.ssl_mode(PgSslMode::Disable)
+        }
+        _ => return Err(error),
+    };
+    tracing::debug!("trying another way to connect: {}", reason(&error));
+    open(target, &second).await.map(|connection| (connection, second))
+}
+
+/// Ours last, so that it holds: the queries are proved at this level only.
+pub(super) fn session<'a>(
+    target: &'a PgTarget,
+    settings: &[(&'a str, &'a str)],
+) -> Vec<(&'a str, &'a str)> {
+    let mut all = settings.to_vec();
+    all.extend(target.options.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+    all.push(("default_transaction_isolation", "read committed"));
+    all.push(super::pooler::OWN);
+    all
+}
+
+fn optional(target: &PgTarget) -> bool {
+    matches!(target.tls.mode, SslMode::Allow | SslMode::Prefer)
+}
+
+fn is_tls(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(error) => error.get_ref().is_some_and(|cause| cause.is::<rustls::Error>()),
+        error => matches!(error, sqlx::Error::Tls(_)),
+    }
+}
+
+async fn open(target: &PgTarget, options: &PgConnectOptions) -> Result<PgConnection, sqlx::Error> {
+    let mut connection = options.connect().await?;
+    if serves(target, &mut connection).await? {
+        return Ok(connection);
+    }
+    Err(sqlx::Error::Configuration("this server only reads".into()))
+}
+
+/// Whether the server does what `target_session_attrs` wants.
+pub(super) async fn serves(
+    target: &PgTarget,
+    connection: &mut PgConnection,
+) -> Result<bool, sqlx::Error> {
+    if !target.read_write {
+        return Ok(true);
+    }
+    Ok(super::pooler::text(connection, "show transaction_read_only").await? == "off")
+}
+
+pub(super) fn options(target: &PgTarget, host: &PgHost, used_for: &str) -> PgConnectOptions {
+    let mut options = PgConnectOptions::new_without_pgpass()
+        .host(&host_name(target, host))
+        .port(host.port)
+        .username(&target.user)
+        .database(&target.database)
+        .application_name(&target.application_name(used_for))
+        // Errors are told where they matter; sqlx would repeat whole statements.
+        .disable_statement_logging()
+        // Poolers refuse this one, and no query of ours reads a float.
+        .extra_float_digits(None)
+        .ssl_mode(ssl_mode(target.tls.mode, host));
+    if let Some(password) = &host.password {
+        options = options.password(password.reveal());
+    }
+    if let Some(file) = &target.tls.roots {
+        options = options.ssl_root_cert(file);
+    }
+    if let Some((certificate, key)) = &target.tls.identity {
+        options = options.ssl_client_cert(certificate).ssl_client_key(key);
+    }
+    options
+}
+
+/// sqlx connects to the very name that it verifies: `hostaddr` is used where none is verified.
+fn host_name(target: &PgTarget, host: &PgHost) -> String {
+    match host.address {
+        Some(address) if target.tls.mode != SslMode::VerifyFull => address.to_string(),
+        _ => host.name.clone(),
+    }
+}
+
+fn ssl_mode(mode: SslMode, host: &PgHost) -> PgSslMode {
+    match mode {
+        // PostgreSQL has no TLS on sockets, and libpq ignores sslmode there.
+        _ if host.socket().is_some() => PgSslMode::Disable,
+        SslMode::Disable => PgSslMode::Disable,
+        // sqlx's own `Allow` never encrypts.
+        SslMode::Allow | SslMode::Prefer => PgSslMode::Prefer,
+        SslMode::Require => PgSslMode::Require,
+        SslMode::VerifyCa => PgSslMode::VerifyCa,
+        SslMode::VerifyFull => PgSslMode::VerifyFull,
+    }
+}
+
+fn refused(target: &PgTarget, error: &sqlx::Error) -> ConnectError {
+    ConnectError::new(target, code(error).as_deref(), reason(error))
+}
+
+/// PostgreSQL's error code, if it was PostgreSQL that refused.
+pub fn code(error: &sqlx::Error) -> Option<String> {
+    error.as_database_error()?.code().map(|code| code.into_owned())
+}
+
+/// What the server or the system said, without what sqlx writes around it.
+pub fn reason(error: &sqlx::Error) -> String {
+    match error {
+        sqlx::Error::Database(error) => error.message().to_owned(),
+        sqlx::Error::Io(error) => error.to_string(),
+        sqlx::Error::Tls(error) | sqlx::Error::Configuration(error) => error.to_string(),
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,77 @@
+//! Whether a connection is a session of the server for itself, or a pooler in between gives it
+//! another one for each transaction.
+
+use std::time::Duration;
+
+use sqlx::PgConnection;
+
+use super::connection::connect;
+use crate::postgres::target::{ConnectError, PgTarget};
+
+/// Set at the start of every session. Poolers refuse such settings, or ignore them: where it is not
+/// set, there is one.
+pub(super) const OWN: (&str, &str) = ("datastream.session", "own");
+
+/// With one session for all, the second question waits for the end of the transaction.
+const ANSWER_WITHIN: Duration = Duration::from_secs(2);
+
+/// One connection of its own for work that needs a session: refused where a pooler shares them. A
+/// lock or a setting would be left behind in a session that the game is given next.
+pub(crate) async fn connect_alone(
+    target: &PgTarget,
+    used_for: &str,
+    settings: &[(&str, &str)],
+) -> Result<PgConnection, ConnectError> {
+    let mut connection = connect(target, used_for, settings).await?;
+    if is_shared(&mut connection, target, used_for).await {
+        let reason = "a pooler in between gives each transaction another session, and this needs \
+            one of its own: set DATASTREAM_LISTEN_URL to the database itself";
+        return Err(ConnectError::new(target, None, reason).lasting());
+    }
+    Ok(connection)
+}
+
+/// Whether two transactions of the connection, between which another one is open, run in different
+/// sessions of the server. A busy pooler may not show it at once: it is asked twice.
+pub(crate) async fn is_shared(
+    connection: &mut PgConnection,
+    target: &PgTarget,
+    used_for: &str,
+) -> bool {
+    if is_own(connection).await.unwrap_or(false) {
+        return false;
+    }
+    for _ in 0..2 {
+        let Ok(mut other) = connect(target, used_for, &[]).await else { return false };
+        if sessions_differ(connection, &mut other).await.unwrap_or(true) {
+            return true;
+        }
+    }
+    false
+}
+
+/// Whether the session has what was set at its start.
+pub(super) async fn is_own(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    let sql = "select coalesce(current_setting('datastream.session', true), '')";
+    Ok(text(connection, sql).await? == OWN.1)
+}
+
+/// `None` where the pooler has no second session to give.
+async fn sessions_differ(one: &mut PgConnection, other: &mut PgConnection) -> Option<bool> {
+    const PID: &str = "select pg_backend_pid()::text";
+    let before = text(one, PID).await.ok()?;
+    sqlx::raw_sql("begin").execute(&mut *other).await.ok()?;
+    let between = text(other, PID).await.ok()?;
+    let after = tokio::time::timeout(ANSWER_WITHIN, text(one, PID)).await.ok()?.ok()?;
+    let _ended = sqlx::raw_sql("rollback").execute(other).await;
+    Some(before == between || before != after)
+}
+
+/// By the simple protocol, which prepares nothing.
+pub(super) async fn text(
+    connection: &mut PgConnection,
+    sql: &'static str,
+) -> Result<String, sqlx::Error> {
+    use sqlx::Row;
+    sqlx::raw_sql(sql).fetch_one(connection).await?.try_get(0)
+}

@@ -1,0 +1,148 @@
+//! Why the capture cannot go on, and whether waiting may mend it.
+
+use std::time::Duration;
+
+use tokio_postgres::error::SqlState;
+
+use super::snapshot::NotASnapshot;
+use crate::postgres::client::ConnectError;
+
+/// Why the capture cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum CaptureError {
+    /// No connection to the database.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// The session ended, or the server refused a query.
+    #[error("{}", describe(.0))]
+    Database(#[source] tokio_postgres::Error),
+    /// The connection ended by itself.
+    #[error("the connection was closed")]
+    Closed,
+    /// Nothing came back.
+    #[error("the database did not answer within {} s", .0.as_secs())]
+    Silent(Duration),
+    /// The outbox was trimmed under the reader's eyes.
+    #[error(
+        "rounds that had yet to be read were trimmed from the outbox (DATASTREAM_RETENTION): \
+             reading them by finished_at"
+    )]
+    Trimmed,
+    /// An answer of another form than the schema promises.
+    #[error("the database answered with something that is {0}")]
+    Snapshot(#[from] NotASnapshot),
+    /// LISTEN does not work there.
+    #[error(
+        "the database is a standby (in recovery), where LISTEN does not work: \
+             name the primary in DATASTREAM_LISTEN_URL, or add target_session_attrs=read-write"
+    )]
+    Standby,
+    /// Our schema is not there.
+    #[error("the database has no schema of Data Stream; run: datastream migrate")]
+    NoSchema,
+    /// Our schema is there, but of another version of the program, or part of it was dropped.
+    #[error(
+        "the schema of Data Stream is not of this version, or not whole ({0}); run: datastream doctor, \
+             which says what brings it back"
+    )]
+    OtherSchema(String),
+    /// The operator's own queries do not give what the read-only mode needs.
+    #[error("DATASTREAM_READ_ONLY_ROUNDS or …_GAMES does not give the columns that it must: {0}")]
+    Query(String),
+    /// Our schema is there, but no table is attached to it.
+    #[error(
+        "no table is attached; run: datastream attach --table … (or datastream migrate, \
+             where the game's table is public.rounds)"
+    )]
+    NothingAttached,
+}
+
+impl From<tokio_postgres::Error> for CaptureError {
+    fn from(error: tokio_postgres::Error) -> Self {
+        const MISSING: [SqlState; 4] = [
+            SqlState::UNDEFINED_TABLE,
+            SqlState::UNDEFINED_FUNCTION,
+            SqlState::UNDEFINED_COLUMN,
+            SqlState::INVALID_SCHEMA_NAME,
+        ];
+        match error.as_db_error() {
+            Some(db) if MISSING.contains(db.code()) => Self::OtherSchema(db.message().to_owned()),
+            _ => Self::Database(error),
+        }
+    }
+}
+
+fn describe(error: &tokio_postgres::Error) -> String {
+    match error.as_db_error() {
+        // Its own limit of a minute: at the first connection the latest round of each game is read.
+        Some(db) if *db.code() == SqlState::QUERY_CANCELED => format!(
+            "the database gave up: {}; is there the index for seeds? `datastream doctor` tells, and \
+             `datastream attach --index` builds it while the game goes on",
+            db.message()
+        ),
+        Some(db) if *db.code() == SqlState::INSUFFICIENT_PRIVILEGE => format!(
+            "the database refused: {} (SQLSTATE 42501); run: datastream doctor, which says what the \
+             role needs",
+            db.message()
+        ),
+        Some(db) => {
+            format!("the database refused: {} (SQLSTATE {})", db.message(), db.code().code())
+        }
+        None => format!("the connection to the database broke: {error}"),
+    }
+}
+
+impl CaptureError {
+    /// Whether waiting cannot mend it: a wrong database, a wrong role.
+    pub fn is_final(&self) -> bool {
+        match self {
+            Self::Standby
+            | Self::NoSchema
+            | Self::OtherSchema(_)
+            | Self::NothingAttached
+            | Self::Query(_) => true,
+            Self::Database(error) => error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE),
+            Self::Connect(error) => error.is_final(),
+            Self::Closed | Self::Silent(_) | Self::Trimmed | Self::Snapshot(_) => false,
+        }
+    }
+
+    /// Whether a row's own data made the query fail (class 22, "data exception").
+    pub(super) fn is_of_data(&self) -> bool {
+        let code = match self {
+            Self::Database(error) => error.code(),
+            _ => None,
+        };
+        code.is_some_and(|code| code.code().starts_with("22"))
+    }
+
+    /// Whether a server that is up has said no: each such answer is work and a line in its log.
+    pub(super) fn is_refusal(&self) -> bool {
+        match self {
+            // Class 57: a server that starts, stops or ends its sessions.
+            Self::Connect(error) => error.code().is_some_and(|code| !code.starts_with("57")),
+            error => error.is_final(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::postgres::target::PgTarget;
+
+    fn connecting(code: Option<&str>) -> CaptureError {
+        let target =
+            PgTarget::resolve(Some("postgres://reader@localhost/game"), |_| None).expect("a URL");
+        ConnectError::new(&target, code, "no").into()
+    }
+
+    #[test]
+    fn a_server_that_says_no_is_not_asked_as_often_as_one_that_is_away() {
+        let [password, full] = ["28P01", "53300"].map(|code| connecting(Some(code)));
+        assert!(password.is_refusal() && full.is_refusal());
+        let [starts, stops] = ["57P03", "57P01"].map(|code| connecting(Some(code)));
+        assert!(!starts.is_refusal() && !stops.is_refusal() && !connecting(None).is_refusal());
+        assert!(CaptureError::NoSchema.is_refusal() && !CaptureError::Closed.is_refusal());
+    }
+}

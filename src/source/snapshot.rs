@@ -1,0 +1,136 @@
+//! PostgreSQL's snapshots: which transactions had committed or rolled back at a moment.
+//!
+//! Text form `xmin:xmax:xip,xip…` (PostgreSQL, "pg_snapshot components"): all before `xmin` are
+//! over, all from `xmax` on had not begun, those in `xip` were running.
+
+use std::{fmt, str::FromStr};
+
+use crate::stream::hub::Xid;
+
+/// A `pg_snapshot`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Snapshot {
+    xmin: u64,
+    xmax: u64,
+    /// Sorted.
+    running: Vec<u64>,
+}
+
+/// A text that is no snapshot.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a snapshot of the form xmin:xmax:xip")]
+pub struct NotASnapshot;
+
+impl Snapshot {
+    /// Whether the transaction was over when the snapshot was taken.
+    pub(crate) fn sees(&self, Xid(xid): Xid) -> bool {
+        xid < self.xmin || (xid < self.xmax && self.running.binary_search(&xid).is_err())
+    }
+
+    /// The oldest transaction that was running.
+    pub(crate) fn xmin(&self) -> Xid {
+        Xid(self.xmin)
+    }
+
+    /// The same, as if no transaction from `end` on had begun.
+    pub(crate) fn before(&self, Xid(end): Xid) -> Self {
+        let xmax = self.xmax.min(end);
+        let running = self.running.iter().copied().filter(|xid| *xid < xmax).collect();
+        Self { xmin: self.xmin.min(xmax), xmax, running }
+    }
+
+    /// Whether it knows of fewer transactions: in one history a later snapshot never does.
+    pub(crate) fn is_before(&self, other: &Self) -> bool {
+        self.xmax < other.xmax
+    }
+
+    /// Transactions that ended between `earlier` and this one; `None` when more than `limit`.
+    pub(crate) fn ended_since(&self, earlier: &Self, limit: u64) -> Option<Vec<Xid>> {
+        if self.xmax.saturating_sub(earlier.xmax) > limit {
+            return None;
+        }
+        let begun = earlier.xmax..self.xmax;
+        let candidates = earlier.running.iter().copied().chain(begun).map(Xid);
+        Some(candidates.filter(|&xid| self.sees(xid)).collect())
+    }
+}
+
+impl FromStr for Snapshot {
+    type Err = NotASnapshot;
+
+    fn from_str(text: &str) -> Result<Self, NotASnapshot> {
+        let number = |part: &str| part.parse::<u64>().map_err(|_| NotASnapshot);
+        let mut parts = text.splitn(3, ':');
+        let mut part = || parts.next().ok_or(NotASnapshot);
+        let (xmin, xmax, list) = (number(part()?)?, number(part()?)?, part()?);
+        let items = list.split(',').filter(|_| !list.is_empty());
+        let running: Vec<u64> = items.map(number).collect::<Result<_, _>>()?;
+        let ordered = xmin <= xmax
+            && running.is_sorted_by(|a, b| a < b)
+            && running.iter().all(|xid| (xmin..xmax).contains(xid));
+        ordered.then_some(Self { xmin, xmax, running }).ok_or(NotASnapshot)
+    }
+}
+
+impl fmt::Display for Snapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}:", self.xmin, self.xmax)?;
+        for (index, xid) in self.running.iter().enumerate() {
+            write!(f, "{}{xid}", if index == 0 { "" } else { "," })?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn snapshot(text: &str) -> Snapshot {
+        text.parse().expect("a snapshot")
+    }
+
+    #[test]
+    fn a_snapshot_sees_what_was_over_and_nothing_else() {
+        let snapshot = snapshot("777:782:777,780");
+        let seen: Vec<u64> = (775..784).filter(|&xid| snapshot.sees(Xid(xid))).collect();
+        assert_eq!(seen, [775, 776, 778, 779, 781]);
+    }
+
+    #[test]
+    fn a_snapshot_can_be_cut_short() {
+        let snapshot = snapshot("777:782:777,780");
+        assert_eq!(snapshot.before(Xid(780)).to_string(), "777:780:777");
+        assert_eq!(snapshot.before(Xid(770)).to_string(), "770:770:");
+        assert_eq!(snapshot.before(Xid(900)), snapshot);
+    }
+
+    #[test]
+    fn what_ended_between_two_snapshots_is_told() {
+        let (earlier, later) = (snapshot("5:10:5,7"), snapshot("7:13:7,11"));
+        assert_eq!(later.ended_since(&earlier, 10), Some(vec![Xid(5), Xid(10), Xid(12)]));
+        assert_eq!(later.ended_since(&earlier, 2), None);
+        assert_eq!(earlier.ended_since(&earlier, 2), Some(vec![]));
+    }
+
+    #[test]
+    fn other_texts_are_refused() {
+        for text in ["", "1", "1:2", "1:2:3", "2:1:", "1:5:3,2", "1:5:a", "-1:5:", "1:5:2,"] {
+            assert_eq!(text.parse::<Snapshot>(), Err(NotASnapshot), "{text:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_snapshot_is_printed_as_it_was_read(
+            xmin in 0_u64..1000,
+            running in prop::collection::btree_set(0_u64..50, 0..8),
+        ) {
+            let running: Vec<String> = running.iter().map(|xid| (xmin + xid).to_string()).collect();
+            let text = format!("{xmin}:{}:{}", xmin + 50, running.join(","));
+            prop_assert_eq!(snapshot(&text).to_string(), text);
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! The directory of games: names to ids, ids to names. Read on every path, replaced as a whole.
+
+use std::{collections::HashMap, sync::Arc};
+
+use arc_swap::ArcSwap;
+
+use crate::stream::{
+    round::{Game, GameId},
+    topic::{Selection, Topic},
+};
+
+/// A name that no game and no type has.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum UnknownName {
+    /// No game has this slug.
+    #[error("there is no game {0:?}")]
+    Game(String),
+    /// No game has this type.
+    #[error("there is no game of type {0:?}")]
+    Type(String),
+}
+
+#[derive(Debug, Default)]
+struct Directory {
+    all: Arc<[Game]>,
+    by_id: HashMap<GameId, usize>,
+    by_slug: HashMap<Arc<str>, usize>,
+}
+
+/// The games known to this process. Cheap to clone; clones show the same games.
+#[derive(Clone, Debug, Default)]
+pub struct Games(Arc<ArcSwap<Directory>>);
+
+impl Games {
+    /// Takes these games for all there are.
+    pub fn replace(&self, games: Vec<Game>) {
+        let by_id = games.iter().enumerate().map(|(index, game)| (game.id, index)).collect();
+        let slugs = games.iter().enumerate();
+        let by_slug = slugs.map(|(index, game)| (Arc::clone(&game.slug), index)).collect();
+        self.0.store(Arc::new(Directory { all: games.into(), by_id, by_slug }));
+    }
+
+    /// All games, by id.
+    pub fn all(&self) -> Arc<[Game]> {
+        Arc::clone(&self.0.load().all)
+    }
+
+    /// One game by its id.
+    pub fn by_id(&self, id: GameId) -> Option<Game> {
+        let directory = self.0.load();
+        directory.by_id.get(&id).and_then(|&index| directory.all.get(index)).cloned()
+    }
+
+    /// One game by its slug.
+    pub fn by_slug(&self, slug: &str) -> Result<Game, UnknownName> {
+        let directory = self.0.load();
+        let found = directory.by_slug.get(slug).and_then(|&index| directory.all.get(index));
+        found.cloned().ok_or_else(|| UnknownName::Game(slug.to_owned()))
+    }
+
+    /// The topic that these names select.
+    pub fn topic(&self, selection: &Selection) -> Result<Topic, UnknownName> {
+        if *selection == Selection::default() {
+            return Ok(Topic::Everything);
+        }
+        let games = selection.games.iter().map(|slug| self.by_slug(slug).map(|game| game.id));
+        let types = selection.types.iter().map(|name| self.kind(name));
+        Ok(Topic::AnyOf {
+            games: games.collect::<Result<_, _>>()?,
+            types: types.collect::<Result<_, _>>()?,
+        })
+    }
+
+    fn kind(&self, name: &str) -> Result<Arc<str>, UnknownName> {
+        let directory = self.0.load();
+        let found = directory.all.iter().find(|game| *game.kind == *name);
+        found.map(|game| Arc::clone(&game.kind)).ok_or_else(|| UnknownName::Type(name.to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn games() -> Games {
+        let games = Games::default();
+        let game = |id, slug: &str, kind: &str| Game {
+            id: GameId(id),
+            slug: slug.into(),
+            name: slug.into(),
+            kind: kind.into(),
+        };
+        games.replace(vec![game(1, "crash", "multiplier"), game(3, "double", "color")]);
+        games
+    }
+
+    fn select(games: &[&str], types: &[&str]) -> Selection {
+        let owned = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
+        Selection { games: owned(games), types: owned(types) }
+    }
+
+    #[test]
+    fn the_same_games_in_another_order_are_the_same_topic() {
+        let one = games().topic(&select(&["double", "crash", "crash"], &[]));
+        assert_eq!(one, games().topic(&select(&["crash", "double"], &[])));
+        assert_eq!(games().topic(&select(&[], &[])), Ok(Topic::Everything));
+    }
+
+    #[test]
+    fn an_unknown_name_is_told() {
+        let unknown = games().topic(&select(&["crash", "chess"], &[]));
+        assert_eq!(unknown, Err(UnknownName::Game("chess".into())));
+        let unknown = games().topic(&select(&[], &["crash"]));
+        assert_eq!(unknown, Err(UnknownName::Type("crash".into())));
+    }
+}

@@ -1,0 +1,95 @@
+//! The channels of the subscriptions: one for each topic that somebody subscribes to.
+
+use std::collections::{BTreeMap, HashMap};
+
+use tokio::sync::broadcast::Sender;
+
+use super::{Batch, LAG_BATCHES, Placed};
+use crate::stream::topic::{Topic, TopicIndex};
+
+/// Fewer channels than this are not looked through for those that nobody listens to.
+const FEW: usize = 64;
+
+#[derive(Debug, Default)]
+pub(super) struct Channels {
+    senders: HashMap<u32, (Topic, Sender<Batch>)>,
+    numbers: HashMap<Topic, u32>,
+    index: TopicIndex,
+    /// Numbers that are not in use, of those that were.
+    free: Vec<u32>,
+    /// How many channels were in use when they were last looked through.
+    used: usize,
+}
+
+impl Channels {
+    /// The channel of a topic; made where there is none.
+    pub(super) fn of(&mut self, topic: &Topic) -> Sender<Batch> {
+        if let Some((_, sender)) = self.numbers.get(topic).and_then(|it| self.senders.get(it)) {
+            return sender.clone();
+        }
+        self.tidy_up();
+        let sender = Sender::new(LAG_BATCHES);
+        let number = self.free.pop().unwrap_or(self.senders.len() as u32);
+        self.index.add(topic, number);
+        self.numbers.insert(topic.clone(), number);
+        self.senders.insert(number, (topic.clone(), sender.clone()));
+        sender
+    }
+
+    /// Sends every topic its share of a batch, in order.
+    pub(super) fn send(&mut self, batch: &Batch) {
+        let mut shares: BTreeMap<u32, Vec<Placed>> = BTreeMap::new();
+        for placed in batch.iter() {
+            for number in self.index.of(placed.game.0, &placed.game.1) {
+                shares.entry(number).or_default().push(placed.clone());
+            }
+        }
+        for (number, share) in shares {
+            let Some((_, sender)) = self.senders.get(&number) else { continue };
+            // Only that nobody listens any longer is an error.
+            if sender.send(share.into()).is_err() {
+                self.remove(number);
+            }
+        }
+    }
+
+    /// Forgets the channels of rare rounds, too, once there are twice as many as were in use.
+    fn tidy_up(&mut self) {
+        if self.senders.len() < FEW.max(2 * self.used) {
+            return;
+        }
+        let silent =
+            |(_, (_, sender)): &(&u32, &(Topic, Sender<Batch>))| sender.receiver_count() == 0;
+        let silent: Vec<u32> = self.senders.iter().filter(silent).map(|(it, _)| *it).collect();
+        silent.into_iter().for_each(|number| self.remove(number));
+        self.used = self.senders.len();
+    }
+
+    fn remove(&mut self, number: u32) {
+        if let Some((topic, _)) = self.senders.remove(&number) {
+            self.index.remove(&topic, number);
+            self.numbers.remove(&topic);
+            self.free.push(number);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stream::round::GameId;
+
+    #[test]
+    fn channels_that_nobody_listens_to_are_forgotten_whether_rounds_come_or_not() {
+        let mut channels = Channels::default();
+        let kept = channels.of(&Topic::Everything).subscribe();
+        for game in 0..1000 {
+            drop(channels.of(&Topic::game(GameId(game))).subscribe());
+            assert!(channels.senders.len() <= FEW);
+        }
+        let listens = |(_, sender): &(Topic, Sender<Batch>)| sender.receiver_count() > 0;
+        assert_eq!(channels.senders.values().filter(|it| listens(it)).count(), 1);
+        assert!(channels.of(&Topic::Everything).same_channel(&channels.of(&Topic::Everything)));
+        assert_eq!((kept.len(), channels.numbers.len()), (0, channels.senders.len()));
+    }
+}

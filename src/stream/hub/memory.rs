@@ -1,0 +1,332 @@
+//! What the hub remembers: per game the latest round and the recent ones, and who listens.
+
+mod point;
+mod retract;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet, btree_map, hash_map::Entry as Slot},
+    num::NonZeroUsize,
+    sync::Arc,
+    time::Instant,
+};
+
+use tokio::sync::broadcast::Receiver;
+
+use super::{
+    Batch, Captured, Finish, Opening, Outlet, Placed, Position, Replay, Settled, Start, Xid,
+    channels::Channels,
+    merged::Merged,
+    ring::{Entry, Ring},
+};
+use crate::stream::{
+    frame::Frame,
+    round::{FinishedAt, GameId, RoundId},
+    topic::Topic,
+};
+
+/// A round and the bytes it became.
+type Encoded = (Captured, Frame);
+
+/// What the latest of rounds is told by.
+type Age = (FinishedAt, RoundId);
+
+#[derive(Debug)]
+struct GameMemory {
+    /// The type the game had in its newest round.
+    kind: Arc<str>,
+    /// The round with the greatest (`finished_at`, `round_id`).
+    latest: (Age, Frame),
+    recent: Ring,
+}
+
+#[derive(Debug)]
+pub(super) struct Memory {
+    history: NonZeroUsize,
+    head: Position,
+    /// The position of the first round that this process delivered live.
+    first_live: Position,
+    /// Up to here another node may have delivered the same rounds in another order.
+    shared_until: Position,
+    /// When the last look at the database began: what is published now was not committed by then.
+    looked: Instant,
+    /// What the outbox had already forgotten when the memory was filled.
+    trimmed: Xid,
+    settled: Settled,
+    games: BTreeMap<GameId, GameMemory>,
+    /// The games that have, or had, this type.
+    types: HashMap<Arc<str>, BTreeSet<GameId>>,
+    /// All games, by the age of their latest round.
+    ages: BTreeSet<(Age, GameId)>,
+    /// Resume points: the oldest kept position of each round.
+    points: HashMap<RoundId, (GameId, Position)>,
+    channels: Channels,
+    outlets: Vec<Arc<dyn Outlet>>,
+}
+
+impl Memory {
+    pub(super) fn new(history: NonZeroUsize) -> Self {
+        Self {
+            history,
+            head: Position(0),
+            first_live: Position(1),
+            shared_until: Position(0),
+            looked: Instant::now(),
+            trimmed: Xid(0),
+            settled: Settled::default(),
+            games: BTreeMap::new(),
+            types: HashMap::new(),
+            ages: BTreeSet::new(),
+            points: HashMap::new(),
+            channels: Channels::default(),
+            outlets: Vec::new(),
+        }
+    }
+
+    /// The position of the last published round.
+    pub(super) fn head(&self) -> Position {
+        self.head
+    }
+
+    pub(super) fn settled(&self) -> Settled {
+        self.settled.clone()
+    }
+
+    pub(super) fn looked(&mut self, at: Instant) {
+        self.looked = at;
+    }
+
+    pub(super) fn settle(&mut self, settled: Settled) {
+        self.settled = settled;
+    }
+
+    /// Says whether other nodes may deliver the same rounds from now on.
+    pub(super) fn share(&mut self, shared: bool) {
+        match shared {
+            true => self.shared_until = Position(u64::MAX),
+            false => self.shared_until = self.shared_until.min(self.head),
+        }
+    }
+
+    pub(super) fn preload(&mut self, recent: Vec<Encoded>, latest: Vec<Encoded>, trimmed: Xid) {
+        // A round that only the table knows is older than all the outbox holds, so it goes first.
+        let known: HashSet<_> =
+            recent.iter().map(|(captured, _)| captured.round.round_id).collect();
+        let (known, table_only): (Vec<_>, Vec<_>) =
+            latest.into_iter().partition(|(captured, _)| known.contains(&captured.round.round_id));
+        for encoded in table_only.into_iter().chain(recent) {
+            self.place(encoded);
+        }
+        for (captured, frame) in known {
+            self.keep_latest(&captured, &frame);
+        }
+        for game in self.games.values_mut().filter(|game| game.recent.is_full()) {
+            // The query gives no more than the ring takes: older rounds are likely to exist.
+            let oldest = game.recent.after(Position(0)).next().map_or(Xid(0), |entry| entry.xid);
+            game.recent.truncated_at(oldest);
+        }
+        self.trimmed = trimmed;
+        self.first_live = Position(self.head.0 + 1);
+    }
+
+    pub(super) fn attach(&mut self, outlet: Arc<dyn Outlet>) {
+        self.outlets.push(outlet);
+    }
+
+    pub(super) fn publish(&mut self, rounds: Vec<Encoded>) {
+        let batch: Batch = rounds.into_iter().map(|encoded| self.place_live(encoded)).collect();
+        self.outlets.iter().for_each(|outlet| outlet.publish(&batch));
+        self.channels.send(&batch);
+    }
+
+    fn place_live(&mut self, (captured, frame): Encoded) -> Placed {
+        let finish = (captured.xid, captured.round.round_id);
+        let game = (captured.round.game_id, Arc::clone(&captured.round.game_type));
+        let recorded = captured.recorded;
+        let position = self.place((captured, frame.clone()));
+        Placed { position, finish, game, frame, recorded }
+    }
+
+    fn place(&mut self, (captured, frame): Encoded) -> Position {
+        self.head.0 += 1;
+        self.keep_latest(&captured, &frame);
+        self.keep_recent(&captured, frame);
+        self.head
+    }
+
+    fn keep_latest(&mut self, captured: &Captured, frame: &Frame) {
+        let round = &captured.round;
+        let (id, age, kind) = (round.game_id, round.age(), Arc::clone(&round.game_type));
+        let games = self.types.entry(Arc::clone(&kind)).or_default();
+        games.insert(id);
+        let latest = (age, frame.clone());
+        match self.games.entry(id) {
+            btree_map::Entry::Vacant(slot) => {
+                slot.insert(GameMemory { kind, latest, recent: Ring::new(self.history) });
+                self.ages.insert((age, id));
+            }
+            btree_map::Entry::Occupied(mut slot) => {
+                let game = slot.get_mut();
+                game.kind = kind;
+                if age >= game.latest.0 {
+                    self.ages.remove(&(game.latest.0, id));
+                    self.ages.insert((age, id));
+                    game.latest = latest;
+                }
+            }
+        }
+    }
+
+    fn keep_recent(&mut self, captured: &Captured, frame: Frame) {
+        let Captured { round, xid, before, .. } = captured;
+        let Some(game) = self.games.get_mut(&round.game_id) else { return };
+        let kind = Arc::clone(&round.game_type);
+        // Read from the table as a game's latest while its transaction was news: it is on the stream now.
+        if let Slot::Occupied(point) = self.points.entry(round.round_id)
+            && point.get().1 < self.first_live
+            && game.recent.find(point.get().1).is_some_and(|entry| entry.xid == Xid(0))
+        {
+            let (_, seeded) = point.remove();
+            game.recent.retain(|entry| entry.position != seeded);
+        }
+        let (xid, before) = (*xid, *before);
+        let (position, published, looked) = (self.head, Instant::now(), self.looked);
+        let entry = Entry { position, xid, before, published, looked, kind, frame };
+        self.points.entry(round.round_id).or_insert((round.game_id, self.head));
+        if let Some(evicted) = game.recent.push(entry)
+            && let Slot::Occupied(point) = self.points.entry(evicted.frame.round_id())
+            && point.get().1 == evicted.position
+        {
+            point.remove();
+        }
+    }
+
+    /// The latest round of a topic: the one with the greatest (`finished_at`, `round_id`).
+    pub(super) fn latest(&self, topic: &Topic) -> Option<Frame> {
+        let latest = match topic {
+            Topic::Everything => self.ages.last().and_then(|(_, id)| self.games.get(id)),
+            Topic::AnyOf { .. } => {
+                self.games_of(topic).map(|(_, game)| game).max_by_key(|game| game.latest.0)
+            }
+        };
+        latest.map(|game| game.latest.1.clone())
+    }
+
+    /// What a stream starts with; `None` when memory has lost a round that belongs to it.
+    pub(super) fn begin(&self, topic: &Topic, start: Start, limit: usize) -> Option<Opening> {
+        // One more than the limit tells that there are too many.
+        let most = limit.saturating_add(1);
+        let frames = match start {
+            Start::Seed => return Some(Opening::Seed(self.latest(topic))),
+            Start::Gap => return Some(Opening::Gap(self.latest(topic))),
+            Start::After(named) => self.after(topic, named, most)?,
+            Start::Replayed(replay) => self.continued(topic, replay, most)?,
+        };
+        let fits = frames.len() <= limit;
+        Some(if fits { Opening::Resumed(frames) } else { Opening::Gap(self.latest(topic)) })
+    }
+
+    /// Puts what memory has behind what only the database has.
+    fn continued(&self, topic: &Topic, replay: Replay, most: usize) -> Option<Vec<Frame>> {
+        // Without the finishes of the named round: the replay has none of that round at all.
+        let end = self.end_of_replay(topic, &replay, most)?;
+        let remembered: HashSet<Finish> = end.iter().map(|placed| placed.finish).collect();
+        let older = replay.rounds.into_iter().filter(|(finish, _)| !remembered.contains(finish));
+        let end = end.into_iter().map(|placed| placed.frame);
+        Some(older.map(|(_, frame)| frame).chain(end).collect())
+    }
+
+    /// Whether memory has every round of the topic after this position.
+    fn reaches(&self, topic: &Topic, position: Position) -> bool {
+        self.games_ever_of(topic).all(|(_, game)| game.recent.reaches(position))
+    }
+
+    /// The first rounds of the topic, at most `most`, after a position; `None` when some have fallen
+    /// out.
+    pub(super) fn since(
+        &self,
+        topic: &Topic,
+        position: Position,
+        most: usize,
+    ) -> Option<Vec<Placed>> {
+        self.reaches(topic, position).then(|| self.collect(topic, position, most, |_| true))
+    }
+
+    /// The live rounds from where no game of the topic has lost one, if their position is after
+    /// `seen` or their transaction not before `from`, but for those that the client named; `None`
+    /// when some after `seen` have fallen out.
+    fn end_of_replay(&self, topic: &Topic, replay: &Replay, most: usize) -> Option<Vec<Placed>> {
+        let whole = self.whole_after(topic);
+        let wanted = |entry: &Entry| {
+            (entry.position > replay.seen || entry.xid >= replay.from)
+                && !replay.known.contains(&entry.finish())
+        };
+        (whole <= replay.seen).then(|| self.collect(topic, whole, most, wanted))
+    }
+
+    /// From where on every round of the topic was delivered live and is still here.
+    pub(super) fn whole_after(&self, topic: &Topic) -> Position {
+        let preloaded = Position(self.first_live.0 - 1);
+        let lost = self.games_ever_of(topic).map(|(_, game)| game.recent.evicted_position()).max();
+        lost.unwrap_or_default().max(preloaded)
+    }
+
+    /// The first rounds that are wanted, at most `most`, after a position. This is done under the
+    /// lock, and a full memory holds a hundred times what one reader takes at once.
+    fn collect(
+        &self,
+        topic: &Topic,
+        position: Position,
+        most: usize,
+        wanted: impl Fn(&Entry) -> bool,
+    ) -> Vec<Placed> {
+        let runs = self.games_ever_of(topic).map(|(id, game)| (id, game.recent.after(position)));
+        // A game's older rounds may be of a type that it no longer has.
+        Merged::new(runs)
+            .filter(|(id, entry)| topic.includes(*id, &entry.kind) && wanted(entry))
+            .take(most)
+            .map(|(game, entry)| entry.placed(game))
+            .collect()
+    }
+
+    /// The games that have the topic's type now, or are named by it.
+    fn games_of(&self, topic: &Topic) -> impl Iterator<Item = (GameId, &GameMemory)> {
+        let games = self.games_ever_of(topic);
+        games.filter(|(id, game)| topic.includes(*id, &game.kind))
+    }
+
+    /// The games of a topic, and those that have left it by a change of their type. Looks at no
+    /// others: this is done for every connection, under the lock.
+    fn games_ever_of(&self, topic: &Topic) -> impl Iterator<Item = (GameId, &GameMemory)> {
+        let (all, some) = match topic {
+            Topic::Everything => (Some(self.games.iter()), None),
+            Topic::AnyOf { games, types } => {
+                let by_type = types.iter().filter_map(|kind| self.types.get(kind)).flatten();
+                let ids: BTreeSet<GameId> = games.iter().chain(by_type).copied().collect();
+                (None, Some(ids))
+            }
+        };
+        let some = some.into_iter().flatten();
+        let some = some.filter_map(|id| self.games.get(&id).map(|game| (id, game)));
+        all.into_iter().flatten().map(|(id, game)| (*id, game)).chain(some)
+    }
+
+    pub(super) fn listen(&mut self, topic: &Topic) -> Receiver<Batch> {
+        self.channels.of(topic).subscribe()
+    }
+}
+
+impl Entry {
+    fn finish(&self) -> Finish {
+        (self.xid, self.frame.round_id())
+    }
+
+    fn placed(&self, game: GameId) -> Placed {
+        Placed {
+            position: self.position,
+            finish: self.finish(),
+            game: (game, Arc::clone(&self.kind)),
+            frame: self.frame.clone(),
+            recorded: None,
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! The recent rounds of one game, oldest first, and what is known of those that fell out.
+
+use std::{collections::VecDeque, num::NonZeroUsize, sync::Arc, time::Instant};
+
+use super::{Position, Xid};
+use crate::stream::frame::Frame;
+
+/// A round with its place in the stream.
+#[derive(Clone, Debug)]
+pub(super) struct Entry {
+    pub(super) position: Position,
+    /// The transaction that finished the round; 0 for one read from the table alone.
+    pub(super) xid: Xid,
+    /// The oldest transaction that was running when the round was recorded.
+    pub(super) before: Xid,
+    /// When it got its place.
+    pub(super) published: Instant,
+    /// When the look began that had not seen it yet.
+    pub(super) looked: Instant,
+    /// The type its game had.
+    pub(super) kind: Arc<str>,
+    pub(super) frame: Frame,
+}
+
+/// At most `capacity` entries, by position.
+#[derive(Debug)]
+pub(super) struct Ring {
+    capacity: NonZeroUsize,
+    entries: VecDeque<Entry>,
+    /// The last position that is no longer kept.
+    evicted_position: Position,
+    /// The greatest transaction of an entry that is no longer kept.
+    evicted_xid: Xid,
+    /// When the last of these got its place.
+    evicted_published: Option<Instant>,
+}
+
+impl Ring {
+    pub(super) fn new(capacity: NonZeroUsize) -> Self {
+        let entries = VecDeque::new();
+        let (evicted_position, evicted_xid, evicted_published) = (Position(0), Xid(0), None);
+        Self { capacity, entries, evicted_position, evicted_xid, evicted_published }
+    }
+
+    /// Appends; returns what fell out.
+    pub(super) fn push(&mut self, entry: Entry) -> Option<Entry> {
+        let full = self.entries.len() == self.capacity.get();
+        let oldest = if full { self.entries.pop_front() } else { None };
+        if let Some(oldest) = &oldest {
+            self.evicted_position = oldest.position;
+            self.evicted_xid = self.evicted_xid.max(oldest.xid);
+            self.evicted_published = Some(oldest.published);
+        }
+        self.entries.push_back(entry);
+        oldest
+    }
+
+    /// Says that rounds up to this transaction exist which were never put in.
+    pub(super) fn truncated_at(&mut self, xid: Xid) {
+        self.evicted_xid = self.evicted_xid.max(xid);
+        self.evicted_published = Some(Instant::now());
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.entries.len() == self.capacity.get()
+    }
+
+    /// The last position that is no longer kept.
+    pub(super) fn evicted_position(&self) -> Position {
+        self.evicted_position
+    }
+
+    /// Of what is no longer kept, the greatest transaction, and when the last got its place.
+    pub(super) fn evicted(&self) -> Option<(Xid, Instant)> {
+        self.evicted_published.map(|published| (self.evicted_xid, published))
+    }
+
+    /// Whether nothing after this position has fallen out.
+    pub(super) fn reaches(&self, position: Position) -> bool {
+        self.evicted_position <= position
+    }
+
+    /// Whether nothing of this transaction or a later one has fallen out.
+    pub(super) fn reaches_xid(&self, xid: Xid) -> bool {
+        self.evicted_xid < xid
+    }
+
+    /// Whether everything the game ever had in the outbox is here.
+    pub(super) fn is_whole(&self) -> bool {
+        self.evicted_position == Position(0) && self.evicted_xid == Xid(0)
+    }
+
+    pub(super) fn after(&self, position: Position) -> impl Iterator<Item = &Entry> {
+        let start = self.entries.partition_point(|entry| entry.position <= position);
+        self.entries.range(start..)
+    }
+
+    /// Takes out what should not be there.
+    pub(super) fn retain(&mut self, keep: impl FnMut(&Entry) -> bool) {
+        self.entries.retain(keep);
+    }
+
+    pub(super) fn find(&self, position: Position) -> Option<&Entry> {
+        let index = self.entries.binary_search_by_key(&position, |entry| entry.position).ok()?;
+        self.entries.get(index)
+    }
+}

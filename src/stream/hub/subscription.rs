@@ -1,0 +1,157 @@
+//! One subscriber's view of a topic: what follows its opening.
+
+use tokio::sync::broadcast::{
+    Receiver,
+    error::{RecvError, TryRecvError},
+};
+
+use super::{Batch, Hub, Placed, Position};
+use crate::stream::{frame::Frame, topic::Topic};
+
+/// What a subscription gives next.
+#[derive(Debug)]
+pub enum Delivery {
+    /// Rounds in order, at least one: all that were waiting.
+    Rounds(Vec<Frame>),
+    /// The subscriber fell further behind than memory reaches: close with 1013.
+    TooSlow,
+    /// The hub is gone: the process is stopping.
+    Closed,
+}
+
+/// The live rounds of a topic that follow an opening, each once, in order.
+#[derive(Debug)]
+pub struct Subscription {
+    hub: Hub,
+    topic: Topic,
+    position: Position,
+    receiver: Receiver<Batch>,
+    /// Set when the channel dropped batches that were not taken yet.
+    lagged: bool,
+}
+
+impl Subscription {
+    pub(super) fn new(
+        hub: Hub,
+        topic: Topic,
+        position: Position,
+        receiver: Receiver<Batch>,
+    ) -> Self {
+        Self { hub, topic, position, receiver, lagged: false }
+    }
+
+    /// Waits for the next rounds. Cancel safe: what is taken is returned at once.
+    pub async fn next(&mut self) -> Delivery {
+        loop {
+            if self.lagged {
+                match self.refill() {
+                    Some(missed) if missed.is_empty() => {}
+                    Some(missed) => return Delivery::Rounds(missed),
+                    None => return Delivery::TooSlow,
+                }
+            }
+            match self.receiver.recv().await {
+                Ok(batch) => {
+                    let rounds = self.take_with_all_that_wait(&batch);
+                    if !rounds.is_empty() {
+                        return Delivery::Rounds(rounds);
+                    }
+                }
+                Err(RecvError::Lagged(_)) => self.lagged = true,
+                Err(RecvError::Closed) => return Delivery::Closed,
+            }
+        }
+    }
+
+    /// What waits now, if anything does: [`Self::next`] without the waiting.
+    pub fn try_next(&mut self) -> Option<Delivery> {
+        loop {
+            if self.lagged {
+                match self.refill() {
+                    Some(missed) if missed.is_empty() => {}
+                    Some(missed) => return Some(Delivery::Rounds(missed)),
+                    None => return Some(Delivery::TooSlow),
+                }
+            }
+            match self.receiver.try_recv() {
+                Ok(batch) => {
+                    let rounds = self.take_with_all_that_wait(&batch);
+                    if !rounds.is_empty() {
+                        return Some(Delivery::Rounds(rounds));
+                    }
+                }
+                Err(TryRecvError::Lagged(_)) => self.lagged = true,
+                Err(TryRecvError::Empty) => return None,
+                Err(TryRecvError::Closed) => return Some(Delivery::Closed),
+            }
+        }
+    }
+
+    /// What is subscribed to.
+    pub fn topic(&self) -> &Topic {
+        &self.topic
+    }
+
+    /// A subscription to the same topic that begins at the present: what waits here is not in it.
+    pub fn sibling(&self) -> Self {
+        self.hub.follow(&mut self.hub.memory(), &self.topic)
+    }
+
+    /// Whether this one, once dropped, is replaced by the other without loss or repetition: both
+    /// have taken the same rounds, and neither leaves any out.
+    pub fn stands_where(&self, other: &Self) -> bool {
+        let plain = |one: &Self| !one.lagged;
+        plain(self) && plain(other) && self.position == other.position && self.topic == other.topic
+    }
+
+    fn take_with_all_that_wait(&mut self, batch: &Batch) -> Vec<Frame> {
+        let mut rounds = self.take(batch);
+        let end = loop {
+            match self.receiver.try_recv() {
+                Ok(batch) => rounds.extend(self.take(&batch)),
+                Err(end) => break end,
+            }
+        };
+        // The channel tells of a lag only once.
+        self.lagged = matches!(end, TryRecvError::Lagged(_));
+        rounds
+    }
+
+    fn take(&mut self, placed: &[Placed]) -> Vec<Frame> {
+        let last = self.position;
+        let new = placed.iter().filter(|placed| placed.position > last);
+        let rounds = new.clone().map(|placed| placed.frame.clone()).collect();
+        self.position = new.map(|placed| placed.position).last().unwrap_or(last);
+        rounds
+    }
+
+    fn refill(&mut self) -> Option<Vec<Frame>> {
+        let (missed, receiver) = self.hub.refill(&self.topic, self.position)?;
+        self.receiver = receiver;
+        self.lagged = false;
+        Some(self.take(&missed))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stream::hub::{
+        LAG_BATCHES,
+        tests::{drain, hub, live, seed},
+    };
+
+    #[test]
+    fn a_lag_that_happens_while_a_subscriber_takes_its_rounds_is_not_silent() {
+        let (hub, publisher) = hub(LAG_BATCHES * 4);
+        let (_, mut subscription) = seed(&hub, &Topic::Everything);
+        publisher.publish(vec![live(1, 1)]);
+        let first = subscription.receiver.try_recv().expect("a batch");
+        // More than the channel holds come before it has asked for the next.
+        let last = i64::try_from(LAG_BATCHES * 2).expect("small");
+        (2..=last).for_each(|id| publisher.publish(vec![live(id, 1)]));
+        let taken = subscription.take_with_all_that_wait(&first);
+        assert_eq!((taken.len(), subscription.lagged), (1, true));
+        assert_eq!(drain(&mut subscription), ((2..=last).collect(), false));
+    }
+}

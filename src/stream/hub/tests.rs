@@ -1,0 +1,371 @@
+//! The hub's invariants, checked against a plain list of what was published.
+
+mod model;
+mod resume;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::stream::round::{FinishedAt, GameId, UnixMillis};
+
+fn captured(id: i64, game: i64, xid: u64, before: u64) -> Captured {
+    let round = Round {
+        round_id: RoundId(id),
+        game_id: GameId(game),
+        game_slug: format!("game-{game}").into(),
+        game_type: if game % 2 == 0 { "even".into() } else { "odd".into() },
+        finished_at: FinishedAt::from_micros(id * 1_000_000).expect("in range"),
+        extras: "{}".into(),
+        timestamp: UnixMillis(0),
+    };
+    Captured { round, xid: Xid(xid), before: Xid(before), recorded: None }
+}
+
+pub(super) fn live(id: i64, game: i64) -> Captured {
+    captured(id, game, id.cast_unsigned(), id.cast_unsigned())
+}
+
+pub(super) fn hub(history: usize) -> (Hub, Publisher) {
+    new(NonZeroUsize::new(history).expect("not zero"), Metrics::default())
+}
+
+fn ids(frames: &[Frame]) -> Vec<i64> {
+    frames.iter().map(|frame| frame.round_id().0).collect()
+}
+
+/// Everything that waits for a subscriber, and whether it was cut off.
+pub(super) fn drain(subscription: &mut Subscription) -> (Vec<i64>, bool) {
+    let mut seen = Vec::new();
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    loop {
+        let next = std::pin::pin!(subscription.next()).poll(&mut context);
+        match next {
+            std::task::Poll::Ready(Delivery::Rounds(frames)) => seen.extend(ids(&frames)),
+            std::task::Poll::Ready(Delivery::TooSlow | Delivery::Closed) => return (seen, true),
+            std::task::Poll::Pending => return (seen, false),
+        }
+    }
+}
+
+fn resumed(hub: &Hub, topic: &Topic, after: i64) -> Option<Vec<i64>> {
+    let known = hub.knows(topic, RoundId(after));
+    match hub.subscribe(topic, Start::After(RoundId(after)), usize::MAX) {
+        Some((Opening::Resumed(frames), _)) if known => Some(ids(&frames)),
+        None if !known => None,
+        other => panic!("known: {known}, but {other:?}"),
+    }
+}
+
+pub(super) fn seed(hub: &Hub, topic: &Topic) -> (Option<Frame>, Subscription) {
+    match hub.subscribe(topic, Start::Seed, 0) {
+        Some((Opening::Seed(seed), subscription)) => (seed, subscription),
+        other => panic!("not a seed: {other:?}"),
+    }
+}
+
+#[test]
+fn the_seed_is_the_round_that_finished_last_not_the_one_that_came_last() {
+    let (hub, publisher) = hub(8);
+    let late = Captured { round: Round { round_id: RoundId(9), ..live(2, 1).round }, ..live(9, 1) };
+    publisher.publish(vec![live(5, 1), late]);
+    assert_eq!(hub.latest(&Topic::Everything).map(|frame| frame.round_id()), Some(RoundId(5)));
+    assert_eq!(hub.latest(&Topic::kind("even")).map(|frame| frame.round_id()), None);
+}
+
+#[test]
+fn a_subscriber_that_lags_is_refilled_from_memory_without_a_repeat() {
+    let (hub, publisher) = hub(LAG_BATCHES * 4);
+    let (_, mut subscription) = seed(&hub, &Topic::Everything);
+    let last = i64::try_from(LAG_BATCHES * 2).expect("small");
+    (1..=last).for_each(|id| publisher.publish(vec![live(id, 1)]));
+    assert_eq!(drain(&mut subscription), ((1..=last).collect(), false));
+}
+
+#[test]
+fn between_the_seed_and_the_stream_is_no_round_while_others_publish() {
+    const ROUNDS: i64 = 20_000;
+    let (hub, publisher) = hub(usize::try_from(ROUNDS).expect("small"));
+    publisher.publish(vec![live(1, 1)]);
+    std::thread::scope(|scope| {
+        scope.spawn(|| (2..=ROUNDS).for_each(|id| publisher.publish(vec![live(id, 1)])));
+        loop {
+            let (seed, mut subscription) = seed(&hub, &Topic::Everything);
+            let seed = seed.expect("a seed").round_id().0;
+            if seed == ROUNDS {
+                return;
+            }
+            let first = loop {
+                if let Some(first) = drain(&mut subscription).0.first() {
+                    break *first;
+                }
+            };
+            assert_eq!(first, seed + 1);
+        }
+    });
+}
+
+#[test]
+fn a_subscriber_that_memory_cannot_refill_is_told_that_it_is_too_slow() {
+    let (hub, publisher) = hub(8);
+    let (_, mut subscription) = seed(&hub, &Topic::Everything);
+    let last = i64::try_from(LAG_BATCHES * 2).expect("small");
+    (1..=last).for_each(|id| publisher.publish(vec![live(id, 1)]));
+    assert_eq!(drain(&mut subscription), (vec![], true));
+}
+
+#[test]
+fn a_point_of_an_earlier_process_brings_all_that_may_have_been_missed() {
+    let (hub, publisher) = hub(8);
+    // 2 and 3 ran beside each other: who saw 3 may or may not have seen 2.
+    let recent = vec![captured(1, 1, 10, 10), captured(2, 1, 11, 11), captured(3, 1, 12, 11)];
+    publisher.preload(recent, vec![], Xid(0));
+    publisher.publish(vec![live(40, 1)]);
+    let topic = Topic::game(GameId(1));
+    assert_eq!(resumed(&hub, &topic, 3), Some(vec![2, 40]));
+    assert_eq!(resumed(&hub, &topic, 1), Some(vec![2, 3, 40]));
+    assert_eq!(resumed(&hub, &topic, 40), Some(vec![]));
+    assert_eq!(resumed(&hub, &topic, 7), None);
+}
+
+#[test]
+fn a_point_that_reaches_back_to_what_was_trimmed_is_unknown() {
+    let (hub, publisher) = hub(8);
+    let recent = vec![captured(1, 1, 12, 10), captured(2, 1, 13, 13)];
+    publisher.preload(recent, vec![], Xid(11));
+    let topic = Topic::game(GameId(1));
+    assert_eq!(resumed(&hub, &topic, 1), None, "a round of transaction 11 may be gone");
+    assert_eq!(resumed(&hub, &topic, 2), Some(vec![]));
+}
+
+#[test]
+fn memory_that_was_filled_to_the_brim_does_not_claim_to_know_what_came_before() {
+    let (hub, publisher) = hub(2);
+    publisher.preload(vec![captured(1, 1, 10, 10), captured(2, 1, 11, 11)], vec![], Xid(0));
+    let topic = Topic::game(GameId(1));
+    assert_eq!(resumed(&hub, &topic, 1), None, "a round of transaction 10 may be missing");
+    assert_eq!(resumed(&hub, &topic, 2), Some(vec![]));
+}
+
+#[test]
+fn a_game_that_has_left_a_type_is_asked_for_the_rounds_that_it_had_in_it() {
+    let (hub, publisher) = hub(2);
+    let of = |id, kind: &str| {
+        let captured = live(id, 1);
+        Captured { round: Round { game_type: kind.into(), ..captured.round }, ..captured }
+    };
+    publisher.publish(vec![live(1, 3), of(2, "odd"), of(3, "odd"), of(4, "new"), of(5, "new")]);
+    let odd = Topic::kind("odd");
+    assert_eq!(resumed(&hub, &odd, 1), None, "2 and 3 have fallen out");
+    assert!(hub.missed(&odd, Position(1), 10).is_none());
+    assert!(!hub.continues(&odd, Position(1)) && hub.continues(&odd, Position(3)));
+    assert_eq!(resumed(&hub, &Topic::kind("new"), 4), Some(vec![5]));
+}
+
+#[test]
+fn a_round_older_than_the_outbox_resumes_its_own_game_only() {
+    let (hub, publisher) = hub(8);
+    publisher.preload(
+        vec![captured(5, 2, 10, 10)],
+        vec![live(1, 1).round, live(5, 2).round],
+        Xid(0),
+    );
+    publisher.publish(vec![live(6, 1)]);
+    assert_eq!(resumed(&hub, &Topic::game(GameId(1)), 1), Some(vec![6]));
+    assert_eq!(resumed(&hub, &Topic::Everything, 1), None);
+}
+
+#[test]
+fn a_replay_ends_in_the_order_of_the_stream() {
+    let (hub, publisher) = hub(2);
+    let topic = Topic::Everything;
+    // 9 committed late: it is older than 10 by its transaction and newer on the stream.
+    publisher.publish(vec![live(7, 1), live(10, 1), live(9, 1), live(2, 2)]);
+    let (oldest_running, snapshot) = (Xid(11), "11:11:".into());
+    publisher.settle(Settled { oldest_running, snapshot, position: publisher.position() });
+    publisher.publish(vec![live(11, 2)]);
+    let settled = hub.settled();
+    assert_eq!((settled.oldest_running, settled.position), (Xid(11), Position(4)));
+    assert!(hub.continues(&topic, settled.position));
+    let end = |from| {
+        let (seen, rounds, known) = (settled.position, vec![], vec![]);
+        let replay = Replay { from: Xid(from), seen, rounds, known };
+        let opened = hub.subscribe(&topic, Start::Replayed(replay), 10);
+        let Some((Opening::Resumed(frames), _)) = opened else { panic!("not in memory") };
+        ids(&frames)
+    };
+    assert_eq!(end(7), [10, 9, 11], "7 has fallen out, and 2 is of an older transaction");
+    let known = vec![(Xid(10), RoundId(10))];
+    let older = [7, 9].map(|id| {
+        ((Xid(id), RoundId(id.cast_signed())), Frame::encode(&live(id.cast_signed(), 1).round))
+    });
+    let replay = || Replay {
+        from: Xid(7),
+        seen: settled.position,
+        rounds: older.to_vec(),
+        known: known.clone(),
+    };
+    let opened = hub.subscribe(&topic, Start::Replayed(replay()), 10);
+    let Some((Opening::Resumed(frames), mut subscription)) = opened else { panic!("not there") };
+    assert_eq!(ids(&frames), [7, 9, 11], "what memory has too comes behind, less the named");
+    publisher.publish(vec![live(12, 1), live(13, 1), live(14, 1)]);
+    assert_eq!(drain(&mut subscription).0, [12, 13, 14]);
+    assert!(!hub.continues(&topic, settled.position), "12 has fallen out, unseen");
+    assert!(hub.subscribe(&topic, Start::Replayed(replay()), 10).is_none());
+}
+
+#[test]
+fn more_rounds_than_the_limit_are_a_gap() {
+    let (hub, publisher) = hub(8);
+    publisher.publish(vec![live(1, 1), live(2, 1), live(3, 1)]);
+    let after = |limit| {
+        let opened = hub.subscribe(&Topic::Everything, Start::After(RoundId(1)), limit);
+        opened.map(|(opening, _)| opening)
+    };
+    assert!(matches!(after(2), Some(Opening::Resumed(frames)) if ids(&frames) == [2, 3]));
+    assert!(matches!(after(1), Some(Opening::Gap(Some(seed))) if seed.round_id() == RoundId(3)));
+}
+
+/// An outlet that notes what it gets.
+#[derive(Debug, Default)]
+struct Notebook(Mutex<Vec<i64>>);
+
+impl Outlet for Notebook {
+    fn publish(&self, batch: &Batch) {
+        let ids = batch.iter().map(|placed| placed.finish.1.0);
+        self.0.lock().expect("whole").extend(ids);
+    }
+}
+
+#[test]
+fn an_outlet_gets_every_round_and_joins_between_two() {
+    let (hub, publisher) = hub(8);
+    let notebook = Arc::new(Notebook::default());
+    publisher.publish(vec![live(1, 1)]);
+    hub.attach(notebook.clone());
+    publisher.publish(vec![live(2, 1), live(3, 2)]);
+    let topic = Topic::game(GameId(1));
+    let joint = hub.open(&topic, Start::Seed, 0, |joint| joint).ok().expect("a seed");
+    assert_eq!(joint.position, Position(3));
+    assert!(matches!(joint.opening, Opening::Seed(Some(seed)) if seed.round_id() == RoundId(2)));
+    publisher.publish(vec![live(4, 1)]);
+    assert_eq!(*notebook.0.lock().expect("whole"), [2, 3, 4]);
+}
+
+#[test]
+fn a_slow_subscriber_is_given_what_it_missed_in_portions() {
+    let (hub, publisher) = hub(4);
+    publisher.publish((1..=6).map(|id| live(id, 1)).collect());
+    let missed = |from, most| {
+        let missed = hub.missed(&Topic::Everything, Position(from), most)?;
+        let ids: Vec<_> = missed.rounds.iter().map(|placed| placed.position.0).collect();
+        Some((ids, missed.whole.map(|position| position.0)))
+    };
+    assert_eq!(missed(2, 3), Some((vec![3, 4, 5], None)));
+    assert_eq!(missed(5, 3), Some((vec![6], Some(6))));
+    assert_eq!(missed(1, 3), None);
+}
+
+#[test]
+fn the_rounds_of_many_games_come_in_the_order_of_the_stream_however_few_are_asked_for() {
+    let (hub, publisher) = hub(64);
+    // Of 7 games, some often and some rarely, each in runs.
+    let games: Vec<i64> =
+        (0..200).map(|id| [0, 1, 1, 3, 6, 2, 0, 1, 5, 4, 4, 0][id % 12]).collect();
+    let rounds: Vec<_> = (1..).zip(&games).map(|(id, game)| live(id, *game)).collect();
+    publisher.publish(rounds.clone());
+    for topic in [Topic::Everything, Topic::kind("odd"), Topic::game(GameId(4))] {
+        let of_topic = rounds.iter().filter(|captured| topic.matches(&captured.round));
+        let all: Vec<i64> = of_topic.map(|captured| captured.round.round_id.0).collect();
+        for most in [0, 1, 2, 5, 20, all.len(), usize::MAX] {
+            let missed = hub.missed(&topic, Position(100), most).expect("in memory");
+            let later = all.iter().filter(|id| **id > 100).count();
+            let expected: Vec<_> = all.iter().filter(|id| **id > 100).take(most).collect();
+            let ids = missed.rounds.iter().map(|placed| &placed.finish.1.0);
+            assert_eq!(ids.collect::<Vec<_>>(), expected);
+            assert_eq!(missed.whole.is_some(), later <= most);
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Publish(Vec<i64>),
+    Subscribe(usize),
+    Drain(usize),
+    Reconnect(usize),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        4 => prop::collection::vec(0_i64..4, 1..5).prop_map(Step::Publish),
+        1 => (0_usize..4).prop_map(Step::Subscribe),
+        2 => (0_usize..8).prop_map(Step::Drain),
+        1 => (0_usize..8).prop_map(Step::Reconnect),
+    ]
+}
+
+struct Client {
+    topic: Topic,
+    subscription: Subscription,
+    /// What it was given, the seed left out.
+    seen: Vec<i64>,
+    /// The last round it knows, the seed included.
+    last: Option<i64>,
+    /// How many rounds had been published when it came.
+    from: usize,
+}
+
+proptest! {
+    #[test]
+    fn every_subscriber_sees_each_later_round_of_its_topic_once_and_in_order(
+        steps in prop::collection::vec(step(), 1..60),
+    ) {
+        let topics = [Topic::Everything, Topic::game(GameId(1)), Topic::kind("odd"), Topic::kind("even")];
+        let (hub, publisher) = hub(1024);
+        let (mut log, mut clients) = (Vec::<Captured>::new(), Vec::<Client>::new());
+        for step in steps {
+            match step {
+                Step::Publish(games) => {
+                    let first = log.len();
+                    for game in games {
+                        log.push(live(i64::try_from(log.len()).expect("small") + 1, game));
+                    }
+                    publisher.publish(log[first..].to_vec());
+                }
+                Step::Subscribe(topic) => {
+                    let topic = topics[topic].clone();
+                    let (seed, subscription) = seed(&hub, &topic);
+                    let last = seed.map(|frame| frame.round_id().0);
+                    clients.push(Client { topic, subscription, seen: vec![], last, from: log.len() });
+                }
+                Step::Drain(index) => {
+                    if let Some(client) = clients.get_mut(index) {
+                        let (seen, cut) = drain(&mut client.subscription);
+                        prop_assert!(!cut);
+                        client.last = seen.last().copied().or(client.last);
+                        client.seen.extend(seen);
+                    }
+                }
+                Step::Reconnect(index) => {
+                    if let Some(client) = clients.get_mut(index) && let Some(last) = client.last {
+                        let start = Start::After(RoundId(last));
+                        let opened = hub.subscribe(&client.topic, start, usize::MAX);
+                        let Some((Opening::Resumed(frames), subscription)) = opened else {
+                            return Err(TestCaseError::fail("not in memory"));
+                        };
+                        client.subscription = subscription;
+                        client.seen.extend(ids(&frames));
+                        client.last = ids(&frames).last().copied().or(client.last);
+                    }
+                }
+            }
+        }
+        for client in &mut clients {
+            client.seen.extend(drain(&mut client.subscription).0);
+            let expected: Vec<i64> = log[client.from..].iter()
+                .filter(|captured| client.topic.matches(&captured.round))
+                .map(|captured| captured.round.round_id.0).collect();
+            prop_assert_eq!(&client.seen, &expected);
+        }
+    }
+}

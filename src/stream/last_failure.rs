@@ -1,0 +1,55 @@
+//! A failure that is shared: who waited for an attempt that failed has failed with it.
+//!
+//! A database that is away costs an attempt five seconds, the time the pool waits for a connection.
+//! Where attempts are made one after the other, each that waits would make one of its own, and the
+//! tenth client be told after 50 seconds what the first was told after five.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use crate::{ops::lock::lock, postgres::round_queries::HistoryError};
+
+/// The last attempt that failed: when that was known, and why.
+#[derive(Debug, Default)]
+pub struct LastFailure(Mutex<Option<(Instant, Arc<HistoryError>)>>);
+
+impl LastFailure {
+    /// Notes that an attempt has failed now.
+    pub fn note(&self, error: HistoryError) -> Arc<HistoryError> {
+        let error = Arc::new(error);
+        *lock(&self.0) = Some((Instant::now(), Arc::clone(&error)));
+        error
+    }
+
+    /// The failure, for somebody who asked before it was known.
+    pub fn since(&self, asked: Instant) -> Option<Arc<HistoryError>> {
+        let (_, error) = self.last().filter(|(at, _)| *at >= asked)?;
+        Some(error)
+    }
+
+    /// Whether an attempt failed within this time.
+    pub fn is_recent(&self, within: Duration) -> bool {
+        self.last().is_some_and(|(at, _)| at.elapsed() < within)
+    }
+
+    fn last(&self) -> Option<(Instant, Arc<HistoryError>)> {
+        lock(&self.0).clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_asked_before_a_failure_shares_it_and_who_asks_after_it_does_not() {
+        let (failure, before) = (LastFailure::default(), Instant::now());
+        assert!(failure.since(before).is_none() && !failure.is_recent(Duration::MAX));
+        failure.note(HistoryError::PoolTimedOut);
+        assert!(failure.since(before).is_some() && failure.is_recent(Duration::MAX));
+        assert!(failure.since(Instant::now() + Duration::from_nanos(1)).is_none());
+        assert!(!failure.is_recent(Duration::ZERO));
+    }
+}

@@ -1,0 +1,105 @@
+//! The streams of clients, from their opening to their close, on each transport.
+//!
+//! `http` decides who may subscribe to what; what it hands over is an [`Arrival`], a socket with
+//! the head of its response and a prepared subscription, and from then on only this module writes
+//! to the client. WebSocket and event streams share one write path, the [`shard`]. WebTransport
+//! ([`wt`]) gets a [`Session`] instead: there the library owns the socket.
+
+pub mod close;
+pub mod frame_reader;
+pub mod frame_writer;
+pub mod link;
+mod shard;
+mod shards;
+pub mod wt;
+
+use std::time::Duration;
+
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
+
+use crate::{
+    ops::{
+        connection_limiter::Place,
+        shutdown::Shutdown,
+        telemetry::metrics::{ByClosed, ByTransport, Metrics, Transport},
+    },
+    stream::hub::{Opening, Subscription},
+};
+use close::CloseReason;
+
+pub use self::{
+    shard::{Arrival, Held, Protocol, RETRY},
+    shards::{ShardError, ShardSettings, Shards},
+};
+
+/// Rounds that wait are joined up to this size per write: large enough to spare system calls (a
+/// hundred rounds), small enough that an idle session keeps no large buffer.
+const BATCH: usize = 16 * 1024;
+
+/// All that WebTransport needs to stream to one client.
+#[derive(Debug)]
+pub struct Session {
+    /// What the stream starts with.
+    pub opening: Opening,
+    /// What follows.
+    pub subscription: Subscription,
+    /// The session in the books.
+    pub record: Record,
+}
+
+/// A session's entry in the metrics and its place among the open streams: made when the stream is
+/// opened, settled when it is dropped, whoever drops it.
+#[derive(Debug)]
+pub struct Record {
+    metrics: Metrics,
+    transport: Transport,
+    shutdown: Shutdown,
+    reason: Option<CloseReason>,
+    _place: Place,
+}
+
+impl Record {
+    /// Opens the entry. `place` is given back when the session is over.
+    pub fn open(
+        metrics: &Metrics,
+        transport: Transport,
+        shutdown: &Shutdown,
+        place: Place,
+    ) -> Self {
+        metrics.subscribers.get_or_create(&ByTransport { transport }).inc();
+        let (metrics, shutdown) = (metrics.clone(), shutdown.clone());
+        Self { metrics, transport, shutdown, reason: None, _place: place }
+    }
+
+    /// Notes why the session ends; the first word counts.
+    fn close(&mut self, reason: CloseReason) {
+        self.reason.get_or_insert(reason);
+    }
+
+    /// Counts rounds handed to the library.
+    fn written(&self, rounds: usize) {
+        let label = ByTransport { transport: self.transport };
+        self.metrics.rounds_written_total.get_or_create(&label).inc_by(rounds as u64);
+    }
+
+    /// The reason for an end that nobody announced: the connection was dropped from outside.
+    fn unannounced(&self) -> CloseReason {
+        if self.shutdown.is_requested() { CloseReason::ShuttingDown } else { CloseReason::Client }
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        let transport = self.transport;
+        let reason = self.reason.unwrap_or_else(|| self.unannounced()).label();
+        self.metrics.subscribers.get_or_create(&ByTransport { transport }).dec();
+        self.metrics.sessions_closed_total.get_or_create(&ByClosed { transport, reason }).inc();
+    }
+}
+
+/// Beats every `heartbeat`, the first one a heartbeat from now; late beats are not made up for.
+fn beats(heartbeat: Duration) -> Interval {
+    let mut beats = interval_at(Instant::now() + heartbeat, heartbeat);
+    beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    beats
+}
