@@ -9,9 +9,10 @@ use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_ma
 use datastream::{
     ops::telemetry::metrics::Metrics,
     stream::{
-        hub::{self, Captured, Hub, Position, Publisher, Start, Subscription, Xid},
+        hub::{self, Captured, Hub, Position, Publisher, Start, Subscription},
         round::{GameId, RoundId},
         topic::Topic,
+        transaction::Xid,
     },
 };
 

@@ -9,9 +9,10 @@ use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, 
 use datastream::{
     ops::telemetry::metrics::Metrics,
     stream::{
-        hub::{self, Captured, Delivery, Hub, Publisher, Start, Subscription, Xid},
+        hub::{self, Captured, Delivery, Hub, Publisher, Start, Subscription},
         round::GameId,
         topic::Topic,
+        transaction::Xid,
     },
 };
 

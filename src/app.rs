@@ -11,10 +11,15 @@ use tokio::{
 use crate::{
     config::{Payloads, ServeConfig},
     http::{self, Advertised, AppState, WebTransportGate, accept_loop},
-    ops::{connection_limiter::Limits, shutdown::Shutdown, telemetry::metrics::Metrics},
-    postgres::{maintenance::Maintenance, pool::Pool, read_only::Source, round_queries::History},
+    ops::{
+        connection_limiter::Limits, descriptors, phase::Phase, shutdown::Shutdown,
+        telemetry::metrics::Metrics,
+    },
+    postgres::{
+        maintenance::Maintenance, pool::Pool, read_only::Source, round_queries::RoundQueries,
+    },
     source::{
-        Capture, CaptureError, Parts, Phase, Trust,
+        Capture, CaptureError, Parts, Trust,
         read_only::{OverlapCapture, OverlapParts},
     },
     stream::{
@@ -109,7 +114,7 @@ struct Wiring<'a> {
     hub: Hub,
     games: Games,
     pool: Pool,
-    history: History,
+    history: RoundQueries,
     /// Where rounds come from without our schema.
     source: Option<Source>,
 }
@@ -122,8 +127,8 @@ impl<'a> Wiring<'a> {
         let pool = pool.context("the connection string names no host")?;
         let source = config.read_only.as_ref().map(Source::new);
         let history = match source.clone() {
-            None => History::new(pool.clone(), metrics.clone()),
-            Some(source) => History::read_only(pool.clone(), metrics.clone(), source),
+            None => RoundQueries::new(pool.clone(), metrics.clone()),
+            Some(source) => RoundQueries::read_only(pool.clone(), metrics.clone(), source),
         };
         let games = Games::default();
         let wiring = Self { config, shutdown, metrics, hub, games, pool, history, source };
@@ -192,7 +197,8 @@ impl<'a> Wiring<'a> {
         settings: http::Settings,
     ) -> anyhow::Result<Arc<AppState>> {
         let limit = usize::try_from(self.config.resume_limit)?;
-        let feed = Feed::new(self.hub.clone(), self.games.clone(), self.history.clone(), limit);
+        let feed =
+            Feed::new(self.hub.clone(), self.games.clone(), Arc::new(self.history.clone()), limit);
         self.shutdown.spawn(feed.clone().tidy_up(self.shutdown.clone()));
         let (metrics, shutdown) = (self.metrics.clone(), self.shutdown.clone());
         let state = AppState::new(feed, phase, metrics, shutdown, settings);
@@ -204,7 +210,7 @@ impl<'a> Wiring<'a> {
             heartbeat: self.config.heartbeat,
             allowed_origins: self.config.allowed_origins.clone(),
             limits: Limits {
-                streams: accept_loop::connections_that_fit(self.config.max_connections),
+                streams: descriptors::connections_that_fit(self.config.max_connections),
                 per_address: self.config.max_connections_per_address,
                 per_second: self.config.max_connects_per_second,
             },

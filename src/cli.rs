@@ -18,9 +18,12 @@ pub use failure::{Failure, exit_code};
 
 use crate::{
     cli::{doctor::DoctorOptions, tail::TailOptions},
-    config::options::{DatabaseOptions, ServeOptions, ServerOptions},
+    config::options::{ServeOptions, ServerOptions},
     ops::telemetry::logs::Format,
-    postgres::attach::{AttachOptions, CaptureMode, DetachOptions},
+    postgres::{
+        attach::{AttachOptions, CaptureMode, DetachOptions},
+        options::DatabaseOptions,
+    },
 };
 
 /// Streams finished game rounds out of PostgreSQL over WebSocket and SSE.

@@ -17,7 +17,10 @@ use std::{
 pub use origins::AllowedOrigins;
 pub(crate) use values::retention;
 
-use crate::postgres::target::{PgTarget, TargetError};
+use crate::postgres::{
+    options::{DatabaseConfig, DatabaseOptionError},
+    read_only::ReadOnlyConfig,
+};
 
 /// Everything `serve` needs to know.
 #[derive(Clone, Debug)]
@@ -54,26 +57,6 @@ pub struct ServeConfig {
     pub read_only: Option<ReadOnlyConfig>,
 }
 
-/// Where the database is, for the two uses.
-#[derive(Clone, Debug)]
-pub struct DatabaseConfig {
-    /// For queries; may lead through a pooler.
-    pub target: PgTarget,
-    /// For LISTEN and for migrations; must be direct.
-    pub listen: PgTarget,
-}
-
-/// Where rounds come from without our schema.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ReadOnlyConfig {
-    /// A query for rounds: round_id, game_id, finished_at, extras.
-    pub rounds: String,
-    /// A query for games: id, slug, name, type.
-    pub games: String,
-    /// How late after its `finished_at` a round may be committed.
-    pub overlap: Duration,
-}
-
 /// How WebTransport is served.
 #[derive(Clone, Debug)]
 pub struct WebTransportConfig {
@@ -105,15 +88,8 @@ pub enum Payloads {
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// A connection string or one of the `PG*` variables.
-    #[error("--{flag} ({variable}): {source}")]
-    Target {
-        /// The flag.
-        flag: &'static str,
-        /// The variable.
-        variable: &'static str,
-        /// What is wrong with it.
-        source: TargetError,
-    },
+    #[error(transparent)]
+    Database(#[from] DatabaseOptionError),
     /// A file's name is missing beside the other.
     #[error("--{given} ({given_variable}) needs --{missing} ({missing_variable}) beside it")]
     Incomplete {

@@ -35,10 +35,10 @@ use crate::{
     config::AllowedOrigins,
     ops::{
         connection_limiter::{Limits, Places},
+        phase::Phase,
         shutdown::Shutdown,
         telemetry::metrics::Metrics,
     },
-    source::Phase,
     stream::feed::Feed,
 };
 pub use certificate::Advertised;

@@ -2,6 +2,8 @@
 
 pub mod backoff;
 pub mod connection_limiter;
+pub(crate) mod descriptors;
 pub(crate) mod lock;
+pub mod phase;
 pub mod shutdown;
 pub mod telemetry;

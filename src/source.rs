@@ -49,12 +49,9 @@ use self::{
     reconnect::{Linked, keep_linked},
 };
 use crate::{
-    ops::{backoff::Backoff, shutdown::Shutdown, telemetry::metrics::Metrics},
+    ops::{backoff::Backoff, phase::Phase, shutdown::Shutdown, telemetry::metrics::Metrics},
     postgres::target::PgTarget,
-    stream::{
-        games::Games,
-        hub::{Finish, Publisher},
-    },
+    stream::{games::Games, hub::Publisher, transaction::Finish},
 };
 
 /// After activity more is likely to follow, of transactions that did not ring.
@@ -71,23 +68,6 @@ const OVERLAP_MICROS: i64 = 10 * 60 * 1_000_000;
 
 /// How soon it is noticed that another capture mode was chosen: one query of 0.1 ms.
 const MODE_EVERY: Duration = Duration::from_secs(5);
-
-/// Where the capture stands. Published on a `watch` channel: readiness reads it.
-#[derive(Clone, Debug)]
-pub enum Phase {
-    /// No connection; `problem` says why the last attempt failed.
-    Connecting {
-        /// The last error, for people.
-        problem: Option<String>,
-    },
-    /// Connected, LISTEN acknowledged, reading what was missed.
-    CatchingUp,
-    /// Every committed round known so far is on the stream.
-    Live {
-        /// Since when.
-        since: Instant,
-    },
-}
 
 /// Whether payloads are believed before the outbox has confirmed them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

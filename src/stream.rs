@@ -7,4 +7,6 @@ pub mod hub;
 pub mod last_failure;
 pub mod replay;
 pub mod round;
+pub mod round_store;
 pub mod topic;
+pub mod transaction;

@@ -5,13 +5,14 @@ use std::{num::NonZeroUsize, time::Instant};
 use datastream::{
     embedded_postgres::Stop,
     ops::telemetry::metrics::Metrics,
-    postgres::{pool, round_queries::History, target::PgTarget},
+    postgres::{pool, round_queries::RoundQueries, target::PgTarget},
     stream::{
         feed::Feed,
         games::Games,
-        hub::{self, Captured, Opening, Publisher, Settled, Xid},
+        hub::{self, Captured, Opening, Publisher, Settled},
         round::{FinishedAt, GameId, Round, RoundId, UnixMillis},
         topic::Topic,
+        transaction::Xid,
     },
 };
 use reqwest::Method;
@@ -269,7 +270,15 @@ fn feed_on(database: &TestDatabase, history: usize) -> (Feed, Publisher) {
     publisher.open();
     let target = PgTarget::resolve(Some(&database.url()), |_| None).expect("a target");
     let pool = pool::Pool::lazy(&target, "query", 1).expect("a pool");
-    (Feed::new(hub, Games::default(), History::new(pool, metrics), 100), publisher)
+    (
+        Feed::new(
+            hub,
+            Games::default(),
+            std::sync::Arc::new(RoundQueries::new(pool, metrics)),
+            100,
+        ),
+        publisher,
+    )
 }
 
 /// Publishes a finished round as the capture would.

@@ -17,14 +17,15 @@ use crate::{
         tail,
     },
     config::{
-        DatabaseConfig, ServeConfig,
-        options::{DatabaseOptions, ServeOptions, ServerOptions},
+        ServeConfig,
+        options::{ServeOptions, ServerOptions},
     },
     ops::{shutdown::Shutdown, telemetry::logs},
     postgres::{
         attach::{self, AttachError, AttachOptions, Report},
         check::Status,
         migrate::{self, MigrateReport, Tables},
+        options::{DatabaseConfig, DatabaseOptions},
         target::PgTarget,
     },
 };

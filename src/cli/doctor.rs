@@ -7,38 +7,25 @@ use std::{num::NonZeroUsize, time::Duration};
 
 use clap::Args;
 use serde::Serialize;
-use sqlx::{Connection, Row};
 
 use crate::{
     config::{
-        DatabaseConfig, WebTransportConfig,
-        options::{DatabaseOptions, ReadOnlyOptions, WebTransportOptions},
+        WebTransportConfig,
+        options::{ReadOnlyOptions, WebTransportOptions},
         retention,
     },
-    http::accept_loop,
+    ops::descriptors,
     postgres::{
         check::{Check, Status},
-        connection as pool, doctor as database, pooler,
+        doctor as database,
+        options::{DatabaseConfig, DatabaseOptions},
         read_only::Source,
-        target::PgTarget,
     },
     source::self_test,
-    stream::round::UnixMillis,
 };
 
 /// Only what is printed: the rest would be told twice.
 pub const LOG_FILTER: &str = "error";
-
-/// (To compile the queries takes a hundred times as long as to run them: of a table that was never
-/// analyzed PostgreSQL expects many rows. 47 s against 1 s.)
-const SETTINGS: [(&str, &str); 4] = [
-    ("statement_timeout", "10s"),
-    ("lock_timeout", "2s"),
-    ("default_transaction_read_only", "on"),
-    ("jit", "off"),
-];
-/// `timestamp` in a round is by this machine's clock, `finished_at` by the game's.
-const CLOCK_APART: f64 = 1.0;
 
 /// What `doctor` can be told.
 #[derive(Args, Clone, Debug)]
@@ -86,7 +73,7 @@ pub async fn examine(
     options: &DoctorOptions,
 ) -> Report {
     let source = options.read_only.clone().resolve().map(|config| Source::new(&config));
-    let mut checks = queries(&config.target, options, source.as_ref()).await;
+    let mut checks = database::examine(&config.target, options.retention, source.as_ref()).await;
     let reached =
         checks.iter().all(|check| check.name != "connection" || check.status == Status::Ok);
     if reached && source.is_none() {
@@ -96,54 +83,6 @@ pub async fn examine(
     checks.push(files(options.max_connections.get()));
     let ok = checks.iter().all(|check| check.status != Status::Failed);
     Report { ok, checks }
-}
-
-async fn queries(
-    target: &PgTarget,
-    options: &DoctorOptions,
-    source: Option<&Source>,
-) -> Vec<Check> {
-    let mut connection = match pool::connect(target, "doctor", &SETTINGS).await {
-        Ok(connection) => connection,
-        Err(error) => {
-            let check = Check::new("connection", Status::Failed, error.to_string());
-            return vec![check.remedy("set DATABASE_URL so that psql \"$DATABASE_URL\" connects")];
-        }
-    };
-    let pooled = pooler::is_shared(&mut connection, target, "doctor").await;
-    let how = if pooled { ", through a pooler that shares its sessions" } else { "" };
-    let mut checks = vec![Check::new("connection", Status::Ok, format!("{target} answers{how}"))];
-    checks.extend(match source {
-        Some(source) => database::ask_read_only(&mut connection, source).await,
-        None => database::ask(&mut connection, options.retention).await,
-    });
-    checks.push(clock(&mut connection).await);
-    let _closed = connection.close().await;
-    checks
-}
-
-/// How far the two clocks are apart, at least: what the question took is not held against them.
-async fn clock(connection: &mut sqlx::PgConnection) -> Check {
-    let before = seconds();
-    let there = "select extract(epoch from clock_timestamp())::double precision";
-    let there = sqlx::raw_sql(there).fetch_one(connection).await;
-    let there = there.and_then(|row| row.try_get::<f64, _>(0));
-    let after = seconds();
-    match there {
-        Err(error) => Check::new("clock", Status::Skipped, pool::reason(&error)),
-        Ok(there) => {
-            let apart = (there - after).max(before - there).max(0.0);
-            let status = if apart > CLOCK_APART { Status::Warning } else { Status::Ok };
-            let says =
-                format!("the clocks of this machine and the database are {apart:.1} s apart");
-            Check::new("clock", status, says).remedy("run an NTP client on both")
-        }
-    }
-}
-
-#[allow(clippy::cast_precision_loss, reason = "milliseconds since 1970 are far below 2^53")]
-fn seconds() -> f64 {
-    UnixMillis::now().0 as f64 / 1000.0
 }
 
 async fn listener(config: &DatabaseConfig) -> Vec<Check> {
@@ -190,7 +129,7 @@ fn files(wanted: usize) -> Check {
     let Ok((_, hard)) = rlimit::getrlimit(rlimit::Resource::NOFILE) else {
         return Check::new(NAME, Status::Skipped, "this system does not tell its limit");
     };
-    let fit = accept_loop::connections_within(hard);
+    let fit = descriptors::connections_within(hard);
     let status = match fit {
         fit if fit >= wanted => Status::Ok,
         // What is always left, though the rest takes all there is.

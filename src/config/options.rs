@@ -10,29 +10,13 @@ use std::{
 use clap::{Args, builder::BoolishValueParser};
 
 use super::{
-    AllowedOrigins, CertificateFiles, ConfigError, DatabaseConfig, Payloads, ReadOnlyConfig,
-    ServeConfig, WebTransportConfig, values,
+    AllowedOrigins, CertificateFiles, ConfigError, Payloads, ServeConfig, WebTransportConfig,
+    values,
 };
-use crate::postgres::target::{PgTarget, Secret};
-
-/// Which database.
-#[derive(Args, Clone, Debug)]
-#[command(next_help_heading = "Database")]
-pub struct DatabaseOptions {
-    /// PostgreSQL to read from, as a libpq URL or `key=value` pairs.
-    ///
-    /// postgres://user:password@host:5432/database?sslmode=verify-full, or `host=/run/postgresql
-    /// dbname=game`. What it leaves open comes from the PG* variables, ~/.pgpass and libpq's
-    /// defaults. Better set as a variable: flags show in the process list.
-    #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
-    pub database_url: Option<Secret>,
-
-    /// Direct URL for LISTEN and migrations, where --database-url leads through a pooler.
-    ///
-    /// Default: --database-url. A pooler in transaction mode delivers no notifications.
-    #[arg(long, env = "DATASTREAM_LISTEN_URL", hide_env_values = true, value_name = "URL")]
-    pub listen_url: Option<Secret>,
-}
+use crate::postgres::{
+    options::{DatabaseConfig, DatabaseOptions},
+    read_only::ReadOnlyConfig,
+};
 
 /// What `serve` can be told.
 #[derive(Args, Clone, Debug)]
@@ -204,26 +188,6 @@ pub struct LimitOptions {
     /// Higher: one client may cost more database time and memory.
     #[arg(long, env = "DATASTREAM_RESUME_LIMIT", value_name = "ROUNDS", default_value = "10000")]
     pub resume_limit: u32,
-}
-
-impl DatabaseOptions {
-    /// Resolves both connection strings.
-    pub fn resolve(
-        &self,
-        env: impl Fn(&str) -> Option<String>,
-    ) -> Result<DatabaseConfig, ConfigError> {
-        let resolve =
-            |url: Option<&Secret>, flag, variable| {
-                PgTarget::resolve(url.map(Secret::reveal), &env)
-                    .map_err(|source| ConfigError::Target { flag, variable, source })
-            };
-        let target = resolve(self.database_url.as_ref(), "database-url", "DATABASE_URL")?;
-        let listen = match &self.listen_url {
-            Some(url) => resolve(Some(url), "listen-url", "DATASTREAM_LISTEN_URL")?,
-            None => target.clone(),
-        };
-        Ok(DatabaseConfig { target, listen })
-    }
 }
 
 impl ServeOptions {

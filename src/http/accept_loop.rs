@@ -44,7 +44,7 @@ use super::{
     head,
 };
 use crate::{
-    ops::shutdown::Shutdown,
+    ops::{descriptors::SPARE_CONNECTIONS, shutdown::Shutdown},
     transport::{
         Arrival, Shards,
         link::{Gauge, Link},
@@ -62,10 +62,6 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 const BUFFER_BYTES: usize = 16 * 1024;
 /// The most headers of a request.
 const HEADERS_MAX: usize = 100;
-/// Connections beyond the streams: for reads, health, and for telling others that it is full.
-const SPARE_CONNECTIONS: usize = 256;
-/// File descriptors that are no connections: database, listener, files, runtime.
-const OTHER_FILES: usize = 128;
 /// The wait after a failed accept. Without it the loop would spin while descriptors are short.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// What a connection may still take once a stop was asked for: streams have ended by themselves
@@ -85,19 +81,6 @@ struct Inside {
 pub struct Door {
     listener: TcpListener,
     address: SocketAddr,
-}
-
-/// Raises the limit of open files as far as allowed, and says how many streams fit, at most
-/// `wanted`.
-pub fn connections_that_fit(wanted: usize) -> usize {
-    let Ok(files) = rlimit::increase_nofile_limit(u64::MAX) else { return wanted };
-    wanted.min(connections_within(files))
-}
-
-/// How many streams so many open files allow.
-pub fn connections_within(files: u64) -> usize {
-    let files = usize::try_from(files).unwrap_or(usize::MAX);
-    files.saturating_sub(SPARE_CONNECTIONS + OTHER_FILES).max(1)
 }
 
 /// Binds, or says which address could not be bound and why. Needs a runtime to be there.
@@ -290,11 +273,5 @@ mod tests {
         let error = bind(door.local_addr()).expect_err("busy");
         assert_eq!(error.kind(), ErrorKind::AddrInUse);
         assert!(error.to_string().contains(&door.local_addr().to_string()), "{error}");
-    }
-
-    #[test]
-    fn no_more_connections_than_wanted_fit() {
-        assert_eq!(connections_that_fit(1), 1);
-        assert!(connections_that_fit(usize::MAX) >= 1);
     }
 }

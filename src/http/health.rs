@@ -10,7 +10,7 @@ use axum::{
 use serde::Serialize;
 
 use super::{Shared, problem::Problem};
-use crate::source::Phase;
+use crate::ops::phase::Phase;
 
 /// What `Metrics::encode` writes.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";

@@ -125,7 +125,8 @@ mod tests {
 
     #[test]
     fn a_database_that_does_not_answer_passes_and_an_unknown_game_does_not() {
-        let away = FeedError::from(crate::postgres::round_queries::HistoryError::PoolTimedOut);
+        let away =
+            FeedError::from(crate::stream::round_store::StoreError::Unavailable("away".into()));
         assert_eq!(Problem::from(away).passes(), Some("the database could not answer"));
         let unknown = crate::stream::games::UnknownName::Game("chess".into());
         assert_eq!(Problem::from(FeedError::Unknown(unknown)).passes(), None);

@@ -236,9 +236,11 @@ mod tests {
     use crate::{
         config::AllowedOrigins,
         http::{self, Settings},
-        ops::{connection_limiter::Limits, shutdown::Shutdown, telemetry::metrics::Metrics},
-        postgres::{pool::Pool, round_queries::History, target::PgTarget},
-        source::Phase,
+        ops::{
+            connection_limiter::Limits, phase::Phase, shutdown::Shutdown,
+            telemetry::metrics::Metrics,
+        },
+        postgres::{pool::Pool, round_queries::RoundQueries, target::PgTarget},
         stream::{
             feed::Feed,
             games::Games,
@@ -253,7 +255,8 @@ mod tests {
         publisher.open();
         let target = PgTarget::resolve(Some("host=nowhere user=u dbname=d"), |_| None);
         let pool = Pool::lazy(&target.expect("a target"), "query", 1).expect("a pool");
-        let feed = Feed::new(hub, Games::default(), History::new(pool, metrics.clone()), 1);
+        let feed =
+            Feed::new(hub, Games::default(), Arc::new(RoundQueries::new(pool, metrics.clone())), 1);
         let allowed_origins = AllowedOrigins::Any;
         let settings = Settings { heartbeat: Duration::from_secs(15), allowed_origins, limits };
         let phase = watch::channel(Phase::CatchingUp).1;

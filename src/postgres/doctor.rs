@@ -2,10 +2,24 @@
 
 use std::time::Duration;
 
-use sqlx::{AssertSqlSafe, PgConnection, Row};
+use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
 
 use super::check::{Check, Status};
-use crate::postgres::{connection, read_only::Source};
+use crate::{
+    postgres::{connection, pooler, read_only::Source, target::PgTarget},
+    stream::round::UnixMillis,
+};
+
+/// (To compile the queries takes a hundred times as long as to run them: of a table that was never
+/// analyzed PostgreSQL expects many rows. 47 s against 1 s.)
+const SETTINGS: [(&str, &str); 4] = [
+    ("statement_timeout", "10s"),
+    ("lock_timeout", "2s"),
+    ("default_transaction_read_only", "on"),
+    ("jit", "off"),
+];
+/// `timestamp` in a round is by this machine's clock, `finished_at` by the game's.
+const CLOCK_APART: f64 = 1.0;
 
 /// A check and the statement that makes it. No rows: all is well, and `well` says so.
 struct Asked {
@@ -59,9 +73,58 @@ const ATTACHED: &str = include_str!("../../sql/doctor/attached_tables.sql");
 const UNKNOWN: &str = "mend what PostgreSQL says here, which serve meets as well; after a timeout, run datastream doctor \
      again";
 
+/// What the database says: the connection, the checks of `sql/doctor`, the clocks.
+pub async fn examine(
+    target: &PgTarget,
+    retention: Duration,
+    source: Option<&Source>,
+) -> Vec<Check> {
+    let mut connection = match connection::connect(target, "doctor", &SETTINGS).await {
+        Ok(connection) => connection,
+        Err(error) => {
+            let check = Check::new("connection", Status::Failed, error.to_string());
+            return vec![check.remedy("set DATABASE_URL so that psql \"$DATABASE_URL\" connects")];
+        }
+    };
+    let pooled = pooler::is_shared(&mut connection, target, "doctor").await;
+    let how = if pooled { ", through a pooler that shares its sessions" } else { "" };
+    let mut checks = vec![Check::new("connection", Status::Ok, format!("{target} answers{how}"))];
+    checks.extend(match source {
+        Some(source) => ask_read_only(&mut connection, source).await,
+        None => ask(&mut connection, retention).await,
+    });
+    checks.push(clock(&mut connection).await);
+    let _closed = connection.close().await;
+    checks
+}
+
+/// How far the two clocks are apart, at least: what the question took is not held against them.
+async fn clock(connection: &mut PgConnection) -> Check {
+    let before = seconds();
+    let there = "select extract(epoch from clock_timestamp())::double precision";
+    let there = sqlx::raw_sql(there).fetch_one(connection).await;
+    let there = there.and_then(|row| row.try_get::<f64, _>(0));
+    let after = seconds();
+    match there {
+        Err(error) => Check::new("clock", Status::Skipped, connection::reason(&error)),
+        Ok(there) => {
+            let apart = (there - after).max(before - there).max(0.0);
+            let status = if apart > CLOCK_APART { Status::Warning } else { Status::Ok };
+            let says =
+                format!("the clocks of this machine and the database are {apart:.1} s apart");
+            Check::new("clock", status, says).remedy("run an NTP client on both")
+        }
+    }
+}
+
+#[allow(clippy::cast_precision_loss, reason = "milliseconds since 1970 are far below 2^53")]
+fn seconds() -> f64 {
+    UnixMillis::now().0 as f64 / 1000.0
+}
+
 /// Asks it all. By PostgreSQL's simple protocol: a pooler in transaction mode mixes up what is
 /// prepared on its connections.
-pub(crate) async fn ask(connection: &mut PgConnection, retention: Duration) -> Vec<Check> {
+async fn ask(connection: &mut PgConnection, retention: Duration) -> Vec<Check> {
     let mut checks = of_server(connection).await;
     checks.extend(lines(connection, &PRIMARY, "", Status::Failed).await);
     let schema = lines(connection, &SCHEMA, "", Status::Failed).await;
@@ -84,7 +147,7 @@ pub(crate) async fn ask(connection: &mut PgConnection, retention: Duration) -> V
 }
 
 /// What the read-only mode takes, which reads by the operator's own queries.
-pub(crate) async fn ask_read_only(connection: &mut PgConnection, source: &Source) -> Vec<Check> {
+async fn ask_read_only(connection: &mut PgConnection, source: &Source) -> Vec<Check> {
     let mut checks = of_server(connection).await;
     checks.extend(lines(connection, &READ_ONLY, &source.query(""), Status::Failed).await);
     checks

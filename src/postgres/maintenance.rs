@@ -11,17 +11,9 @@ use sqlx::Row;
 use tokio::sync::watch;
 
 use crate::{
-    ops::{shutdown::Shutdown, telemetry::metrics::Metrics},
-    postgres::{
-        connection,
-        pool::Pool,
-        round_queries::{History, HistoryError},
-    },
-    source::Phase,
-    stream::{
-        games::Games,
-        hub::{Hub, Xid},
-    },
+    ops::{phase::Phase, shutdown::Shutdown, telemetry::metrics::Metrics},
+    postgres::{connection, pool::Pool, round_queries::RoundQueries},
+    stream::{games::Games, hub::Hub, transaction::Xid},
 };
 
 /// How often rounds are compared with the outbox; the comparison looks ten minutes back.
@@ -45,7 +37,7 @@ pub struct Maintenance {
     /// The directory to refresh.
     pub games: Games,
     /// Where games come from.
-    pub history: History,
+    pub history: RoundQueries,
     /// How long outbox rows are kept for resume.
     pub retention: Duration,
     /// Where to count.
@@ -88,7 +80,7 @@ impl Maintenance {
     }
 
     /// Records finished rounds that have no row in the outbox; the next poll delivers them.
-    async fn reconcile(&self, since: Xid) -> Result<(), HistoryError> {
+    async fn reconcile(&self, since: Xid) -> Result<(), sqlx::Error> {
         let query = sqlx::query(include_str!("../../sql/reconcile.sql"));
         let found: i64 = self.pool.fetch_one(query.bind(since.0.to_string())).await?.try_get(0)?;
         self.metrics.reconciliations_total.inc();
@@ -103,7 +95,7 @@ impl Maintenance {
         Ok(())
     }
 
-    async fn trim(&self) -> Result<(), HistoryError> {
+    async fn trim(&self) -> Result<(), sqlx::Error> {
         let seconds = self.retention.as_secs_f64();
         loop {
             let query =
@@ -115,12 +107,12 @@ impl Maintenance {
         }
     }
 
-    async fn read_games(&self) -> Result<(), HistoryError> {
-        self.games.replace(self.history.games().await?);
+    async fn read_games(&self) -> Result<(), sqlx::Error> {
+        self.games.replace(self.history.read_games().await?);
         Ok(())
     }
 
-    async fn look(&self) -> Result<(), HistoryError> {
+    async fn look(&self) -> Result<(), sqlx::Error> {
         let query = sqlx::query(include_str!("../../sql/outbox_stats.sql"));
         let row = self.pool.fetch_one(query).await?;
         self.metrics.outbox_rows.set(row.try_get("rows")?);
@@ -140,7 +132,7 @@ fn since(phase: &Phase) -> Option<Instant> {
 }
 
 /// Logs what failed, with what to do where that is known; says whether it went well.
-fn told(step: &'static str, outcome: Result<(), HistoryError>) -> bool {
+fn told(step: &'static str, outcome: Result<(), sqlx::Error>) -> bool {
     let Err(error) = outcome else { return true };
     let remedy = match connection::code(&error).as_deref() {
         Some(TOOK_TOO_LONG) => {

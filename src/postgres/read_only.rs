@@ -1,12 +1,21 @@
 //! The operator's own queries for rounds and games, from which the read-only mode reads in place
 //! of our views: each query of it is one in `sql/read_only/` over them.
 
-use std::sync::Arc;
-
-use crate::config::ReadOnlyConfig;
+use std::{sync::Arc, time::Duration};
 
 /// What every query begins with.
 const SOURCE: &str = include_str!("../../sql/read_only/source.sql");
+
+/// Where rounds come from without our schema.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReadOnlyConfig {
+    /// A query for rounds: round_id, game_id, finished_at, extras.
+    pub rounds: String,
+    /// A query for games: id, slug, name, type.
+    pub games: String,
+    /// How late after its `finished_at` a round may be committed.
+    pub overlap: Duration,
+}
 
 /// Where rounds come from without our schema. Cheap to clone.
 #[derive(Clone, Debug)]

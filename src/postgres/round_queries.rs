@@ -1,58 +1,50 @@
-//! What is read from the database for clients: games, round lists, and replays that go further
-//! back than memory. Every query is a file in `sql/`.
+//! SQL reads for clients: games, round lists, and replays of rounds that are no longer in the ring
+//! buffers. Every query is a file in `sql/`.
 
 use std::collections::HashMap;
 
+use futures_util::FutureExt;
 use sqlx::{
     AssertSqlSafe, Postgres, Row,
     postgres::{PgArguments, PgRow},
     query::Query,
 };
 
+use super::{pool::Pool, read_only::Source, rows};
 use crate::{
     ops::telemetry::metrics::Metrics,
-    postgres::{pool::Pool, read_only::Source},
     stream::{
-        hub::{Captured, Xid},
-        round::{FinishedAt, Game, GameId, Round, RoundId, UnixMillis},
+        round::{Game, GameId, Round, RoundId, UnixMillis},
+        round_store::{Answer, RoundStore, StoreError, StoredRounds},
+        transaction::Xid,
     },
 };
 
-/// Why a read failed.
-pub type HistoryError = sqlx::Error;
-
-/// Whether the database itself refused: then it is there, and another query may do better.
-pub fn is_answer(error: &HistoryError) -> bool {
-    matches!(error, sqlx::Error::Database(_))
-}
-
 /// Reads of the database. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct History {
+pub struct RoundQueries {
     pool: Pool,
     metrics: Metrics,
     /// Without our schema: the operator's own queries in place of our views.
     read_only: Option<Source>,
 }
 
-/// The newest rounds after a transaction, in the order of their transactions.
-#[derive(Debug)]
-pub struct Replay {
-    /// Those that can be streamed.
-    pub rounds: Vec<Captured>,
-    /// Whether there were as many as asked for, so that older ones may have been left out.
-    pub is_full: bool,
-    /// Rounds of this transaction or an older one may have been trimmed.
-    pub trimmed: Xid,
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        match error {
+            sqlx::Error::Database(_) => Self::Refused(error.to_string()),
+            _ => Self::Unavailable(error.to_string()),
+        }
+    }
 }
 
-impl History {
+impl RoundQueries {
     /// Reads through this pool.
     pub fn new(pool: Pool, metrics: Metrics) -> Self {
         Self { pool, metrics, read_only: None }
     }
 
-    /// Reads what the operator's own queries tell, where our schema is not there.
+    /// Reads with the operator's own queries, for a database without our schema.
     pub fn read_only(pool: Pool, metrics: Metrics, source: Source) -> Self {
         Self { pool, metrics, read_only: Some(source) }
     }
@@ -69,91 +61,6 @@ impl History {
         }
     }
 
-    /// All games, by id.
-    pub async fn games(&self) -> Result<Vec<Game>, HistoryError> {
-        self.metrics.database_queries_total.inc();
-        let query = self.query(
-            include_str!("../../sql/games.sql"),
-            include_str!("../../sql/read_only/games.sql"),
-        );
-        let rows = self.pool.fetch_all(query).await?;
-        rows.iter().map(game).collect()
-    }
-
-    /// Rounds of a game, newest first, before the named one if given.
-    pub async fn rounds_before(
-        &self,
-        GameId(game): GameId,
-        before: Option<RoundId>,
-        limit: i64,
-    ) -> Result<Vec<Round>, HistoryError> {
-        self.metrics.database_queries_total.inc();
-        let query = self.query(
-            include_str!("../../sql/rounds_before.sql"),
-            include_str!("../../sql/read_only/rounds_before.sql"),
-        );
-        let query = query.bind(game).bind(before.map(|id| id.0)).bind(limit);
-        let rows = self.pool.fetch_all(query).await?;
-        let now = UnixMillis::now();
-        let rounds = rows.iter().map(|row| round(row, now)).collect::<Result<Vec<_>, _>>()?;
-        Ok(rounds.into_iter().flatten().collect())
-    }
-
-    /// For each of these rounds that the outbox knows: the oldest transaction that was running
-    /// when it was recorded.
-    pub async fn resume_points(
-        &self,
-        rounds: &[RoundId],
-    ) -> Result<HashMap<RoundId, Xid>, HistoryError> {
-        self.metrics.database_queries_total.inc();
-        let ids: Vec<i64> = rounds.iter().map(|id| id.0).collect();
-        let query = self
-            .query(
-                include_str!("../../sql/resume_points.sql"),
-                include_str!("../../sql/read_only/resume_points.sql"),
-            )
-            .bind(ids);
-        let query = self.with_overlap(query);
-        let rows = self.pool.fetch_all(query).await?;
-        rows.iter()
-            .map(|row| Ok((RoundId(row.try_get("round_id")?), xid(row, "before")?)))
-            .collect()
-    }
-
-    /// Rounds of these games (of all, if `None`) whose transaction is not older than `from`: the
-    /// newest `limit` of those that the snapshot sees, oldest first.
-    pub async fn replay(
-        &self,
-        from: Xid,
-        games: Option<&[i64]>,
-        limit: usize,
-        snapshot: &str,
-    ) -> Result<Replay, HistoryError> {
-        self.metrics.database_queries_total.inc();
-        let most = i64::try_from(limit).unwrap_or(i64::MAX);
-        let query = self.query(
-            include_str!("../../sql/replay.sql"),
-            include_str!("../../sql/read_only/replay.sql"),
-        );
-        let query = query.bind(from.0.cast_signed()).bind(games).bind(most);
-        let query = match &self.read_only {
-            None => query.bind(snapshot),
-            Some(source) => query.bind(source.overlap_micros),
-        };
-        let mut rows = self.pool.fetch_all(query).await?;
-        let trimmed = rows.first().map(|row| xid(row, "trimmed")).transpose()?.unwrap_or_default();
-        // One without a round tells what has been trimmed where there is none.
-        rows.retain(|row| {
-            matches!(row.try_get::<Option<i64>, _>("round_id"), Ok(Some(_)) | Err(_))
-        });
-        let now = UnixMillis::now();
-        let rounds = rows.iter().filter_map(|row| captured(row, now).transpose());
-        let is_full = rows.len() >= limit;
-        Ok(Replay { rounds: rounds.collect::<Result<_, _>>()?, is_full, trimmed })
-    }
-}
-
-impl History {
     fn with_overlap<'q>(
         &self,
         query: Query<'q, Postgres, PgArguments>,
@@ -163,37 +70,113 @@ impl History {
             Some(source) => query.bind(source.overlap_micros),
         }
     }
+
+    /// The rows of a query, which is counted.
+    async fn fetch(
+        &self,
+        query: Query<'_, Postgres, PgArguments>,
+    ) -> Result<Vec<PgRow>, sqlx::Error> {
+        self.metrics.database_queries_total.inc();
+        self.pool.fetch_all(query).await
+    }
+
+    /// All games, by id.
+    pub(super) async fn read_games(&self) -> Result<Vec<Game>, sqlx::Error> {
+        let (ours, read_only) =
+            (include_str!("../../sql/games.sql"), include_str!("../../sql/read_only/games.sql"));
+        let found = self.fetch(self.query(ours, read_only)).await?;
+        found.iter().map(rows::game).collect()
+    }
+
+    async fn read_rounds_before(
+        &self,
+        GameId(game): GameId,
+        before: Option<RoundId>,
+        limit: i64,
+    ) -> Result<Vec<Round>, sqlx::Error> {
+        let query = self.query(
+            include_str!("../../sql/rounds_before.sql"),
+            include_str!("../../sql/read_only/rounds_before.sql"),
+        );
+        let query = query.bind(game).bind(before.map(|id| id.0)).bind(limit);
+        let found = self.fetch(query).await?;
+        let now = UnixMillis::now();
+        let rounds = found.iter().map(|row| rows::round(row, now));
+        Ok(rounds.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
+    }
+
+    async fn read_resume_points(
+        &self,
+        rounds: &[RoundId],
+    ) -> Result<HashMap<RoundId, Xid>, sqlx::Error> {
+        let ids: Vec<i64> = rounds.iter().map(|id| id.0).collect();
+        let query = self.query(
+            include_str!("../../sql/resume_points.sql"),
+            include_str!("../../sql/read_only/resume_points.sql"),
+        );
+        let found = self.fetch(self.with_overlap(query.bind(ids))).await?;
+        let point = |row: &PgRow| {
+            Ok::<_, sqlx::Error>((RoundId(row.try_get("round_id")?), rows::xid(row, "before")?))
+        };
+        found.iter().map(point).collect()
+    }
+
+    async fn read_replay(
+        &self,
+        from: Xid,
+        games: Option<&[i64]>,
+        limit: usize,
+        snapshot: &str,
+    ) -> Result<StoredRounds, sqlx::Error> {
+        let most = i64::try_from(limit).unwrap_or(i64::MAX);
+        let (ours, read_only) =
+            (include_str!("../../sql/replay.sql"), include_str!("../../sql/read_only/replay.sql"));
+        let query = self.query(ours, read_only);
+        let query = query.bind(from.0.cast_signed()).bind(games).bind(most);
+        let query = match &self.read_only {
+            None => query.bind(snapshot),
+            Some(source) => query.bind(source.overlap_micros),
+        };
+        stored_rounds(self.fetch(query).await?, limit)
+    }
 }
 
-fn game(row: &PgRow) -> Result<Game, HistoryError> {
-    Ok(Game {
-        id: GameId(row.try_get("id")?),
-        slug: row.try_get::<&str, _>("slug")?.into(),
-        name: row.try_get::<&str, _>("name")?.into(),
-        kind: row.try_get::<&str, _>("type")?.into(),
-    })
+/// A row with a null `round_id` says what was trimmed if there is no round.
+fn stored_rounds(mut found: Vec<PgRow>, limit: usize) -> Result<StoredRounds, sqlx::Error> {
+    let trimmed = found.first().map(|row| rows::xid(row, "trimmed")).transpose()?;
+    found.retain(|row| matches!(row.try_get::<Option<i64>, _>("round_id"), Ok(Some(_)) | Err(_)));
+    let now = UnixMillis::now();
+    let rounds = found.iter().filter_map(|row| rows::captured(row, now).transpose());
+    let is_full = found.len() >= limit;
+    let trimmed = trimmed.unwrap_or_default();
+    Ok(StoredRounds { rounds: rounds.collect::<Result<_, _>>()?, is_full, trimmed })
 }
 
-fn captured(row: &PgRow, now: UnixMillis) -> Result<Option<Captured>, HistoryError> {
-    let (xid, before) = (xid(row, "xid")?, xid(row, "before")?);
-    Ok(round(row, now)?.map(|round| Captured { round, xid, before, recorded: None }))
-}
+impl RoundStore for RoundQueries {
+    fn games(&self) -> Answer<'_, Vec<Game>> {
+        async { Ok(self.read_games().await?) }.boxed()
+    }
 
-fn xid(row: &PgRow, column: &str) -> Result<Xid, HistoryError> {
-    row.try_get::<i64, _>(column).map(|id| Xid(id.cast_unsigned()))
-}
+    fn rounds_before(
+        &self,
+        game: GameId,
+        before: Option<RoundId>,
+        limit: i64,
+    ) -> Answer<'_, Vec<Round>> {
+        async move { Ok(self.read_rounds_before(game, before, limit).await?) }.boxed()
+    }
 
-/// `None` for a round that cannot be written on the wire.
-fn round(row: &PgRow, timestamp: UnixMillis) -> Result<Option<Round>, HistoryError> {
-    let micros: Option<i64> = row.try_get("finished_micros")?;
-    let Some(finished_at) = micros.and_then(FinishedAt::from_micros) else { return Ok(None) };
-    Ok(Some(Round {
-        round_id: RoundId(row.try_get("round_id")?),
-        game_id: GameId(row.try_get("game_id")?),
-        game_slug: row.try_get::<&str, _>("game_slug")?.into(),
-        game_type: row.try_get::<&str, _>("game_type")?.into(),
-        finished_at,
-        extras: row.try_get::<&str, _>("extras")?.into(),
-        timestamp,
-    }))
+    fn resume_points<'a>(&'a self, rounds: &'a [RoundId]) -> Answer<'a, HashMap<RoundId, Xid>> {
+        async { Ok(self.read_resume_points(rounds).await?) }.boxed()
+    }
+
+    fn replay<'a>(
+        &'a self,
+        from: Xid,
+        games: Option<&'a [i64]>,
+        limit: usize,
+        snapshot: &'a str,
+    ) -> Answer<'a, StoredRounds> {
+        async move { Ok(self.read_replay(from, games, limit, snapshot).await?) }.boxed()
+    }
 }

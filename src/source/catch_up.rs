@@ -10,8 +10,9 @@ use super::{
 use crate::{
     ops::telemetry::metrics::Source,
     stream::{
-        hub::{Captured, Xid},
+        hub::Captured,
         round::{Round, RoundId},
+        transaction::Xid,
     },
 };
 

@@ -17,8 +17,9 @@ use std::{
 
 use super::{payload::Payload, snapshot::Snapshot};
 use crate::stream::{
-    hub::{Finish, Position, Xid},
+    hub::Position,
     round::{FinishedAt, Round, RoundId},
+    transaction::{Finish, Xid},
 };
 
 /// Rounds remembered by moment, for a database that comes back with another history; those that the

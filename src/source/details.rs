@@ -9,10 +9,11 @@ use super::{
     Capture, CaptureError,
     cursor::{Given, moment},
     listener::Listening,
-    rows::{OutboxRow, Read},
+    rows::OutboxRow,
 };
 use crate::{
     ops::telemetry::metrics::{BySkipped, Skipped, Source},
+    postgres::rows::DecodedRound,
     stream::{
         hub::Captured,
         round::{Round, RoundId},
@@ -97,7 +98,7 @@ impl Capture {
 async fn read_apart(
     listening: &Listening,
     ids: &[RoundId],
-) -> Result<(Vec<Read>, Vec<RoundId>), CaptureError> {
+) -> Result<(Vec<DecodedRound>, Vec<RoundId>), CaptureError> {
     let (mut read, mut unreadable) = (Vec::with_capacity(ids.len()), Vec::new());
     let mut pending = vec![ids];
     while let Some(ids) = pending.pop() {

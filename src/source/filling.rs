@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     ops::telemetry::metrics::Source,
-    stream::hub::{Captured, Xid},
+    stream::{hub::Captured, transaction::Xid},
 };
 
 /// What has been read so far. All of it takes 0.3 s beside 36,000 rounds of the last ten minutes, and

@@ -17,16 +17,20 @@ use super::{
     error::CaptureError,
     inbox::{CHANNEL, Inbox, PROBE_CHANNEL, pump},
     poll::{Bounds, PAGE_ROWS, Poll},
-    rows::{Read, captured, game, round},
     session::{Ask, Parameter, Session},
     snapshot::Snapshot,
 };
 use crate::{
     ops::shutdown::Shutdown,
-    postgres::{client, target::PgTarget},
+    postgres::{
+        client,
+        rows::{DecodedRound, captured, game, round},
+        target::PgTarget,
+    },
     stream::{
-        hub::{Captured, Xid},
+        hub::Captured,
         round::{FinishedAt, Game, Round, RoundId, UnixMillis},
+        transaction::Xid,
     },
 };
 
@@ -238,7 +242,7 @@ impl Listening {
     }
 
     /// Finished rounds by id; those that are gone are missing.
-    pub(super) async fn rounds(&self, ids: &[RoundId]) -> Result<Vec<Read>, CaptureError> {
+    pub(super) async fn rounds(&self, ids: &[RoundId]) -> Result<Vec<DecodedRound>, CaptureError> {
         let ids: Vec<i64> = ids.iter().map(|id| id.0).collect();
         let parameters: [Parameter<'_>; 1] = [(&ids, Type::INT8_ARRAY)];
         let rows = within(CATCH_UP_WITHIN, self.session.ask(&self.rounds, &parameters)).await?;

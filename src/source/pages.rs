@@ -10,7 +10,7 @@ use super::{
     listener::Listening,
     poll::{Bounds, Poll},
 };
-use crate::{ops::telemetry::metrics::Source, stream::hub::Xid};
+use crate::{ops::telemetry::metrics::Source, stream::transaction::Xid};
 
 impl Capture {
     /// Publishes what was committed since the cursor's snapshot. Returns how many of

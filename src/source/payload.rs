@@ -7,8 +7,9 @@ use serde::Deserialize;
 
 use super::snapshot::Snapshot;
 use crate::stream::{
-    hub::{Captured, Xid},
+    hub::Captured,
     round::{FinishedAt, Game, GameId, Round, RoundId, UnixMillis},
+    transaction::Xid,
 };
 
 /// A notification on `datastream_rounds`.

@@ -11,8 +11,8 @@ use super::{
     snapshot::Snapshot,
 };
 use crate::stream::{
-    hub::{Finish, Xid},
     round::RoundId,
+    transaction::{Finish, Xid},
 };
 
 /// Rows of the outbox in one answer: 2 MB, and 0.05 s of a link that may break any moment.

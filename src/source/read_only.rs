@@ -17,24 +17,25 @@ use tokio::sync::watch;
 use tokio_postgres::{Row, types::Type};
 
 use super::{
-    CaptureError, Phase, company,
+    CaptureError, company,
     cursor::{Moment, moment},
     listener,
     reconnect::{Linked, keep_linked},
-    rows,
     session::{Parameter, Session},
 };
 use crate::{
     ops::{
         backoff::Backoff,
+        phase::Phase,
         shutdown::Shutdown,
         telemetry::metrics::{BySource, Metrics, Source as From},
     },
-    postgres::{client, read_only::Source, target::PgTarget},
+    postgres::{client, read_only::Source, rows, target::PgTarget},
     stream::{
         games::Games,
-        hub::{Captured, Publisher, Settled, Xid},
+        hub::{Captured, Publisher, Settled},
         round::{Round, UnixMillis},
+        transaction::Xid,
     },
 };
 

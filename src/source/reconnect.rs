@@ -4,8 +4,8 @@ use std::{convert::Infallible, time::Duration};
 
 use tokio::sync::watch;
 
-use super::{CaptureError, Phase};
-use crate::ops::{backoff::Backoff, shutdown::Shutdown};
+use super::CaptureError;
+use crate::ops::{backoff::Backoff, phase::Phase, shutdown::Shutdown};
 
 /// However long the database was away: the stream is to be live 0.5 s after it is back. An attempt
 /// that nobody answers costs nobody anything; one that is refused does, and gets the whole delay.

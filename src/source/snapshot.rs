@@ -5,7 +5,7 @@
 
 use std::{fmt, str::FromStr};
 
-use crate::stream::hub::Xid;
+use crate::stream::transaction::Xid;
 
 /// A `pg_snapshot`.
 #[derive(Clone, Debug, PartialEq, Eq)]

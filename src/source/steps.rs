@@ -13,7 +13,10 @@ use super::{
 };
 use crate::{
     ops::telemetry::metrics::{BySource, Source},
-    stream::hub::{Captured, Finish, OVERTAKEN_WITHIN, Settled},
+    stream::{
+        hub::{Captured, OVERTAKEN_WITHIN, Settled},
+        transaction::Finish,
+    },
 };
 
 /// Rounds read and published at once: 1,000 take 3.4 ms to read.

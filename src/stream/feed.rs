@@ -9,7 +9,6 @@ use tokio::sync::Mutex;
 
 use crate::{
     ops::shutdown::Shutdown,
-    postgres::round_queries::{History, HistoryError},
     stream::{
         frame::Frame,
         games::{Games, UnknownName},
@@ -17,6 +16,7 @@ use crate::{
         last_failure::LastFailure,
         replay::{OUTRUN_FOR, ReplayError, Replays},
         round::{Game, GameId, Round, RoundId},
+        round_store::{SharedRoundStore, StoreError},
         topic::{Selection, Topic},
     },
 };
@@ -48,11 +48,11 @@ pub enum FeedError {
     NotReady,
     /// The database could not answer: 503.
     #[error("the database could not answer")]
-    Database(#[from] Arc<HistoryError>),
+    Database(#[from] Arc<StoreError>),
 }
 
-impl From<HistoryError> for FeedError {
-    fn from(error: HistoryError) -> Self {
+impl From<StoreError> for FeedError {
+    fn from(error: StoreError) -> Self {
         Arc::new(error).into()
     }
 }
@@ -74,7 +74,7 @@ pub struct Feed(Arc<Parts>);
 struct Parts {
     hub: Hub,
     games: Games,
-    history: History,
+    store: SharedRoundStore,
     replays: Replays,
     limit: usize,
     /// When the directory was last read for a client.
@@ -84,10 +84,10 @@ struct Parts {
 
 impl Feed {
     /// A feed that replays at most `limit` rounds to one connection.
-    pub fn new(hub: Hub, games: Games, history: History, limit: usize) -> Self {
-        let replays = Replays::new(hub.clone(), history.clone(), games.clone(), limit);
+    pub fn new(hub: Hub, games: Games, store: SharedRoundStore, limit: usize) -> Self {
+        let replays = Replays::new(hub.clone(), store.clone(), games.clone(), limit);
         let (reloaded, not_reloaded) = (Mutex::new(None), LastFailure::default());
-        Self(Arc::new(Parts { hub, games, history, replays, limit, reloaded, not_reloaded }))
+        Self(Arc::new(Parts { hub, games, store, replays, limit, reloaded, not_reloaded }))
     }
 
     /// Lets go, until the shutdown, of what was read for clients that came back.
@@ -132,8 +132,8 @@ impl Feed {
             tokio::time::sleep(RELOAD_EVERY.saturating_sub(last.elapsed())).await;
         }
         let started = Instant::now();
-        let read = tokio::time::timeout(RELOAD_WITHIN, self.0.history.games()).await;
-        let games = read.unwrap_or(Err(HistoryError::PoolTimedOut));
+        let read = tokio::time::timeout(RELOAD_WITHIN, self.0.store.games()).await;
+        let games = read.unwrap_or(Err(StoreError::Unavailable("no answer in time".to_owned())));
         self.0.games.replace(games.map_err(|error| self.0.not_reloaded.note(error))?);
         *reloaded = Some(started);
         Ok(())
@@ -175,7 +175,7 @@ impl Feed {
         before: Option<RoundId>,
         limit: u16,
     ) -> Result<Vec<Round>, FeedError> {
-        Ok(self.0.history.rounds_before(game, before, i64::from(limit)).await?)
+        Ok(self.0.store.rounds_before(game, before, i64::from(limit)).await?)
     }
 
     /// Waits for a server that has just started. An `EventSource` gives up for good on any answer

@@ -43,6 +43,7 @@ use crate::{
         frame::Frame,
         round::{GameId, Round, RoundId},
         topic::Topic,
+        transaction::{Finish, Xid},
     },
 };
 
@@ -57,13 +58,6 @@ pub const OVERTAKEN_WITHIN: Duration = Duration::from_secs(2);
 /// A place in the stream of this process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Position(pub u64);
-
-/// A PostgreSQL transaction id of 64 bits (`xid8`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Xid(pub u64);
-
-/// What names one finish of a round: the primary key of the outbox.
-pub type Finish = (Xid, RoundId);
 
 /// A round with the transaction that finished it.
 #[derive(Clone, Debug)]

@@ -9,22 +9,22 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{ops::lock::lock, postgres::round_queries::HistoryError};
+use crate::{ops::lock::lock, stream::round_store::StoreError};
 
 /// The last attempt that failed: when that was known, and why.
 #[derive(Debug, Default)]
-pub struct LastFailure(Mutex<Option<(Instant, Arc<HistoryError>)>>);
+pub struct LastFailure(Mutex<Option<(Instant, Arc<StoreError>)>>);
 
 impl LastFailure {
     /// Notes that an attempt has failed now.
-    pub fn note(&self, error: HistoryError) -> Arc<HistoryError> {
+    pub fn note(&self, error: StoreError) -> Arc<StoreError> {
         let error = Arc::new(error);
         *lock(&self.0) = Some((Instant::now(), Arc::clone(&error)));
         error
     }
 
     /// The failure, for somebody who asked before it was known.
-    pub fn since(&self, asked: Instant) -> Option<Arc<HistoryError>> {
+    pub fn since(&self, asked: Instant) -> Option<Arc<StoreError>> {
         let (_, error) = self.last().filter(|(at, _)| *at >= asked)?;
         Some(error)
     }
@@ -34,7 +34,7 @@ impl LastFailure {
         self.last().is_some_and(|(at, _)| at.elapsed() < within)
     }
 
-    fn last(&self) -> Option<(Instant, Arc<HistoryError>)> {
+    fn last(&self) -> Option<(Instant, Arc<StoreError>)> {
         lock(&self.0).clone()
     }
 }
@@ -47,7 +47,7 @@ mod tests {
     fn who_asked_before_a_failure_shares_it_and_who_asks_after_it_does_not() {
         let (failure, before) = (LastFailure::default(), Instant::now());
         assert!(failure.since(before).is_none() && !failure.is_recent(Duration::MAX));
-        failure.note(HistoryError::PoolTimedOut);
+        failure.note(StoreError::Unavailable("away".to_owned()));
         assert!(failure.since(before).is_some() && failure.is_recent(Duration::MAX));
         assert!(failure.since(Instant::now() + Duration::from_nanos(1)).is_none());
         assert!(!failure.is_recent(Duration::ZERO));

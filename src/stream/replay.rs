@@ -27,13 +27,14 @@ use self::{
 };
 use crate::{
     ops::{lock::lock, shutdown::Shutdown},
-    postgres::round_queries::{self, History, HistoryError},
     stream::{
         games::Games,
-        hub::{Hub, Position, Start, Xid},
+        hub::{Hub, Position, Start},
         last_failure::LastFailure,
         round::RoundId,
+        round_store::{SharedRoundStore, StoreError},
         topic::Topic,
+        transaction::Xid,
     },
 };
 
@@ -54,7 +55,7 @@ pub enum ReplayError {
     Behind,
     /// The database did not answer.
     #[error("the database could not answer")]
-    Database(#[from] Arc<HistoryError>),
+    Database(#[from] Arc<StoreError>),
 }
 
 /// Answers resume points from the database. Cheap to clone.
@@ -64,7 +65,7 @@ pub struct Replays(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     hub: Hub,
-    history: History,
+    store: SharedRoundStore,
     games: Games,
     /// Most rounds replayed to one connection.
     limit: usize,
@@ -86,11 +87,10 @@ struct Lane {
 
 impl Replays {
     /// Replays of at most `limit` rounds each.
-    pub fn new(hub: Hub, history: History, games: Games, limit: usize) -> Self {
+    pub fn new(hub: Hub, store: SharedRoundStore, games: Games, limit: usize) -> Self {
         let (lanes, pages, points) = (Mutex::default(), Mutex::default(), Points::default());
         let (queries, unanswered) = (Semaphore::new(QUERIES_AT_ONCE), LastFailure::default());
-        let shared =
-            Shared { hub, history, games, limit, lanes, pages, points, queries, unanswered };
+        let shared = Shared { hub, store, games, limit, lanes, pages, points, queries, unanswered };
         Self(Arc::new(shared))
     }
 
@@ -149,10 +149,10 @@ impl Replays {
         lane: &Lane,
         named: RoundId,
         asked: Instant,
-    ) -> Result<Option<Arc<Page>>, Arc<HistoryError>> {
+    ) -> Result<Option<Arc<Page>>, Arc<StoreError>> {
         let mut waiting = std::mem::take(&mut *lock(&lane.waiting));
         waiting.insert(named);
-        let known = self.0.points.of(&self.0.history, &waiting, named, asked).await?;
+        let known = self.0.points.of(&*self.0.store, &waiting, named, asked).await?;
         if !known.contains_key(&named) {
             lock(&lane.waiting).extend(known.into_keys());
             return Ok(None);
@@ -164,25 +164,21 @@ impl Replays {
             return Err(failed);
         }
         let page = Arc::new(self.read(topic, known).await.map_err(|error| {
-            let of_this_lane = round_queries::is_answer(&error);
+            let of_this_lane = matches!(error, StoreError::Refused(_));
             if of_this_lane { refused } else { unanswered }.note(error)
         })?);
         lock(&self.0.pages).keep(topic, &page);
         Ok(Some(page))
     }
 
-    async fn read(
-        &self,
-        topic: &Topic,
-        points: HashMap<RoundId, Xid>,
-    ) -> Result<Page, HistoryError> {
+    async fn read(&self, topic: &Topic, points: HashMap<RoundId, Xid>) -> Result<Page, StoreError> {
         let settled = self.0.hub.settled();
         let games = self.game_ids(topic);
         let from = points.values().min().copied().unwrap_or_default();
         // One more than the limit tells "too far" from "just enough"; one for the named round.
         let most = self.0.limit.saturating_add(2);
-        let (history, snapshot) = (&self.0.history, &settled.snapshot);
-        let found = history.replay(from, games.as_deref(), most, snapshot).await?;
+        let (store, snapshot) = (&self.0.store, &settled.snapshot);
+        let found = store.replay(from, games.as_deref(), most, snapshot).await?;
         Ok(Page::new(points, &found, settled))
     }
 

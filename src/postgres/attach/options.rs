@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::CaptureMode;
-use crate::config::options::DatabaseOptions;
+use crate::postgres::options::DatabaseOptions;
 
 /// What `attach` can be told. Tables are named as in SQL, quoted where their names need it
 /// (`game."Results"`); columns by their bare names.

@@ -13,7 +13,7 @@ use std::{
 use tokio::sync::broadcast::Receiver;
 
 use super::{
-    Batch, Captured, Finish, Opening, Outlet, Placed, Position, Replay, Settled, Start, Xid,
+    Batch, Captured, Opening, Outlet, Placed, Position, Replay, Settled, Start,
     channels::Channels,
     merged::Merged,
     ring::{Entry, Ring},
@@ -22,6 +22,7 @@ use crate::stream::{
     frame::Frame,
     round::{FinishedAt, GameId, RoundId},
     topic::Topic,
+    transaction::{Finish, Xid},
 };
 
 /// A round and the bytes it became.

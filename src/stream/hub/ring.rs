@@ -2,8 +2,8 @@
 
 use std::{collections::VecDeque, num::NonZeroUsize, sync::Arc, time::Instant};
 
-use super::{Position, Xid};
-use crate::stream::frame::Frame;
+use super::Position;
+use crate::stream::{frame::Frame, transaction::Xid};
 
 /// A round with its place in the stream.
 #[derive(Clone, Debug)]

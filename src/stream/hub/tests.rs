@@ -6,7 +6,10 @@ mod resume;
 use proptest::prelude::*;
 
 use super::*;
-use crate::stream::round::{FinishedAt, GameId, UnixMillis};
+use crate::stream::{
+    round::{FinishedAt, GameId, UnixMillis},
+    transaction::Xid,
+};
 
 fn captured(id: i64, game: i64, xid: u64, before: u64) -> Captured {
     let round = Round {

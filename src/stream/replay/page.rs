@@ -6,14 +6,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{
-    postgres::round_queries,
-    stream::{
-        frame::Frame,
-        hub::{Finish, Replay, Settled, Xid},
-        round::RoundId,
-        topic::Topic,
-    },
+use crate::stream::{
+    frame::Frame,
+    hub::{Replay, Settled},
+    round::RoundId,
+    round_store::StoredRounds,
+    topic::Topic,
+    transaction::{Finish, Xid},
 };
 
 /// How long a page serves; what comes after it is taken from memory.
@@ -44,7 +43,7 @@ impl Page {
     /// Of what was found from these points on.
     pub(super) fn new(
         mut points: HashMap<RoundId, Xid>,
-        found: &round_queries::Replay,
+        found: &StoredRounds,
         settled: Settled,
     ) -> Self {
         let from = points.values().min().copied().unwrap_or_default();
@@ -127,7 +126,7 @@ mod tests {
         round::{FinishedAt, GameId, Round, UnixMillis},
     };
 
-    fn found(rounds: &[(u64, i64)], trimmed: u64) -> round_queries::Replay {
+    fn found(rounds: &[(u64, i64)], trimmed: u64) -> StoredRounds {
         let rounds = rounds.iter().map(|&(xid, id)| {
             let round = Round {
                 round_id: RoundId(id),
@@ -140,7 +139,7 @@ mod tests {
             };
             Captured { round, xid: Xid(xid), before: Xid(xid), recorded: None }
         });
-        round_queries::Replay { rounds: rounds.collect(), is_full: false, trimmed: Xid(trimmed) }
+        StoredRounds { rounds: rounds.collect(), is_full: false, trimmed: Xid(trimmed) }
     }
 
     fn page(rounds: &[(u64, i64)], trimmed: u64) -> Page {

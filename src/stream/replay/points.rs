@@ -9,8 +9,12 @@ use std::{
 use super::page::PAGE_KEPT;
 use crate::{
     ops::lock::lock,
-    postgres::round_queries::{History, HistoryError},
-    stream::{hub::Xid, last_failure::LastFailure, round::RoundId},
+    stream::{
+        last_failure::LastFailure,
+        round::RoundId,
+        round_store::{RoundStore, StoreError},
+        transaction::Xid,
+    },
 };
 
 /// The outbox has no index by round, since the game's writes would pay for it: a look reads all of
@@ -35,11 +39,11 @@ impl Points {
     /// sure, since `asked`.
     pub(super) async fn of(
         &self,
-        history: &History,
+        store: &dyn RoundStore,
         rounds: &HashSet<RoundId>,
         named: RoundId,
         asked: Instant,
-    ) -> Result<HashMap<RoundId, Xid>, Arc<HistoryError>> {
+    ) -> Result<HashMap<RoundId, Xid>, Arc<StoreError>> {
         lock(&self.waiting).extend(rounds);
         let mut seen = self.seen.lock().await;
         if !seen.tells(named, asked) {
@@ -50,7 +54,7 @@ impl Points {
             let waiting: Vec<RoundId> =
                 std::mem::take(&mut *lock(&self.waiting)).into_iter().collect();
             let began = Instant::now();
-            let known = history.resume_points(&waiting).await;
+            let known = store.resume_points(&waiting).await;
             seen.note(&waiting, &known.map_err(|error| self.failed.note(error))?, began);
         }
         let point = |id: &RoundId| Some((*id, seen.points.get(id)?.1?));

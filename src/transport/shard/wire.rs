@@ -177,8 +177,8 @@ mod tests {
 
     use super::*;
     use crate::stream::{
-        hub::Xid,
         round::{FinishedAt, GameId, Round, RoundId},
+        transaction::Xid,
     };
 
     fn placed(id: i64, extras: &str) -> Placed {

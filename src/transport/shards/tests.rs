@@ -8,13 +8,14 @@ use std::{
 use super::*;
 use crate::{
     ops::telemetry::metrics::{ByTransport, Transport},
-    postgres::{pool, round_queries::History, target::PgTarget},
+    postgres::{pool, round_queries::RoundQueries, target::PgTarget},
     stream::{
         feed::Feed,
         games::Games,
-        hub::{self, Captured, Publisher, Xid},
+        hub::{self, Captured, Publisher},
         round::{FinishedAt, GameId, Round, RoundId, UnixMillis},
         topic::Topic,
+        transaction::Xid,
     },
     transport::{Arrival, Held, Protocol},
 };
@@ -42,7 +43,7 @@ fn bench(heartbeat: Duration) -> Bench {
     let (shards, failure) = started.expect("shards");
     let target = PgTarget::resolve(Some("host=nowhere user=u dbname=d"), |_| None);
     let pool = pool::Pool::lazy(&target.expect("a target"), "query", 1).expect("a pool");
-    let history = History::new(pool, metrics.clone());
+    let history = Arc::new(RoundQueries::new(pool, metrics.clone()));
     let feed = Feed::new(hub, Games::default(), history, 10_000);
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("an address");

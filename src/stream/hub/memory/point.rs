@@ -2,8 +2,8 @@
 
 use std::time::Instant;
 
-use super::{Entry, Frame, GameId, GameMemory, Memory, Position, RoundId, Topic, Xid};
-use crate::stream::hub::OVERTAKEN_WITHIN;
+use super::{Entry, Frame, GameId, GameMemory, Memory, Position, RoundId, Topic};
+use crate::stream::{hub::OVERTAKEN_WITHIN, transaction::Xid};
 
 /// A resume point that memory can answer exactly, or with repeats but no loss.
 #[derive(Debug)]

@@ -1,8 +1,9 @@
 //! Taking back what turned out to be no round: who comes later is not seeded with it, nor told of it.
 
+use crate::stream::transaction::Finish;
 use std::collections::HashMap;
 
-use super::{Encoded, Finish, GameId, Memory};
+use super::{Encoded, GameId, Memory};
 
 impl Memory {
     /// Forgets these finishes. A game that had one of them as its latest round gets the one from

@@ -1,5 +1,6 @@
 //! A model of the database and of the nodes that read it, for what a resume gives.
 
+use crate::stream::transaction::{Finish, Xid};
 use std::collections::BTreeMap;
 
 use super::*;

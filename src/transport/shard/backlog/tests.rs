@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::*;
 use crate::stream::{
     frame::Frame,
-    hub::Xid,
     round::{FinishedAt, GameId, Round, RoundId, UnixMillis},
+    transaction::Xid,
 };
 
 #[derive(Default)]

@@ -1,0 +1,62 @@
+//! Which database: two connection strings, as flags and variables, and what they resolve to.
+
+use clap::Args;
+
+use super::target::{PgTarget, Secret, TargetError};
+
+/// Which database.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Database")]
+pub struct DatabaseOptions {
+    /// PostgreSQL to read from, as a libpq URL or `key=value` pairs.
+    ///
+    /// postgres://user:password@host:5432/database?sslmode=verify-full, or `host=/run/postgresql
+    /// dbname=game`. What it leaves open comes from the PG* variables, ~/.pgpass and libpq's
+    /// defaults. Better set as a variable: flags show in the process list.
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
+    pub database_url: Option<Secret>,
+
+    /// Direct URL for LISTEN and migrations, where --database-url leads through a pooler.
+    ///
+    /// Default: --database-url. A pooler in transaction mode delivers no notifications.
+    #[arg(long, env = "DATASTREAM_LISTEN_URL", hide_env_values = true, value_name = "URL")]
+    pub listen_url: Option<Secret>,
+}
+
+/// Where the database is, for the two uses.
+#[derive(Clone, Debug)]
+pub struct DatabaseConfig {
+    /// For queries; may lead through a pooler.
+    pub target: PgTarget,
+    /// For LISTEN and for migrations; must be direct.
+    pub listen: PgTarget,
+}
+
+/// A connection string or one of the `PG*` variables that cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("--{flag} ({variable}): {source}")]
+pub struct DatabaseOptionError {
+    flag: &'static str,
+    variable: &'static str,
+    source: TargetError,
+}
+
+impl DatabaseOptions {
+    /// Resolves both connection strings.
+    pub fn resolve(
+        &self,
+        env: impl Fn(&str) -> Option<String>,
+    ) -> Result<DatabaseConfig, DatabaseOptionError> {
+        let resolve =
+            |url: Option<&Secret>, flag, variable| {
+                PgTarget::resolve(url.map(Secret::reveal), &env)
+                    .map_err(|source| DatabaseOptionError { flag, variable, source })
+            };
+        let target = resolve(self.database_url.as_ref(), "database-url", "DATABASE_URL")?;
+        let listen = match &self.listen_url {
+            Some(url) => resolve(Some(url), "listen-url", "DATASTREAM_LISTEN_URL")?,
+            None => target.clone(),
+        };
+        Ok(DatabaseConfig { target, listen })
+    }
+}

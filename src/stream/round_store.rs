@@ -1,0 +1,70 @@
+//! Reads of rounds that are no longer in the hub's ring buffers, and of the directory of games.
+//!
+//! A seam: the stream asks for rounds by their ids and does not know who answers. Today that is
+//! PostgreSQL (`postgres::round_queries`).
+
+use std::{collections::HashMap, fmt::Debug, sync::Arc};
+
+use futures_util::future::BoxFuture;
+
+use super::{
+    hub::Captured,
+    round::{Game, GameId, Round, RoundId},
+    transaction::Xid,
+};
+
+/// Why a read failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// The store refused this one query: another query may succeed.
+    #[error("{0}")]
+    Refused(String),
+    /// The store did not answer at all.
+    #[error("{0}")]
+    Unavailable(String),
+}
+
+/// The newest rounds after a transaction, in the order of their transactions.
+#[derive(Debug)]
+pub struct StoredRounds {
+    /// Those that can be sent.
+    pub rounds: Vec<Captured>,
+    /// Whether the store returned as many as the limit, so that older ones may be missing.
+    pub is_full: bool,
+    /// Rounds of this transaction or an older one may have been deleted by retention.
+    pub trimmed: Xid,
+}
+
+/// An answer that is waited for.
+pub type Answer<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
+
+/// Cheap to clone.
+pub type SharedRoundStore = Arc<dyn RoundStore>;
+
+/// Reads of older rounds.
+pub trait RoundStore: Debug + Send + Sync {
+    /// All games, by id.
+    fn games(&self) -> Answer<'_, Vec<Game>>;
+
+    /// Rounds of a game, newest first, before the named one if given.
+    fn rounds_before(
+        &self,
+        game: GameId,
+        before: Option<RoundId>,
+        limit: i64,
+    ) -> Answer<'_, Vec<Round>>;
+
+    /// For each of these rounds that the store knows: the oldest transaction that was in progress
+    /// when it was recorded.
+    fn resume_points<'a>(&'a self, rounds: &'a [RoundId]) -> Answer<'a, HashMap<RoundId, Xid>>;
+
+    /// Rounds of these games (of all, if `None`) whose transaction is not older than `from`: the
+    /// newest `limit` of those that the snapshot sees, oldest first.
+    fn replay<'a>(
+        &'a self,
+        from: Xid,
+        games: Option<&'a [i64]>,
+        limit: usize,
+        snapshot: &'a str,
+    ) -> Answer<'a, StoredRounds>;
+}

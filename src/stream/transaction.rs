@@ -1,0 +1,10 @@
+//! What names a transaction of the database, and a finish of a round within it.
+
+use super::round::RoundId;
+
+/// A PostgreSQL transaction id of 64 bits (`xid8`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Xid(pub u64);
+
+/// What names one finish of a round: the primary key of the outbox.
+pub type Finish = (Xid, RoundId);
