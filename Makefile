@@ -35,13 +35,13 @@ fmt-check:
 
 .PHONY: lint
 lint: ## clippy, warnings are errors
-	cargo clippy --all-targets --quiet -- -D warnings
+	cargo clippy --workspace --all-targets --quiet -- -D warnings
 
 # The distribution's server: PostgreSQL 15 on Debian 12. Where there is none, the fetched one.
 .PHONY: test-installed
 test-installed: export SQLX := $(STATE)/cargo/bin/sqlx
 test-installed:
-	PG_BIN="$$(scripts/postgresql '$(STATE)')" cargo test
+	PG_BIN="$$(scripts/postgresql '$(STATE)')" cargo test --workspace
 
 # Only what talks to a server: the library's and the house rules do not change with it.
 .PHONY: test-18
@@ -52,9 +52,9 @@ test-18:
 # Fewer rounds than a release build could take: the judge looks at what comes, not at how fast.
 .PHONY: test-soak
 test-soak: ## short soaks: each capture mode, two nodes, lost commits; docs/guarantees.md says what they prove
-	cargo build --quiet --example soak
+	cargo build --quiet -p datastream-soak
 	for how in '--capture auto' '--capture notify' '--capture poll' '--nodes 2' '--nodes 2 --capture poll' --lossy; do \
-	  target/debug/examples/soak --seconds 15 --seed 1 --write-every 60ms $$how \
+	  target/debug/soak --seconds 15 --seed 1 --write-every 60ms $$how \
 	    --pg-bin "$$(scripts/postgresql '$(STATE)')"; \
 	done
 

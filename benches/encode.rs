@@ -5,7 +5,7 @@ mod rounds;
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use datastream::stream::frame::Frame;
+use datastream::internals::frame::Frame;
 
 fn encode(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("encode");

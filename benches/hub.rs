@@ -6,14 +6,11 @@ mod rounds;
 use std::{hint::black_box, num::NonZeroUsize};
 
 use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
-use datastream::{
-    ops::telemetry::metrics::Metrics,
-    stream::{
-        hub::{self, Captured, Hub, Position, Publisher, Start, Subscription},
-        round::{GameId, RoundId},
-        topic::Topic,
-        transaction::Xid,
-    },
+use datastream::internals::{
+    Metrics, Xid,
+    hub::{self, Captured, Hub, Position, Publisher, Start, Subscription},
+    round::{GameId, RoundId},
+    topic::Topic,
 };
 
 const TOPICS: [i64; 3] = [1, 100, 10_000];

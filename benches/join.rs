@@ -6,14 +6,11 @@ use std::num::NonZeroUsize;
 
 use bytes::BytesMut;
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use datastream::{
-    ops::telemetry::metrics::Metrics,
-    stream::{
-        hub::{self, Captured, Delivery, Hub, Publisher, Start, Subscription},
-        round::GameId,
-        topic::Topic,
-        transaction::Xid,
-    },
+use datastream::internals::{
+    Metrics, Xid,
+    hub::{self, Captured, Delivery, Hub, Publisher, Start, Subscription},
+    round::GameId,
+    topic::Topic,
 };
 
 fn captured(round: i64) -> Captured {

@@ -2,7 +2,7 @@
 
 #![expect(clippy::expect_used, reason = "a benchmark without rounds has nothing to measure")]
 
-use datastream::stream::round::{FinishedAt, GameId, Round, RoundId, UnixMillis};
+use datastream::internals::round::{FinishedAt, GameId, Round, RoundId, UnixMillis};
 
 /// A finished round of a game.
 pub(crate) fn round(game: i64, id: i64, extras: &str) -> Round {

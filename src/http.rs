@@ -4,7 +4,7 @@
 //! unknown or malformed, and what a refusal looks like. A stream that is granted leaves at the
 //! [`door`], and `transport` alone writes to its client.
 
-pub mod accept_loop;
+pub(crate) mod accept_loop;
 mod certificate;
 mod hand_off;
 mod handshake;
@@ -41,13 +41,13 @@ use crate::{
     },
     stream::feed::Feed,
 };
-pub use certificate::Advertised;
+pub(crate) use certificate::Advertised;
 use problem::Problem;
-pub use web_transport::WebTransportGate;
+pub(crate) use web_transport::WebTransportGate;
 
 /// What the HTTP side is told by the configuration.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub(crate) struct Settings {
     /// The time between two pings or heartbeat comments. A peer that takes nothing for two of them
     /// is let go.
     pub heartbeat: Duration,
@@ -59,7 +59,7 @@ pub struct Settings {
 
 /// What the handlers work with.
 #[derive(Debug)]
-pub struct AppState {
+pub(crate) struct AppState {
     feed: Feed,
     phase: watch::Receiver<Phase>,
     metrics: Metrics,
@@ -72,7 +72,7 @@ pub struct AppState {
 
 impl AppState {
     /// Puts the handles together.
-    pub fn new(
+    pub(crate) fn new(
         feed: Feed,
         phase: watch::Receiver<Phase>,
         metrics: Metrics,
@@ -84,16 +84,16 @@ impl AppState {
     }
 
     /// The same, telling pages of WebTransport where it is on.
-    pub fn advertising(self, web_transport: Option<Advertised>) -> Self {
+    pub(crate) fn advertising(self, web_transport: Option<Advertised>) -> Self {
         Self { web_transport, ..self }
     }
 }
 
 /// The state as handlers get it: one counter a request, however many handles it has.
-pub type Shared = Arc<AppState>;
+pub(crate) type Shared = Arc<AppState>;
 
 /// All routes, and what holds for each of them.
-pub fn router(state: Shared) -> Router {
+pub(crate) fn router(state: Shared) -> Router {
     let cors = origin::cors(&state.settings.allowed_origins);
     let nosniff = HeaderValue::from_static("nosniff");
     Router::new()

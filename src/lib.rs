@@ -1,32 +1,45 @@
-//! Data Stream: finished game rounds out of PostgreSQL, over WebSocket and SSE, each once.
+//! Data Stream: finished game rounds out of PostgreSQL, over WebSocket, SSE and WebTransport, each
+//! once.
 //!
 //! ```text
-//!  game's transaction ── NOTIFY, outbox ──▶ capture ── Round ──▶ hub ── Frame ──▶ transport ──▶ clients
-//!                            ▲                                   ▲                  ▲
-//!                            └── history ◀── replay ◀── feed ────┴──── http ────────┘
+//!  game's transaction ── NOTIFY, outbox ──▶ source ── Round ──▶ stream ── Frame ──▶ transport ──▶ clients
+//!                            ▲                                    ▲
+//!                            └──── postgres: older rounds ────────┘      http: who may subscribe
 //! ```
 //!
-//! The life of a round is one walk: [`capture`] decodes it and decides whether it is new, [`hub`]
-//! gives it its place in the stream and encodes it, [`transport`] sends it. From the bottom up:
+//! # Layout
 //!
-//! * [`round`], [`topic`], [`frame`]: what is moved, what can be asked for, what goes on the wire.
-//! * [`games`], [`hub`]: who is who; order, memory, subscriptions. No SQL, no network.
-//! * [`history`], [`replay`], [`feed`]: what memory does not reach; the one way to subscribe.
-//! * [`capture`]: the LISTEN connection as a state machine, exactly once. [`maintenance`] beside it.
-//! * [`transport`], [`http`]: who may have what, and how it is written to them.
-//! * [`app`], [`cli`], [`demo`], [`tail`], [`migrate`], [`attach`], [`doctor`], [`config`]: the program.
-//! * [`pg_target`], [`database`], [`embedded_postgres`], [`shutdown`], [`backoff`], [`telemetry`]:
-//!   what they all stand on.
+//! The life of a round is one walk: `source` reads it, `stream` gives it its place and encodes it,
+//! `transport` sends it. From the bottom up; imports go down only, and a test checks it:
+//!
+//! * `ops`: metrics, logs, shutdown, backoff, limits.
+//! * `stream`: rounds, topics, frames; the hub with its ring buffers; replays; subscriptions.
+//! * `postgres`: connection target, queries, migrations, attach, checks, maintenance.
+//! * `config`: options as typed values.
+//! * `source`: PostgreSQL to rounds: listener, catch-up, poll, cursor; read-only mode.
+//! * `transport`: writes rounds to sockets: shards for WebSocket and SSE, sessions for WebTransport.
+//! * `http`: routes, refusals, the accept loop, the live page.
+//! * `app`: binds, wires, runs and stops a server.
+//! * `cli`: the commands.
 
 pub mod app;
 pub mod cli;
 pub mod config;
-pub mod embedded_postgres;
+mod http;
+pub(crate) mod ops;
+pub(crate) mod postgres;
+pub(crate) mod source;
+pub(crate) mod stream;
+pub(crate) mod transport;
+
+/// For this project's benchmarks, fuzz targets and load program; nothing here is stable.
 #[doc(hidden)]
-pub mod fuzzing;
-pub mod http;
-pub mod ops;
-pub mod postgres;
-pub mod source;
-pub mod stream;
-pub mod transport;
+pub mod internals {
+    pub use crate::{
+        ops::{shutdown::Shutdown, telemetry::metrics::Metrics},
+        postgres::target::PgTarget,
+        source::{Capture, Parts, Trust, decode_payload},
+        stream::{frame, games::Games, hub, round, topic, transaction::Xid},
+        transport::{close, frame_reader, frame_writer},
+    };
+}

@@ -1,9 +1,8 @@
 //! What every part of the program stands on: metrics and logs, shutdown, backoff, limits.
 
-pub mod backoff;
-pub mod connection_limiter;
+pub(crate) mod backoff;
+pub(crate) mod connection_limiter;
 pub(crate) mod descriptors;
-pub(crate) mod lock;
-pub mod phase;
-pub mod shutdown;
-pub mod telemetry;
+pub(crate) mod phase;
+pub(crate) mod shutdown;
+pub(crate) mod telemetry;

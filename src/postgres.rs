@@ -1,18 +1,18 @@
 //! The database side that is not the live stream: connections, queries, migrations, attaching
 //! tables, checks and maintenance.
 
-pub mod attach;
-pub mod check;
-pub mod client;
-pub mod connection;
-pub mod doctor;
+pub(crate) mod attach;
+pub(crate) mod check;
+pub(crate) mod client;
+pub(crate) mod connection;
+pub(crate) mod doctor;
 pub(crate) mod lock_retry;
-pub mod maintenance;
-pub mod migrate;
-pub mod options;
-pub mod pool;
+pub(crate) mod maintenance;
+pub(crate) mod migrate;
+pub(crate) mod options;
+pub(crate) mod pool;
 pub(crate) mod pooler;
-pub mod read_only;
-pub mod round_queries;
+pub(crate) mod read_only;
+pub(crate) mod round_queries;
 pub(crate) mod rows;
-pub mod target;
+pub(crate) mod target;

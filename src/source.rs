@@ -24,10 +24,10 @@ mod pages;
 mod payload;
 mod poll;
 mod probe;
-pub mod read_only;
+pub(crate) mod read_only;
 mod reconnect;
 mod rows;
-pub mod self_test;
+pub(crate) mod self_test;
 mod session;
 mod snapshot;
 mod steps;
@@ -39,7 +39,7 @@ use std::{
 
 use tokio::sync::watch;
 
-pub use self::error::CaptureError;
+pub(crate) use self::error::CaptureError;
 use self::{
     company::Company,
     cursor::Cursor,
@@ -79,7 +79,7 @@ pub enum Trust {
 }
 
 /// Decodes what may have arrived on the channel, to see that it can be done.
-pub(crate) fn decode_payload(text: &str) {
+pub fn decode_payload(text: &str) {
     let _ = payload::Notification::decode(text);
 }
 

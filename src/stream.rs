@@ -1,12 +1,12 @@
 //! From a finished round to the bytes that every subscriber gets: order, ring buffers, replays.
 
-pub mod feed;
+pub(crate) mod feed;
 pub mod frame;
-pub mod games;
+pub(crate) mod games;
 pub mod hub;
-pub mod last_failure;
-pub mod replay;
+pub(crate) mod last_failure;
+pub(crate) mod replay;
 pub mod round;
-pub mod round_store;
+pub(crate) mod round_store;
 pub mod topic;
-pub mod transaction;
+pub(crate) mod transaction;

@@ -8,10 +8,10 @@
 pub mod close;
 pub mod frame_reader;
 pub mod frame_writer;
-pub mod link;
+pub(crate) mod link;
 mod shard;
 mod shards;
-pub mod wt;
+pub(crate) mod wt;
 
 use std::time::Duration;
 
@@ -27,8 +27,8 @@ use crate::{
 };
 use close::CloseReason;
 
-pub use self::{
-    shard::{Arrival, Held, Protocol, RETRY},
+pub(crate) use self::{
+    shard::{Arrival, Protocol, RETRY},
     shards::{ShardError, ShardSettings, Shards},
 };
 
@@ -38,7 +38,7 @@ const BATCH: usize = 16 * 1024;
 
 /// All that WebTransport needs to stream to one client.
 #[derive(Debug)]
-pub struct Session {
+pub(crate) struct Session {
     /// What the stream starts with.
     pub opening: Opening,
     /// What follows.
@@ -50,7 +50,7 @@ pub struct Session {
 /// A session's entry in the metrics and its place among the open streams: made when the stream is
 /// opened, settled when it is dropped, whoever drops it.
 #[derive(Debug)]
-pub struct Record {
+pub(crate) struct Record {
     metrics: Metrics,
     transport: Transport,
     shutdown: Shutdown,
@@ -60,7 +60,7 @@ pub struct Record {
 
 impl Record {
     /// Opens the entry. `place` is given back when the session is over.
-    pub fn open(
+    pub(crate) fn open(
         metrics: &Metrics,
         transport: Transport,
         shutdown: &Shutdown,

@@ -1,6 +1,6 @@
 //! Alongside a game's own database: its tables attached, streamed, let go, and never slowed.
 
-use crate::support::{
+use testkit::{
     TestDatabase, TestServer, WsClient,
     binary::datastream,
     eventually,
@@ -26,9 +26,9 @@ async fn a_games_own_table_is_streamed_with_its_own_names() {
     database.run("insert into game.results (title_id) values (1)").await;
     database.run("update game.results set ended_at = now() where result_id = 2").await;
     assert_eq!(client.next_round().await.extras, "{}");
-    let games = crate::support::get(&server.http("/games")).await.body;
+    let games = testkit::get(&server.http("/games")).await.body;
     assert!(games.contains("\"slug\":\"double\"") && !games.contains("wheel"), "{games}");
-    let page = crate::support::get(&server.http("/rounds/crash?limit=5")).await.body;
+    let page = testkit::get(&server.http("/rounds/crash?limit=5")).await.body;
     assert!(page.contains("\"round_id\":2") && page.contains("11.72"), "{page}");
 }
 

@@ -1,6 +1,6 @@
 //! Attaching again puts back what is missing, and what a table has come to need.
 
-use crate::support::{
+use testkit::{
     TestDatabase, TestServer, WsClient,
     game::{ATTACH_PLAY_GROUND, GAME, PLAY_GROUND, attach, contract, migrated_game, refused, run},
 };

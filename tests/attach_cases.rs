@@ -1,6 +1,6 @@
 //! `datastream attach` where a game's tables are odd, where it is told wrong, and with psql alone.
 
-use crate::support::{
+use testkit::{
     TestDatabase, TestServer, WsClient,
     binary::program,
     cluster::installation,

@@ -7,7 +7,7 @@ use tokio::{
     process::Child,
 };
 
-use crate::support::{
+use testkit::{
     TestDatabase,
     binary::datastream,
     eventually,

@@ -1,6 +1,6 @@
 //! Beside a game that publishes all of its tables: its subscriber goes on.
 
-use crate::support::{
+use testkit::{
     DedicatedCluster, TestDatabase,
     binary::{datastream, program},
     cluster::installation,

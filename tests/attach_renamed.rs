@@ -1,7 +1,7 @@
 //! Attached tables that are renamed, moved, dropped or replaced behind our back: they are let go or
 //! attached again, and hinder nobody else.
 
-use crate::support::{
+use testkit::{
     TestDatabase, TestServer, WsClient,
     binary::Output,
     game::{GAME, attach, contract, dice, dump, migrated_game, run},

@@ -1,7 +1,7 @@
 //! The columns of a game's own table are of its own types, which come out as ours; what cannot is
 //! refused by name.
 
-use crate::support::{
+use testkit::{
     TestDatabase, TestServer, WsClient,
     game::{attach, migrated_game, psql, refused, run},
 };

@@ -2,7 +2,7 @@
 
 use futures_util::future::join_all;
 
-use crate::support::{
+use testkit::{
     TestDatabase, TestServer, WsClient,
     game::{ATTACH_PLAY_GROUND, PLAY_GROUND, attach, migrated_game, psql},
     round::ids,

@@ -4,7 +4,7 @@ use std::{fs, process::Stdio};
 
 use tokio::io::{AsyncBufReadExt, BufReader};
 
-use crate::support::{
+use testkit::{
     TestDatabase, TestServer, WireRound, WsClient,
     binary::{Output, datastream},
     cluster::{Address, free_port},
@@ -122,10 +122,10 @@ async fn a_role_without_rights_exits_with_1() {
 
 #[tokio::test]
 async fn serve_waits_for_a_database_that_is_not_up_yet() {
-    let mut cluster = crate::support::DedicatedCluster::start();
+    let mut cluster = testkit::DedicatedCluster::start();
     let database = TestDatabase::on(&cluster.address()).await;
     let url = Address::tcp_url(&database.name, cluster.address().tcp_port);
-    cluster.stop(datastream::embedded_postgres::Stop::Fast);
+    cluster.stop(embedded_postgres::Stop::Fast);
     let server = TestServer::on(url).start_unready().await;
     server.unready().await;
     cluster.start_again();
@@ -252,7 +252,7 @@ async fn demo_plays_and_serves_and_stops() {
     let data = folder.path().join("demo");
     for _ in 0..2 {
         let mut run = datastream(&["demo", "--speed", "20", "--http-addr", "127.0.0.1:0"])
-            .env("PG_BIN", crate::support::cluster::installation().bin());
+            .env("PG_BIN", testkit::cluster::installation().bin());
         run.command.arg("--data-dir").arg(&data);
         let server = TestServer::spawn(run.command).await;
         server.ready().await;

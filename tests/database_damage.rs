@@ -11,7 +11,7 @@ use tokio::{
     },
 };
 
-use crate::support::{
+use testkit::{
     DedicatedCluster, FaultProxy, TestDatabase, TestServer, WsClient, binary::datastream,
     eventually, get, round::ids, serving, wait::beside,
 };
@@ -230,7 +230,7 @@ async fn a_listener_is_not_called_deaf_for_a_probe_that_could_not_be_sent() {
 
 #[tokio::test]
 async fn a_full_notify_queue_ends_with_its_cause_and_poll_never_meets_it() {
-    let Ok(major) = crate::support::cluster::installation().major().parse::<u32>() else { return };
+    let Ok(major) = testkit::cluster::installation().major().parse::<u32>() else { return };
     if major < 17 {
         eprintln!("left out: the size of the notification queue can be set since PostgreSQL 17");
         return;
@@ -246,7 +246,7 @@ async fn a_full_notify_queue_ends_with_its_cause_and_poll_never_meets_it() {
     }
     let fill = "select pg_notify('other', repeat('x', 7900))";
     let full = async { while sqlx::query(fill).execute(&database.pool).await.is_ok() {} };
-    crate::support::within("a full queue", full).await;
+    testkit::within("a full queue", full).await;
     let insert = "insert into rounds (game_id, finished_at) \
         select id, now() from games where slug = 'crash'";
     let refused = sqlx::query(insert).execute(&database.pool).await.expect_err("a full queue");

@@ -3,10 +3,10 @@
 
 use std::time::Instant;
 
-use datastream::embedded_postgres::Stop;
+use embedded_postgres::Stop;
 use futures_util::future::join_all;
 
-use crate::support::{
+use testkit::{
     DedicatedCluster, FaultProxy, SseClient, TestDatabase, TestServer, WsClient, eventually, get,
     round::ids, serving,
 };

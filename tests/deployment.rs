@@ -4,7 +4,7 @@ use std::{net::TcpListener, path::Path, process::Stdio};
 
 use tokio::process::{Child, Command};
 
-use crate::support::{
+use testkit::{
     SseClient, TestDatabase, WsClient,
     cluster::installation,
     eventually,

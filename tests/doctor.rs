@@ -1,7 +1,7 @@
 //! `datastream doctor`: content where all is well; what it finds of roles, addresses and this machine.
 //! Faults of a database are in `doctor_faults`.
 
-use crate::support::{
+use testkit::{
     TestDatabase,
     binary::program,
     doctor::{assert_well, findings, run, told},

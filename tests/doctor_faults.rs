@@ -1,7 +1,7 @@
 //! `datastream doctor` on a game's own database: faults planted one after the other, each told with
 //! what to do about it, and gone when just that is done.
 
-use crate::support::{
+use testkit::{
     DedicatedCluster, TestDatabase, TestServer,
     cluster::Address,
     doctor::{Finding, assert_well, findings, run, told},

@@ -1,14 +1,13 @@
 //! `datastream doctor` on who may do what: the role that it runs as, and the one that owns the views,
 //! whose rights and row security decide what is streamed.
 
-use crate::{
-    doctor_faults::pretended,
-    support::{
-        TestDatabase,
-        cluster::Address,
-        doctor::{Finding, assert_well, findings, run, told},
-    },
+use testkit::{
+    TestDatabase,
+    cluster::Address,
+    doctor::{Finding, assert_well, findings, run, told},
 };
+
+use crate::doctor_faults::pretended;
 
 #[tokio::test]
 async fn a_role_that_may_not_even_use_the_schema_is_told_and_may_all_after_the_remedy() {

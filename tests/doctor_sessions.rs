@@ -1,16 +1,15 @@
 //! `datastream doctor` on what other sessions and other servers do: transactions that stay open,
 //! connections that are taken, subscriptions, publications, a standby.
 
-use crate::{
-    doctor_faults::{game, pretended},
-    support::{
-        DedicatedCluster, TestDatabase, TestServer, WsClient,
-        cluster::Address,
-        doctor::{assert_well, findings, run, told},
-        eventually,
-        game::{attach, dice, migrated_game},
-    },
+use testkit::{
+    DedicatedCluster, TestDatabase, TestServer, WsClient,
+    cluster::Address,
+    doctor::{assert_well, findings, run, told},
+    eventually,
+    game::{attach, dice, migrated_game},
 };
+
+use crate::doctor_faults::{game, pretended};
 
 #[tokio::test]
 async fn a_bell_that_a_forgotten_transaction_keeps_is_told() {

@@ -4,7 +4,7 @@ use std::{net::UdpSocket, path::Path};
 
 use wtransport::Identity;
 
-use crate::support::{
+use testkit::{
     TestDatabase,
     doctor::{assert_well, findings, run, told},
 };

@@ -1,6 +1,6 @@
 //! Streams leave HTTP at the door: what comes before, behind and around their request.
 
-use crate::support::{TestDatabase, TestServer, WsClient, eventually, get, raw_http, serving};
+use testkit::{TestDatabase, TestServer, WsClient, eventually, get, raw_http, serving};
 
 const UPGRADE: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";

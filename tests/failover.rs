@@ -1,8 +1,8 @@
 //! A standby: refused while it is one, followed once it is promoted.
 
-use datastream::embedded_postgres::Stop;
+use embedded_postgres::Stop;
 
-use crate::support::{
+use testkit::{
     DedicatedCluster, TestDatabase, TestServer, WsClient, binary::datastream, cluster::Address,
     eventually, get, round::ids,
 };

@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use tokio::sync::watch;
 
-use crate::support::{
+use testkit::{
     DedicatedCluster, TestDatabase, TestServer, WsClient,
     binary::{Output, datastream, program},
     cluster::{Address, installation},

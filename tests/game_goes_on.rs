@@ -1,6 +1,6 @@
 //! What a game does goes on as it was: its transactions, triggers, roles, and all that it can see.
 
-use crate::support::{
+use testkit::{
     DedicatedCluster, TestDatabase, TestServer, WsClient, eventually,
     game::{GAME, INSERT, attach, contract, migrated_game, psql},
 };
@@ -68,7 +68,7 @@ async fn what_a_replica_role_writes_is_found_by_reconciliation_or_an_enabled_tri
     database.run("alter table game.results enable always trigger datastream_inserted").await;
     database.run(replica).await;
     // The first one was reconciled before the client came, and then was its seed, or after.
-    let seen = crate::support::round::ids(&client.rounds_until(2).await);
+    let seen = testkit::round::ids(&client.rounds_until(2).await);
     assert!(seen == [2] || seen == [1, 2], "{seen:?}");
     attach(&database, &contract(&["--capture", "poll", "--replace"])).await;
     database.run(replica).await;

@@ -2,7 +2,7 @@
 
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::support::{
+use testkit::{
     TestDatabase, TestServer, WsClient, eventually, get, http::RawHttp, raw_http, serving,
 };
 

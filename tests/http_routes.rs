@@ -2,7 +2,7 @@
 
 use reqwest::Method;
 
-use crate::support::{
+use testkit::{
     TestDatabase, TestServer, WsClient, cluster::free_port, get, http::request, raw_http, serving,
 };
 
@@ -18,7 +18,7 @@ async fn games_are_listed_as_the_contract_shows_them() {
     assert_eq!(crash.expect("crash").to_string().len(), expected.len());
     assert!(response.body.contains(&expected), "{}", response.body);
     database.run("insert into games (slug, name, type) values ('new', 'New', 'kind')").await;
-    crate::support::eventually("the new game to be listed", || async {
+    testkit::eventually("the new game to be listed", || async {
         get(&server.http("/games")).await.body.contains(r#""slug":"new""#).then_some(())
     })
     .await;
@@ -28,13 +28,13 @@ async fn games_are_listed_as_the_contract_shows_them() {
 async fn the_latest_round_is_answered() {
     let (database, server) = serving().await;
     let id = database.finish("crash", r#"{"point": "11.72"}"#).await;
-    crate::support::eventually("the latest round", || async {
+    testkit::eventually("the latest round", || async {
         let response = get(&server.http("/rounds/crash/latest")).await;
         (response.status == 200 && response.json()["round_id"] == id).then_some(())
     })
     .await;
     let response = get(&server.http("/rounds/crash/latest")).await;
-    let round = crate::support::WireRound::parse(&response.body);
+    let round = testkit::WireRound::parse(&response.body);
     assert_eq!(round.extras, r#"{"point": "11.72"}"#);
     get(&server.http("/rounds/wall-street/latest")).await.assert_problem(404);
     get(&server.http("/rounds/nothing/latest")).await.assert_problem(404);

@@ -1,6 +1,6 @@
 //! More rounds are missed than are read at once: they are read page by page (10,000 rows each).
 
-use crate::support::{FaultProxy, TestDatabase, TestServer, WsClient, round::ids};
+use testkit::{FaultProxy, TestDatabase, TestServer, WsClient, round::ids};
 
 const BULK: &str = "insert into rounds (game_id, finished_at) \
     select g.id, now() from games g, generate_series(1, 12000) where slug = 'crash'";

@@ -6,8 +6,6 @@
 #![allow(missing_docs)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-mod support;
-
 mod attach;
 mod attach_again;
 mod attach_cases;

@@ -1,6 +1,6 @@
 //! What is done each minute: each part of it whatever becomes of the others.
 
-use crate::support::{TestDatabase, TestServer, eventually, get};
+use testkit::{TestDatabase, TestServer, eventually, get};
 
 /// Five days old where one is kept, and an hour.
 const OLD: &str = "insert into datastream.outbox (xid, round_id, at) \

@@ -1,7 +1,7 @@
 //! What `/metrics` tells of the way of a round and of the database's side, as docs/operations.md
 //! promises it.
 
-use crate::support::{TestDatabase, TestServer, WsClient, eventually, serving};
+use testkit::{TestDatabase, TestServer, WsClient, eventually, serving};
 
 /// A round that the trigger did not record, finished now.
 const SKIPPED: &str = "set datastream.skip = 'on'; insert into rounds (game_id, finished_at) \

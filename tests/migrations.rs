@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::support::{
+use testkit::{
     TestDatabase, TestServer, WsClient,
     binary::{Output, datastream, program},
     game::psql,
@@ -208,7 +208,7 @@ async fn two_that_migrate_at_once_both_succeed() {
     let database = TestDatabase::empty().await;
     tokio::join!(migrate(&database), migrate(&database));
     let server = TestServer::on(database.url()).start().await;
-    assert_eq!(crate::support::get(&server.http("/games")).await.body, "[]");
+    assert_eq!(testkit::get(&server.http("/games")).await.body, "[]");
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use sqlx::{Postgres, Transaction};
 
-use crate::support::{TestDatabase, TestServer, WsClient, round::ids};
+use testkit::{TestDatabase, TestServer, WsClient, round::ids};
 
 /// A round of crash in a transaction that stays open.
 async fn unfinished(database: &TestDatabase, id: i64) -> Transaction<'static, Postgres> {

@@ -1,6 +1,6 @@
 //! Rounds of a game's own table that are odd in themselves: they cost nobody else anything.
 
-use crate::support::{
+use testkit::{
     TestDatabase, TestServer, WsClient,
     game::{attach, dice, migrated_game, psql},
     get,

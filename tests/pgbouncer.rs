@@ -3,7 +3,7 @@
 
 use sqlx::{AssertSqlSafe, ConnectOptions, PgConnection, Row, postgres::PgConnectOptions};
 
-use crate::support::{
+use testkit::{
     PgBouncer, TestDatabase, TestServer, WsClient,
     binary::{Output, datastream},
     eventually, get,
@@ -108,7 +108,7 @@ async fn many_readers_share_the_poolers_few_sessions() {
     for number in 0..60 {
         let server = &servers[number % 2];
         let url = server.http(&format!("/rounds/crash?limit={}", number % 20 + 1));
-        reads.push(crate::support::wait::beside(async move { get(&url).await }));
+        reads.push(testkit::wait::beside(async move { get(&url).await }));
     }
     for (number, read) in reads.into_iter().enumerate() {
         let answer = read.await.expect("an answer");

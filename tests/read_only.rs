@@ -1,8 +1,6 @@
 //! `serve --read-only`: a game that lets us add nothing at all, not even on its primary.
 
-use crate::support::{
-    TestDatabase, TestServer, WsClient, eventually, get, round::ids, server::Builder,
-};
+use testkit::{TestDatabase, TestServer, WsClient, eventually, get, round::ids, server::Builder};
 
 const GAME: &str = "create schema game; \
     create table game.titles (id smallint primary key, code text, title text, kind text); \
@@ -170,7 +168,7 @@ async fn a_finish_without_a_time_zone_is_refused_by_serve_and_told_by_doctor() {
     let database = game().await;
     let unzoned = ROUNDS.replace("timezone('UTC', ended_at)", "ended_at");
     let run = |words: &'static [&'static str], rounds: String| {
-        let run = crate::support::binary::datastream(words).env("DATABASE_URL", database.url());
+        let run = testkit::binary::datastream(words).env("DATABASE_URL", database.url());
         let run = run.env("DATASTREAM_READ_ONLY_ROUNDS", rounds);
         run.env("DATASTREAM_READ_ONLY_GAMES", GAMES).env("DATASTREAM_READ_ONLY", "true").run()
     };
@@ -190,7 +188,7 @@ async fn a_finish_without_a_time_zone_is_refused_by_serve_and_told_by_doctor() {
 #[tokio::test]
 async fn a_query_that_is_none_ends_the_server_with_1() {
     let database = game().await;
-    let run = crate::support::binary::datastream(&["serve", "--read-only"])
+    let run = testkit::binary::datastream(&["serve", "--read-only"])
         .env("DATABASE_URL", database.url())
         .env("DATASTREAM_HTTP_ADDR", "127.0.0.1:0")
         .env("DATASTREAM_READ_ONLY_ROUNDS", "select nonsense from game.results")

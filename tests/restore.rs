@@ -3,10 +3,10 @@
 
 use std::process::Stdio;
 
-use datastream::embedded_postgres::Stop;
+use embedded_postgres::Stop;
 use tokio::process::Command;
 
-use crate::support::{
+use testkit::{
     DedicatedCluster, TestDatabase, TestServer, WsClient, cluster::installation, eventually,
     round::ids, serving,
 };

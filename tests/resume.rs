@@ -1,23 +1,11 @@
 //! A client that was away names the last round it saw and gets what it missed.
 
-use std::{num::NonZeroUsize, time::Instant};
+use std::time::Instant;
 
-use datastream::{
-    embedded_postgres::Stop,
-    ops::telemetry::metrics::Metrics,
-    postgres::{pool, round_queries::RoundQueries, target::PgTarget},
-    stream::{
-        feed::Feed,
-        games::Games,
-        hub::{self, Captured, Opening, Publisher, Settled},
-        round::{FinishedAt, GameId, Round, RoundId, UnixMillis},
-        topic::Topic,
-        transaction::Xid,
-    },
-};
+use embedded_postgres::Stop;
 use reqwest::Method;
 
-use crate::support::{
+use testkit::{
     DedicatedCluster, SseClient, TestDatabase, TestServer, WsClient, eventually, get,
     http::request, round::ids, serving,
 };
@@ -260,74 +248,4 @@ async fn an_empty_point_counts_as_absent() {
     let mut client =
         SseClient::connect_with(&server.http("/sse/crash"), &[("last-event-id", "")]).await;
     assert_eq!(client.next_event().await.0, "initial");
-}
-
-/// A feed on a hub that the test publishes to itself.
-fn feed_on(database: &TestDatabase, history: usize) -> (Feed, Publisher) {
-    let metrics = Metrics::default();
-    let history = NonZeroUsize::new(history).expect("some");
-    let (hub, publisher) = hub::new(history, metrics.clone());
-    publisher.open();
-    let target = PgTarget::resolve(Some(&database.url()), |_| None).expect("a target");
-    let pool = pool::Pool::lazy(&target, "query", 1).expect("a pool");
-    (
-        Feed::new(
-            hub,
-            Games::default(),
-            std::sync::Arc::new(RoundQueries::new(pool, metrics)),
-            100,
-        ),
-        publisher,
-    )
-}
-
-/// Publishes a finished round as the capture would.
-async fn publish(database: &TestDatabase, publisher: &Publisher, round_id: i64) {
-    let column = async |name: &str| {
-        let sql = format!("select {name}::text from datastream.outbox where round_id = {round_id}");
-        database.text(&sql).await.expect("a row").parse::<u64>().expect("a number")
-    };
-    let round = Round {
-        round_id: RoundId(round_id),
-        game_id: GameId(1),
-        game_slug: "crash".into(),
-        game_type: "multiplier".into(),
-        finished_at: FinishedAt::from_micros(round_id).expect("in range"),
-        extras: "{}".into(),
-        timestamp: UnixMillis(0),
-    };
-    let (xid, before) = (Xid(column("xid").await), Xid(column("before").await));
-    publisher.publish(vec![Captured { round, xid, before, recorded: None }]);
-    let snapshot = database.text("select pg_current_snapshot()::text").await.expect("a snapshot");
-    let oldest = snapshot.split(':').next().and_then(|xid| xid.parse().ok()).expect("a number");
-    let (oldest_running, position) = (Xid(oldest), publisher.position());
-    publisher.settle(Settled { oldest_running, snapshot: snapshot.into(), position });
-}
-
-#[tokio::test]
-async fn what_memory_loses_while_a_stream_is_being_opened_comes_from_the_database() {
-    let database = TestDatabase::new().await;
-    let (feed, publisher) = feed_on(&database, 2);
-    let rounds = database.finish_many("crash", 6).await;
-    publish(&database, &publisher, rounds[0]).await;
-    let prepare = async || {
-        let prepared = feed.prepare(Topic::Everything, Some(RoundId(rounds[0]))).await;
-        prepared.expect("a stream")
-    };
-    let [from_memory, known] = [prepare().await, prepare().await];
-    for round in &rounds[1..4] {
-        publish(&database, &publisher, *round).await;
-    }
-    let from_database = prepare().await;
-    for round in &rounds[4..] {
-        publish(&database, &publisher, *round).await;
-    }
-    for prepared in [from_memory, from_database] {
-        let (opening, _) = prepared.subscribe().await.expect("a stream");
-        let Opening::Resumed(frames) = opening else { panic!("not resumed: {opening:?}") };
-        let frames: Vec<_> = frames.iter().map(|frame| frame.round_id().0).collect();
-        assert_eq!(frames, rounds[1..]);
-    }
-    let frames = known.open(|joint| joint.opening).await.expect("a stream");
-    assert!(matches!(frames, Opening::Resumed(frames) if frames.len() == 5));
 }

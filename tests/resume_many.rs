@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use crate::support::{SseClient, TestDatabase, TestServer, WsClient, round::ids};
+use testkit::{SseClient, TestDatabase, TestServer, WsClient, round::ids};
 
 const TOPICS: usize = 50;
 

@@ -1,6 +1,6 @@
 //! The least rights: `sql/roles.sql`, and each side working as the role it gets there.
 
-use crate::support::{
+use testkit::{
     TestDatabase, TestServer, WsClient,
     binary::{Output, datastream, program},
     cluster::{Address, installation},

@@ -1,7 +1,7 @@
 //! The triggers run with their owner's rights under the search_path of whoever writes a round: they
 //! must look up nothing there. A writer shadows all that they use, in a schema that comes first.
 
-use crate::support::{TestDatabase, TestServer, WsClient, binary::datastream};
+use testkit::{TestDatabase, TestServer, WsClient, binary::datastream};
 
 const GAME: &str = "create schema shop; \
     create table shop.titles (id bigint primary key, slug text, name text, type text); \

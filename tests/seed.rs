@@ -2,7 +2,7 @@
 
 use futures_util::future::join_all;
 
-use crate::support::{SseClient, WsClient, round::ids, serving};
+use testkit::{SseClient, WsClient, round::ids, serving};
 
 #[tokio::test]
 async fn a_connection_first_gets_the_latest_round_of_its_selection() {
@@ -41,9 +41,9 @@ async fn the_latest_is_by_finished_at_and_then_by_id() {
 
 #[tokio::test]
 async fn rounds_from_before_the_server_started_are_seeds() {
-    let database = crate::support::TestDatabase::new().await;
+    let database = testkit::TestDatabase::new().await;
     let before = database.finish("crash", r#"{"point": "3.00"}"#).await;
-    let server = crate::support::TestServer::on(database.url()).start().await;
+    let server = testkit::TestServer::on(database.url()).start().await;
     let mut client = SseClient::connect(&server.http("/sse/crash")).await;
     let (name, round) = client.next_event().await;
     assert_eq!((name.as_str(), round.round_id), ("initial", before));

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 
-use crate::support::{
+use testkit::{
     FaultProxy, SseClient, TestDatabase, TestServer, WsClient, eventually, raw_http, serving,
     wait::seen_once,
 };
@@ -37,7 +37,7 @@ async fn sigint_stops_likewise() {
 
 #[tokio::test]
 async fn a_server_that_waits_for_its_database_stops_as_well() {
-    let nobody = crate::support::cluster::free_port();
+    let nobody = testkit::cluster::free_port();
     let url = format!("postgresql://postgres@127.0.0.1:{nobody}/nothing");
     let server = TestServer::on(url).start_unready().await;
     server.signal("TERM");

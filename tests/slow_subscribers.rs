@@ -1,6 +1,6 @@
 //! Subscribers that read too slowly, or not at all. Others must not feel it.
 
-use crate::support::{
+use testkit::{
     SseClient, TestDatabase, TestServer, WsClient, eventually, get, raw_http, round::ids,
 };
 

@@ -1,9 +1,9 @@
 //! Rounds as server-sent events: headers, exact bytes, heartbeats, HTTP/1.0.
 
-use datastream::embedded_postgres::Stop;
+use embedded_postgres::Stop;
 use reqwest::Method;
 
-use crate::support::{
+use testkit::{
     DedicatedCluster, SseClient, TestDatabase, TestServer,
     cluster::{Address, free_port},
     http::request,
@@ -18,7 +18,7 @@ async fn a_seed_is_initial_and_all_else_is_message() {
     let (name, round) = client.next_event().await;
     assert_eq!((name.as_str(), round.round_id), ("initial", seed));
     let live = database.finish("crash", "{}").await;
-    assert_eq!(crate::support::round::ids(&client.messages_until(live).await), [live]);
+    assert_eq!(testkit::round::ids(&client.messages_until(live).await), [live]);
 }
 
 #[tokio::test]
@@ -124,7 +124,7 @@ async fn every_selection_streams() {
 async fn websocket_and_sse_clients_get_the_same_bytes_in_the_same_order() {
     let (database, server) = serving().await;
     let mut sse = SseClient::connect(&server.http("/sse")).await;
-    let mut ws = crate::support::WsClient::connect(server.ws("/ws")).await;
+    let mut ws = testkit::WsClient::connect(server.ws("/ws")).await;
     let ids = database.finish_many("crash", 20).await;
     let events = sse.messages_until(ids[19]).await;
     assert_eq!(events, ws.rounds(20).await);

@@ -3,7 +3,7 @@
 use futures_util::future::join_all;
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::support::{TestDatabase, TestServer, WsClient, round::ids, serving};
+use testkit::{TestDatabase, TestServer, WsClient, round::ids, serving};
 
 #[tokio::test]
 async fn a_round_arrives_in_exactly_the_bytes_of_the_contract() {
@@ -49,7 +49,7 @@ async fn a_moment_that_cannot_be_printed_is_counted_and_not_streamed() {
     }
     let good = database.finish("crash", "{}").await;
     assert_eq!(client.next_round().await.round_id, good);
-    let metrics = crate::support::get(&server.http("/metrics")).await.body;
+    let metrics = testkit::get(&server.http("/metrics")).await.body;
     assert!(
         metrics.contains(r#"datastream_rounds_skipped_total{reason="out_of_range"} 3"#),
         "{metrics}"
@@ -267,7 +267,7 @@ async fn a_peer_that_answers_no_ping_is_let_go_after_two() {
     let server = TestServer::on(database.url()).env("DATASTREAM_HEARTBEAT", "100ms").start().await;
     let handshake = "GET /ws/crash HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
-    let mut silent = crate::support::raw_http(server.addr, handshake).await;
+    let mut silent = testkit::raw_http(server.addr, handshake).await;
     let head = silent.read_until("\r\n\r\n").await;
     assert!(head.starts_with("HTTP/1.1 101"), "{head}");
     assert!(head.to_ascii_lowercase().contains("s3pplmbitxaq9kygzzhzrbk+xoo="), "{head}");
@@ -309,7 +309,7 @@ async fn a_full_server_answers_503_before_the_upgrade() {
     let second = WsClient::connect(server.ws("/ws/crash")).await;
     assert_eq!(WsClient::try_connect(&server.ws("/ws/crash"), &[]).await.err(), Some(503));
     second.close().await;
-    crate::support::eventually("room for another", || async {
+    testkit::eventually("room for another", || async {
         WsClient::try_connect(&server.ws("/ws/crash"), &[]).await.ok()
     })
     .await;

@@ -5,23 +5,35 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{cli::VARIABLES, support::binary::datastream};
+use testkit::binary::datastream;
+
+use crate::cli::VARIABLES;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
-/// Modules from the bottom up. A module may import from lower floors and from its own.
-const FLOORS: [&[&str]; 6] = [
-    &["ops", "embedded_postgres"],
-    // The next commits cut the circle between these.
-    &["stream", "postgres", "config", "source"],
-    &["transport"],
-    &["http"],
-    &["app"],
-    &["cli", "main", "fuzzing", "lib"],
+/// The folders of `src` from the bottom up, each with what it is for: a folder imports from those
+/// above it in this list. The maps in `src/lib.rs` and `docs/architecture.md` repeat the first nine.
+const LAYERS: [(&str, &str); 11] = [
+    ("ops", "metrics, logs, shutdown, backoff, limits."),
+    ("stream", "rounds, topics, frames; the hub with its ring buffers; replays; subscriptions."),
+    ("postgres", "connection target, queries, migrations, attach, checks, maintenance."),
+    ("config", "options as typed values."),
+    ("source", "PostgreSQL to rounds: listener, catch-up, poll, cursor; read-only mode."),
+    (
+        "transport",
+        "writes rounds to sockets: shards for WebSocket and SSE, sessions for WebTransport.",
+    ),
+    ("http", "routes, refusals, the accept loop, the live page."),
+    ("app", "binds, wires, runs and stops a server."),
+    ("cli", "the commands."),
+    ("main", ""),
+    ("lib", ""),
 ];
+/// How many of them the maps show.
+const MAPPED: usize = 9;
 
-/// The floors within `transport/wt`.
-const WT_FLOORS: [&str; 6] = ["wire", "peer", "room", "lobby", "visit", "endpoint"];
+/// The layers within `transport/wt`.
+const WT_LAYERS: [&str; 6] = ["wire", "peer", "room", "lobby", "visit", "endpoint"];
 
 /// A library and the only modules that may use it.
 const BORDERS: [(&str, &[&str]); 5] = [
@@ -117,8 +129,8 @@ fn top_level(inner: &str) -> Vec<&str> {
     items
 }
 
-fn floor(module: &str) -> Option<usize> {
-    FLOORS.iter().position(|floor| floor.contains(&module))
+fn layer(module: &str) -> Option<usize> {
+    LAYERS.iter().position(|(name, _)| *name == module)
 }
 
 #[test]
@@ -126,9 +138,9 @@ fn imports_go_down_only() {
     let mut wrong = Vec::new();
     for source in sources("src") {
         let module = source.module();
-        let own = floor(&module).unwrap_or_else(|| panic!("{module} has no floor in tidy.rs"));
+        let own = layer(&module).unwrap_or_else(|| panic!("{module} has no layer in tidy.rs"));
         for import in imports(source.program()) {
-            if import != module && floor(&import).is_some_and(|below| below > own) {
+            if import != module && layer(&import).is_some_and(|below| below > own) {
                 wrong.push(format!("{} imports {import}", source.path.display()));
             }
         }
@@ -137,13 +149,34 @@ fn imports_go_down_only() {
 }
 
 #[test]
+fn the_maps_of_the_modules_say_what_the_layers_say() {
+    let line = |(name, purpose): &(&str, &str)| format!("* `{name}`: {purpose}");
+    let map: Vec<String> = LAYERS[..MAPPED].iter().map(line).collect();
+    for (file, prefix) in [("src/lib.rs", "//! "), ("docs/architecture.md", "")] {
+        let text = fs::read_to_string(Path::new(ROOT).join(file)).expect(file);
+        let lines = map.iter().map(|line| format!("{prefix}{line}\n"));
+        let map: String = lines.collect();
+        assert!(text.contains(&map), "{file} has another map than:\n{map}");
+    }
+}
+
+#[test]
+fn src_has_a_folder_for_each_layer_and_one_file_beside_it() {
+    for entry in fs::read_dir(Path::new(ROOT).join("src")).expect("a folder").flatten() {
+        let path = entry.path();
+        let name = path.file_stem().expect("a name").to_string_lossy().into_owned();
+        assert!(layer(&name).is_some(), "{} is no layer", path.display());
+    }
+}
+
+#[test]
 fn web_transport_is_built_from_the_wire_up() {
     let mut wrong = Vec::new();
     for source in sources("src/transport/wt") {
         let own =
-            source.path.file_stem().and_then(|stem| WT_FLOORS.iter().position(|m| stem == *m));
+            source.path.file_stem().and_then(|stem| WT_LAYERS.iter().position(|m| stem == *m));
         for import in named_after(source.program(), "super::") {
-            if WT_FLOORS
+            if WT_LAYERS
                 .iter()
                 .position(|module| import == *module)
                 .is_some_and(|at| Some(at) > own)
@@ -158,7 +191,7 @@ fn web_transport_is_built_from_the_wire_up() {
 #[test]
 fn no_file_is_over_400_lines() {
     let long = |source: &Source| source.text.lines().count() > LINES_MAX;
-    let all = sources("src").into_iter().chain(sources("tests")).chain(sources("examples"));
+    let all = sources("src").into_iter().chain(sources("tests")).chain(sources("crates"));
     let long: Vec<_> = all.filter(long).map(|source| source.path).collect();
     assert!(long.is_empty(), "{long:?}");
 }
@@ -181,7 +214,7 @@ fn sql_is_written_in_what_every_encoding_has() {
 #[test]
 fn every_module_says_what_it_is() {
     let silent = |source: &Source| !source.text.starts_with("//!");
-    let all = sources("src").into_iter().chain(sources("tests"));
+    let all = sources("src").into_iter().chain(sources("tests")).chain(sources("crates"));
     let silent: Vec<_> = all.filter(silent).map(|source| source.path).collect();
     assert!(silent.is_empty(), "{silent:?}");
 }
@@ -236,7 +269,7 @@ fn metric_names_are_written_in_telemetry_only() {
 #[test]
 fn the_tests_that_the_guarantees_name_exist() {
     let guarantees = fs::read_to_string(Path::new(ROOT).join("docs/guarantees.md")).expect("text");
-    let tests: Vec<_> = ["src", "tests", "examples"].into_iter().flat_map(sources).collect();
+    let tests: Vec<_> = ["src", "tests", "crates"].into_iter().flat_map(sources).collect();
     let exists = |name: &str| {
         let (name, is_whole) = match name.strip_suffix(['*', '…']) {
             Some(start) => (start, false),

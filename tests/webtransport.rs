@@ -3,7 +3,7 @@
 //! What only a browser or a client of another make can show is in `tests/browser` and
 //! `tests/aioquic`.
 
-use crate::support::{
+use testkit::{
     Certificate, TestDatabase, TestServer, WireRound, WtClient, eventually, get,
     pinned::digest,
     round::ids,
@@ -17,7 +17,7 @@ async fn serving() -> (TestDatabase, TestServer) {
     (database, server)
 }
 
-fn on(database: &TestDatabase) -> crate::support::server::Builder {
+fn on(database: &TestDatabase) -> testkit::server::Builder {
     TestServer::on(database.url())
         .env("DATASTREAM_WT_ENABLED", "true")
         .env("DATASTREAM_WT_ADDR", "127.0.0.1:0")
@@ -252,7 +252,7 @@ async fn without_web_transport_there_is_no_certificate() {
 #[tokio::test]
 async fn a_certificate_that_cannot_be_used_stops_the_start() {
     let database = TestDatabase::new().await;
-    let run = crate::support::binary::datastream(&["serve"])
+    let run = testkit::binary::datastream(&["serve"])
         .env("DATABASE_URL", database.url())
         .env("DATASTREAM_HTTP_ADDR", "127.0.0.1:0")
         .env("DATASTREAM_WT_ENABLED", "true")

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use futures_util::future::join_all;
 use sqlx::{AssertSqlSafe, postgres::PgListener};
 
-use crate::support::{
+use testkit::{
     TestDatabase, TestServer, WsClient, eventually, game::psql, get, round::ids, serving, within,
 };
 
@@ -305,10 +305,9 @@ async fn a_game_role_without_any_right_on_our_schema_can_write() {
 
 #[tokio::test]
 async fn prepared_transactions_work_in_poll_mode() {
-    let cluster =
-        crate::support::DedicatedCluster::start_with(&[("max_prepared_transactions", "5")]);
+    let cluster = testkit::DedicatedCluster::start_with(&[("max_prepared_transactions", "5")]);
     let database = TestDatabase::on(&cluster.address()).await;
-    let migrate = crate::support::binary::datastream(&["migrate", "--capture", "poll"]);
+    let migrate = testkit::binary::datastream(&["migrate", "--capture", "poll"]);
     let output = migrate.env("DATABASE_URL", database.url()).run().await;
     assert_eq!(output.code, Some(0), "{}", output.stderr);
     let server = TestServer::on(database.url()).start().await;
@@ -369,7 +368,7 @@ async fn another_capture_mode_is_followed_without_a_restart() {
     let (database, server) = serving().await;
     let mut client = WsClient::connect(server.ws("/ws/crash")).await;
     for (mode, told) in [("poll", "notifies=false"), ("auto", "notifies=true")] {
-        let migrate = crate::support::binary::datastream(&["migrate", "--capture", mode]);
+        let migrate = testkit::binary::datastream(&["migrate", "--capture", mode]);
         assert_eq!(migrate.env("DATABASE_URL", database.url()).run().await.code, Some(0));
         eventually(format!("`{told}` in the log"), || async {
             server.log().iter().any(|line| line.contains(told)).then_some(())

@@ -3,7 +3,7 @@
 
 #![no_main]
 
-use datastream::transport::frame_reader::{Event, FrameReader, ReadError};
+use datastream::internals::frame_reader::{Event, FrameReader, ReadError};
 use libfuzzer_sys::fuzz_target;
 
 /// What the server allows one message.

@@ -6,4 +6,4 @@
 
 use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|payload: &str| datastream::fuzzing::decode_payload(payload));
+fuzz_target!(|payload: &str| datastream::internals::decode_payload(payload));

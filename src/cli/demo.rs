@@ -21,10 +21,9 @@ use anyhow::Context;
 use sqlx::{Connection, PgConnection};
 use tokio::task::spawn_blocking;
 
-use crate::{
-    embedded_postgres::{Cluster, Installation, Settings, Stop},
-    ops::shutdown::Shutdown,
-};
+use embedded_postgres::{Cluster, Installation, Settings, Stop};
+
+use crate::ops::shutdown::Shutdown;
 
 /// The database of the demo in its cluster.
 const DATABASE: &str = "datastream";

@@ -78,13 +78,13 @@ struct Inside {
 
 /// A bound listener.
 #[derive(Debug)]
-pub struct Door {
+pub(crate) struct Door {
     listener: TcpListener,
     address: SocketAddr,
 }
 
 /// Binds, or says which address could not be bound and why. Needs a runtime to be there.
-pub fn bind(address: SocketAddr) -> io::Result<Door> {
+pub(crate) fn bind(address: SocketAddr) -> io::Result<Door> {
     let listener = listen(address).map_err(|error| {
         io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"))
     })?;
@@ -106,13 +106,13 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 
 impl Door {
     /// The bound address, with the port that the system chose for port 0.
-    pub fn local_addr(&self) -> SocketAddr {
+    pub(crate) fn local_addr(&self) -> SocketAddr {
         self.address
     }
 
     /// Serves until a stop is asked for; streams go to the shards. Connections are tasks of
     /// `shutdown`, whose `finish` waits for them.
-    pub async fn serve(
+    pub(crate) async fn serve(
         self,
         router: Router,
         shards: Shards,

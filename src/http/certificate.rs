@@ -20,7 +20,7 @@ const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 
 /// WebTransport as pages are told of it.
 #[derive(Clone, Debug)]
-pub struct Advertised {
+pub(crate) struct Advertised {
     /// The certificate.
     pub certificate: watch::Receiver<Published>,
     /// The UDP port.

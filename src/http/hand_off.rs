@@ -4,9 +4,10 @@
 //! an ordinary response; the door finds the grant in its extensions, takes the socket out of HTTP
 //! and hands both to a shard. A layer that makes another response of it revokes the grant by that.
 
+use parking_lot::Mutex;
 use std::{
     net::{IpAddr, Ipv4Addr},
-    sync::{Arc, Mutex},
+    sync::Arc,
 };
 
 use axum::{
@@ -14,11 +15,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-use crate::{
-    ops::{connection_limiter::Place, lock::lock},
-    stream::feed::Prepared,
-    transport::Protocol,
-};
+use crate::{ops::connection_limiter::Place, stream::feed::Prepared, transport::Protocol};
 
 /// What was granted.
 #[derive(Debug)]
@@ -54,20 +51,20 @@ impl Seat {
     /// Takes a granted stream off its response; returns the response where there is none.
     pub(super) fn take_off(&self, mut response: Response) -> Option<Response> {
         let hand_off = response.extensions_mut().remove::<HandOff>();
-        let granted = hand_off.and_then(|HandOff(granted)| lock(&granted).take());
+        let granted = hand_off.and_then(|HandOff(granted)| granted.lock().take());
         let Some(granted) = granted else { return Some(response) };
-        *lock(&self.0) = Some((response.into_parts().0, granted));
+        *self.0.lock() = Some((response.into_parts().0, granted));
         None
     }
 
     /// Whether a stream was granted.
     pub(super) fn is_taken(&self) -> bool {
-        lock(&self.0).is_some()
+        self.0.lock().is_some()
     }
 
     /// The granted stream, and the head of its response.
     pub(super) fn leave(&self) -> Option<(Parts, Granted)> {
-        lock(&self.0).take()
+        self.0.lock().take()
     }
 }
 

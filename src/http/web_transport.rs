@@ -3,7 +3,8 @@
 //! A CONNECT request is put to a router of its own as a `GET` of the same path and origin; its
 //! answer is a status, and for a `200` the session, which is left in a slot of the request.
 
-use std::sync::{Arc, Mutex};
+use parking_lot::Mutex;
+use std::sync::Arc;
 
 use axum::{
     Extension, Router,
@@ -15,12 +16,9 @@ use axum::{
 use tower::ServiceExt;
 
 use super::{Shared, hand_off::ClientAddress, origin, problem::Problem, selection, stream::Asked};
-use crate::{
-    ops::lock::lock,
-    transport::{
-        Session,
-        wt::{self, Gate, Refusal},
-    },
+use crate::transport::{
+    Session,
+    wt::{self, Gate, Refusal},
 };
 
 /// Where a handler leaves what it has granted.
@@ -28,11 +26,11 @@ type Slot = Arc<Mutex<Option<Session>>>;
 
 /// Who may come in by WebTransport.
 #[derive(Clone, Debug)]
-pub struct WebTransportGate(Router);
+pub(crate) struct WebTransportGate(Router);
 
 impl WebTransportGate {
     /// A gate that grants from the same places as the other doors.
-    pub fn new(state: Shared) -> Self {
+    pub(crate) fn new(state: Shared) -> Self {
         let router = Router::new()
             .route("/wt", get(open))
             .route("/wt/{game}", get(open))
@@ -58,7 +56,7 @@ impl Gate for WebTransportGate {
         }
         let request = request.body(Body::empty()).map_err(|_| malformed)?;
         let Ok(response) = self.0.clone().oneshot(request).await;
-        let granted = lock(&slot).take();
+        let granted = slot.lock().take();
         granted.ok_or(Refusal(response.status().as_u16()))
     }
 }
@@ -74,6 +72,6 @@ async fn open(
     origin::guard(&state.settings.allowed_origins, &headers)?;
     let topic = state.topic(asked).await?;
     let session = state.session(client, topic, after).await?;
-    *lock(&slot) = Some(session);
+    *slot.lock() = Some(session);
     Ok(StatusCode::OK)
 }

@@ -9,7 +9,7 @@ const MAX: Duration = Duration::from_secs(1);
 
 /// Delays that double from 10 ms to 1 s.
 #[derive(Debug)]
-pub struct Backoff {
+pub(crate) struct Backoff {
     next: Duration,
 }
 
@@ -21,19 +21,19 @@ impl Default for Backoff {
 
 impl Backoff {
     /// The next delay, between half of the step and the whole of it.
-    pub fn delay(&mut self) -> Duration {
+    pub(crate) fn delay(&mut self) -> Duration {
         self.delay_up_to(MAX)
     }
 
     /// The next delay, of a step that is at most this long.
-    pub fn delay_up_to(&mut self, max: Duration) -> Duration {
+    pub(crate) fn delay_up_to(&mut self, max: Duration) -> Duration {
         let step = self.next.min(max);
         self.next = (self.next * 2).min(MAX);
         step.mul_f64(0.5 + fastrand::f64() / 2.0)
     }
 
     /// Starts over, after something worked.
-    pub fn reset(&mut self) {
+    pub(crate) fn reset(&mut self) {
         self.next = FIRST;
     }
 }

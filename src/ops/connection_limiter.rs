@@ -1,18 +1,17 @@
 //! Who may still come in: how many streams at once, from one address, in a second.
 
+use parking_lot::{Mutex, MutexGuard};
 use std::{
     collections::HashMap,
     net::{IpAddr, Ipv6Addr},
     num::NonZeroU32,
-    sync::{Arc, Mutex, MutexGuard},
+    sync::Arc,
     time::Instant,
 };
 
-use crate::ops::lock::lock;
-
 /// The limits, as configured; those that are off are `None`.
 #[derive(Clone, Copy, Debug)]
-pub struct Limits {
+pub(crate) struct Limits {
     /// Streams at once.
     pub streams: usize,
     /// Streams at once from one client address.
@@ -23,7 +22,7 @@ pub struct Limits {
 
 /// A limit that is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Full {
+pub(crate) enum Full {
     /// [`Limits::streams`].
     #[error("the server is full")]
     Streams,
@@ -37,7 +36,7 @@ pub enum Full {
 
 /// All places for streams. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Places(Arc<Shared>);
+pub(crate) struct Places(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
@@ -56,7 +55,7 @@ struct Taken {
 
 /// A place that is taken; dropping it gives it back.
 #[derive(Debug)]
-pub struct Place {
+pub(crate) struct Place {
     shared: Arc<Shared>,
     /// Only where addresses are counted.
     address: Option<IpAddr>,
@@ -64,7 +63,7 @@ pub struct Place {
 
 impl Places {
     /// As many places as the limits allow.
-    pub fn new(limits: Limits) -> Self {
+    pub(crate) fn new(limits: Limits) -> Self {
         let allowance = limits.per_second.map_or(0.0, |most| f64::from(most.get()));
         let addresses = HashMap::new();
         let taken = Taken { streams: 0, addresses, allowance, counted: Instant::now() };
@@ -72,7 +71,7 @@ impl Places {
     }
 
     /// Takes a place for a client of this address.
-    pub fn take(&self, address: IpAddr) -> Result<Place, Full> {
+    pub(crate) fn take(&self, address: IpAddr) -> Result<Place, Full> {
         self.take_at(address, Instant::now())
     }
 
@@ -117,7 +116,7 @@ impl Taken {
 
 impl Shared {
     fn taken(&self) -> MutexGuard<'_, Taken> {
-        lock(&self.taken)
+        self.taken.lock()
     }
 }
 

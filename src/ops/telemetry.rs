@@ -1,5 +1,5 @@
 //! Logs and metrics.
 
-pub mod logs;
-pub mod metrics;
+pub(crate) mod logs;
+pub(crate) mod metrics;
 mod process;

@@ -11,17 +11,17 @@ mod options;
 mod plan;
 mod table;
 
-pub use capture::{CaptureMode, set_capture};
-pub use error::AttachError;
-pub use options::{AttachOptions, DetachOptions, GameOptions};
-pub use plan::with_schema;
+pub(crate) use capture::{CaptureMode, set_capture};
+pub(crate) use error::AttachError;
+pub(crate) use options::{AttachOptions, DetachOptions};
+pub(crate) use plan::with_schema;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 pub(crate) use table::warn;
 
 use crate::postgres::{pooler, target::PgTarget};
 
 /// Notices of the database's functions are for the operator.
-pub const LOG_FILTER: &str = "info,sqlx=warn,sqlx::postgres::notice=info";
+pub(crate) const LOG_FILTER: &str = "info,sqlx=warn,sqlx::postgres::notice=info";
 
 /// Without JIT: see `doctor`.
 const SETTINGS: [(&str, &str); 3] =
@@ -29,7 +29,7 @@ const SETTINGS: [(&str, &str); 3] =
 
 /// What was done, or would be.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Report {
+pub(crate) enum Report {
     /// The SQL that `--dry-run` asked for.
     Plan(String),
     /// What changed, a line each; none where nothing had to.
@@ -37,7 +37,10 @@ pub enum Report {
 }
 
 /// Attaches a table.
-pub async fn attach(target: &PgTarget, options: &AttachOptions) -> Result<Report, AttachError> {
+pub(crate) async fn attach(
+    target: &PgTarget,
+    options: &AttachOptions,
+) -> Result<Report, AttachError> {
     let mut connection = pooler::connect_alone(target, "attach", &SETTINGS).await?;
     let table = table::qualified(&mut connection, &options.table).await?;
     let statements = look(&mut connection, options).await?;
@@ -65,7 +68,10 @@ pub async fn attach(target: &PgTarget, options: &AttachOptions) -> Result<Report
 }
 
 /// Lets a table go; what was ours on it is gone.
-pub async fn detach(target: &PgTarget, options: &DetachOptions) -> Result<Report, AttachError> {
+pub(crate) async fn detach(
+    target: &PgTarget,
+    options: &DetachOptions,
+) -> Result<Report, AttachError> {
     let mut connection = pooler::connect_alone(target, "detach", &SETTINGS).await?;
     let table = match table::qualified(&mut connection, &options.table).await {
         // It may have been dropped meanwhile.

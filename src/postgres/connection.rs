@@ -19,7 +19,7 @@ pub(super) const POOLER_REFUSED: &str = "08P01";
 const NOT_LET_IN: &str = "28000";
 
 /// One connection of its own, with these settings and those of the target.
-pub async fn connect(
+pub(crate) async fn connect(
     target: &PgTarget,
     used_for: &str,
     settings: &[(&str, &str)],
@@ -159,12 +159,12 @@ fn refused(target: &PgTarget, error: &sqlx::Error) -> ConnectError {
 }
 
 /// PostgreSQL's error code, if it was PostgreSQL that refused.
-pub fn code(error: &sqlx::Error) -> Option<String> {
+pub(crate) fn code(error: &sqlx::Error) -> Option<String> {
     error.as_database_error()?.code().map(|code| code.into_owned())
 }
 
 /// What the server or the system said, without what sqlx writes around it.
-pub fn reason(error: &sqlx::Error) -> String {
+pub(crate) fn reason(error: &sqlx::Error) -> String {
     match error {
         sqlx::Error::Database(error) => error.message().to_owned(),
         sqlx::Error::Io(error) => error.to_string(),

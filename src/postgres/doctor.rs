@@ -74,7 +74,7 @@ const UNKNOWN: &str = "mend what PostgreSQL says here, which serve meets as well
      again";
 
 /// What the database says: the connection, the checks of `sql/doctor`, the clocks.
-pub async fn examine(
+pub(crate) async fn examine(
     target: &PgTarget,
     retention: Duration,
     source: Option<&Source>,

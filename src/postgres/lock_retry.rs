@@ -14,7 +14,7 @@ const ATTEMPTS: u32 = 10;
 
 /// A statement that PostgreSQL refused: what it said, and what to do about it.
 #[derive(Debug, thiserror::Error)]
-pub struct Refusal {
+pub(crate) struct Refusal {
     code: Option<String>,
     message: String,
     hint: Option<String>,

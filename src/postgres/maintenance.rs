@@ -27,7 +27,7 @@ const TOOK_TOO_LONG: &str = "57014";
 
 /// One task beside the capture, on connections of the query pool.
 #[derive(Debug)]
-pub struct Maintenance {
+pub(crate) struct Maintenance {
     /// Where to look.
     pub pool: Pool,
     /// Tells when the database is there.
@@ -47,7 +47,7 @@ pub struct Maintenance {
 impl Maintenance {
     /// Works whenever the capture becomes live, and each minute, until the shutdown. A failure is
     /// logged, and tried again a minute later.
-    pub async fn run(mut self, shutdown: Shutdown) {
+    pub(crate) async fn run(mut self, shutdown: Shutdown) {
         tokio::select! {
             () = shutdown.requested() => {}
             () = self.work() => {}

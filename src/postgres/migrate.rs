@@ -7,7 +7,7 @@ mod error;
 
 use std::collections::BTreeMap;
 
-pub use error::MigrationError;
+pub(crate) use error::MigrationError;
 use sqlx::{
     Connection, PgConnection,
     migrate::{Migration, Migrator},
@@ -18,7 +18,7 @@ use crate::postgres::{attach, lock_retry::with_patience, pooler, target::PgTarge
 static MIGRATIONS: Migrator = sqlx::migrate!();
 
 /// The server's notices say what was left alone, and what to do about it.
-pub const LOG_FILTER: &str = "info,sqlx=warn,sqlx::postgres::notice=info";
+pub(crate) const LOG_FILTER: &str = "info,sqlx=warn,sqlx::postgres::notice=info";
 
 /// A statement that waits for a lock on a game's table makes the game wait behind it. The
 /// migrations allow themselves 2 s; this is for the rest, the migrator's own lock among it.
@@ -28,7 +28,7 @@ const OLDEST: i32 = 130_000;
 
 /// What a run did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct MigrateReport {
+pub(crate) struct MigrateReport {
     /// The migrations applied, or reverted, in this order: `20260117000100 create games and rounds`.
     pub changed: Vec<String>,
     /// How many are applied now.
@@ -37,7 +37,7 @@ pub struct MigrateReport {
 
 /// What is done about `public.games` and `public.rounds` where the database has none of that name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Tables {
+pub(crate) enum Tables {
     /// They are made, for a new game, and attached.
     Make,
     /// Nothing: the game has its own.
@@ -51,12 +51,15 @@ enum Way {
 }
 
 /// Applies what is missing.
-pub async fn run(target: &PgTarget, tables: Tables) -> Result<MigrateReport, MigrationError> {
+pub(crate) async fn run(
+    target: &PgTarget,
+    tables: Tables,
+) -> Result<MigrateReport, MigrationError> {
     with_patience(async || migrate(target, Way::Up(tables)).await).await
 }
 
 /// Reverts everything: what is left is the empty schema with its migration table.
-pub async fn revert(target: &PgTarget) -> Result<MigrateReport, MigrationError> {
+pub(crate) async fn revert(target: &PgTarget) -> Result<MigrateReport, MigrationError> {
     with_patience(async || migrate(target, Way::Down).await).await
 }
 
@@ -123,7 +126,7 @@ fn ups() -> impl Iterator<Item = &'static Migration> {
 
 /// The SQL that does what `run` does beside a game that has its own tables, to be run in a
 /// transaction: the schema, and the record that lets a later `run` find it done.
-pub fn script() -> String {
+pub(crate) fn script() -> String {
     let start = "set local datastream.tables = off;\ncreate schema if not exists datastream;\n\
         create table if not exists datastream._sqlx_migrations (version bigint primary key, description text not null, \
         installed_on timestamptz not null default now(), success boolean not null, checksum bytea not null, \

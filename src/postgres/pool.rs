@@ -52,7 +52,7 @@ const SHARED: u8 = 2;
 
 /// Connections for queries, made when they are first used. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Pool {
+pub(crate) struct Pool {
     connections: PgPool,
     target: PgTarget,
     used_for: &'static str,
@@ -63,7 +63,7 @@ impl Pool {
     /// At most `max` connections to the first of the target's hosts, whether or not the database is
     /// there now; `None` where the target names no host. `application_name` becomes `datastream` and
     /// the word given: `query`.
-    pub fn lazy(target: &PgTarget, used_for: &'static str, max: u32) -> Option<Self> {
+    pub(crate) fn lazy(target: &PgTarget, used_for: &'static str, max: u32) -> Option<Self> {
         let options = options(target, target.candidates().first()?, used_for);
         let pool = PgPoolOptions::new().max_connections(max).acquire_timeout(ACQUIRE_TIMEOUT);
         let connections = pool.connect_lazy_with(options.options(session(target, &SETTINGS)));
@@ -72,7 +72,7 @@ impl Pool {
     }
 
     /// Points it at the first host that answers now: after a failover that may be another one.
-    pub async fn follow(&self) -> Result<(), ConnectError> {
+    pub(crate) async fn follow(&self) -> Result<(), ConnectError> {
         let (connection, options) = reach(&self.target, self.used_for, &SETTINGS).await?;
         let _closed = connection.close().await;
         self.connections.set_connect_options(options);
@@ -81,7 +81,7 @@ impl Pool {
     }
 
     /// The rows of a query.
-    pub async fn fetch_all(
+    pub(crate) async fn fetch_all(
         &self,
         query: Query<'_, Postgres, PgArguments>,
     ) -> Result<Vec<PgRow>, sqlx::Error> {
@@ -97,7 +97,7 @@ impl Pool {
     }
 
     /// The one row of a query.
-    pub async fn fetch_one(
+    pub(crate) async fn fetch_one(
         &self,
         query: Query<'_, Postgres, PgArguments>,
     ) -> Result<PgRow, sqlx::Error> {

@@ -19,7 +19,7 @@ pub struct ReadOnlyConfig {
 
 /// Where rounds come from without our schema. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Source {
+pub(crate) struct Source {
     with: Arc<str>,
     /// How late after its `finished_at` a round may be committed, in microseconds.
     pub overlap_micros: i64,
@@ -27,7 +27,7 @@ pub struct Source {
 
 impl Source {
     /// From what the operator decided.
-    pub fn new(config: &ReadOnlyConfig) -> Self {
+    pub(crate) fn new(config: &ReadOnlyConfig) -> Self {
         // A query ends with its line, so that a comment at its end stays one.
         let inner = |query: &str| format!("{}\n", query.trim().trim_end_matches(';'));
         let with = SOURCE.replace("{games}", &inner(&config.games));
@@ -37,7 +37,7 @@ impl Source {
     }
 
     /// This query over the operator's own.
-    pub fn query(&self, query: &str) -> String {
+    pub(crate) fn query(&self, query: &str) -> String {
         format!("{}{query}", self.with)
     }
 }

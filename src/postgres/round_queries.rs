@@ -22,7 +22,7 @@ use crate::{
 
 /// Reads of the database. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct RoundQueries {
+pub(crate) struct RoundQueries {
     pool: Pool,
     metrics: Metrics,
     /// Without our schema: the operator's own queries in place of our views.
@@ -40,12 +40,12 @@ impl From<sqlx::Error> for StoreError {
 
 impl RoundQueries {
     /// Reads through this pool.
-    pub fn new(pool: Pool, metrics: Metrics) -> Self {
+    pub(crate) fn new(pool: Pool, metrics: Metrics) -> Self {
         Self { pool, metrics, read_only: None }
     }
 
     /// Reads with the operator's own queries, for a database without our schema.
-    pub fn read_only(pool: Pool, metrics: Metrics, source: Source) -> Self {
+    pub(crate) fn read_only(pool: Pool, metrics: Metrics, source: Source) -> Self {
         Self { pool, metrics, read_only: Some(source) }
     }
 

@@ -25,8 +25,8 @@ use std::{
     time::Duration,
 };
 
-pub use advice::{ConnectError, advice};
-pub use options::escape as escape_option;
+pub(crate) use advice::{ConnectError, advice};
+pub(crate) use options::escape as escape_option;
 use params::Params;
 
 /// Where PostgreSQL is, who we are there, and how the link is made.

@@ -1,7 +1,8 @@
 //! Notifications on their way from the connection to the capture: bounded, and never waited for.
 
+use parking_lot::Mutex;
 use std::sync::{
-    Arc, Mutex,
+    Arc,
     atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
@@ -10,7 +11,7 @@ use tokio::sync::Notify;
 use tokio_postgres::AsyncMessage;
 
 use super::company::Word;
-use crate::{ops::lock::lock, postgres::client::Messages};
+use crate::postgres::client::Messages;
 
 /// The channel of the trigger.
 pub(super) const CHANNEL: &str = "datastream_rounds";
@@ -70,7 +71,7 @@ impl Inbox {
     /// Takes in what arrived together, so that it is looked at together.
     pub(super) fn push<'a>(&self, payloads: impl IntoIterator<Item = &'a str>) {
         {
-            let mut waiting = lock(&self.waiting);
+            let mut waiting = self.waiting.lock();
             payloads.into_iter().for_each(|payload| waiting.push(payload));
         }
         self.arrived.notify_one();
@@ -86,7 +87,7 @@ impl Inbox {
     /// Takes note of what a node says.
     pub(super) fn hear(&self, word: Word) {
         if word.node() != self.node {
-            let mut heard = lock(&self.heard);
+            let mut heard = self.heard.lock();
             heard.others = true;
             heard.greeting |= matches!(word, Word::Greeting(_));
             self.arrived.notify_one();
@@ -97,7 +98,7 @@ impl Inbox {
 
     /// What other nodes have said since the last look.
     pub(super) fn take_heard(&self) -> Heard {
-        std::mem::take(&mut *lock(&self.heard))
+        std::mem::take(&mut *self.heard.lock())
     }
 
     /// Whether the expected probe has arrived.
@@ -122,7 +123,7 @@ impl Inbox {
 
     /// Takes everything.
     pub(super) fn take(&self) -> Waiting {
-        std::mem::take(&mut *lock(&self.waiting))
+        std::mem::take(&mut *self.waiting.lock())
     }
 }
 

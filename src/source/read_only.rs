@@ -51,7 +51,7 @@ const SETTINGS: [(&str, &str); 3] =
 
 /// What it is made of.
 #[derive(Debug)]
-pub struct OverlapParts {
+pub(crate) struct OverlapParts {
     /// The database.
     pub target: PgTarget,
     /// The operator's own queries.
@@ -70,7 +70,7 @@ pub struct OverlapParts {
 
 /// The one task that puts rounds on the stream, where there is no outbox.
 #[derive(Debug)]
-pub struct OverlapCapture {
+pub(crate) struct OverlapCapture {
     parts: OverlapParts,
     phase: watch::Sender<Phase>,
     /// From where to look, by the database's clock; `None` until the memory has been filled.
@@ -81,7 +81,7 @@ pub struct OverlapCapture {
 
 impl OverlapCapture {
     /// Makes a capture, and the channel that tells where it stands.
-    pub fn new(parts: OverlapParts) -> (Self, watch::Receiver<Phase>) {
+    pub(crate) fn new(parts: OverlapParts) -> (Self, watch::Receiver<Phase>) {
         let (phase, watched) = watch::channel(Phase::Connecting { problem: None });
         company::share(&parts.publisher, &parts.metrics, true);
         (Self { parts, phase, since: None, given: HashSet::new() }, watched)
@@ -89,7 +89,7 @@ impl OverlapCapture {
 
     /// Captures until the shutdown; an error is one that waiting cannot mend, met before the
     /// stream was ever live.
-    pub async fn run(mut self) -> Result<(), CaptureError> {
+    pub(crate) async fn run(mut self) -> Result<(), CaptureError> {
         let shutdown = self.parts.shutdown.clone();
         keep_linked(&mut self, &shutdown).await
     }

@@ -13,7 +13,7 @@ const HEARD_WITHIN: Duration = Duration::from_secs(3);
 
 /// What was found out.
 #[derive(Debug)]
-pub struct Hearing {
+pub(crate) struct Hearing {
     /// How long the notification took, if it came.
     pub heard: Option<Duration>,
     /// The server's `tcp_user_timeout` for the connection that listens; `None` over a socket.
@@ -21,7 +21,10 @@ pub struct Hearing {
 }
 
 /// Listens by one URL, notifies by the other.
-pub async fn hear_oneself(listen: &PgTarget, queries: &PgTarget) -> Result<Hearing, CaptureError> {
+pub(crate) async fn hear_oneself(
+    listen: &PgTarget,
+    queries: &PgTarget,
+) -> Result<Hearing, CaptureError> {
     let mut ear = client::connect(listen, "doctor", &[]).await?;
     let client = ear.client;
     let number = fastrand::u64(1..).to_string();

@@ -38,7 +38,7 @@ const CAUGHT_UP_WITHIN: Duration = Duration::from_secs(5);
 
 /// Why a stream cannot be opened now.
 #[derive(Debug, thiserror::Error)]
-pub enum FeedError {
+pub(crate) enum FeedError {
     /// A slug or a type that no game has: 404.
     #[error(transparent)]
     Unknown(#[from] UnknownName),
@@ -68,7 +68,7 @@ impl From<ReplayError> for FeedError {
 
 /// Opens subscriptions and answers reads. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Feed(Arc<Parts>);
+pub(crate) struct Feed(Arc<Parts>);
 
 #[derive(Debug)]
 struct Parts {
@@ -84,25 +84,25 @@ struct Parts {
 
 impl Feed {
     /// A feed that replays at most `limit` rounds to one connection.
-    pub fn new(hub: Hub, games: Games, store: SharedRoundStore, limit: usize) -> Self {
+    pub(crate) fn new(hub: Hub, games: Games, store: SharedRoundStore, limit: usize) -> Self {
         let replays = Replays::new(hub.clone(), store.clone(), games.clone(), limit);
         let (reloaded, not_reloaded) = (Mutex::new(None), LastFailure::default());
         Self(Arc::new(Parts { hub, games, store, replays, limit, reloaded, not_reloaded }))
     }
 
     /// Lets go, until the shutdown, of what was read for clients that came back.
-    pub async fn tidy_up(self, shutdown: Shutdown) {
+    pub(crate) async fn tidy_up(self, shutdown: Shutdown) {
         self.0.replays.clone().tidy_up(shutdown).await;
     }
 
     /// Looks the names up; asks the database when one is not known yet, so that a game added
     /// while running is found.
-    pub async fn topic(&self, selection: &Selection) -> Result<Topic, FeedError> {
+    pub(crate) async fn topic(&self, selection: &Selection) -> Result<Topic, FeedError> {
         self.look_up(|games| games.topic(selection)).await
     }
 
     /// One game by its slug, found like a topic.
-    pub async fn game(&self, slug: &str) -> Result<Game, FeedError> {
+    pub(crate) async fn game(&self, slug: &str) -> Result<Game, FeedError> {
         self.look_up(|games| games.by_slug(slug)).await
     }
 
@@ -141,7 +141,7 @@ impl Feed {
 
     /// Does all of an opening that can fail or wait: looks a resume point up that memory does not
     /// know.
-    pub async fn prepare(
+    pub(crate) async fn prepare(
         &self,
         topic: Topic,
         after: Option<RoundId>,
@@ -152,7 +152,7 @@ impl Feed {
     }
 
     /// All games, by id: as the database has them, or, while it is away, as it last had them.
-    pub async fn games(&self) -> Result<Arc<[Game]>, FeedError> {
+    pub(crate) async fn games(&self) -> Result<Arc<[Game]>, FeedError> {
         self.ready()?;
         if !self.0.not_reloaded.is_recent(AWAY_FOR)
             && let Err(error) = self.reload().await
@@ -163,13 +163,13 @@ impl Feed {
     }
 
     /// The latest round of a topic, as a seed would show it.
-    pub fn latest(&self, topic: &Topic) -> Result<Option<Frame>, FeedError> {
+    pub(crate) fn latest(&self, topic: &Topic) -> Result<Option<Frame>, FeedError> {
         self.ready()?;
         Ok(self.0.hub.latest(topic))
     }
 
     /// Rounds of a game, newest first, older than `before` (exclusive) if given.
-    pub async fn rounds(
+    pub(crate) async fn rounds(
         &self,
         game: GameId,
         before: Option<RoundId>,
@@ -193,7 +193,7 @@ impl Feed {
 /// A stream that only has to be opened. That takes no time, and fails in one case alone: memory
 /// has lost a round meanwhile, and the database, asked for it, does not answer.
 #[derive(Debug)]
-pub struct Prepared {
+pub(crate) struct Prepared {
     parts: Arc<Parts>,
     topic: Topic,
     after: Option<RoundId>,
@@ -203,7 +203,7 @@ pub struct Prepared {
 
 impl Prepared {
     /// Subscribes: what the stream starts with, and what follows, with nothing between them.
-    pub async fn subscribe(mut self) -> Result<(Opening, Subscription), FeedError> {
+    pub(crate) async fn subscribe(mut self) -> Result<(Opening, Subscription), FeedError> {
         loop {
             let start = self.take_start();
             let Parts { hub, limit, .. } = &*self.parts;
@@ -215,7 +215,7 @@ impl Prepared {
     }
 
     /// The same for a subscriber that gets its rounds from an outlet: see [`Hub::open`].
-    pub async fn open<T>(
+    pub(crate) async fn open<T>(
         mut self,
         mut join: impl FnOnce(Joint) -> T + Send,
     ) -> Result<T, FeedError> {
@@ -231,7 +231,7 @@ impl Prepared {
     }
 
     /// What is subscribed to.
-    pub fn topic(&self) -> &Topic {
+    pub(crate) fn topic(&self) -> &Topic {
         &self.topic
     }
 
@@ -259,3 +259,6 @@ impl Parts {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

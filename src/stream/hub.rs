@@ -21,9 +21,10 @@ mod outlet;
 mod ring;
 mod subscription;
 
+use parking_lot::{Mutex, MutexGuard};
 use std::{
     num::NonZeroUsize,
-    sync::{Arc, Mutex, MutexGuard},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -35,10 +36,7 @@ pub use self::{
     subscription::{Delivery, Subscription},
 };
 use crate::{
-    ops::{
-        lock::lock,
-        telemetry::metrics::{ByResume, Metrics, Resume},
-    },
+    ops::telemetry::metrics::{ByResume, Metrics, Resume},
     stream::{
         frame::Frame,
         round::{GameId, Round, RoundId},
@@ -285,7 +283,7 @@ impl Hub {
     }
 
     fn memory(&self) -> MutexGuard<'_, Memory> {
-        lock(&self.0.memory)
+        self.0.memory.lock()
     }
 }
 

@@ -4,38 +4,39 @@
 //! Where attempts are made one after the other, each that waits would make one of its own, and the
 //! tenth client be told after 50 seconds what the first was told after five.
 
+use parking_lot::Mutex;
 use std::{
-    sync::{Arc, Mutex},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-use crate::{ops::lock::lock, stream::round_store::StoreError};
+use crate::stream::round_store::StoreError;
 
 /// The last attempt that failed: when that was known, and why.
 #[derive(Debug, Default)]
-pub struct LastFailure(Mutex<Option<(Instant, Arc<StoreError>)>>);
+pub(crate) struct LastFailure(Mutex<Option<(Instant, Arc<StoreError>)>>);
 
 impl LastFailure {
     /// Notes that an attempt has failed now.
-    pub fn note(&self, error: StoreError) -> Arc<StoreError> {
+    pub(crate) fn note(&self, error: StoreError) -> Arc<StoreError> {
         let error = Arc::new(error);
-        *lock(&self.0) = Some((Instant::now(), Arc::clone(&error)));
+        *self.0.lock() = Some((Instant::now(), Arc::clone(&error)));
         error
     }
 
     /// The failure, for somebody who asked before it was known.
-    pub fn since(&self, asked: Instant) -> Option<Arc<StoreError>> {
+    pub(crate) fn since(&self, asked: Instant) -> Option<Arc<StoreError>> {
         let (_, error) = self.last().filter(|(at, _)| *at >= asked)?;
         Some(error)
     }
 
     /// Whether an attempt failed within this time.
-    pub fn is_recent(&self, within: Duration) -> bool {
+    pub(crate) fn is_recent(&self, within: Duration) -> bool {
         self.last().is_some_and(|(at, _)| at.elapsed() < within)
     }
 
     fn last(&self) -> Option<(Instant, Arc<StoreError>)> {
-        lock(&self.0).clone()
+        self.0.lock().clone()
     }
 }
 

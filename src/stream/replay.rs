@@ -13,9 +13,10 @@
 mod page;
 mod points;
 
+use parking_lot::Mutex;
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Arc, Mutex},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -26,7 +27,7 @@ use self::{
     points::Points,
 };
 use crate::{
-    ops::{lock::lock, shutdown::Shutdown},
+    ops::shutdown::Shutdown,
     stream::{
         games::Games,
         hub::{Hub, Position, Start},
@@ -43,13 +44,13 @@ const QUERIES_AT_ONCE: usize = 2;
 /// While the capture publishes the many rounds of an outage, memory may lose some that no page holds
 /// yet. A client waits so long for the page that does before it is told to come again, or, where memory
 /// loses rounds faster than pages are read, of a gap.
-pub const OUTRUN_FOR: Duration = Duration::from_secs(5);
+pub(crate) const OUTRUN_FOR: Duration = Duration::from_secs(5);
 /// How often it is looked whether the capture has finished a poll; it polls every 5 ms.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// Why a resume point cannot be answered now.
 #[derive(Debug, thiserror::Error)]
-pub enum ReplayError {
+pub(crate) enum ReplayError {
     /// The capture is in the middle of what it reads.
     #[error("the stream has not caught up with the database")]
     Behind,
@@ -60,7 +61,7 @@ pub enum ReplayError {
 
 /// Answers resume points from the database. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Replays(Arc<Shared>);
+pub(crate) struct Replays(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
@@ -87,7 +88,7 @@ struct Lane {
 
 impl Replays {
     /// Replays of at most `limit` rounds each.
-    pub fn new(hub: Hub, store: SharedRoundStore, games: Games, limit: usize) -> Self {
+    pub(crate) fn new(hub: Hub, store: SharedRoundStore, games: Games, limit: usize) -> Self {
         let (lanes, pages, points) = (Mutex::default(), Mutex::default(), Points::default());
         let (queries, unanswered) = (Semaphore::new(QUERIES_AT_ONCE), LastFailure::default());
         let shared = Shared { hub, store, games, limit, lanes, pages, points, queries, unanswered };
@@ -95,24 +96,28 @@ impl Replays {
     }
 
     /// Lets pages go that are old, until the shutdown.
-    pub async fn tidy_up(self, shutdown: Shutdown) {
+    pub(crate) async fn tidy_up(self, shutdown: Shutdown) {
         loop {
             tokio::select! {
                 () = shutdown.requested() => return,
-                () = tokio::time::sleep(PAGE_KEPT) => lock(&self.0.pages).tidy_up(),
+                () = tokio::time::sleep(PAGE_KEPT) => self.0.pages.lock().tidy_up(),
             }
         }
     }
 
     /// Every round of the topic after the named one, to be continued from memory; `None` when the
     /// outbox does not know it, too many rounds lie after it, or more come than memory holds.
-    pub async fn after(&self, topic: &Topic, named: RoundId) -> Result<Option<Start>, ReplayError> {
+    pub(crate) async fn after(
+        &self,
+        topic: &Topic,
+        named: RoundId,
+    ) -> Result<Option<Start>, ReplayError> {
         let (lane, asked) = (self.lane(topic), Instant::now());
-        lock(&lane.waiting).insert(named);
+        lane.waiting.lock().insert(named);
         let _turn = lane.turn.lock().await;
         let started = Instant::now();
         while started.elapsed() < OUTRUN_FOR {
-            let kept = lock(&self.0.pages).with(topic, named);
+            let kept = self.0.pages.lock().with(topic, named);
             let page = match kept {
                 Some(page) => Some(page),
                 None => self.attempt(topic, &lane, named, asked).await?,
@@ -122,7 +127,7 @@ impl Replays {
             if self.0.hub.continues(topic, replay.seen) {
                 return Ok(Some(Start::Replayed(replay)));
             }
-            lock(&self.0.pages).forget(topic);
+            self.0.pages.lock().forget(topic);
             self.settled_after(page.settled.position, started).await?;
         }
         Ok(None)
@@ -150,11 +155,11 @@ impl Replays {
         named: RoundId,
         asked: Instant,
     ) -> Result<Option<Arc<Page>>, Arc<StoreError>> {
-        let mut waiting = std::mem::take(&mut *lock(&lane.waiting));
+        let mut waiting = std::mem::take(&mut *lane.waiting.lock());
         waiting.insert(named);
         let known = self.0.points.of(&*self.0.store, &waiting, named, asked).await?;
         if !known.contains_key(&named) {
-            lock(&lane.waiting).extend(known.into_keys());
+            lane.waiting.lock().extend(known.into_keys());
             return Ok(None);
         }
         // Only a closed semaphore refuses, and nobody closes it.
@@ -167,7 +172,7 @@ impl Replays {
             let of_this_lane = matches!(error, StoreError::Refused(_));
             if of_this_lane { refused } else { unanswered }.note(error)
         })?);
-        lock(&self.0.pages).keep(topic, &page);
+        self.0.pages.lock().keep(topic, &page);
         Ok(Some(page))
     }
 
@@ -189,7 +194,7 @@ impl Replays {
     }
 
     fn lane(&self, topic: &Topic) -> Arc<Lane> {
-        let mut lanes = lock(&self.0.lanes);
+        let mut lanes = self.0.lanes.lock();
         // A lane that is in use is held by those who wait.
         lanes.retain(|_, lane| Arc::strong_count(lane) > 1);
         Arc::clone(lanes.entry(topic.clone()).or_default())

@@ -15,7 +15,7 @@ use super::{
 
 /// Why a read failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum StoreError {
+pub(crate) enum StoreError {
     /// The store refused this one query: another query may succeed.
     #[error("{0}")]
     Refused(String),
@@ -26,7 +26,7 @@ pub enum StoreError {
 
 /// The newest rounds after a transaction, in the order of their transactions.
 #[derive(Debug)]
-pub struct StoredRounds {
+pub(crate) struct StoredRounds {
     /// Those that can be sent.
     pub rounds: Vec<Captured>,
     /// Whether the store returned as many as the limit, so that older ones may be missing.
@@ -36,13 +36,13 @@ pub struct StoredRounds {
 }
 
 /// An answer that is waited for.
-pub type Answer<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
+pub(crate) type Answer<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
 
 /// Cheap to clone.
-pub type SharedRoundStore = Arc<dyn RoundStore>;
+pub(crate) type SharedRoundStore = Arc<dyn RoundStore>;
 
 /// Reads of older rounds.
-pub trait RoundStore: Debug + Send + Sync {
+pub(crate) trait RoundStore: Debug + Send + Sync {
     /// All games, by id.
     fn games(&self) -> Answer<'_, Vec<Game>>;
 

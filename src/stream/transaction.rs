@@ -7,4 +7,4 @@ use super::round::RoundId;
 pub struct Xid(pub u64);
 
 /// What names one finish of a round: the primary key of the outbox.
-pub type Finish = (Xid, RoundId);
+pub(crate) type Finish = (Xid, RoundId);

@@ -26,11 +26,11 @@ use tokio::{
 
 /// Progress below this many bytes per `patience` does not count: a peer that reads a byte now and
 /// then holds as much memory as one that reads nothing.
-pub const FLOOR: usize = 16 * 1024;
+pub(crate) const FLOOR: usize = 16 * 1024;
 
 /// A TCP connection whose blocked writes fail after a while.
 #[derive(Debug)]
-pub struct Link {
+pub(crate) struct Link {
     tcp: TcpStream,
     patience: Duration,
     blocked: Option<Blocked>,
@@ -41,7 +41,7 @@ pub struct Link {
 
 /// Whether a link holds bytes back. Cheap to clone.
 #[derive(Clone, Debug, Default)]
-pub struct Gauge(Arc<AtomicBool>);
+pub(crate) struct Gauge(Arc<AtomicBool>);
 
 /// A write that the peer holds up.
 #[derive(Debug)]
@@ -52,24 +52,24 @@ struct Blocked {
 
 impl Gauge {
     /// Whether the last write was not taken whole: its writer has more of it in a buffer.
-    pub fn is_blocked(&self) -> bool {
+    pub(crate) fn is_blocked(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 }
 
 impl Link {
     /// Wraps a connected socket, which holds a place among the open ones.
-    pub fn new(tcp: TcpStream, patience: Duration, place: OwnedSemaphorePermit) -> Self {
+    pub(crate) fn new(tcp: TcpStream, patience: Duration, place: OwnedSemaphorePermit) -> Self {
         Self { tcp, patience, blocked: None, gauge: Gauge::default(), place }
     }
 
     /// A view that stays valid however deep the link is buried in other layers.
-    pub fn gauge(&self) -> Gauge {
+    pub(crate) fn gauge(&self) -> Gauge {
         self.gauge.clone()
     }
 
     /// The socket and its place.
-    pub fn into_parts(self) -> (TcpStream, OwnedSemaphorePermit) {
+    pub(crate) fn into_parts(self) -> (TcpStream, OwnedSemaphorePermit) {
         (self.tcp, self.place)
     }
 

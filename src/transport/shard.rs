@@ -33,6 +33,10 @@ use std::{
 use mio::{Events, Interest, Poll, Token};
 
 pub(super) use self::inbox::{Command, Inbox};
+pub(crate) use self::{
+    arrival::Arrival,
+    wire::{Protocol, RETRY},
+};
 use self::{
     arrival::Opened,
     backlog::Backlog,
@@ -42,10 +46,6 @@ use self::{
     ledger::Ledger,
     lists::Lists,
     slots::Slots,
-};
-pub use self::{
-    arrival::{Arrival, Held},
-    wire::{Protocol, RETRY},
 };
 use super::close::CloseReason;
 use crate::{

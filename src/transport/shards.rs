@@ -21,7 +21,7 @@ use crate::{
 
 /// The ways in to all shards. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Shards(Arc<Parts>);
+pub(crate) struct Shards(Arc<Parts>);
 
 #[derive(Debug)]
 struct Parts {
@@ -32,7 +32,7 @@ struct Parts {
 
 /// What the shards are told by the configuration.
 #[derive(Clone, Copy, Debug)]
-pub struct ShardSettings {
+pub(crate) struct ShardSettings {
     /// How many threads.
     pub count: NonZeroUsize,
     /// The time between two pings or heartbeat comments.
@@ -44,7 +44,7 @@ pub struct ShardSettings {
 /// Why a shard has ended before the process was to stop. Its subscribers have been cut off and
 /// connect again; better to another process.
 #[derive(Debug, thiserror::Error)]
-pub enum ShardError {
+pub(crate) enum ShardError {
     /// The system let it down.
     #[error("shard {0}: {1}")]
     Io(usize, io::Error),
@@ -59,7 +59,7 @@ pub enum ShardError {
 impl Shards {
     /// Starts the threads. They take rounds from the hub at once, and stop with the process. Tells
     /// of one that ends before.
-    pub fn start(
+    pub(crate) fn start(
         settings: ShardSettings,
         hub: &Hub,
         metrics: &Metrics,
@@ -81,7 +81,7 @@ impl Shards {
     }
 
     /// Opens the stream of a connection, on the shard whose turn it is.
-    pub async fn take(&self, arrival: Arrival) -> Result<(), FeedError> {
+    pub(crate) async fn take(&self, arrival: Arrival) -> Result<(), FeedError> {
         let Parts { inboxes, arrivals } = &*self.0;
         let turn = arrivals.fetch_add(1, Ordering::Relaxed) % inboxes.len();
         let inbox = &inboxes[turn];

@@ -18,7 +18,7 @@
 //! Each knows what is before it, and nothing of what is behind: [`wire`], [`peer`], [`room`],
 //! [`lobby`], [`visit`], [`endpoint`].
 
-pub mod certificate;
+pub(crate) mod certificate;
 mod endpoint;
 mod gate;
 mod lobby;
@@ -28,7 +28,7 @@ mod room;
 mod visit;
 mod wire;
 
-pub use self::{
-    endpoint::{BindError, WebTransport},
+pub(crate) use self::{
+    endpoint::WebTransport,
     gate::{Asked, Gate, Refusal},
 };

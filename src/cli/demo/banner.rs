@@ -6,7 +6,7 @@ use std::{
     net::SocketAddr,
 };
 
-use crate::embedded_postgres::Cluster;
+use embedded_postgres::Cluster;
 
 /// Prints the lines to try. A closed stdout is no reason to stop the demo.
 pub(super) fn print(cluster: &Cluster, database: &str, http_addr: SocketAddr) {

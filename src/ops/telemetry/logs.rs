@@ -16,16 +16,16 @@ pub enum Format {
 
 /// What is logged where `RUST_LOG` does not say: sqlx reports each statement at `debug` and each
 /// slow one at `warn`.
-pub const DEFAULT_FILTER: &str = "info,sqlx=warn";
+pub(crate) const DEFAULT_FILTER: &str = "info,sqlx=warn";
 
 /// A filter in `RUST_LOG` that cannot be read.
 #[derive(Debug, thiserror::Error)]
 #[error("RUST_LOG: {0}")]
-pub struct BadFilter(String);
+pub(crate) struct BadFilter(String);
 
 /// Starts logging for the process. `RUST_LOG` wins over `default_filter`. A second call does
 /// nothing, so that tests may each call it.
-pub fn init(format: Format, default_filter: &str) -> Result<(), BadFilter> {
+pub(crate) fn init(format: Format, default_filter: &str) -> Result<(), BadFilter> {
     let filter = filter(std::env::var("RUST_LOG").ok().as_deref(), default_filter)?;
     // A line that cannot be written (a full disk) is lost; to say so would fail as well, and panic.
     let lines = fmt().with_env_filter(filter).with_writer(stderr).log_internal_errors(false);

@@ -32,7 +32,7 @@ type Attached = (String, String);
 
 /// Attaches every attached table again with this way of sending word, each in a transaction of its
 /// own, so that none is locked while another one is waited for. Says what is attached.
-pub async fn set_capture(
+pub(crate) async fn set_capture(
     target: &PgTarget,
     mode: CaptureMode,
 ) -> Result<Vec<Attached>, AttachError> {

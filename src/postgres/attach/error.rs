@@ -7,7 +7,7 @@ use crate::postgres::{
 
 /// Why the database is as it was before.
 #[derive(Debug, thiserror::Error)]
-pub enum AttachError {
+pub(crate) enum AttachError {
     /// There is no connection.
     #[error(transparent)]
     Connect(#[from] ConnectError),

@@ -7,7 +7,7 @@ use crate::postgres::{pooler, target::PgTarget};
 
 /// The SQL where our schema is missing, and made first by the SQL that is given: what follows is
 /// told by its functions, so it is made in a transaction that is taken back.
-pub async fn with_schema(
+pub(crate) async fn with_schema(
     target: &PgTarget,
     options: &AttachOptions,
     schema: &str,

@@ -9,7 +9,7 @@ use crate::postgres::{
 
 /// Why the database is not as it should be.
 #[derive(Debug, thiserror::Error)]
-pub enum MigrationError {
+pub(crate) enum MigrationError {
     /// There is no connection.
     #[error(transparent)]
     Connect(#[from] ConnectError),

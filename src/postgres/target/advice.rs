@@ -56,7 +56,7 @@ impl fmt::Display for ConnectError {
 }
 
 /// Advice for one of PostgreSQL's error codes.
-pub fn advice(code: &str) -> Option<&'static str> {
+pub(crate) fn advice(code: &str) -> Option<&'static str> {
     Some(match code {
         "28P01" => "set the password in the URL, in PGPASSWORD or in ~/.pgpass",
         "28000" => "the role does not exist, or pg_hba.conf does not let it in from here",

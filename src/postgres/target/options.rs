@@ -13,7 +13,7 @@ pub(super) fn parse(params: &Params) -> Result<Vec<(String, String)>, TargetErro
 }
 
 /// A setting's text with what would end it escaped.
-pub fn escape(text: &str) -> String {
+pub(crate) fn escape(text: &str) -> String {
     text.replace('\\', r"\\").replace(' ', r"\ ")
 }
 

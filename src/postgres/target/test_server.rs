@@ -14,7 +14,7 @@ use std::{
 };
 
 use super::PgTarget;
-use crate::embedded_postgres::{Cluster, Installation, Settings};
+use embedded_postgres::{Cluster, Installation, Settings};
 
 const RULES: &str = "\
 local all all trust

@@ -1,20 +1,18 @@
 //! Where resume points lie in the outbox: one look for all who ask, of whatever topic.
 
+use parking_lot::Mutex;
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Arc, Mutex},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use super::page::PAGE_KEPT;
-use crate::{
-    ops::lock::lock,
-    stream::{
-        last_failure::LastFailure,
-        round::RoundId,
-        round_store::{RoundStore, StoreError},
-        transaction::Xid,
-    },
+use crate::stream::{
+    last_failure::LastFailure,
+    round::RoundId,
+    round_store::{RoundStore, StoreError},
+    transaction::Xid,
 };
 
 /// The outbox has no index by round, since the game's writes would pay for it: a look reads all of
@@ -44,7 +42,7 @@ impl Points {
         named: RoundId,
         asked: Instant,
     ) -> Result<HashMap<RoundId, Xid>, Arc<StoreError>> {
-        lock(&self.waiting).extend(rounds);
+        self.waiting.lock().extend(rounds);
         let mut seen = self.seen.lock().await;
         if !seen.tells(named, asked) {
             if let Some(failed) = self.failed.since(asked) {
@@ -52,7 +50,7 @@ impl Points {
             }
             seen.rest().await;
             let waiting: Vec<RoundId> =
-                std::mem::take(&mut *lock(&self.waiting)).into_iter().collect();
+                std::mem::take(&mut *self.waiting.lock()).into_iter().collect();
             let began = Instant::now();
             let known = store.resume_points(&waiting).await;
             seen.note(&waiting, &known.map_err(|error| self.failed.note(error))?, began);

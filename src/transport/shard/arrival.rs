@@ -12,11 +12,11 @@ use crate::stream::{
 };
 
 /// What a connection holds on to until it is closed: its places among those that are limited.
-pub type Held = Box<dyn Any + Send>;
+pub(crate) type Held = Box<dyn Any + Send>;
 
 /// A connection that was granted a stream.
 #[derive(Debug)]
-pub struct Arrival {
+pub(crate) struct Arrival {
     /// The socket, non-blocking.
     pub socket: TcpStream,
     /// What the client sent behind its request.

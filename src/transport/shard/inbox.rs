@@ -1,17 +1,12 @@
 //! What a shard is to do next: one queue for rounds, new connections and the stop.
 
-use std::{
-    io,
-    sync::{Mutex, MutexGuard},
-};
+use parking_lot::{Mutex, MutexGuard};
+use std::io;
 
 use mio::{Poll, Token, Waker};
 
 use super::arrival::Opened;
-use crate::{
-    ops::lock::lock,
-    stream::hub::{Batch, Outlet},
-};
+use crate::stream::hub::{Batch, Outlet};
 
 /// The waker's; connections have their slot.
 pub(super) const WAKE: Token = Token(usize::MAX);
@@ -95,7 +90,7 @@ impl Inbox {
     }
 
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
-        lock(&self.waiting)
+        self.waiting.lock()
     }
 }
 

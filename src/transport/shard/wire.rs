@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// How long an `EventSource` waits before it reconnects. Sent first, as contract section 5 shows.
-pub const RETRY: &str = "retry: 2000\n\n";
+pub(crate) const RETRY: &str = "retry: 2000\n\n";
 /// The same as a chunk: 13 bytes.
 const RETRY_CHUNK: &[u8] = b"d\r\nretry: 2000\n\n\r\n";
 /// Ends a chunked body (RFC 9112 section 7.1).
@@ -24,7 +24,7 @@ const JOINED_MAX: usize = 64 * 1024;
 
 /// How rounds are written to a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Protocol {
+pub(crate) enum Protocol {
     /// WebSocket.
     WebSocket,
     /// Server-sent events in chunks: HTTP/1.1.
@@ -62,12 +62,12 @@ pub(super) struct Start {
 
 impl Protocol {
     /// Whether its bytes are chunks of an HTTP/1.1 body.
-    pub fn is_chunked(self) -> bool {
+    pub(crate) fn is_chunked(self) -> bool {
         self == Self::Chunked
     }
 
     /// As it is counted.
-    pub fn transport(self) -> Transport {
+    pub(crate) fn transport(self) -> Transport {
         match self {
             Self::WebSocket => Transport::websocket,
             Self::Chunked | Self::Plain => Transport::sse,

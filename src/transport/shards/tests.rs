@@ -17,7 +17,7 @@ use crate::{
         topic::Topic,
         transaction::Xid,
     },
-    transport::{Arrival, Held, Protocol},
+    transport::{Arrival, Protocol},
 };
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -60,7 +60,7 @@ impl Bench {
         &self,
         protocol: Protocol,
         after: Option<RoundId>,
-        held: Held,
+        held: Box<dyn std::any::Any + Send>,
     ) -> TcpStream {
         let client = TcpStream::connect(self.address).expect("a connection");
         client.set_read_timeout(Some(PATIENCE)).expect("a timeout");

@@ -16,7 +16,7 @@ use crate::config::CertificateFiles;
 
 /// Why a certificate cannot be used. Says which file, or what is wrong with the pair.
 #[derive(Debug, thiserror::Error)]
-pub enum CertificateError {
+pub(crate) enum CertificateError {
     /// A file cannot be read.
     #[error("{0}: {1}")]
     File(String, std::io::Error),
@@ -30,7 +30,7 @@ pub enum CertificateError {
 
 /// What a page has to know to connect.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Published {
+pub(crate) struct Published {
     /// SHA-256 of the certificate; `None` when it is one that browsers check by its issuer.
     pub value: Option<[u8; 32]>,
     /// SHA-256 of the certificate that comes next.
@@ -47,14 +47,14 @@ enum Source {
 
 /// The certificate in use and where the next one comes from.
 #[derive(Debug)]
-pub struct Certificates {
+pub(crate) struct Certificates {
     source: Source,
     published: watch::Sender<Published>,
 }
 
 impl Certificates {
     /// Reads the files, or makes a certificate where there are none.
-    pub fn load(files: Option<CertificateFiles>) -> Result<Self, CertificateError> {
+    pub(crate) fn load(files: Option<CertificateFiles>) -> Result<Self, CertificateError> {
         let source = match files {
             Some(files) => Source::Files(Files::read(files)?),
             None => Source::SelfSigned(SelfSigned::new(Utc::now())?),
@@ -64,7 +64,7 @@ impl Certificates {
     }
 
     /// What pages are told, now and later.
-    pub fn published(&self) -> watch::Receiver<Published> {
+    pub(crate) fn published(&self) -> watch::Receiver<Published> {
         self.published.subscribe()
     }
 

@@ -47,7 +47,7 @@ const END_WAIT: Duration = Duration::from_secs(2);
 
 /// Why WebTransport cannot be served.
 #[derive(Debug, thiserror::Error)]
-pub enum BindError {
+pub(crate) enum BindError {
     /// The address cannot be bound.
     #[error("cannot listen on {0} (UDP): {1}")]
     Address(SocketAddr, io::Error),
@@ -57,7 +57,7 @@ pub enum BindError {
 }
 
 /// A bound endpoint.
-pub struct WebTransport {
+pub(crate) struct WebTransport {
     endpoint: Endpoint<Server>,
     certificates: Certificates,
     address: SocketAddr,
@@ -72,7 +72,10 @@ impl fmt::Debug for WebTransport {
 
 impl WebTransport {
     /// Reads or makes the certificate and binds. Needs a runtime to be there.
-    pub fn bind(config: &WebTransportConfig, heartbeat: Duration) -> Result<Self, BindError> {
+    pub(crate) fn bind(
+        config: &WebTransportConfig,
+        heartbeat: Duration,
+    ) -> Result<Self, BindError> {
         let unbound = |error| BindError::Address(config.addr, error);
         let certificates = Certificates::load(config.certificate.clone())?;
         let socket = socket(config.addr).map_err(unbound)?;
@@ -86,17 +89,17 @@ impl WebTransport {
     }
 
     /// The bound address, with the port that the system chose for port 0.
-    pub fn local_addr(&self) -> SocketAddr {
+    pub(crate) fn local_addr(&self) -> SocketAddr {
         self.address
     }
 
     /// What pages are told of the certificate.
-    pub fn published(&self) -> watch::Receiver<Published> {
+    pub(crate) fn published(&self) -> watch::Receiver<Published> {
         self.certificates.published()
     }
 
     /// Serves until a stop is asked for, then ends every session.
-    pub async fn serve<G: Gate>(self, gate: G, metrics: Metrics, shutdown: Shutdown) {
+    pub(crate) async fn serve<G: Gate>(self, gate: G, metrics: Metrics, shutdown: Shutdown) {
         let Self { endpoint, mut certificates, address, heartbeat } = self;
         let tasks = TaskTracker::new();
         let lobby = Lobby::new(heartbeat, metrics, shutdown.clone(), tasks.clone());

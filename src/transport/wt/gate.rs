@@ -6,7 +6,7 @@ use crate::transport::Session;
 
 /// What a client asked for in its CONNECT request.
 #[derive(Clone, Debug)]
-pub struct Asked {
+pub(crate) struct Asked {
     /// Path and query, as sent.
     pub path: String,
     /// The page's origin, which browsers always send.
@@ -17,10 +17,10 @@ pub struct Asked {
 
 /// A request that is not granted: the HTTP status to answer with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Refusal(pub u16);
+pub(crate) struct Refusal(pub u16);
 
 /// Decides what a client gets.
-pub trait Gate: Send + Sync + 'static {
+pub(crate) trait Gate: Send + Sync + 'static {
     /// Grants a session or refuses it.
     fn admit(&self, asked: Asked) -> impl Future<Output = Result<Session, Refusal>> + Send;
 }

@@ -1,17 +1,14 @@
 //! Where newcomers find the room of their topic, and rooms are opened and closed.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard},
-    time::Duration,
-};
+use parking_lot::{Mutex, MutexGuard};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use tokio::sync::mpsc::{self, UnboundedSender};
 use tokio_util::task::TaskTracker;
 
 use super::room::{Left, Newcomer, Room};
 use crate::{
-    ops::{lock::lock, shutdown::Shutdown, telemetry::metrics::Metrics},
+    ops::{shutdown::Shutdown, telemetry::metrics::Metrics},
     stream::{hub::Subscription, topic::Topic},
 };
 
@@ -81,6 +78,6 @@ impl Lobby {
     }
 
     fn rooms(&self) -> MutexGuard<'_, HashMap<Topic, UnboundedSender<Newcomer>>> {
-        lock(&self.0.rooms)
+        self.0.rooms.lock()
     }
 }

@@ -1,0 +1,127 @@
+//! Echoes WebSocket messages with the reader and the writer of the server's shards, for suites
+//! that test a protocol by its echo: `tests/autobahn/run` drives it.
+//!
+//! `cargo run --example ws_echo -- 127.0.0.1:9001` prints the address once it listens.
+
+use std::{
+    env,
+    io::{self, ErrorKind, Read, Write},
+    net::{Shutdown, TcpListener, TcpStream},
+    thread,
+};
+
+use datastream::internals::{
+    close::CloseReason,
+    frame::web_socket_header,
+    frame_reader::{Event, FrameReader},
+    frame_writer,
+};
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+
+/// Of one message: the suite's largest have 16 MB.
+const MESSAGE_BYTES_MAX: u64 = 64 << 20;
+const HEAD_BYTES_MAX: usize = 16 * 1024;
+/// First bytes of whole messages.
+const TEXT: u8 = 0x81;
+const BINARY: u8 = 0x82;
+
+fn main() -> io::Result<()> {
+    let address = env::args().nth(1).unwrap_or_else(|| "127.0.0.1:0".to_owned());
+    let listener = TcpListener::bind(address)?;
+    println!("{}", listener.local_addr()?);
+    for socket in listener.incoming() {
+        let socket = socket?;
+        // A client that breaks off is none of the others' business.
+        thread::spawn(move || serve(socket));
+    }
+    Ok(())
+}
+
+fn serve(mut socket: TcpStream) -> io::Result<()> {
+    socket.set_nodelay(true)?;
+    let unread = shake_hands(&mut socket)?;
+    let mut session = Session::default();
+    let mut reader = FrameReader::new(MESSAGE_BYTES_MAX);
+    session.hear(&mut reader, unread);
+    let mut buffer = vec![0; 64 * 1024];
+    loop {
+        socket.write_all(&std::mem::take(&mut session.answer))?;
+        if session.is_over {
+            break;
+        }
+        match socket.read(&mut buffer)? {
+            0 => return Ok(()),
+            read => session.hear(&mut reader, buffer[..read].to_vec()),
+        }
+    }
+    // What the client still sends is read: else the close frame could be lost to a reset.
+    socket.shutdown(Shutdown::Write)?;
+    while socket.read(&mut buffer)? > 0 {}
+    Ok(())
+}
+
+/// Answers the handshake; returns what came behind it.
+fn shake_hands(socket: &mut TcpStream) -> io::Result<Vec<u8>> {
+    let mut head = Vec::new();
+    let end = loop {
+        if let Some(at) = head.windows(4).position(|end| end == b"\r\n\r\n") {
+            break at + 4;
+        }
+        let mut bytes = [0; 1024];
+        match socket.read(&mut bytes)? {
+            read if read > 0 && head.len() < HEAD_BYTES_MAX => {
+                head.extend_from_slice(&bytes[..read]);
+            }
+            _ => return Err(ErrorKind::InvalidData.into()),
+        }
+    };
+    let unread = head.split_off(end);
+    let head = String::from_utf8_lossy(&head);
+    let fields = head.lines().filter_map(|line| line.split_once(':'));
+    let mut keys = fields.filter(|(name, _)| name.eq_ignore_ascii_case("sec-websocket-key"));
+    let key = keys.next().ok_or(ErrorKind::InvalidData)?.1.trim();
+    let accept = derive_accept_key(key.as_bytes());
+    let response = format!(
+        "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Accept: {accept}\r\n\r\n"
+    );
+    socket.write_all(response.as_bytes())?;
+    Ok(unread)
+}
+
+#[derive(Default)]
+struct Session {
+    message: Vec<u8>,
+    answer: Vec<u8>,
+    is_over: bool,
+}
+
+impl Session {
+    fn hear(&mut self, reader: &mut FrameReader, mut bytes: Vec<u8>) {
+        if let Err(error) = reader.read(&mut bytes, |event| self.note(event)) {
+            let reason = CloseReason::from(error);
+            self.close(Some(reason.code()), reason.text());
+        }
+    }
+
+    fn note(&mut self, event: Event<'_>) {
+        match event {
+            Event::Data { is_text, bytes, ends } => {
+                self.message.extend_from_slice(bytes);
+                if ends {
+                    let first = if is_text { TEXT } else { BINARY };
+                    web_socket_header(first, self.message.len(), &mut self.answer);
+                    self.answer.append(&mut self.message);
+                }
+            }
+            Event::Ping(payload) => frame_writer::pong(payload, &mut self.answer),
+            Event::Pong(_) => {}
+            Event::Close(code) => self.close(code, ""),
+        }
+    }
+
+    fn close(&mut self, code: Option<u16>, reason: &str) {
+        self.answer.extend_from_slice(&frame_writer::close(code, reason));
+        self.is_over = true;
+    }
+}

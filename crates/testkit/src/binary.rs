@@ -1,0 +1,79 @@
+//! The program under test as a command that runs to its end.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Stdio,
+};
+
+use tokio::process::Command;
+
+use super::within;
+
+/// How a run ended and what it printed.
+#[derive(Debug)]
+pub struct Output {
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+/// A run of the program, not started yet.
+#[derive(Debug)]
+pub struct Run {
+    pub command: Command,
+}
+
+/// The program under test: cargo puts it one folder above the tests.
+pub fn path() -> PathBuf {
+    let own = std::env::current_exe().expect("a path of this test");
+    let folder = own.ancestors().nth(2).expect("a folder above the tests");
+    folder.join("datastream")
+}
+
+/// `datastream` with these arguments and none of this environment's settings.
+pub fn datastream(args: &[&str]) -> Run {
+    Run { command: Command::new(path()) }.clean(args)
+}
+
+/// Another program, found by its path or on `PATH`, likewise.
+pub fn program(path: &str, args: &[&str]) -> Run {
+    Run { command: Command::new(path) }.clean(args)
+}
+
+impl Run {
+    fn clean(mut self, args: &[&str]) -> Self {
+        self.command.args(args).env_clear().env("NO_COLOR", "1").kill_on_drop(true);
+        for name in ["PATH", "HOME", "TMPDIR", "LLVM_PROFILE_FILE"] {
+            if let Some(value) = std::env::var_os(name) {
+                self.command.env(name, value);
+            }
+        }
+        // A developer's own .env must not be read.
+        self.command.current_dir("/").stdin(Stdio::null());
+        self
+    }
+
+    pub fn env(mut self, name: &str, value: impl AsRef<std::ffi::OsStr>) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
+    pub fn current_dir(mut self, folder: impl AsRef<Path>) -> Self {
+        self.command.current_dir(folder);
+        self
+    }
+
+    /// Runs it to its end.
+    #[track_caller]
+    pub fn run(mut self) -> impl Future<Output = Output> {
+        let what = format!("the end of {:?}", self.command.as_std());
+        within(what, async move {
+            let output = self.command.output().await.expect("a program that can be run");
+            Output {
+                code: output.status.code(),
+                stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+                stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+            }
+        })
+    }
+}

@@ -1,0 +1,170 @@
+//! PostgreSQL: one cluster for the whole run, others for tests that stop or kill it.
+
+use std::{
+    iter,
+    net::TcpListener,
+    ops::Range,
+    os::unix::{fs::MetadataExt, process::CommandExt},
+    path::{Path, PathBuf},
+    process::Command,
+    sync::{
+        Mutex, OnceLock,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Instant,
+};
+
+use embedded_postgres::{Cluster, Installation, Settings, Stop};
+
+use super::wait::LIMIT;
+
+/// Where a server is reached, on both ways.
+#[derive(Clone, Debug)]
+pub struct Address {
+    socket: String,
+    pub tcp_port: u16,
+}
+
+impl Address {
+    fn of(cluster: &Cluster) -> Self {
+        Self { socket: cluster.url(""), tcp_port: cluster.port() }
+    }
+
+    /// By the unix socket.
+    pub fn url(&self, database: &str) -> String {
+        format!("{}{database}", self.socket)
+    }
+
+    /// By TCP, perhaps through something that listens on another port.
+    pub fn tcp_url(database: &str, port: u16) -> String {
+        format!("postgresql://postgres@127.0.0.1:{port}/{database}")
+    }
+}
+
+/// The cluster of this test process. It is never dropped: its guard removes it when we end.
+pub fn shared() -> &'static Address {
+    static SHARED: OnceLock<(Address, Mutex<Cluster>)> = OnceLock::new();
+    let start = || {
+        let cluster = start_new(&[]);
+        (Address::of(&cluster), Mutex::new(cluster))
+    };
+    &SHARED.get_or_init(start).0
+}
+
+/// The installation under test: `PG_BIN` chooses another.
+pub fn installation() -> Installation {
+    Installation::find().unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn new_folder() -> PathBuf {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    std::env::temp_dir().join(format!("datastream-tests-{}-{count}", std::process::id()))
+}
+
+fn start_new(extra: &[(&str, &str)]) -> Cluster {
+    start_at(&new_folder(), extra, |_| {})
+}
+
+/// Starts a server on a folder that `fill` may have filled.
+fn start_at(data_dir: &Path, extra: &[(&str, &str)], fill: impl FnOnce(&Path)) -> Cluster {
+    let mut settings = Settings { durable: false, tcp_port: Some(free_port()), extra: vec![] };
+    let ours = [("max_connections", "300"), ("log_min_messages", "warning"), ("jit", "off")];
+    for (name, value) in ours.iter().chain(extra) {
+        settings.extra.push(((*name).to_owned(), (*value).to_owned()));
+    }
+    fill(data_dir);
+    let mut cluster = Cluster::create_or_open(installation(), data_dir, settings)
+        .unwrap_or_else(|error| panic!("{error}"));
+    cluster.start().unwrap_or_else(|error| panic!("{error}"));
+    cluster
+}
+
+fn run(command: &mut Command) {
+    assert!(command.status().expect("a program").success(), "{command:?}");
+}
+
+/// Below those that the system gives to whoever asks for any (32768 and up by default), so that none
+/// of the other tests' connections and servers gets one between two starts of a cluster.
+const PORTS: Range<u16> = 12_000..32_000;
+
+/// A port that is free, and given only once in this process.
+pub fn free_port() -> u16 {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let first = std::process::id().wrapping_mul(97);
+    let given = || first.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+    let count = u32::from(PORTS.end - PORTS.start);
+    let mut ports = iter::repeat_with(|| PORTS.start + (given() % count) as u16);
+    let free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    ports.find(free).expect("a free port")
+}
+
+/// A cluster of its own, for a test that stops or kills PostgreSQL or needs it quiet.
+#[derive(Debug)]
+pub struct DedicatedCluster {
+    cluster: Cluster,
+}
+
+impl DedicatedCluster {
+    pub fn start() -> Self {
+        Self { cluster: start_new(&[]) }
+    }
+
+    pub fn start_with(extra: &[(&str, &str)]) -> Self {
+        Self { cluster: start_new(extra) }
+    }
+
+    /// A standby that follows another cluster.
+    pub fn standby_of(primary: &Self) -> Self {
+        Self { cluster: start_at(&new_folder(), &[], |folder| primary.copy_to(folder)) }
+    }
+
+    pub fn address(&self) -> Address {
+        Address::of(&self.cluster)
+    }
+
+    /// As the user that the server runs as: a base backup belongs to who made it.
+    fn copy_to(&self, folder: &Path) {
+        let owner = std::fs::metadata(self.cluster.socket_dir()).expect("a folder");
+        let mut copy = Command::new(self.cluster.installation().bin().join("pg_basebackup"));
+        copy.arg("-d").arg(self.cluster.url("postgres")).arg("-D").arg(folder);
+        copy.args(["-R", "-X", "stream", "-c", "fast", "--no-sync"]).current_dir("/");
+        copy.uid(owner.uid()).gid(owner.gid());
+        let output = copy.output().expect("pg_basebackup");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    /// Copies the files of a server that is stopped; where to.
+    pub fn keep_copy(&self) -> PathBuf {
+        let copy = new_folder();
+        run(Command::new("cp").arg("-a").arg(self.folder()).arg(&copy));
+        copy
+    }
+
+    /// Puts such a copy in place of what is there.
+    pub fn put_back(&self, copy: &Path) {
+        run(Command::new("rm").arg("-rf").arg(self.folder()));
+        run(Command::new("mv").arg(copy).arg(self.folder()));
+    }
+
+    fn folder(&self) -> PathBuf {
+        self.cluster.log_path().parent().expect("a folder").to_path_buf()
+    }
+
+    pub fn stop(&mut self, how: Stop) {
+        self.cluster.stop(how).expect("a stop");
+    }
+
+    pub fn restart(&mut self, how: Stop) {
+        self.stop(how);
+        self.start_again();
+    }
+
+    /// A server that was killed leaves processes behind, and none starts before the last is gone.
+    pub fn start_again(&mut self) {
+        let begun = Instant::now();
+        while let Err(error) = self.cluster.start() {
+            assert!(begun.elapsed() < LIMIT, "a start: {error:?}");
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! Plain HTTP: by a library for what clients do, by hand for exact bytes and for what they must not.
+
+use std::net::SocketAddr;
+
+use reqwest::{Client, Method, header::HeaderMap, redirect::Policy};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+use super::within;
+
+/// A whole response.
+#[derive(Debug)]
+pub struct Response {
+    pub status: u16,
+    pub headers: HeaderMap,
+    pub body: String,
+}
+
+impl Response {
+    /// A header's value, or nothing.
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().expect("text"))
+    }
+
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|e| panic!("{e}: {}", self.body))
+    }
+
+    /// Checks that it is an RFC 9457 problem of this status.
+    #[track_caller]
+    pub fn assert_problem(&self, status: u16) {
+        assert_eq!(self.status, status, "{}", self.body);
+        assert_eq!(self.header("content-type"), "application/problem+json");
+        let problem = self.json();
+        assert_eq!(problem["status"], status, "{problem}");
+        for key in ["type", "title", "detail"] {
+            assert!(problem[key].is_string(), "{key} of {problem}");
+        }
+    }
+}
+
+/// A client without a pool, so that each request has a connection of its own.
+pub fn client() -> Client {
+    let client = Client::builder().pool_max_idle_per_host(0).redirect(Policy::none()).no_proxy();
+    client.build().expect("a client")
+}
+
+/// `GET`.
+#[track_caller]
+pub fn get(url: &str) -> impl Future<Output = Response> + use<> {
+    request(&Method::GET, url, &[])
+}
+
+/// `GET`, where nobody may be listening.
+pub async fn try_get(url: &str) -> Option<Response> {
+    read(client().get(url).send().await.ok()?).await
+}
+
+/// Any request without a body.
+#[track_caller]
+pub fn request(
+    method: &Method,
+    url: &str,
+    headers: &[(&str, &str)],
+) -> impl Future<Output = Response> + use<> {
+    let mut request = client().request(method.clone(), url);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    within(format!("{method} {url}"), async move {
+        read(request.send().await.expect("a response")).await.expect("a whole response")
+    })
+}
+
+async fn read(response: reqwest::Response) -> Option<Response> {
+    let (status, headers) = (response.status().as_u16(), response.headers().clone());
+    Some(Response { status, headers, body: response.text().await.ok()? })
+}
+
+/// A connection on which the test writes and reads bytes.
+#[derive(Debug)]
+pub struct RawHttp {
+    stream: TcpStream,
+    read: Vec<u8>,
+}
+
+/// Connects and sends these bytes.
+pub async fn raw_http(addr: SocketAddr, bytes: impl AsRef<[u8]>) -> RawHttp {
+    let mut stream = TcpStream::connect(addr).await.expect("a connection");
+    stream.write_all(bytes.as_ref()).await.expect("a write");
+    RawHttp { stream, read: Vec::new() }
+}
+
+impl RawHttp {
+    /// Sends more. A server that has hung up already is no failure.
+    pub async fn send(&mut self, bytes: impl AsRef<[u8]>) -> bool {
+        self.stream.write_all(bytes.as_ref()).await.is_ok()
+    }
+
+    /// Reads until this text has come; all that was read since the last call, text included.
+    #[track_caller]
+    pub fn read_until(&mut self, text: &str) -> impl Future<Output = String> + use<'_> {
+        let text = text.to_owned();
+        within(format!("{text:?} from the server"), async move {
+            loop {
+                let is_there = |part: &[u8]| part == text.as_bytes();
+                if let Some(at) = self.read.windows(text.len()).position(is_there) {
+                    let rest = self.read.split_off(at + text.len());
+                    let found = std::mem::replace(&mut self.read, rest);
+                    return String::from_utf8_lossy(&found).into_owned();
+                }
+                let read = self.stream.read_buf(&mut self.read).await.expect("a read");
+                let all = String::from_utf8_lossy(&self.read);
+                assert!(read > 0, "the server hung up after {all:?}");
+            }
+        })
+    }
+
+    /// Reads until the server hangs up; all that was left. A reset counts as hanging up.
+    #[track_caller]
+    pub fn read_to_end(mut self) -> impl Future<Output = String> {
+        within("the server to hang up", async move {
+            while matches!(self.stream.read_buf(&mut self.read).await, Ok(read) if read > 0) {}
+            String::from_utf8_lossy(&self.read).into_owned()
+        })
+    }
+}

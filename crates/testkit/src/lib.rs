@@ -1,0 +1,45 @@
+//! What the tests stand on: a PostgreSQL cluster, a database each, the real binary, real clients.
+//!
+//! Nothing here waits for a time to pass: every wait is for a state or an event, with a limit that
+//! fails with the line of the test that waited.
+
+#![allow(missing_docs)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+pub mod binary;
+pub mod cluster;
+pub mod database;
+pub mod doctor;
+pub mod fault_proxy;
+pub mod game;
+pub mod http;
+pub mod pgbouncer;
+pub mod pinned;
+pub mod round;
+pub mod server;
+pub mod sse;
+pub mod wait;
+pub mod ws;
+pub mod wt;
+
+pub use self::{
+    cluster::DedicatedCluster,
+    database::TestDatabase,
+    fault_proxy::FaultProxy,
+    http::{get, raw_http},
+    pgbouncer::PgBouncer,
+    pinned::Certificate,
+    round::WireRound,
+    server::TestServer,
+    sse::SseClient,
+    wait::{eventually, within},
+    ws::WsClient,
+    wt::WtClient,
+};
+
+/// A database with the sample games and a server on it that is ready: what most tests need.
+pub async fn serving() -> (TestDatabase, TestServer) {
+    let database = TestDatabase::new().await;
+    let server = TestServer::on(database.url()).start().await;
+    (database, server)
+}

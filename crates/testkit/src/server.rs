@@ -1,0 +1,234 @@
+//! The real binary, serving on a free port.
+
+use std::{
+    fs::File,
+    io::{BufRead, BufReader},
+    net::SocketAddr,
+    process::Stdio,
+    thread,
+};
+
+use tokio::{
+    process::{Child, Command},
+    sync::watch,
+};
+
+use super::{binary::datastream, eventually, get, http::try_get, within};
+
+/// A running server; dropping it kills it.
+#[derive(Debug)]
+pub struct TestServer {
+    child: Child,
+    log: watch::Receiver<Vec<String>>,
+    pub addr: SocketAddr,
+}
+
+/// A server that is not started yet.
+#[derive(Debug)]
+pub struct Builder {
+    command: Command,
+}
+
+impl TestServer {
+    /// A server on this database.
+    pub fn on(database_url: impl AsRef<str>) -> Builder {
+        let run = datastream(&["serve"])
+            .env("DATABASE_URL", database_url.as_ref())
+            .env("DATASTREAM_HTTP_ADDR", "127.0.0.1:0");
+        Builder { command: run.command }.env("RUST_LOG", "info,datastream=debug")
+    }
+
+    /// A server from any command that logs where it listens.
+    #[track_caller]
+    pub fn spawn(command: Command) -> impl Future<Output = Self> {
+        Builder { command }.start_unready()
+    }
+
+    /// `ws://` with this path.
+    pub fn ws(&self, path: &str) -> String {
+        format!("ws://{}{path}", self.addr)
+    }
+
+    /// `http://` with this path.
+    pub fn http(&self, path: &str) -> String {
+        format!("http://{}{path}", self.addr)
+    }
+
+    /// Waits until `/readyz` says yes.
+    #[track_caller]
+    pub fn ready(&self) -> impl Future<Output = ()> {
+        let (url, log) = (self.http("/readyz"), self.log.clone());
+        eventually("/readyz to answer 200", move || {
+            let (url, log) = (url.clone(), log.clone());
+            async move {
+                let alive = log.has_changed().is_ok();
+                assert!(alive, "the server ended:\n{}", log.borrow().join("\n"));
+                (try_get(&url).await?.status == 200).then_some(())
+            }
+        })
+    }
+
+    /// Waits until `/readyz` says no.
+    #[track_caller]
+    pub fn unready(&self) -> impl Future<Output = ()> {
+        let url = self.http("/readyz");
+        eventually("/readyz to answer 503", move || {
+            let url = url.clone();
+            async move { (try_get(&url).await?.status == 503).then_some(()) }
+        })
+    }
+
+    /// What `/metrics` says of this one.
+    pub async fn metric(&self, name: &str) -> f64 {
+        let metrics = get(&self.http("/metrics")).await.body;
+        let number = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        number.and_then(|number| number.parse().ok()).unwrap_or_else(|| panic!("no {name}"))
+    }
+
+    /// Waits until a line of `/metrics` says this.
+    #[track_caller]
+    pub fn counts(&self, line: &str) -> impl Future<Output = ()> + use<> {
+        let (url, line) = (self.http("/metrics"), format!("\n{line}\n"));
+        eventually(format!("/metrics to say{line}"), move || {
+            let (url, line) = (url.clone(), line.clone());
+            async move { try_get(&url).await?.body.contains(&line).then_some(()) }
+        })
+    }
+
+    /// How often it has asked the database for its clients.
+    pub async fn queries(&self) -> f64 {
+        self.metric("datastream_database_queries_total").await
+    }
+
+    /// All that was logged so far.
+    pub fn log(&self) -> Vec<String> {
+        self.log.borrow().clone()
+    }
+
+    /// Sends a signal by its name: `TERM`, `INT`, `STOP`.
+    pub fn signal(&self, name: &str) {
+        let pid = self.child.id().expect("a running server").to_string();
+        let status = std::process::Command::new("kill").args(["-s", name, &pid]).status();
+        assert!(status.expect("kill").success(), "kill -s {name} {pid}");
+    }
+
+    /// Stops all its threads, as a machine that is suspended; `signal("CONT")` wakes it.
+    #[track_caller]
+    pub fn freeze(&self) -> impl Future<Output = ()> + use<> {
+        self.signal("STOP");
+        let tasks = format!("/proc/{}/task", self.child.id().expect("a running server"));
+        eventually("every thread to stand still", move || {
+            let still = std::fs::read_dir(&tasks).expect("threads").flatten().all(|task| {
+                let stat = std::fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+                // The state follows the name, which is in parentheses.
+                stat.rsplit(')').next().is_none_or(|rest| rest.trim_start().starts_with('T'))
+            });
+            std::future::ready(still.then_some(()))
+        })
+    }
+
+    /// As a power cut would.
+    pub async fn kill(mut self) {
+        self.child.kill().await.expect("a kill");
+    }
+
+    /// Whether it has not ended yet.
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().expect("a status").is_none()
+    }
+
+    /// Waits for its end; all that it logged.
+    #[track_caller]
+    pub fn last_words(mut self) -> impl Future<Output = (Option<i32>, Vec<String>)> {
+        within("the server's end", async move {
+            let code = self.child.wait().await.expect("a status").code();
+            // The log ends with the process.
+            while self.log.changed().await.is_ok() {}
+            (code, self.log())
+        })
+    }
+
+    /// Waits for its end; the exit code.
+    #[track_caller]
+    pub fn exit_code(mut self) -> impl Future<Output = Option<i32>> {
+        within("the server's end", async move { self.child.wait().await.expect("a status").code() })
+    }
+}
+
+impl Builder {
+    pub fn env(mut self, name: &str, value: impl AsRef<std::ffi::OsStr>) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
+    pub fn arg(mut self, arg: &str) -> Self {
+        self.command.arg(arg);
+        self
+    }
+
+    pub fn without(mut self, name: &str) -> Self {
+        self.command.env_remove(name);
+        self
+    }
+
+    pub fn current_dir(mut self, folder: &std::path::Path) -> Self {
+        self.command.current_dir(folder);
+        self
+    }
+
+    /// Starts it and waits until it is ready.
+    #[track_caller]
+    pub fn start(self) -> impl Future<Output = TestServer> {
+        let listening = self.start_unready();
+        within("a server that is ready", async move {
+            let server = listening.await;
+            server.ready().await;
+            server
+        })
+    }
+
+    /// Starts it and waits only until it listens: the database may be away.
+    #[track_caller]
+    pub fn start_unready(mut self) -> impl Future<Output = TestServer> {
+        let spawned = self.command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
+        let mut child = spawned.expect("the binary");
+        let log = follow(&mut child);
+        let listening = line_with(log.clone(), "listening".to_owned());
+        async move {
+            let addr = http_addr(&listening.await);
+            TestServer { child, log, addr }
+        }
+    }
+}
+
+/// Reads the log in a thread of its own: a server whose log nobody reads would stand still.
+fn follow(child: &mut Child) -> watch::Receiver<Vec<String>> {
+    let stderr = child.stderr.take().expect("a pipe").into_owned_fd().expect("a pipe");
+    let (lines, log) = watch::channel(Vec::new());
+    thread::spawn(move || {
+        for line in BufReader::new(File::from(stderr)).lines().map_while(Result::ok) {
+            lines.send_modify(|all| all.push(line));
+        }
+    });
+    log
+}
+
+#[track_caller]
+fn line_with(mut log: watch::Receiver<Vec<String>>, text: String) -> impl Future<Output = String> {
+    let what = format!("a log line with `{text}`");
+    within(what, async move {
+        let has = |lines: &Vec<String>| lines.iter().find(|line| line.contains(&text)).cloned();
+        let waited = log.wait_for(|lines| has(lines).is_some()).await.map(|lines| has(&lines));
+        let all = || log.borrow().join("\n");
+        waited.ok().flatten().unwrap_or_else(|| panic!("ended without `{text}`:\n{}", all()))
+    })
+}
+
+/// `http.addr=127.0.0.1:1234` in text, `"http.addr":"127.0.0.1:1234"` in JSON.
+fn http_addr(line: &str) -> SocketAddr {
+    let (_, after) = line.split_once("http.addr").unwrap_or_else(|| panic!("no http.addr: {line}"));
+    let after = after.trim_start_matches(['"', ':', '=']);
+    let end = after.find(|c: char| c == '"' || c == ',' || c.is_whitespace());
+    let addr = &after[..end.unwrap_or(after.len())];
+    addr.parse().unwrap_or_else(|_| panic!("no address: {line}"))
+}

@@ -1,0 +1,90 @@
+//! A client of server-sent events, as a browser's `EventSource` reads them.
+
+use std::{fmt, pin::Pin};
+
+use eventsource_stream::{Event, Eventsource};
+use futures_util::{Stream, StreamExt};
+use reqwest::header::HeaderMap;
+
+use super::{WireRound, http::client, within};
+
+/// An open event stream.
+pub struct SseClient {
+    pub status: u16,
+    pub headers: HeaderMap,
+    events: Pin<Box<dyn Stream<Item = Option<Event>> + Send>>,
+}
+
+impl fmt::Debug for SseClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SseClient").field("status", &self.status).finish_non_exhaustive()
+    }
+}
+
+impl SseClient {
+    #[track_caller]
+    pub fn connect(url: &str) -> impl Future<Output = Self> + use<> {
+        Self::connect_with(url, &[])
+    }
+
+    /// Connects as after a break: `Last-Event-ID` names the last event seen.
+    #[track_caller]
+    pub fn resume(url: &str, last_event_id: i64) -> impl Future<Output = Self> + use<> {
+        Self::connect_with(url, &[("last-event-id", &last_event_id.to_string())])
+    }
+
+    /// Connects with these headers. The response's head is enough: rounds may be far away.
+    #[track_caller]
+    pub fn connect_with(url: &str, headers: &[(&str, &str)]) -> impl Future<Output = Self> + use<> {
+        let mut request = client().get(url).header("accept", "text/event-stream");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let what = format!("the headers of {url}");
+        within(what, async move {
+            let response = request.send().await.expect("a response");
+            let (status, headers) = (response.status().as_u16(), response.headers().clone());
+            let events = response.bytes_stream().eventsource().map(Result::ok);
+            Self { status, headers, events: Box::pin(events) }
+        })
+    }
+
+    /// The next event: its name and its round. Its id must be the round's.
+    #[track_caller]
+    pub fn next_event(&mut self) -> impl Future<Output = (String, WireRound)> + use<'_> {
+        within("the next event", async move {
+            let event = self.events.next().await.flatten().expect("an event");
+            let round = WireRound::parse(&event.data);
+            assert_eq!(event.id, round.round_id.to_string(), "the id of {event:?}");
+            (event.event, round)
+        })
+    }
+
+    /// The next events, which must be live or replayed rounds, up to the one with this id.
+    #[track_caller]
+    pub fn messages_until(&mut self, last: i64) -> impl Future<Output = Vec<WireRound>> + use<'_> {
+        within(format!("the events up to {last}"), async move {
+            let mut rounds: Vec<WireRound> = Vec::new();
+            while rounds.last().is_none_or(|round| round.round_id != last) {
+                let (name, round) = self.next_event().await;
+                assert_eq!(name, "message", "{round:?}");
+                rounds.push(round);
+            }
+            rounds
+        })
+    }
+
+    /// Waits for the end of the body; says whether it ended cleanly.
+    #[track_caller]
+    pub fn ends_cleanly(&mut self) -> impl Future<Output = bool> + use<'_> {
+        within("the end of the stream", async move {
+            loop {
+                match self.events.next().await {
+                    None => return true,
+                    Some(None) => return false,
+                    Some(Some(_)) => {}
+                }
+            }
+        })
+    }
+}

@@ -1,0 +1,132 @@
+//! A WebSocket client.
+
+use futures_util::{SinkExt, StreamExt};
+use tokio::net::TcpStream;
+use tokio_tungstenite::{
+    MaybeTlsStream, WebSocketStream, connect_async,
+    tungstenite::{
+        Error, Message,
+        client::IntoClientRequest,
+        http::{HeaderName, HeaderValue},
+    },
+};
+
+use super::{WireRound, within};
+
+/// An open WebSocket.
+#[derive(Debug)]
+pub struct WsClient {
+    stream: WebSocketStream<MaybeTlsStream<TcpStream>>,
+}
+
+impl WsClient {
+    /// Connects; fails where the handshake is refused.
+    #[track_caller]
+    pub fn connect(url: impl Into<String>) -> impl Future<Output = Self> {
+        let url = url.into();
+        within(format!("a handshake with {url}"), async move {
+            Self::try_connect(&url, &[]).await.unwrap_or_else(|status| panic!("{url}: {status}"))
+        })
+    }
+
+    /// Connects with these headers; the status where the handshake is refused.
+    pub async fn try_connect(url: &str, headers: &[(&str, &str)]) -> Result<Self, u16> {
+        let mut request = url.into_client_request().expect("a URL");
+        for (name, value) in headers {
+            let name: HeaderName = name.parse().expect("a name");
+            request.headers_mut().insert(name, HeaderValue::from_str(value).expect("a value"));
+        }
+        match connect_async(request).await {
+            Ok((stream, _response)) => Ok(Self { stream }),
+            Err(Error::Http(response)) => Err(response.status().as_u16()),
+            Err(error) => panic!("{url}: {error}"),
+        }
+    }
+
+    /// The next round. Pings are answered by the library.
+    #[track_caller]
+    pub fn next_round(&mut self) -> impl Future<Output = WireRound> + use<'_> {
+        within("the next round", async move {
+            match self.next_message().await {
+                Ok(Message::Text(text)) => WireRound::parse(&text),
+                other => panic!("not a round: {other:?}"),
+            }
+        })
+    }
+
+    /// The next rounds.
+    #[track_caller]
+    pub fn rounds(&mut self, count: usize) -> impl Future<Output = Vec<WireRound>> + use<'_> {
+        within(format!("{count} rounds"), async move {
+            let mut rounds = Vec::with_capacity(count);
+            while rounds.len() < count {
+                rounds.push(self.next_round().await);
+            }
+            rounds
+        })
+    }
+
+    /// Rounds up to the one with this id, that one included.
+    #[track_caller]
+    pub fn rounds_until(&mut self, last: i64) -> impl Future<Output = Vec<WireRound>> + use<'_> {
+        within(format!("the rounds up to {last}"), async move {
+            let mut rounds = Vec::new();
+            loop {
+                rounds.push(self.next_round().await);
+                if rounds.last().is_some_and(|round| round.round_id == last) {
+                    return rounds;
+                }
+            }
+        })
+    }
+
+    /// Waits for a ping.
+    #[track_caller]
+    pub fn ping(&mut self) -> impl Future<Output = ()> + use<'_> {
+        within("a ping", async move {
+            loop {
+                match self.stream.next().await {
+                    Some(Ok(Message::Ping(_))) => return,
+                    Some(Ok(_)) => {}
+                    other => panic!("no ping but {other:?}"),
+                }
+            }
+        })
+    }
+
+    /// Waits for the close frame, over rounds that are still under way; its code, or `None` where
+    /// the connection broke without one.
+    #[track_caller]
+    pub fn close_code(&mut self) -> impl Future<Output = Option<u16>> + use<'_> {
+        within("a close frame", async move {
+            loop {
+                match self.next_message().await {
+                    Ok(Message::Close(Some(frame))) => return Some(frame.code.into()),
+                    Ok(Message::Close(None)) | Err(_) => return None,
+                    Ok(_) => {}
+                }
+            }
+        })
+    }
+
+    /// Sends a message; says whether the connection took it.
+    pub async fn send(&mut self, message: Message) -> bool {
+        self.stream.send(message).await.is_ok()
+    }
+
+    /// Closes as a client that is done.
+    pub async fn close(mut self) {
+        self.stream.close(None).await.expect("a close");
+    }
+
+    async fn next_message(&mut self) -> Result<Message, Option<Error>> {
+        loop {
+            match self.stream.next().await {
+                Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
+                Some(Ok(message)) => return Ok(message),
+                Some(Err(error)) => return Err(Some(error)),
+                None => return Err(None),
+            }
+        }
+    }
+}

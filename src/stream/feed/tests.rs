@@ -1,0 +1,107 @@
+//! A subscription that is opened while the ring buffer loses rounds.
+
+use std::num::NonZeroUsize;
+
+use futures_util::FutureExt;
+
+use super::*;
+use crate::{
+    ops::telemetry::metrics::Metrics,
+    stream::{
+        hub::{self, Captured, Publisher, Settled},
+        round::{FinishedAt, UnixMillis},
+        round_store::{Answer, RoundStore, StoredRounds},
+        transaction::Xid,
+    },
+};
+
+/// A store that has these rounds, each finished by a transaction of its own.
+#[derive(Debug)]
+struct Stored(Vec<Captured>);
+
+impl RoundStore for Stored {
+    fn games(&self) -> Answer<'_, Vec<Game>> {
+        std::future::ready(Ok(Vec::new())).boxed()
+    }
+
+    fn rounds_before(&self, _: GameId, _: Option<RoundId>, _: i64) -> Answer<'_, Vec<Round>> {
+        std::future::ready(Ok(Vec::new())).boxed()
+    }
+
+    fn resume_points<'a>(
+        &'a self,
+        rounds: &'a [RoundId],
+    ) -> Answer<'a, std::collections::HashMap<RoundId, Xid>> {
+        let named = self.0.iter().filter(|it| rounds.contains(&it.round.round_id));
+        let points = named.map(|it| (it.round.round_id, it.before)).collect();
+        std::future::ready(Ok(points)).boxed()
+    }
+
+    fn replay<'a>(
+        &'a self,
+        from: Xid,
+        _: Option<&'a [i64]>,
+        limit: usize,
+        snapshot: &'a str,
+    ) -> Answer<'a, StoredRounds> {
+        let xmax = snapshot.parse().map(Xid).expect("a transaction");
+        let found = self.0.iter().filter(|it| it.xid >= from && it.xid < xmax);
+        let rounds = found.take(limit).cloned().collect();
+        std::future::ready(Ok(StoredRounds { rounds, is_full: false, trimmed: Xid(0) })).boxed()
+    }
+}
+
+fn captured(id: i64) -> Captured {
+    let xid = Xid(id.cast_unsigned());
+    let round = Round {
+        round_id: RoundId(id),
+        game_id: GameId(1),
+        game_slug: "crash".into(),
+        game_type: "multiplier".into(),
+        finished_at: FinishedAt::from_micros(id).expect("in range"),
+        extras: "{}".into(),
+        timestamp: UnixMillis(0),
+    };
+    Captured { round, xid, before: xid, recorded: None }
+}
+
+/// A feed on a hub that the test publishes to itself.
+fn feed_on(rounds: &[Captured], history: usize) -> (Feed, Publisher) {
+    let metrics = Metrics::default();
+    let history = NonZeroUsize::new(history).expect("some");
+    let (hub, publisher) = hub::new(history, metrics);
+    publisher.open();
+    let store = Arc::new(Stored(rounds.to_vec()));
+    (Feed::new(hub, Games::default(), store, 100), publisher)
+}
+
+/// Publishes a finished round as the capture would.
+fn publish(publisher: &Publisher, captured: &Captured) {
+    publisher.publish(vec![captured.clone()]);
+    let oldest_running = Xid(captured.xid.0 + 1);
+    let (snapshot, position) = (oldest_running.0.to_string().into(), publisher.position());
+    publisher.settle(Settled { oldest_running, snapshot, position });
+}
+
+#[tokio::test]
+async fn what_memory_loses_while_a_stream_is_being_opened_comes_from_the_database() {
+    let rounds: Vec<_> = (1..=6).map(captured).collect();
+    let (feed, publisher) = feed_on(&rounds, 2);
+    publish(&publisher, &rounds[0]);
+    let prepare = async || {
+        let prepared = feed.prepare(Topic::Everything, Some(RoundId(1))).await;
+        prepared.expect("a stream")
+    };
+    let [from_memory, known] = [prepare().await, prepare().await];
+    rounds[1..4].iter().for_each(|round| publish(&publisher, round));
+    let from_database = prepare().await;
+    rounds[4..].iter().for_each(|round| publish(&publisher, round));
+    for prepared in [from_memory, from_database] {
+        let (opening, _) = prepared.subscribe().await.expect("a stream");
+        let Opening::Resumed(frames) = opening else { panic!("not resumed: {opening:?}") };
+        let frames: Vec<_> = frames.iter().map(|frame| frame.round_id().0).collect();
+        assert_eq!(frames, [2, 3, 4, 5, 6]);
+    }
+    let frames = known.open(|joint| joint.opening).await.expect("a stream");
+    assert!(matches!(frames, Opening::Resumed(frames) if frames.len() == 5));
+}
