@@ -30,6 +30,7 @@ fn captured(game: i64, round: i64) -> Captured {
         round: rounds::round(game, round, r#"{"point": "11.72"}"#),
         xid: Xid(round.unsigned_abs()),
         before: Xid(round.unsigned_abs()),
+        poll: 0,
         recorded: None,
     }
 }

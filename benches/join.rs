@@ -18,6 +18,7 @@ fn captured(round: i64) -> Captured {
         round: rounds::round(1, round, r#"{"point": "11.72"}"#),
         xid: Xid(round.unsigned_abs()),
         before: Xid(round.unsigned_abs()),
+        poll: 0,
         recorded: None,
     }
 }

@@ -1,20 +1,21 @@
--- A page of what was committed since a snapshot, for where poll.sql would answer with very much: 44 ms for 10,000 rows,
--- where one answer with a million takes 2.4 s, and the memory for all of them.
+-- A page of the outbox rows committed since a snapshot, if they are more than poll.sql answers: 44 ms for 10,000 rows. One
+-- answer with a million takes 2.4 s, and the memory for all of them.
 -- $1 text: the snapshot of the last poll that was read to its end.
 -- $2 text: the snapshot of the first page, up to which all pages read; null for the first.
 -- $3 bigint, $4 bigint: xid and round_id of the row after which to read.
 -- $5 bigint: how many rows.
--- Columns and order: those of poll.sql. `snapshot` is $2 where that is given.
--- The key says where the index is entered; what `saved` sees already is passed over (45 ms for a million rows
--- behind a transaction that was open for so long).
+-- Columns and order: those of poll.sql, without content: has_round is null. `snapshot` is $2 if that is given.
+-- The key enters the index; rows that $1 sees already are passed over (45 ms for a million rows behind a transaction that
+-- was open for so long).
 select s.snap::text as snapshot, (s.inserted - '0/0'::pg_lsn)::bigint as inserted, (s.flushed - '0/0'::pg_lsn)::bigint as flushed,
        o.xid::text::bigint as xid, o.before::text::bigint as before, o.round_id,
        (extract(epoch from o.at) * 1000000)::bigint as at_micros,
        (extract(epoch from clock_timestamp() - o.at) * 1000000)::bigint as age_micros,
-       s.now_micros
+       s.now_micros, s.alone, null::boolean as has_round
 from (select coalesce($2::text::pg_snapshot, pg_current_snapshot()) as snap,
              pg_current_wal_insert_lsn() as inserted, pg_current_wal_flush_lsn() as flushed,
-             (extract(epoch from clock_timestamp()) * 1000000)::bigint as now_micros) s
+             (extract(epoch from clock_timestamp()) * 1000000)::bigint as now_micros,
+             case when pg_try_advisory_lock(7264, 10) then pg_advisory_unlock(7264, 10) else false end as alone) s
 left join lateral (
     select o.xid, o.before, o.round_id, o.at
     from datastream.outbox o

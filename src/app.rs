@@ -9,7 +9,7 @@ use tokio::{
 };
 
 use crate::{
-    config::{Payloads, ServeConfig},
+    config::ServeConfig,
     http::{self, Advertised, AppState, WebTransportGate, accept_loop},
     ops::{
         connection_limiter::Limits, descriptors, phase::Phase, shutdown::Shutdown,
@@ -19,7 +19,7 @@ use crate::{
         maintenance::Maintenance, pool::Pool, read_only::Source, round_queries::RoundQueries,
     },
     source::{
-        Capture, CaptureError, Parts, Trust,
+        Capture, CaptureError, CaptureSettings,
         read_only::{OverlapCapture, OverlapParts},
     },
     stream::{
@@ -83,7 +83,7 @@ impl App {
             shutdown.spawn(web_transport.serve(gate, wiring.metrics.clone(), shutdown.clone()));
         }
         if wiring.source.is_none() {
-            shutdown.spawn(wiring.maintenance(phase).run(shutdown.clone()));
+            shutdown.spawn(wiring.maintenance(phase)?.run(shutdown.clone()));
         }
         let stop = shutdown.clone();
         shutdown
@@ -113,7 +113,6 @@ struct Wiring<'a> {
     metrics: Metrics,
     hub: Hub,
     games: Games,
-    pool: Pool,
     history: RoundQueries,
     /// Where rounds come from without our schema.
     source: Option<Source>,
@@ -127,11 +126,11 @@ impl<'a> Wiring<'a> {
         let pool = pool.context("the connection string names no host")?;
         let source = config.read_only.as_ref().map(Source::new);
         let history = match source.clone() {
-            None => RoundQueries::new(pool.clone(), metrics.clone()),
-            Some(source) => RoundQueries::read_only(pool.clone(), metrics.clone(), source),
+            None => RoundQueries::new(pool, metrics.clone()),
+            Some(source) => RoundQueries::read_only(pool, metrics.clone(), source),
         };
         let games = Games::default();
-        let wiring = Self { config, shutdown, metrics, hub, games, pool, history, source };
+        let wiring = Self { config, shutdown, metrics, hub, games, history, source };
         Ok((wiring, publisher))
     }
 
@@ -143,11 +142,10 @@ impl<'a> Wiring<'a> {
     }
 
     fn with_outbox(&self, publisher: Publisher) -> (Capturing, watch::Receiver<Phase>) {
-        let (capture, phase) = Capture::new(Parts {
+        let (capture, phase) = Capture::new(CaptureSettings {
             listen: self.config.database.listen.clone(),
             queries: self.config.database.target.clone(),
             history: history_of(self.config),
-            trust: trust(self.config.payloads),
             publisher,
             games: self.games.clone(),
             metrics: self.metrics.clone(),
@@ -169,16 +167,19 @@ impl<'a> Wiring<'a> {
         (Box::pin(capture.run()), phase)
     }
 
-    fn maintenance(&self, phase: watch::Receiver<Phase>) -> Maintenance {
-        Maintenance {
-            pool: self.pool.clone(),
+    fn maintenance(&self, phase: watch::Receiver<Phase>) -> anyhow::Result<Maintenance> {
+        let pool = Pool::lazy(&self.config.database.target, "maintenance", 1);
+        let pool = pool.context("the connection string names no host")?;
+        let queries = RoundQueries::new(pool.clone(), self.metrics.clone());
+        Ok(Maintenance {
+            pool,
             phase,
             hub: self.hub.clone(),
             games: self.games.clone(),
-            history: self.history.clone(),
+            queries,
             retention: self.config.retention,
             metrics: self.metrics.clone(),
-        }
+        })
     }
 
     fn shards(&self) -> anyhow::Result<(Shards, mpsc::Receiver<ShardError>)> {
@@ -220,13 +221,6 @@ impl<'a> Wiring<'a> {
 
 fn history_of(config: &ServeConfig) -> i64 {
     i64::try_from(config.history.get()).unwrap_or(i64::MAX)
-}
-
-fn trust(payloads: Payloads) -> Trust {
-    match payloads {
-        Payloads::Trust => Trust::Payloads,
-        Payloads::Verify => Trust::Outbox,
-    }
 }
 
 #[cfg(test)]

@@ -31,8 +31,6 @@ pub struct ServeConfig {
     pub http_addr: SocketAddr,
     /// Between two pings or heartbeat comments on one connection.
     pub heartbeat: Duration,
-    /// Whether a payload is believed or confirmed first.
-    pub payloads: Payloads,
     /// Rounds kept in memory for each game.
     pub history: NonZeroUsize,
     /// Most rounds replayed to one connection.
@@ -73,15 +71,6 @@ pub struct CertificateFiles {
     pub chain: PathBuf,
     /// The private key.
     pub key: PathBuf,
-}
-
-/// What is done with a round that arrived as a NOTIFY payload.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Payloads {
-    /// Pushed at once; the outbox is compared afterwards.
-    Trust,
-    /// Pushed once the outbox confirms it: 0.2 ms later.
-    Verify,
 }
 
 /// A setting that cannot be used. One line, names the option.

@@ -38,7 +38,7 @@ pub mod internals {
     pub use crate::{
         ops::{shutdown::Shutdown, telemetry::metrics::Metrics},
         postgres::target::PgTarget,
-        source::{Capture, Parts, Trust, decode_payload},
+        source::{Capture, CaptureSettings, decode_payload},
         stream::{frame, games::Games, hub, round, topic, transaction::Xid},
         transport::{close, frame_reader, frame_writer},
     };

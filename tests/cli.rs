@@ -14,7 +14,7 @@ use testkit::{
 };
 
 /// Every variable of contract section 8.
-pub(crate) const VARIABLES: [&str; 16] = [
+pub(crate) const VARIABLES: [&str; 15] = [
     "DATABASE_URL",
     "DATASTREAM_LISTEN_URL",
     "DATASTREAM_HTTP_ADDR",
@@ -23,7 +23,6 @@ pub(crate) const VARIABLES: [&str; 16] = [
     "DATASTREAM_WT_CERT",
     "DATASTREAM_WT_KEY",
     "DATASTREAM_HEARTBEAT",
-    "DATASTREAM_PAYLOADS",
     "DATASTREAM_HISTORY",
     "DATASTREAM_RESUME_LIMIT",
     "DATASTREAM_RETENTION",

@@ -73,7 +73,7 @@ async fn a_transaction_of_more_rounds_than_a_page_arrives_while_the_stream_is_li
     scene.database.run(&BULK.replace("12000", "25000")).await;
     scene.server.counts("datastream_rounds_captured_total{source=\"poll\"} 25000").await;
     scene.all_arrive_in_order(25_000).await;
-    scene.server.counts("datastream_payloads_unconfirmed_total 0").await;
+    scene.server.counts("datastream_notifications_unknown_total 0").await;
 }
 
 #[tokio::test]
@@ -93,7 +93,7 @@ async fn what_is_trimmed_while_pages_are_read_is_found_all_the_same() {
     assert_eq!(seen, (1..=60_000).collect::<Vec<_>>());
     let next = scene.database.finish("crash", "{}").await;
     assert_eq!(scene.client.next_round().await.round_id, next);
-    let told = |line: &String| line.contains("were trimmed from the outbox");
+    let told = |line: &String| line.contains("deleted by retention");
     assert!(scene.server.log().iter().any(told), "the last page had been read before");
 }
 

@@ -45,6 +45,7 @@ mod search_path;
 mod seed;
 mod shutdown;
 mod slow_subscribers;
+mod strangers;
 mod stream_sse;
 mod stream_ws;
 mod tidy;

@@ -59,7 +59,7 @@ async fn a_moment_that_its_zone_shifts_out_of_range_fails_neither_the_game_nor_t
     let round = client.next_round().await;
     assert_eq!((round.round_id, &*round.finished_at), (2, "2026-07-01T16:00:00Z"));
     server.counts("datastream_rounds_skipped_total{reason=\"out_of_range\"} 1").await;
-    let named = |line: &String| line.contains("cannot be streamed") && line.contains("round.id=1");
+    let named = |line: &String| line.contains("cannot be sent") && line.contains("round.id=1");
     assert!(server.log().iter().any(named), "{:?}", server.log());
     let seed =
         "explain select round_id from datastream.rounds_of(77, '10000-01-01', 0, '0001-01-01', 1)";

@@ -83,8 +83,9 @@ async fn works_through(more: &str) {
     let log = server.log();
     let told = log.iter().filter(|line| line.contains(" WARN ") || line.contains(" ERROR "));
     // A machine that stalls is told as such, and whether it hears is asked above.
-    let told = told.filter(|line| !line.contains("hears nothing") && !line.contains("sqlx::pool"));
-    let (found, other): (Vec<_>, Vec<_>) = told.partition(|line| line.contains("were found"));
+    let told = told
+        .filter(|line| !line.contains("no notification arrives") && !line.contains("sqlx::pool"));
+    let (found, other): (Vec<_>, Vec<_>) = told.partition(|line| line.contains("did not record"));
     assert!(found.len() == 1 && other.is_empty(), "{found:?} {other:?}");
 }
 
@@ -131,7 +132,10 @@ async fn a_listener_behind_a_pooler_is_told_and_rounds_come_by_polls() {
         server.counts("datastream_listener_deaf 1").await;
         let log = server.log().join("\n");
         server.counts("datastream_other_nodes 1").await;
-        assert!(log.contains("hears nothing") && log.contains("DATASTREAM_LISTEN_URL"), "{log}");
+        assert!(
+            log.contains("no notification arrives") && log.contains("DATASTREAM_LISTEN_URL"),
+            "{log}"
+        );
         // Nothing of ours is left in the sessions that the game is given.
         for _ in 0..20 {
             let set = "select concat_ws(' ', current_setting('enable_seqscan'), \

@@ -10,8 +10,7 @@ use std::{
 use clap::{Args, builder::BoolishValueParser};
 
 use super::{
-    AllowedOrigins, CertificateFiles, ConfigError, Payloads, ServeConfig, WebTransportConfig,
-    values,
+    AllowedOrigins, CertificateFiles, ConfigError, ServeConfig, WebTransportConfig, values,
 };
 use crate::postgres::{
     options::{DatabaseConfig, DatabaseOptions},
@@ -135,11 +134,6 @@ pub struct StreamingOptions {
     #[arg(value_parser = values::heartbeat, default_value = "15s")]
     pub heartbeat: Duration,
 
-    /// Push a notified round at once (trust) or once the outbox confirms it (verify, 0.2 ms
-    /// later; for databases where others may NOTIFY).
-    #[arg(long, env = "DATASTREAM_PAYLOADS", value_enum, default_value = "trust")]
-    pub payloads: Payloads,
-
     /// Rounds of each game kept in memory for resume. Lower: more resumes ask the database.
     /// Higher: more memory, about 1 KB a round.
     #[arg(long, env = "DATASTREAM_HISTORY", value_name = "ROUNDS", default_value = "1024")]
@@ -217,7 +211,6 @@ impl ServerOptions {
             database,
             http_addr: self.http.http_addr,
             heartbeat: self.streaming.heartbeat,
-            payloads: self.streaming.payloads,
             history: self.streaming.history,
             resume_limit: self.limits.resume_limit,
             retention: self.streaming.retention,

@@ -78,7 +78,7 @@ pub(crate) fn captured<R: Columns>(
 ) -> Result<Option<Captured>, R::Error> {
     let (xid, before) = (xid(row, "xid")?, xid(row, "before")?);
     let round = round(row, timestamp)?.ok();
-    Ok(round.map(|round| Captured { round, xid, before, recorded: None }))
+    Ok(round.map(|round| Captured { round, xid, before, poll: 0, recorded: None }))
 }
 
 /// A round's row.

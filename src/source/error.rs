@@ -24,8 +24,8 @@ pub enum CaptureError {
     Silent(Duration),
     /// The outbox was trimmed under the reader's eyes.
     #[error(
-        "rounds that had yet to be read were trimmed from the outbox (DATASTREAM_RETENTION): \
-             reading them by finished_at"
+        "unread outbox rows were deleted by retention. Recovering rounds by finished_at. Increase \
+             DATASTREAM_RETENTION."
     )]
     Trimmed,
     /// An answer of another form than the schema promises.
@@ -107,13 +107,15 @@ impl CaptureError {
         }
     }
 
-    /// Whether a row's own data made the query fail (class 22, "data exception").
+    /// Whether a row's own data made the query fail: data exceptions (class 22), expressions that
+    /// raise (P0), program limits (54), damaged storage (XX).
     pub(super) fn is_of_data(&self) -> bool {
+        const CLASSES: [&str; 4] = ["22", "P0", "54", "XX"];
         let code = match self {
             Self::Database(error) => error.code(),
             _ => None,
         };
-        code.is_some_and(|code| code.code().starts_with("22"))
+        code.is_some_and(|code| CLASSES.iter().any(|class| code.code().starts_with(class)))
     }
 
     /// Whether a server that is up has said no: each such answer is work and a line in its log.

@@ -1,98 +1,30 @@
-//! What a notification says. Anybody who can connect may NOTIFY our channel, so whatever arrives
-//! is either a well-formed payload or a mere ring of the bell; it never fails anything.
+//! The payload of a notification. Every role that can connect may send on our channel, so whatever
+//! arrives is either well-formed or counted as invalid; it never fails anything.
 
-use std::{sync::Arc, time::Instant};
-
+use chrono::DateTime;
 use serde::Deserialize;
 
-use super::snapshot::Snapshot;
-use crate::stream::{
-    hub::Captured,
-    round::{FinishedAt, Game, GameId, Round, RoundId, UnixMillis},
-    transaction::Xid,
-};
+use super::cursor::RoundKey;
+use crate::stream::round::{FinishedAt, RoundId};
 
-/// A notification on `datastream_rounds`.
-#[derive(Debug)]
-pub(crate) enum Notification {
-    /// A finished round, with all that is needed to put it on the stream.
-    Round(Box<Payload>),
-    /// "Look at the outbox": no payload, or one that cannot be streamed as it is.
-    Ring,
-    /// Not of our making; counted, and otherwise a ring.
-    Invalid,
-}
-
-/// A finished round as the trigger describes it.
-#[derive(Debug)]
-pub(crate) struct Payload {
-    pub(crate) xid: Xid,
-    /// What the finishing transaction saw.
-    pub(crate) snapshot: Snapshot,
-    pub(crate) round_id: RoundId,
-    pub(crate) game_id: GameId,
-    pub(crate) finished_at: FinishedAt,
-    pub(crate) extras: Box<str>,
-}
-
+/// The members that the audit compares with the outbox.
 #[derive(Deserialize)]
-struct Wire<'a> {
-    xid: &'a str,
-    snap: &'a str,
+struct Payload<'a> {
     round_id: i64,
-    game_id: i64,
-    finished_at: i64,
-    extras: Box<str>,
+    finished_at: &'a str,
 }
 
-impl Payload {
-    /// The round as it goes on the stream, from now on.
-    pub(crate) fn into_captured(self, game: &Game) -> Captured {
-        let round = Round {
-            round_id: self.round_id,
-            game_id: self.game_id,
-            game_slug: Arc::clone(&game.slug),
-            game_type: Arc::clone(&game.kind),
-            finished_at: self.finished_at,
-            extras: self.extras,
-            timestamp: UnixMillis::now(),
-        };
-        let recorded = Some(Instant::now());
-        Captured { round, xid: self.xid, before: self.snapshot.xmin(), recorded }
-    }
-}
+/// A payload that does not have the trigger's form.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Invalid;
 
-impl Notification {
-    /// Whether this transaction may have sent it.
-    pub(crate) fn may_be_of(&self, xid: Xid) -> bool {
-        match self {
-            Self::Round(payload) => payload.xid == xid,
-            Self::Ring | Self::Invalid => true,
-        }
-    }
-
-    /// Decodes a payload, whatever it holds.
-    pub(crate) fn decode(text: &str) -> Self {
-        if text.is_empty() {
-            return Self::Ring;
-        }
-        let Ok(wire) = serde_json::from_str::<Wire<'_>>(text) else { return Self::Invalid };
-        let (Ok(xid), Ok(snapshot)) = (wire.xid.parse(), wire.snap.parse()) else {
-            return Self::Invalid;
-        };
-        // Out of range: the poll finds the row and counts it.
-        let Some(finished_at) = FinishedAt::from_micros(wire.finished_at) else {
-            return Self::Ring;
-        };
-        Self::Round(Box::new(Payload {
-            xid: Xid(xid),
-            snapshot,
-            round_id: RoundId(wire.round_id),
-            game_id: GameId(wire.game_id),
-            finished_at,
-            extras: wire.extras,
-        }))
-    }
+/// The round that a payload names; `None` for a moment that RFC 3339 cannot print (`infinity`, a
+/// year before 1 or after 9999): such a round is skipped.
+pub(super) fn decode(payload: &str) -> Result<Option<RoundKey>, Invalid> {
+    let payload: Payload<'_> = serde_json::from_str(payload).map_err(|_| Invalid)?;
+    let moment = DateTime::parse_from_rfc3339(payload.finished_at).ok();
+    let moment = moment.and_then(|moment| FinishedAt::from_micros(moment.timestamp_micros()));
+    Ok(moment.map(|moment| (RoundId(payload.round_id), moment)))
 }
 
 #[cfg(test)]
@@ -101,34 +33,35 @@ mod tests {
 
     use super::*;
 
-    const GOOD: &str = r#"{"xid" : "9", "snap" : "9:9:", "round_id" : 512, "game_id" : 1, "finished_at" : 1768610742000000, "extras" : "{\"point\": \"11.72\"}"}"#;
+    const GOOD: &str = r#"{"round_id":512,"game_id":1,"finished_at":"2026-01-17T00:45:42.5+00:00","extras":{"point": "11.72"}}"#;
 
     #[test]
     fn a_payload_of_the_trigger_is_decoded() {
-        let Notification::Round(payload) = Notification::decode(GOOD) else { panic!("no round") };
-        assert_eq!(payload.round_id, RoundId(512));
-        assert_eq!(&*payload.extras, r#"{"point": "11.72"}"#);
-        assert_eq!(payload.finished_at.to_string(), "2026-01-17T00:45:42Z");
+        let (round, moment) = decode(GOOD).expect("valid").expect("a round");
+        assert_eq!(
+            (round, moment.to_string()),
+            (RoundId(512), "2026-01-17T00:45:42.5Z".to_owned())
+        );
     }
 
     #[test]
-    fn an_empty_payload_is_a_ring_and_garbage_is_invalid() {
-        assert!(matches!(Notification::decode(""), Notification::Ring));
-        for garbage in ["x", "{}", "[]", "null", &GOOD.replace("\"9\"", "\"x\""), &GOOD[..40]] {
-            assert!(matches!(Notification::decode(garbage), Notification::Invalid), "{garbage}");
+    fn a_moment_that_no_round_on_the_stream_has_names_no_round() {
+        for moment in ["infinity", "-infinity", "294000-01-01T00:00:00+00:00"] {
+            assert_eq!(decode(&GOOD.replace("2026-01-17T00:45:42.5+00:00", moment)), Ok(None));
         }
     }
 
     #[test]
-    fn a_year_beyond_9999_is_left_to_the_poll() {
-        let far = GOOD.replace("1768610742000000", "9223372036854775807");
-        assert!(matches!(Notification::decode(&far), Notification::Ring));
+    fn a_payload_of_another_form_is_invalid() {
+        for garbage in ["", "x", "{}", "[]", "null", &GOOD.replace("512", "\"x\""), &GOOD[..40]] {
+            assert_eq!(decode(garbage), Err(Invalid), "{garbage}");
+        }
     }
 
     proptest! {
         #[test]
         fn no_text_makes_the_decoder_panic(text in any::<String>()) {
-            let _ = Notification::decode(&text);
+            let _ = decode(&text);
         }
 
         #[test]
@@ -137,7 +70,7 @@ mod tests {
         ) {
             let mut text = GOOD.to_owned();
             text.replace_range(at..=at, &byte.to_string());
-            let _ = Notification::decode(&text);
+            let _ = decode(&text);
         }
     }
 }

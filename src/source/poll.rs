@@ -1,7 +1,5 @@
 //! The answer of a poll, or of a page.
 
-use std::time::Instant;
-
 use tokio_postgres::Row;
 
 use super::{
@@ -10,18 +8,23 @@ use super::{
     rows::{OutboxRow, outbox_row},
     snapshot::Snapshot,
 };
-use crate::stream::{
-    round::RoundId,
-    transaction::{Finish, Xid},
+use crate::{
+    postgres::rows::{self, DecodedRound},
+    stream::{
+        round::{Round, RoundId, UnixMillis},
+        transaction::{Finish, Xid},
+    },
 };
 
-/// Rows of the outbox in one answer: 2 MB, and 0.05 s of a link that may break any moment.
+/// Rows of a poll, each with its content: more are read in pages.
+pub(super) const POLL_ROWS: i64 = 100;
+/// Rows of a page: 2 MB, and 0.05 s of a connection that may break at any moment.
 pub(super) const PAGE_ROWS: i64 = 10_000;
 
 /// Where a page begins, and up to where all pages read.
 #[derive(Clone, Debug)]
 pub(super) struct Bounds {
-    /// What the first page has seen: the order of transactions holds within one snapshot only.
+    /// The snapshot of the first page: the order of transactions holds within one snapshot only.
     pub(super) until: Option<Snapshot>,
     /// The last row of the page before.
     pub(super) after: Finish,
@@ -35,45 +38,98 @@ impl Bounds {
     }
 }
 
-/// What was found, and when.
+/// The round that an outbox row names.
+#[derive(Clone, Debug)]
+pub(super) enum Content {
+    /// Not read yet: the row is of a page.
+    Unread,
+    /// It can be sent.
+    Round(Box<Round>),
+    /// Its `finished_at` is infinite, before the year 1 or after 9999.
+    OutOfRange,
+    /// It was deleted, or is unfinished again.
+    Missing,
+    /// PostgreSQL cannot read it.
+    Unreadable,
+}
+
+impl Content {
+    /// With the round's id.
+    pub(super) fn of(decoded: DecodedRound) -> (RoundId, Self) {
+        match decoded {
+            Ok(round) => (round.round_id, Self::Round(Box::new(round))),
+            Err(id) => (id, Self::OutOfRange),
+        }
+    }
+}
+
+/// A row of the outbox, and its round.
+#[derive(Clone, Debug)]
+pub(super) struct FoundRow {
+    pub(super) row: OutboxRow,
+    pub(super) content: Content,
+}
+
+impl FoundRow {
+    pub(super) fn is_unread(&self) -> bool {
+        matches!(self.content, Content::Unread)
+    }
+}
+
+/// The rows that a poll found, and the state of the database.
 #[derive(Debug)]
 pub(super) struct Poll {
     pub(super) seen: Seen,
-    /// When it was asked for.
-    pub(super) begun: Instant,
-    /// When, by the database's clock, in microseconds since the epoch.
+    /// When it ran, by the database's clock, in microseconds since the epoch.
     pub(super) at: i64,
-    pub(super) rows: Vec<OutboxRow>,
+    /// Whether nobody else holds the presence lock; see [`super::presence`].
+    pub(super) alone: bool,
+    pub(super) rows: Vec<FoundRow>,
 }
 
 impl Poll {
-    pub(super) fn read(rows: &[Row], begun: Instant) -> Result<Self, CaptureError> {
+    pub(super) fn read(rows: &[Row]) -> Result<Self, CaptureError> {
         let first = rows.first().ok_or(CaptureError::Closed)?;
         let seen = Seen {
             snapshot: first.try_get::<_, &str>("snapshot")?.parse()?,
             inserted: Lsn(first.try_get("inserted")?),
             flushed: Lsn(first.try_get("flushed")?),
         };
-        let at = first.try_get("now_micros")?;
-        let rows = rows.iter().filter_map(|row| outbox_row(row).transpose());
-        Ok(Self { seen, begun, at, rows: rows.collect::<Result<_, _>>()? })
+        let (at, alone) = (first.try_get("now_micros")?, first.try_get("alone")?);
+        let now = UnixMillis::now();
+        let rows = rows.iter().filter_map(|row| found(row, now).transpose());
+        Ok(Self { seen, at, alone, rows: rows.collect::<Result<_, _>>()? })
     }
 
-    /// Whether there may be more than these rows.
-    pub(super) fn is_full(&self) -> bool {
-        i64::try_from(self.rows.len()).is_ok_and(|rows| rows >= PAGE_ROWS)
+    /// Whether there are so many rows.
+    pub(super) fn has_rows(&self, count: i64) -> bool {
+        i64::try_from(self.rows.len()).is_ok_and(|rows| rows >= count)
     }
 
     /// Of a full page: the transaction before which it is complete, and its last row. The last
-    /// transaction, of which there may be more, is left out, unless the page has no other.
+    /// transaction may have further rows, so it is left out, unless the page has no other.
     pub(super) fn complete_before(&mut self) -> Option<(Xid, Finish)> {
-        let (first, end) = (self.rows.first()?.finish().0, self.rows.last()?.finish().0);
-        if !self.is_full() {
+        let (first, end) = (self.rows.first()?.row.finish().0, self.rows.last()?.row.finish().0);
+        if !self.has_rows(PAGE_ROWS) {
             return None;
         }
         if first < end {
-            self.rows.retain(|row| row.finish().0 < end);
+            self.rows.retain(|found| found.row.finish().0 < end);
         }
-        Some((end, self.rows.last()?.finish()))
+        Some((end, self.rows.last()?.row.finish()))
+    }
+}
+
+/// `None` for the row that only tells the state of the database.
+fn found(row: &Row, now: UnixMillis) -> Result<Option<FoundRow>, CaptureError> {
+    let Some(outbox) = outbox_row(row)? else { return Ok(None) };
+    Ok(Some(FoundRow { row: outbox, content: content(row, now)? }))
+}
+
+fn content(row: &Row, now: UnixMillis) -> Result<Content, CaptureError> {
+    match row.try_get::<_, Option<bool>>("has_round")? {
+        None => Ok(Content::Unread),
+        Some(false) => Ok(Content::Missing),
+        Some(true) => Ok(Content::of(rows::round(row, now)?).1),
     }
 }

@@ -1,5 +1,5 @@
-//! Whether the LISTEN connection hears anything: behind a pooler that shares server connections
-//! (PgBouncer in transaction mode) LISTEN succeeds and nothing is ever delivered.
+//! Whether notifications arrive: behind a pooler that shares server connections (PgBouncer in
+//! transaction mode) LISTEN succeeds and nothing is ever delivered.
 
 use std::{
     sync::{Arc, OnceLock},
@@ -10,110 +10,171 @@ use futures_util::StreamExt;
 use tokio::task::AbortHandle;
 
 use super::{
-    CaptureError, Parts,
-    company::Word,
-    inbox::Inbox,
-    listener::{Listening, notify, within},
+    CaptureError,
+    listener::{Listener, Modes},
+    session::within,
+    wake_ups::PROBE_CHANNEL,
 };
 use crate::{
-    ops::{backoff::Backoff, telemetry::metrics::Metrics},
+    ops::{backoff::Backoff, shutdown::Shutdown, telemetry::metrics::Metrics},
     postgres::{client, target::PgTarget},
 };
 
 /// A notification arrives within a millisecond of its commit.
-const HEARD_WITHIN: Duration = Duration::from_secs(3);
+const ARRIVES_WITHIN: Duration = Duration::from_secs(3);
 /// A connection and one statement.
 const SENT_WITHIN: Duration = Duration::from_secs(10);
+/// How soon another capture mode is noticed: one query of 0.1 ms.
+const MODES_EVERY: Duration = Duration::from_secs(5);
 
-/// One notification sent from another connection, to be heard on this one.
+/// Follows the capture modes, and makes sure that notifications arrive where tables send them.
 #[derive(Debug)]
-pub(super) struct Probe {
-    /// When the database acknowledged it: from then on it should be heard.
-    sent: Arc<OnceLock<Instant>>,
+pub(super) struct Probe<'a> {
+    queries: &'a PgTarget,
+    shutdown: &'a Shutdown,
+    metrics: &'a Metrics,
+    modes: Modes,
+    modes_read: Instant,
+    sent: Option<SentProbe>,
+}
+
+impl<'a> Probe<'a> {
+    /// Sends a probe if any table notifies.
+    pub(super) fn new(
+        listener: &Listener,
+        queries: &'a PgTarget,
+        shutdown: &'a Shutdown,
+        metrics: &'a Metrics,
+    ) -> Self {
+        let (modes, modes_read) = (listener.modes, Instant::now());
+        let mut probe = Self { queries, shutdown, metrics, modes, modes_read, sent: None };
+        probe.restart(listener);
+        probe
+    }
+
+    /// The capture modes of the attached tables.
+    pub(super) fn modes(&self) -> Modes {
+        self.modes
+    }
+
+    /// Whether tables notify, and nothing shows that notifications do not arrive.
+    pub(super) async fn check(&mut self, listener: &Listener) -> Result<bool, CaptureError> {
+        if self.modes_read.elapsed() > MODES_EVERY {
+            self.follow_modes(listener).await?;
+        }
+        let arrived = listener.wake_ups().probe_arrived();
+        let Some(sent) = &mut self.sent else { return Ok(false) };
+        Ok(sent.check(arrived, self.metrics) != Delivery::Missing)
+    }
+
+    async fn follow_modes(&mut self, listener: &Listener) -> Result<(), CaptureError> {
+        let modes = listener.read_modes().await?;
+        self.modes_read = Instant::now();
+        if modes.notifies() != self.modes.notifies() {
+            tracing::info!(notifies = modes.notifies(), "another capture mode was chosen");
+            self.modes = modes;
+            self.restart(listener);
+        }
+        self.modes = modes;
+        Ok(())
+    }
+
+    fn restart(&mut self, listener: &Listener) {
+        self.metrics.listener_deaf.set(0);
+        let notifies = self.modes.notifies();
+        self.sent = notifies.then(|| SentProbe::send(listener, self.queries, self.shutdown));
+    }
+}
+
+/// One notification, sent from another connection.
+#[derive(Debug)]
+struct SentProbe {
+    /// When the database acknowledged it: from then on it should arrive.
+    acknowledged: Arc<OnceLock<Instant>>,
     sending: AbortHandle,
-    state: State,
+    delivery: Delivery,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum State {
-    /// Not sent, or not heard yet.
+enum Delivery {
+    /// Not sent, or not arrived yet.
     Waiting,
     /// Notifications arrive.
-    Hearing,
+    Arrives,
     /// They do not; rounds are found by polling.
-    Deaf,
+    Missing,
 }
 
-impl Drop for Probe {
+impl Drop for SentProbe {
     fn drop(&mut self) {
         self.sending.abort();
     }
 }
 
-impl Probe {
-    pub(super) fn start(parts: &Parts, listening: &Listening) -> Self {
-        let word = listening.inbox().expect_probe(fastrand::u64(1..));
-        let sent = Arc::new(OnceLock::new());
-        let sending = send(parts.queries.clone(), word, Arc::clone(&sent));
-        let sending = parts.shutdown.spawn(sending).abort_handle();
-        parts.metrics.listener_deaf.set(0);
-        Self { sent, sending, state: State::Waiting }
+impl SentProbe {
+    fn send(listener: &Listener, queries: &PgTarget, shutdown: &Shutdown) -> Self {
+        let number = fastrand::u64(1..);
+        listener.wake_ups().expect_probe(number);
+        let acknowledged = Arc::new(OnceLock::new());
+        let sending = send(queries.clone(), number, Arc::clone(&acknowledged));
+        let sending = shutdown.spawn(sending).abort_handle();
+        Self { acknowledged, sending, delivery: Delivery::Waiting }
     }
 
-    /// Looks whether the probe has arrived, and says so when it should have.
-    pub(super) fn check(&mut self, inbox: &Inbox, metrics: &Metrics) -> State {
-        let waited = self.sent.get().map(Instant::elapsed);
-        let next = self.state.after(inbox.heard_probe(), waited);
-        if next != self.state {
-            metrics.listener_deaf.set(i64::from(next == State::Deaf));
+    /// Checks whether the probe has arrived, and reports a change.
+    fn check(&mut self, arrived: bool, metrics: &Metrics) -> Delivery {
+        let waited = self.acknowledged.get().map(Instant::elapsed);
+        let next = self.delivery.after(arrived, waited);
+        if next != self.delivery {
+            metrics.listener_deaf.set(i64::from(next == Delivery::Missing));
             next.report();
-            self.state = next;
+            self.delivery = next;
         }
         next
     }
 }
 
-impl State {
+impl Delivery {
     /// `waited`: since the probe was sent, if it was.
-    fn after(self, heard: bool, waited: Option<Duration>) -> Self {
+    fn after(self, arrived: bool, waited: Option<Duration>) -> Self {
         match self {
-            _ if heard => Self::Hearing,
-            Self::Waiting if waited.is_some_and(|waited| waited > HEARD_WITHIN) => Self::Deaf,
-            state => state,
+            _ if arrived => Self::Arrives,
+            Self::Waiting if waited.is_some_and(|waited| waited > ARRIVES_WITHIN) => Self::Missing,
+            delivery => delivery,
         }
     }
 
     fn report(self) {
         match self {
             Self::Waiting => {}
-            Self::Hearing => tracing::debug!("the LISTEN connection hears"),
-            Self::Deaf => tracing::error!(
-                "the LISTEN connection hears nothing (a pooler in transaction mode?): set \
-                 DATASTREAM_LISTEN_URL to the database itself; polling every 20 ms until then"
+            Self::Arrives => tracing::debug!("notifications arrive"),
+            Self::Missing => tracing::error!(
+                "no notification arrives on the LISTEN connection (a pooler in transaction mode?): \
+                 polling every 20 ms. Set DATASTREAM_LISTEN_URL to the database itself."
             ),
         }
     }
 }
 
-/// Sends the probe. While that fails nothing is known of how the other connection hears.
-async fn send(target: PgTarget, word: Word, sent: Arc<OnceLock<Instant>>) {
+/// Sends the probe. While that fails, nothing is known of the other connection.
+async fn send(target: PgTarget, number: u64, acknowledged: Arc<OnceLock<Instant>>) {
     let mut backoff = Backoff::default();
     let mut failed = false;
-    while let Err(error) = within(SENT_WITHIN, try_send(&target, word)).await {
+    while let Err(error) = within(SENT_WITHIN, try_send(&target, number)).await {
         if !std::mem::replace(&mut failed, true) {
             tracing::warn!(
                 %error,
-                "not known whether the LISTEN connection hears: the probe was not sent; trying again"
+                "cannot send a probe, so it is unknown whether notifications arrive: retrying"
             );
         }
         tokio::time::sleep(backoff.delay()).await;
     }
-    let _ = sent.set(Instant::now());
+    let _ = acknowledged.set(Instant::now());
 }
 
-async fn try_send(target: &PgTarget, word: Word) -> Result<(), CaptureError> {
+async fn try_send(target: &PgTarget, number: u64) -> Result<(), CaptureError> {
     let mut link = client::connect_to_send(target, "query").await?;
-    let text = notify(word);
+    let text = format!("notify {PROBE_CHANNEL}, '{number}'");
     tokio::select! {
         sent = link.client.batch_execute(&text) => Ok(sent?),
         () = async { while link.messages.next().await.is_some() {} } => Err(CaptureError::Closed),
@@ -127,17 +188,17 @@ mod tests {
     const LATE: Option<Duration> = Some(Duration::from_secs(4));
 
     #[test]
-    fn what_was_not_sent_is_not_missed() {
-        assert_eq!(State::Waiting.after(false, None), State::Waiting);
-        assert_eq!(State::Waiting.after(false, Some(Duration::ZERO)), State::Waiting);
-        assert_eq!(State::Waiting.after(false, LATE), State::Deaf);
+    fn a_probe_that_was_not_sent_is_not_missing() {
+        assert_eq!(Delivery::Waiting.after(false, None), Delivery::Waiting);
+        assert_eq!(Delivery::Waiting.after(false, Some(Duration::ZERO)), Delivery::Waiting);
+        assert_eq!(Delivery::Waiting.after(false, LATE), Delivery::Missing);
     }
 
     #[test]
-    fn a_probe_that_is_heard_after_all_ends_the_deafness() {
-        let deaf = State::Waiting.after(false, LATE);
-        assert_eq!(deaf.after(false, LATE), State::Deaf);
-        assert_eq!(deaf.after(true, LATE), State::Hearing);
-        assert_eq!(State::Hearing.after(false, LATE), State::Hearing);
+    fn a_probe_that_arrives_late_ends_the_polling() {
+        let missing = Delivery::Waiting.after(false, LATE);
+        assert_eq!(missing.after(false, LATE), Delivery::Missing);
+        assert_eq!(missing.after(true, LATE), Delivery::Arrives);
+        assert_eq!(Delivery::Arrives.after(false, LATE), Delivery::Arrives);
     }
 }

@@ -17,11 +17,11 @@ use tokio::sync::watch;
 use tokio_postgres::{Row, types::Type};
 
 use super::{
-    CaptureError, company,
-    cursor::{Moment, moment},
-    listener,
+    CaptureError,
+    cursor::{RoundKey, round_key},
+    presence::Presence,
     reconnect::{Linked, keep_linked},
-    session::{Parameter, Session},
+    session::{Parameter, Session, within},
 };
 use crate::{
     ops::{
@@ -76,15 +76,17 @@ pub(crate) struct OverlapCapture {
     /// From where to look, by the database's clock; `None` until the memory has been filled.
     since: Option<i64>,
     /// What is on the stream of that time.
-    given: HashSet<Moment>,
+    given: HashSet<RoundKey>,
+    /// Counts the looks.
+    looks: u64,
 }
 
 impl OverlapCapture {
     /// Makes a capture, and the channel that tells where it stands.
     pub(crate) fn new(parts: OverlapParts) -> (Self, watch::Receiver<Phase>) {
         let (phase, watched) = watch::channel(Phase::Connecting { problem: None });
-        company::share(&parts.publisher, &parts.metrics, true);
-        (Self { parts, phase, since: None, given: HashSet::new() }, watched)
+        share(&parts, true);
+        (Self { parts, phase, since: None, given: HashSet::new(), looks: 0 }, watched)
     }
 
     /// Captures until the shutdown; an error is one that waiting cannot mend, met before the
@@ -114,7 +116,9 @@ impl OverlapCapture {
         if self.since.is_none() {
             self.fill(session).await?;
         }
-        self.look_in_company(session, From::catch_up).await?;
+        let mut presence = Presence::start(session).await?;
+        self.look_beside_others(session, &mut presence, From::catch_up).await?;
+        presence.settle(session).await?;
         self.parts.publisher.open();
         self.parts.metrics.listener_connected.set(1);
         self.phase.send_replace(Phase::Live { since: Instant::now() });
@@ -127,24 +131,25 @@ impl OverlapCapture {
                 self.read_games(session).await?;
                 games_read = Instant::now();
             }
-            self.look_in_company(session, From::poll).await?;
+            self.look_beside_others(session, &mut presence, From::poll).await?;
         }
     }
 
-    /// Looks, and tells the hub whether another node may have looked at other moments.
-    async fn look_in_company(
+    /// Looks, and tells the hub whether another server may have looked at other moments.
+    async fn look_beside_others(
         &mut self,
         session: &Session,
+        presence: &mut Presence,
         found_by: From,
     ) -> Result<(), CaptureError> {
-        let others = listener::within(ANSWER_WITHIN, company::others(session)).await?;
-        let OverlapParts { publisher, metrics, .. } = &self.parts;
-        if others {
-            company::share(publisher, metrics, true);
+        presence.renew(session).await?;
+        let alone = presence.ask(session).await?;
+        if presence.before_rounds(alone, session).await? {
+            share(&self.parts, true);
         }
         self.look(session, found_by).await?;
-        if !others {
-            company::share(&self.parts.publisher, &self.parts.metrics, false);
+        if presence.after_rounds(alone, session).await? {
+            share(&self.parts, false);
         }
         Ok(())
     }
@@ -153,7 +158,7 @@ impl OverlapCapture {
     /// round after them.
     async fn refuse_unzoned(&self, session: &Session) -> Result<(), CaptureError> {
         let query = self.parts.source.query(include_str!("../../sql/read_only/zoned.sql"));
-        let row = listener::within(ANSWER_WITHIN, session.query_one(&query, &[])).await?;
+        let row = within(ANSWER_WITHIN, session.query_one(&query, &[])).await?;
         match row.try_get("zoned")? {
             true => Ok(()),
             false => Err(CaptureError::Query(
@@ -165,7 +170,7 @@ impl OverlapCapture {
 
     async fn read_games(&self, session: &Session) -> Result<(), CaptureError> {
         let query = self.parts.source.query(include_str!("../../sql/read_only/games.sql"));
-        let rows = listener::within(ANSWER_WITHIN, session.query(&query, &[]));
+        let rows = within(ANSWER_WITHIN, session.query(&query, &[]));
         let games = rows.await?.iter().map(rows::game).collect::<Result<_, _>>()?;
         self.parts.games.replace(games);
         Ok(())
@@ -178,11 +183,11 @@ impl OverlapCapture {
         let (now, lately) = self.finished_lately(session).await?;
         let query = self.parts.source.query(include_str!("../../sql/read_only/recent.sql"));
         let parameters: [Parameter<'_>; 1] = [(&self.parts.history, Type::INT8)];
-        let rows = listener::within(ANSWER_WITHIN, session.query(&query, &parameters)).await?;
+        let rows = within(ANSWER_WITHIN, session.query(&query, &parameters)).await?;
         let rounds = rounds(&rows)?;
-        tracing::info!(rounds = rounds.len(), "memory filled");
-        self.given = rounds.iter().chain(&lately).map(moment).collect();
-        let recent = rounds.into_iter().map(|round| captured(round, overlap)).collect();
+        tracing::info!(rounds = rounds.len(), "recent rounds loaded");
+        self.given = rounds.iter().chain(&lately).map(round_key).collect();
+        let recent = rounds.into_iter().map(|round| captured(round, overlap, self.looks)).collect();
         self.parts.publisher.preload(recent, Vec::new(), Xid(0));
         self.since = Some(now.saturating_sub(overlap));
         Ok(())
@@ -203,20 +208,20 @@ impl OverlapCapture {
     ) -> Result<(i64, Vec<Round>), CaptureError> {
         let query = self.parts.source.query(include_str!("../../sql/read_only/finished_since.sql"));
         let parameters: [Parameter<'_>; 1] = [(&since, Type::INT8)];
-        let rows = listener::within(ANSWER_WITHIN, session.query(&query, &parameters)).await?;
+        let rows = within(ANSWER_WITHIN, session.query(&query, &parameters)).await?;
         let now = rows.first().ok_or(CaptureError::Closed)?.try_get("now")?;
         Ok((now, rounds(&rows)?))
     }
 
     /// Publishes what is new among the rounds that finished within the overlap.
     async fn look(&mut self, session: &Session, found_by: From) -> Result<(), CaptureError> {
-        let begun = Instant::now();
         let (now, rounds) = self.finished_since(session, self.since).await?;
         self.parts.metrics.polls_total.inc();
-        let seen: HashSet<_> = rounds.iter().map(moment).collect();
-        let new = rounds.into_iter().filter(|round| !self.given.contains(&moment(round)));
+        self.looks += 1;
+        let seen: HashSet<_> = rounds.iter().map(round_key).collect();
+        let new = rounds.into_iter().filter(|round| !self.given.contains(&round_key(round)));
         let overlap = self.parts.source.overlap_micros;
-        let new: Vec<_> = new.map(|round| captured(round, overlap)).collect();
+        let new: Vec<_> = new.map(|round| captured(round, overlap, self.looks)).collect();
         let games = &self.parts.games;
         if new.iter().any(|captured| games.by_id(captured.round.game_id).is_none()) {
             self.read_games(session).await?;
@@ -224,7 +229,6 @@ impl OverlapCapture {
         let label = BySource { source: found_by };
         self.parts.metrics.rounds_captured_total.get_or_create(&label).inc_by(new.len() as u64);
         self.parts.publisher.publish(new);
-        self.parts.publisher.looked(begun);
         // What is older is not looked at again, not even when the clock was set back a little.
         self.given = seen;
         let since = self.since.map_or(i64::MIN, |since| since.max(now.saturating_sub(overlap)));
@@ -242,7 +246,7 @@ impl OverlapCapture {
     /// streamed, or all of that time would come again.
     async fn begin_anew(&mut self, session: &Session) -> Result<(), CaptureError> {
         let (now, lately) = self.finished_lately(session).await?;
-        self.given.extend(lately.iter().map(moment));
+        self.given.extend(lately.iter().map(round_key));
         self.since = Some(now.saturating_sub(self.parts.source.overlap_micros));
         tracing::warn!(
             "the database's clock was set back by more than the overlap: a round that finished \
@@ -294,13 +298,20 @@ fn rounds(rows: &[Row]) -> Result<Vec<Round>, CaptureError> {
     Ok(rounds)
 }
 
-fn captured(round: Round, overlap: i64) -> Captured {
+/// Says whether other servers may publish the same rounds from now on.
+fn share(parts: &OverlapParts, shared: bool) {
+    parts.metrics.other_nodes.set(i64::from(shared));
+    parts.publisher.share(shared);
+}
+
+fn captured(round: Round, overlap: i64, look: u64) -> Captured {
     let finished = round.finished_at.micros();
     let number = |micros: i64| Xid(micros.max(1).cast_unsigned());
     Captured {
         xid: number(finished),
         before: number(finished.saturating_sub(overlap)),
         // The clock of the database is not ours, and a finish is not a commit.
+        poll: look,
         recorded: None,
         round,
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio_postgres::Row;
 
-use super::cursor::Recorded;
+use super::cursor::OutboxKey;
 use crate::{
     postgres::rows::xid,
     stream::{
@@ -16,7 +16,7 @@ use crate::{
 /// One row of the outbox.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct OutboxRow {
-    pub(super) recorded: Recorded,
+    pub(super) key: OutboxKey,
     pub(super) before: Xid,
     pub(super) age: Duration,
 }
@@ -25,12 +25,12 @@ pub(super) fn outbox_row(row: &Row) -> Result<Option<OutboxRow>, tokio_postgres:
     let Some(round_id) = row.try_get::<_, Option<i64>>("round_id")? else { return Ok(None) };
     let (xid, before) = (xid(row, "xid")?, xid(row, "before")?);
     let age = Duration::from_micros(row.try_get::<_, i64>("age_micros")?.max(0).cast_unsigned());
-    let recorded = Recorded { finish: (xid, RoundId(round_id)), at: row.try_get("at_micros")? };
-    Ok(Some(OutboxRow { recorded, before, age }))
+    let key = OutboxKey { finish: (xid, RoundId(round_id)), at: row.try_get("at_micros")? };
+    Ok(Some(OutboxRow { key, before, age }))
 }
 
 impl OutboxRow {
     pub(super) fn finish(&self) -> Finish {
-        self.recorded.finish
+        self.key.finish
     }
 }

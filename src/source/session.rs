@@ -1,27 +1,29 @@
 //! Queries on a connection of the capture.
 //!
-//! Behind a pooler that gives each transaction another session of the server, nothing is left in
-//! one: no setting, which the game's next transaction there would run with, and no statement by a
-//! name that others use as well. Everything is parsed, bound and executed in one round trip.
+//! A pooler may give each transaction another session of the server. Then nothing may stay in one: no
+//! setting, as the game's next transaction there would run with it, and no named statement. So each
+//! query is parsed, bound and executed in one round trip.
+
+use std::time::Duration;
 
 use tokio_postgres::{
     Client, Row, Statement,
     types::{ToSql, Type},
 };
 
-use super::CaptureError;
+use super::{CaptureError, outbox_reader::ANSWER_WITHIN};
 use crate::postgres::client;
 
 /// A parameter and its type.
 pub(super) type Parameter<'a> = (&'a (dyn ToSql + Sync), Type);
 
-/// A query that is asked again and again.
+/// A query that runs often.
 #[derive(Debug)]
-pub(super) enum Ask {
+pub(super) enum PreparedQuery {
     /// Prepared once.
-    Prepared(Statement),
+    Named(Statement),
     /// Parsed each time.
-    Anew(&'static str),
+    Unnamed(&'static str),
 }
 
 /// The client's side of the connection.
@@ -69,26 +71,39 @@ impl Session {
         Ok(self.client.query_typed_one(sql, parameters).await?)
     }
 
-    /// Makes a query ready to be asked often.
-    pub(super) async fn prepare(&self, sql: &'static str) -> Result<Ask, CaptureError> {
+    /// Prepares a query that runs often.
+    pub(super) async fn prepare(&self, sql: &'static str) -> Result<PreparedQuery, CaptureError> {
         if self.is_own {
-            return Ok(Ask::Prepared(self.client.prepare(sql).await?));
+            return Ok(PreparedQuery::Named(self.client.prepare(sql).await?));
         }
-        Ok(Ask::Anew(sql))
+        Ok(PreparedQuery::Unnamed(sql))
     }
 
-    /// The rows of a query that was made ready.
-    pub(super) async fn ask(
+    /// The rows of a prepared query.
+    pub(super) async fn query_prepared(
         &self,
-        ask: &Ask,
+        query: &PreparedQuery,
         parameters: &[Parameter<'_>],
     ) -> Result<Vec<Row>, CaptureError> {
-        match ask {
-            Ask::Anew(sql) => self.query(sql, parameters).await,
-            Ask::Prepared(statement) => {
+        match query {
+            PreparedQuery::Unnamed(sql) => self.query(sql, parameters).await,
+            PreparedQuery::Named(statement) => {
                 let values: Vec<_> = parameters.iter().map(|(value, _)| *value).collect();
                 Ok(self.client.query(statement, &values).await?)
             }
         }
     }
+
+    /// The boolean that a query without parameters returns; an absent row is an error.
+    pub(super) async fn flag(&self, sql: &str) -> Result<bool, CaptureError> {
+        Ok(within(ANSWER_WITHIN, self.query_one(sql, &[])).await?.try_get(0)?)
+    }
+}
+
+/// The answer, or an error if it does not come in time.
+pub(super) async fn within<T>(
+    limit: Duration,
+    answer: impl Future<Output = Result<T, CaptureError>>,
+) -> Result<T, CaptureError> {
+    tokio::time::timeout(limit, answer).await.unwrap_or(Err(CaptureError::Silent(limit)))
 }

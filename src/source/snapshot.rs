@@ -43,16 +43,6 @@ impl Snapshot {
     pub(crate) fn is_before(&self, other: &Self) -> bool {
         self.xmax < other.xmax
     }
-
-    /// Transactions that ended between `earlier` and this one; `None` when more than `limit`.
-    pub(crate) fn ended_since(&self, earlier: &Self, limit: u64) -> Option<Vec<Xid>> {
-        if self.xmax.saturating_sub(earlier.xmax) > limit {
-            return None;
-        }
-        let begun = earlier.xmax..self.xmax;
-        let candidates = earlier.running.iter().copied().chain(begun).map(Xid);
-        Some(candidates.filter(|&xid| self.sees(xid)).collect())
-    }
 }
 
 impl FromStr for Snapshot {
@@ -105,14 +95,6 @@ mod tests {
         assert_eq!(snapshot.before(Xid(780)).to_string(), "777:780:777");
         assert_eq!(snapshot.before(Xid(770)).to_string(), "770:770:");
         assert_eq!(snapshot.before(Xid(900)), snapshot);
-    }
-
-    #[test]
-    fn what_ended_between_two_snapshots_is_told() {
-        let (earlier, later) = (snapshot("5:10:5,7"), snapshot("7:13:7,11"));
-        assert_eq!(later.ended_since(&earlier, 10), Some(vec![Xid(5), Xid(10), Xid(12)]));
-        assert_eq!(later.ended_since(&earlier, 2), None);
-        assert_eq!(earlier.ended_since(&earlier, 2), Some(vec![]));
     }
 
     #[test]

@@ -22,11 +22,7 @@ mod ring;
 mod subscription;
 
 use parking_lot::{Mutex, MutexGuard};
-use std::{
-    num::NonZeroUsize,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{num::NonZeroUsize, sync::Arc, time::Instant};
 
 use tokio::sync::{broadcast, watch};
 
@@ -49,10 +45,6 @@ use crate::{
 /// from the database, whatever the number of rounds in it.
 const LAG_BATCHES: usize = 256;
 
-/// A node sends a payload ahead of its next look at the database only if the last one is younger than
-/// half of this: so much later than a look of another node it may deliver what that has seen.
-pub const OVERTAKEN_WITHIN: Duration = Duration::from_secs(2);
-
 /// A place in the stream of this process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Position(pub u64);
@@ -66,8 +58,10 @@ pub struct Captured {
     pub xid: Xid,
     /// The oldest transaction that was running when it was recorded.
     pub before: Xid,
-    /// When it was recorded, by this machine's clock, as far as that is known: of a round that came
-    /// by payload, when it was decoded, since its age is not known before the outbox tells it.
+    /// The number of the poll that found it, counted by this process; 0 for rounds from before its
+    /// start. Two rounds with equal numbers may have committed in either order.
+    pub poll: u64,
+    /// When it was recorded, by this machine's clock; unknown for rounds from before the start.
     pub recorded: Option<Instant>,
 }
 
@@ -322,22 +316,9 @@ impl Publisher {
         self.0.memory().settle(settled);
     }
 
-    /// Says when the last look at the database began: what is published from now on was not committed
-    /// by then.
-    pub fn looked(&self, at: Instant) {
-        self.0.memory().looked(at);
-    }
-
     /// Says whether other nodes may stream the same database from now on (I5).
     pub fn share(&self, shared: bool) {
         self.0.memory().share(shared);
-    }
-
-    /// Takes rounds back that turned out to be none. `latest`: of every game, all on the stream.
-    pub fn retract(&self, finishes: &[Finish], latest: Vec<Round>) {
-        let latest = latest.into_iter().map(|round| self.encode(Captured::from_table(round)));
-        let latest: Vec<_> = latest.collect();
-        self.0.memory().retract(finishes, latest);
     }
 
     fn encode(&self, captured: Captured) -> (Captured, Frame) {
@@ -350,7 +331,7 @@ impl Publisher {
 impl Captured {
     /// A round that the outbox does not know (any longer).
     fn from_table(round: Round) -> Self {
-        Self { round, xid: Xid(0), before: Xid(0), recorded: None }
+        Self { round, xid: Xid(0), before: Xid(0), poll: 0, recorded: None }
     }
 }
 

@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use datastream::internals::{
-    Capture, Games, Metrics, Parts, PgTarget, Shutdown, Trust,
+    Capture, CaptureSettings, Games, Metrics, PgTarget, Shutdown,
     hub::{self, Batch, Outlet},
 };
 use futures_util::{StreamExt, stream};
@@ -96,13 +96,12 @@ async fn capture(database: &Database, shutdown: &Shutdown, stamps: &Arc<Stamps>)
     let metrics = Metrics::default();
     let (hub, publisher) = hub::new(NonZeroUsize::MIN, metrics.clone());
     hub.attach(stamps.clone());
-    let (games, shutdown_of, trust) = (Games::default(), shutdown.clone(), Trust::Payloads);
+    let (games, shutdown_of) = (Games::default(), shutdown.clone());
     let (listen, queries) = (target.clone(), target);
-    let parts = Parts {
+    let parts = CaptureSettings {
         listen,
         queries,
         history: 1,
-        trust,
         publisher,
         games,
         metrics,

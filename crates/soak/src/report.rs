@@ -18,7 +18,7 @@ const METRICS: [&str; 10] = [
     "datastream_rounds_lost_by_database_total",
     "datastream_rounds_skipped_total",
     "datastream_rounds_reconciled_total",
-    "datastream_payloads_unconfirmed_total",
+    "datastream_notifications_unknown_total",
     "datastream_listener_connects_total",
     "datastream_resumes_total",
     "datastream_subscriber_refills_total",

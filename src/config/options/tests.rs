@@ -21,7 +21,6 @@ fn the_defaults_are_those_of_the_contract() {
     let config = config(&[]).expect("defaults");
     assert_eq!(config.http_addr.to_string(), "0.0.0.0:3000");
     assert_eq!(config.heartbeat, Duration::from_secs(15));
-    assert_eq!(config.payloads, Payloads::Trust);
     assert_eq!(
         (config.history.get(), config.resume_limit, config.max_connections),
         (1024, 10_000, 100_000)
@@ -41,7 +40,6 @@ fn nonsense_is_refused_with_the_name_of_the_option() {
         (&["--history=0"], "--history"),
         (&["--http-addr=localhost"], "--http-addr"),
         (&["--max-connections=0"], "--max-connections"),
-        (&["--payloads=maybe"], "--payloads"),
         (&["--allowed-origins=game.example"], "--allowed-origins"),
         (&["--resume-limit=-1"], "--resume-limit"),
         (&["--wt-cert=/c.pem"], "--wt-cert (DATASTREAM_WT_CERT) needs --wt-key"),

@@ -24,7 +24,6 @@ pub enum Transport {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
 #[allow(missing_docs, non_camel_case_types)]
 pub enum Source {
-    payload,
     poll,
     catch_up,
 }
@@ -122,14 +121,15 @@ metrics! {
     rounds_lost_by_database_total: Counter = Counter::default(), "Times the database came back without commits that were already streamed";
     notifications_total: Counter = Counter::default(), "Notifications received on datastream_rounds";
     notifications_invalid_total: Counter = Counter::default(), "Notifications that could not be decoded";
-    payloads_unconfirmed_total: Counter = Counter::default(), "Payloads that the outbox did not confirm within a second: somebody else sends on our channel";
+    notifications_unknown_total: Counter = Counter::default(), "Notifications that name a round which the outbox does not have: another session sends on datastream_rounds";
+    notifications_suppressed: Gauge = Gauge::default(), "1 while the server suppresses notifications because rounds come faster than they help";
     listener_connected: Gauge = Gauge::default(), "1 while rounds are captured: the connection that listens, or reads by finished_at, has caught up";
     listener_connects_total: Counter = Counter::default(), "Times the LISTEN connection was made";
     listener_deaf: Gauge = Gauge::default(), "1 when the LISTEN connection does not deliver notifications (a pooler in between?)";
     other_nodes: Gauge = Gauge::default(), "1 while another node may stream the same database: a resume may then repeat rounds of overlapping transactions";
     polls_total: Counter = Counter::default(), "Polls of the outbox";
-    commit_to_decode_seconds: Histogram = seconds(), "From the outbox row written in the game's transaction to the round decoded here, or found by a poll; by the database's clock";
-    commit_to_write_seconds: Histogram = seconds(), "From a round's row in the outbox (of one that came by payload: from when it was decoded here) to the last socket of a shard; of the rounds of one arrival the first";
+    commit_to_decode_seconds: Histogram = seconds(), "From the outbox row written in the game's transaction to the poll that found it, by the database's clock";
+    commit_to_write_seconds: Histogram = seconds(), "From a round's row in the outbox to the last socket of a shard; of the rounds of one poll the first";
     notify_queue_usage: Gauge<f64, std::sync::atomic::AtomicU64> = Gauge::default(), "Share of PostgreSQL's notification queue in use, 0 to 1";
     outbox_rows: Gauge = Gauge::default(), "Rows in datastream.outbox (PostgreSQL's estimate)";
     outbox_oldest_age_seconds: Gauge<f64, std::sync::atomic::AtomicU64> = Gauge::default(), "Age of the oldest outbox row";
@@ -163,9 +163,9 @@ mod tests {
     #[test]
     fn a_counter_is_written_with_its_name_and_label() {
         let metrics = Metrics::default();
-        metrics.rounds_captured_total.get_or_create(&BySource { source: Source::payload }).inc();
+        metrics.rounds_captured_total.get_or_create(&BySource { source: Source::poll }).inc();
         let text = metrics.encode().expect("text");
-        assert!(text.contains("datastream_rounds_captured_total{source=\"payload\"} 1"), "{text}");
+        assert!(text.contains("datastream_rounds_captured_total{source=\"poll\"} 1"), "{text}");
         assert!(text.contains("\nprocess_cpu_seconds_total "), "{text}");
     }
 }

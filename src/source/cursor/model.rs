@@ -1,16 +1,15 @@
-//! The cursor against a model of the database: transactions that begin, ring, commit, roll back,
+//! The cursor against a model of the database: transactions that begin, commit, roll back,
 //! listeners that are cut off, and a server that loses its last commits.
 
 use proptest::prelude::*;
 
 use super::*;
-use crate::stream::round::GameId;
 
 #[derive(Clone, Debug)]
 enum Step {
     Begin,
-    /// The open transaction with this index commits; `true`: its payload is heard.
-    Commit(usize, bool),
+    /// The open transaction with this index commits.
+    Commit(usize),
     RollBack(usize),
     Poll,
     /// The connection is lost, and made again.
@@ -29,7 +28,7 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         6 => Just(Step::Begin),
-        6 => (0_usize..6, any::<bool>()).prop_map(|(index, heard)| Step::Commit(index, heard)),
+        6 => (0_usize..6).prop_map(Step::Commit),
         1 => (0_usize..6).prop_map(Step::RollBack),
         3 => Just(Step::Poll),
         1 => Just(Step::Reconnect),
@@ -43,7 +42,6 @@ fn step() -> impl Strategy<Value = Step> {
 struct Open {
     xid: u64,
     began_after: usize,
-    snapshot: Snapshot,
 }
 
 #[derive(Clone)]
@@ -55,8 +53,8 @@ struct Committed {
 }
 
 impl Committed {
-    fn recorded(&self) -> Recorded {
-        Recorded { finish: self.finish, at: self.finished_at.micros() }
+    fn row(&self) -> OutboxKey {
+        OutboxKey { finish: self.finish, at: self.finished_at.micros() }
     }
 }
 
@@ -84,30 +82,20 @@ impl Database {
     fn begin(&mut self) {
         let (xid, began_after) = (self.next_xid, self.committed.len());
         self.next_xid += 1;
-        self.open.push(Open { xid, began_after, snapshot: self.snapshot() });
-        let snapshot = self.snapshot();
-        self.open
-            .iter_mut()
-            .filter(|open| open.xid == xid)
-            .for_each(|open| open.snapshot = snapshot.clone());
+        self.open.push(Open { xid, began_after });
     }
 
-    fn commit(&mut self, index: usize) -> Option<Payload> {
-        let open = (index < self.open.len()).then(|| self.open.remove(index))?;
+    fn commit(&mut self, index: usize) {
+        if index >= self.open.len() {
+            return;
+        }
+        let open = self.open.remove(index);
         self.clock += 1;
         // Round ids are used again after a crash, as a sequence's are; moments are not.
         let round_id = RoundId(i64::try_from(open.xid).expect("small"));
         let finished_at = FinishedAt::from_micros(self.clock).expect("in range");
         let finish = (Xid(open.xid), round_id);
         self.committed.push(Committed { finish, finished_at, began_after: open.began_after });
-        Some(Payload {
-            xid: finish.0,
-            snapshot: open.snapshot,
-            round_id,
-            game_id: GameId(1),
-            finished_at,
-            extras: "{}".into(),
-        })
     }
 
     fn flush(&mut self) {
@@ -136,23 +124,14 @@ struct Listener {
 }
 
 impl Listener {
-    fn hear(&mut self, payload: &Payload, began_after: usize) {
-        if self.cursor.judge(payload) == Verdict::Now {
-            self.cursor.delivered_by_payload(payload, Instant::now());
-            let finish = (payload.xid, payload.round_id);
-            self.stream.push(Committed { finish, finished_at: payload.finished_at, began_after });
-        }
-    }
-
-    fn poll(&mut self, database: &Database, given: &Given) {
+    fn poll(&mut self, database: &Database, published: &AlreadyPublished) {
         let rows = self.unseen(database);
-        self.publish(&rows, given, usize::MAX);
+        self.publish(&rows, published, usize::MAX);
         self.advance(database.seen());
     }
 
     fn advance(&mut self, seen: Seen) {
-        let unconfirmed = self.cursor.advance(seen, self.position(), Instant::now());
-        assert_eq!(unconfirmed, [], "every payload of the trigger is confirmed");
+        self.cursor.advance(seen, self.position());
     }
 
     fn position(&self) -> Position {
@@ -169,21 +148,27 @@ impl Listener {
     }
 
     /// Puts the first new rounds among these on the stream.
-    fn publish(&mut self, rows: &[Committed], given: &Given, most: usize) {
+    fn publish(&mut self, rows: &[Committed], published: &AlreadyPublished, most: usize) {
         let end = self.stream.len().saturating_add(most);
         for row in rows {
-            let recorded = row.recorded();
-            let is_given = given.has(recorded) || given.has_moment((row.finish.1, row.finished_at));
-            if !self.cursor.knows(row.finish) && !is_given && self.stream.len() < end {
-                self.cursor.delivered_by_poll(recorded, row.finished_at);
+            let key = row.row();
+            let is_known =
+                published.has_row(key) || published.has_key((row.finish.1, row.finished_at));
+            if !is_known && self.stream.len() < end {
+                self.cursor.publish(key, row.finished_at);
                 self.stream.push(row.clone());
             }
         }
-        self.cursor.confirm(rows.iter().map(Committed::recorded));
     }
 
     /// The same as `poll`, page by page; says whether it came to the end.
-    fn pages(&mut self, database: &mut Database, given: &Given, size: usize, most: usize) -> bool {
+    fn pages(
+        &mut self,
+        database: &mut Database,
+        published: &AlreadyPublished,
+        size: usize,
+        most: usize,
+    ) -> bool {
         let (mut after, seen) = ((Xid(0), RoundId(0)), database.seen());
         for _ in 0..most {
             let visible = |c: &Committed| c.finish > after && seen.snapshot.sees(c.finish.0);
@@ -191,14 +176,14 @@ impl Listener {
             let is_last = page.len() < size;
             page.truncate(size);
             let Some(last) = page.last().map(|c| c.finish.0).filter(|_| !is_last) else {
-                self.publish(&page, given, usize::MAX);
+                self.publish(&page, published, usize::MAX);
                 self.advance(seen);
                 return true;
             };
             if page[0].finish.0 < last {
                 page.retain(|c| c.finish.0 < last);
             }
-            self.publish(&page, given, usize::MAX);
+            self.publish(&page, published, usize::MAX);
             after = page[page.len() - 1].finish;
             let now = Seen { flushed: database.seen().flushed, ..seen.clone() };
             self.cursor.advance_before(last, &now, self.position());
@@ -210,20 +195,19 @@ impl Listener {
         false
     }
 
-    /// A replay takes from the database what `safe` sees, and from memory what came after its
+    /// A replay takes from the database what `durable` sees, and from memory what came after its
     /// position: between the two nothing may be left out.
     fn covers_the_stream(&self, database: &Database) {
-        let Position(position) = self.cursor.safe_position();
+        let Position(position) = self.cursor.durable_position();
         let before = usize::try_from(position).expect("small");
-        let is_kept =
-            |c: &&Committed| database.committed.iter().any(|d| d.recorded() == c.recorded());
+        let is_kept = |c: &&Committed| database.committed.iter().any(|d| d.row() == c.row());
         let mut kept = self.stream[..before].iter().filter(is_kept);
-        assert!(kept.all(|c| self.cursor.safe().sees(c.finish.0)));
+        assert!(kept.all(|c| self.cursor.durable().sees(c.finish.0)));
     }
 
     fn reconnect(&mut self, database: &Database) {
-        let given = self.cursor.rewind();
-        self.poll(database, &given);
+        let published = self.cursor.rewind();
+        self.poll(database, &published);
     }
 }
 
@@ -234,34 +218,27 @@ fn run(steps: Vec<Step>) -> (Database, Listener, Vec<Committed>) {
     for step in steps {
         match step {
             Step::Begin => database.begin(),
-            Step::Commit(index, heard) => {
-                if let Some(payload) = database.commit(index)
-                    && heard
-                {
-                    let began_after = database.committed.last().map_or(0, |c| c.began_after);
-                    listener.hear(&payload, began_after);
-                }
-            }
+            Step::Commit(index) => database.commit(index),
             Step::RollBack(index) => {
                 if index < database.open.len() {
                     database.open.remove(index);
                 }
             }
-            Step::Poll => listener.poll(&database, &Given::default()),
+            Step::Poll => listener.poll(&database, &AlreadyPublished::default()),
             Step::Reconnect => listener.reconnect(&database),
             Step::BreakOff(most) => {
-                let given = listener.cursor.rewind();
+                let published = listener.cursor.rewind();
                 let rows = listener.unseen(&database);
-                listener.publish(&rows, &given, most);
+                listener.publish(&rows, &published, most);
                 listener.reconnect(&database);
             }
             Step::Pages(size, most) => {
-                let given = match most {
-                    None => Given::default(),
+                let published = match most {
+                    None => AlreadyPublished::default(),
                     Some(_) => listener.cursor.rewind(),
                 };
                 let most = most.unwrap_or(usize::MAX);
-                if !listener.pages(&mut database, &given, size, most) {
+                if !listener.pages(&mut database, &published, size, most) {
                     listener.reconnect(&database);
                 }
             }
@@ -273,7 +250,7 @@ fn run(steps: Vec<Step>) -> (Database, Listener, Vec<Committed>) {
             }
         }
     }
-    listener.poll(&database, &Given::default());
+    listener.poll(&database, &AlreadyPublished::default());
     (database, listener, lost)
 }
 

@@ -62,7 +62,7 @@ fn captured(id: i64) -> Captured {
         extras: "{}".into(),
         timestamp: UnixMillis(0),
     };
-    Captured { round, xid, before: xid, recorded: None }
+    Captured { round, xid, before: xid, poll: 0, recorded: None }
 }
 
 /// A feed on a hub that the test publishes to itself.

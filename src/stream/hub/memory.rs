@@ -1,13 +1,11 @@
 //! What the hub remembers: per game the latest round and the recent ones, and who listens.
 
 mod point;
-mod retract;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet, btree_map, hash_map::Entry as Slot},
     num::NonZeroUsize,
     sync::Arc,
-    time::Instant,
 };
 
 use tokio::sync::broadcast::Receiver;
@@ -48,8 +46,6 @@ pub(super) struct Memory {
     first_live: Position,
     /// Up to here another node may have delivered the same rounds in another order.
     shared_until: Position,
-    /// When the last look at the database began: what is published now was not committed by then.
-    looked: Instant,
     /// What the outbox had already forgotten when the memory was filled.
     trimmed: Xid,
     settled: Settled,
@@ -71,7 +67,6 @@ impl Memory {
             head: Position(0),
             first_live: Position(1),
             shared_until: Position(0),
-            looked: Instant::now(),
             trimmed: Xid(0),
             settled: Settled::default(),
             games: BTreeMap::new(),
@@ -90,10 +85,6 @@ impl Memory {
 
     pub(super) fn settled(&self) -> Settled {
         self.settled.clone()
-    }
-
-    pub(super) fn looked(&mut self, at: Instant) {
-        self.looked = at;
     }
 
     pub(super) fn settle(&mut self, settled: Settled) {
@@ -178,7 +169,7 @@ impl Memory {
     }
 
     fn keep_recent(&mut self, captured: &Captured, frame: Frame) {
-        let Captured { round, xid, before, .. } = captured;
+        let Captured { round, xid, before, poll, .. } = captured;
         let Some(game) = self.games.get_mut(&round.game_id) else { return };
         let kind = Arc::clone(&round.game_type);
         // Read from the table as a game's latest while its transaction was news: it is on the stream now.
@@ -189,9 +180,8 @@ impl Memory {
             let (_, seeded) = point.remove();
             game.recent.retain(|entry| entry.position != seeded);
         }
-        let (xid, before) = (*xid, *before);
-        let (position, published, looked) = (self.head, Instant::now(), self.looked);
-        let entry = Entry { position, xid, before, published, looked, kind, frame };
+        let (xid, before, poll, position) = (*xid, *before, *poll, self.head);
+        let entry = Entry { position, xid, before, poll, kind, frame };
         self.points.entry(round.round_id).or_insert((round.game_id, self.head));
         if let Some(evicted) = game.recent.push(entry)
             && let Slot::Occupied(point) = self.points.entry(evicted.frame.round_id())

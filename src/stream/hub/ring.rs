@@ -1,6 +1,6 @@
 //! The recent rounds of one game, oldest first, and what is known of those that fell out.
 
-use std::{collections::VecDeque, num::NonZeroUsize, sync::Arc, time::Instant};
+use std::{collections::VecDeque, num::NonZeroUsize, sync::Arc};
 
 use super::Position;
 use crate::stream::{frame::Frame, transaction::Xid};
@@ -13,10 +13,8 @@ pub(super) struct Entry {
     pub(super) xid: Xid,
     /// The oldest transaction that was running when the round was recorded.
     pub(super) before: Xid,
-    /// When it got its place.
-    pub(super) published: Instant,
-    /// When the look began that had not seen it yet.
-    pub(super) looked: Instant,
+    /// The number of the poll that found it.
+    pub(super) poll: u64,
     /// The type its game had.
     pub(super) kind: Arc<str>,
     pub(super) frame: Frame,
@@ -31,15 +29,15 @@ pub(super) struct Ring {
     evicted_position: Position,
     /// The greatest transaction of an entry that is no longer kept.
     evicted_xid: Xid,
-    /// When the last of these got its place.
-    evicted_published: Option<Instant>,
+    /// The last poll that found one of these.
+    evicted_poll: Option<u64>,
 }
 
 impl Ring {
     pub(super) fn new(capacity: NonZeroUsize) -> Self {
         let entries = VecDeque::new();
-        let (evicted_position, evicted_xid, evicted_published) = (Position(0), Xid(0), None);
-        Self { capacity, entries, evicted_position, evicted_xid, evicted_published }
+        let (evicted_position, evicted_xid, evicted_poll) = (Position(0), Xid(0), None);
+        Self { capacity, entries, evicted_position, evicted_xid, evicted_poll }
     }
 
     /// Appends; returns what fell out.
@@ -49,7 +47,7 @@ impl Ring {
         if let Some(oldest) = &oldest {
             self.evicted_position = oldest.position;
             self.evicted_xid = self.evicted_xid.max(oldest.xid);
-            self.evicted_published = Some(oldest.published);
+            self.evicted_poll = Some(oldest.poll);
         }
         self.entries.push_back(entry);
         oldest
@@ -58,7 +56,7 @@ impl Ring {
     /// Says that rounds up to this transaction exist which were never put in.
     pub(super) fn truncated_at(&mut self, xid: Xid) {
         self.evicted_xid = self.evicted_xid.max(xid);
-        self.evicted_published = Some(Instant::now());
+        self.evicted_poll = self.evicted_poll.or(Some(0));
     }
 
     pub(super) fn is_full(&self) -> bool {
@@ -70,9 +68,9 @@ impl Ring {
         self.evicted_position
     }
 
-    /// Of what is no longer kept, the greatest transaction, and when the last got its place.
-    pub(super) fn evicted(&self) -> Option<(Xid, Instant)> {
-        self.evicted_published.map(|published| (self.evicted_xid, published))
+    /// Of the rounds that are no longer kept: the greatest transaction, and the last poll.
+    pub(super) fn evicted(&self) -> Option<(Xid, u64)> {
+        self.evicted_poll.map(|poll| (self.evicted_xid, poll))
     }
 
     /// Whether nothing after this position has fallen out.

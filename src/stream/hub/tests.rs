@@ -21,7 +21,7 @@ fn captured(id: i64, game: i64, xid: u64, before: u64) -> Captured {
         extras: "{}".into(),
         timestamp: UnixMillis(0),
     };
-    Captured { round, xid: Xid(xid), before: Xid(before), recorded: None }
+    Captured { round, xid: Xid(xid), before: Xid(before), poll: 0, recorded: None }
 }
 
 pub(super) fn live(id: i64, game: i64) -> Captured {

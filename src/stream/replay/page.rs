@@ -137,7 +137,7 @@ mod tests {
                 extras: "{}".into(),
                 timestamp: UnixMillis(0),
             };
-            Captured { round, xid: Xid(xid), before: Xid(xid), recorded: None }
+            Captured { round, xid: Xid(xid), before: Xid(xid), poll: 0, recorded: None }
         });
         StoredRounds { rounds: rounds.collect(), is_full: false, trimmed: Xid(trimmed) }
     }

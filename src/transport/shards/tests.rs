@@ -94,7 +94,7 @@ fn captured(id: i64) -> Captured {
         extras: "{}".into(),
         timestamp: UnixMillis(1),
     };
-    Captured { round, xid: Xid(1), before: Xid(1), recorded: None }
+    Captured { round, xid: Xid(1), before: Xid(1), poll: 0, recorded: None }
 }
 
 /// Reads until the text has come.

@@ -1,9 +1,7 @@
 //! Resume points: which rounds came after the one that a client names.
 
-use std::time::Instant;
-
 use super::{Entry, Frame, GameId, GameMemory, Memory, Position, RoundId, Topic};
-use crate::stream::{hub::OVERTAKEN_WITHIN, transaction::Xid};
+use crate::stream::transaction::Xid;
 
 /// A resume point that memory can answer exactly, or with repeats but no loss.
 #[derive(Debug)]
@@ -21,37 +19,35 @@ pub(in crate::stream::hub) enum Point {
 
 /// Rounds that come before another one here, and may come after it on another node.
 ///
-/// * Transactions that were over when the point was recorded come first everywhere.
-/// * A look at the database delivers what it finds in the order of the transactions: of a younger
-///   transaction than the point's comes later where one look has found both.
-/// * What was seen to be committed in a look that did not see the point committed first: a look that sees
-///   the point sees that as well. A payload, though, may arrive before the look; it goes out only if the
-///   node has looked lately, hence [`OVERTAKEN_WITHIN`].
+/// * Transactions that had ended when the point was recorded come first everywhere.
+/// * A poll publishes the rounds that it finds in the order of their transactions. So a round of a
+///   younger transaction than the point's comes later on a node whose poll finds both.
+/// * A round of an earlier poll than the point's committed before the point: any poll that sees the
+///   point sees that round as well, or an earlier one did.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::stream::hub) struct Overtaking {
     named: Position,
     xid: Xid,
     before: Xid,
-    /// What was published by then was over too long before the point committed.
-    since: Option<Instant>,
+    /// The poll that found the point.
+    poll: u64,
 }
 
 impl Overtaking {
     fn of(point: &Entry) -> Self {
-        let Entry { position: named, xid, before, looked, .. } = *point;
-        Self { named, xid, before, since: looked.checked_sub(OVERTAKEN_WITHIN) }
+        let Entry { position: named, xid, before, poll, .. } = *point;
+        Self { named, xid, before, poll }
     }
 
-    /// Whether another node may deliver a round of this transaction, published here then, after the
-    /// point.
-    fn takes(&self, xid: Xid, published: Instant) -> bool {
-        let lately = self.since.is_none_or(|since| published >= since);
-        xid >= self.before && (xid > self.xid || lately)
+    /// Whether another node may publish a round of this transaction, found here by this poll, after
+    /// the point.
+    fn takes(&self, xid: Xid, poll: u64) -> bool {
+        xid >= self.before && (xid > self.xid || poll >= self.poll)
     }
 
     fn includes(&self, entry: &Entry) -> bool {
         entry.position > self.named
-            || (entry.position < self.named && self.takes(entry.xid, entry.published))
+            || (entry.position < self.named && self.takes(entry.xid, entry.poll))
     }
 }
 
@@ -94,7 +90,7 @@ impl Memory {
         let whole = |(_, game): (GameId, &GameMemory)| {
             let gone = game.recent.evicted();
             game.recent.reaches(point.named)
-                && !gone.is_some_and(|(xid, published)| point.takes(xid, published))
+                && !gone.is_some_and(|(xid, poll)| point.takes(xid, poll))
         };
         let whole = point.before > self.trimmed && self.games_ever_of(topic).all(whole);
         whole.then_some(Point::Shared(point))
@@ -122,21 +118,14 @@ impl Memory {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]
-    fn what_may_come_later_on_another_node_is_what_no_rule_of_order_puts_first() {
-        let looked = Instant::now() + OVERTAKEN_WITHIN * 2;
-        let (named, xid, before) = (Position(9), Xid(20), Xid(10));
-        let since = looked.checked_sub(OVERTAKEN_WITHIN);
-        let point = Overtaking { named, xid, before, since };
-        let (lately, long_ago) =
-            (looked - OVERTAKEN_WITHIN / 2, looked - OVERTAKEN_WITHIN - Duration::from_millis(1));
-        assert!(point.takes(Xid(10), lately), "it may have committed after the point");
-        assert!(!point.takes(Xid(10), long_ago), "it was seen before the point could be");
-        assert!(point.takes(Xid(21), long_ago), "one look that finds both has it later");
-        assert!(!point.takes(Xid(9), lately), "it was over when the point was recorded");
+    fn a_round_may_come_later_on_another_node_unless_a_rule_of_order_puts_it_first() {
+        let point = Overtaking { named: Position(9), xid: Xid(20), before: Xid(10), poll: 5 };
+        assert!(point.takes(Xid(10), 5), "it may have committed after the point");
+        assert!(!point.takes(Xid(10), 4), "a poll found it before the point committed");
+        assert!(point.takes(Xid(21), 4), "one poll that finds both has it later");
+        assert!(!point.takes(Xid(9), 5), "it had ended when the point was recorded");
     }
 }

@@ -113,6 +113,7 @@ pub(super) struct Node {
     /// How many commits it has read, and of those how many for good.
     pub(super) read: usize,
     settled: usize,
+    polls: u64,
     /// What it has published, in order.
     stream: Vec<Row>,
 }
@@ -137,7 +138,7 @@ impl Node {
         let latest = (0..GAMES).filter_map(|game| table().filter(of(game)).max_by_key(|r| r.age()));
         let trimmed = database.trimmed.max(floor.unwrap_or_default());
         publisher.preload(recent, latest.cloned().collect(), trimmed);
-        let node = Self { hub, publisher, read, settled: read, stream: Vec::new() };
+        let node = Self { hub, publisher, read, settled: read, polls: 0, stream: Vec::new() };
         node.settle();
         node
     }
@@ -145,7 +146,9 @@ impl Node {
     pub(super) fn poll(&mut self, database: &Database, safe: bool) {
         let mut rows = database.committed[self.read..].to_vec();
         rows.sort_by_key(Row::finish);
-        self.publisher.publish(rows.iter().map(|row| row.captured.clone()).collect());
+        self.polls += 1;
+        let found = |row: &Row| Captured { poll: self.polls, ..row.captured.clone() };
+        self.publisher.publish(rows.iter().map(found).collect());
         self.stream.extend(rows);
         self.read = database.committed.len();
         if safe {

@@ -1,0 +1,135 @@
+//! Compares payloads with the outbox, and counts those that do not agree.
+//!
+//! Nothing is published from a payload. A payload that is malformed, or names a round that the
+//! outbox does not have, comes from another sender than the trigger: operators want to know.
+
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
+
+use super::{
+    cursor::RoundKey,
+    payload::{self, Invalid},
+};
+use crate::{ops::telemetry::metrics::Metrics, stream::round::RoundId};
+
+/// A round is in the outbox when its notification arrives, and the next poll finds it. A loaded
+/// server may poll late.
+const FOUND_WITHIN: Duration = Duration::from_secs(1);
+/// Payloads that wait for their round; further ones are not compared.
+const WAITING_MAX: usize = 1_024;
+/// Published rounds that a late notification may name.
+const PUBLISHED_MAX: usize = 1_024;
+/// Any role can send notifications: at most one line in this time.
+const LOG_EVERY: Duration = Duration::from_secs(10);
+
+/// Payloads and published rounds that have not met yet.
+#[derive(Debug, Default)]
+pub(super) struct Audit {
+    waiting: VecDeque<(RoundKey, Instant)>,
+    published: VecDeque<RoundKey>,
+    /// Bad notifications since the last line.
+    unreported: u64,
+    reported: Option<Instant>,
+}
+
+impl Audit {
+    /// Takes payloads that arrived.
+    pub(super) fn receive(&mut self, payloads: &[String], metrics: &Metrics) {
+        for payload in payloads {
+            match payload::decode(payload) {
+                Err(Invalid) => {
+                    metrics.notifications_invalid_total.inc();
+                    self.unreported += 1;
+                }
+                Ok(Some(key)) if self.is_new(&key) => self.waiting.push_back((key, Instant::now())),
+                Ok(_) => {}
+            }
+        }
+    }
+
+    fn is_new(&self, key: &RoundKey) -> bool {
+        self.waiting.len() < WAITING_MAX && !self.published.contains(key)
+    }
+
+    /// Takes a round that was published from the outbox.
+    pub(super) fn publish(&mut self, key: RoundKey) {
+        self.waiting.retain(|(waiting, _)| *waiting != key);
+        self.published.push_back(key);
+        if self.published.len() > PUBLISHED_MAX {
+            self.published.pop_front();
+        }
+    }
+
+    /// Takes a round that was found in the outbox and skipped.
+    pub(super) fn skip(&mut self, round: RoundId) {
+        self.waiting.retain(|((waiting, _), _)| *waiting != round);
+    }
+
+    /// Counts payloads whose round no poll has found in time.
+    pub(super) fn check(&mut self, now: Instant, metrics: &Metrics) {
+        let late = |(_, at): &mut (RoundKey, Instant)| now.duration_since(*at) > FOUND_WITHIN;
+        while self.waiting.pop_front_if(late).is_some() {
+            metrics.notifications_unknown_total.inc();
+            self.unreported += 1;
+        }
+        self.report(now);
+    }
+
+    fn report(&mut self, now: Instant) {
+        let is_due = self.reported.is_none_or(|last| now.duration_since(last) > LOG_EVERY);
+        if self.unreported > 0 && is_due {
+            tracing::warn!(
+                count = self.unreported,
+                "notifications on datastream_rounds are not the trigger's: another session sends \
+                 them. They change no result. Find the sender in pg_stat_activity."
+            );
+            (self.unreported, self.reported) = (0, Some(now));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stream::round::FinishedAt;
+
+    fn payload(id: i64) -> String {
+        format!(
+            r#"{{"round_id":{id},"game_id":1,"finished_at":"1970-01-01T00:00:00Z","extras":{{}}}}"#
+        )
+    }
+
+    fn key(id: i64) -> RoundKey {
+        (RoundId(id), FinishedAt::from_micros(0).expect("in range"))
+    }
+
+    #[test]
+    fn a_payload_is_unknown_if_no_poll_finds_its_round_before_or_after_it() {
+        let (mut audit, metrics) = (Audit::default(), Metrics::default());
+        audit.publish(key(1));
+        audit.receive(&[payload(1), payload(2), payload(3)], &metrics);
+        audit.publish(key(2));
+        audit.check(Instant::now(), &metrics);
+        assert_eq!(metrics.notifications_unknown_total.get(), 0, "round 3 may still be found");
+        audit.check(Instant::now() + FOUND_WITHIN * 2, &metrics);
+        assert_eq!(metrics.notifications_unknown_total.get(), 1);
+    }
+
+    #[test]
+    fn a_flood_of_payloads_is_bounded_and_logged_once_in_ten_seconds() {
+        let (mut audit, metrics) = (Audit::default(), Metrics::default());
+        let flood: Vec<_> = (0..5_000).map(payload).chain(["x".to_owned()]).collect();
+        audit.receive(&flood, &metrics);
+        assert_eq!(
+            (audit.waiting.len(), metrics.notifications_invalid_total.get()),
+            (WAITING_MAX, 1)
+        );
+        audit.check(Instant::now(), &metrics);
+        assert_eq!(audit.unreported, 0, "reported");
+        audit.receive(&["x".to_owned()], &metrics);
+        audit.check(Instant::now(), &metrics);
+        assert_eq!(audit.unreported, 1, "kept for the next line");
+    }
+}

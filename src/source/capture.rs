@@ -1,0 +1,130 @@
+//! The one task that publishes rounds.
+
+use std::{convert::Infallible, time::Instant};
+
+use tokio::sync::watch;
+
+use super::{
+    CaptureError,
+    connection::{Connection, State},
+    listener::{Backend, Listener},
+    probe::Probe,
+    publisher::RoundPublisher,
+    reconnect::{Linked, keep_linked},
+    suppression::Suppression,
+};
+use crate::{
+    ops::{backoff::Backoff, phase::Phase, shutdown::Shutdown, telemetry::metrics::Metrics},
+    postgres::target::PgTarget,
+    stream::{games::Games, hub::Publisher},
+};
+
+/// What a capture works with.
+#[derive(Debug)]
+pub struct CaptureSettings {
+    /// The database to listen to.
+    pub listen: PgTarget,
+    /// The database for queries; the probe is sent from there.
+    pub queries: PgTarget,
+    /// Recent rounds of each game for the initial load.
+    pub history: i64,
+    /// Where rounds go.
+    pub publisher: Publisher,
+    /// The directory of games, kept up to date.
+    pub games: Games,
+    /// Where to count.
+    pub metrics: Metrics,
+    /// Ends the capture.
+    pub shutdown: Shutdown,
+}
+
+/// Publishes rounds, over one connection after another.
+#[derive(Debug)]
+pub struct Capture {
+    listen: PgTarget,
+    queries: PgTarget,
+    history: i64,
+    shutdown: Shutdown,
+    publisher: RoundPublisher,
+    phase: watch::Sender<Phase>,
+    state: State,
+    /// The last connection's: it may still hold locks.
+    former: Option<Backend>,
+    suppression: Suppression,
+}
+
+impl Capture {
+    /// Makes a capture, and the channel that tells its phase.
+    pub fn new(settings: CaptureSettings) -> (Self, watch::Receiver<Phase>) {
+        let CaptureSettings { listen, queries, history, publisher, games, metrics, shutdown } =
+            settings;
+        let (phase, watched) = watch::channel(Phase::Connecting { problem: None });
+        let (suppression, suppressing) = Suppression::new(listen.clone(), metrics.clone());
+        let stop = shutdown.clone();
+        shutdown.spawn(async move {
+            tokio::select! {
+                () = stop.requested() => {}
+                () = suppressing => {}
+            }
+        });
+        let publisher = RoundPublisher::new(publisher, games, metrics);
+        let (state, former) = (State::InitialLoad(None), None);
+        let capture = Self {
+            listen,
+            queries,
+            history,
+            shutdown,
+            publisher,
+            phase,
+            state,
+            former,
+            suppression,
+        };
+        (capture, watched)
+    }
+
+    /// Captures until the shutdown. An error is one that waiting cannot fix, met before the stream
+    /// was live.
+    pub async fn run(mut self) -> Result<(), CaptureError> {
+        let shutdown = self.shutdown.clone();
+        keep_linked(&mut self, &shutdown).await
+    }
+
+    /// From LISTEN to the end of the connection.
+    async fn listen(&mut self, backoff: &mut Backoff) -> Result<Infallible, CaptureError> {
+        let (listener, presence) =
+            Listener::start(&self.listen, self.former.as_ref(), &self.shutdown).await?;
+        self.former = listener.backend.clone();
+        let metrics = self.publisher.metrics.clone();
+        metrics.listener_connects_total.inc();
+        self.phase.send_replace(Phase::CatchingUp);
+        let mut connection = Connection { listener, presence, publisher: &mut self.publisher };
+        connection.catch_up(&mut self.state, self.history).await?;
+        connection.publisher.hub.open();
+        metrics.listener_connected.set(1);
+        self.phase.send_replace(Phase::Live { since: Instant::now() });
+        let timeline = connection.listener.identity.timeline();
+        tracing::info!(timeline, "live: caught up with the database");
+        backoff.reset();
+        let probe = Probe::new(&connection.listener, &self.queries, &self.shutdown, &metrics);
+        let State::Running(running) = &mut self.state else { return Err(CaptureError::Closed) };
+        connection.live(running, probe, &self.suppression).await
+    }
+}
+
+impl Linked for Capture {
+    async fn session(&mut self, backoff: &mut Backoff) -> Result<Infallible, CaptureError> {
+        let ended = self.listen(backoff).await;
+        self.publisher.metrics.listener_connected.set(0);
+        self.suppression.set(false);
+        ended
+    }
+
+    fn has_begun(&self) -> bool {
+        matches!(self.state, State::Running(_))
+    }
+
+    fn phase(&self) -> &watch::Sender<Phase> {
+        &self.phase
+    }
+}

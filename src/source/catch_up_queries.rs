@@ -1,0 +1,159 @@
+//! Queries of the initial load and of a catch-up.
+
+use std::{
+    collections::HashSet,
+    time::{Duration, Instant},
+};
+
+use tokio_postgres::types::Type;
+
+use super::{
+    cursor::{Lsn, OutboxKey, RoundKey, Seen},
+    error::CaptureError,
+    outbox_reader::{ANSWER_WITHIN, CATCH_UP_WITHIN},
+    pace,
+    session::{Parameter, Session, within},
+    snapshot::Snapshot,
+};
+use crate::{
+    postgres::rows::{captured, game, round},
+    stream::{
+        hub::Captured,
+        round::{FinishedAt, Game, Round, RoundId, UnixMillis},
+        transaction::Xid,
+    },
+};
+
+/// Outbox rows that the initial load looks at: as many as a client may miss by default. Ten times as
+/// many take a second, and a connection that breaks more often than that would never be live.
+const RECENT_ROWS: i64 = 10_000;
+/// A commit without a wait is flushed within three times `wal_writer_delay`, 0.6 s (PostgreSQL,
+/// "Asynchronous Commit"). If that setting was raised, the stream begins all the same.
+const FLUSHED_WITHIN: Duration = Duration::from_secs(1);
+
+/// Queries on the LISTEN connection.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct CatchUpQueries<'a>(pub(super) &'a Session);
+
+impl CatchUpQueries<'_> {
+    /// The current snapshot.
+    pub(super) async fn snapshot(self) -> Result<Snapshot, CaptureError> {
+        let query = self.0.query_one("select pg_current_snapshot()::text", &[]);
+        let row = within(ANSWER_WITHIN, query).await?;
+        Ok(row.try_get::<_, &str>(0)?.parse()?)
+    }
+
+    /// The database's clock, in microseconds since the epoch.
+    pub(super) async fn now(self) -> Result<i64, CaptureError> {
+        let query = self.0.query_one("select datastream.micros(clock_timestamp())", &[]);
+        Ok(within(ANSWER_WITHIN, query).await?.try_get(0)?)
+    }
+
+    /// Waits until no crash can take back anything that a snapshot sees, since the next connection
+    /// may begin there (C3). Returns whether that is so.
+    pub(super) async fn is_flushed(self, seen: &Seen) -> Result<bool, CaptureError> {
+        let begun = Instant::now();
+        while self.flushed().await? < seen.inserted {
+            if begun.elapsed() > FLUSHED_WITHIN {
+                return Ok(false);
+            }
+            tokio::time::sleep(pace::ACTIVE).await;
+        }
+        Ok(true)
+    }
+
+    async fn flushed(self) -> Result<Lsn, CaptureError> {
+        let query = "select (pg_current_wal_flush_lsn() - '0/0')::bigint";
+        Ok(Lsn(within(ANSWER_WITHIN, self.0.query_one(query, &[])).await?.try_get(0)?))
+    }
+
+    /// Whether a row of the outbox is there.
+    pub(super) async fn has(self, row: OutboxKey) -> Result<bool, CaptureError> {
+        let (Xid(xid), RoundId(round)) = row.finish;
+        let xid = xid.cast_signed();
+        let parameters: [Parameter<'_>; 3] =
+            [(&xid, Type::INT8), (&round, Type::INT8), (&row.at, Type::INT8)];
+        let query = self.0.query_one(include_str!("../../sql/recorded.sql"), &parameters);
+        Ok(within(ANSWER_WITHIN, query).await?.try_get("recorded")?)
+    }
+
+    /// The last transaction whose rounds retention has deleted.
+    pub(super) async fn trimmed(self) -> Result<Xid, CaptureError> {
+        let query = self.0.query_one(include_str!("../../sql/trimmed.sql"), &[]);
+        let row = within(ANSWER_WITHIN, query).await?;
+        Ok(Xid(row.try_get::<_, i64>("xid")?.cast_unsigned()))
+    }
+
+    /// The recent rounds of every game that the snapshot sees, and the transaction up to which some
+    /// may be missing.
+    pub(super) async fn recent(
+        self,
+        snapshot: &Snapshot,
+        per_game: i64,
+    ) -> Result<(Vec<Captured>, Xid), CaptureError> {
+        let query = include_str!("../../sql/recent.sql");
+        let snapshot = snapshot.to_string();
+        let parameters: [Parameter<'_>; 3] =
+            [(&snapshot, Type::TEXT), (&per_game, Type::INT8), (&RECENT_ROWS, Type::INT8)];
+        let rows = within(CATCH_UP_WITHIN, self.0.query(query, &parameters)).await?;
+        let now = UnixMillis::now();
+        let floor = rows.first().map(|row| row.try_get::<_, Option<i64>>("floor"));
+        let floor = Xid(floor.transpose()?.flatten().unwrap_or(0).cast_unsigned());
+        let captured = rows.iter().map(|row| captured(row, now));
+        let captured = captured.collect::<Result<Vec<_>, _>>()?;
+        Ok((captured.into_iter().flatten().collect(), floor))
+    }
+
+    /// The latest round of every game.
+    pub(super) async fn latest(self) -> Result<Vec<Round>, CaptureError> {
+        self.rounds(include_str!("../../sql/latest_by_game.sql"), &[]).await
+    }
+
+    /// Rounds that finished at this moment or later, by the game's clock.
+    pub(super) async fn finished_since(self, micros: i64) -> Result<Vec<Round>, CaptureError> {
+        self.rounds(include_str!("../../sql/finished_since.sql"), &[(&micros, Type::INT8)]).await
+    }
+
+    /// Their ids and moments alone.
+    pub(super) async fn round_keys_since(self, micros: i64) -> Result<Vec<RoundKey>, CaptureError> {
+        let query = include_str!("../../sql/moments_since.sql");
+        let parameters: [Parameter<'_>; 1] = [(&micros, Type::INT8)];
+        let rows = within(CATCH_UP_WITHIN, self.0.query(query, &parameters)).await?;
+        let keys = rows.iter().map(|row| {
+            let round = RoundId(row.try_get("round_id")?);
+            Ok(FinishedAt::from_micros(row.try_get("finished_micros")?).map(|at| (round, at)))
+        });
+        Ok(keys.collect::<Result<Vec<_>, CaptureError>>()?.into_iter().flatten().collect())
+    }
+
+    /// Those of these rounds that the outbox had recorded by a moment.
+    pub(super) async fn recorded_by(
+        self,
+        moment: i64,
+        ids: &[RoundId],
+    ) -> Result<HashSet<RoundId>, CaptureError> {
+        let ids: Vec<i64> = ids.iter().map(|id| id.0).collect();
+        let query = include_str!("../../sql/recorded_by.sql");
+        let parameters: [Parameter<'_>; 2] = [(&ids, Type::INT8_ARRAY), (&moment, Type::INT8)];
+        let rows = within(CATCH_UP_WITHIN, self.0.query(query, &parameters)).await?;
+        rows.iter().map(|row| Ok(RoundId(row.try_get(0)?))).collect()
+    }
+
+    /// All games.
+    pub(super) async fn games(self) -> Result<Vec<Game>, CaptureError> {
+        let query = self.0.query(include_str!("../../sql/games.sql"), &[]);
+        let rows = within(CATCH_UP_WITHIN, query).await?;
+        rows.iter().map(|row| Ok(game(row)?)).collect()
+    }
+
+    async fn rounds(
+        self,
+        query: &str,
+        parameters: &[Parameter<'_>],
+    ) -> Result<Vec<Round>, CaptureError> {
+        let rows = within(CATCH_UP_WITHIN, self.0.query(query, parameters)).await?;
+        let now = UnixMillis::now();
+        let rounds = rows.iter().map(|row| round(row, now)).collect::<Result<Vec<_>, _>>()?;
+        Ok(rounds.into_iter().filter_map(Result::ok).collect())
+    }
+}

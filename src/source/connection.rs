@@ -1,0 +1,233 @@
+//! One connection of the capture: catch-up, then live.
+
+use std::{convert::Infallible, time::Instant};
+
+use super::{
+    CaptureError,
+    cursor::AlreadyPublished,
+    initial_load::InitialLoad,
+    listener::Listener,
+    outbox_reader::ROUNDS_AT_ONCE,
+    pace::Pace,
+    poll::{Bounds, FoundRow, Poll},
+    presence::Presence,
+    probe::Probe,
+    publisher::{Outcome, RoundPublisher},
+    running::Running,
+    suppression::Suppression,
+};
+use crate::{ops::telemetry::metrics::Source, stream::transaction::Xid};
+
+/// How far the capture has come.
+#[derive(Debug)]
+pub(super) enum State {
+    /// No connection has finished the initial load; this much of it was read.
+    InitialLoad(Option<InitialLoad>),
+    /// The stream is open.
+    Running(Box<Running>),
+}
+
+/// A connection that listens, with the locks that it holds.
+#[derive(Debug)]
+pub(super) struct Connection<'a> {
+    pub(super) listener: Listener,
+    pub(super) presence: Presence,
+    pub(super) publisher: &'a mut RoundPublisher,
+}
+
+impl Connection<'_> {
+    /// Publishes all that is committed by now: after the first connection from the initial load on,
+    /// after a later one from where the last one ended.
+    pub(super) async fn catch_up(
+        &mut self,
+        state: &mut State,
+        per_game: i64,
+    ) -> Result<(), CaptureError> {
+        self.publisher.games.replace(self.listener.queries().games().await?);
+        // Others may have published while this server was away, and be gone.
+        self.publisher.share(true);
+        let (already, is_rewound) = match state {
+            State::InitialLoad(loaded) => {
+                InitialLoad::read(loaded, &self.listener, per_game).await?;
+                let load = loaded.take().ok_or(CaptureError::Closed)?;
+                let running = load.finish(&self.listener, self.publisher).await?;
+                *state = State::Running(Box::new(running));
+                (AlreadyPublished::default(), false)
+            }
+            State::Running(running) if running.continues_on(&self.listener).await? => {
+                (running.cursor.rewind(), true)
+            }
+            State::Running(running) => (self.start_over(running).await?, false),
+        };
+        let State::Running(running) = state else { return Err(CaptureError::Closed) };
+        let repeated = self.publish_pages(running, &already, Source::catch_up).await?.repeated;
+        if is_rewound && repeated < already.len() {
+            self.publisher.report_lost(already.len() - repeated);
+        }
+        self.presence.settle(self.listener.session()).await?;
+        Ok(())
+    }
+
+    /// Returns the rounds that the outbox may repeat.
+    async fn start_over(
+        &mut self,
+        running: &mut Running,
+    ) -> Result<AlreadyPublished, CaptureError> {
+        let (new, lost) = running.start_over(&self.listener).await?;
+        let keys = new.iter().map(|it| super::cursor::round_key(&it.round)).collect();
+        self.publisher.publish(new, Source::catch_up);
+        running.cursor.begins_at(self.publisher.hub.position());
+        self.publisher.settle(&running.cursor);
+        running.identity = self.listener.identity.clone();
+        if lost > 0 {
+            self.publisher.report_lost(lost);
+        }
+        Ok(AlreadyPublished::by_key(keys))
+    }
+
+    /// Publishes what was committed since the cursor's snapshot, page by page.
+    ///
+    /// A night without a connection may leave millions of rounds. Each page that is published moves
+    /// the cursor on: memory is bounded, except for a transaction that is larger than a page, and a
+    /// connection that breaks meanwhile costs a page.
+    async fn publish_pages(
+        &mut self,
+        running: &mut Running,
+        already: &AlreadyPublished,
+        source: Source,
+    ) -> Result<Outcome, CaptureError> {
+        let mut bounds = Bounds::beginning(running.cursor.saved());
+        let (mut outcome, mut at) = (Outcome::default(), None);
+        loop {
+            let mut page = self.listener.reader().page(running.cursor.saved(), &bounds).await?;
+            // All pages show one moment.
+            page.at = *at.get_or_insert(page.at);
+            self.refuse_trimmed(running, &bounds).await?;
+            let end = page.complete_before();
+            let rows = std::mem::take(&mut page.rows);
+            let oldest = rows.iter().map(|found| found.row.key.at).min();
+            outcome.add(self.publish_found(running, page.alone, rows, already, source).await?);
+            let Some((end, after)) = end else {
+                self.advance(running, page).await?;
+                return Ok(outcome);
+            };
+            self.advance_before(running, end, &page, oldest);
+            bounds = Bounds { until: Some(page.seen.snapshot), after };
+        }
+    }
+
+    /// Retention may delete rows between two pages.
+    async fn refuse_trimmed(&self, running: &Running, bounds: &Bounds) -> Result<(), CaptureError> {
+        if bounds.until.is_none() {
+            return Ok(());
+        }
+        let trimmed = self.listener.queries().trimmed().await?;
+        match trimmed >= bounds.after.0 && !running.cursor.saved().sees(trimmed) {
+            true => Err(CaptureError::Trimmed),
+            false => Ok(()),
+        }
+    }
+
+    /// Moves the cursor to where this page is complete. The order of pages is that of transactions,
+    /// not of moments: a database on another timeline is searched from the page's oldest row on.
+    fn advance_before(&self, running: &mut Running, end: Xid, page: &Poll, oldest: Option<i64>) {
+        let position = self.publisher.hub.position();
+        if running.cursor.advance_before(end, &page.seen, position) {
+            running.last_contact = running.last_contact.max(oldest.unwrap_or_default());
+        }
+        self.publisher.settle(&running.cursor);
+    }
+
+    /// Publishes rows, after the hub knows whether others may publish them too.
+    async fn publish_found(
+        &mut self,
+        running: &mut Running,
+        alone: bool,
+        rows: Vec<FoundRow>,
+        already: &AlreadyPublished,
+        source: Source,
+    ) -> Result<Outcome, CaptureError> {
+        let session = self.listener.session();
+        self.presence.renew(session).await?;
+        if self.presence.before_rounds(alone, session).await? {
+            self.publisher.share(true);
+        }
+        let (known, mut new): (Vec<_>, Vec<_>) =
+            rows.into_iter().partition(|found| already.has_row(found.row.key));
+        let mut outcome = Outcome { published: 0, repeated: known.len() };
+        while !new.is_empty() {
+            let rest = new.split_off(new.len().min(ROUNDS_AT_ONCE));
+            let chunk = std::mem::replace(&mut new, rest);
+            outcome.add(self.publish_chunk(running, chunk, already, source).await?);
+        }
+        Ok(outcome)
+    }
+
+    async fn publish_chunk(
+        &mut self,
+        running: &mut Running,
+        mut rows: Vec<FoundRow>,
+        already: &AlreadyPublished,
+        source: Source,
+    ) -> Result<Outcome, CaptureError> {
+        if rows.iter().any(FoundRow::is_unread) {
+            self.listener.reader().read_contents(&mut rows).await?;
+        }
+        if self.publisher.lacks_a_game(&rows) {
+            self.publisher.games.replace(self.listener.queries().games().await?);
+        }
+        Ok(self.publisher.publish_rows(rows, already, &mut running.cursor, source))
+    }
+
+    /// Moves the cursor to the end of a poll, all rows of which are published.
+    async fn advance(&mut self, running: &mut Running, poll: Poll) -> Result<(), CaptureError> {
+        running.last_contact = poll.at;
+        running.cursor.advance(poll.seen, self.publisher.hub.position());
+        self.publisher.settle(&running.cursor);
+        if self.presence.after_rounds(poll.alone, self.listener.session()).await? {
+            self.publisher.share(false);
+        }
+        Ok(())
+    }
+
+    /// Publishes what was committed since the last poll; returns how many rounds that was.
+    async fn poll(&mut self, running: &mut Running) -> Result<usize, CaptureError> {
+        let already = AlreadyPublished::default();
+        let poll = self.listener.reader().poll(running.cursor.saved()).await?;
+        self.publisher.metrics.polls_total.inc();
+        let Some(mut poll) = poll else {
+            return Ok(self.publish_pages(running, &already, Source::poll).await?.published);
+        };
+        let rows = std::mem::take(&mut poll.rows);
+        let outcome = self.publish_found(running, poll.alone, rows, &already, Source::poll).await?;
+        self.advance(running, poll).await?;
+        Ok(outcome.published)
+    }
+
+    /// Polls at each notification, and without one when the pace says so.
+    pub(super) async fn live(
+        &mut self,
+        running: &mut Running,
+        mut probe: Probe<'_>,
+        suppression: &Suppression,
+    ) -> Result<Infallible, CaptureError> {
+        let mut pace = Pace::new(Instant::now());
+        loop {
+            let is_notified = probe.check(&self.listener).await?;
+            tokio::select! {
+                () = self.listener.wake_ups().arrival() => {}
+                () = tokio::time::sleep(pace.pause(is_notified, Instant::now())) => {}
+            }
+            if self.listener.wake_ups().is_ended() {
+                return Err(CaptureError::Closed);
+            }
+            let notifications = self.listener.wake_ups().take();
+            self.publisher.receive(&notifications);
+            let published = self.poll(running).await?;
+            let now = Instant::now();
+            self.publisher.audit.check(now, &self.publisher.metrics);
+            pace.record(published as u64, notifications.count > 0, now);
+            suppression.set(pace.suppresses() && probe.modes().can_be_suppressed());
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! Other servers on the same database, told by two advisory locks.
+//!
+//! Servers may publish rounds of overlapping transactions in different orders. So a resume point
+//! that another server may have sent is answered at least once, not exactly.
+//!
+//! * **Presence** `(7264, 10)`: every server holds it shared. The exclusive lock can be had exactly
+//!   when nobody else holds it: each poll tries that, so its answer says whether this server is
+//!   alone. A start never waits for it.
+//! * **Solo** `(7264, 11)`: a server holds it exclusively while it answers resumes exactly, and
+//!   shared while it is not alone. A newcomer takes presence, wakes all servers by an empty
+//!   notification, and serves once it has solo shared: by then nobody answers exactly.
+//!
+//! Any role can take these locks. That costs exactness, never a round: not alone is always safe.
+
+use std::time::{Duration, Instant};
+
+use super::{CaptureError, session::Session};
+
+/// Alone for so long without a break before resumes are answered exactly.
+const ALONE_FOR: Duration = Duration::from_secs(1);
+/// A newcomer serves after this time, whoever holds solo.
+const NEWCOMER_WAITS: Duration = Duration::from_secs(5);
+/// Between two tries for solo.
+const RETRY_AFTER: Duration = Duration::from_millis(20);
+/// Behind a pooler the lock stays in a session of the server that others use, too.
+const POOLED_EVERY: Duration = Duration::from_secs(30);
+
+const TAKE_PRESENCE: &str = "select pg_try_advisory_lock_shared(7264, 10)";
+const SHARE_SOLO: &str = "select pg_try_advisory_lock_shared(7264, 11)";
+const TAKE_SOLO: &str = "select pg_try_advisory_lock(7264, 11)";
+const RELEASE_SOLO: &str = "select pg_advisory_unlock(7264, 11)";
+const UNSHARE_SOLO: &str = "select pg_advisory_unlock_shared(7264, 11)";
+/// Only for a connection that holds presence shared.
+const IS_ALONE: &str = "select case when pg_try_advisory_lock(7264, 10) \
+    then pg_advisory_unlock(7264, 10) else false end";
+
+/// How this server stands to others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Others may publish the same rounds.
+    Shared {
+        /// Since when each poll has found this server alone.
+        alone_since: Option<Instant>,
+        /// Whether solo is held, shared.
+        has_solo: bool,
+    },
+    /// Solo is held exclusively; the rounds that others may have sent are not all published yet.
+    Claimed,
+    /// Solo is held exclusively, and resumes are answered exactly.
+    Alone,
+}
+
+const SHARED: State = State::Shared { alone_since: None, has_solo: false };
+
+/// The locks of one connection.
+#[derive(Debug)]
+pub(super) struct Presence {
+    is_present: bool,
+    taken: Option<Instant>,
+    state: State,
+}
+
+impl Presence {
+    /// Takes presence on a new connection.
+    pub(super) async fn start(session: &Session) -> Result<Self, CaptureError> {
+        let mut presence = Self { is_present: false, taken: None, state: SHARED };
+        presence.renew(session).await?;
+        Ok(presence)
+    }
+
+    /// Takes presence if it could not be had before; to be called before each poll.
+    pub(super) async fn renew(&mut self, session: &Session) -> Result<(), CaptureError> {
+        let is_due = match session.is_own() {
+            true => !self.is_present,
+            false => self.taken.is_none_or(|last| last.elapsed() > POOLED_EVERY),
+        };
+        if is_due {
+            self.is_present = session.flag(TAKE_PRESENCE).await? && session.is_own();
+            self.taken = Some(Instant::now());
+        }
+        Ok(())
+    }
+
+    /// Whether a poll's `alone` means that no other server is there.
+    pub(super) fn is_alone(&self, alone: bool) -> bool {
+        alone && self.is_present
+    }
+
+    /// Asks whether this server is alone, without a poll.
+    pub(super) async fn ask(&self, session: &Session) -> Result<bool, CaptureError> {
+        Ok(self.is_present && session.flag(IS_ALONE).await?)
+    }
+
+    /// Notes a poll's `alone` before its rounds are published. Returns whether others may have sent
+    /// them: then the hub must know it first.
+    pub(super) async fn before_rounds(
+        &mut self,
+        alone: bool,
+        session: &Session,
+    ) -> Result<bool, CaptureError> {
+        if self.is_alone(alone) {
+            return Ok(matches!(self.state, State::Shared { .. } | State::Claimed));
+        }
+        if matches!(self.state, State::Claimed | State::Alone) {
+            session.flag(RELEASE_SOLO).await?;
+            self.state = SHARED;
+        }
+        if let State::Shared { has_solo: false, .. } = self.state {
+            let has_solo = session.flag(SHARE_SOLO).await?;
+            self.state = State::Shared { alone_since: None, has_solo };
+        } else if let State::Shared { alone_since, .. } = &mut self.state {
+            *alone_since = None;
+        }
+        Ok(true)
+    }
+
+    /// Notes that the rounds of a poll that found this server alone, or not, are published. Returns
+    /// whether resume points from now on are answered exactly.
+    pub(super) async fn after_rounds(
+        &mut self,
+        alone: bool,
+        session: &Session,
+    ) -> Result<bool, CaptureError> {
+        match self.state {
+            _ if !self.is_alone(alone) => {}
+            State::Shared { alone_since: None, has_solo } => {
+                self.state = State::Shared { alone_since: Some(Instant::now()), has_solo };
+            }
+            State::Shared { alone_since: Some(since), has_solo } => {
+                if since.elapsed() > ALONE_FOR {
+                    self.claim(has_solo, session).await?;
+                }
+            }
+            State::Claimed => self.state = State::Alone,
+            State::Alone => {}
+        }
+        Ok(self.state == State::Alone)
+    }
+
+    /// Tries to take solo exclusively.
+    async fn claim(&mut self, has_solo: bool, session: &Session) -> Result<(), CaptureError> {
+        if has_solo {
+            session.flag(UNSHARE_SOLO).await?;
+        }
+        self.state = match session.flag(TAKE_SOLO).await? {
+            true => State::Claimed,
+            false => SHARED,
+        };
+        Ok(())
+    }
+
+    /// At the end of a catch-up: takes solo at once if this server is alone, else waits until nobody
+    /// answers exactly any more. Returns whether it is alone.
+    pub(super) async fn settle(&mut self, session: &Session) -> Result<bool, CaptureError> {
+        let begun = Instant::now();
+        while let State::Shared { has_solo: false, .. } = self.state {
+            if self.ask(session).await? {
+                self.claim(false, session).await?;
+            } else {
+                let has_solo = session.flag(SHARE_SOLO).await?;
+                self.state = State::Shared { alone_since: None, has_solo };
+            }
+            if begun.elapsed() > NEWCOMER_WAITS {
+                break;
+            }
+            if let State::Shared { has_solo: false, .. } = self.state {
+                tokio::time::sleep(RETRY_AFTER).await;
+            }
+        }
+        Ok(self.state == State::Claimed)
+    }
+}

@@ -1,0 +1,161 @@
+//! Puts found rounds on the stream, and counts those that cannot be sent.
+
+use std::time::{Duration, Instant};
+
+use super::{
+    audit::Audit,
+    cursor::{AlreadyPublished, Cursor, round_key},
+    poll::{Content, FoundRow},
+    rows::OutboxRow,
+    wake_ups::Notifications,
+};
+use crate::{
+    ops::telemetry::metrics::{BySkipped, BySource, Metrics, Skipped, Source},
+    stream::{
+        games::Games,
+        hub::{self, Captured, Settled},
+        round::{Game, Round, RoundId},
+    },
+};
+
+/// At most one line in this time for each reason.
+const LOG_EVERY: Duration = Duration::from_secs(10);
+
+/// The one writer to the hub, with the directory of games.
+#[derive(Debug)]
+pub(super) struct RoundPublisher {
+    pub(super) hub: hub::Publisher,
+    pub(super) games: Games,
+    pub(super) metrics: Metrics,
+    pub(super) audit: Audit,
+    skipped: SkippedRounds,
+}
+
+/// What became of the rows that were published.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Outcome {
+    /// New rounds on the stream.
+    pub(super) published: usize,
+    /// Rows whose round had been published before.
+    pub(super) repeated: usize,
+}
+
+impl Outcome {
+    pub(super) fn add(&mut self, other: Self) {
+        self.published += other.published;
+        self.repeated += other.repeated;
+    }
+}
+
+impl RoundPublisher {
+    pub(super) fn new(hub: hub::Publisher, games: Games, metrics: Metrics) -> Self {
+        Self { hub, games, metrics, audit: Audit::default(), skipped: SkippedRounds::default() }
+    }
+
+    /// Counts notifications, and compares their payloads with the rounds that polls find.
+    pub(super) fn receive(&mut self, notifications: &Notifications) {
+        self.metrics.notifications_total.inc_by(notifications.count);
+        self.audit.receive(&notifications.payloads, &self.metrics);
+    }
+
+    /// Publishes the rows' rounds in their order, except those published before.
+    pub(super) fn publish_rows(
+        &mut self,
+        rows: Vec<FoundRow>,
+        already: &AlreadyPublished,
+        cursor: &mut Cursor,
+        source: Source,
+    ) -> Outcome {
+        let (mut new, mut repeated) = (Vec::with_capacity(rows.len()), 0);
+        for FoundRow { row, content } in rows {
+            match content {
+                Content::Round(round) if !already.has_key(round_key(&round)) => {
+                    cursor.publish(row.key, round.finished_at);
+                    self.audit.publish(round_key(&round));
+                    new.push(self.captured(*round, &row, cursor.poll()));
+                }
+                Content::Round(_) => repeated += 1,
+                // Deleted since: its outbox row shows that it was published.
+                _ if already.has_round(row.finish().1) => repeated += 1,
+                content => self.skip(row.finish().1, &content),
+            }
+        }
+        let published = new.len();
+        self.publish(new, source);
+        Outcome { published, repeated }
+    }
+
+    fn captured(&self, round: Round, row: &OutboxRow, poll: u64) -> Captured {
+        self.metrics.commit_to_decode_seconds.observe(row.age.as_secs_f64());
+        let recorded = Instant::now().checked_sub(row.age);
+        Captured { round, xid: row.finish().0, before: row.before, poll, recorded }
+    }
+
+    /// Publishes rounds that were read by `finished_at`, or found by a poll.
+    pub(super) fn publish(&self, rounds: Vec<Captured>, source: Source) {
+        let label = BySource { source };
+        self.metrics.rounds_captured_total.get_or_create(&label).inc_by(rounds.len() as u64);
+        self.hub.publish(rounds);
+    }
+
+    /// Whether the directory lacks the game of one of these rows, or has another slug or type of it.
+    pub(super) fn lacks_a_game(&self, rows: &[FoundRow]) -> bool {
+        let differs = |round: &Round, game: Game| {
+            game.slug != round.game_slug || game.kind != round.game_type
+        };
+        rows.iter().any(|found| match &found.content {
+            Content::Round(round) => {
+                self.games.by_id(round.game_id).is_none_or(|game| differs(round, game))
+            }
+            _ => false,
+        })
+    }
+
+    fn skip(&mut self, id: RoundId, content: &Content) {
+        let reason = match content {
+            Content::OutOfRange => Skipped::out_of_range,
+            Content::Unreadable => Skipped::unreadable,
+            Content::Missing | Content::Unread | Content::Round(_) => Skipped::deleted,
+        };
+        self.metrics.rounds_skipped_total.get_or_create(&BySkipped { reason }).inc();
+        self.audit.skip(id);
+        self.skipped.report(reason, id);
+    }
+
+    /// Tells the hub up to where the outbox has been published for good.
+    pub(super) fn settle(&self, cursor: &Cursor) {
+        let (durable, position) = (cursor.durable(), cursor.durable_position());
+        let (oldest_running, snapshot) = (durable.xmin(), durable.to_string().into());
+        self.hub.settle(Settled { oldest_running, snapshot, position });
+    }
+
+    /// Says whether other servers may publish the same rounds from now on.
+    pub(super) fn share(&self, shared: bool) {
+        self.metrics.other_nodes.set(i64::from(shared));
+        self.hub.share(shared);
+    }
+
+    /// Counts a database that came back without rounds that were sent.
+    pub(super) fn report_lost(&self, rounds: usize) {
+        self.metrics.rounds_lost_by_database_total.inc();
+        tracing::error!(
+            rounds,
+            "the database came back without its last commits (synchronous_commit = off, or a standby \
+             that lagged): it lacks rounds that were sent"
+        );
+    }
+}
+
+/// When rounds were last reported as skipped, by reason.
+#[derive(Debug, Default)]
+struct SkippedRounds(Vec<(Skipped, Instant)>);
+
+impl SkippedRounds {
+    fn report(&mut self, reason: Skipped, id: RoundId) {
+        self.0.retain(|(_, at)| at.elapsed() < LOG_EVERY);
+        if self.0.iter().all(|(reported, _)| *reported != reason) {
+            self.0.push((reason, Instant::now()));
+            tracing::warn!(?reason, round.id = id.0, "a finished round cannot be sent: skipped");
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! How far this process has come, and on which database.
+
+use super::{
+    CaptureError,
+    catch_up_queries::CatchUpQueries,
+    cursor::{Cursor, RoundKey, round_key},
+    listener::{Identity, Listener},
+};
+use crate::stream::{
+    hub::Captured,
+    round::{Round, RoundId},
+    transaction::Xid,
+};
+use std::collections::HashSet;
+
+/// How far back a database on another timeline is searched for rounds that were not sent. As far as
+/// reconciliation looks back.
+pub(super) const OVERLAP_MICROS: i64 = 10 * 60 * 1_000_000;
+
+/// The state once the initial load is done.
+#[derive(Debug)]
+pub(super) struct Running {
+    pub(super) cursor: Cursor,
+    pub(super) identity: Identity,
+    /// The last poll, by the database's clock, in microseconds since the epoch.
+    pub(super) last_contact: i64,
+}
+
+impl Running {
+    /// Whether the outbox still has all that happened since the last connection.
+    pub(super) async fn continues_on(&self, listener: &Listener) -> Result<bool, CaptureError> {
+        if !listener.continues(&self.identity, self.cursor.durable()).await? {
+            return Ok(false);
+        }
+        // An older copy may have begun as many transactions again.
+        let queries = listener.queries();
+        match self.cursor.durable_row() {
+            Some(row) if queries.trimmed().await? < row.finish.0 => queries.has(row).await,
+            _ => Ok(true),
+        }
+    }
+
+    /// Begins anew on a database on another timeline (failover, restore), where transaction ids say
+    /// nothing, or whose outbox was trimmed: rounds that finished lately are compared with those
+    /// that were sent. Returns the new ones, in order, and how many the database has lost.
+    pub(super) async fn start_over(
+        &mut self,
+        listener: &Listener,
+    ) -> Result<(Vec<Captured>, usize), CaptureError> {
+        tracing::warn!(
+            was = ?self.identity, now = ?listener.identity,
+            "the database is on another timeline, is an older copy of itself, or was away for longer \
+             than the outbox is kept: catching up by finished_at"
+        );
+        let queries = listener.queries();
+        let saved = queries.snapshot().await?;
+        let bounds = super::poll::Bounds::beginning(&saved);
+        let start = listener.reader().page(&saved, &bounds).await?.seen;
+        let since = self.last_contact - OVERLAP_MICROS;
+        let rounds = queries.finished_since(since).await?;
+        let lost = self.lost(queries, since, &rounds).await?;
+        queries.is_flushed(&start).await?;
+        let published = self.cursor.start_over(start.snapshot);
+        let new = rounds.into_iter().filter(|round| !published.contains(&round_key(round)));
+        let new: Vec<_> = new.map(|round| self.captured(round)).collect();
+        new.iter().for_each(|it| self.cursor.publish_by_key(round_key(&it.round)));
+        Ok((new, lost))
+    }
+
+    /// No transaction of this timeline finished it: its position orders it.
+    fn captured(&self, round: Round) -> Captured {
+        Captured { round, xid: Xid(0), before: Xid(0), poll: self.cursor.poll(), recorded: None }
+    }
+
+    /// How many rounds that were sent lately this database never had: they are not there, and its
+    /// outbox had not recorded them by then, so nobody deleted or changed them. A trimmed outbox
+    /// tells nothing.
+    async fn lost(
+        &self,
+        queries: CatchUpQueries<'_>,
+        since: i64,
+        found: &[Round],
+    ) -> Result<usize, CaptureError> {
+        let found: HashSet<RoundKey> = found.iter().map(round_key).collect();
+        let missing = self.cursor.round_keys().filter(|key| !found.contains(key));
+        let missing = missing.filter(|(_, at)| at.micros() >= since).map(|(id, _)| id);
+        let missing: Vec<RoundId> = missing.collect::<HashSet<_>>().into_iter().collect();
+        if missing.is_empty() || queries.trimmed().await? >= self.cursor.durable().xmin() {
+            return Ok(0);
+        }
+        let recorded = queries.recorded_by(self.last_contact, &missing).await?;
+        Ok(missing.len() - recorded.len())
+    }
+}

@@ -1,0 +1,162 @@
+//! Notifications on their way from the connection to the capture: bounded, and never waited for.
+//!
+//! A notification only wakes the capture: it reads the outbox at once. Payloads are kept for the
+//! [audit](super::audit) alone.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicU64, Ordering},
+};
+
+use futures_util::StreamExt;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio_postgres::AsyncMessage;
+
+use crate::postgres::client::Messages;
+
+/// The channel of the trigger.
+pub(super) const CHANNEL: &str = "datastream_rounds";
+/// The channel on which a listener makes sure that notifications reach it.
+pub(super) const PROBE_CHANNEL: &str = "datastream_probe";
+
+/// Messages that are taken from the connection together.
+const MESSAGES_AT_ONCE: usize = 256;
+/// Payloads kept for the audit; the rest are counted only. Each has at most 8,000 bytes.
+const PAYLOADS_MAX: usize = 64;
+
+/// The notifications since the last poll.
+#[derive(Debug, Default)]
+pub(super) struct Notifications {
+    /// The first payloads, as sent.
+    pub(super) payloads: Vec<String>,
+    /// How many notifications came, with a payload or without.
+    pub(super) count: u64,
+}
+
+impl Notifications {
+    fn push(&mut self, payload: &str) {
+        self.count += 1;
+        if self.payloads.len() < PAYLOADS_MAX && !payload.is_empty() {
+            self.payloads.push(payload.to_owned());
+        }
+    }
+}
+
+/// Wakes the capture.
+#[derive(Debug, Default)]
+pub(super) struct WakeUps {
+    waiting: Mutex<Notifications>,
+    arrived: Notify,
+    ended: AtomicBool,
+    /// The number of the probe that should arrive; 0 if none was sent.
+    expected_probe: AtomicU64,
+    probe_arrived: AtomicBool,
+}
+
+impl WakeUps {
+    /// Takes in the payloads of notifications that arrived together.
+    fn push<'a>(&self, payloads: impl IntoIterator<Item = &'a str>) {
+        {
+            let mut waiting = self.waiting.lock();
+            payloads.into_iter().for_each(|payload| waiting.push(payload));
+        }
+        self.arrived.notify_one();
+    }
+
+    /// Expects the probe with this number.
+    pub(super) fn expect_probe(&self, number: u64) {
+        self.expected_probe.store(number, Ordering::Release);
+        self.probe_arrived.store(false, Ordering::Release);
+    }
+
+    fn take_probe(&self, payload: &str) {
+        if payload.parse() == Ok(self.expected_probe.load(Ordering::Acquire)) {
+            self.probe_arrived.store(true, Ordering::Release);
+        }
+    }
+
+    /// Whether the expected probe has arrived.
+    pub(super) fn probe_arrived(&self) -> bool {
+        self.probe_arrived.load(Ordering::Acquire)
+    }
+
+    fn end(&self) {
+        self.ended.store(true, Ordering::Release);
+        self.arrived.notify_one();
+    }
+
+    /// Whether the connection has ended.
+    pub(super) fn is_ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
+    }
+
+    /// Waits for a notification since the last call. Cancel safe.
+    pub(super) async fn arrival(&self) {
+        self.arrived.notified().await;
+    }
+
+    /// Takes all notifications since the last call.
+    pub(super) fn take(&self) -> Notifications {
+        std::mem::take(&mut *self.waiting.lock())
+    }
+}
+
+/// Moves messages from the connection into the wake-ups until the connection ends.
+pub(super) async fn receive(messages: Messages, wake_ups: Arc<WakeUps>) {
+    let mut messages = messages.ready_chunks(MESSAGES_AT_ONCE);
+    while let Some(together) = messages.next().await {
+        for error in together.iter().filter_map(|message| message.as_ref().err()) {
+            tracing::debug!(%error, "the LISTEN connection broke");
+        }
+        let sent: Vec<_> = together.iter().flatten().filter_map(notification).collect();
+        let on = |name: &'static str| sent.iter().filter(move |(channel, _)| *channel == name);
+        on(PROBE_CHANNEL).for_each(|(_, payload)| wake_ups.take_probe(payload));
+        wake_ups.push(on(CHANNEL).map(|(_, payload)| *payload));
+        if together.iter().any(Result::is_err) {
+            break;
+        }
+    }
+    wake_ups.end();
+}
+
+/// The channel and the payload of a notification.
+fn notification(message: &AsyncMessage) -> Option<(&str, &str)> {
+    match message {
+        AsyncMessage::Notification(sent) => Some((sent.channel(), sent.payload())),
+        AsyncMessage::Notice(notice) => {
+            tracing::debug!(%notice, "notice of the database");
+            None
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_is_counted_and_its_payloads_are_kept_up_to_the_bound() {
+        let wake_ups = WakeUps::default();
+        wake_ups.push(["x"; PAYLOADS_MAX + 1]);
+        wake_ups.push([""; 3]);
+        let waiting = wake_ups.take();
+        assert_eq!(waiting.payloads.len(), PAYLOADS_MAX);
+        assert_eq!(waiting.count, PAYLOADS_MAX as u64 + 4);
+        assert_eq!(wake_ups.take().count, 0);
+    }
+
+    #[test]
+    fn only_the_expected_probe_counts() {
+        let wake_ups = WakeUps::default();
+        wake_ups.expect_probe(5);
+        wake_ups.take_probe("4");
+        wake_ups.take_probe("greeting 5");
+        assert!(!wake_ups.probe_arrived());
+        wake_ups.take_probe("5");
+        assert!(wake_ups.probe_arrived());
+        wake_ups.expect_probe(6);
+        assert!(!wake_ups.probe_arrived());
+    }
+}

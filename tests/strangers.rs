@@ -1,0 +1,172 @@
+//! A role that can only connect may NOTIFY any channel and take any advisory lock. Neither makes the
+//! server send a round that did not commit, nor keeps it from sending one.
+
+use std::time::{Duration, Instant};
+
+use sqlx::{Connection, PgConnection};
+use testkit::{
+    TestDatabase, TestServer, WsClient, cluster::Address, eventually, round::ids, serving,
+};
+
+/// A session of a role with nothing but CONNECT.
+async fn stranger(database: &TestDatabase) -> PgConnection {
+    let role = format!("{}_stranger", database.name);
+    let exists = format!("select count(*)::text from pg_roles where rolname = '{role}'");
+    if database.text(&exists).await.as_deref() == Some("0") {
+        database.run(&format!("create role {role} login")).await;
+    }
+    let url = Address::tcp_url(&database.name, database.address.tcp_port);
+    PgConnection::connect(&url.replace("postgres@", &format!("{role}@"))).await.expect("a session")
+}
+
+async fn run(session: &mut PgConnection, sql: &str) {
+    sqlx::raw_sql(sqlx::AssertSqlSafe(sql.to_owned())).execute(session).await.expect("it runs");
+}
+
+/// A payload as the trigger sends it.
+fn payload(round: i64, game: i64) -> String {
+    format!(
+        r#"{{"round_id":{round},"game_id":{game},"finished_at":"2026-01-17T00:45:42+00:00","extras":{{"forged": true}}}}"#
+    )
+}
+
+#[tokio::test]
+async fn forged_copied_changed_and_flooding_notifications_change_nothing_and_are_counted() {
+    let (database, server) = serving().await;
+    let mut client = WsClient::connect(server.ws("/ws")).await;
+    let first = database.finish("crash", r#"{"point": "1.01"}"#).await;
+    assert_eq!(client.next_round().await.round_id, first);
+    let mut stranger = stranger(&database).await;
+    for round in [first, first + 1, 666, -1, i64::MAX] {
+        let notify = format!("select pg_notify('datastream_rounds', '{}')", payload(round, 1));
+        run(&mut stranger, &notify).await;
+    }
+    let flood =
+        "select pg_notify('datastream_rounds', 'flood ' || n) from generate_series(1, 5000) n";
+    run(&mut stranger, flood).await;
+    let real = database.finish_many("crash", 20).await;
+    assert_eq!(ids(&client.rounds(20).await), real, "each real round once, and nothing else");
+    eventually("the notifications to be counted", || async {
+        let invalid = server.metric("datastream_notifications_invalid_total").await;
+        let unknown = server.metric("datastream_notifications_unknown_total").await;
+        (invalid >= 1.0 && unknown >= 4.0).then_some(())
+    })
+    .await;
+    let mut late = WsClient::connect(server.ws("/ws/crash")).await;
+    assert_eq!(Some(late.next_round().await.round_id), real.last().copied(), "the seed is real");
+    let warnings =
+        server.log().iter().filter(|line| line.contains("are not the trigger's")).count();
+    assert!(warnings <= 2, "{warnings} lines");
+}
+
+/// Each key of the program, as `pg_advisory_lock` takes it.
+const KEYS: [&str; 3] = ["7264, 1", "7264, 10", "7264, 11"];
+
+#[tokio::test]
+async fn advisory_keys_that_a_stranger_holds_or_waits_for_delay_no_round_by_a_second() {
+    for lock in ["pg_advisory_lock", "pg_advisory_lock_shared"] {
+        let (database, server) = serving().await;
+        let mut client = WsClient::connect(server.ws("/ws")).await;
+        let (mut holder, mut waiter) = (stranger(&database).await, stranger(&database).await);
+        for key in KEYS {
+            run(&mut holder, "set lock_timeout = '100ms'").await;
+            // A key that the server holds cannot be had; then the stranger waits for it below.
+            let _ = sqlx::raw_sql(sqlx::AssertSqlSafe(format!("select {lock}({key})")))
+                .execute(&mut holder)
+                .await;
+        }
+        let waiting = testkit::wait::beside(async move {
+            for key in KEYS {
+                let wait = format!("set lock_timeout = '2s'; select pg_advisory_lock({key})");
+                let _ = sqlx::raw_sql(sqlx::AssertSqlSafe(wait)).execute(&mut waiter).await;
+            }
+        });
+        for _ in 0..20 {
+            let begun = Instant::now();
+            let round = database.finish("crash", "{}").await;
+            assert_eq!(client.next_round().await.round_id, round, "{lock}");
+            assert!(begun.elapsed() < Duration::from_secs(1), "{lock}: {:?}", begun.elapsed());
+        }
+        waiting.abort();
+    }
+}
+
+#[tokio::test]
+async fn a_server_starts_and_resumes_at_least_once_while_a_stranger_holds_presence_and_solo() {
+    let database = TestDatabase::new().await;
+    let rounds = database.finish_many("crash", 3).await;
+    let mut holder = stranger(&database).await;
+    run(&mut holder, "select pg_advisory_lock(7264, 10), pg_advisory_lock(7264, 11)").await;
+    let server = TestServer::on(database.url()).start().await;
+    server.counts("datastream_other_nodes 1").await;
+    let mut client = WsClient::connect(server.ws(&format!("/ws/crash?after={}", rounds[0]))).await;
+    let last = database.finish("crash", "{}").await;
+    let seen = ids(&client.rounds_until(last).await);
+    assert!(rounds[1..].iter().all(|round| seen.contains(round)), "{seen:?}");
+    drop(holder);
+    server.counts("datastream_other_nodes 0").await;
+}
+
+#[tokio::test]
+async fn a_round_is_shown_as_its_transaction_left_it() {
+    let (database, server) = serving().await;
+    let mut client = WsClient::connect(server.ws("/ws/crash")).await;
+    let deleted = "with r as (insert into rounds (game_id, finished_at) select id, now() from games \
+        where slug = 'crash' returning id) select id::text from r";
+    let mut transaction = database.pool.begin().await.expect("a transaction");
+    let id: (String,) = sqlx::query_as(deleted).fetch_one(&mut *transaction).await.expect("a row");
+    let delete = format!("delete from rounds where id = {}", id.0);
+    run(&mut transaction, &delete).await;
+    transaction.commit().await.expect("a commit");
+    let mut transaction = database.pool.begin().await.expect("a transaction");
+    let id: (String,) = sqlx::query_as(deleted).fetch_one(&mut *transaction).await.expect("a row");
+    let update =
+        format!("update rounds set extras = '{{\"point\": \"2.00\"}}' where id = {}", id.0);
+    run(&mut transaction, &update).await;
+    transaction.commit().await.expect("a commit");
+    let round = client.next_round().await;
+    assert_eq!(round.round_id.to_string(), id.0, "the deleted round is skipped");
+    assert_eq!(round.extras, r#"{"point": "2.00"}"#);
+    server.counts("datastream_rounds_skipped_total{reason=\"deleted\"} 1").await;
+}
+
+#[tokio::test]
+async fn a_renamed_and_retyped_game_is_right_from_its_next_round_on() {
+    let (database, server) = serving().await;
+    let mut client = WsClient::connect(server.ws("/ws")).await;
+    database.run("update games set slug = 'boom', type = 'burst' where slug = 'crash'").await;
+    let round = database.finish("boom", "{}").await;
+    let next = client.next_round().await;
+    assert_eq!((next.round_id, &*next.game_slug, &*next.game_type), (round, "boom", "burst"));
+    let mut renamed = WsClient::connect(server.ws("/ws/type/burst")).await;
+    assert_eq!(renamed.next_round().await.round_id, round);
+    assert_eq!(WsClient::try_connect(&server.ws("/ws/crash"), &[]).await.err(), Some(404));
+}
+
+#[tokio::test]
+async fn a_paused_server_that_suppresses_notifications_delays_another_by_less_than_a_second() {
+    let database = TestDatabase::new().await;
+    let one = TestServer::on(database.url()).start().await;
+    let two = TestServer::on(database.url()).start().await;
+    // Both want the lock under load; one gets it.
+    let one_has_it = eventually("notifications to be suppressed", || async {
+        database.finish_many("crash", 300).await;
+        let suppresses = async |server: &TestServer| {
+            server.metric("datastream_notifications_suppressed").await == 1.0
+        };
+        if suppresses(&one).await { Some(true) } else { suppresses(&two).await.then_some(false) }
+    })
+    .await;
+    let (paused, other) = if one_has_it { (one, two) } else { (two, one) };
+    let mut client = WsClient::connect(other.ws("/ws")).await;
+    paused.freeze().await;
+    let last = database.finish("crash", "{}").await;
+    client.rounds_until(last).await;
+    for _ in 0..5 {
+        let begun = Instant::now();
+        let round = database.finish("crash", "{}").await;
+        assert_eq!(client.next_round().await.round_id, round);
+        assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+    }
+    paused.signal("CONT");
+}
