@@ -31,28 +31,28 @@ use crate::{
 };
 
 /// Connections for clients' reads: replays beyond memory, round lists, unknown names.
-const POOL: u32 = 4;
+const QUERY_CONNECTIONS: u32 = 4;
 
 /// A server whose address is bound, so that it is known before anything is served.
 #[derive(Debug)]
 pub struct App {
     config: ServeConfig,
-    door: accept_loop::Door,
+    listener: accept_loop::Door,
     web_transport: Option<WebTransport>,
 }
 
 impl App {
     /// Binds the addresses.
     pub fn bind(config: ServeConfig) -> anyhow::Result<Self> {
-        let door = accept_loop::bind(config.http_addr)?;
+        let listener = accept_loop::bind(config.http_addr)?;
         let web_transport = config.web_transport.as_ref();
         let web_transport = web_transport.map(|wt| WebTransport::bind(wt, config.heartbeat));
-        Ok(Self { door, web_transport: web_transport.transpose()?, config })
+        Ok(Self { listener, web_transport: web_transport.transpose()?, config })
     }
 
     /// The bound HTTP address, with the port that the system chose for port 0.
     pub fn http_addr(&self) -> SocketAddr {
-        self.door.local_addr()
+        self.listener.local_addr()
     }
 
     /// Serves until a shutdown is requested, then lets every stream end within the grace period.
@@ -67,7 +67,7 @@ impl App {
     }
 
     async fn serve(self, shutdown: &Shutdown) -> anyhow::Result<()> {
-        let Self { config, door, web_transport } = self;
+        let Self { config, listener, web_transport } = self;
         let (wiring, publisher) = Wiring::new(&config, shutdown)?;
         let (capture, phase) = wiring.capture(publisher);
         let (shards, failed) = wiring.shards()?;
@@ -76,7 +76,7 @@ impl App {
             .as_ref()
             .map(|wt| Advertised { certificate: wt.published(), port: wt.local_addr().port() });
         let state = wiring.state(phase.clone(), advertised, settings.clone())?;
-        tracing::info!(http.addr = %door.local_addr(), "listening");
+        tracing::info!(http.addr = %listener.local_addr(), "listening");
         if let Some(web_transport) = web_transport {
             tracing::info!(wt.addr = %web_transport.local_addr(), "WebTransport is on");
             let gate = WebTransportGate::new(Arc::clone(&state));
@@ -86,14 +86,15 @@ impl App {
             shutdown.spawn(wiring.maintenance(phase).run(shutdown.clone()));
         }
         let stop = shutdown.clone();
-        shutdown
-            .spawn(async move { door.serve(http::router(state), shards, &settings, &stop).await });
-        ended(shutdown.spawn(capture), failed).await
+        shutdown.spawn(async move {
+            listener.serve(http::router(state), shards, &settings, &stop).await
+        });
+        wait_for_end(shutdown.spawn(capture), failed).await
     }
 }
 
 /// Waits for the capture, which ends with the process, or for what ends the process before that.
-async fn ended(
+async fn wait_for_end(
     capture: JoinHandle<Result<(), CaptureError>>,
     mut shards: mpsc::Receiver<ShardError>,
 ) -> anyhow::Result<()> {
@@ -104,7 +105,7 @@ async fn ended(
 }
 
 /// The task that puts rounds on the stream, whichever it is.
-type Capturing = Pin<Box<dyn Future<Output = Result<(), CaptureError>> + Send>>;
+type CaptureTask = Pin<Box<dyn Future<Output = Result<(), CaptureError>> + Send>>;
 
 /// What the parts of the server share.
 struct Wiring<'a> {
@@ -114,7 +115,7 @@ struct Wiring<'a> {
     hub: Hub,
     games: Games,
     pool: Pool,
-    history: RoundQueries,
+    round_queries: RoundQueries,
     /// Where rounds come from without our schema.
     source: Option<Source>,
 }
@@ -123,31 +124,31 @@ impl<'a> Wiring<'a> {
     fn new(config: &'a ServeConfig, shutdown: &'a Shutdown) -> anyhow::Result<(Self, Publisher)> {
         let metrics = Metrics::default();
         let (hub, publisher) = hub::new(config.history, metrics.clone());
-        let pool = Pool::lazy(&config.database.target, "query", POOL);
+        let pool = Pool::lazy(&config.database.target, "query", QUERY_CONNECTIONS);
         let pool = pool.context("the connection string names no host")?;
         let source = config.read_only.as_ref().map(Source::new);
-        let history = match source.clone() {
+        let round_queries = match source.clone() {
             None => RoundQueries::new(pool.clone(), metrics.clone()),
             Some(source) => RoundQueries::read_only(pool.clone(), metrics.clone(), source),
         };
         let games = Games::default();
-        let wiring = Self { config, shutdown, metrics, hub, games, pool, history, source };
+        let wiring = Self { config, shutdown, metrics, hub, games, pool, round_queries, source };
         Ok((wiring, publisher))
     }
 
-    fn capture(&self, publisher: Publisher) -> (Capturing, watch::Receiver<Phase>) {
+    fn capture(&self, publisher: Publisher) -> (CaptureTask, watch::Receiver<Phase>) {
         match self.source.clone() {
-            None => self.with_outbox(publisher),
-            Some(source) => self.without(source, publisher),
+            None => self.outbox_capture(publisher),
+            Some(source) => self.read_only_capture(source, publisher),
         }
     }
 
-    fn with_outbox(&self, publisher: Publisher) -> (Capturing, watch::Receiver<Phase>) {
+    fn outbox_capture(&self, publisher: Publisher) -> (CaptureTask, watch::Receiver<Phase>) {
         let (capture, phase) = Capture::new(Parts {
             listen: self.config.database.listen.clone(),
             queries: self.config.database.target.clone(),
-            history: history_of(self.config),
-            trust: trust(self.config.payloads),
+            history: recent_rounds(self.config),
+            trust: trust_of(self.config.payloads),
             publisher,
             games: self.games.clone(),
             metrics: self.metrics.clone(),
@@ -156,11 +157,15 @@ impl<'a> Wiring<'a> {
         (Box::pin(capture.run()), phase)
     }
 
-    fn without(&self, source: Source, publisher: Publisher) -> (Capturing, watch::Receiver<Phase>) {
+    fn read_only_capture(
+        &self,
+        source: Source,
+        publisher: Publisher,
+    ) -> (CaptureTask, watch::Receiver<Phase>) {
         let (capture, phase) = OverlapCapture::new(OverlapParts {
             target: self.config.database.target.clone(),
             source,
-            history: history_of(self.config),
+            history: recent_rounds(self.config),
             publisher,
             games: self.games.clone(),
             metrics: self.metrics.clone(),
@@ -175,7 +180,7 @@ impl<'a> Wiring<'a> {
             phase,
             hub: self.hub.clone(),
             games: self.games.clone(),
-            history: self.history.clone(),
+            history: self.round_queries.clone(),
             retention: self.config.retention,
             metrics: self.metrics.clone(),
         }
@@ -197,8 +202,12 @@ impl<'a> Wiring<'a> {
         settings: http::Settings,
     ) -> anyhow::Result<Arc<AppState>> {
         let limit = usize::try_from(self.config.resume_limit)?;
-        let feed =
-            Feed::new(self.hub.clone(), self.games.clone(), Arc::new(self.history.clone()), limit);
+        let feed = Feed::new(
+            self.hub.clone(),
+            self.games.clone(),
+            Arc::new(self.round_queries.clone()),
+            limit,
+        );
         self.shutdown.spawn(feed.clone().tidy_up(self.shutdown.clone()));
         let (metrics, shutdown) = (self.metrics.clone(), self.shutdown.clone());
         let state = AppState::new(feed, phase, metrics, shutdown, settings);
@@ -218,11 +227,11 @@ impl<'a> Wiring<'a> {
     }
 }
 
-fn history_of(config: &ServeConfig) -> i64 {
+fn recent_rounds(config: &ServeConfig) -> i64 {
     i64::try_from(config.history.get()).unwrap_or(i64::MAX)
 }
 
-fn trust(payloads: Payloads) -> Trust {
+fn trust_of(payloads: Payloads) -> Trust {
     match payloads {
         Payloads::Trust => Trust::Payloads,
         Payloads::Verify => Trust::Outbox,
@@ -238,7 +247,7 @@ mod tests {
         let (failed, shards) = mpsc::channel(1);
         failed.send(ShardError::Panicked(3)).await.expect("room");
         let shutdown = Shutdown::default();
-        let error = ended(shutdown.spawn(std::future::pending()), shards).await;
+        let error = wait_for_end(shutdown.spawn(std::future::pending()), shards).await;
         assert_eq!(error.expect_err("a failure").to_string(), "shard 3 panicked");
     }
 
@@ -246,6 +255,8 @@ mod tests {
     async fn the_end_of_all_shards_in_a_stop_is_none() {
         let shards = mpsc::channel(1).1;
         let shutdown = Shutdown::default();
-        ended(shutdown.spawn(std::future::ready(Ok(()))), shards).await.expect("a clean end");
+        wait_for_end(shutdown.spawn(std::future::ready(Ok(()))), shards)
+            .await
+            .expect("a clean end");
     }
 }

@@ -4,6 +4,6 @@ select case when o.oldest > 2 * r.retention + interval '10 minutes' then 'warnin
               ', the oldest from ' || to_char(o.oldest, 'FMDDD "days" HH24:MI:SS') || ' ago') as says,
        'is datastream serve running, with the same retention? It trims the outbox each minute' as remedy
 from pg_class c
-cross join told r
+cross join options r
 left join lateral (select clock_timestamp() - b.at as oldest from datastream.outbox b order by b.xid, b.round_id limit 1) o on true
 where c.oid = 'datastream.outbox'::regclass

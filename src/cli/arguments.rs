@@ -40,7 +40,7 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Cli, Failure> 
     let matches = command.try_get_matches_from_mut(words);
     let parsed = matches.and_then(|mut matches| Cli::from_arg_matches_mut(&mut matches));
     parsed.map_err(|error| match error.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Failure::Answer(error),
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Failure::HelpOrVersion(error),
         _ => Failure::usage(&one_line(&error, &command)),
     })
 }

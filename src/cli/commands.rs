@@ -45,13 +45,13 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
     let shutdown = Shutdown::default();
-    let outcome = runtime.block_on(until_stopped(carry_out(command, &shutdown), &shutdown));
+    let outcome = runtime.block_on(until_stopped(run_command(command, &shutdown), &shutdown));
     // What still runs had its time: nothing may hold the exit up.
     runtime.shutdown_background();
     outcome
 }
 
-async fn carry_out(command: Command, shutdown: &Shutdown) -> Result<(), Failure> {
+async fn run_command(command: Command, shutdown: &Shutdown) -> Result<(), Failure> {
     match command {
         Command::Serve(options) => serve(*options, shutdown).await,
         Command::Migrate(options) => tokio::select! {
@@ -60,38 +60,38 @@ async fn carry_out(command: Command, shutdown: &Shutdown) -> Result<(), Failure>
             () = shutdown.requested() => Err(anyhow!("stopped: the migration under way is undone").into()),
         },
         Command::Attach(options) => {
-            let target = direct(&options.database)?;
-            until_told(attach_table(&target, &options), shutdown).await
+            let target = listen_target(&options.database)?;
+            print_report(attach_table(&target, &options), shutdown).await
         }
         Command::Detach(options) => {
-            let target = direct(&options.database)?;
-            until_told(attach::detach(&target, &options), shutdown).await
+            let target = listen_target(&options.database)?;
+            print_report(attach::detach(&target, &options), shutdown).await
         }
-        Command::Doctor(options) => examine(&options).await,
-        Command::Demo(options) => play_demo(*options, shutdown).await,
+        Command::Doctor(options) => run_doctor(&options).await,
+        Command::Demo(options) => run_demo(*options, shutdown).await,
         Command::Tail(options) => Ok(tail::run(options, shutdown).await?),
     }
 }
 
 async fn serve(options: ServeOptions, shutdown: &Shutdown) -> Result<(), Failure> {
-    let config = options.resolve(variable).map_err(|error| Failure::usage(&error))?;
-    announce(&config);
+    let config = options.resolve(env_variable).map_err(|error| Failure::usage(&error))?;
+    log_start(&config);
     Ok(App::bind(config)?.run(shutdown.clone()).await?)
 }
 
 async fn migrate_database(options: &MigrateOptions) -> Result<(), Failure> {
-    let target = direct(&options.database)?;
+    let target = listen_target(&options.database)?;
     if options.revert {
         let report = migrate::revert(&target).await?;
-        print(&report, "reverted", "nothing to revert");
+        print_migrations(&report, "reverted", "nothing to revert");
         return Ok(());
     }
-    let tables = if options.no_tables { Tables::Leave } else { Tables::Make };
+    let tables = if options.no_tables { Tables::Skip } else { Tables::Create };
     let report = migrate::run(&target, tables).await?;
-    print(&report, "applied", "up to date");
+    print_migrations(&report, "applied", "up to date");
     if let Some(mode) = options.capture {
         for (table, mode) in attach::set_capture(&target, mode).await? {
-            say(&format!("{table}: capture is {mode}"));
+            print_line(&format!("{table}: capture is {mode}"));
         }
     }
     Ok(())
@@ -102,11 +102,11 @@ async fn migrate_database(options: &MigrateOptions) -> Result<(), Failure> {
 async fn attach_table(target: &PgTarget, options: &AttachOptions) -> Result<Report, Failure> {
     match attach::attach(target, options).await {
         Err(AttachError::NoSchema) if options.dry_run => {
-            Ok(attach::with_schema(target, options, &migrate::script()).await?)
+            Ok(attach::plan_with_schema(target, options, &migrate::script()).await?)
         }
         Err(AttachError::NoSchema) => {
-            let report = migrate::run(target, Tables::Leave).await?;
-            print(&report, "applied", "up to date");
+            let report = migrate::run(target, Tables::Skip).await?;
+            print_migrations(&report, "applied", "up to date");
             Ok(attach::attach(target, options).await?)
         }
         outcome => Ok(outcome?),
@@ -115,7 +115,7 @@ async fn attach_table(target: &PgTarget, options: &AttachOptions) -> Result<Repo
 
 /// Attaches or detaches, and tells what was done. Each attempt is a transaction: one that is
 /// stopped has changed nothing.
-async fn until_told<E: Into<Failure>>(
+async fn print_report<E: Into<Failure>>(
     work: impl Future<Output = Result<Report, E>>,
     shutdown: &Shutdown,
 ) -> Result<(), Failure> {
@@ -124,23 +124,23 @@ async fn until_told<E: Into<Failure>>(
         () = shutdown.requested() => return Err(anyhow!("stopped").into()),
     };
     match report {
-        Report::Plan(sql) => say(sql.trim_end()),
-        Report::Done(lines) if lines.is_empty() => say("nothing to do: it is so already"),
-        Report::Done(lines) => lines.iter().for_each(|line| say(line)),
+        Report::Plan(sql) => print_line(sql.trim_end()),
+        Report::Done(lines) if lines.is_empty() => print_line("nothing to do: it is so already"),
+        Report::Done(lines) => lines.iter().for_each(|line| print_line(line)),
     }
     Ok(())
 }
 
 /// Prints what was found; something that failed is a failure of the command.
-async fn examine(options: &DoctorOptions) -> Result<(), Failure> {
-    let config = options.database.resolve(variable).map_err(|error| Failure::usage(&error))?;
+async fn run_doctor(options: &DoctorOptions) -> Result<(), Failure> {
+    let config = options.database.resolve(env_variable).map_err(|error| Failure::usage(&error))?;
     let web_transport = options.web_transport.clone().resolve();
     let web_transport = web_transport.map_err(|error| Failure::usage(&error))?;
     let report = doctor::examine(&config, web_transport.as_ref(), options).await;
     if options.json {
-        say(&serde_json::to_string_pretty(&report)?);
+        print_line(&serde_json::to_string_pretty(&report)?);
     } else {
-        report.checks.iter().for_each(|check| say(&check.to_string()));
+        report.checks.iter().for_each(|check| print_line(&check.to_string()));
     }
     if report.ok {
         return Ok(());
@@ -150,59 +150,59 @@ async fn examine(options: &DoctorOptions) -> Result<(), Failure> {
 }
 
 /// The database without a pooler in between.
-fn direct(options: &DatabaseOptions) -> Result<PgTarget, Failure> {
-    Ok(options.resolve(variable).map_err(|error| Failure::usage(&error))?.listen)
+fn listen_target(options: &DatabaseOptions) -> Result<PgTarget, Failure> {
+    Ok(options.resolve(env_variable).map_err(|error| Failure::usage(&error))?.listen)
 }
 
-async fn play_demo(options: DemoOptions, shutdown: &Shutdown) -> Result<(), Failure> {
+async fn run_demo(options: DemoOptions, shutdown: &Shutdown) -> Result<(), Failure> {
     let config = DemoConfig {
         data_dir: std::path::absolute(&options.data_dir).context("--data-dir")?,
         speed: options.speed,
         postgres_port: options.postgres_port,
     };
     let server = options.server;
-    let bind = |url: String| async move { bind(&url, server, shutdown) };
+    let bind = |url: String| async move { bind_demo(&url, server, shutdown) };
     let migrate = |url: String| async move {
-        migrate::run(&resolve(&url)?, Tables::Make).await?;
+        migrate::run(&demo_target(&url)?, Tables::Create).await?;
         anyhow::Ok(())
     };
     Ok(demo::run(config, shutdown.clone(), migrate, bind).await?)
 }
 
-fn bind(url: &str, server: ServerOptions, shutdown: &Shutdown) -> anyhow::Result<Serving> {
-    let target = resolve(url)?;
+fn bind_demo(url: &str, server: ServerOptions, shutdown: &Shutdown) -> anyhow::Result<Serving> {
+    let target = demo_target(url)?;
     let config = server.resolve(DatabaseConfig { listen: target.clone(), target })?;
-    announce(&config);
+    log_start(&config);
     let app = App::bind(config)?;
     Ok(Serving { http_addr: app.http_addr(), run: Box::pin(app.run(shutdown.clone())) })
 }
 
 /// The demo's own cluster, whatever the `PG*` variables say about another.
-fn resolve(url: &str) -> anyhow::Result<PgTarget> {
+fn demo_target(url: &str) -> anyhow::Result<PgTarget> {
     Ok(PgTarget::resolve(Some(url), |_| None)?)
 }
 
-fn announce(config: &ServeConfig) {
+fn log_start(config: &ServeConfig) {
     let version = env!("CARGO_PKG_VERSION");
     let (database, listen) = (&config.database.target, &config.database.listen);
     tracing::info!(version, %database, %listen, "starting");
 }
 
-fn variable(name: &str) -> Option<String> {
+fn env_variable(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
-fn print(report: &MigrateReport, changed: &str, unchanged: &str) {
+fn print_migrations(report: &MigrateReport, changed: &str, unchanged: &str) {
     for migration in &report.changed {
-        say(&format!("{changed} {migration}"));
+        print_line(&format!("{changed} {migration}"));
     }
     if report.changed.is_empty() {
-        say(&format!("{unchanged}: {} migrations are applied", report.applied));
+        print_line(&format!("{unchanged}: {} migrations are applied", report.applied));
     }
 }
 
 /// A closed stdout (`| head -1`) is no reason to fail: the work is done.
-fn say(line: &str) {
+fn print_line(line: &str) {
     let _ = writeln!(io::stdout().lock(), "{line}");
 }
 

@@ -28,7 +28,7 @@ use crate::ops::shutdown::Shutdown;
 /// The database of the demo in its cluster.
 const DATABASE: &str = "datastream";
 /// How often the cluster is looked at: who kills it by hand sees it come back.
-const LOOK_AFTER_EVERY: Duration = Duration::from_secs(1);
+const CHECK_EVERY: Duration = Duration::from_secs(1);
 
 /// What the demo can be told.
 #[derive(Clone, Debug)]
@@ -78,12 +78,12 @@ where
     let serving = bind(url).await?;
     banner::print(&cluster, DATABASE, serving.http_addr);
 
-    let play = shutdown.spawn(dealer.play(shutdown.clone()));
-    let keep = shutdown.spawn(look_after(cluster, shutdown.clone()));
+    let playing = shutdown.spawn(dealer.play(shutdown.clone()));
+    let supervisor = shutdown.spawn(supervise(cluster, shutdown.clone()));
     let served = serving.run.await;
     shutdown.request();
-    play.await?;
-    let mut cluster = keep.await??;
+    playing.await?;
+    let mut cluster = supervisor.await??;
     spawn_blocking(move || cluster.stop(Stop::Fast)).await??;
     served
 }
@@ -92,8 +92,8 @@ fn start(config: &DemoConfig) -> anyhow::Result<Cluster> {
     let installation = Installation::find_for(&config.data_dir)?;
     let port = free_port(config.postgres_port)?;
     if port != config.postgres_port {
-        let wished = config.postgres_port;
-        tracing::warn!(port, wished, "PostgreSQL gets another port: the wished one is taken");
+        let requested = config.postgres_port;
+        tracing::warn!(port, requested, "PostgreSQL gets another port: the requested one is taken");
     }
     tracing::info!(postgres.version = installation.version(), postgres.port = port, "starting");
     let settings = Settings { durable: true, tcp_port: Some(port), ..Settings::default() };
@@ -102,9 +102,9 @@ fn start(config: &DemoConfig) -> anyhow::Result<Cluster> {
     Ok(cluster)
 }
 
-/// The wished port where nobody has it, else any.
-fn free_port(wished: u16) -> anyhow::Result<u16> {
-    let listener = TcpListener::bind(("127.0.0.1", wished))
+/// The requested port where nobody has it, else any.
+fn free_port(requested: u16) -> anyhow::Result<u16> {
+    let listener = TcpListener::bind(("127.0.0.1", requested))
         .or_else(|_| TcpListener::bind(("127.0.0.1", 0)))
         .context("no free port for PostgreSQL")?;
     Ok(listener.local_addr()?.port())
@@ -121,12 +121,12 @@ async fn create_database(maintenance_url: &str) -> anyhow::Result<()> {
 }
 
 /// Starts the cluster again whenever it ended; gives it back when the demo stops.
-async fn look_after(mut cluster: Cluster, shutdown: Shutdown) -> anyhow::Result<Cluster> {
-    let mut look = tokio::time::interval(LOOK_AFTER_EVERY);
+async fn supervise(mut cluster: Cluster, shutdown: Shutdown) -> anyhow::Result<Cluster> {
+    let mut check = tokio::time::interval(CHECK_EVERY);
     loop {
         tokio::select! {
             () = shutdown.requested() => return Ok(cluster),
-            _ = look.tick() => {}
+            _ = check.tick() => {}
         }
         if cluster.is_running() {
             continue;

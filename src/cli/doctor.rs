@@ -77,24 +77,24 @@ pub async fn examine(
     let reached =
         checks.iter().all(|check| check.name != "connection" || check.status == Status::Ok);
     if reached && source.is_none() {
-        checks.extend(listener(config).await);
+        checks.extend(check_listener(config).await);
     }
-    checks.extend(web_transport::look(web_transport));
-    checks.push(files(options.max_connections.get()));
+    checks.extend(web_transport::check(web_transport));
+    checks.push(open_files(options.max_connections.get()));
     let ok = checks.iter().all(|check| check.status != Status::Failed);
     Report { ok, checks }
 }
 
-async fn listener(config: &DatabaseConfig) -> Vec<Check> {
+async fn check_listener(config: &DatabaseConfig) -> Vec<Check> {
     const NAME: &str = "listener";
-    let hearing = match self_test::hear_oneself(&config.listen, &config.target).await {
-        Ok(hearing) => hearing,
+    let outcome = match self_test::hear_oneself(&config.listen, &config.target).await {
+        Ok(outcome) => outcome,
         Err(error) => {
             let check = Check::new(NAME, Status::Failed, format!("{}: {error}", config.listen));
             return vec![check.remedy("set DATASTREAM_LISTEN_URL to the database itself")];
         }
     };
-    let heard = match hearing.heard {
+    let delivered = match outcome.heard {
         Some(took) => {
             let says = format!("{} hears notifications, after {took:.1?}", config.listen);
             Check::new(NAME, Status::Ok, says)
@@ -107,7 +107,7 @@ async fn listener(config: &DatabaseConfig) -> Vec<Check> {
             )
         }
     };
-    vec![heard, tcp_user_timeout(hearing.tcp_user_timeout.as_deref())]
+    vec![delivered, tcp_user_timeout(outcome.tcp_user_timeout.as_deref())]
 }
 
 fn tcp_user_timeout(set: Option<&str>) -> Check {
@@ -124,7 +124,7 @@ fn tcp_user_timeout(set: Option<&str>) -> Check {
     }
 }
 
-fn files(wanted: usize) -> Check {
+fn open_files(wanted: usize) -> Check {
     const NAME: &str = "files";
     let Ok((_, hard)) = rlimit::getrlimit(rlimit::Resource::NOFILE) else {
         return Check::new(NAME, Status::Skipped, "this system does not tell its limit");

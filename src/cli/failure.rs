@@ -9,7 +9,7 @@ use std::{
 #[derive(Debug)]
 pub enum Failure {
     /// It was asked for help or its version. Status 0.
-    Answer(clap::Error),
+    HelpOrVersion(clap::Error),
     /// Bad usage or configuration; the line names the option. Status 2.
     Usage(String),
     /// It failed. Status 1.
@@ -33,23 +33,23 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
 pub fn exit_code(outcome: Result<(), Failure>) -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
-        Err(Failure::Answer(answer)) => {
+        Err(Failure::HelpOrVersion(text)) => {
             // A closed pipe (`--help | head -1`) is no failure.
-            let _ = answer.print();
+            let _ = text.print();
             ExitCode::SUCCESS
         }
         Err(Failure::Usage(message)) => {
-            complain(&message);
+            print_error(&message);
             ExitCode::from(2)
         }
         Err(Failure::Failed(error)) => {
-            complain(&format!("{error:#}"));
+            print_error(&format!("{error:#}"));
             ExitCode::FAILURE
         }
     }
 }
 
-fn complain(message: &str) {
+fn print_error(message: &str) {
     // Causes may come with line breaks of their own, PostgreSQL's for one.
     let line = message.split_whitespace().collect::<Vec<_>>().join(" ");
     // Where it cannot be written, the exit status says it.

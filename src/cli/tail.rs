@@ -4,7 +4,7 @@
 //! an outage; what a restarted server repeats is printed once.
 
 mod line;
-mod link;
+mod socket;
 #[cfg(test)]
 mod tests;
 
@@ -15,7 +15,7 @@ use clap::Args;
 
 use self::{
     line::{Printer, Repeats},
-    link::{Address, End, Link},
+    socket::{Address, End, RoundSocket},
 };
 use crate::ops::{backoff::Backoff, shutdown::Shutdown};
 
@@ -61,7 +61,7 @@ struct Tail<W> {
     repeats: Repeats,
     after: Option<i64>,
     backoff: Backoff,
-    complaint: String,
+    last_error: String,
 }
 
 impl<W: Write> Tail<W> {
@@ -74,14 +74,14 @@ impl<W: Write> Tail<W> {
             after,
             repeats: Repeats::default(),
             backoff: Backoff::default(),
-            complaint: String::new(),
+            last_error: String::new(),
         }
     }
 
     async fn run(mut self) -> anyhow::Result<()> {
         loop {
             let end = match self.connect().await {
-                Ok(link) => match self.follow(link).await? {
+                Ok(socket) => match self.follow(socket).await? {
                     Some(end) => end,
                     None => return Ok(()),
                 },
@@ -92,20 +92,20 @@ impl<W: Write> Tail<W> {
         }
     }
 
-    async fn connect(&self) -> Result<Link, End> {
+    async fn connect(&self) -> Result<RoundSocket, End> {
         let TailOptions { url, game, kind, .. } = &self.options;
-        Link::open(&url.stream(game.as_deref(), kind.as_deref(), self.after)).await
+        RoundSocket::open(&url.stream(game.as_deref(), kind.as_deref(), self.after)).await
     }
 
     /// Prints what comes; `None` when nobody reads it any more.
-    async fn follow(&mut self, mut link: Link) -> anyhow::Result<Option<End>> {
+    async fn follow(&mut self, mut socket: RoundSocket) -> anyhow::Result<Option<End>> {
         loop {
-            let text = match link.next().await {
+            let text = match socket.next().await {
                 Ok(text) => text,
                 Err(end) => return Ok(Some(end)),
             };
             self.backoff.reset();
-            self.complaint.clear();
+            self.last_error.clear();
             if !self.print(&text)? {
                 return Ok(None);
             }
@@ -137,9 +137,9 @@ impl<W: Write> Tail<W> {
                     "rounds right after {after} are no longer kept: beginning with the latest"
                 );
             }
-            End::Lost(reason) if reason != self.complaint => {
+            End::Lost(reason) if reason != self.last_error => {
                 tracing::warn!("{}: {reason}; trying again", self.options.url);
-                self.complaint = reason;
+                self.last_error = reason;
             }
             End::Lost(_) => {}
         }

@@ -14,9 +14,9 @@ mod table;
 pub(crate) use capture::{CaptureMode, set_capture};
 pub(crate) use error::AttachError;
 pub(crate) use options::{AttachOptions, DetachOptions};
-pub(crate) use plan::with_schema;
+pub(crate) use plan::plan_with_schema;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
-pub(crate) use table::warn;
+pub(crate) use table::log_warnings;
 
 use crate::postgres::{pooler, target::PgTarget};
 
@@ -43,16 +43,18 @@ pub(crate) async fn attach(
 ) -> Result<Report, AttachError> {
     let mut connection = pooler::connect_alone(target, "attach", &SETTINGS).await?;
     let table = table::qualified(&mut connection, &options.table).await?;
-    let statements = look(&mut connection, options).await?;
+    let statements = pending_statements(&mut connection, options).await?;
     if options.dry_run {
-        return Ok(Report::Plan(plan::of(&mut connection, &table, options, &statements).await?));
+        return Ok(Report::Plan(
+            plan::attach_script(&mut connection, &table, options, &statements).await?,
+        ));
     }
     let mut done = Vec::new();
     if !statements.is_empty() {
-        table::refuse_held(&mut connection, &table, options.replace).await?;
+        table::refuse_if_locked(&mut connection, &table, options.replace).await?;
         table::warn_of_large_ids(&mut connection, &table, options).await?;
-        table::with_patience(&table, &mut connection, async |connection| {
-            attach_and_adopt(connection, options).await
+        table::with_lock_retries(&table, &mut connection, async |connection| {
+            attach_in_transaction(connection, options).await
         })
         .await?;
         done.push(format!(
@@ -63,7 +65,7 @@ pub(crate) async fn attach(
     if options.index {
         done.extend(index::build(&mut connection, target, &table).await?);
     }
-    warn(&mut connection, Some(&table)).await?;
+    log_warnings(&mut connection, Some(&table)).await?;
     Ok(Report::Done(done))
 }
 
@@ -81,14 +83,16 @@ pub(crate) async fn detach(
     let call = "select datastream.detach($1, $2)";
     let query = || sqlx::query_scalar(call).bind(&table).bind(options.dry_run);
     if options.dry_run {
-        return Ok(Report::Plan(plan::script(&query().fetch_all(&mut connection).await?)));
+        return Ok(Report::Plan(plan::transaction_script(
+            &query().fetch_all(&mut connection).await?,
+        )));
     }
-    table::refuse_held(&mut connection, &table, true).await?;
-    table::with_patience(&table, &mut connection, async |connection| {
+    table::refuse_if_locked(&mut connection, &table, true).await?;
+    table::with_lock_retries(&table, &mut connection, async |connection| {
         let mut transaction = connection.begin().await?;
         let _: Vec<String> = query().fetch_all(&mut *transaction).await?;
         // A view that fell with a dropped table was made anew.
-        table::adopt(&mut transaction).await?;
+        table::hand_to_schema_owner(&mut transaction).await?;
         Ok(transaction.commit().await?)
     })
     .await?;
@@ -96,31 +100,31 @@ pub(crate) async fn detach(
 }
 
 /// What there is to do. The notices come when it is done, not twice.
-async fn look(
+async fn pending_statements(
     connection: &mut PgConnection,
     options: &AttachOptions,
 ) -> Result<Vec<String>, AttachError> {
     let silence = if options.dry_run { "notice" } else { "warning" };
-    hear(connection, silence).await?;
+    set_notice_level(connection, silence).await?;
     let statements = call(connection, options, true).await?;
-    hear(connection, "notice").await?;
+    set_notice_level(connection, "notice").await?;
     Ok(statements)
 }
 
 /// Takes messages of the server of this level and above.
-async fn hear(connection: &mut PgConnection, level: &str) -> Result<(), AttachError> {
+async fn set_notice_level(connection: &mut PgConnection, level: &str) -> Result<(), AttachError> {
     let set = format!("set client_min_messages = {level}");
     sqlx::query(AssertSqlSafe(set)).execute(connection).await?;
     Ok(())
 }
 
-async fn attach_and_adopt(
+async fn attach_in_transaction(
     connection: &mut PgConnection,
     options: &AttachOptions,
 ) -> Result<(), AttachError> {
     let mut transaction = connection.begin().await?;
     call(&mut transaction, options, false).await?;
-    table::adopt(&mut transaction).await?;
+    table::hand_to_schema_owner(&mut transaction).await?;
     Ok(transaction.commit().await?)
 }
 

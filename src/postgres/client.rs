@@ -68,11 +68,11 @@ async fn reach(
         // libpq's connect_timeout, too, covers the whole handshake with one host.
         match tokio::time::timeout(target.connect_timeout, attempt).await {
             Ok(Ok(link)) => return Ok(link),
-            Ok(Err(error)) => last = Some(refused(target, &error)),
-            Err(_) => last = Some(ConnectError::silent(target)),
+            Ok(Err(error)) => last = Some(connect_error(target, &error)),
+            Err(_) => last = Some(ConnectError::timed_out(target)),
         }
     }
-    Err(last.unwrap_or_else(|| ConnectError::silent(target)))
+    Err(last.unwrap_or_else(|| ConnectError::timed_out(target)))
 }
 
 /// Tries again without the settings where a pooler refuses them.
@@ -149,11 +149,11 @@ fn config(target: &PgTarget, host: &PgHost, used_for: &str) -> Config {
     if target.read_write {
         config.target_session_attrs(TargetSessionAttrs::ReadWrite);
     }
-    notice_silence(&mut config, target);
+    set_keepalives(&mut config, target);
     config
 }
 
-fn notice_silence(config: &mut Config, target: &PgTarget) {
+fn set_keepalives(config: &mut Config, target: &PgTarget) {
     if let Some(keepalives) = target.keepalives {
         config
             .keepalives_idle(keepalives.idle)
@@ -210,7 +210,7 @@ fn without_tls_may_help(error: &Error) -> bool {
         || error.code() == Some(&SqlState::INVALID_AUTHORIZATION_SPECIFICATION)
 }
 
-fn refused(target: &PgTarget, error: &Error) -> ConnectError {
+fn connect_error(target: &PgTarget, error: &Error) -> ConnectError {
     if let Some(said) = error.as_db_error() {
         return ConnectError::new(target, Some(said.code().code()), said.message());
     }
@@ -218,7 +218,7 @@ fn refused(target: &PgTarget, error: &Error) -> ConnectError {
     let refused = ConnectError::new(target, None, reason);
     // No password given, or none of the ways to authenticate that the server offers.
     match error.to_string().as_str() {
-        "invalid configuration" | "authentication error" => refused.lasting(),
+        "invalid configuration" | "authentication error" => refused.permanent(),
         _ => refused,
     }
 }

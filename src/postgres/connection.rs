@@ -16,7 +16,7 @@ use crate::postgres::target::{ConnectError, PgHost, PgTarget, SslMode};
 /// `protocol_violation`: how PgBouncer answers settings that it does not pass on.
 pub(super) const POOLER_REFUSED: &str = "08P01";
 /// `invalid_authorization_specification`: no line for encrypted links in pg_hba.conf.
-const NOT_LET_IN: &str = "28000";
+const NO_HBA_ENTRY: &str = "28000";
 
 /// One connection of its own, with these settings and those of the target.
 pub(crate) async fn connect(
@@ -37,11 +37,11 @@ pub(super) async fn reach(
         let attempt = to_host(target, host, used_for, settings);
         match tokio::time::timeout(target.connect_timeout, attempt).await {
             Ok(Ok(reached)) => return Ok(reached),
-            Ok(Err(error)) => last = Some(refused(target, &error)),
-            Err(_) => last = Some(ConnectError::silent(target)),
+            Ok(Err(error)) => last = Some(connect_error(target, &error)),
+            Err(_) => last = Some(ConnectError::timed_out(target)),
         }
     }
-    Err(last.unwrap_or_else(|| ConnectError::silent(target)))
+    Err(last.unwrap_or_else(|| ConnectError::timed_out(target)))
 }
 
 /// Tries again without what the server, or a pooler before it, may have refused.
@@ -58,7 +58,7 @@ async fn to_host(
     };
     let second = match code(&error).as_deref() {
         Some(POOLER_REFUSED) => options(target, host, used_for),
-        code if optional(target) && (code == Some(NOT_LET_IN) || is_tls(&error)) => {
+        code if optional(target) && (code == Some(NO_HBA_ENTRY) || is_tls(&error)) => {
             first.ssl_mode(PgSslMode::Disable)
         }
         _ => return Err(error),
@@ -92,21 +92,21 @@ fn is_tls(error: &sqlx::Error) -> bool {
 
 async fn open(target: &PgTarget, options: &PgConnectOptions) -> Result<PgConnection, sqlx::Error> {
     let mut connection = options.connect().await?;
-    if serves(target, &mut connection).await? {
+    if matches_session_attrs(target, &mut connection).await? {
         return Ok(connection);
     }
     Err(sqlx::Error::Configuration("this server only reads".into()))
 }
 
 /// Whether the server does what `target_session_attrs` wants.
-pub(super) async fn serves(
+pub(super) async fn matches_session_attrs(
     target: &PgTarget,
     connection: &mut PgConnection,
 ) -> Result<bool, sqlx::Error> {
     if !target.read_write {
         return Ok(true);
     }
-    Ok(super::pooler::text(connection, "show transaction_read_only").await? == "off")
+    Ok(super::pooler::query_text(connection, "show transaction_read_only").await? == "off")
 }
 
 pub(super) fn options(target: &PgTarget, host: &PgHost, used_for: &str) -> PgConnectOptions {
@@ -154,7 +154,7 @@ fn ssl_mode(mode: SslMode, host: &PgHost) -> PgSslMode {
     }
 }
 
-fn refused(target: &PgTarget, error: &sqlx::Error) -> ConnectError {
+fn connect_error(target: &PgTarget, error: &sqlx::Error) -> ConnectError {
     ConnectError::new(target, code(error).as_deref(), reason(error))
 }
 

@@ -1,4 +1,4 @@
-//! What is asked of the database: a file of SQL for each check, which answers with its lines.
+//! What is check of the database: a file of SQL for each check, which answers with its lines.
 
 use std::time::Duration;
 
@@ -19,58 +19,59 @@ const SETTINGS: [(&str, &str); 4] = [
     ("jit", "off"),
 ];
 /// `timestamp` in a round is by this machine's clock, `finished_at` by the game's.
-const CLOCK_APART: f64 = 1.0;
+const CLOCK_SKEW_MAX_SECS: f64 = 1.0;
 
 /// A check and the statement that makes it. No rows: all is well, and `well` says so.
-struct Asked {
+struct SqlCheck {
     name: &'static str,
     sql: &'static str,
-    well: &'static str,
+    ok_text: &'static str,
 }
 
-macro_rules! asked {
+macro_rules! sql_check {
     ($name:literal, $file:literal, $well:literal) => {
-        Asked {
+        SqlCheck {
             name: $name,
             sql: include_str!(concat!("../../sql/doctor/", $file, ".sql")),
-            well: $well,
+            ok_text: $well,
         }
     };
 }
 
 /// Of any server.
-const SERVER: [Asked; 2] =
-    [asked!("version", "version", ""), asked!("connections", "connections", "")];
+const SERVER: [SqlCheck; 2] =
+    [sql_check!("version", "version", ""), sql_check!("connections", "connections", "")];
 /// Of one that listens: for the read-only mode a standby will do.
-const PRIMARY: Asked = asked!("primary", "primary", "");
-const READ_ONLY: Asked = asked!("read-only", "read_only", "");
+const PRIMARY: SqlCheck = sql_check!("primary", "primary", "");
+const READ_ONLY: SqlCheck = sql_check!("read-only", "read_only", "");
 
-const SCHEMA: Asked = asked!("schema", "schema", "");
+const SCHEMA: SqlCheck = sql_check!("schema", "schema", "");
 /// Of who may not even use our schema, too: it reads nothing of it.
-const RIGHTS: Asked = asked!("rights", "rights", "");
-const WHOLE: Asked = asked!("schema", "whole", "the schema datastream is there, and whole");
+const RIGHTS: SqlCheck = sql_check!("rights", "rights", "");
+const COMPLETE: SqlCheck =
+    sql_check!("schema", "whole", "the schema datastream is there, and whole");
 
 /// Of what is attached.
-const OURS: [Asked; 13] = [
-    asked!("attached", "attached", ""),
-    asked!("readable", "readable", "the views see all rounds"),
-    asked!("subscriber", "subscriber", "no logical subscription writes rounds"),
-    asked!("publications", "publications", "no publication sends our tables"),
-    asked!("ids", "ids", "no two tables are near to giving the same ids"),
-    asked!("games", "games", "each game has an id and a slug of its own"),
-    asked!("index", "index", "no table is there to be indexed"),
-    asked!("recorded", "recorded", ""),
-    asked!("capture", "capture", ""),
-    asked!("queue", "queue", ""),
-    asked!("outbox", "outbox", ""),
-    asked!("transactions", "transactions", "no transaction is open for long"),
-    asked!("prepared", "prepared", ""),
+const SCHEMA_CHECKS: [SqlCheck; 13] = [
+    sql_check!("attached", "attached", ""),
+    sql_check!("readable", "readable", "the views see all rounds"),
+    sql_check!("subscriber", "subscriber", "no logical subscription writes rounds"),
+    sql_check!("publications", "publications", "no publication sends our tables"),
+    sql_check!("ids", "ids", "no two tables are near to giving the same ids"),
+    sql_check!("games", "games", "each game has an id and a slug of its own"),
+    sql_check!("index", "index", "no table is there to be indexed"),
+    sql_check!("recorded", "recorded", ""),
+    sql_check!("capture", "capture", ""),
+    sql_check!("queue", "queue", ""),
+    sql_check!("outbox", "outbox", ""),
+    sql_check!("transactions", "transactions", "no transaction is open for long"),
+    sql_check!("prepared", "prepared", ""),
 ];
 
 /// What the files read of the attached tables.
 const ATTACHED: &str = include_str!("../../sql/doctor/attached_tables.sql");
 /// Where a statement failed that nothing else explains.
-const UNKNOWN: &str = "mend what PostgreSQL says here, which serve meets as well; after a timeout, run datastream doctor \
+const STATEMENT_FAILED: &str = "mend what PostgreSQL says here, which serve meets as well; after a timeout, run datastream doctor \
      again";
 
 /// What the database says: the connection, the checks of `sql/doctor`, the clocks.
@@ -90,16 +91,16 @@ pub(crate) async fn examine(
     let how = if pooled { ", through a pooler that shares its sessions" } else { "" };
     let mut checks = vec![Check::new("connection", Status::Ok, format!("{target} answers{how}"))];
     checks.extend(match source {
-        Some(source) => ask_read_only(&mut connection, source).await,
-        None => ask(&mut connection, retention).await,
+        Some(source) => check_read_only(&mut connection, source).await,
+        None => check_schema(&mut connection, retention).await,
     });
-    checks.push(clock(&mut connection).await);
+    checks.push(check_clock(&mut connection).await);
     let _closed = connection.close().await;
     checks
 }
 
 /// How far the two clocks are apart, at least: what the question took is not held against them.
-async fn clock(connection: &mut PgConnection) -> Check {
+async fn check_clock(connection: &mut PgConnection) -> Check {
     let before = seconds();
     let there = "select extract(epoch from clock_timestamp())::double precision";
     let there = sqlx::raw_sql(there).fetch_one(connection).await;
@@ -109,7 +110,7 @@ async fn clock(connection: &mut PgConnection) -> Check {
         Err(error) => Check::new("clock", Status::Skipped, connection::reason(&error)),
         Ok(there) => {
             let apart = (there - after).max(before - there).max(0.0);
-            let status = if apart > CLOCK_APART { Status::Warning } else { Status::Ok };
+            let status = if apart > CLOCK_SKEW_MAX_SECS { Status::Warning } else { Status::Ok };
             let says =
                 format!("the clocks of this machine and the database are {apart:.1} s apart");
             Check::new("clock", status, says).remedy("run an NTP client on both")
@@ -124,71 +125,71 @@ fn seconds() -> f64 {
 
 /// Asks it all. By PostgreSQL's simple protocol: a pooler in transaction mode mixes up what is
 /// prepared on its connections.
-async fn ask(connection: &mut PgConnection, retention: Duration) -> Vec<Check> {
-    let mut checks = of_server(connection).await;
-    checks.extend(lines(connection, &PRIMARY, "", Status::Failed).await);
-    let schema = lines(connection, &SCHEMA, "", Status::Failed).await;
-    if !are_well(&schema) {
+async fn check_schema(connection: &mut PgConnection, retention: Duration) -> Vec<Check> {
+    let mut checks = check_server(connection).await;
+    checks.extend(run_check(connection, &PRIMARY, "", Status::Failed).await);
+    let schema = run_check(connection, &SCHEMA, "", Status::Failed).await;
+    if !none_failed(&schema) {
         return [checks, schema].concat();
     }
-    let rights = lines(connection, &RIGHTS, "", Status::Failed).await;
+    let rights = run_check(connection, &RIGHTS, "", Status::Failed).await;
     // Without the rights the rest cannot be looked at, and that is said once.
-    let unseen = if are_well(&rights) { Status::Failed } else { Status::Skipped };
+    let on_error = if none_failed(&rights) { Status::Failed } else { Status::Skipped };
     checks.extend(rights);
     let retention = retention.as_secs();
-    let with = format!("{ATTACHED}, told as (select interval '{retention} s' as retention) ");
-    let whole = lines(connection, &WHOLE, &with, unseen).await;
-    let is_whole = are_well(&whole);
+    let with = format!("{ATTACHED}, options as (select interval '{retention} s' as retention) ");
+    let whole = run_check(connection, &COMPLETE, &with, on_error).await;
+    let is_complete = none_failed(&whole);
     checks.extend(whole);
-    for asked in OURS.iter().filter(|_| is_whole) {
-        checks.extend(lines(connection, asked, &with, unseen).await);
+    for check in SCHEMA_CHECKS.iter().filter(|_| is_complete) {
+        checks.extend(run_check(connection, check, &with, on_error).await);
     }
     checks
 }
 
 /// What the read-only mode takes, which reads by the operator's own queries.
-async fn ask_read_only(connection: &mut PgConnection, source: &Source) -> Vec<Check> {
-    let mut checks = of_server(connection).await;
-    checks.extend(lines(connection, &READ_ONLY, &source.query(""), Status::Failed).await);
+async fn check_read_only(connection: &mut PgConnection, source: &Source) -> Vec<Check> {
+    let mut checks = check_server(connection).await;
+    checks.extend(run_check(connection, &READ_ONLY, &source.query(""), Status::Failed).await);
     checks
 }
 
-async fn of_server(connection: &mut PgConnection) -> Vec<Check> {
+async fn check_server(connection: &mut PgConnection) -> Vec<Check> {
     let mut checks = Vec::new();
-    for asked in &SERVER {
-        checks.extend(lines(connection, asked, "", Status::Failed).await);
+    for check in &SERVER {
+        checks.extend(run_check(connection, check, "", Status::Failed).await);
     }
     checks
 }
 
 /// Whether nothing failed.
-fn are_well(checks: &[Check]) -> bool {
+fn none_failed(checks: &[Check]) -> bool {
     checks.iter().all(|check| check.status != Status::Failed)
 }
 
-/// What was found. A statement that fails leaves something unseen, and counts as `unseen`.
-async fn lines(
+/// What was found. A statement that fails leaves something on_error, and counts as `on_error`.
+async fn run_check(
     connection: &mut PgConnection,
-    asked: &Asked,
+    check: &SqlCheck,
     with: &str,
-    unseen: Status,
+    on_error: Status,
 ) -> Vec<Check> {
-    let sql = AssertSqlSafe(format!("{with}{}", asked.sql));
+    let sql = AssertSqlSafe(format!("{with}{}", check.sql));
     let rows = sqlx::raw_sql(sql).fetch_all(connection).await;
-    let checks = rows.and_then(|rows| rows.iter().map(|row| line(asked.name, row)).collect());
+    let checks = rows.and_then(|rows| rows.iter().map(|row| parse_row(check.name, row)).collect());
     match checks {
         Ok(checks) if Vec::is_empty(&checks) => {
-            vec![Check::new(asked.name, Status::Ok, asked.well)]
+            vec![Check::new(check.name, Status::Ok, check.ok_text)]
         }
         Ok(checks) => checks,
         Err(error) => {
             let says = format!("could not be looked at: {}", connection::reason(&error));
-            vec![Check::new(asked.name, unseen, says).remedy(UNKNOWN)]
+            vec![Check::new(check.name, on_error, says).remedy(STATEMENT_FAILED)]
         }
     }
 }
 
-fn line(name: &'static str, row: &sqlx::postgres::PgRow) -> Result<Check, sqlx::Error> {
+fn parse_row(name: &'static str, row: &sqlx::postgres::PgRow) -> Result<Check, sqlx::Error> {
     let status = match row.try_get("status")? {
         "ok" => Status::Ok,
         "warning" => Status::Warning,

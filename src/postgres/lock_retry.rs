@@ -33,7 +33,7 @@ pub(crate) trait Contention: fmt::Display {
 }
 
 /// Runs the task until no lock is in its way, at most ten times.
-pub(crate) async fn with_patience<T, E: Contention>(
+pub(crate) async fn with_lock_retries<T, E: Contention>(
     mut task: impl AsyncFnMut() -> Result<T, E>,
 ) -> Result<T, E> {
     let mut backoff = Backoff::default();

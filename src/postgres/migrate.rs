@@ -13,7 +13,7 @@ use sqlx::{
     migrate::{Migration, Migrator},
 };
 
-use crate::postgres::{attach, lock_retry::with_patience, pooler, target::PgTarget};
+use crate::postgres::{attach, lock_retry::with_lock_retries, pooler, target::PgTarget};
 
 static MIGRATIONS: Migrator = sqlx::migrate!();
 
@@ -24,7 +24,7 @@ pub(crate) const LOG_FILTER: &str = "info,sqlx=warn,sqlx::postgres::notice=info"
 /// migrations allow themselves 2 s; this is for the rest, the migrator's own lock among it.
 const SETTINGS: [(&str, &str); 1] = [("lock_timeout", "5s")];
 /// The oldest server with 64-bit transaction ids in SQL (`xid8`).
-const OLDEST: i32 = 130_000;
+const MIN_SERVER_VERSION: i32 = 130_000;
 
 /// What a run did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -39,13 +39,13 @@ pub(crate) struct MigrateReport {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Tables {
     /// They are made, for a new game, and attached.
-    Make,
+    Create,
     /// Nothing: the game has its own.
-    Leave,
+    Skip,
 }
 
 #[derive(Clone, Copy)]
-enum Way {
+enum Direction {
     Up(Tables),
     Down,
 }
@@ -55,50 +55,53 @@ pub(crate) async fn run(
     target: &PgTarget,
     tables: Tables,
 ) -> Result<MigrateReport, MigrationError> {
-    with_patience(async || migrate(target, Way::Up(tables)).await).await
+    with_lock_retries(async || migrate_once(target, Direction::Up(tables)).await).await
 }
 
 /// Reverts everything: what is left is the empty schema with its migration table.
 pub(crate) async fn revert(target: &PgTarget) -> Result<MigrateReport, MigrationError> {
-    with_patience(async || migrate(target, Way::Down).await).await
+    with_lock_retries(async || migrate_once(target, Direction::Down).await).await
 }
 
-async fn migrate(target: &PgTarget, way: Way) -> Result<MigrateReport, MigrationError> {
+async fn migrate_once(
+    target: &PgTarget,
+    direction: Direction,
+) -> Result<MigrateReport, MigrationError> {
     let mut connection = pooler::connect_alone(target, "migrate", &SETTINGS).await?;
     refuse_old_servers(&mut connection).await?;
     let before = applied(&mut connection).await?;
-    if let (Way::Up(_), true) = (way, before.is_empty()) {
+    if let (Direction::Up(_), true) = (direction, before.is_empty()) {
         refuse_publications(&mut connection).await?;
     }
-    if before.len() == ups().count() {
+    if before.len() == up_migrations().count() {
         // Nothing will be applied, so that there is nothing to be told but `already exists`.
         sqlx::query("set client_min_messages = warning").execute(&mut connection).await?;
     }
-    if let Way::Up(Tables::Leave) = way {
+    if let Direction::Up(Tables::Skip) = direction {
         sqlx::query("set datastream.tables = off").execute(&mut connection).await?;
     }
-    match way {
-        Way::Up(_) => MIGRATIONS.run_direct(None, &mut connection, false).await?,
-        Way::Down if before.is_empty() => {}
-        Way::Down => MIGRATIONS.undo(&mut connection, 0).await?,
+    match direction {
+        Direction::Up(_) => MIGRATIONS.run_direct(None, &mut connection, false).await?,
+        Direction::Down if before.is_empty() => {}
+        Direction::Down => MIGRATIONS.undo(&mut connection, 0).await?,
     }
-    if let Way::Up(_) = way {
-        refuse_gaps(&mut connection).await?;
+    if let Direction::Up(_) = direction {
+        refuse_dropped_objects(&mut connection).await?;
         // A help: what was asked for is done.
-        if let Err(error) = attach::warn(&mut connection, None).await {
+        if let Err(error) = attach::log_warnings(&mut connection, None).await {
             tracing::debug!("the attached tables were not looked at: {error}");
         }
     }
     let after = applied(&mut connection).await?;
     let _closed = connection.close().await;
-    Ok(report(way, &before, &after))
+    Ok(report(direction, &before, &after))
 }
 
 async fn refuse_old_servers(connection: &mut PgConnection) -> Result<(), MigrationError> {
     let version: String =
         sqlx::query_scalar("show server_version_num").fetch_one(connection).await?;
     match version.parse::<i32>() {
-        Ok(version) if version < OLDEST => Err(MigrationError::Unsupported),
+        Ok(version) if version < MIN_SERVER_VERSION => Err(MigrationError::Unsupported),
         _ => Ok(()),
     }
 }
@@ -113,14 +116,14 @@ async fn refuse_publications(connection: &mut PgConnection) -> Result<(), Migrat
 }
 
 /// What is recorded as made may be gone all the same.
-async fn refuse_gaps(connection: &mut PgConnection) -> Result<(), MigrationError> {
+async fn refuse_dropped_objects(connection: &mut PgConnection) -> Result<(), MigrationError> {
     match sqlx::query_scalar(include_str!("../../sql/missing.sql")).fetch_one(connection).await? {
         Some(missing) => Err(MigrationError::Dropped(missing)),
         None => Ok(()),
     }
 }
 
-fn ups() -> impl Iterator<Item = &'static Migration> {
+fn up_migrations() -> impl Iterator<Item = &'static Migration> {
     MIGRATIONS.iter().filter(|migration| migration.migration_type.is_up_migration())
 }
 
@@ -131,7 +134,7 @@ pub(crate) fn script() -> String {
         create table if not exists datastream._sqlx_migrations (version bigint primary key, description text not null, \
         installed_on timestamptz not null default now(), success boolean not null, checksum bytea not null, \
         execution_time bigint not null);\n";
-    ups().fold(start.to_owned(), |script, migration| {
+    up_migrations().fold(start.to_owned(), |script, migration| {
         let checksum: String =
             migration.checksum.iter().map(|byte| format!("{byte:02x}")).collect();
         let Migration { version, description, sql, .. } = migration;
@@ -144,14 +147,14 @@ pub(crate) fn script() -> String {
     })
 }
 
-fn report(way: Way, before: &Applied, after: &Applied) -> MigrateReport {
+fn report(direction: Direction, before: &Applied, after: &Applied) -> MigrateReport {
     let missing_in = |other: &Applied, this: &Applied| -> Vec<String> {
         let new = this.iter().filter(|(version, _)| !other.contains_key(version));
         new.map(|(version, description)| format!("{version} {description}")).collect()
     };
-    let changed = match way {
-        Way::Up(_) => missing_in(before, after),
-        Way::Down => missing_in(after, before).into_iter().rev().collect(),
+    let changed = match direction {
+        Direction::Up(_) => missing_in(before, after),
+        Direction::Down => missing_in(after, before).into_iter().rev().collect(),
     };
     MigrateReport { changed, applied: after.len() }
 }

@@ -24,7 +24,7 @@ use sqlx::{
 };
 
 use super::{
-    connection::{POOLER_REFUSED, code, options, reach, serves, session},
+    connection::{POOLER_REFUSED, code, matches_session_attrs, options, reach, session},
     pooler,
 };
 use crate::postgres::target::{ConnectError, PgTarget};
@@ -46,7 +46,7 @@ const SETTINGS: [(&str, &str); 4] = [
 /// Not asked yet, on the hosts that the pool is pointed at.
 const UNKNOWN: u8 = 0;
 /// Each connection is a session of its own.
-const OWN: u8 = 1;
+const DEDICATED: u8 = 1;
 /// A pooler may give each transaction another one.
 const SHARED: u8 = 2;
 
@@ -107,10 +107,10 @@ impl Pool {
     async fn sessions_are_own(&self) -> Result<bool, sqlx::Error> {
         if self.sessions.load(Ordering::Relaxed) == UNKNOWN {
             let mut connection = self.acquire().await?;
-            let own = pooler::is_own(&mut connection).await?;
-            self.sessions.store(if own { OWN } else { SHARED }, Ordering::Relaxed);
+            let own = pooler::has_own_session(&mut connection).await?;
+            self.sessions.store(if own { DEDICATED } else { SHARED }, Ordering::Relaxed);
         }
-        Ok(self.sessions.load(Ordering::Relaxed) == OWN)
+        Ok(self.sessions.load(Ordering::Relaxed) == DEDICATED)
     }
 
     /// A connection to a server that does what the target wants. Others are closed as they come: of
@@ -119,13 +119,13 @@ impl Pool {
     async fn acquire(&self) -> Result<PoolConnection<Postgres>, sqlx::Error> {
         for _ in 0..=self.connections.options().get_max_connections() {
             let mut connection = self.acquire_any().await?;
-            if serves(&self.target, &mut connection).await? {
+            if matches_session_attrs(&self.target, &mut connection).await? {
                 return Ok(connection);
             }
             // That it ends is all that matters.
             let _ = connection.close().await;
-            let followed = self.follow().await;
-            followed.map_err(|error| sqlx::Error::Configuration(error.into()))?;
+            let reconnected = self.follow().await;
+            reconnected.map_err(|error| sqlx::Error::Configuration(error.into()))?;
         }
         Err(sqlx::Error::Configuration("every server only reads".into()))
     }

@@ -13,7 +13,7 @@ use crate::postgres::target::{ConnectError, PgTarget};
 pub(super) const OWN: (&str, &str) = ("datastream.session", "own");
 
 /// With one session for all, the second question waits for the end of the transaction.
-const ANSWER_WITHIN: Duration = Duration::from_secs(2);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// One connection of its own for work that needs a session: refused where a pooler shares them. A
 /// lock or a setting would be left behind in a session that the game is given next.
@@ -26,7 +26,7 @@ pub(crate) async fn connect_alone(
     if is_shared(&mut connection, target, used_for).await {
         let reason = "a pooler in between gives each transaction another session, and this needs \
             one of its own: set DATASTREAM_LISTEN_URL to the database itself";
-        return Err(ConnectError::new(target, None, reason).lasting());
+        return Err(ConnectError::new(target, None, reason).permanent());
     }
     Ok(connection)
 }
@@ -38,7 +38,7 @@ pub(crate) async fn is_shared(
     target: &PgTarget,
     used_for: &str,
 ) -> bool {
-    if is_own(connection).await.unwrap_or(false) {
+    if has_own_session(connection).await.unwrap_or(false) {
         return false;
     }
     for _ in 0..2 {
@@ -51,24 +51,24 @@ pub(crate) async fn is_shared(
 }
 
 /// Whether the session has what was set at its start.
-pub(super) async fn is_own(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+pub(super) async fn has_own_session(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
     let sql = "select coalesce(current_setting('datastream.session', true), '')";
-    Ok(text(connection, sql).await? == OWN.1)
+    Ok(query_text(connection, sql).await? == OWN.1)
 }
 
 /// `None` where the pooler has no second session to give.
 async fn sessions_differ(one: &mut PgConnection, other: &mut PgConnection) -> Option<bool> {
     const PID: &str = "select pg_backend_pid()::text";
-    let before = text(one, PID).await.ok()?;
+    let before = query_text(one, PID).await.ok()?;
     sqlx::raw_sql("begin").execute(&mut *other).await.ok()?;
-    let between = text(other, PID).await.ok()?;
-    let after = tokio::time::timeout(ANSWER_WITHIN, text(one, PID)).await.ok()?.ok()?;
+    let between = query_text(other, PID).await.ok()?;
+    let after = tokio::time::timeout(ANSWER_TIMEOUT, query_text(one, PID)).await.ok()?.ok()?;
     let _ended = sqlx::raw_sql("rollback").execute(other).await;
     Some(before == between || before != after)
 }
 
 /// By the simple protocol, which prepares nothing.
-pub(super) async fn text(
+pub(super) async fn query_text(
     connection: &mut PgConnection,
     sql: &'static str,
 ) -> Result<String, sqlx::Error> {

@@ -15,12 +15,12 @@ use crate::{
 
 /// A certificate of an authority is usually renewed 30 days before its end: with a week left,
 /// something does not renew it.
-const CA_DAYS_LEAST: i64 = 7;
+const CA_DAYS_MIN: i64 = 7;
 /// One that browsers accept by its hash lasts 14 days at most.
-const PINNED_DAYS_LEAST: i64 = 1;
+const PINNED_DAYS_MIN: i64 = 1;
 
 /// Both; a word where it is off.
-pub(super) fn look(config: Option<&WebTransportConfig>) -> Vec<Check> {
+pub(super) fn check(config: Option<&WebTransportConfig>) -> Vec<Check> {
     let Some(config) = config else {
         return vec![Check::new("webtransport", Status::Ok, "off (DATASTREAM_WT_ENABLED)")];
     };
@@ -44,10 +44,10 @@ fn certificate(files: Option<&CertificateFiles>) -> Check {
 
 fn expiry(published: &Published, files: &CertificateFiles) -> Check {
     let left = published.not_after - Utc::now();
-    let least = if published.value.is_some() { PINNED_DAYS_LEAST } else { CA_DAYS_LEAST };
+    let min_days = if published.value.is_some() { PINNED_DAYS_MIN } else { CA_DAYS_MIN };
     let status = match left {
         left if left <= TimeDelta::zero() => Status::Failed,
-        left if left < TimeDelta::days(least) => Status::Warning,
+        left if left < TimeDelta::days(min_days) => Status::Warning,
         _ => Status::Ok,
     };
     let tense = if status == Status::Failed { "was" } else { "is" };
@@ -67,11 +67,11 @@ fn port(addr: SocketAddr) -> Check {
             let check = Check::new(NAME, Status::Warning, says(&"in use"));
             check.remedy("nothing if that is the server itself; else another DATASTREAM_WT_ADDR")
         }
-        Err(error) => Check::new(NAME, Status::Failed, says(&error)).remedy(advice(&error)),
+        Err(error) => Check::new(NAME, Status::Failed, says(&error)).remedy(bind_advice(&error)),
     }
 }
 
-fn advice(error: &io::Error) -> &'static str {
+fn bind_advice(error: &io::Error) -> &'static str {
     match error.kind() {
         ErrorKind::PermissionDenied => {
             "take a port above 1023 in DATASTREAM_WT_ADDR, or give CAP_NET_BIND_SERVICE"

@@ -2,7 +2,7 @@
 
 use sqlx::{Connection, PgConnection};
 
-use super::{AttachError, SETTINGS, hear, table};
+use super::{AttachError, SETTINGS, set_notice_level, table};
 use crate::postgres::{pooler, target::PgTarget};
 
 /// How word of a finished round is sent. Belongs to the database.
@@ -37,24 +37,24 @@ pub(crate) async fn set_capture(
     mode: CaptureMode,
 ) -> Result<Vec<Attached>, AttachError> {
     let mut connection = pooler::connect_alone(target, "migrate", &SETTINGS).await?;
-    for table in whole(&mut connection).await? {
-        if look(&mut connection, &table, mode).await?.is_empty() {
+    for table in attached_by_name(&mut connection).await? {
+        if pending_statements(&mut connection, &table, mode).await?.is_empty() {
             continue;
         }
-        table::refuse_held(&mut connection, &table, true).await?;
-        table::with_patience(&table, &mut connection, async |connection| {
+        table::refuse_if_locked(&mut connection, &table, true).await?;
+        table::with_lock_retries(&table, &mut connection, async |connection| {
             let mut transaction = connection.begin().await?;
-            again(&mut transaction, &table, mode, false).await?;
-            table::adopt(&mut transaction).await?;
+            reattach(&mut transaction, &table, mode, false).await?;
+            table::hand_to_schema_owner(&mut transaction).await?;
             Ok(transaction.commit().await?)
         })
         .await?;
     }
-    attached(&mut connection).await
+    capture_modes(&mut connection).await
 }
 
 /// The attached tables that are still there by their names; a word about each that is not.
-async fn whole(connection: &mut PgConnection) -> Result<Vec<String>, AttachError> {
+async fn attached_by_name(connection: &mut PgConnection) -> Result<Vec<String>, AttachError> {
     let query = sqlx::query_as(include_str!("../../../sql/whole_tables.sql"));
     let tables: Vec<(String, bool)> = query.fetch_all(connection).await?;
     for (table, _) in tables.iter().filter(|(_, whole)| !whole) {
@@ -66,25 +66,25 @@ async fn whole(connection: &mut PgConnection) -> Result<Vec<String>, AttachError
     Ok(tables.into_iter().filter_map(|(table, whole)| whole.then_some(table)).collect())
 }
 
-async fn attached(connection: &mut PgConnection) -> Result<Vec<Attached>, AttachError> {
+async fn capture_modes(connection: &mut PgConnection) -> Result<Vec<Attached>, AttachError> {
     let attached = "select relation, capture from datastream.attached order by id";
     Ok(sqlx::query_as(attached).fetch_all(connection).await?)
 }
 
 /// What there is to do; the notices come when it is done.
-async fn look(
+async fn pending_statements(
     connection: &mut PgConnection,
     table: &str,
     mode: CaptureMode,
 ) -> Result<Vec<String>, AttachError> {
-    hear(connection, "warning").await?;
-    let statements = again(connection, table, mode, true).await?;
-    hear(connection, "notice").await?;
+    set_notice_level(connection, "warning").await?;
+    let statements = reattach(connection, table, mode, true).await?;
+    set_notice_level(connection, "notice").await?;
     Ok(statements)
 }
 
 /// The statements that make it so; run unless `dry_run`.
-async fn again(
+async fn reattach(
     connection: &mut PgConnection,
     table: &str,
     mode: CaptureMode,

@@ -25,7 +25,7 @@ pub(crate) enum AttachError {
         "the schema datastream belongs to {owner}, and {role} may not use it; as a superuser or \
          as who may grant it: grant {owner} to {role}"
     )]
-    NotOurs {
+    NotPermitted {
         /// Whose it is, quoted where it must be.
         owner: String,
         /// Who asked.
@@ -39,7 +39,7 @@ pub(crate) enum AttachError {
         "{table} is held by {holders}: our DDL would wait, and the game's writes behind it. End \
          that transaction or let it end, then run this again"
     )]
-    Held {
+    Locked {
         /// The table.
         table: String,
         /// Who, and since when.

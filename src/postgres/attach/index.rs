@@ -7,8 +7,8 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use super::{AttachError, table};
 use crate::postgres::{connection, target::PgTarget};
 
-/// For longer it is told who is waited for. Most transactions of a game are over by then.
-const WAITS_TOLD_AFTER: Duration = Duration::from_secs(2);
+/// For longer it is logged who is waited for. Most transactions of a game are over by then.
+const LOG_WAITS_AFTER: Duration = Duration::from_secs(2);
 
 /// Builds what is missing, and drops what is in its place; the statements run.
 pub(super) async fn build(
@@ -17,21 +17,24 @@ pub(super) async fn build(
     name: &str,
 ) -> Result<Vec<String>, AttachError> {
     let session = sqlx::query_scalar("select pg_backend_pid()").fetch_one(&mut *connection).await?;
-    let building = statements(connection, name);
+    let statements = run_statements(connection, name);
     let done = tokio::select! {
-        done = building => done?,
-        never = tell_waits(target, session) => match never {},
+        done = statements => done?,
+        never = log_waits(target, session) => match never {},
     };
-    match is_whole(connection, name).await? {
+    match is_valid(connection, name).await? {
         true => Ok(done),
         false => Err(AttachError::NoIndex(name.to_owned())),
     }
 }
 
-async fn statements(connection: &mut PgConnection, name: &str) -> Result<Vec<String>, AttachError> {
+async fn run_statements(
+    connection: &mut PgConnection,
+    name: &str,
+) -> Result<Vec<String>, AttachError> {
     let mut done: Vec<String> = Vec::new();
-    while let Some(statement) = table::with_patience(name, connection, async |connection| {
-        step(connection, name, &done).await
+    while let Some(statement) = table::with_lock_retries(name, connection, async |connection| {
+        run_next(connection, name, &done).await
     })
     .await?
     {
@@ -42,12 +45,12 @@ async fn statements(connection: &mut PgConnection, name: &str) -> Result<Vec<Str
 
 /// Says for whom this session waits, each transaction once. It is a help: where there is no second
 /// connection to be had, nothing is said.
-async fn tell_waits(target: &PgTarget, session: i32) -> Infallible {
-    let mut told = None;
+async fn log_waits(target: &PgTarget, session: i32) -> Infallible {
+    let mut logged = None;
     loop {
-        tokio::time::sleep(WAITS_TOLD_AFTER).await;
-        let Some((pid, who)) = holder(target, session).await else { continue };
-        if told.replace(pid) != Some(pid) {
+        tokio::time::sleep(LOG_WAITS_AFTER).await;
+        let Some((pid, who)) = blocking_session(target, session).await else { continue };
+        if logged.replace(pid) != Some(pid) {
             tracing::info!(
                 "the index waits for {who}; nobody waits for the index. End that transaction, or \
                  let it end"
@@ -57,7 +60,7 @@ async fn tell_waits(target: &PgTarget, session: i32) -> Infallible {
 }
 
 /// Who holds this session up: its pid, and what it is for people.
-async fn holder(target: &PgTarget, session: i32) -> Option<(i32, String)> {
+async fn blocking_session(target: &PgTarget, session: i32) -> Option<(i32, String)> {
     let mut connection = connection::connect(target, "attach", &super::SETTINGS).await.ok()?;
     let holder = sqlx::query_as(include_str!("../../../sql/index_waits.sql")).bind(session);
     let holder = holder.fetch_optional(&mut connection).await.ok().flatten();
@@ -68,7 +71,7 @@ async fn holder(target: &PgTarget, session: i32) -> Option<(i32, String)> {
 /// Does what comes next, and tells it. Asked anew each time: a CONCURRENTLY that does not end well
 /// (a deadlock with the game's own, say) leaves an invalid index, which must go before it is tried
 /// again.
-async fn step(
+async fn run_next(
     connection: &mut PgConnection,
     table: &str,
     done: &[String],
@@ -85,7 +88,7 @@ async fn step(
 }
 
 /// Whether PostgreSQL uses it: a partitioned table's index is valid only with all of its parts.
-async fn is_whole(connection: &mut PgConnection, table: &str) -> Result<bool, AttachError> {
+async fn is_valid(connection: &mut PgConnection, table: &str) -> Result<bool, AttachError> {
     let whole = "select exists (select from datastream.own_indexes() o \
         join pg_index i on i.indexrelid = o.indexrelid \
         where i.indrelid = $1::text::regclass and i.indisvalid)";

@@ -13,10 +13,10 @@ use crate::{
 /// Whether the link is encrypted; or why there is none.
 async fn encrypted(target: &PgTarget) -> Result<bool, String> {
     let sql = "select ssl from pg_stat_ssl where pid = pg_backend_pid()";
-    ask(target, sql).await.map(|answer| answer == "t")
+    query_text(target, sql).await.map(|answer| answer == "t")
 }
 
-async fn ask(target: &PgTarget, sql: &str) -> Result<String, String> {
+async fn query_text(target: &PgTarget, sql: &str) -> Result<String, String> {
     let Link { client, mut messages } =
         connect(target, "listen", &[]).await.map_err(|error| error.to_string())?;
     let shutdown = Shutdown::default();
@@ -54,7 +54,7 @@ async fn a_session_is_named_and_runs_at_read_committed() {
     let sql = "select concat_ws(' ', current_setting('application_name'), \
                current_setting('default_transaction_isolation'), current_setting('lock_timeout'), \
                current_setting('tcp_user_timeout'))";
-    let settings = ask(&target, sql).await;
+    let settings = query_text(&target, sql).await;
     assert_eq!(settings.as_deref(), Ok("datastream listen read committed 9s 10000"));
 }
 

@@ -46,7 +46,7 @@ fn verifier(
         SslMode::VerifyCa => Check::Chain(chain(tls, provider)?),
         _ => Check::Nothing,
     };
-    Ok(Arc::new(Lenient { check, provider: Arc::clone(provider) }))
+    Ok(Arc::new(PartialVerifier { check, provider: Arc::clone(provider) }))
 }
 
 fn chain(tls: &Tls, provider: &Arc<CryptoProvider>) -> Result<Arc<WebPkiServerVerifier>, String> {
@@ -78,7 +78,7 @@ fn private_key(file: &Path) -> Result<PrivateKeyDer<'static>, String> {
 
 /// Less than `verify-full`.
 #[derive(Debug)]
-struct Lenient {
+struct PartialVerifier {
     check: Check,
     provider: Arc<CryptoProvider>,
 }
@@ -91,7 +91,7 @@ enum Check {
     Chain(Arc<WebPkiServerVerifier>),
 }
 
-impl ServerCertVerifier for Lenient {
+impl ServerCertVerifier for PartialVerifier {
     fn verify_server_cert(
         &self,
         certificate: &CertificateDer<'_>,

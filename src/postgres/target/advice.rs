@@ -10,33 +10,33 @@ pub struct ConnectError {
     target: String,
     code: Option<String>,
     reason: String,
-    lasting: bool,
+    permanent: bool,
 }
 
 impl ConnectError {
     /// From what the server (with PostgreSQL's error code) or the system said.
     pub fn new(target: &PgTarget, code: Option<&str>, reason: impl Into<String>) -> Self {
         // Class 28: invalid authorization; 3D000: no such database; 42501: no right to connect.
-        let lasting =
+        let permanent =
             code.is_some_and(|code| code.starts_with("28") || matches!(code, "3D000" | "42501"));
         let (target, code) = (target.to_string(), code.map(str::to_owned));
-        Self { target, code, reason: reason.into(), lasting }
+        Self { target, code, reason: reason.into(), permanent }
     }
 
     /// The server took the connection and was silent, or packets are dropped on the way.
-    pub fn silent(target: &PgTarget) -> Self {
+    pub fn timed_out(target: &PgTarget) -> Self {
         let after = humantime::format_duration(target.connect_timeout);
         Self::new(target, None, format!("no answer within {after} (connect_timeout)"))
     }
 
     /// The same, of a kind that waiting does not mend.
-    pub fn lasting(self) -> Self {
-        Self { lasting: true, ..self }
+    pub fn permanent(self) -> Self {
+        Self { permanent: true, ..self }
     }
 
     /// Whether waiting cannot mend it: a wrong role, password, database or certificate file.
     pub fn is_final(&self) -> bool {
-        self.lasting
+        self.permanent
     }
 
     /// PostgreSQL's error code, if it was PostgreSQL that refused.
@@ -48,7 +48,7 @@ impl ConnectError {
 impl fmt::Display for ConnectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "cannot connect to {}: {}", self.target, self.reason)?;
-        match self.code().map_or_else(|| about_certificates(&self.reason), advice) {
+        match self.code().map_or_else(|| certificate_advice(&self.reason), advice) {
             Some(advice) => write!(f, " ({advice})"),
             None => Ok(()),
         }
@@ -75,7 +75,7 @@ pub(crate) fn advice(code: &str) -> Option<&'static str> {
 }
 
 /// Advice for the certificates that libpq takes and rustls, by its names for them, does not.
-fn about_certificates(reason: &str) -> Option<&'static str> {
+fn certificate_advice(reason: &str) -> Option<&'static str> {
     if reason.contains("CaUsedAsEndEntity") {
         return Some("the server's certificate is its own authority: have it signed by another");
     }

@@ -53,7 +53,7 @@ impl Params {
                 return Err(TargetError::Unsupported { name: self.name(known.name), reason });
             }
             Rule::OneOf(values, expected) if !values.contains(&value.as_str()) => {
-                return Err(self.wrong(known.name, expected));
+                return Err(self.invalid(known.name, expected));
             }
             _ => self.values.insert(known.name, value),
         };
@@ -70,7 +70,7 @@ impl Params {
         self.from_environment.get(name).copied().unwrap_or(name).to_owned()
     }
 
-    fn wrong(&self, name: &str, expected: &'static str) -> TargetError {
+    fn invalid(&self, name: &str, expected: &'static str) -> TargetError {
         TargetError::Value { name: self.name(name), expected }
     }
 
@@ -84,10 +84,10 @@ impl Params {
             (self.list("host"), self.list("hostaddr"), self.list("port"));
         let count = names.len().max(addresses.len()).max(1);
         if names.len() > 1 && !addresses.is_empty() && addresses.len() != names.len() {
-            return Err(self.wrong("hostaddr", "a list as long as that of the hosts"));
+            return Err(self.invalid("hostaddr", "a list as long as that of the hosts"));
         }
         if ports.len() > 1 && ports.len() != count {
-            return Err(self.wrong("port", "one port, or one for each host"));
+            return Err(self.invalid("port", "one port, or one for each host"));
         }
         (0..count).map(|index| self.host(&names, &addresses, &ports, index)).collect()
     }
@@ -101,12 +101,12 @@ impl Params {
     ) -> Result<PgHost, TargetError> {
         let port = ports.get(index).or(ports.first()).copied().filter(|port| !port.is_empty());
         let port = port.map_or(Ok(5432), str::parse).ok().filter(|port| *port != 0);
-        let port = port.ok_or_else(|| self.wrong("port", syntax::PORT))?;
+        let port = port.ok_or_else(|| self.invalid("port", syntax::PORT))?;
         let given = |list: &[&str]| {
             list.get(index).copied().filter(|item| !item.is_empty()).map(str::to_owned)
         };
         let address = given(addresses).map(|address| address.parse()).transpose();
-        let address = address.map_err(|_| self.wrong("hostaddr", "an IP address"))?;
+        let address = address.map_err(|_| self.invalid("hostaddr", "an IP address"))?;
         let name = given(names).or_else(|| given(addresses));
         let name = name.unwrap_or_else(|| defaults::host(port).to_owned());
         Ok(PgHost { name, address, port, password: None })
@@ -123,7 +123,9 @@ impl Params {
         let mode = match self.get("sslmode") {
             None if system => SslMode::VerifyFull,
             Some("verify-full") => SslMode::VerifyFull,
-            _ if system => return Err(self.wrong("sslmode", "verify-full with sslrootcert=system")),
+            _ if system => {
+                return Err(self.invalid("sslmode", "verify-full with sslrootcert=system"));
+            }
             Some("disable") => SslMode::Disable,
             Some("allow") => SslMode::Allow,
             Some("require") if roots.is_none() => SslMode::Require,
@@ -144,18 +146,18 @@ impl Params {
         match (file("sslcert", "postgresql.crt"), file("sslkey", "postgresql.key")) {
             (Some(certificate), Some(key)) => Ok(Some((certificate, key))),
             (None, None) => Ok(None),
-            (Some(_), None) => Err(self.wrong("sslkey", "given together with sslcert")),
-            (None, Some(_)) => Err(self.wrong("sslcert", "given together with sslkey")),
+            (Some(_), None) => Err(self.invalid("sslkey", "given together with sslcert")),
+            (None, Some(_)) => Err(self.invalid("sslcert", "given together with sslkey")),
         }
     }
 
     /// Keep-alives, `None` when turned off.
     pub(super) fn keepalives(&self) -> Result<Option<Keepalives>, TargetError> {
-        let usual = defaults::KEEPALIVES;
-        let count = self.number("keepalives_count", u64::from(usual.count))?;
+        let default = defaults::KEEPALIVES;
+        let count = self.number("keepalives_count", u64::from(default.count))?;
         let keepalives = Keepalives {
-            idle: self.seconds("keepalives_idle", usual.idle)?,
-            interval: self.seconds("keepalives_interval", usual.interval)?,
+            idle: self.seconds("keepalives_idle", default.idle)?,
+            interval: self.seconds("keepalives_interval", default.interval)?,
             count: u32::try_from(count).unwrap_or(u32::MAX),
         };
         Ok((self.get("keepalives") != Some("0")).then_some(keepalives))
@@ -171,21 +173,21 @@ impl Params {
     }
 
     /// A number of seconds; zero means the default, as in libpq.
-    pub(super) fn seconds(&self, name: &str, usual: Duration) -> Result<Duration, TargetError> {
-        self.number(name, usual.as_secs()).map(|number| match number {
-            0 => usual,
+    pub(super) fn seconds(&self, name: &str, default: Duration) -> Result<Duration, TargetError> {
+        self.number(name, default.as_secs()).map(|number| match number {
+            0 => default,
             seconds => Duration::from_secs(seconds),
         })
     }
 
     /// A number of milliseconds.
-    pub(super) fn millis(&self, name: &str, usual: Duration) -> Result<Duration, TargetError> {
-        let usual = u64::try_from(usual.as_millis()).unwrap_or(u64::MAX);
-        self.number(name, usual).map(Duration::from_millis)
+    pub(super) fn millis(&self, name: &str, default: Duration) -> Result<Duration, TargetError> {
+        let default = u64::try_from(default.as_millis()).unwrap_or(u64::MAX);
+        self.number(name, default).map(Duration::from_millis)
     }
 
-    fn number(&self, name: &str, usual: u64) -> Result<u64, TargetError> {
-        let number = self.get(name).map_or(Ok(usual), |text| text.trim().parse());
-        number.map_err(|_| self.wrong(name, "a whole number, not negative"))
+    fn number(&self, name: &str, default: u64) -> Result<u64, TargetError> {
+        let number = self.get(name).map_or(Ok(default), |text| text.trim().parse());
+        number.map_err(|_| self.invalid(name, "a whole number, not negative"))
     }
 }

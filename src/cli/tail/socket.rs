@@ -41,21 +41,21 @@ pub(super) enum End {
 }
 
 /// A connection.
-pub(super) struct Link {
+pub(super) struct RoundSocket {
     socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
-    beat: Interval,
-    heard: bool,
+    ping_timer: Interval,
+    received: bool,
 }
 
-impl Link {
+impl RoundSocket {
     /// Connects; a refusal comes with the server's own explanation.
     pub(super) async fn open(url: &str) -> Result<Self, End> {
         match timeout(CONNECT_TIMEOUT, connect_async(url)).await {
             Ok(Ok((socket, _))) => {
-                let mut beat = interval(PING_EVERY);
-                beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-                beat.reset();
-                Ok(Self { socket, beat, heard: true })
+                let mut ping_timer = interval(PING_EVERY);
+                ping_timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
+                ping_timer.reset();
+                Ok(Self { socket, ping_timer, received: true })
             }
             Ok(Err(Error::Http(response))) => Err(refusal(&response)),
             Ok(Err(Error::Url(error))) => Err(End::Refused(error.to_string())),
@@ -68,9 +68,9 @@ impl Link {
     pub(super) async fn next(&mut self) -> Result<Utf8Bytes, End> {
         loop {
             tokio::select! {
-                _ = self.beat.tick() => self.ask().await?,
+                _ = self.ping_timer.tick() => self.ping().await?,
                 message = self.socket.next() => {
-                    self.heard = true;
+                    self.received = true;
                     match message {
                         Some(Ok(Message::Text(text))) => return Ok(text),
                         Some(Ok(Message::Close(frame))) => {
@@ -86,8 +86,8 @@ impl Link {
         }
     }
 
-    async fn ask(&mut self) -> Result<(), End> {
-        if !std::mem::take(&mut self.heard) {
+    async fn ping(&mut self) -> Result<(), End> {
+        if !std::mem::take(&mut self.received) {
             return Err(End::Lost("the server went silent".to_owned()));
         }
         let ping = self.socket.send(Message::Ping(Bytes::new())).await;
