@@ -1,4 +1,4 @@
-//! Carries a command out, and stops it on a signal.
+//! Runs a command, and stops it on a signal.
 
 use std::{
     future::Future,
@@ -30,7 +30,7 @@ use crate::{
     },
 };
 
-/// Sets the process up and carries the command out.
+/// Sets up logging, TLS and the runtime, and runs the command.
 pub fn run(cli: Cli) -> Result<(), Failure> {
     let command = cli.command.unwrap_or_else(|| Command::Serve(Box::new(cli.serve)));
     let filter = match &command {
@@ -41,12 +41,12 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         _ => logs::DEFAULT_FILTER,
     };
     logs::init(cli.logs.log_format, filter).map_err(|error| Failure::usage(&error))?;
-    // Before the first handshake; an error means that one is installed already.
+    // Needed before the first handshake. An error means that a provider is installed already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
     let shutdown = Shutdown::default();
     let outcome = runtime.block_on(until_stopped(run_command(command, &shutdown), &shutdown));
-    // What still runs had its time: nothing may hold the exit up.
+    // The tasks that still run had their grace period: do not wait for them.
     runtime.shutdown_background();
     outcome
 }
@@ -56,8 +56,10 @@ async fn run_command(command: Command, shutdown: &Shutdown) -> Result<(), Failur
         Command::Serve(options) => serve(*options, shutdown).await,
         Command::Migrate(options) => tokio::select! {
             outcome = migrate_database(&options) => outcome,
-            // Each migration is a transaction: there is nothing to wind up.
-            () = shutdown.requested() => Err(anyhow!("stopped: the migration under way is undone").into()),
+            // Each migration is a transaction: nothing needs cleaning up.
+            () = shutdown.requested() => Err(anyhow!(
+                "stopped by a signal: the current migration is rolled back. Run migrate again."
+            ).into()),
         },
         Command::Attach(options) => {
             let target = listen_target(&options.database)?;
@@ -83,7 +85,7 @@ async fn migrate_database(options: &MigrateOptions) -> Result<(), Failure> {
     let target = listen_target(&options.database)?;
     if options.revert {
         let report = migrate::revert(&target).await?;
-        print_migrations(&report, "reverted", "nothing to revert");
+        print_migrations(&report, "reverted", "no migrations to revert");
         return Ok(());
     }
     let tables = if options.no_tables { Tables::Skip } else { Tables::Create };
@@ -97,8 +99,8 @@ async fn migrate_database(options: &MigrateOptions) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Attaches, and makes the schema first where it is missing: without tables for a new game, since
-/// this one has its own.
+/// Attaches, and creates the schema first if it is missing. It creates no `public.games` and
+/// `public.rounds`: this game has its own tables.
 async fn attach_table(target: &PgTarget, options: &AttachOptions) -> Result<Report, Failure> {
     match attach::attach(target, options).await {
         Err(AttachError::NoSchema) if options.dry_run => {
@@ -113,25 +115,27 @@ async fn attach_table(target: &PgTarget, options: &AttachOptions) -> Result<Repo
     }
 }
 
-/// Attaches or detaches, and tells what was done. Each attempt is a transaction: one that is
-/// stopped has changed nothing.
+/// Attaches or detaches, and prints what changed. Each attempt is a transaction: a stopped one
+/// changes nothing.
 async fn print_report<E: Into<Failure>>(
     work: impl Future<Output = Result<Report, E>>,
     shutdown: &Shutdown,
 ) -> Result<(), Failure> {
     let report = tokio::select! {
         report = work => report.map_err(Into::into)?,
-        () = shutdown.requested() => return Err(anyhow!("stopped").into()),
+        () = shutdown.requested() => {
+            return Err(anyhow!("stopped by a signal. Run the command again to finish it.").into());
+        }
     };
     match report {
         Report::Plan(sql) => print_line(sql.trim_end()),
-        Report::Done(lines) if lines.is_empty() => print_line("nothing to do: it is so already"),
+        Report::Done(lines) if lines.is_empty() => print_line("No changes needed."),
         Report::Done(lines) => lines.iter().for_each(|line| print_line(line)),
     }
     Ok(())
 }
 
-/// Prints what was found; something that failed is a failure of the command.
+/// Prints the findings. The command fails if a check failed.
 async fn run_doctor(options: &DoctorOptions) -> Result<(), Failure> {
     let config = options.database.resolve(env_variable).map_err(|error| Failure::usage(&error))?;
     let web_transport = options.web_transport.clone().resolve();
@@ -149,7 +153,7 @@ async fn run_doctor(options: &DoctorOptions) -> Result<(), Failure> {
     Err(anyhow!("{} of {} checks failed", failed.count(), report.checks.len()).into())
 }
 
-/// The database without a pooler in between.
+/// The database without a pooler in between, for work that needs a session.
 fn listen_target(options: &DatabaseOptions) -> Result<PgTarget, Failure> {
     Ok(options.resolve(env_variable).map_err(|error| Failure::usage(&error))?.listen)
 }
@@ -177,7 +181,7 @@ fn bind_demo(url: &str, server: ServerOptions, shutdown: &Shutdown) -> anyhow::R
     Ok(Serving { http_addr: app.http_addr(), run: Box::pin(app.run(shutdown.clone())) })
 }
 
-/// The demo's own cluster, whatever the `PG*` variables say about another.
+/// The demo's own cluster. The `PG*` variables may name another one and are ignored.
 fn demo_target(url: &str) -> anyhow::Result<PgTarget> {
     Ok(PgTarget::resolve(Some(url), |_| None)?)
 }
@@ -201,12 +205,12 @@ fn print_migrations(report: &MigrateReport, changed: &str, unchanged: &str) {
     }
 }
 
-/// A closed stdout (`| head -1`) is no reason to fail: the work is done.
+/// A closed stdout (`| head -1`) is not a failure: the work is done.
 fn print_line(line: &str) {
     let _ = writeln!(io::stdout().lock(), "{line}");
 }
 
-/// Runs the work. The first signal asks it to stop, the second gives it up.
+/// Runs the work. The first signal requests a stop, the second one abandons the work.
 async fn until_stopped(
     work: impl Future<Output = Result<(), Failure>>,
     shutdown: &Shutdown,
@@ -218,12 +222,12 @@ async fn until_stopped(
     tokio::pin!(work);
     tokio::select! {
         outcome = &mut work => return outcome,
-        name = signals.next() => tracing::info!("{name}: stopping; once more to stop at once"),
+        name = signals.next() => tracing::info!("{name}: stopping; a second {name} stops at once"),
     }
     shutdown.request();
     tokio::select! {
         outcome = work => outcome,
-        name = signals.next() => Err(anyhow!("{name} again: stopped at once").into()),
+        name = signals.next() => Err(anyhow!("stopped at once by a second {name}").into()),
     }
 }
 

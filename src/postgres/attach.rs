@@ -1,8 +1,8 @@
-//! `datastream attach` and `detach`: a game's own table becomes a source of rounds, or is let go.
+//! `datastream attach` and `detach`: start and stop streaming a game's own table.
 //!
-//! The work is done by the functions `datastream.attach` and `datastream.detach` of the database
-//! (see `migrations/README.md`); here is the care around them: no waiting behind a long
-//! transaction, patience with short ones, the index built while the game goes on.
+//! The functions `datastream.attach` and `datastream.detach` of the database do the work (see
+//! `migrations/README.md`). This module protects the game from it: it refuses to wait for a long
+//! transaction, retries after a short one, and builds the index concurrently.
 
 mod capture;
 mod error;
@@ -20,19 +20,19 @@ pub(crate) use table::log_warnings;
 
 use crate::postgres::{pooler, target::PgTarget};
 
-/// Notices of the database's functions are for the operator.
+/// Logs notices: the database's functions address them to the operator.
 pub(crate) const LOG_FILTER: &str = "info,sqlx=warn,sqlx::postgres::notice=info";
 
-/// Without JIT: see `doctor`.
+/// Without JIT, for the reason given in `doctor`.
 const SETTINGS: [(&str, &str); 3] =
     [("lock_timeout", "2s"), ("statement_timeout", "0"), ("jit", "off")];
 
-/// What was done, or would be.
+/// The result of a command.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Report {
-    /// The SQL that `--dry-run` asked for.
+    /// The SQL for `--dry-run`.
     Plan(String),
-    /// What changed, a line each; none where nothing had to.
+    /// A line for each change. Empty if no change was needed.
     Done(Vec<String>),
 }
 
@@ -69,14 +69,14 @@ pub(crate) async fn attach(
     Ok(Report::Done(done))
 }
 
-/// Lets a table go; what was ours on it is gone.
+/// Stops streaming a table and drops its triggers, index and view.
 pub(crate) async fn detach(
     target: &PgTarget,
     options: &DetachOptions,
 ) -> Result<Report, AttachError> {
     let mut connection = pooler::connect_alone(target, "detach", &SETTINGS).await?;
     let table = match table::qualified(&mut connection, &options.table).await {
-        // It may have been dropped meanwhile.
+        // The table may have been dropped since it was attached.
         Err(AttachError::NoTable(name)) => name,
         outcome => outcome?,
     };
@@ -91,7 +91,7 @@ pub(crate) async fn detach(
     table::with_lock_retries(&table, &mut connection, async |connection| {
         let mut transaction = connection.begin().await?;
         let _: Vec<String> = query().fetch_all(&mut *transaction).await?;
-        // A view that fell with a dropped table was made anew.
+        // `detach` has created again the views that were dropped with a table.
         table::hand_to_schema_owner(&mut transaction).await?;
         Ok(transaction.commit().await?)
     })
@@ -99,19 +99,19 @@ pub(crate) async fn detach(
     Ok(Report::Done(vec![format!("{table} is detached")]))
 }
 
-/// What there is to do. The notices come when it is done, not twice.
+/// The statements that attaching would run. Hides notices: they come when the statements run.
 async fn pending_statements(
     connection: &mut PgConnection,
     options: &AttachOptions,
 ) -> Result<Vec<String>, AttachError> {
-    let silence = if options.dry_run { "notice" } else { "warning" };
-    set_notice_level(connection, silence).await?;
+    let level = if options.dry_run { "notice" } else { "warning" };
+    set_notice_level(connection, level).await?;
     let statements = call(connection, options, true).await?;
     set_notice_level(connection, "notice").await?;
     Ok(statements)
 }
 
-/// Takes messages of the server of this level and above.
+/// Sets the lowest level of the server's messages.
 async fn set_notice_level(connection: &mut PgConnection, level: &str) -> Result<(), AttachError> {
     let set = format!("set client_min_messages = {level}");
     sqlx::query(AssertSqlSafe(set)).execute(connection).await?;

@@ -1,4 +1,4 @@
-//! The seed index of an attached table, built while the game goes on.
+//! Builds the seed index of an attached table without blocking the game's writes.
 
 use std::{convert::Infallible, time::Duration};
 
@@ -7,10 +7,10 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use super::{AttachError, table};
 use crate::postgres::{connection, target::PgTarget};
 
-/// For longer it is logged who is waited for. Most transactions of a game are over by then.
+/// After this wait, the blocking transaction is logged. Most transactions of a game are shorter.
 const LOG_WAITS_AFTER: Duration = Duration::from_secs(2);
 
-/// Builds what is missing, and drops what is in its place; the statements run.
+/// Builds the missing indexes and drops invalid ones. Returns the statements that ran.
 pub(super) async fn build(
     connection: &mut PgConnection,
     target: &PgTarget,
@@ -43,8 +43,8 @@ async fn run_statements(
     Ok(done)
 }
 
-/// Says for whom this session waits, each transaction once. It is a help: where there is no second
-/// connection to be had, nothing is said.
+/// Logs the transactions that this session waits for, each once. Logs nothing if a second
+/// connection fails.
 async fn log_waits(target: &PgTarget, session: i32) -> Infallible {
     let mut logged = None;
     loop {
@@ -52,14 +52,14 @@ async fn log_waits(target: &PgTarget, session: i32) -> Infallible {
         let Some((pid, who)) = blocking_session(target, session).await else { continue };
         if logged.replace(pid) != Some(pid) {
             tracing::info!(
-                "the index waits for {who}; nobody waits for the index. End that transaction, or \
-                 let it end"
+                "the index build waits for {who}. It blocks no other session. End that \
+                 transaction to continue sooner."
             );
         }
     }
 }
 
-/// Who holds this session up: its pid, and what it is for people.
+/// The pid and the description of the session that blocks this one.
 async fn blocking_session(target: &PgTarget, session: i32) -> Option<(i32, String)> {
     let mut connection = connection::connect(target, "attach", &super::SETTINGS).await.ok()?;
     let holder = sqlx::query_as(include_str!("../../../sql/index_waits.sql")).bind(session);
@@ -68,9 +68,8 @@ async fn blocking_session(target: &PgTarget, session: i32) -> Option<(i32, Strin
     holder
 }
 
-/// Does what comes next, and tells it. Asked anew each time: a CONCURRENTLY that does not end well
-/// (a deadlock with the game's own, say) leaves an invalid index, which must go before it is tried
-/// again.
+/// Runs and logs the next statement. The statements are computed anew each time: a CONCURRENTLY
+/// that fails (by a deadlock, for example) leaves an invalid index, which must be dropped first.
 async fn run_next(
     connection: &mut PgConnection,
     table: &str,
@@ -87,7 +86,7 @@ async fn run_next(
     Ok(Some(statement))
 }
 
-/// Whether PostgreSQL uses it: a partitioned table's index is valid only with all of its parts.
+/// Whether the index is valid. A partitioned table's index is valid only if all partitions have it.
 async fn is_valid(connection: &mut PgConnection, table: &str) -> Result<bool, AttachError> {
     let whole = "select exists (select from datastream.own_indexes() o \
         join pg_index i on i.indexrelid = o.indexrelid \
@@ -95,8 +94,8 @@ async fn is_valid(connection: &mut PgConnection, table: &str) -> Result<bool, At
     Ok(sqlx::query_scalar(whole).bind(table).fetch_one(connection).await?)
 }
 
-/// CONCURRENTLY waits for old transactions without making anybody wait, so it may take its time;
-/// the other statements (a parent's index, a partition's) need a lock that writers would queue for.
+/// CONCURRENTLY waits for old transactions and blocks nobody, so it has no limit. The other
+/// statements (of a partitioned table) take a lock that writers would queue for.
 pub(super) fn lock_timeout(statement: &str) -> &'static str {
     if statement.contains(" concurrently ") { "0" } else { "2s" }
 }

@@ -1,12 +1,12 @@
-//! `--dry-run`: the SQL as a script for psql, which does what the program would do.
+//! `--dry-run`: the SQL as a script for psql, which does the same as the program.
 
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 use super::{AttachError, AttachOptions, Report, SETTINGS, index, pending_statements, table};
 use crate::postgres::{pooler, target::PgTarget};
 
-/// The SQL where our schema is missing, and made first by the SQL that is given: what follows is
-/// told by its functions, so it is made in a transaction that is taken back.
+/// The script for a database without the schema `datastream`. Functions of the schema compute the
+/// rest of the script, so this runs the SQL of the schema in a transaction and rolls it back.
 pub(crate) async fn plan_with_schema(
     target: &PgTarget,
     options: &AttachOptions,
@@ -22,8 +22,8 @@ pub(crate) async fn plan_with_schema(
     Ok(Report::Plan(format!("{}{attaching}", in_transaction(schema))))
 }
 
-/// The SQL that attaches. The index is told by what is attached: so the row that says it is
-/// written in a transaction that is taken back. No table of the game is touched.
+/// The SQL that attaches. `index_sql` reads the row of the attached table, so this inserts the row
+/// in a transaction and rolls it back. It changes no table of the game.
 pub(super) async fn attach_script(
     connection: &mut PgConnection,
     table: &str,
@@ -49,7 +49,7 @@ pub(super) async fn attach_script(
     Ok(sql)
 }
 
-/// The statements as the program runs them: in one transaction, which hands over what it made.
+/// The statements in one transaction, which also hands the new objects to the schema's owner.
 pub(super) fn transaction_script(statements: &[String]) -> String {
     let body: String =
         statements.iter().map(|statement| format!("{};\n", statement.trim_end())).collect();

@@ -1,20 +1,19 @@
-//! What is asked of a table before it is touched: whether it is there, who holds it, how large its
-//! ids are.
+//! Checks of a table before it changes: whether it exists, its lock holders, and its largest id.
 
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
 
 use super::{AttachError, AttachOptions};
 use crate::postgres::lock_retry::{self, Contention};
 
-/// A transaction that has had a table for longer will go on for longer: the batch job, the
-/// forgotten psql. Shorter ones are waited for, two seconds at a time.
+/// A transaction that has held a lock for longer is likely a batch job or a forgotten psql, and
+/// keeps it. For shorter ones each attempt waits two seconds.
 const LONG_HELD_SECS: f64 = 5.0;
-/// A look at ids without an index reads the whole table: a help, not a duty.
+/// Without an index, `max(id)` reads the whole table. The check is optional, so it has a limit.
 const ID_SCAN_TIMEOUT: &str = "set local statement_timeout = '5s'";
-/// Beyond it a JSON number is not exact in JavaScript (2^53).
+/// JavaScript represents integers exactly up to 2^53.
 const EXACT_MAX: i64 = 1 << 53;
 
-/// The table's full name, quoted where it must be.
+/// The table's qualified name, as an SQL identifier.
 pub(super) async fn qualified(
     connection: &mut PgConnection,
     table: &str,
@@ -25,7 +24,7 @@ pub(super) async fn qualified(
     name.ok_or_else(|| AttachError::NoTable(table.to_owned()))
 }
 
-/// An error unless our schema is there, of this version, and for this role.
+/// Fails unless the schema `datastream` exists, has this version, and this role may use it.
 async fn check_schema(connection: &mut PgConnection) -> Result<(), AttachError> {
     let schema = "select has_schema_privilege(n.oid, 'usage') as usable, \
         quote_ident(pg_get_userbyid(n.nspowner)) as owner, quote_ident(current_user) as role, \
@@ -40,7 +39,7 @@ async fn check_schema(connection: &mut PgConnection) -> Result<(), AttachError> 
     row.try_get::<bool, _>("whole")?.then_some(()).ok_or(AttachError::NoSchema)
 }
 
-/// Runs the task until no lock is in its way; at last says who holds the table.
+/// Runs the task with retries after lock timeouts. The last failure names the lock holders.
 pub(super) async fn with_lock_retries<T>(
     table: &str,
     connection: &mut PgConnection,
@@ -58,17 +57,17 @@ pub(super) async fn with_lock_retries<T>(
     }
 }
 
-/// See the file's head.
+/// The comment in the file says what it does.
 pub(super) const ADOPT: &str = include_str!("../../../sql/adopt.sql");
 
-/// Hands what was made to whom the rest belongs, in the transaction in which it was made: the
-/// server goes on reading.
+/// Gives the new objects to the schema's owner, in the transaction that created them, so that the
+/// server can read them at any time.
 pub(super) async fn hand_to_schema_owner(connection: &mut PgConnection) -> Result<(), AttachError> {
     sqlx::raw_sql(ADOPT).execute(connection).await?;
     Ok(())
 }
 
-/// Refuses where a transaction has held the table for long.
+/// Fails if a transaction has held a lock on the table for long.
 pub(super) async fn refuse_if_locked(
     connection: &mut PgConnection,
     table: &str,
@@ -81,7 +80,7 @@ pub(super) async fn refuse_if_locked(
     Err(AttachError::Locked { table: table.to_owned(), holders })
 }
 
-/// Who has held the table for so many seconds, for people; empty where nobody is seen to.
+/// The sessions that have held a lock on the table for this long, as text. Empty if none is visible.
 pub(super) async fn lock_holders(
     connection: &mut PgConnection,
     table: &str,
@@ -100,7 +99,7 @@ pub(super) async fn lock_holders(
     Ok(holders.collect::<Result<Vec<_>, sqlx::Error>>()?.join(", "))
 }
 
-/// Ids of rounds that a client in JavaScript would not read exactly are told.
+/// Logs a warning if ids are too large for JavaScript.
 pub(super) async fn warn_of_large_ids(
     connection: &mut PgConnection,
     table: &str,
@@ -111,12 +110,12 @@ pub(super) async fn warn_of_large_ids(
     let query: String =
         sqlx::query_scalar(query).bind(table).bind(id).fetch_one(&mut *connection).await?;
     if max_id(connection, query).await.is_ok_and(|max| max.is_some_and(|max| max > EXACT_MAX)) {
-        tracing::warn!("{table} has ids beyond 2^53, which JavaScript does not read exactly");
+        tracing::warn!("{table} has ids above 2^53, which JavaScript cannot represent exactly");
     }
     Ok(())
 }
 
-/// One number, if it is found in time.
+/// The result of the query, if it ends within the limit.
 async fn max_id(connection: &mut PgConnection, query: String) -> Result<Option<i64>, sqlx::Error> {
     let mut transaction = connection.begin().await?;
     sqlx::query(ID_SCAN_TIMEOUT).execute(&mut *transaction).await?;
@@ -125,8 +124,8 @@ async fn max_id(connection: &mut PgConnection, query: String) -> Result<Option<i
     greatest
 }
 
-/// Says where two games have the same id or the same slug, and where rounds are not found by
-/// their ids, or a game's latest one, at once: of this table, or of all that are attached.
+/// Logs missing indexes, and ids and slugs that two games share, of this table or of all attached
+/// tables.
 pub(crate) async fn log_warnings(
     connection: &mut PgConnection,
     table: Option<&str>,
