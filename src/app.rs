@@ -30,10 +30,10 @@ use crate::{
     transport::{ShardError, ShardSettings, Shards, wt::WebTransport},
 };
 
-/// Connections for clients' reads: replays beyond memory, round lists, unknown names.
+/// Connections for clients' reads: replays beyond the ring buffers, round lists, unknown slugs.
 const QUERY_CONNECTIONS: u32 = 4;
 
-/// A server whose address is bound, so that it is known before anything is served.
+/// A server with bound addresses, so that they are known before it serves.
 #[derive(Debug)]
 pub struct App {
     config: ServeConfig,
@@ -55,13 +55,13 @@ impl App {
         self.listener.local_addr()
     }
 
-    /// Serves until a shutdown is requested, then lets every stream end within the grace period.
+    /// Serves until a shutdown is requested, then waits at most the grace period for the streams.
     pub async fn run(self, shutdown: Shutdown) -> anyhow::Result<()> {
         let grace = self.config.shutdown_grace;
         let served = self.serve(&shutdown).await;
         shutdown.request();
         if !shutdown.finish(grace).await {
-            tracing::warn!(?grace, "not everything ended within the grace period");
+            tracing::warn!(?grace, "some connections did not close within the grace period");
         }
         served
     }
@@ -93,21 +93,21 @@ impl App {
     }
 }
 
-/// Waits for the capture, which ends with the process, or for what ends the process before that.
+/// Waits for the end of capture, or for a shard that fails.
 async fn wait_for_end(
     capture: JoinHandle<Result<(), CaptureError>>,
     mut shards: mpsc::Receiver<ShardError>,
 ) -> anyhow::Result<()> {
     tokio::select! {
-        captured = capture => captured.context("the capture ended")?.map_err(anyhow::Error::new),
+        captured = capture => captured.context("capture panicked")?.map_err(anyhow::Error::new),
         Some(error) = shards.recv() => Err(error.into()),
     }
 }
 
-/// The task that puts rounds on the stream, whichever it is.
+/// The task that captures rounds from the outbox or, in the read-only mode, by polling.
 type CaptureTask = Pin<Box<dyn Future<Output = Result<(), CaptureError>> + Send>>;
 
-/// What the parts of the server share.
+/// The values that the parts of the server share.
 struct Wiring<'a> {
     config: &'a ServeConfig,
     shutdown: &'a Shutdown,
@@ -116,7 +116,7 @@ struct Wiring<'a> {
     games: Games,
     pool: Pool,
     round_queries: RoundQueries,
-    /// Where rounds come from without our schema.
+    /// The operator's queries in the read-only mode.
     source: Option<Source>,
 }
 
@@ -125,7 +125,7 @@ impl<'a> Wiring<'a> {
         let metrics = Metrics::default();
         let (hub, publisher) = hub::new(config.history, metrics.clone());
         let pool = Pool::lazy(&config.database.target, "query", QUERY_CONNECTIONS);
-        let pool = pool.context("the connection string names no host")?;
+        let pool = pool.context("the connection string names no host. Set DATABASE_URL.")?;
         let source = config.read_only.as_ref().map(Source::new);
         let round_queries = match source.clone() {
             None => RoundQueries::new(pool.clone(), metrics.clone()),
@@ -192,7 +192,8 @@ impl<'a> Wiring<'a> {
             heartbeat: self.config.heartbeat,
             grace: self.config.shutdown_grace,
         };
-        Shards::start(settings, &self.hub, &self.metrics, self.shutdown).context("no thread")
+        Shards::start(settings, &self.hub, &self.metrics, self.shutdown)
+            .context("cannot start the threads of the shards")
     }
 
     fn state(
@@ -252,7 +253,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_end_of_all_shards_in_a_stop_is_none() {
+    async fn the_end_of_all_shards_in_a_stop_is_not_a_failure() {
         let shards = mpsc::channel(1).1;
         let shutdown = Shutdown::default();
         wait_for_end(shutdown.spawn(std::future::ready(Ok(()))), shards)

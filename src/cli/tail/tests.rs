@@ -1,4 +1,4 @@
-//! Tail against a server that does what each test says.
+//! Tail against a scripted server.
 
 use std::sync::{Arc, Mutex};
 
@@ -15,10 +15,10 @@ use tokio_tungstenite::{
 
 use super::*;
 
-/// What one connection gets: rounds by id, and the close code, or none for a cut.
+/// The rounds that one connection gets, and the close code. Without a code the server drops it.
 type Script = (&'static [i64], Option<u16>);
 
-/// Serves one connection after the other; gives back what they requested for.
+/// Serves one connection after the other. Returns the requested paths.
 async fn serve(listener: TcpListener, scripts: Vec<Script>) -> Vec<String> {
     let requested = Arc::new(Mutex::new(Vec::new()));
     for (rounds, close) in scripts {
@@ -73,7 +73,7 @@ impl Write for Closed {
     }
 }
 
-/// Runs tail on such a server: how it ended, and what was requested for.
+/// Runs tail on such a server. Returns the outcome and the requested paths.
 async fn tail(scripts: Vec<Script>, output: impl Write) -> (anyhow::Result<()>, Vec<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let url = listener.local_addr().expect("an address").to_string();
@@ -104,7 +104,7 @@ async fn it_resumes_after_the_last_round_and_prints_each_once() {
 }
 
 #[tokio::test]
-async fn it_ends_well_when_nobody_reads_any_more() {
+async fn it_succeeds_when_its_stdout_is_closed() {
     let (outcome, _) = tail(vec![(&[1], None)], Closed).await;
-    outcome.expect("a closed pipe is no failure");
+    outcome.expect("a closed pipe is not a failure");
 }
