@@ -1,4 +1,4 @@
-//! What is check of the database: a file of SQL for each check, which answers with its lines.
+//! The checks of the database. Each is a file of SQL whose rows are the findings.
 
 use std::time::Duration;
 
@@ -10,18 +10,18 @@ use crate::{
     stream::round::UnixMillis,
 };
 
-/// (To compile the queries takes a hundred times as long as to run them: of a table that was never
-/// analyzed PostgreSQL expects many rows. 47 s against 1 s.)
+/// Without JIT: compiling the queries takes far longer than running them (47 s instead of 1 s),
+/// because PostgreSQL overestimates the rows of tables that were never analyzed.
 const SETTINGS: [(&str, &str); 4] = [
     ("statement_timeout", "10s"),
     ("lock_timeout", "2s"),
     ("default_transaction_read_only", "on"),
     ("jit", "off"),
 ];
-/// `timestamp` in a round is by this machine's clock, `finished_at` by the game's.
+/// `timestamp` in a round is from this machine's clock, `finished_at` from the game's.
 const CLOCK_SKEW_MAX_SECS: f64 = 1.0;
 
-/// A check and the statement that makes it. No rows: all is well, and `well` says so.
+/// A check as an SQL statement. If it returns no rows, the finding is `ok_text`.
 struct SqlCheck {
     name: &'static str,
     sql: &'static str,
@@ -29,52 +29,51 @@ struct SqlCheck {
 }
 
 macro_rules! sql_check {
-    ($name:literal, $file:literal, $well:literal) => {
+    ($name:literal, $file:literal, $ok_text:literal) => {
         SqlCheck {
             name: $name,
             sql: include_str!(concat!("../../sql/doctor/", $file, ".sql")),
-            ok_text: $well,
+            ok_text: $ok_text,
         }
     };
 }
 
-/// Of any server.
+/// For every mode.
 const SERVER: [SqlCheck; 2] =
     [sql_check!("version", "version", ""), sql_check!("connections", "connections", "")];
-/// Of one that listens: for the read-only mode a standby will do.
+/// Not for the read-only mode, which works on a standby.
 const PRIMARY: SqlCheck = sql_check!("primary", "primary", "");
 const READ_ONLY: SqlCheck = sql_check!("read-only", "read_only", "");
 
 const SCHEMA: SqlCheck = sql_check!("schema", "schema", "");
-/// Of who may not even use our schema, too: it reads nothing of it.
+/// Reads no table of the schema, so that it works for a role without any rights on it.
 const RIGHTS: SqlCheck = sql_check!("rights", "rights", "");
-const COMPLETE: SqlCheck =
-    sql_check!("schema", "whole", "the schema datastream is there, and whole");
+const COMPLETE: SqlCheck = sql_check!("schema", "whole", "the schema datastream is complete");
 
-/// Of what is attached.
+/// These need a complete schema.
 const SCHEMA_CHECKS: [SqlCheck; 13] = [
     sql_check!("attached", "attached", ""),
     sql_check!("readable", "readable", "the views see all rounds"),
     sql_check!("subscriber", "subscriber", "no logical subscription writes rounds"),
-    sql_check!("publications", "publications", "no publication sends our tables"),
-    sql_check!("ids", "ids", "no two tables are near to giving the same ids"),
-    sql_check!("games", "games", "each game has an id and a slug of its own"),
-    sql_check!("index", "index", "no table is there to be indexed"),
+    sql_check!("publications", "publications", "no publication contains tables of datastream"),
+    sql_check!("ids", "ids", "no two tables are about to use the same ids"),
+    sql_check!("games", "games", "ids and slugs of games are unique"),
+    sql_check!("index", "index", "no table needs an index"),
     sql_check!("recorded", "recorded", ""),
     sql_check!("capture", "capture", ""),
     sql_check!("queue", "queue", ""),
     sql_check!("outbox", "outbox", ""),
-    sql_check!("transactions", "transactions", "no transaction is open for long"),
+    sql_check!("transactions", "transactions", "no transaction has been open for long"),
     sql_check!("prepared", "prepared", ""),
 ];
 
-/// What the files read of the attached tables.
+/// The common table expressions that the files read.
 const ATTACHED: &str = include_str!("../../sql/doctor/attached_tables.sql");
-/// Where a statement failed that nothing else explains.
-const STATEMENT_FAILED: &str = "mend what PostgreSQL says here, which serve meets as well; after a timeout, run datastream doctor \
-     again";
+/// The remedy if the statement of a check failed.
+const STATEMENT_FAILED: &str =
+    "fix the error that PostgreSQL reports; after a timeout, run datastream doctor again";
 
-/// What the database says: the connection, the checks of `sql/doctor`, the clocks.
+/// Runs the checks of the database: the connection, the files of `sql/doctor`, the clocks.
 pub(crate) async fn examine(
     target: &PgTarget,
     retention: Duration,
@@ -88,7 +87,7 @@ pub(crate) async fn examine(
         }
     };
     let pooled = pooler::is_shared(&mut connection, target, "doctor").await;
-    let how = if pooled { ", through a pooler that shares its sessions" } else { "" };
+    let how = if pooled { ", through a pooler that shares sessions" } else { "" };
     let mut checks = vec![Check::new("connection", Status::Ok, format!("{target} answers{how}"))];
     checks.extend(match source {
         Some(source) => check_read_only(&mut connection, source).await,
@@ -99,7 +98,7 @@ pub(crate) async fn examine(
     checks
 }
 
-/// How far the two clocks are apart, at least: what the question took is not held against them.
+/// The least difference of the two clocks: the duration of the query is subtracted.
 async fn check_clock(connection: &mut PgConnection) -> Check {
     let before = seconds();
     let there = "select extract(epoch from clock_timestamp())::double precision";
@@ -112,7 +111,7 @@ async fn check_clock(connection: &mut PgConnection) -> Check {
             let apart = (there - after).max(before - there).max(0.0);
             let status = if apart > CLOCK_SKEW_MAX_SECS { Status::Warning } else { Status::Ok };
             let says =
-                format!("the clocks of this machine and the database are {apart:.1} s apart");
+                format!("the clocks of this machine and of the database are {apart:.1} s apart");
             Check::new("clock", status, says).remedy("run an NTP client on both")
         }
     }
@@ -123,8 +122,8 @@ fn seconds() -> f64 {
     UnixMillis::now().0 as f64 / 1000.0
 }
 
-/// Asks it all. By PostgreSQL's simple protocol: a pooler in transaction mode mixes up what is
-/// prepared on its connections.
+/// Runs all checks of the schema. They use the simple query protocol: a pooler in transaction mode
+/// does not keep prepared statements.
 async fn check_schema(connection: &mut PgConnection, retention: Duration) -> Vec<Check> {
     let mut checks = check_server(connection).await;
     checks.extend(run_check(connection, &PRIMARY, "", Status::Failed).await);
@@ -133,7 +132,7 @@ async fn check_schema(connection: &mut PgConnection, retention: Duration) -> Vec
         return [checks, schema].concat();
     }
     let rights = run_check(connection, &RIGHTS, "", Status::Failed).await;
-    // Without the rights the rest cannot be looked at, and that is said once.
+    // Without the rights the other checks cannot run; `rights` reports that once.
     let on_error = if none_failed(&rights) { Status::Failed } else { Status::Skipped };
     checks.extend(rights);
     let retention = retention.as_secs();
@@ -147,7 +146,7 @@ async fn check_schema(connection: &mut PgConnection, retention: Duration) -> Vec
     checks
 }
 
-/// What the read-only mode takes, which reads by the operator's own queries.
+/// Runs the checks of the read-only mode, which uses the operator's queries.
 async fn check_read_only(connection: &mut PgConnection, source: &Source) -> Vec<Check> {
     let mut checks = check_server(connection).await;
     checks.extend(run_check(connection, &READ_ONLY, &source.query(""), Status::Failed).await);
@@ -162,12 +161,12 @@ async fn check_server(connection: &mut PgConnection) -> Vec<Check> {
     checks
 }
 
-/// Whether nothing failed.
+/// Whether no check failed.
 fn none_failed(checks: &[Check]) -> bool {
     checks.iter().all(|check| check.status != Status::Failed)
 }
 
-/// What was found. A statement that fails leaves something on_error, and counts as `on_error`.
+/// The findings of one check, or one with the status `on_error` if its statement fails.
 async fn run_check(
     connection: &mut PgConnection,
     check: &SqlCheck,
@@ -183,7 +182,7 @@ async fn run_check(
         }
         Ok(checks) => checks,
         Err(error) => {
-            let says = format!("could not be looked at: {}", connection::reason(&error));
+            let says = format!("the check could not run: {}", connection::reason(&error));
             vec![Check::new(check.name, on_error, says).remedy(STATEMENT_FAILED)]
         }
     }

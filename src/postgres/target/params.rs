@@ -1,4 +1,4 @@
-//! Connection parameters by name: read from a URL, `key=value` pairs or the `PG*` variables.
+//! Connection parameters by name, from a URL, `key=value` pairs or the `PG*` variables.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -8,7 +8,7 @@ use super::{
     syntax,
 };
 
-/// The parameters that are set, and where each came from.
+/// The parameters that are set, and the variables that set them.
 #[derive(Debug, Default)]
 pub(super) struct Params {
     values: BTreeMap<&'static str, String>,
@@ -16,7 +16,7 @@ pub(super) struct Params {
 }
 
 impl Params {
-    /// What the string says, and what the environment adds.
+    /// Reads the string, then the environment for parameters that the string does not set.
     pub(super) fn read(
         text: &str,
         env: &impl Fn(&str) -> Option<String>,
@@ -39,7 +39,7 @@ impl Params {
     }
 
     fn set(&mut self, name: &str, value: String) -> Result<(), TargetError> {
-        // JDBC's spelling, which libpq takes as well.
+        // JDBC's spelling, which libpq accepts too.
         let (name, value) = match (name, value.as_str()) {
             ("ssl", "true") => ("sslmode", "require".to_owned()),
             _ => (name, value),
@@ -60,12 +60,12 @@ impl Params {
         Ok(())
     }
 
-    /// The value, where one is set.
+    /// The value, if it is set.
     pub(super) fn get(&self, name: &str) -> Option<&str> {
         self.values.get(name).map(String::as_str)
     }
 
-    /// What the user calls it: the parameter, or the variable it came from.
+    /// The name for errors: the parameter, or the variable that set it.
     pub(super) fn name(&self, name: &str) -> String {
         self.from_environment.get(name).copied().unwrap_or(name).to_owned()
     }
@@ -84,7 +84,7 @@ impl Params {
             (self.list("host"), self.list("hostaddr"), self.list("port"));
         let count = names.len().max(addresses.len()).max(1);
         if names.len() > 1 && !addresses.is_empty() && addresses.len() != names.len() {
-            return Err(self.invalid("hostaddr", "a list as long as that of the hosts"));
+            return Err(self.invalid("hostaddr", "a list with one address for each host"));
         }
         if ports.len() > 1 && ports.len() != count {
             return Err(self.invalid("port", "one port, or one for each host"));
@@ -112,7 +112,7 @@ impl Params {
         Ok(PgHost { name, address, port, password: None })
     }
 
-    /// Encryption: `require` verifies where a root certificate is at hand, as in libpq.
+    /// Encryption. As in libpq, `require` verifies the chain if a root certificate exists.
     pub(super) fn tls(&self, env: &impl Fn(&str) -> Option<String>) -> Result<Tls, TargetError> {
         let system = self.get("sslrootcert") == Some("system");
         let roots = match self.get("sslrootcert") {
@@ -151,7 +151,7 @@ impl Params {
         }
     }
 
-    /// Keep-alives, `None` when turned off.
+    /// Keep-alives, or `None` if they are off.
     pub(super) fn keepalives(&self) -> Result<Option<Keepalives>, TargetError> {
         let default = defaults::KEEPALIVES;
         let count = self.number("keepalives_count", u64::from(default.count))?;
@@ -163,7 +163,7 @@ impl Params {
         Ok((self.get("keepalives") != Some("0")).then_some(keepalives))
     }
 
-    /// How firmly authentication is bound to the TLS session.
+    /// Whether authentication is bound to the TLS session.
     pub(super) fn channel_binding(&self) -> ChannelBinding {
         match self.get("channel_binding") {
             Some("disable") => ChannelBinding::Disable,
@@ -172,7 +172,7 @@ impl Params {
         }
     }
 
-    /// A number of seconds; zero means the default, as in libpq.
+    /// A number of seconds. Zero means the default, as in libpq.
     pub(super) fn seconds(&self, name: &str, default: Duration) -> Result<Duration, TargetError> {
         self.number(name, default.as_secs()).map(|number| match number {
             0 => default,
@@ -188,6 +188,6 @@ impl Params {
 
     fn number(&self, name: &str, default: u64) -> Result<u64, TargetError> {
         let number = self.get(name).map_or(Ok(default), |text| text.trim().parse());
-        number.map_err(|_| self.invalid(name, "a whole number, not negative"))
+        number.map_err(|_| self.invalid(name, "a whole number of 0 or more"))
     }
 }
