@@ -2,9 +2,9 @@
 -- would wait for them, and later writes of the game would wait for our DDL.
 -- $1 text: the table   $2 boolean: include readers (dropping a trigger or an index needs an exclusive lock)
 -- $3 double precision: seconds
--- Columns: who text, since text, seconds bigint. A role that may not see other roles' sessions gets no rows for them.
+-- Columns: holder text, since text, seconds bigint. A role that may not see other roles' sessions gets no rows for them.
 select case when l.pid is null then pg_catalog.format('prepared transaction %L (role %s)', p.gid, p.owner)
-            else pg_catalog.format('pid %s (role %s, %s, %s)', l.pid, a.usename, coalesce(nullif(a.application_name, ''), 'no application_name'), a.state) end as who,
+            else pg_catalog.format('pid %s (role %s, %s, %s)', l.pid, a.usename, coalesce(nullif(a.application_name, ''), 'no application_name'), a.state) end as holder,
        to_char(coalesce(p.prepared, a.xact_start), 'YYYY-MM-DD HH24:MI:SSOF') as since,
        extract(epoch from clock_timestamp() - coalesce(p.prepared, a.xact_start))::bigint as seconds
 from pg_locks l

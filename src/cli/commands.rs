@@ -63,11 +63,13 @@ async fn run_command(command: Command, shutdown: &Shutdown) -> Result<(), Failur
         },
         Command::Attach(options) => {
             let target = listen_target(&options.database)?;
-            print_report(attach_table(&target, &options), shutdown).await
+            let attached = print_report(attach_table(&target, &options), shutdown).await;
+            attached.map_err(|error| error.context(format!("cannot attach {}", options.table)))
         }
         Command::Detach(options) => {
             let target = listen_target(&options.database)?;
-            print_report(attach::detach(&target, &options), shutdown).await
+            let detached = print_report(attach::detach(&target, &options), shutdown).await;
+            detached.map_err(|error| error.context(format!("cannot detach {}", options.table)))
         }
         Command::Doctor(options) => run_doctor(&options).await,
         Command::Demo(options) => run_demo(*options, shutdown).await,

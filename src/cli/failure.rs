@@ -21,6 +21,14 @@ impl Failure {
     pub(super) fn usage(message: &impl ToString) -> Self {
         Self::Usage(message.to_string())
     }
+
+    /// Puts the failed action before the error's message.
+    pub(super) fn context(self, action: String) -> Self {
+        match self {
+            Self::Failed(error) => Self::Failed(error.context(action)),
+            other => other,
+        }
+    }
 }
 
 impl<E: Into<anyhow::Error>> From<E> for Failure {

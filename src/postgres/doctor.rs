@@ -137,9 +137,9 @@ async fn check_schema(connection: &mut PgConnection, retention: Duration) -> Vec
     checks.extend(rights);
     let retention = retention.as_secs();
     let with = format!("{ATTACHED}, options as (select interval '{retention} s' as retention) ");
-    let whole = run_check(connection, &COMPLETE, &with, on_error).await;
-    let is_complete = none_failed(&whole);
-    checks.extend(whole);
+    let complete = run_check(connection, &COMPLETE, &with, on_error).await;
+    let is_complete = none_failed(&complete);
+    checks.extend(complete);
     for check in SCHEMA_CHECKS.iter().filter(|_| is_complete) {
         checks.extend(run_check(connection, check, &with, on_error).await);
     }

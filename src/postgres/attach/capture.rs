@@ -57,13 +57,13 @@ pub(crate) async fn set_capture(
 async fn attached_by_name(connection: &mut PgConnection) -> Result<Vec<String>, AttachError> {
     let query = sqlx::query_as(include_str!("../../../sql/whole_tables.sql"));
     let tables: Vec<(String, bool)> = query.fetch_all(connection).await?;
-    for (table, _) in tables.iter().filter(|(_, whole)| !whole) {
+    for (table, _) in tables.iter().filter(|(_, exists)| !exists) {
         tracing::warn!(
             "{table} keeps its capture mode: it, its table of games or one of their columns was \
              renamed or dropped. Attach it again with the current names, or detach it."
         );
     }
-    Ok(tables.into_iter().filter_map(|(table, whole)| whole.then_some(table)).collect())
+    Ok(tables.into_iter().filter_map(|(table, exists)| exists.then_some(table)).collect())
 }
 
 async fn capture_modes(connection: &mut PgConnection) -> Result<Vec<Attached>, AttachError> {

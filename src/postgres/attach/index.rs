@@ -49,10 +49,10 @@ async fn log_waits(target: &PgTarget, session: i32) -> Infallible {
     let mut logged = None;
     loop {
         tokio::time::sleep(LOG_WAITS_AFTER).await;
-        let Some((pid, who)) = blocking_session(target, session).await else { continue };
+        let Some((pid, blocker)) = blocking_session(target, session).await else { continue };
         if logged.replace(pid) != Some(pid) {
             tracing::info!(
-                "the index build waits for {who}. It blocks no other session. End that \
+                "the index build waits for {blocker}. It blocks no other session. End that \
                  transaction to continue sooner."
             );
         }
@@ -68,7 +68,7 @@ async fn blocking_session(target: &PgTarget, session: i32) -> Option<(i32, Strin
     holder
 }
 
-/// Runs and logs the next statement. The statements are computed anew each time: a CONCURRENTLY
+/// Runs and logs the next statement. The statements are computed each time: a CONCURRENTLY
 /// that fails (by a deadlock, for example) leaves an invalid index, which must be dropped first.
 async fn run_next(
     connection: &mut PgConnection,
@@ -88,10 +88,10 @@ async fn run_next(
 
 /// Whether the index is valid. A partitioned table's index is valid only if all partitions have it.
 async fn is_valid(connection: &mut PgConnection, table: &str) -> Result<bool, AttachError> {
-    let whole = "select exists (select from datastream.own_indexes() o \
+    let valid = "select exists (select from datastream.own_indexes() o \
         join pg_index i on i.indexrelid = o.indexrelid \
         where i.indrelid = $1::text::regclass and i.indisvalid)";
-    Ok(sqlx::query_scalar(whole).bind(table).fetch_one(connection).await?)
+    Ok(sqlx::query_scalar(valid).bind(table).fetch_one(connection).await?)
 }
 
 /// CONCURRENTLY waits for old transactions and blocks nobody, so it has no limit. The other

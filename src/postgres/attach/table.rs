@@ -29,14 +29,14 @@ async fn check_schema(connection: &mut PgConnection) -> Result<(), AttachError> 
     let schema = "select has_schema_privilege(n.oid, 'usage') as usable, \
         quote_ident(pg_get_userbyid(n.nspowner)) as owner, quote_ident(current_user) as role, \
         case when has_schema_privilege(n.oid, 'usage') \
-          then to_regprocedure('datastream.index_sql(regclass, boolean)') is not null end as whole \
+          then to_regprocedure('datastream.index_sql(regclass, boolean)') is not null end as complete \
         from pg_namespace n where n.nspname = 'datastream'";
     let row = sqlx::query(schema).fetch_optional(connection).await?.ok_or(AttachError::NoSchema)?;
     if !row.try_get::<bool, _>("usable")? {
         let (owner, role) = (row.try_get("owner")?, row.try_get("role")?);
         return Err(AttachError::NotPermitted { owner, role });
     }
-    row.try_get::<bool, _>("whole")?.then_some(()).ok_or(AttachError::NoSchema)
+    row.try_get::<bool, _>("complete")?.then_some(()).ok_or(AttachError::NoSchema)
 }
 
 /// Runs the task with retries after lock timeouts. The last failure names the lock holders.
@@ -91,10 +91,10 @@ pub(super) async fn lock_holders(
     let query = query.bind(table).bind(include_readers).bind(seconds);
     let rows = query.fetch_all(connection).await?;
     let holders = rows.iter().map(|row| {
-        let who: String = row.try_get("who")?;
+        let holder: String = row.try_get("holder")?;
         let since: String = row.try_get("since")?;
         let seconds: i64 = row.try_get("seconds")?;
-        Ok(format!("{who} since {since} ({seconds} s)"))
+        Ok(format!("{holder} since {since} ({seconds} s)"))
     });
     Ok(holders.collect::<Result<Vec<_>, sqlx::Error>>()?.join(", "))
 }
