@@ -87,7 +87,7 @@ impl App {
         }
         let stop = shutdown.clone();
         shutdown.spawn(async move {
-            listener.serve(http::router(state), shards, &settings, &stop).await
+            listener.serve(http::router(state), shards, &settings, &stop).await;
         });
         wait_for_end(shutdown.spawn(capture), failed).await
     }
