@@ -1,12 +1,12 @@
--- What `attach` has just made belongs to whom the schema belongs, and is read by who reads the rest. Does
--- nothing where one role owns all and nobody else reads. To be run after attaching, in its transaction.
+-- Gives the objects that `attach` created to the owner of the schema, and lets the readers of the outbox read them. Changes
+-- nothing if one role owns everything. Run it after attaching, in the same transaction.
 set local search_path = pg_catalog, pg_temp;
 do $$
 declare
   owner name := (select pg_get_userbyid(n.nspowner) from pg_namespace n where n.nspname = 'datastream');
   made record;
 begin
-  -- The functions run, and the views read, with their owner's rights.
+  -- Functions run and views read with their owner's rights.
   for made in
     select case c.relkind when 'v' then 'view' when 'S' then 'sequence' else 'table' end as kind, format('datastream.%I', c.relname) as name
     from pg_class c
@@ -17,7 +17,7 @@ begin
   loop
     execute format('alter %s %s owner to %I', made.kind, made.name, owner);
   end loop;
-  -- So the owner must be able to read what is attached.
+  -- So the owner must be able to read the attached tables.
   for made in
     select distinct t.name::regclass as name, t.name::regclass::oid as oid, c.relnamespace::regnamespace as schema
     from datastream.attached a
@@ -31,7 +31,7 @@ begin
       execute format('grant select on %s to %I', made.name, owner);
     end if;
   end loop;
-  -- Views that were made anew have lost who may read them: who reads the outbox reads these.
+  -- A view that was created again has no grants: the roles that may read the outbox get them.
   for made in
     select v.oid::regclass as name, pg_get_userbyid(g.grantee) as reader
     from pg_class f

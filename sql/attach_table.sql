@@ -1,5 +1,5 @@
--- Attaches a table, or with $20 only says how; the statements run, none where nothing is to be done.
--- $1 text: the table, quoted where its name needs it   $2-$17: datastream.attach's own parameters
+-- Attaches a table, or with $20 only computes the statements. Returns the statements, or no row if no change is needed.
+-- $1 text: the table as an SQL identifier   $2-$17: the parameters of datastream.attach
 -- $18 text: capture   $19 boolean: replace   $20 boolean: dry run
 select statement
 from (select $1::text::regclass as relation) as wanted

@@ -1,4 +1,4 @@
--- What the migrations made and somebody dropped; null where all is there. To be run where the migrations are recorded.
+-- Objects of the migrations that were dropped, or null if there are none. For a database in which the migrations are recorded.
 -- No parameters.
 -- Columns: missing text.
 select string_agg('datastream.' || w.name, ', ') as missing

@@ -1,4 +1,4 @@
--- For psql: the four sample games. Can be run again.
+-- Inserts the four sample games. For psql; can be run again.
 insert into public.games (slug, name, type) values
   ('crash', 'Crash', 'multiplier'),
   ('slot', 'Slot', 'multiplier'),

@@ -1,5 +1,5 @@
--- Attaches an attached table again as it is, but for how word of a round is sent; the statements run, none where
--- nothing is to be done.
+-- Attaches an attached table again with another capture mode and its other options unchanged. Returns the statements, or no
+-- row if no change is needed.
 -- $1 text: the table   $2 text: auto, notify or poll   $3 boolean: dry run
 select statement
 from datastream.attached a

@@ -1,10 +1,10 @@
--- Who has held a table, or one of its partitions, for longer than a moment, oldest first. Our DDL would
--- have to wait for them, and every later writer of the game would have to wait behind our DDL.
--- $1 text: the table   $2 boolean: readers too (to drop a trigger or an index needs the table alone)
+-- Transactions that have held a lock on a table, or on one of its partitions, for longer than $3 seconds, oldest first. Our DDL
+-- would wait for them, and later writes of the game would wait for our DDL.
+-- $1 text: the table   $2 boolean: include readers (dropping a trigger or an index needs an exclusive lock)
 -- $3 double precision: seconds
--- Columns: who text, since text, seconds bigint. Who may not see other roles' sessions sees no one here.
+-- Columns: holder text, since text, seconds bigint. A role that may not see other roles' sessions gets no rows for them.
 select case when l.pid is null then pg_catalog.format('prepared transaction %L (role %s)', p.gid, p.owner)
-            else pg_catalog.format('pid %s (role %s, %s, %s)', l.pid, a.usename, coalesce(nullif(a.application_name, ''), 'no application_name'), a.state) end as who,
+            else pg_catalog.format('pid %s (role %s, %s, %s)', l.pid, a.usename, coalesce(nullif(a.application_name, ''), 'no application_name'), a.state) end as holder,
        to_char(coalesce(p.prepared, a.xact_start), 'YYYY-MM-DD HH24:MI:SSOF') as since,
        extract(epoch from clock_timestamp() - coalesce(p.prepared, a.xact_start))::bigint as seconds
 from pg_locks l
@@ -15,7 +15,7 @@ where l.locktype = 'relation' and l.granted
   and l.database = (select d.oid from pg_database d where d.datname = current_database())
   and l.relation in (select to_regclass($1) union all select t.relid from pg_partition_tree(to_regclass($1)) t)
   and l.pid is distinct from pg_backend_pid()
-  and coalesce(a.backend_type, '') <> 'autovacuum worker'  -- gives way by itself
+  and coalesce(a.backend_type, '') <> 'autovacuum worker'  -- PostgreSQL cancels it for our lock
   and ($2::boolean or l.mode not in ('AccessShareLock', 'RowShareLock'))
   and coalesce(p.prepared, a.xact_start) < clock_timestamp() - make_interval(secs => $3::double precision)
 group by 1, 2, 3

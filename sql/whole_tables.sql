@@ -1,5 +1,5 @@
--- The attached tables, and whether each, its table of games and all columns that it was attached by are there by their names:
--- only so can it be attached again as it is.
+-- The attached tables, and whether each one, its table of games and the columns of its options exist under their names. Only
+-- then can it be attached again with the same options.
 -- Columns: relation text, whole boolean.
 select a.relation, datastream.is_whole(a) and not exists (
   select from (

@@ -30,44 +30,44 @@ use crate::{
     transport::{ShardError, ShardSettings, Shards, wt::WebTransport},
 };
 
-/// Connections for clients' reads: replays beyond memory, round lists, unknown names.
-const POOL: u32 = 4;
+/// Connections for clients' reads: replays beyond the ring buffers, round lists, unknown slugs.
+const QUERY_CONNECTIONS: u32 = 4;
 
-/// A server whose address is bound, so that it is known before anything is served.
+/// A server with bound addresses, so that they are known before it serves.
 #[derive(Debug)]
 pub struct App {
     config: ServeConfig,
-    door: accept_loop::Door,
+    listener: accept_loop::Door,
     web_transport: Option<WebTransport>,
 }
 
 impl App {
     /// Binds the addresses.
     pub fn bind(config: ServeConfig) -> anyhow::Result<Self> {
-        let door = accept_loop::bind(config.http_addr)?;
+        let listener = accept_loop::bind(config.http_addr)?;
         let web_transport = config.web_transport.as_ref();
         let web_transport = web_transport.map(|wt| WebTransport::bind(wt, config.heartbeat));
-        Ok(Self { door, web_transport: web_transport.transpose()?, config })
+        Ok(Self { listener, web_transport: web_transport.transpose()?, config })
     }
 
     /// The bound HTTP address, with the port that the system chose for port 0.
     pub fn http_addr(&self) -> SocketAddr {
-        self.door.local_addr()
+        self.listener.local_addr()
     }
 
-    /// Serves until a shutdown is requested, then lets every stream end within the grace period.
+    /// Serves until a shutdown is requested, then waits at most the grace period for the streams.
     pub async fn run(self, shutdown: Shutdown) -> anyhow::Result<()> {
         let grace = self.config.shutdown_grace;
         let served = self.serve(&shutdown).await;
         shutdown.request();
         if !shutdown.finish(grace).await {
-            tracing::warn!(?grace, "not everything ended within the grace period");
+            tracing::warn!(?grace, "some connections did not close within the grace period");
         }
         served
     }
 
     async fn serve(self, shutdown: &Shutdown) -> anyhow::Result<()> {
-        let Self { config, door, web_transport } = self;
+        let Self { config, listener, web_transport } = self;
         let (wiring, publisher) = Wiring::new(&config, shutdown)?;
         let (capture, phase) = wiring.capture(publisher);
         let (shards, failed) = wiring.shards()?;
@@ -76,7 +76,7 @@ impl App {
             .as_ref()
             .map(|wt| Advertised { certificate: wt.published(), port: wt.local_addr().port() });
         let state = wiring.state(phase.clone(), advertised, settings.clone())?;
-        tracing::info!(http.addr = %door.local_addr(), "listening");
+        tracing::info!(http.addr = %listener.local_addr(), "listening");
         if let Some(web_transport) = web_transport {
             tracing::info!(wt.addr = %web_transport.local_addr(), "WebTransport is on");
             let gate = WebTransportGate::new(Arc::clone(&state));
@@ -86,35 +86,36 @@ impl App {
             shutdown.spawn(wiring.maintenance(phase)?.run(shutdown.clone()));
         }
         let stop = shutdown.clone();
-        shutdown
-            .spawn(async move { door.serve(http::router(state), shards, &settings, &stop).await });
-        ended(shutdown.spawn(capture), failed).await
+        shutdown.spawn(async move {
+            listener.serve(http::router(state), shards, &settings, &stop).await;
+        });
+        wait_for_end(shutdown.spawn(capture), failed).await
     }
 }
 
-/// Waits for the capture, which ends with the process, or for what ends the process before that.
-async fn ended(
+/// Waits for the end of capture, or for a shard that fails.
+async fn wait_for_end(
     capture: JoinHandle<Result<(), CaptureError>>,
     mut shards: mpsc::Receiver<ShardError>,
 ) -> anyhow::Result<()> {
     tokio::select! {
-        captured = capture => captured.context("the capture ended")?.map_err(anyhow::Error::new),
+        captured = capture => captured.context("capture panicked")?.map_err(anyhow::Error::new),
         Some(error) = shards.recv() => Err(error.into()),
     }
 }
 
-/// The task that puts rounds on the stream, whichever it is.
-type Capturing = Pin<Box<dyn Future<Output = Result<(), CaptureError>> + Send>>;
+/// The task that captures rounds from the outbox or, in the read-only mode, by polling.
+type CaptureTask = Pin<Box<dyn Future<Output = Result<(), CaptureError>> + Send>>;
 
-/// What the parts of the server share.
+/// The values that the parts of the server share.
 struct Wiring<'a> {
     config: &'a ServeConfig,
     shutdown: &'a Shutdown,
     metrics: Metrics,
     hub: Hub,
     games: Games,
-    history: RoundQueries,
-    /// Where rounds come from without our schema.
+    round_queries: RoundQueries,
+    /// The operator's queries in the read-only mode.
     source: Option<Source>,
 }
 
@@ -122,30 +123,30 @@ impl<'a> Wiring<'a> {
     fn new(config: &'a ServeConfig, shutdown: &'a Shutdown) -> anyhow::Result<(Self, Publisher)> {
         let metrics = Metrics::default();
         let (hub, publisher) = hub::new(config.history, metrics.clone());
-        let pool = Pool::lazy(&config.database.target, "query", POOL);
-        let pool = pool.context("the connection string names no host")?;
+        let pool = Pool::lazy(&config.database.target, "query", QUERY_CONNECTIONS);
+        let pool = pool.context("the connection string names no host. Set DATABASE_URL.")?;
         let source = config.read_only.as_ref().map(Source::new);
-        let history = match source.clone() {
+        let round_queries = match source.clone() {
             None => RoundQueries::new(pool, metrics.clone()),
             Some(source) => RoundQueries::read_only(pool, metrics.clone(), source),
         };
         let games = Games::default();
-        let wiring = Self { config, shutdown, metrics, hub, games, history, source };
+        let wiring = Self { config, shutdown, metrics, hub, games, round_queries, source };
         Ok((wiring, publisher))
     }
 
-    fn capture(&self, publisher: Publisher) -> (Capturing, watch::Receiver<Phase>) {
+    fn capture(&self, publisher: Publisher) -> (CaptureTask, watch::Receiver<Phase>) {
         match self.source.clone() {
-            None => self.with_outbox(publisher),
-            Some(source) => self.without(source, publisher),
+            None => self.outbox_capture(publisher),
+            Some(source) => self.read_only_capture(source, publisher),
         }
     }
 
-    fn with_outbox(&self, publisher: Publisher) -> (Capturing, watch::Receiver<Phase>) {
+    fn outbox_capture(&self, publisher: Publisher) -> (CaptureTask, watch::Receiver<Phase>) {
         let (capture, phase) = Capture::new(CaptureSettings {
             listen: self.config.database.listen.clone(),
             queries: self.config.database.target.clone(),
-            history: history_of(self.config),
+            history: recent_rounds(self.config),
             publisher,
             games: self.games.clone(),
             metrics: self.metrics.clone(),
@@ -154,11 +155,15 @@ impl<'a> Wiring<'a> {
         (Box::pin(capture.run()), phase)
     }
 
-    fn without(&self, source: Source, publisher: Publisher) -> (Capturing, watch::Receiver<Phase>) {
+    fn read_only_capture(
+        &self,
+        source: Source,
+        publisher: Publisher,
+    ) -> (CaptureTask, watch::Receiver<Phase>) {
         let (capture, phase) = OverlapCapture::new(OverlapParts {
             target: self.config.database.target.clone(),
             source,
-            history: history_of(self.config),
+            history: recent_rounds(self.config),
             publisher,
             games: self.games.clone(),
             metrics: self.metrics.clone(),
@@ -188,7 +193,8 @@ impl<'a> Wiring<'a> {
             heartbeat: self.config.heartbeat,
             grace: self.config.shutdown_grace,
         };
-        Shards::start(settings, &self.hub, &self.metrics, self.shutdown).context("no thread")
+        Shards::start(settings, &self.hub, &self.metrics, self.shutdown)
+            .context("cannot start the threads of the shards")
     }
 
     fn state(
@@ -198,8 +204,12 @@ impl<'a> Wiring<'a> {
         settings: http::Settings,
     ) -> anyhow::Result<Arc<AppState>> {
         let limit = usize::try_from(self.config.resume_limit)?;
-        let feed =
-            Feed::new(self.hub.clone(), self.games.clone(), Arc::new(self.history.clone()), limit);
+        let feed = Feed::new(
+            self.hub.clone(),
+            self.games.clone(),
+            Arc::new(self.round_queries.clone()),
+            limit,
+        );
         self.shutdown.spawn(feed.clone().tidy_up(self.shutdown.clone()));
         let (metrics, shutdown) = (self.metrics.clone(), self.shutdown.clone());
         let state = AppState::new(feed, phase, metrics, shutdown, settings);
@@ -219,7 +229,7 @@ impl<'a> Wiring<'a> {
     }
 }
 
-fn history_of(config: &ServeConfig) -> i64 {
+fn recent_rounds(config: &ServeConfig) -> i64 {
     i64::try_from(config.history.get()).unwrap_or(i64::MAX)
 }
 
@@ -232,14 +242,16 @@ mod tests {
         let (failed, shards) = mpsc::channel(1);
         failed.send(ShardError::Panicked(3)).await.expect("room");
         let shutdown = Shutdown::default();
-        let error = ended(shutdown.spawn(std::future::pending()), shards).await;
+        let error = wait_for_end(shutdown.spawn(std::future::pending()), shards).await;
         assert_eq!(error.expect_err("a failure").to_string(), "shard 3 panicked");
     }
 
     #[tokio::test]
-    async fn the_end_of_all_shards_in_a_stop_is_none() {
+    async fn the_end_of_all_shards_in_a_stop_is_not_a_failure() {
         let shards = mpsc::channel(1).1;
         let shutdown = Shutdown::default();
-        ended(shutdown.spawn(std::future::ready(Ok(()))), shards).await.expect("a clean end");
+        wait_for_end(shutdown.spawn(std::future::ready(Ok(()))), shards)
+            .await
+            .expect("a clean end");
     }
 }

@@ -1,4 +1,4 @@
-//! The command line: what can be asked for, and how the answer leaves the process.
+//! The command line: the commands and their options, and the exit status.
 
 mod arguments;
 mod commands;
@@ -28,13 +28,13 @@ use crate::{
 
 /// Streams finished game rounds out of PostgreSQL over WebSocket and SSE.
 ///
-/// Every option is a flag and a variable, also read from `.env`; a flag wins over the environment,
-/// that over `.env`, that over the default. Without a command: serve.
+/// Every option is a flag and an environment variable. A flag overrides the environment, which
+/// overrides the file `.env`, which overrides the default. Without a command: serve.
 #[derive(Parser, Clone, Debug)]
 #[command(name = "datastream", version, args_conflicts_with_subcommands = true)]
 #[command(max_term_width = 100, after_help = AFTER_HELP)]
 pub struct Cli {
-    /// What to do; `serve` where nothing is said.
+    /// The command. Default: `serve`.
     #[command(subcommand)]
     pub command: Option<Command>,
 
@@ -42,81 +42,81 @@ pub struct Cli {
     #[command(flatten)]
     pub serve: ServeOptions,
 
-    /// How to log.
+    /// Logging.
     #[command(flatten)]
     pub logs: LogOptions,
 }
 
 const AFTER_HELP: &str = "\
 Exit status: 0 after a clean stop, 1 after a failure, 2 for bad usage or configuration.
-The variables PGHOST, PGPORT, PGUSER, PGPASSWORD, PGDATABASE, PGPASSFILE, PGSSLMODE … are read as by psql.";
+The variables PGHOST, PGPORT, PGUSER, PGPASSWORD, PGDATABASE, PGPASSFILE, PGSSLMODE … work as in psql.";
 
-/// What the program does.
+/// The commands.
 #[derive(Subcommand, Clone, Debug)]
 pub enum Command {
-    /// Stream rounds to clients until told to stop (the default).
+    /// Stream rounds to clients until SIGTERM or SIGINT (the default).
     Serve(Box<ServeOptions>),
-    /// Prepare the database: what `sqlx migrate run` does, with waits and retries for locks.
+    /// Create or update the schema `datastream`, as `sqlx migrate run` does, but retry for locks.
     Migrate(MigrateOptions),
-    /// Stream a game's own table: map its columns, put our triggers on it.
+    /// Start streaming an existing table: map its columns and create triggers on it.
     Attach(Box<AttachOptions>),
-    /// Let a table go: its triggers, its index and its place in the views.
+    /// Stop streaming a table: drop its triggers, index and view.
     Detach(DetachOptions),
-    /// Look at everything a stream needs: what is wrong, and what to do about it.
+    /// Check everything a stream needs, and print a remedy for each problem. Changes nothing.
     Doctor(DoctorOptions),
-    /// Show it all: a PostgreSQL of its own, games that play themselves, and the server.
+    /// Try it: start a private PostgreSQL, simulate four games and serve their rounds.
     Demo(Box<DemoOptions>),
-    /// Print rounds of a running server in the terminal, missing none over its restarts.
+    /// Print the rounds of a running server. Reconnects and misses none while the server restarts.
     Tail(TailOptions),
 }
 
-/// How to log.
+/// Logging.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Logging")]
 pub struct LogOptions {
-    /// Log lines on stderr as text or as JSON objects. What is logged: RUST_LOG
-    /// (default info,sqlx=warn; debug shows each round).
+    /// Format of the log lines on stderr. RUST_LOG selects the lines by module and level
+    /// (default: info,sqlx=warn; debug shows each round).
     #[arg(long, env = "DATASTREAM_LOG_FORMAT", value_enum, default_value = "text", global = true)]
     pub log_format: Format,
 }
 
-/// What `migrate` can be told.
+/// The options of `migrate`.
 #[derive(Args, Clone, Debug)]
 pub struct MigrateOptions {
-    /// The database; --listen-url where both are given, as a pooler keeps no locks.
+    /// The database. --listen-url, if given: a pooler does not keep session locks.
     #[command(flatten)]
     pub database: DatabaseOptions,
 
-    /// How word of finished rounds is sent from now on: auto (NOTIFY where nobody has to wait for
-    /// it), notify (for each round, whatever it costs the game) or poll (never). Unchanged where
-    /// nothing is said; auto at first.
+    /// How the triggers of all attached tables announce a finished round. Default: unchanged, and
+    /// `auto` for a new table.
     #[arg(long, value_enum, help_heading = "Database")]
     pub capture: Option<CaptureMode>,
 
-    /// Make the schema alone, and no tables public.games and public.rounds: beside a game that has
-    /// its own. `attach` does so by itself where the schema is missing.
+    /// Create only the schema, without public.games and public.rounds, for a game with its own
+    /// tables. `attach` does the same if the schema is missing.
     #[arg(long, conflicts_with = "revert", help_heading = "Database")]
     pub no_tables: bool,
 
-    /// Take it all out again. Games and rounds stay where they were there before or hold rows.
+    /// Revert all migrations. public.games and public.rounds stay if they existed before or have
+    /// rows.
     #[arg(long, conflicts_with = "capture", help_heading = "Database")]
     pub revert: bool,
 }
 
-/// What `demo` can be told.
+/// The options of `demo`.
 #[derive(Args, Clone, Debug)]
 pub struct DemoOptions {
-    /// Folder of the demo's PostgreSQL; the next start finds its rounds there again.
+    /// Data directory of the demo's PostgreSQL. Rounds are kept there for the next start.
     #[arg(long, env = "DATASTREAM_DEMO_DATA_DIR", value_name = "DIR", help_heading = "Demo")]
     #[arg(default_value = ".datastream/demo")]
     pub data_dir: PathBuf,
 
-    /// How fast the games play: 1 is a human pace, 10 ten times that.
+    /// Speed of the games: 1 is a human pace, 10 is ten times faster.
     #[arg(long, env = "DATASTREAM_DEMO_SPEED", value_name = "FACTOR", help_heading = "Demo")]
     #[arg(default_value = "1", value_parser = arguments::speed)]
     pub speed: f64,
 
-    /// Port of the demo's PostgreSQL on 127.0.0.1; a free one where it is taken.
+    /// Port of the demo's PostgreSQL on 127.0.0.1. If it is in use, another free port is taken.
     #[arg(long, env = "DATASTREAM_DEMO_POSTGRES_PORT", value_name = "PORT", help_heading = "Demo")]
     #[arg(default_value = "54320")]
     pub postgres_port: u16,

@@ -1,7 +1,7 @@
-//! What the operator decides, as typed values: parsed once, at the edge, passed down as structs.
+//! The configuration as typed values: parsed once, then passed down as structs.
 //!
-//! [`options`] has the flags and variables; here is what they become. Precedence: flag, then
-//! environment, then `.env`, then default.
+//! [`options`] has the flags and variables, this module the values they become. Precedence: flag,
+//! environment, `.env`, default.
 
 pub mod options;
 mod origins;
@@ -22,14 +22,14 @@ use crate::postgres::{
     read_only::ReadOnlyConfig,
 };
 
-/// Everything `serve` needs to know.
+/// The configuration of `serve`.
 #[derive(Clone, Debug)]
 pub struct ServeConfig {
     /// The database.
     pub database: DatabaseConfig,
-    /// Where HTTP, WebSocket and SSE are served; port 0 takes a free one.
+    /// Address of HTTP, WebSocket and SSE. Port 0 takes a free port.
     pub http_addr: SocketAddr,
-    /// Between two pings or heartbeat comments on one connection.
+    /// Time between two pings or heartbeat comments on one connection.
     pub heartbeat: Duration,
     /// Rounds kept in memory for each game.
     pub history: NonZeroUsize,
@@ -37,56 +37,58 @@ pub struct ServeConfig {
     pub resume_limit: u32,
     /// How long outbox rows are kept.
     pub retention: Duration,
-    /// How long connections may take to end when the process stops.
+    /// How long connections may take to close when the process stops.
     pub shutdown_grace: Duration,
-    /// Which pages may connect.
+    /// The pages that may connect.
     pub allowed_origins: AllowedOrigins,
-    /// Most connections at once.
+    /// Limit of open connections.
     pub max_connections: usize,
-    /// Most connections at once from one client address.
+    /// Limit of open connections from one client address.
     pub max_connections_per_address: Option<NonZeroU32>,
-    /// Most new connections in a second.
+    /// Limit of new connections in a second.
     pub max_connects_per_second: Option<NonZeroU32>,
     /// Threads that write to subscribers.
     pub shards: NonZeroUsize,
-    /// WebTransport, where it is turned on.
+    /// WebTransport, if it is on.
     pub web_transport: Option<WebTransportConfig>,
-    /// Work without our schema, by polling `finished_at`.
+    /// The queries of the read-only mode, if it is on.
     pub read_only: Option<ReadOnlyConfig>,
 }
 
-/// How WebTransport is served.
+/// The configuration of WebTransport.
 #[derive(Clone, Debug)]
 pub struct WebTransportConfig {
     /// The UDP address.
     pub addr: SocketAddr,
-    /// Certificate chain and key; without them a self-signed certificate is made and rotated.
+    /// Certificate chain and key. Without them the server creates and renews a self-signed one.
     pub certificate: Option<CertificateFiles>,
 }
 
 /// PEM files of a certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CertificateFiles {
-    /// The chain, the server's own first.
+    /// The chain, the server's own certificate first.
     pub chain: PathBuf,
     /// The private key.
     pub key: PathBuf,
 }
 
-/// A setting that cannot be used. One line, names the option.
+/// A setting that cannot be used. The message is one line and names the option.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// A connection string or one of the `PG*` variables.
     #[error(transparent)]
     Database(#[from] DatabaseOptionError),
-    /// A file's name is missing beside the other.
-    #[error("--{given} ({given_variable}) needs --{missing} ({missing_variable}) beside it")]
+    /// One of two options that belong together is missing.
+    #[error(
+        "--{given} ({given_variable}) needs --{missing} ({missing_variable}). Set both or neither."
+    )]
     Incomplete {
         /// The flag that was given.
         given: &'static str,
         /// Its variable.
         given_variable: &'static str,
-        /// The flag that was not.
+        /// The missing flag.
         missing: &'static str,
         /// Its variable.
         missing_variable: &'static str,

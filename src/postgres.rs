@@ -1,4 +1,4 @@
-//! The database side that is not the live stream: connections, queries, migrations, attaching
+//! Everything about the database except capture: connections, queries, migrations, attached
 //! tables, checks and maintenance.
 
 pub(crate) mod attach;

@@ -38,7 +38,7 @@ async fn attaching_twice_changes_nothing_and_another_way_needs_replace() {
     attach(&database, &contract(&["--index"])).await;
     let attached = dump(&database).await;
     let output = attach(&database, &contract(&["--index"])).await;
-    assert!(output.stdout.contains("nothing to do"), "{}", output.stdout);
+    assert!(output.stdout.contains("No changes needed"), "{}", output.stdout);
     assert_eq!(dump(&database).await, attached);
     let poll = contract(&["--capture", "poll"]);
     let told = refused(&database, &poll).await;
@@ -46,7 +46,7 @@ async fn attaching_twice_changes_nothing_and_another_way_needs_replace() {
     attach(&database, &[&poll[..], &["--replace"]].concat()).await;
     // What is not said stays as it is.
     let output = attach(&database, &contract(&[])).await;
-    assert!(output.stdout.contains("nothing to do"), "{}", output.stdout);
+    assert!(output.stdout.contains("No changes needed"), "{}", output.stdout);
 }
 
 #[tokio::test]
@@ -173,7 +173,7 @@ async fn a_long_writer_is_told_and_not_waited_for() {
     for (command, args) in all {
         let output = run(&database, command, args).await;
         assert_eq!(output.code, Some(1), "{command}: {}", output.stdout);
-        for word in ["game.results is held by pid ", "batch", "idle in transaction", "since 20"] {
+        for word in ["game.results is locked by pid ", "batch", "idle in transaction", "since 20"] {
             assert!(output.stderr.contains(word), "{command}: {word} in {}", output.stderr);
         }
     }

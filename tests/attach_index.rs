@@ -60,7 +60,7 @@ async fn an_index_of_another_definition_is_built_anew() {
     assert!(output.stdout.contains("drop index concurrently game."), "{}", output.stdout);
     assert_eq!(ours(&database).await, utc.replace("UTC", "Asia/Kolkata"));
     let output = attach(&database, &zone).await;
-    assert!(output.stdout.contains("nothing to do"), "{}", output.stdout);
+    assert!(output.stdout.contains("No changes needed"), "{}", output.stdout);
     database.run("alter table game.results add round_no bigint").await;
     let id: Vec<&str> =
         zone.iter().map(|it| if *it == "result_id" { "round_no" } else { it }).collect();
@@ -137,7 +137,7 @@ async fn a_partition_whose_index_was_interrupted_gets_a_whole_one_and_others_may
     let whole = ["early", "one", "parts", "two"].map(|table| format!("{table} (at DESC, id DESC)"));
     assert_eq!(ours(&database).await, whole.join("; "));
     let output = attach(&database, &parts(&["--index"])).await;
-    assert!(output.stdout.contains("nothing to do"), "{}", output.stdout);
+    assert!(output.stdout.contains("No changes needed"), "{}", output.stdout);
 }
 
 /// Attaches with the index, until this is in the log.
@@ -169,7 +169,7 @@ async fn a_build_that_waits_for_a_transaction_says_for_whose() {
     sqlx::raw_sql(open).execute(&mut *writer).await.expect("an open transaction");
     let holder = "select pg_backend_pid()";
     let holder: i32 = sqlx::query_scalar(holder).fetch_one(&mut *writer).await.expect("a pid");
-    let told = format!("the index waits for pid {holder} (");
+    let told = format!("the index build waits for pid {holder} (");
     let mut interrupted = build_until_it_says(&database, &told).await;
     let pid = waits(&database, "create index concurrently datastream").await;
     database.run(&format!("select pg_cancel_backend({pid})")).await;

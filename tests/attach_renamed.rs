@@ -26,7 +26,7 @@ async fn the_other_is_well(database: &TestDatabase) {
     let output = run(database, "migrate", &["--capture", "poll"]).await;
     succeeded(&output);
     assert!(output.stdout.contains("public.other: capture is poll"), "{}", output.stdout);
-    assert!(output.stderr.contains("game.results stays as it is"), "{output:?}");
+    assert!(output.stderr.contains("game.results keeps its capture mode"), "{output:?}");
     let server = TestServer::on(database.url()).start().await;
     let mut client = WsClient::connect(server.ws("/ws/dice")).await;
     database.run("insert into other values (1000, now(), 1)").await;

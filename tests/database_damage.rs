@@ -241,7 +241,11 @@ async fn a_full_notify_queue_ends_with_its_cause_and_poll_never_meets_it() {
     let doctor = run(&["doctor"]).await;
     assert_eq!(doctor.code, Some(1), "{}", doctor.stdout);
     assert!(doctor.stdout.contains("FAILED   queue: "), "{}", doctor.stdout);
-    assert!(doctor.stdout.contains("or datastream migrate --capture poll"), "{}", doctor.stdout);
+    assert!(
+        doctor.stdout.contains("or run: datastream migrate --capture poll"),
+        "{}",
+        doctor.stdout
+    );
     let poll = run(&["migrate", "--capture", "poll"]).await;
     assert_eq!(poll.code, Some(0), "{}", poll.stderr);
     let polled = database.finish("crash", "{}").await;

@@ -31,7 +31,7 @@ async fn a_database_that_is_away_and_one_without_our_schema_are_told() {
     told(&away, "failed", "127.0.0.1:1");
     let database = TestDatabase::empty().await;
     let missing = findings(&database.url(), "schema", &[]).await;
-    told(&missing, "failed", "there is no schema datastream").follow(&database).await;
+    told(&missing, "failed", "the schema datastream is missing or empty").follow(&database).await;
     assert_well(&findings(&database.url(), "schema", &[]).await, "schema");
 }
 
@@ -48,7 +48,7 @@ async fn no_table_at_all_is_found() {
 async fn a_listen_url_that_is_not_delivered_to_is_found() {
     let (database, other) = (TestDatabase::new().await, TestDatabase::empty().await);
     let found = findings(&database.url(), "listener", &["--listen-url", &other.url()]).await;
-    told(&found, "failed", "is not delivered notifications");
+    told(&found, "failed", "delivers no notifications");
     let away = ["--listen-url", "postgresql://nobody@127.0.0.1:1/none"];
     told(&findings(&database.url(), "listener", &away).await, "failed", "127.0.0.1:1");
 }
@@ -72,11 +72,15 @@ async fn too_few_open_files_are_found_by_the_count_of_the_server() {
         findings(&database.url(), "files", &["--max-connections", &streams]).await
     };
     assert_well(&look(hard - 384).await, "files");
-    told(&look(hard - 383).await, "warning", &format!("allow {} of {}", hard - 384, hard - 383));
+    told(&look(hard - 383).await, "warning", &format!("allows {} of {}", hard - 384, hard - 383));
     let few = concat!("ulimit -n 300 && exec ", env!("CARGO_BIN_EXE_datastream"), " doctor");
     let output = program("sh", &["-c", few]).env("DATABASE_URL", database.url()).run().await;
     assert_eq!(output.code, Some(1), "{}", output.stdout);
-    assert!(output.stdout.contains("FAILED   files: 300 open files"), "{}", output.stdout);
+    assert!(
+        output.stdout.contains("FAILED   files: a limit of 300 open files"),
+        "{}",
+        output.stdout
+    );
 }
 
 #[tokio::test]
@@ -90,7 +94,7 @@ async fn of_a_table_in_partitions_a_disabled_trigger_is_told_once_and_an_owner_w
     database.run("alter table parts disable trigger datastream_updated").await;
     let found = findings(&database.url(), "attached", &[]).await;
     assert_eq!(found.len(), 1, "{found:?}");
-    told(&found, "failed", "datastream_updated on parts does not fire").follow(&database).await;
+    told(&found, "failed", "datastream_updated on parts is disabled").follow(&database).await;
     assert_well(&findings(&database.url(), "attached", &[]).await, "attached");
     let new_owner = format!("{}_new", database.name);
     let give = format!(
@@ -98,14 +102,14 @@ async fn of_a_table_in_partitions_a_disabled_trigger_is_told_once_and_an_owner_w
     );
     database.run(&give).await;
     let found = findings(&database.url(), "attached", &[]).await;
-    let says = format!("{new_owner}, who owns it, may not make partitions");
+    let says = format!("role {new_owner}, the owner of the table, may not create partitions");
     told(&found, "failed", &says).follow(&database).await;
     let more = "create table three partition of parts for values from (20) to (30)";
     database.run(&format!("set role {new_owner}; {more}; reset role")).await;
     assert_well(&findings(&database.url(), "attached", &[]).await, "attached");
     database.run("alter table two disable trigger datastream_updated").await;
     let found = findings(&database.url(), "attached", &[]).await;
-    told(&found, "failed", "datastream_updated on two does not fire").follow(&database).await;
+    told(&found, "failed", "datastream_updated on two is disabled").follow(&database).await;
     assert_well(&findings(&database.url(), "attached", &[]).await, "attached");
 }
 
@@ -119,7 +123,7 @@ async fn a_sequence_that_was_set_on_is_where_it_is_now_whatever_its_schema_is_ca
     for table in ["\"Play Ground\".one", "\"Play Ground\".two"] {
         attach(&database, &dice(table, &["--extras-columns", "id"])).await;
     }
-    told(&findings(&database.url(), "ids", &[]).await, "warning", "give ids that will be the same");
+    told(&findings(&database.url(), "ids", &[]).await, "warning", "will use the same ids");
     let on = "alter sequence \"Play Ground\".two_id_seq restart with 1000000000";
     database.run(on).await;
     database.run("insert into \"Play Ground\".two (at) values (now())").await;

@@ -53,7 +53,7 @@ pub(crate) async fn game(address: &Address) -> TestDatabase {
 }
 
 /// How a fault ends.
-enum Cure {
+enum Fix {
     /// By the commands that are printed.
     Printed,
     /// By what the words say, in SQL.
@@ -68,7 +68,7 @@ struct Fault {
     check: &'static str,
     status: &'static str,
     says: &'static str,
-    cure: Cure,
+    fix: Fix,
 }
 
 const FAULTS: [Fault; 18] = [
@@ -76,57 +76,57 @@ const FAULTS: [Fault; 18] = [
         plant: "alter table game.results disable trigger datastream_updated",
         check: "attached",
         status: "failed",
-        says: "trigger datastream_updated on game.results does not fire",
-        cure: Cure::Printed,
+        says: "trigger datastream_updated on game.results is disabled",
+        fix: Fix::Printed,
     },
     Fault {
         plant: "drop trigger datastream_inserted on game.results",
         check: "attached",
         status: "failed",
-        says: "no trigger datastream_inserted",
-        cure: Cure::Printed,
+        says: "trigger datastream_inserted does not exist",
+        fix: Fix::Printed,
     },
     Fault {
         plant: "alter table game.results rename payload to \"what's in it\"",
         check: "attached",
         status: "failed",
-        says: "no column payload",
-        cure: Cure::Printed,
+        says: "column payload does not exist",
+        fix: Fix::Printed,
     },
     Fault {
         plant: "alter table game.\"Other Plays\" rename \"it's\" to it",
         check: "attached",
         status: "failed",
-        says: "no column \"it's\"",
-        cure: Cure::Printed,
+        says: "column \"it's\" does not exist",
+        fix: Fix::Printed,
     },
     Fault {
         plant: "alter table game.titles rename title to label",
         check: "attached",
         status: "failed",
-        says: "no column title",
-        cure: Cure::Printed,
+        says: "column title does not exist",
+        fix: Fix::Printed,
     },
     Fault {
         plant: "alter table game.titles rename to names",
         check: "attached",
         status: "failed",
-        says: "there is no table of games game.titles",
-        cure: Cure::Printed,
+        says: "the table of games game.titles does not exist",
+        fix: Fix::Printed,
     },
     Fault {
         plant: "alter table game.results rename to results_of_games",
         check: "attached",
         status: "failed",
-        says: "it is game.results_of_games now",
-        cure: Cure::Printed,
+        says: "the table was renamed to game.results_of_games",
+        fix: Fix::Printed,
     },
     Fault {
         plant: "drop table game.\"Other Plays\" cascade",
         check: "schema",
         status: "failed",
         says: "missing: datastream.finished_rounds, datastream.rounds_2",
-        cure: Cure::Printed,
+        fix: Fix::Printed,
     },
     Fault {
         plant: "create role writes_nothing; \
@@ -134,16 +134,16 @@ const FAULTS: [Fault; 18] = [
             alter function datastream.inserted_1() owner to writes_nothing",
         check: "attached",
         status: "failed",
-        says: "writes_nothing, who owns datastream.inserted_1(), may not add to the outbox",
-        cure: Cure::Printed,
+        says: "role writes_nothing, the owner of datastream.inserted_1(), may not insert into the outbox",
+        fix: Fix::Printed,
     },
     Fault {
         plant: "insert into game.names values (2, 'crash', 'Crash too', 'multiplier')",
         check: "games",
         status: "warning",
         says: "2 games have the slug crash",
-        cure: Cure::Words(
-            "give each game a slug of its own",
+        fix: Fix::Words(
+            "give each game a unique slug",
             "update game.names set code = 'crash2' where id = 2",
         ),
     },
@@ -155,7 +155,7 @@ const FAULTS: [Fault; 18] = [
         check: "index",
         status: "warning",
         says: "game.results_of_games: no index for seeds",
-        cure: Cure::Printed,
+        fix: Fix::Printed,
     },
     Fault {
         plant: "update datastream.attached set attached_at = now() - interval '1 hour'; \
@@ -164,7 +164,7 @@ const FAULTS: [Fault; 18] = [
         check: "recorded",
         status: "warning",
         says: "1 rounds of the last ten minutes are not in the outbox",
-        cure: Cure::Serve("serve finds these rounds within a minute"),
+        fix: Fix::Serve("serve finds these rounds within a minute"),
     },
     Fault {
         plant: "insert into datastream.outbox (xid, round_id, at) \
@@ -172,7 +172,7 @@ const FAULTS: [Fault; 18] = [
         check: "outbox",
         status: "warning",
         says: "5 days",
-        cure: Cure::Serve("is datastream serve running"),
+        fix: Fix::Serve("run datastream serve"),
     },
     Fault {
         plant: "select datastream.attach('game.results_of_games', id => 'result_id', \
@@ -181,8 +181,8 @@ const FAULTS: [Fault; 18] = [
             games_type => 'kind', capture => 'notify', replace => true)",
         check: "prepared",
         status: "warning",
-        says: "PREPARE TRANSACTION fails where a round was finished",
-        cure: Cure::Printed,
+        says: "PREPARE TRANSACTION fails in a transaction that finishes a round",
+        fix: Fix::Printed,
     },
     Fault {
         plant: "select datastream.attach('game.results_of_games', id => 'result_id', \
@@ -194,7 +194,7 @@ const FAULTS: [Fault; 18] = [
         check: "capture",
         status: "warning",
         says: "capture is notify",
-        cure: Cure::Printed,
+        fix: Fix::Printed,
     },
     Fault {
         plant: "do $$ begin execute (select 'drop view datastream.rounds_' || id || ' cascade' \
@@ -202,32 +202,32 @@ const FAULTS: [Fault; 18] = [
         check: "schema",
         status: "failed",
         says: "missing: datastream.finished_rounds, datastream.rounds_1",
-        cure: Cure::Printed,
+        fix: Fix::Printed,
     },
     Fault {
         plant: "drop function datastream.reconcile(xid8); drop table datastream.made",
         check: "schema",
         status: "failed",
         says: "missing: datastream.made, datastream.reconcile()",
-        cure: Cure::Printed,
+        fix: Fix::Printed,
     },
     Fault {
         plant: "drop table datastream.outbox",
         check: "schema",
         status: "failed",
         says: "missing: datastream.outbox",
-        cure: Cure::Printed,
+        fix: Fix::Printed,
     },
 ];
 
-async fn is_cured(database: &TestDatabase, told: &Finding, fault: &Fault) {
-    match fault.cure {
-        Cure::Printed => told.follow(database).await,
-        Cure::Words(words, sql) => {
+async fn apply_fix(database: &TestDatabase, told: &Finding, fault: &Fault) {
+    match fault.fix {
+        Fix::Printed => told.follow(database).await,
+        Fix::Words(words, sql) => {
             assert!(told.remedy.contains(words), "{told:?}");
             database.run(sql).await;
         }
-        Cure::Serve(words) => {
+        Fix::Serve(words) => {
             assert!(told.remedy.contains(words), "{told:?}");
             let _server = TestServer::on(database.url()).start().await;
             eventually("what the server does now and then", || async {
@@ -248,7 +248,7 @@ async fn each_fault_is_told_with_its_remedy_and_is_gone_after_it() {
         assert_well(&findings(&url, fault.check, &[]).await, fault.check);
         database.run(fault.plant).await;
         let found = findings(&url, fault.check, &[]).await;
-        is_cured(&database, told(&found, fault.status, fault.says), fault).await;
+        apply_fix(&database, told(&found, fault.status, fault.says), fault).await;
         assert_well(&findings(&url, fault.check, &[]).await, fault.check);
     }
     let output = run(&url, "doctor", &[]).await;
@@ -288,11 +288,11 @@ async fn an_index_that_was_left_half_built_is_told_however_small_the_table() {
     builder.close().await.expect("an end");
     writer.rollback().await.expect("an end");
     let found = findings(&url, "index", &[]).await;
-    told(&found, "warning", "public.rounds: the index for seeds is not valid")
+    told(&found, "warning", "public.rounds: the index for seeds is invalid")
         .follow(&database)
         .await;
     let found = findings(&url, "index", &[]).await;
-    told(&found, "ok", "public.rounds: the index for seeds is there");
+    told(&found, "ok", "public.rounds: the index for seeds is valid");
 }
 
 /// A function of the server that says something else in this database, as long as it is so.
@@ -371,7 +371,7 @@ async fn sequences_that_will_give_the_same_ids_are_told_to_any_role_and_apart_af
         --game-id-value 77";
     assert_eq!(run(&url, attach, &[]).await.code, Some(0));
     let found = findings(&url, "ids", &[]).await;
-    let says = "public.rounds and public.plays give ids that will be the same";
+    let says = "public.rounds and public.plays will use the same ids";
     told(&found, "warning", says).follow(&database).await;
     assert_well(&findings(&url, "ids", &[]).await, "ids");
     let next = database.text("insert into plays (at) values (now()) returning id::text").await;
@@ -388,12 +388,12 @@ async fn a_table_that_became_a_partition_or_is_inherited_from_is_told() {
         alter table everything attach partition rounds for values from (1) to (1000000)";
     database.run(join).await;
     let found = findings(&url, "attached", &[]).await;
-    told(&found, "failed", "it has become a partition").follow(&database).await;
+    told(&found, "failed", "the table became a partition").follow(&database).await;
     assert_well(&findings(&url, "attached", &[]).await, "attached");
     database.run("alter table everything detach partition rounds").await;
     database.run("create table special () inherits (rounds)").await;
     let found = findings(&url, "attached", &[]).await;
-    told(&found, "failed", "special inherits from it").follow(&database).await;
+    told(&found, "failed", "special inherits from the table").follow(&database).await;
     let found = findings(&url, "attached", &[]).await;
     told(&found, "failed", "no table is attached");
 }

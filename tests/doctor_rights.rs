@@ -38,7 +38,7 @@ async fn what_could_not_be_looked_at_is_not_well() {
     );
     database.run(broken).await;
     let found = findings(&database.url(), "queue", &[]).await;
-    told(&found, "failed", "could not be looked at: out of order");
+    told(&found, "failed", "the check could not run: out of order");
 }
 
 /// A database whose views belong to a role of the test's own, with two rounds in it.
@@ -101,7 +101,7 @@ async fn tables_that_the_views_may_not_read_are_told() {
     let it = Owned::new().await;
     let found = it.found().await;
     for table in ["rounds", "games"] {
-        let says = format!("{}, who owns the views, may not read {table}", it.owner);
+        let says = format!("role {}, the owner of the views, may not read {table}", it.owner);
         told(&found, "failed", &says).follow(&it.database).await;
     }
     it.is_well().await;
@@ -116,7 +116,7 @@ async fn rows_that_row_security_hides_or_may_hide_are_told() {
     let it = Owned::new().await;
     it.run("grant select on rounds, games to $owner").await;
     let enable = "alter table rounds enable row level security";
-    it.is_told(enable, "failed", "no policy shows it any row").await;
+    it.is_told(enable, "failed", "no policy shows it a row").await;
     let policies = "do $$ begin execute (select string_agg(format('drop policy %I on rounds', polname), '; ') \
         from pg_policy where polrelid = 'rounds'::regclass); end $$; ";
     // The other way that is named.
@@ -128,11 +128,11 @@ async fn rows_that_row_security_hides_or_may_hide_are_told() {
     it.is_well().await;
     it.run("alter role $owner nobypassrls").await;
     let part = "create policy part on rounds using (id > 1)";
-    it.is_told(part, "warning", "whether that is all is not known").await;
+    it.is_told(part, "warning", "its policies may hide rows").await;
     let fewer = "create policy fewer on rounds as restrictive using (id > 1)";
-    it.is_told(fewer, "warning", "whether that is all is not known").await;
+    it.is_told(fewer, "warning", "its policies may hide rows").await;
     it.run(&format!("alter role $owner nobypassrls; {policies}")).await;
-    it.is_told("select", "failed", "no policy shows it any row").await;
+    it.is_told("select", "failed", "no policy shows it a row").await;
 }
 
 #[tokio::test]

@@ -12,17 +12,20 @@ use testkit::{
 use crate::doctor_faults::{game, pretended};
 
 #[tokio::test]
-async fn a_bell_that_a_forgotten_transaction_keeps_is_told() {
+async fn an_uncommitted_round_that_holds_the_notification_lock_is_reported() {
     let database = TestDatabase::new().await;
     assert_well(&findings(&database.url(), "transactions", &[]).await, "transactions");
     let mut forgotten = database.pool.acquire().await.expect("a connection");
-    let ring =
+    let insert =
         "begin; insert into rounds (game_id, finished_at) select id, now() from games limit 1";
-    sqlx::raw_sql(ring).execute(&mut *forgotten).await.expect("an open transaction");
+    sqlx::raw_sql(insert).execute(&mut *forgotten).await.expect("an open transaction");
     let url = database.url();
     eventually("a transaction that is old enough", || async {
         let found = findings(&url, "transactions", &[]).await;
-        found.iter().any(|line| line.says.contains("has rung the bell")).then_some(())
+        found
+            .iter()
+            .any(|line| line.says.contains("finished a round and has not committed"))
+            .then_some(())
     })
     .await;
 }
@@ -43,7 +46,7 @@ async fn a_transaction_that_stays_open_is_told_with_what_ends_it() {
     );
     database.run(later).await;
     let found = findings(&url, "transactions", &[]).await;
-    let says = "forgotten, idle in transaction) is in a transaction since";
+    let says = "forgotten, idle in transaction) has been in a transaction since";
     told(&found, "warning", says).follow(&database).await;
     drop(forgotten.detach());
     eventually("the end of the transaction", || async {
@@ -139,14 +142,17 @@ async fn what_other_roles_do_is_shown_to_the_reader_once_it_is_granted() {
     let database = game(&cluster.address()).await;
     let reader = reader(&cluster, &database).await;
     let found = findings(&reader, "transactions", &[]).await;
-    told(&found, "ok", "shown to members of pg_read_all_stats");
+    told(&found, "ok", "members of pg_read_all_stats see all");
     database.run("grant pg_read_all_stats to datastream_reader").await;
     let mut forgotten = database.pool.acquire().await.expect("a connection");
-    let ring = "begin; insert into game.results (title_id, ended_at) values (1, now())";
-    sqlx::raw_sql(ring).execute(&mut *forgotten).await.expect("an open transaction");
+    let insert = "begin; insert into game.results (title_id, ended_at) values (1, now())";
+    sqlx::raw_sql(insert).execute(&mut *forgotten).await.expect("an open transaction");
     eventually("a transaction that is old enough", || async {
         let found = findings(&reader, "transactions", &[]).await;
-        found.iter().any(|line| line.says.contains("has rung the bell")).then_some(())
+        found
+            .iter()
+            .any(|line| line.says.contains("finished a round and has not committed"))
+            .then_some(())
     })
     .await;
     drop(forgotten.detach());
@@ -174,11 +180,11 @@ async fn a_publication_that_sends_our_tables_is_told_and_the_subscriber_goes_on_
     assert_well(&findings(&url, "publications", &[]).await, "publications");
     database.run("create publication named for table game.results, datastream.trimmed").await;
     let found = findings(&url, "publications", &[]).await;
-    told(&found, "warning", "publication named sends").follow(&database).await;
+    told(&found, "warning", "publication named includes").follow(&database).await;
     assert_well(&findings(&url, "publications", &[]).await, "publications");
     database.run("drop publication named; create publication everything for all tables").await;
     let found = findings(&url, "publications", &[]).await;
-    told(&found, "warning", "publication everything sends").follow(&database).await;
+    told(&found, "warning", "publication everything includes").follow(&database).await;
     database
         .run("create table game.later partition of game.parts for values from (10) to (20)")
         .await;
@@ -216,5 +222,5 @@ async fn two_attached_tables_that_hold_the_same_id_are_told() {
         insert into rounds (id, game_id, finished_at) select 9000000001, id, now() from games";
     database.run(same).await;
     let found = findings(&database.url(), "ids", &[]).await;
-    told(&found, "failed", "both have a round 9000000001");
+    told(&found, "failed", "both contain round 9000000001");
 }

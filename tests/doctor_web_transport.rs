@@ -23,7 +23,9 @@ async fn a_udp_port_that_is_taken_or_not_of_this_machine_is_told() {
     let taken = UdpSocket::bind("127.0.0.1:0").expect("a port");
     let addr = taken.local_addr().expect("an address").to_string();
     let found = look(&addr).await;
-    assert!(told(&found, "warning", "in use").remedy.contains("another DATASTREAM_WT_ADDR"));
+    assert!(
+        told(&found, "warning", "in use").remedy.contains("set DATASTREAM_WT_ADDR to another port")
+    );
     let found = look("192.0.2.1:4433").await;
     let told = told(&found, "failed", "192.0.2.1:4433 (UDP): ");
     assert!(told.remedy.contains("DATASTREAM_WT_ADDR"), "{told:?}");

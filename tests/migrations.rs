@@ -107,7 +107,7 @@ async fn sqlx_migrate_and_datastream_migrate_make_the_same() {
     let output = run_sqlx(&sqlx, ROOT, &theirs.url(), &["run"]).await;
     assert_eq!(output.code, Some(0), "{}", output.stderr);
     assert_eq!(catalog(&ours).await, catalog(&theirs).await);
-    // Each finds nothing to do after the other.
+    // Each finds No changes needed after the other.
     migrate(&theirs).await;
     let output = run_sqlx(&sqlx, ROOT, &ours.url(), &["run"]).await;
     assert_eq!(output.code, Some(0), "{}", output.stderr);

@@ -180,7 +180,7 @@ async fn what_needs_a_session_takes_the_direct_url_or_says_that_it_wants_one() {
         for pooler in [&pooler, &ignoring] {
             let refused = run(words, &pooler.url(), None).await;
             assert_eq!(refused.code, Some(1), "{words:?} {}", refused.stdout);
-            assert!(refused.stderr.contains("set DATASTREAM_LISTEN_URL"), "{}", refused.stderr);
+            assert!(refused.stderr.contains("Set DATASTREAM_LISTEN_URL"), "{}", refused.stderr);
         }
         let done = run(words, &pooler.url(), Some(&database.url())).await;
         assert_eq!(done.code, Some(0), "{words:?} {}", done.stderr);

@@ -1,6 +1,6 @@
--- What the other files call `attached`: the attached tables with their oids, found without a right on their schemas, which
--- the reader has not; and `again`, the command that attaches each as all is called now. (What was renamed is told by what
--- our triggers and views depend on.)
+-- Common table expressions of the other files. `attached`: the attached tables with their oids, found without a right on
+-- their schemas, which the reader does not have. `again`: the command that attaches each with the current names. Renamed
+-- objects are found by the dependencies of our triggers and views.
 with named as (
   select c.oid, format('%I.%I', n.nspname, c.relname) as name
   from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.relkind in ('r', 'p', 'v', 'm', 'f')
@@ -10,7 +10,7 @@ with named as (
   join pg_rewrite r on r.ev_class in (to_regclass('datastream.rounds_' || a.id), to_regclass('datastream.games'))
   join pg_depend d on d.classid = 'pg_rewrite'::regclass and d.objid = r.oid and d.refclassid = 'pg_class'::regclass and d.deptype = 'n'
   join pg_class c on c.oid = d.refobjid and c.relnamespace <> 'datastream'::regnamespace
-), moved as (  -- where our trigger is, and which other table the view reads
+), moved as (  -- the table of our trigger, and the other table that the view reads
   select a.id, t.tgrelid as oid, g.oid as games
   from datastream.attached a
   left join pg_trigger t on t.tgfoid = to_regprocedure(format('datastream.inserted_%s()', a.id)) and t.tgparentid = 0
@@ -33,7 +33,7 @@ with named as (
     union all
     select 'extras_columns', c.place, c.name from jsonb_array_elements_text(a.options->'extras_columns') with ordinality as c(name, place)) o
   join lateral (select case when o.key ~ '^games_' then a.games_now else a.oid_now end) as t(oid) on t.oid is not null
-), renamed as (  -- the one column that is read and that no option names, where one is missing
+), renamed as (  -- if one column is missing: the single column that the view reads and no option names
   select c.id, c.oid, min(r.name) as name
   from columns c
   join lateral (select t.attname as name from reads r join pg_attribute t on t.attrelid = r.oid and t.attnum = r.attnum
@@ -44,7 +44,7 @@ with named as (
 ), named_now as (
   select c.*, case when c.is_there then c.name else coalesce(r.name, 'NEW NAME OF ' || c.name) end as now
   from columns c left join renamed r on r.id = c.id and r.oid = c.oid
-), words as (  -- the options of `datastream attach` that are not its defaults
+), words as (  -- the options of `datastream attach`
   select a.id, 'table' as key, coalesce(n.name, a.relation) as value from found a left join named n on n.oid = a.oid_now
   union all
   select a.id, 'games', coalesce(n.name, a.options->>'games') from found a left join named n on n.oid = a.games_now where a.options ? 'games'

@@ -1,5 +1,5 @@
--- A round is known by its id alone: two attached tables whose sequences are near each other will give the same ids. Where a
--- sequence is now is seen by who may read it; for others it is where it starts.
+-- A round is identified by its id alone, and two attached tables with close sequences will use the same ids. A role that may
+-- not read a sequence sees its start value only.
 , ids as (
   select a.id, a.relation, a.options->>'id' as name, s.oid as sequence, coalesce(p.last_value, q.seqstart) as position, q.seqstart, q.seqincrement,
          case when c.attidentity = '' then format('alter sequence %s start with %%s restart;', s.oid::regclass)
@@ -7,7 +7,7 @@
   from attached a
   join pg_attribute c on c.attrelid = a.oid and c.attname = a.options->>'id'
   cross join lateral (
-    -- An identity's, or that of a default.
+    -- The sequence of an identity column, or of a default.
     select d.objid as oid from pg_depend d
     where d.classid = 'pg_class'::regclass and d.refclassid = 'pg_class'::regclass and d.refobjid = a.oid and d.refobjsubid = c.attnum and d.deptype = 'i'
     union
@@ -20,20 +20,20 @@
   left join pg_sequences p on p.schemaname = n.nspname and p.sequencename = k.relname
 )
 select 'warning' as status,
-       format('%s and %s give ids that will be the same: %s is at %s, %s at %s', one.relation, other.relation, one.name, one.position, other.name, other.position) as says,
-       E'give one of them ids that the other never comes to, as its owner:\n'
+       format('%s and %s will use the same ids: %s is at %s, %s at %s', one.relation, other.relation, one.name, one.position, other.name, other.position) as says,
+       E'move one sequence to a range of its own, as the owner of its table:\n'
          || replace(other.remedy, '%s', (select 1000000000 * count(*) from attached a where a.id < other.id)::text) as remedy
 from ids one join ids other on other.id > one.id and other.sequence <> one.sequence
 where abs(other.position - one.position) < 100000000
-  -- Odd and even numbers do not meet.
+  -- Odd and even numbers do not collide.
   and not (one.seqincrement = other.seqincrement and one.seqincrement <> 0 and (one.seqstart - other.seqstart) % one.seqincrement <> 0)
 union all
--- As far as this role may read the tables themselves.
-select 'failed', format('%s and %s both have a round %s: a round is known by its id alone, and of two the client that removes repeats loses one', one.relation, other.relation, s.id),
-       'detach one of them, or give its rounds ids of another range'
+-- Only for tables that this role may read.
+select 'failed', format('%s and %s both contain round %s. Clients deduplicate by id and would drop one of them', one.relation, other.relation, s.id),
+       'detach one of the tables, or give its rounds ids of another range'
 from attached one join attached other on other.id > one.id
 cross join lateral (
-  -- In a case: a condition may be asked after it.
+  -- In a case, because PostgreSQL may evaluate a condition later.
   select case when (select bool_and(has_table_privilege(c.oid, 'select') and has_schema_privilege(c.relnamespace, 'usage')) from pg_class c where c.oid in (one.oid, other.oid))
          then datastream.shared_id(one.oid::regclass::text, one.options->>'id', other.oid::regclass::text, other.options->>'id') end as id
 ) s

@@ -1,10 +1,10 @@
--- The index by which the latest round of a game is found: whole, on each attached table that is not small. One that is not
--- valid (an interrupted CONCURRENTLY, a partition without it) costs the writers what a whole one does, and nobody reads it.
+-- Each attached table that is not small has a valid index for the latest round of a game. An invalid one (an interrupted
+-- CONCURRENTLY, a partition without it) costs writers as much as a valid one, and no query uses it.
 select case when i.is_whole then 'ok' when i.is_whole is false or c.reltuples > 10000 then 'warning' else 'ok' end as status,
-       case when i.is_whole then a.relation || ': the index for seeds is there'
+       case when i.is_whole then a.relation || ': the index for seeds is valid'
             when i.is_whole is null then a.relation || ': no index for seeds' || case when c.reltuples > 10000 then '' else ' (the table is small, or was never analyzed)' end
-            else a.relation || ': the index for seeds is not valid, or of another definition: it costs writes, and serves none' end as says,
-       format(E'build it, while the game goes on:\n%s --index', a.again) as remedy
+            else a.relation || ': the index for seeds is invalid, or has another definition: it slows writes, and no query uses it' end as says,
+       format(E'build it, without blocking the game:\n%s --index', a.again) as remedy
 from attached a
 join lateral (select sum(greatest(t.reltuples, 0)) as reltuples from pg_class t
               where t.oid in (select a.oid union all select p.relid from pg_partition_tree(a.oid) p)) c on true

@@ -1,5 +1,5 @@
--- Rounds that finished within ten minutes (and before the last five seconds) have their row in the outbox: the triggers work.
--- Of an outbox with more rows only the newest are asked, and no round from before them.
+-- Rounds that finished in the last ten minutes (without the last five seconds) are in the outbox: the triggers work. Only the
+-- newest 100,000 rows of the outbox are read, and no earlier rounds are checked.
 , newest as materialized (
   select b.round_id, b.at from datastream.outbox b order by b.xid desc, b.round_id desc limit 100000
 ), since as (
@@ -8,8 +8,8 @@
 )
 select case when count(*) = 0 then 'ok' else 'warning' end as status,
        case when count(*) = 0 then 'all rounds of the last ten minutes are in the outbox'
-            else count(*) || ' rounds of the last ten minutes are not in the outbox, for one ' || min(f.round_id) end as says,
-       'look for warnings of datastream in the server''s log; serve finds these rounds within a minute' as remedy
+            else count(*) || ' rounds of the last ten minutes are not in the outbox, such as ' || min(f.round_id) end as says,
+       'check PostgreSQL''s log for warnings of datastream; a running serve finds these rounds within a minute' as remedy
 from datastream.games g
 cross join since s
 cross join lateral datastream.rounds_of(g.id, clock_timestamp() - interval '5 s', 9223372036854775807, s.at, 10000) f

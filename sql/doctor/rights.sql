@@ -1,12 +1,13 @@
--- What `serve` does, by the rights it takes; and whether it has more than that. Reads no table of ours: it is for who may not.
+-- The role has the rights that `serve` needs, and is not a superuser. Reads no table of datastream, so that it works for a role
+-- that may not read them.
 select case when cardinality(missing) > 0 then 'failed' when r.rolsuper then 'warning' else 'ok' end as status,
        case when cardinality(missing) > 0 then format('role %s may not: %s', current_user, array_to_string(missing, ', '))
-            when r.rolsuper then format('role %s is a superuser: serve needs none of that', current_user)
-            else format('role %s may do what serve does', current_user) end as says,
-       case when cardinality(missing) > 0 then 'as the owner of the schema, from the project''s root'
-            else 'from the project''s root, and let serve connect as datastream_reader' end
+            when r.rolsuper then format('role %s is a superuser, and serve needs few rights', current_user)
+            else format('role %s has the rights that serve needs', current_user) end as says,
+       case when cardinality(missing) > 0 then 'run as the owner of the schema, from the project''s root'
+            else 'run from the project''s root, then let serve connect as datastream_reader' end
        || E':\npsql "$DATABASE_URL"'
-       -- An owner that roles.sql has made keeps what it has.
+       -- An owner from an earlier run of roles.sql keeps the schema.
        || (select format(' -v owner=''%s''', replace(o.rolname, '''', '''\''''')) from pg_namespace n join pg_roles o on o.oid = n.nspowner
            where n.nspname = 'datastream' and not o.rolcanlogin union all select '' limit 1)
        || case when cardinality(missing) > 0 then format(' -v reader=''%s''', replace(current_user, '''', '''\''''')) else '' end
@@ -23,7 +24,7 @@ cross join lateral (
     union all
     select 'execute datastream.' || p.proname from pg_proc p
     where p.pronamespace = 'datastream'::regnamespace and p.proname in ('is_finished', 'micros', 'moment', 'as_jsonb', 'reconcile', 'trim', 'rounds_by_id', 'rounds_of',
-      -- What doctor itself asks.
+      -- For doctor.
       'index_sql', 'own_indexes', 'qualified', 'shared_id', 'shared_id_sql', 'is_indexed')
       and not has_function_privilege(p.oid, 'execute')
   ) as missing) m

@@ -1,4 +1,4 @@
--- What a logical subscription writes fires only triggers that are for rows, and enabled ALWAYS.
+-- Rows from a logical subscription fire only row triggers that are enabled ALWAYS.
 select 'warning' as status, format('a logical subscription writes to %s, and trigger %s does not fire for it', a.relation, t.tgname) as says,
        format(E'attach again with the same options:\n%s', a.again) as remedy
 from attached a

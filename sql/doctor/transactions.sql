@@ -1,18 +1,18 @@
--- A transaction that stays open holds back VACUUM, and trimming with it; one that has rung keeps the bell from others.
--- Roles without pg_read_all_stats see the times of their own sessions only.
+-- A transaction that stays open holds back VACUUM. One that has announced a round in mode auto keeps the lock for
+-- notifications, so that others do not notify. Roles without pg_read_all_stats see only the times of their own sessions.
 select 'warning' as status,
-       format('pid %s (role %s, %s, %s) is in a transaction since %s', a.pid, a.usename, coalesce(nullif(a.application_name, ''), 'no application_name'),
+       format('pid %s (role %s, %s, %s) has been in a transaction since %s', a.pid, a.usename, coalesce(nullif(a.application_name, ''), 'no application_name'),
               a.state, to_char(a.xact_start, 'YYYY-MM-DD HH24:MI:SSOF')) as says,
-       format(E'end it, as its role, or one of pg_signal_backend:\nselect pg_terminate_backend(%s);', a.pid) as remedy
+       format(E'end it, as its role or a member of pg_signal_backend:\nselect pg_terminate_backend(%s);', a.pid) as remedy
 from pg_stat_activity a
 where a.datname = current_database() and a.xact_start < clock_timestamp() - interval '5 minutes' and a.pid <> pg_backend_pid()
   and a.backend_type = 'client backend'
 union all
-select 'warning', format('pid %s has rung the bell and does not commit, since %s: other rounds are found by polls', l.pid, to_char(a.xact_start, 'YYYY-MM-DD HH24:MI:SSOF')),
-       'commit soon after a round is finished'
+select 'warning', format('pid %s finished a round and has not committed since %s: meanwhile other rounds are found by polling', l.pid, to_char(a.xact_start, 'YYYY-MM-DD HH24:MI:SSOF')),
+       'commit soon after a round finishes'
 from pg_locks l join pg_stat_activity a on a.pid = l.pid
 where l.locktype = 'advisory' and l.classid = 7264 and l.objid = 1 and l.database = (select d.oid from pg_database d where d.datname = current_database())
   and a.xact_start < clock_timestamp() - interval '2 s'
 union all
-select 'ok', format('of other roles than %s nothing is seen: their transactions are shown to members of pg_read_all_stats', current_user), null
+select 'ok', format('role %s sees its own transactions only: members of pg_read_all_stats see all', current_user), null
 where not pg_has_role('pg_read_all_stats', 'usage')

@@ -1,12 +1,13 @@
--- Whether all that this version of the program reads is in the schema. `datastream migrate` brings back nothing that was
--- dropped: its work is recorded as done. What attaching makes comes back with it, all else with the whole schema.
+-- The schema has everything that this version of the program reads. `datastream migrate` does not restore dropped objects,
+-- because its migrations are recorded as applied. Attaching again restores the objects of attached tables. For all others the
+-- schema must be created again.
 select 'failed' as status, 'missing: ' || array_to_string(m.missing, ', ') as says,
        case when m.missing <@ m.made_by_attach and exists (select from attached) then
-         E'attach again with the same options, as the owner of the table (or let go what is gone):\n'
+         E'attach again with the same options, as the owner of the table, or detach a dropped table:\n'
          || (select string_agg(case when a.oid_now is null then format('datastream detach --table ''%s''', replace(a.relation, '''', '''\''''')) else a.again end, E'\n' order by a.id)
              from attached a where 'datastream.rounds_' || a.id = any (m.missing) or (array_to_string(m.missing, ',') !~ 'rounds_\d' and a.id = (select min(id) from attached)))
        else
-         E'if datastream migrate says "up to date", make the schema anew, as the owner of the tables (they stay as they are; resume points are lost, and rights in the schema: sql/roles.sql gives them again):\n'
+         E'if datastream migrate prints "up to date", create the schema again, as the owner of the tables, which do not change (clients cannot resume across this; run sql/roles.sql again afterwards):\n'
          'set lock_timeout = ''2s''; drop schema datastream cascade;\n'
          || coalesce((select string_agg(a.again || ' --index', E'\n' order by a.id) from attached a), 'datastream migrate')
        end as remedy

@@ -1,4 +1,4 @@
--- Rounds that finished at a moment or later, and the database's clock, in a row without a round where there are none.
+-- Rounds that finished at a time or later, with the database's clock. Without rounds: one row with the clock only.
 -- $1 bigint: microseconds since the epoch; null: only the clock
 select (extract(epoch from clock_timestamp()) * 1000000)::bigint as now, r.*
 from (select) always

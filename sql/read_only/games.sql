@@ -1,4 +1,4 @@
--- Columns: as games.sql.
+-- Columns: those of games.sql.
 select g.id::bigint as id, g.slug::text as slug, coalesce(g.name::text, g.slug::text) as name, g.type::text as type
 from datastream_games g
 where g.slug is not null and g.type is not null

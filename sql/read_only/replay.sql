@@ -1,4 +1,4 @@
--- As replay.sql, with the microsecond of the finish in place of the transaction.
+-- As replay.sql, with the microsecond of the finish instead of the transaction.
 -- $1 bigint: the first microsecond   $2 bigint[]: game ids, or null for all   $3 bigint: limit   $4 bigint: the overlap
 , newest as (
   select f.round_id::bigint as round_id, f.game_id::bigint as game_id, f.game_slug, f.game_type, (extract(epoch from date_trunc('second', timezone('UTC', f.finished_at)))::bigint * 1000000 + extract(microseconds from timezone('UTC', f.finished_at))::bigint % 1000000) as finished_micros, f.extras

@@ -1,4 +1,4 @@
--- As resume_points.sql, with the microsecond of the finish in place of the transaction, less the overlap.
+-- As resume_points.sql, with the microsecond of the finish minus the overlap instead of the transaction.
 -- $1 bigint[]: round ids   $2 bigint: the overlap in microseconds
 select f.round_id::bigint as round_id, greatest((extract(epoch from date_trunc('second', timezone('UTC', f.finished_at)))::bigint * 1000000 + extract(microseconds from timezone('UTC', f.finished_at))::bigint % 1000000) - $2::bigint, 1) as before
 from datastream_finished f

@@ -1,5 +1,6 @@
--- What every query of the read-only mode begins with. The words in braces become the operator's own queries; an
--- index on the game's table serves in them as it would in the query itself. They see what is named here: so by names of ours.
+-- The beginning of every query of the read-only mode. The operator's queries replace the words in braces. They are not
+-- materialized, so that PostgreSQL uses the indexes of the game's tables. The names have the prefix datastream_, because the
+-- operator's queries would read these names instead of tables.
 with datastream_games as not materialized ({games}), datastream_rounds as not materialized ({rounds}), datastream_finished as not materialized (
   select s.round_id, s.game_id, g.slug::text as game_slug, g.type::text as game_type, s.finished_at, coalesce(s.extras::text, '{}') as extras
   from datastream_rounds s join datastream_games g on g.id = s.game_id

@@ -1,4 +1,4 @@
-//! From words and variables to a [`Cli`]: errors in one line that name the option.
+//! Parses arguments and variables into a [`Cli`]. An error is one line that names the option.
 
 use std::{env, ffi::OsString, fs};
 
@@ -9,19 +9,19 @@ use clap::{
 
 use super::{Cli, Failure};
 
-/// Reads `.env` into the environment, where it does not overrule what is set. To be called while
-/// the process has one thread: variables are not to be set under a reader.
+/// Reads `.env` into the environment. Variables that are set already keep their values. Call it
+/// while the process has one thread: setting a variable while another thread reads one is unsound.
 pub fn load_env_file() -> Result<(), Failure> {
     match dotenvy::dotenv() {
         Ok(_) => Ok(()),
         Err(error) if error.not_found() => Ok(()),
-        // Its message would quote the line, which may hold a password.
+        // dotenvy's message quotes the line, which may contain a password.
         Err(dotenvy::Error::LineParse(text, _)) => Err(Failure::usage(&bad_line(&text))),
         Err(error) => Err(Failure::usage(&format!(".env: {error}"))),
     }
 }
 
-/// Says which line it is by its number.
+/// Names the line by its number.
 fn bad_line(text: &str) -> String {
     let here = env::current_dir().unwrap_or_default();
     let file = here.ancestors().map(|folder| folder.join(".env")).find(|file| file.is_file());
@@ -29,18 +29,18 @@ fn bad_line(text: &str) -> String {
     let number = lines.lines().position(|line| line.contains(text.trim()));
     let number = number.map(|index| format!(" {}", index + 1)).unwrap_or_default();
     format!(
-        ".env: line{number} is not NAME=value (a value with spaces, # or $ needs single quotes)"
+        ".env: line{number} is not NAME=value. Put a value with spaces, # or $ in single quotes."
     )
 }
 
-/// Parses the command line; the first word is the program's name.
+/// Parses the command line. The first word is the program's name.
 pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Cli, Failure> {
     let command = Cli::command().mut_args(without_empty);
     let mut command = command.mut_subcommands(|command| command.mut_args(without_empty));
     let matches = command.try_get_matches_from_mut(words);
     let parsed = matches.and_then(|mut matches| Cli::from_arg_matches_mut(&mut matches));
     parsed.map_err(|error| match error.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Failure::Answer(error),
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Failure::HelpOrVersion(error),
         _ => Failure::usage(&one_line(&error, &command)),
     })
 }
@@ -51,14 +51,14 @@ pub(super) fn speed(text: &str) -> Result<f64, String> {
     speed.ok_or_else(|| "must be a number from 0.01 to 1000".to_owned())
 }
 
-/// A variable that is set to nothing, as compose files and `.env` often do, counts as not set.
+/// An empty variable counts as not set: compose files and `.env` often set one to nothing.
 fn without_empty(arg: Arg) -> Arg {
     let empty =
         arg.get_env().is_some_and(|name| env::var_os(name).is_some_and(|text| text.is_empty()));
     if empty { arg.env(None::<&str>) } else { arg }
 }
 
-/// The error's first paragraph, without usage and tips, and with the variable beside the flag.
+/// The error's first paragraph, without usage and tips, and with the option's variable.
 fn one_line(error: &clap::Error, command: &clap::Command) -> String {
     let text = error.render().to_string();
     let paragraph = text.lines().take_while(|line| !line.trim().is_empty()).map(str::trim);
@@ -66,7 +66,7 @@ fn one_line(error: &clap::Error, command: &clap::Command) -> String {
     let line = line.strip_prefix("error: ").unwrap_or(&line);
     match variable(error, command) {
         Some(variable) => format!("{line} (variable {variable})"),
-        None => format!("{line}; see: datastream --help"),
+        None => format!("{line}. Run: datastream --help"),
     }
 }
 

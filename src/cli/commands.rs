@@ -1,4 +1,4 @@
-//! Carries a command out, and stops it on a signal.
+//! Runs a command, and stops it on a signal.
 
 use std::{
     future::Future,
@@ -30,7 +30,7 @@ use crate::{
     },
 };
 
-/// Sets the process up and carries the command out.
+/// Sets up logging, TLS and the runtime, and runs the command.
 pub fn run(cli: Cli) -> Result<(), Failure> {
     let command = cli.command.unwrap_or_else(|| Command::Serve(Box::new(cli.serve)));
     let filter = match &command {
@@ -41,106 +41,112 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         _ => logs::DEFAULT_FILTER,
     };
     logs::init(cli.logs.log_format, filter).map_err(|error| Failure::usage(&error))?;
-    // Before the first handshake; an error means that one is installed already.
+    // Needed before the first handshake. An error means that a provider is installed already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
     let shutdown = Shutdown::default();
-    let outcome = runtime.block_on(until_stopped(carry_out(command, &shutdown), &shutdown));
-    // What still runs had its time: nothing may hold the exit up.
+    let outcome = runtime.block_on(until_stopped(run_command(command, &shutdown), &shutdown));
+    // The tasks that still run had their grace period: do not wait for them.
     runtime.shutdown_background();
     outcome
 }
 
-async fn carry_out(command: Command, shutdown: &Shutdown) -> Result<(), Failure> {
+async fn run_command(command: Command, shutdown: &Shutdown) -> Result<(), Failure> {
     match command {
         Command::Serve(options) => serve(*options, shutdown).await,
         Command::Migrate(options) => tokio::select! {
             outcome = migrate_database(&options) => outcome,
-            // Each migration is a transaction: there is nothing to wind up.
-            () = shutdown.requested() => Err(anyhow!("stopped: the migration under way is undone").into()),
+            // Each migration is a transaction: nothing needs cleaning up.
+            () = shutdown.requested() => Err(anyhow!(
+                "stopped by a signal: the current migration is rolled back. Run migrate again."
+            ).into()),
         },
         Command::Attach(options) => {
-            let target = direct(&options.database)?;
-            until_told(attach_table(&target, &options), shutdown).await
+            let target = listen_target(&options.database)?;
+            let attached = print_report(attach_table(&target, &options), shutdown).await;
+            attached.map_err(|error| error.context(format!("cannot attach {}", options.table)))
         }
         Command::Detach(options) => {
-            let target = direct(&options.database)?;
-            until_told(attach::detach(&target, &options), shutdown).await
+            let target = listen_target(&options.database)?;
+            let detached = print_report(attach::detach(&target, &options), shutdown).await;
+            detached.map_err(|error| error.context(format!("cannot detach {}", options.table)))
         }
-        Command::Doctor(options) => examine(&options).await,
-        Command::Demo(options) => play_demo(*options, shutdown).await,
+        Command::Doctor(options) => run_doctor(&options).await,
+        Command::Demo(options) => run_demo(*options, shutdown).await,
         Command::Tail(options) => Ok(tail::run(options, shutdown).await?),
     }
 }
 
 async fn serve(options: ServeOptions, shutdown: &Shutdown) -> Result<(), Failure> {
-    let config = options.resolve(variable).map_err(|error| Failure::usage(&error))?;
-    announce(&config);
+    let config = options.resolve(env_variable).map_err(|error| Failure::usage(&error))?;
+    log_start(&config);
     Ok(App::bind(config)?.run(shutdown.clone()).await?)
 }
 
 async fn migrate_database(options: &MigrateOptions) -> Result<(), Failure> {
-    let target = direct(&options.database)?;
+    let target = listen_target(&options.database)?;
     if options.revert {
         let report = migrate::revert(&target).await?;
-        print(&report, "reverted", "nothing to revert");
+        print_migrations(&report, "reverted", "no migrations to revert");
         return Ok(());
     }
-    let tables = if options.no_tables { Tables::Leave } else { Tables::Make };
+    let tables = if options.no_tables { Tables::Skip } else { Tables::Create };
     let report = migrate::run(&target, tables).await?;
-    print(&report, "applied", "up to date");
+    print_migrations(&report, "applied", "up to date");
     if let Some(mode) = options.capture {
         for (table, mode) in attach::set_capture(&target, mode).await? {
-            say(&format!("{table}: capture is {mode}"));
+            print_line(&format!("{table}: capture is {mode}"));
         }
     }
     Ok(())
 }
 
-/// Attaches, and makes the schema first where it is missing: without tables for a new game, since
-/// this one has its own.
+/// Attaches, and creates the schema first if it is missing. It creates no `public.games` and
+/// `public.rounds`: this game has its own tables.
 async fn attach_table(target: &PgTarget, options: &AttachOptions) -> Result<Report, Failure> {
     match attach::attach(target, options).await {
         Err(AttachError::NoSchema) if options.dry_run => {
-            Ok(attach::with_schema(target, options, &migrate::script()).await?)
+            Ok(attach::plan_with_schema(target, options, &migrate::script()).await?)
         }
         Err(AttachError::NoSchema) => {
-            let report = migrate::run(target, Tables::Leave).await?;
-            print(&report, "applied", "up to date");
+            let report = migrate::run(target, Tables::Skip).await?;
+            print_migrations(&report, "applied", "up to date");
             Ok(attach::attach(target, options).await?)
         }
         outcome => Ok(outcome?),
     }
 }
 
-/// Attaches or detaches, and tells what was done. Each attempt is a transaction: one that is
-/// stopped has changed nothing.
-async fn until_told<E: Into<Failure>>(
+/// Attaches or detaches, and prints what changed. Each attempt is a transaction: a stopped one
+/// changes nothing.
+async fn print_report<E: Into<Failure>>(
     work: impl Future<Output = Result<Report, E>>,
     shutdown: &Shutdown,
 ) -> Result<(), Failure> {
     let report = tokio::select! {
         report = work => report.map_err(Into::into)?,
-        () = shutdown.requested() => return Err(anyhow!("stopped").into()),
+        () = shutdown.requested() => {
+            return Err(anyhow!("stopped by a signal. Run the command again to finish it.").into());
+        }
     };
     match report {
-        Report::Plan(sql) => say(sql.trim_end()),
-        Report::Done(lines) if lines.is_empty() => say("nothing to do: it is so already"),
-        Report::Done(lines) => lines.iter().for_each(|line| say(line)),
+        Report::Plan(sql) => print_line(sql.trim_end()),
+        Report::Done(lines) if lines.is_empty() => print_line("No changes needed."),
+        Report::Done(lines) => lines.iter().for_each(|line| print_line(line)),
     }
     Ok(())
 }
 
-/// Prints what was found; something that failed is a failure of the command.
-async fn examine(options: &DoctorOptions) -> Result<(), Failure> {
-    let config = options.database.resolve(variable).map_err(|error| Failure::usage(&error))?;
+/// Prints the findings. The command fails if a check failed.
+async fn run_doctor(options: &DoctorOptions) -> Result<(), Failure> {
+    let config = options.database.resolve(env_variable).map_err(|error| Failure::usage(&error))?;
     let web_transport = options.web_transport.clone().resolve();
     let web_transport = web_transport.map_err(|error| Failure::usage(&error))?;
     let report = doctor::examine(&config, web_transport.as_ref(), options).await;
     if options.json {
-        say(&serde_json::to_string_pretty(&report)?);
+        print_line(&serde_json::to_string_pretty(&report)?);
     } else {
-        report.checks.iter().for_each(|check| say(&check.to_string()));
+        report.checks.iter().for_each(|check| print_line(&check.to_string()));
     }
     if report.ok {
         return Ok(());
@@ -149,64 +155,64 @@ async fn examine(options: &DoctorOptions) -> Result<(), Failure> {
     Err(anyhow!("{} of {} checks failed", failed.count(), report.checks.len()).into())
 }
 
-/// The database without a pooler in between.
-fn direct(options: &DatabaseOptions) -> Result<PgTarget, Failure> {
-    Ok(options.resolve(variable).map_err(|error| Failure::usage(&error))?.listen)
+/// The database without a pooler in between, for work that needs a session.
+fn listen_target(options: &DatabaseOptions) -> Result<PgTarget, Failure> {
+    Ok(options.resolve(env_variable).map_err(|error| Failure::usage(&error))?.listen)
 }
 
-async fn play_demo(options: DemoOptions, shutdown: &Shutdown) -> Result<(), Failure> {
+async fn run_demo(options: DemoOptions, shutdown: &Shutdown) -> Result<(), Failure> {
     let config = DemoConfig {
         data_dir: std::path::absolute(&options.data_dir).context("--data-dir")?,
         speed: options.speed,
         postgres_port: options.postgres_port,
     };
     let server = options.server;
-    let bind = |url: String| async move { bind(&url, server, shutdown) };
+    let bind = |url: String| async move { bind_demo(&url, server, shutdown) };
     let migrate = |url: String| async move {
-        migrate::run(&resolve(&url)?, Tables::Make).await?;
+        migrate::run(&demo_target(&url)?, Tables::Create).await?;
         anyhow::Ok(())
     };
     Ok(demo::run(config, shutdown.clone(), migrate, bind).await?)
 }
 
-fn bind(url: &str, server: ServerOptions, shutdown: &Shutdown) -> anyhow::Result<Serving> {
-    let target = resolve(url)?;
+fn bind_demo(url: &str, server: ServerOptions, shutdown: &Shutdown) -> anyhow::Result<Serving> {
+    let target = demo_target(url)?;
     let config = server.resolve(DatabaseConfig { listen: target.clone(), target })?;
-    announce(&config);
+    log_start(&config);
     let app = App::bind(config)?;
     Ok(Serving { http_addr: app.http_addr(), run: Box::pin(app.run(shutdown.clone())) })
 }
 
-/// The demo's own cluster, whatever the `PG*` variables say about another.
-fn resolve(url: &str) -> anyhow::Result<PgTarget> {
+/// The demo's own cluster. The `PG*` variables may name another one and are ignored.
+fn demo_target(url: &str) -> anyhow::Result<PgTarget> {
     Ok(PgTarget::resolve(Some(url), |_| None)?)
 }
 
-fn announce(config: &ServeConfig) {
+fn log_start(config: &ServeConfig) {
     let version = env!("CARGO_PKG_VERSION");
     let (database, listen) = (&config.database.target, &config.database.listen);
     tracing::info!(version, %database, %listen, "starting");
 }
 
-fn variable(name: &str) -> Option<String> {
+fn env_variable(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
-fn print(report: &MigrateReport, changed: &str, unchanged: &str) {
+fn print_migrations(report: &MigrateReport, changed: &str, unchanged: &str) {
     for migration in &report.changed {
-        say(&format!("{changed} {migration}"));
+        print_line(&format!("{changed} {migration}"));
     }
     if report.changed.is_empty() {
-        say(&format!("{unchanged}: {} migrations are applied", report.applied));
+        print_line(&format!("{unchanged}: {} migrations are applied", report.applied));
     }
 }
 
-/// A closed stdout (`| head -1`) is no reason to fail: the work is done.
-fn say(line: &str) {
+/// A closed stdout (`| head -1`) is not a failure: the work is done.
+fn print_line(line: &str) {
     let _ = writeln!(io::stdout().lock(), "{line}");
 }
 
-/// Runs the work. The first signal asks it to stop, the second gives it up.
+/// Runs the work. The first signal requests a stop, the second one abandons the work.
 async fn until_stopped(
     work: impl Future<Output = Result<(), Failure>>,
     shutdown: &Shutdown,
@@ -218,12 +224,12 @@ async fn until_stopped(
     tokio::pin!(work);
     tokio::select! {
         outcome = &mut work => return outcome,
-        name = signals.next() => tracing::info!("{name}: stopping; once more to stop at once"),
+        name = signals.next() => tracing::info!("{name}: stopping; a second {name} stops at once"),
     }
     shutdown.request();
     tokio::select! {
         outcome = work => outcome,
-        name = signals.next() => Err(anyhow!("{name} again: stopped at once").into()),
+        name = signals.next() => Err(anyhow!("stopped at once by a second {name}").into()),
     }
 }
 

@@ -1,9 +1,8 @@
-//! `datastream demo`: everything on a PostgreSQL cluster of its own, with games that play
-//! themselves.
+//! `datastream demo`: starts a private PostgreSQL cluster, simulates games and serves their rounds.
 //!
-//! The demo is an ordinary user of the product: it migrates, inserts rounds by plain SQL as a game
-//! would, and serves them. What is above and below it is handed in: `migrate` prepares the
-//! database, `bind` opens the server on it.
+//! The demo uses the product as a user would: it migrates, inserts rounds with plain SQL, and
+//! serves them. The caller passes in `migrate`, which prepares the database, and `bind`, which
+//! opens the server.
 
 mod banner;
 mod dealer;
@@ -27,25 +26,25 @@ use crate::ops::shutdown::Shutdown;
 
 /// The database of the demo in its cluster.
 const DATABASE: &str = "datastream";
-/// How often the cluster is looked at: who kills it by hand sees it come back.
-const LOOK_AFTER_EVERY: Duration = Duration::from_secs(1);
+/// How often the demo checks that the cluster runs. It restarts a cluster that was killed by hand.
+const CHECK_EVERY: Duration = Duration::from_secs(1);
 
-/// What the demo can be told.
+/// The demo's configuration.
 #[derive(Clone, Debug)]
 pub struct DemoConfig {
-    /// The cluster's data directory; what was played is found again by the next start.
+    /// The cluster's data directory. The next start finds the earlier rounds in it.
     pub data_dir: PathBuf,
-    /// How fast the games play: 1 is a human pace, 10 ten times that.
+    /// Speed of the games: 1 is a human pace, 10 is ten times faster.
     pub speed: f64,
-    /// The TCP port of PostgreSQL, for psql; a free one is taken where it is in use.
+    /// The TCP port of PostgreSQL, for psql. If it is in use, another free port is taken.
     pub postgres_port: u16,
 }
 
-/// A server that is bound and not yet running.
+/// A server that is bound and not running yet.
 pub struct Serving {
-    /// Where it accepts connections.
+    /// The address that it accepts connections on.
     pub http_addr: SocketAddr,
-    /// Serves until the shutdown is requested.
+    /// Serves until a shutdown is requested.
     pub run: Pin<Box<dyn Future<Output = anyhow::Result<()>> + Send>>,
 }
 
@@ -55,7 +54,7 @@ impl std::fmt::Debug for Serving {
     }
 }
 
-/// Runs the demo until the shutdown is requested. Both functions get the database's URL.
+/// Runs the demo until a shutdown is requested. Both functions get the database's URL.
 pub async fn run<M, B>(
     config: DemoConfig,
     shutdown: Shutdown,
@@ -72,18 +71,18 @@ where
     create_database(&cluster.url("postgres")).await?;
     migrate(url.clone()).await.with_context(|| {
         let folder = config.data_dir.display();
-        format!("cannot migrate the demo's database; to begin with a new one: rm -r {folder}")
+        format!("cannot migrate the demo's database (to start with a new one, run: rm -r {folder})")
     })?;
     let dealer = dealer::Dealer::open(&url, config.speed).await?;
     let serving = bind(url).await?;
     banner::print(&cluster, DATABASE, serving.http_addr);
 
-    let play = shutdown.spawn(dealer.play(shutdown.clone()));
-    let keep = shutdown.spawn(look_after(cluster, shutdown.clone()));
+    let playing = shutdown.spawn(dealer.play(shutdown.clone()));
+    let supervisor = shutdown.spawn(supervise(cluster, shutdown.clone()));
     let served = serving.run.await;
     shutdown.request();
-    play.await?;
-    let mut cluster = keep.await??;
+    playing.await?;
+    let mut cluster = supervisor.await??;
     spawn_blocking(move || cluster.stop(Stop::Fast)).await??;
     served
 }
@@ -92,8 +91,8 @@ fn start(config: &DemoConfig) -> anyhow::Result<Cluster> {
     let installation = Installation::find_for(&config.data_dir)?;
     let port = free_port(config.postgres_port)?;
     if port != config.postgres_port {
-        let wished = config.postgres_port;
-        tracing::warn!(port, wished, "PostgreSQL gets another port: the wished one is taken");
+        let requested = config.postgres_port;
+        tracing::warn!(port, requested, "the requested PostgreSQL port is in use, taking another");
     }
     tracing::info!(postgres.version = installation.version(), postgres.port = port, "starting");
     let settings = Settings { durable: true, tcp_port: Some(port), ..Settings::default() };
@@ -102,11 +101,11 @@ fn start(config: &DemoConfig) -> anyhow::Result<Cluster> {
     Ok(cluster)
 }
 
-/// The wished port where nobody has it, else any.
-fn free_port(wished: u16) -> anyhow::Result<u16> {
-    let listener = TcpListener::bind(("127.0.0.1", wished))
+/// The requested port if it is free, otherwise any free port.
+fn free_port(requested: u16) -> anyhow::Result<u16> {
+    let listener = TcpListener::bind(("127.0.0.1", requested))
         .or_else(|_| TcpListener::bind(("127.0.0.1", 0)))
-        .context("no free port for PostgreSQL")?;
+        .context("no free TCP port for PostgreSQL on 127.0.0.1")?;
     Ok(listener.local_addr()?.port())
 }
 
@@ -120,22 +119,22 @@ async fn create_database(maintenance_url: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Starts the cluster again whenever it ended; gives it back when the demo stops.
-async fn look_after(mut cluster: Cluster, shutdown: Shutdown) -> anyhow::Result<Cluster> {
-    let mut look = tokio::time::interval(LOOK_AFTER_EVERY);
+/// Restarts the cluster whenever it has stopped. Returns it when the demo stops.
+async fn supervise(mut cluster: Cluster, shutdown: Shutdown) -> anyhow::Result<Cluster> {
+    let mut check = tokio::time::interval(CHECK_EVERY);
     loop {
         tokio::select! {
             () = shutdown.requested() => return Ok(cluster),
-            _ = look.tick() => {}
+            _ = check.tick() => {}
         }
         if cluster.is_running() {
             continue;
         }
-        tracing::warn!("PostgreSQL ended: starting it again");
+        tracing::warn!("PostgreSQL stopped, restarting it");
         let started = spawn_blocking(move || (cluster.start(), cluster)).await?;
         cluster = started.1;
         if let Err(error) = started.0 {
-            tracing::error!(%error, "PostgreSQL does not start");
+            tracing::error!(%error, "cannot restart PostgreSQL, retrying");
         }
     }
 }

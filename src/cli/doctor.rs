@@ -1,5 +1,5 @@
-//! `datastream doctor`: looks at everything a stream needs, and says of each what it found and
-//! what to do about it. Changes nothing.
+//! `datastream doctor`: checks everything a stream needs, and prints a finding and a remedy for
+//! each check. Changes nothing.
 
 mod web_transport;
 
@@ -24,49 +24,49 @@ use crate::{
     source::self_test,
 };
 
-/// Only what is printed: the rest would be told twice.
+/// Errors only: the printed findings say everything else.
 pub const LOG_FILTER: &str = "error";
 
-/// What `doctor` can be told.
+/// The options of `doctor`.
 #[derive(Args, Clone, Debug)]
 pub struct DoctorOptions {
-    /// The database, as `serve` is told.
+    /// The database, as for `serve`.
     #[command(flatten)]
     pub database: DatabaseOptions,
 
-    /// As `serve` is told: then only what that takes is looked at.
+    /// The read-only mode, as for `serve`. Then only the two queries are checked.
     #[command(flatten)]
     pub read_only: ReadOnlyOptions,
 
-    /// WebTransport, as `serve` is told.
+    /// WebTransport, as for `serve`.
     #[command(flatten)]
     pub web_transport: WebTransportOptions,
 
-    /// Print JSON.
+    /// Print the report as JSON.
     #[arg(long)]
     pub json: bool,
 
-    /// As `serve` is told: how old outbox rows may be.
+    /// Retention of outbox rows, as for `serve`. Older rows are reported.
     #[arg(long, env = "DATASTREAM_RETENTION", value_name = "DURATION")]
     #[arg(value_parser = retention, default_value = "24h")]
     pub retention: Duration,
 
-    /// As `serve` is told: what the limit on open files must allow.
+    /// Open streams, as for `serve`. A lower limit on open files is reported.
     #[arg(long, env = "DATASTREAM_MAX_CONNECTIONS", value_name = "CONNECTIONS")]
     #[arg(default_value = "100000")]
     pub max_connections: NonZeroUsize,
 }
 
-/// What was found.
+/// The findings.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
-    /// Whether nothing failed.
+    /// Whether no check failed.
     pub ok: bool,
-    /// Each thing that was looked at.
+    /// The checks, in the order of the report.
     pub checks: Vec<Check>,
 }
 
-/// Looks at it all.
+/// Runs all checks.
 pub async fn examine(
     config: &DatabaseConfig,
     web_transport: Option<&WebTransportConfig>,
@@ -77,68 +77,72 @@ pub async fn examine(
     let reached =
         checks.iter().all(|check| check.name != "connection" || check.status == Status::Ok);
     if reached && source.is_none() {
-        checks.extend(listener(config).await);
+        checks.extend(check_listener(config).await);
     }
-    checks.extend(web_transport::look(web_transport));
-    checks.push(files(options.max_connections.get()));
+    checks.extend(web_transport::check(web_transport));
+    checks.push(open_files(options.max_connections.get()));
     let ok = checks.iter().all(|check| check.status != Status::Failed);
     Report { ok, checks }
 }
 
-async fn listener(config: &DatabaseConfig) -> Vec<Check> {
+async fn check_listener(config: &DatabaseConfig) -> Vec<Check> {
     const NAME: &str = "listener";
-    let hearing = match self_test::hear_oneself(&config.listen, &config.target).await {
-        Ok(hearing) => hearing,
+    let outcome = match self_test::hear_oneself(&config.listen, &config.target).await {
+        Ok(outcome) => outcome,
         Err(error) => {
             let check = Check::new(NAME, Status::Failed, format!("{}: {error}", config.listen));
-            return vec![check.remedy("set DATASTREAM_LISTEN_URL to the database itself")];
+            return vec![
+                check.remedy("set DATASTREAM_LISTEN_URL to the direct URL of the database"),
+            ];
         }
     };
-    let heard = match hearing.heard {
+    let delivered = match outcome.heard {
         Some(took) => {
-            let says = format!("{} hears notifications, after {took:.1?}", config.listen);
+            let says = format!("{} delivers notifications, after {took:.1?}", config.listen);
             Check::new(NAME, Status::Ok, says)
         }
         None => {
-            let says = format!("{} is not delivered notifications (a pooler?)", config.listen);
+            let says = format!("{} delivers no notifications (a pooler?)", config.listen);
             Check::new(NAME, Status::Failed, says).remedy(
-                "set DATASTREAM_LISTEN_URL to the database itself; DATABASE_URL may go on through \
-                 the pooler",
+                "set DATASTREAM_LISTEN_URL to the direct URL of the database; DATABASE_URL may \
+                 keep the pooler",
             )
         }
     };
-    vec![heard, tcp_user_timeout(hearing.tcp_user_timeout.as_deref())]
+    vec![delivered, tcp_user_timeout(outcome.tcp_user_timeout.as_deref())]
 }
 
 fn tcp_user_timeout(set: Option<&str>) -> Check {
     const NAME: &str = "tcp_user_timeout";
     match set {
-        None => Check::new(NAME, Status::Ok, "not needed on a socket of this machine"),
-        Some("0") => Check::new(NAME, Status::Warning, "0: a listener that is cut off is kept")
-            .remedy(
-                "leave tcp_user_timeout out of the URL, or set it above 0, and name the database \
-                 itself in DATASTREAM_LISTEN_URL, since poolers ignore it: a dead listener fills \
-                 the notification queue",
-            ),
+        None => Check::new(NAME, Status::Ok, "not needed on a Unix socket"),
+        Some("0") => {
+            let says = "0: PostgreSQL keeps a dead listener, which fills the notification queue";
+            Check::new(NAME, Status::Warning, says).remedy(
+                "remove tcp_user_timeout from the URL or set it above 0; if there is a pooler, \
+                 which ignores it, set DATASTREAM_LISTEN_URL to the direct URL of the database",
+            )
+        }
         Some(limit) => Check::new(NAME, Status::Ok, format!("{limit} on the LISTEN connection")),
     }
 }
 
-fn files(wanted: usize) -> Check {
+fn open_files(wanted: usize) -> Check {
     const NAME: &str = "files";
     let Ok((_, hard)) = rlimit::getrlimit(rlimit::Resource::NOFILE) else {
-        return Check::new(NAME, Status::Skipped, "this system does not tell its limit");
+        return Check::new(NAME, Status::Skipped, "this system does not report its limit");
     };
     let fit = descriptors::connections_within(hard);
     let status = match fit {
         fit if fit >= wanted => Status::Ok,
-        // What is always left, though the rest takes all there is.
+        // One connection is the minimum, even if the server's own files take the whole limit.
         1 => Status::Failed,
         _ => Status::Warning,
     };
-    let says = format!("{hard} open files allow {} of {wanted} connections", fit.min(wanted));
+    let says =
+        format!("a limit of {hard} open files allows {} of {wanted} streams", fit.min(wanted));
     Check::new(NAME, status, says).remedy(
-        "raise the limit (LimitNOFILE= of systemd, ulimit -Hn, --ulimit nofile of docker), or \
+        "raise the limit (systemd: LimitNOFILE=, shell: ulimit -Hn, docker: --ulimit nofile), or \
          lower DATASTREAM_MAX_CONNECTIONS",
     )
 }

@@ -5,14 +5,14 @@ use std::{
     process::ExitCode,
 };
 
-/// Why a command did not do what it was asked to.
+/// Why no command ran to its end.
 #[derive(Debug)]
 pub enum Failure {
-    /// It was asked for help or its version. Status 0.
-    Answer(clap::Error),
-    /// Bad usage or configuration; the line names the option. Status 2.
+    /// The user asked for help or the version. Status 0.
+    HelpOrVersion(clap::Error),
+    /// Bad usage or configuration. The line names the option. Status 2.
     Usage(String),
-    /// It failed. Status 1.
+    /// The command failed. Status 1.
     Failed(anyhow::Error),
 }
 
@@ -20,6 +20,14 @@ impl Failure {
     /// Bad usage or configuration.
     pub(super) fn usage(message: &impl ToString) -> Self {
         Self::Usage(message.to_string())
+    }
+
+    /// Puts the failed action before the error's message.
+    pub(super) fn context(self, action: String) -> Self {
+        match self {
+            Self::Failed(error) => Self::Failed(error.context(action)),
+            other => other,
+        }
     }
 }
 
@@ -29,29 +37,29 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
     }
 }
 
-/// Says how it ended, and with which status to leave.
+/// Prints a failure and returns the exit status.
 pub fn exit_code(outcome: Result<(), Failure>) -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
-        Err(Failure::Answer(answer)) => {
-            // A closed pipe (`--help | head -1`) is no failure.
-            let _ = answer.print();
+        Err(Failure::HelpOrVersion(text)) => {
+            // A closed pipe (`--help | head -1`) is not a failure.
+            let _ = text.print();
             ExitCode::SUCCESS
         }
         Err(Failure::Usage(message)) => {
-            complain(&message);
+            print_error(&message);
             ExitCode::from(2)
         }
         Err(Failure::Failed(error)) => {
-            complain(&format!("{error:#}"));
+            print_error(&format!("{error:#}"));
             ExitCode::FAILURE
         }
     }
 }
 
-fn complain(message: &str) {
-    // Causes may come with line breaks of their own, PostgreSQL's for one.
+fn print_error(message: &str) {
+    // Causes may contain line breaks, such as PostgreSQL's messages.
     let line = message.split_whitespace().collect::<Vec<_>>().join(" ");
-    // Where it cannot be written, the exit status says it.
+    // If stderr cannot be written, the exit status still reports the failure.
     let _ = writeln!(io::stderr(), "datastream: error: {line}");
 }

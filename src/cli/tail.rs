@@ -1,10 +1,10 @@
-//! `datastream tail`: rounds of a running server in the terminal, over WebSocket.
+//! `datastream tail`: prints the rounds of a running server, received over WebSocket.
 //!
-//! Reconnects by itself and resumes after the last round it printed, so that none is missed over
-//! an outage; what a restarted server repeats is printed once.
+//! It reconnects and resumes after the last printed round, so that an outage loses none. A round
+//! that a restarted server repeats is printed once.
 
 mod line;
-mod link;
+mod socket;
 #[cfg(test)]
 mod tests;
 
@@ -15,37 +15,37 @@ use clap::Args;
 
 use self::{
     line::{Printer, Repeats},
-    link::{Address, End, Link},
+    socket::{Address, End, RoundSocket},
 };
 use crate::ops::{backoff::Backoff, shutdown::Shutdown};
 
-/// Its own words are for what went wrong.
+/// Only problems are logged: stdout has the rounds.
 pub const LOG_FILTER: &str = "warn";
 
-/// What `tail` can be told.
+/// The options of `tail`.
 #[derive(Args, Clone, Debug)]
 pub struct TailOptions {
-    /// Rounds of this game (its slug); of every game where neither this nor --type is given.
+    /// Slug of a game. Without it and --type, rounds of all games are printed.
     pub game: Option<String>,
 
-    /// Rounds of every game of this type.
+    /// Print the rounds of all games of this type.
     #[arg(long = "type", value_name = "TYPE")]
     pub kind: Option<String>,
 
-    /// The server.
+    /// URL of the server.
     #[arg(long, env = "DATASTREAM_URL", default_value = "http://localhost:3000")]
     pub url: Address,
 
-    /// Begin after this round (its round_id) instead of with the latest one.
+    /// Start after the round with this round_id instead of with the latest round.
     #[arg(long, value_name = "ROUND_ID", value_parser = clap::value_parser!(i64).range(0..))]
     pub after: Option<i64>,
 
-    /// Print rounds as the server sends them: one JSON object a line.
+    /// Print rounds as the server sends them: one JSON object per line.
     #[arg(long)]
     pub json: bool,
 }
 
-/// Prints rounds until told to stop, or until nobody reads them any more.
+/// Prints rounds until a shutdown is requested or stdout is closed.
 pub async fn run(options: TailOptions, shutdown: &Shutdown) -> anyhow::Result<()> {
     let printed = Tail::new(options, io::stdout());
     tokio::select! {
@@ -61,7 +61,7 @@ struct Tail<W> {
     repeats: Repeats,
     after: Option<i64>,
     backoff: Backoff,
-    complaint: String,
+    last_error: String,
 }
 
 impl<W: Write> Tail<W> {
@@ -74,14 +74,14 @@ impl<W: Write> Tail<W> {
             after,
             repeats: Repeats::default(),
             backoff: Backoff::default(),
-            complaint: String::new(),
+            last_error: String::new(),
         }
     }
 
     async fn run(mut self) -> anyhow::Result<()> {
         loop {
             let end = match self.connect().await {
-                Ok(link) => match self.follow(link).await? {
+                Ok(socket) => match self.follow(socket).await? {
                     Some(end) => end,
                     None => return Ok(()),
                 },
@@ -92,29 +92,30 @@ impl<W: Write> Tail<W> {
         }
     }
 
-    async fn connect(&self) -> Result<Link, End> {
+    async fn connect(&self) -> Result<RoundSocket, End> {
         let TailOptions { url, game, kind, .. } = &self.options;
-        Link::open(&url.stream(game.as_deref(), kind.as_deref(), self.after)).await
+        RoundSocket::open(&url.stream(game.as_deref(), kind.as_deref(), self.after)).await
     }
 
-    /// Prints what comes; `None` when nobody reads it any more.
-    async fn follow(&mut self, mut link: Link) -> anyhow::Result<Option<End>> {
+    /// Prints the rounds that arrive. `None` if stdout is closed.
+    async fn follow(&mut self, mut socket: RoundSocket) -> anyhow::Result<Option<End>> {
         loop {
-            let text = match link.next().await {
+            let text = match socket.next().await {
                 Ok(text) => text,
                 Err(end) => return Ok(Some(end)),
             };
             self.backoff.reset();
-            self.complaint.clear();
+            self.last_error.clear();
             if !self.print(&text)? {
                 return Ok(None);
             }
         }
     }
 
-    /// Prints one round unless it was printed before; false when nobody reads it.
+    /// Prints one round unless it was printed before. False if stdout is closed.
     fn print(&mut self, text: &str) -> anyhow::Result<bool> {
-        let round = line::parse(text).context("the server sent something that is no round")?;
+        let round = line::parse(text)
+            .context("the server sent a message that is not a round. Check --url.")?;
         self.after = Some(round.round_id);
         if !self.repeats.is_new(&round) {
             return Ok(true);
@@ -122,24 +123,24 @@ impl<W: Write> Tail<W> {
         let line = self.printer.line(&round, text);
         match writeln!(self.output, "{line}").and_then(|()| self.output.flush()) {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
-            Err(error) => Err(error).context("cannot print"),
+            Err(error) => Err(error).context("cannot write to stdout"),
             Ok(()) => Ok(true),
         }
     }
 
-    /// Whether there is any use in connecting again, and from where.
+    /// Prepares the next connection, or returns the error if reconnecting cannot help.
     fn after_end(&mut self, end: End) -> anyhow::Result<()> {
         match end {
             End::Refused(reason) => anyhow::bail!("{}: {reason}", self.options.url),
             End::Gap => {
                 let after = self.after.take().unwrap_or_default();
                 tracing::warn!(
-                    "rounds right after {after} are no longer kept: beginning with the latest"
+                    "the server no longer has the rounds after {after}, continuing with the latest"
                 );
             }
-            End::Lost(reason) if reason != self.complaint => {
-                tracing::warn!("{}: {reason}; trying again", self.options.url);
-                self.complaint = reason;
+            End::Lost(reason) if reason != self.last_error => {
+                tracing::warn!("{}: {reason}; reconnecting", self.options.url);
+                self.last_error = reason;
             }
             End::Lost(_) => {}
         }

@@ -1,4 +1,4 @@
-//! What the command line takes and refuses.
+//! The arguments that the command line accepts and refuses.
 
 use clap::CommandFactory;
 
@@ -51,7 +51,7 @@ fn an_error_is_one_line_that_names_option_and_variable() {
 }
 
 #[test]
-fn help_tells_every_flag_with_its_variable_under_a_heading() {
+fn help_lists_every_flag_with_its_variable_under_a_heading() {
     let help = Cli::command().render_long_help().to_string();
     for heading in ["Database:", "HTTP:", "WebTransport:", "Streaming:", "Limits:", "Logging:"] {
         assert!(help.contains(heading), "{heading}");

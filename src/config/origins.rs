@@ -1,13 +1,13 @@
-//! Which web pages may connect.
+//! The web pages that may connect.
 
 use std::str::FromStr;
 
 /// The origins allowed on WebSocket and WebTransport handshakes and by CORS.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AllowedOrigins {
-    /// Every page: it is a public feed.
+    /// Every page, for a public feed.
     Any,
-    /// These only, as browsers write them: `https://game.example`, without a path.
+    /// These only, in the form of the Origin header: `https://game.example`, without a path.
     List(Vec<String>),
 }
 
@@ -28,18 +28,19 @@ impl FromStr for AllowedOrigins {
         let items: Vec<_> =
             text.split(',').map(str::trim).filter(|item| !item.is_empty()).collect();
         match items[..] {
-            [] => Err("must be * or a list of origins"),
+            [] => Err("must be * or a list of origins such as https://game.example"),
             ["*"] => Ok(Self::Any),
             _ => items.into_iter().map(origin).collect::<Result<_, _>>().map(Self::List),
         }
     }
 }
 
-/// Browsers send scheme, host and a port that is not the scheme's own; anything more never matches.
+/// Browsers send scheme, host, and the port unless it is the scheme's default. Anything more would
+/// never match.
 fn origin(text: &str) -> Result<String, &'static str> {
-    const EXPECTED: &str = "must be * or origins like https://game.example or http://localhost:8080, separated by commas";
+    const EXPECTED: &str = "must be * or origins such as https://game.example or http://localhost:8080, separated by commas";
     let (scheme, host) = text.split_once("://").ok_or(EXPECTED)?;
-    let usual_port = if scheme.eq_ignore_ascii_case("https") { ":443" } else { ":80" };
+    let default_port = if scheme.eq_ignore_ascii_case("https") { ":443" } else { ":80" };
     let plain = |text: &str, also: &str| {
         !text.is_empty()
             && text.chars().all(|char| char.is_ascii_alphanumeric() || also.contains(char))
@@ -47,7 +48,7 @@ fn origin(text: &str) -> Result<String, &'static str> {
     if !plain(scheme, "+-.") || !plain(host, "-._:[]") {
         return Err(EXPECTED);
     }
-    let host = host.strip_suffix(usual_port).unwrap_or(host);
+    let host = host.strip_suffix(default_port).unwrap_or(host);
     Ok(format!("{scheme}://{host}").to_ascii_lowercase())
 }
 

@@ -1,4 +1,4 @@
-//! How single values are read: each error says what would do.
+//! Parses durations. Each error names the accepted values.
 
 use std::{ops::RangeInclusive, time::Duration};
 
@@ -6,25 +6,25 @@ const MILLISECOND: Duration = Duration::from_millis(1);
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
-/// Between heartbeats: below 10 ms the server would do nothing else, and the browsers', proxies'
-/// and routers' own idle limits end far below an hour.
+/// The heartbeat interval. Below 10 ms the server would do nothing else. Idle limits of browsers,
+/// proxies and routers are far below an hour.
 pub(super) fn heartbeat(text: &str) -> Result<Duration, String> {
     within(text, MILLISECOND * 10..=HOUR)
 }
 
-/// How long outbox rows are kept.
+/// The retention of outbox rows.
 pub(crate) fn retention(text: &str) -> Result<Duration, String> {
     within(text, MILLISECOND..=DAY * 3650)
 }
 
-/// How long a stop may take.
+/// The limit for a stop.
 pub(super) fn grace(text: &str) -> Result<Duration, String> {
     within(text, Duration::ZERO..=HOUR)
 }
 
 fn within(text: &str, range: RangeInclusive<Duration>) -> Result<Duration, String> {
     let duration = humantime::parse_duration(text.trim())
-        .map_err(|_| "must be a duration with its unit, like 15s, 500ms or 24h".to_owned())?;
+        .map_err(|_| "must be a duration with a unit, such as 15s, 500ms or 24h".to_owned())?;
     if range.contains(&duration) {
         return Ok(duration);
     }

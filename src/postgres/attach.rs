@@ -1,8 +1,8 @@
-//! `datastream attach` and `detach`: a game's own table becomes a source of rounds, or is let go.
+//! `datastream attach` and `detach`: start and stop streaming a game's own table.
 //!
-//! The work is done by the functions `datastream.attach` and `datastream.detach` of the database
-//! (see `migrations/README.md`); here is the care around them: no waiting behind a long
-//! transaction, patience with short ones, the index built while the game goes on.
+//! The functions `datastream.attach` and `datastream.detach` of the database do the work (see
+//! `migrations/README.md`). This module protects the game from it: it refuses to wait for a long
+//! transaction, retries after a short one, and builds the index concurrently.
 
 mod capture;
 mod error;
@@ -14,25 +14,25 @@ mod table;
 pub(crate) use capture::{CaptureMode, set_capture};
 pub(crate) use error::AttachError;
 pub(crate) use options::{AttachOptions, DetachOptions};
-pub(crate) use plan::with_schema;
+pub(crate) use plan::plan_with_schema;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
-pub(crate) use table::warn;
+pub(crate) use table::log_warnings;
 
 use crate::postgres::{pooler, target::PgTarget};
 
-/// Notices of the database's functions are for the operator.
+/// Logs notices: the database's functions address them to the operator.
 pub(crate) const LOG_FILTER: &str = "info,sqlx=warn,sqlx::postgres::notice=info";
 
-/// Without JIT: see `doctor`.
+/// Without JIT, for the reason given in `doctor`.
 const SETTINGS: [(&str, &str); 3] =
     [("lock_timeout", "2s"), ("statement_timeout", "0"), ("jit", "off")];
 
-/// What was done, or would be.
+/// The result of a command.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Report {
-    /// The SQL that `--dry-run` asked for.
+    /// The SQL for `--dry-run`.
     Plan(String),
-    /// What changed, a line each; none where nothing had to.
+    /// A line for each change. Empty if no change was needed.
     Done(Vec<String>),
 }
 
@@ -43,16 +43,18 @@ pub(crate) async fn attach(
 ) -> Result<Report, AttachError> {
     let mut connection = pooler::connect_alone(target, "attach", &SETTINGS).await?;
     let table = table::qualified(&mut connection, &options.table).await?;
-    let statements = look(&mut connection, options).await?;
+    let statements = pending_statements(&mut connection, options).await?;
     if options.dry_run {
-        return Ok(Report::Plan(plan::of(&mut connection, &table, options, &statements).await?));
+        return Ok(Report::Plan(
+            plan::attach_script(&mut connection, &table, options, &statements).await?,
+        ));
     }
     let mut done = Vec::new();
     if !statements.is_empty() {
-        table::refuse_held(&mut connection, &table, options.replace).await?;
+        table::refuse_if_locked(&mut connection, &table, options.replace).await?;
         table::warn_of_large_ids(&mut connection, &table, options).await?;
-        table::with_patience(&table, &mut connection, async |connection| {
-            attach_and_adopt(connection, options).await
+        table::with_lock_retries(&table, &mut connection, async |connection| {
+            attach_in_transaction(connection, options).await
         })
         .await?;
         done.push(format!(
@@ -63,64 +65,66 @@ pub(crate) async fn attach(
     if options.index {
         done.extend(index::build(&mut connection, target, &table).await?);
     }
-    warn(&mut connection, Some(&table)).await?;
+    log_warnings(&mut connection, Some(&table)).await?;
     Ok(Report::Done(done))
 }
 
-/// Lets a table go; what was ours on it is gone.
+/// Stops streaming a table and drops its triggers, index and view.
 pub(crate) async fn detach(
     target: &PgTarget,
     options: &DetachOptions,
 ) -> Result<Report, AttachError> {
     let mut connection = pooler::connect_alone(target, "detach", &SETTINGS).await?;
     let table = match table::qualified(&mut connection, &options.table).await {
-        // It may have been dropped meanwhile.
+        // The table may have been dropped since it was attached.
         Err(AttachError::NoTable(name)) => name,
         outcome => outcome?,
     };
     let call = "select datastream.detach($1, $2)";
     let query = || sqlx::query_scalar(call).bind(&table).bind(options.dry_run);
     if options.dry_run {
-        return Ok(Report::Plan(plan::script(&query().fetch_all(&mut connection).await?)));
+        return Ok(Report::Plan(plan::transaction_script(
+            &query().fetch_all(&mut connection).await?,
+        )));
     }
-    table::refuse_held(&mut connection, &table, true).await?;
-    table::with_patience(&table, &mut connection, async |connection| {
+    table::refuse_if_locked(&mut connection, &table, true).await?;
+    table::with_lock_retries(&table, &mut connection, async |connection| {
         let mut transaction = connection.begin().await?;
         let _: Vec<String> = query().fetch_all(&mut *transaction).await?;
-        // A view that fell with a dropped table was made anew.
-        table::adopt(&mut transaction).await?;
+        // `detach` has created again the views that were dropped with a table.
+        table::hand_to_schema_owner(&mut transaction).await?;
         Ok(transaction.commit().await?)
     })
     .await?;
     Ok(Report::Done(vec![format!("{table} is detached")]))
 }
 
-/// What there is to do. The notices come when it is done, not twice.
-async fn look(
+/// The statements that attaching would run. Hides notices: they come when the statements run.
+async fn pending_statements(
     connection: &mut PgConnection,
     options: &AttachOptions,
 ) -> Result<Vec<String>, AttachError> {
-    let silence = if options.dry_run { "notice" } else { "warning" };
-    hear(connection, silence).await?;
+    let level = if options.dry_run { "notice" } else { "warning" };
+    set_notice_level(connection, level).await?;
     let statements = call(connection, options, true).await?;
-    hear(connection, "notice").await?;
+    set_notice_level(connection, "notice").await?;
     Ok(statements)
 }
 
-/// Takes messages of the server of this level and above.
-async fn hear(connection: &mut PgConnection, level: &str) -> Result<(), AttachError> {
+/// Sets the lowest level of the server's messages.
+async fn set_notice_level(connection: &mut PgConnection, level: &str) -> Result<(), AttachError> {
     let set = format!("set client_min_messages = {level}");
     sqlx::query(AssertSqlSafe(set)).execute(connection).await?;
     Ok(())
 }
 
-async fn attach_and_adopt(
+async fn attach_in_transaction(
     connection: &mut PgConnection,
     options: &AttachOptions,
 ) -> Result<(), AttachError> {
     let mut transaction = connection.begin().await?;
     call(&mut transaction, options, false).await?;
-    table::adopt(&mut transaction).await?;
+    table::hand_to_schema_owner(&mut transaction).await?;
     Ok(transaction.commit().await?)
 }
 

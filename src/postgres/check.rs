@@ -1,34 +1,33 @@
-//! One line of the doctor's report.
+//! A finding of `datastream doctor`.
 
 use std::fmt;
 
 use serde::Serialize;
 
-/// How something stands.
+/// The result of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
-    /// As it should be.
+    /// No problem.
     Ok,
-    /// It works, and somebody should look at it.
+    /// The stream works, but needs attention.
     Warning,
-    /// The stream does not work, or not as promised.
+    /// The stream does not work, or does not keep its guarantees.
     Failed,
-    /// Could not be looked at.
+    /// The check could not run.
     Skipped,
 }
 
-/// One thing that was looked at.
+/// A check and its result.
 #[derive(Clone, Debug, Serialize)]
 pub struct Check {
-    /// Its name, of fixed values.
+    /// The name, from a fixed set.
     pub name: &'static str,
-    /// How it stands.
+    /// The result.
     pub status: Status,
-    /// What was found.
+    /// The finding.
     pub says: String,
-    /// What to do, where something is to be done: in words, and, a line each, in commands: of a
-    /// shell, or SQL.
+    /// The remedy, if there is a problem: an imperative, then one command a line (shell or SQL).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub remedy: Option<String>,
 }

@@ -1,4 +1,4 @@
-//! Makes the LISTEN connection: hosts in turn, TLS by libpq's `sslmode`, a deadline for each.
+//! Opens the LISTEN connection: tries hosts in order, with TLS by libpq's `sslmode` and a timeout.
 
 mod tls;
 
@@ -16,28 +16,27 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 pub(crate) use crate::postgres::target::ConnectError;
 use crate::postgres::target::{ChannelBinding, PgHost, PgTarget, SslMode, escape_option};
 
-/// A connection whose messages the caller polls: nothing moves, not even the answers to its own
-/// queries, while nobody polls `messages`. It ends when `client` is dropped.
+/// A connection whose messages the caller polls. Queries get their answers only while the caller
+/// polls `messages`. Dropping `client` ends the connection.
 pub(crate) struct Link {
     /// Sends queries.
     pub(crate) client: Client,
-    /// Drives the connection; yields notifications and notices in the order they came.
+    /// Drives the connection. Yields notifications and notices in the order of arrival.
     pub(crate) messages: Messages,
 }
 
-/// Set in every session: where it is missing, a pooler has refused or ignored our settings, and may
-/// give each transaction another session.
+/// Set in every session. If it is missing, a pooler refused or ignored our settings, and may give
+/// each transaction another session.
 pub(crate) const OWN: (&str, &str) = ("datastream.session", "own");
 
-/// What the server sends unasked.
+/// Notifications and notices.
 pub(crate) type Messages = Pin<Box<dyn Stream<Item = Result<AsyncMessage, Error>> + Send>>;
 
-/// `protocol_violation`: how PgBouncer answers settings that it does not pass on.
+/// `protocol_violation`, which PgBouncer returns for settings that it does not pass on.
 const POOLER_REFUSED: &str = "08P01";
 
-/// Connects to the first of the target's hosts that answers. `application_name` becomes
-/// `datastream` and the word given: `listen`. The settings are the session's, where it is one of
-/// its own: [`OWN`] tells.
+/// Connects to the first host of the target that answers. `application_name` becomes `datastream`
+/// and `used_for`, such as `listen`. The settings apply to the session if [`OWN`] is set in it.
 pub(crate) async fn connect(
     target: &PgTarget,
     used_for: &str,
@@ -46,7 +45,7 @@ pub(crate) async fn connect(
     reach(target, used_for, Some(settings)).await
 }
 
-/// The same without settings of ours: to send a notification.
+/// Connects without our settings, to send a notification.
 pub(crate) async fn connect_to_send(
     target: &PgTarget,
     used_for: &str,
@@ -68,14 +67,14 @@ async fn reach(
         // libpq's connect_timeout, too, covers the whole handshake with one host.
         match tokio::time::timeout(target.connect_timeout, attempt).await {
             Ok(Ok(link)) => return Ok(link),
-            Ok(Err(error)) => last = Some(refused(target, &error)),
-            Err(_) => last = Some(ConnectError::silent(target)),
+            Ok(Err(error)) => last = Some(connect_error(target, &error)),
+            Err(_) => last = Some(ConnectError::timed_out(target)),
         }
     }
-    Err(last.unwrap_or_else(|| ConnectError::silent(target)))
+    Err(last.unwrap_or_else(|| ConnectError::timed_out(target)))
 }
 
-/// Tries again without the settings where a pooler refuses them.
+/// Tries again without the settings if a pooler refuses them.
 async fn with_settings(
     plain: Config,
     settings: Option<String>,
@@ -86,7 +85,7 @@ async fn with_settings(
     config.options(settings);
     match to_host(config, tls).await {
         Err(error) if error.code().is_some_and(|code| code.code() == POOLER_REFUSED) => {
-            tracing::debug!("trying without settings of the session: {error}");
+            tracing::debug!(%error, "retrying without session settings");
             to_host(plain, tls).await
         }
         outcome => outcome,
@@ -96,7 +95,7 @@ async fn with_settings(
 async fn to_host(mut config: Config, tls: &MakeRustlsConnect) -> Result<Link, Error> {
     match open(&config, tls).await {
         Err(error) if optional(config.get_ssl_mode()) && without_tls_may_help(&error) => {
-            tracing::debug!("TLS failed, trying without, as sslmode allows: {error}");
+            tracing::debug!(%error, "TLS failed, retrying without, as sslmode allows");
             open(config.ssl_mode(config::SslMode::Disable), tls).await
         }
         outcome => outcome,
@@ -108,7 +107,7 @@ async fn open(config: &Config, tls: &MakeRustlsConnect) -> Result<Link, Error> {
     Ok(Link { client, messages: messages(connection) })
 }
 
-/// Ends after an error: a connection that is asked again repeats it for ever.
+/// Ends after an error: a connection that is polled again returns the same error for ever.
 fn messages<S, T>(connection: Connection<S, T>) -> Messages
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -149,11 +148,11 @@ fn config(target: &PgTarget, host: &PgHost, used_for: &str) -> Config {
     if target.read_write {
         config.target_session_attrs(TargetSessionAttrs::ReadWrite);
     }
-    notice_silence(&mut config, target);
+    set_keepalives(&mut config, target);
     config
 }
 
-fn notice_silence(config: &mut Config, target: &PgTarget) {
+fn set_keepalives(config: &mut Config, target: &PgTarget) {
     if let Some(keepalives) = target.keepalives {
         config
             .keepalives_idle(keepalives.idle)
@@ -165,8 +164,8 @@ fn notice_silence(config: &mut Config, target: &PgTarget) {
     }
 }
 
-/// The session's settings. The server side gets `tcp_user_timeout` as well: a listener that it
-/// still believes in holds back vacuum and fills the notification queue, until commits fail.
+/// The session's settings. `tcp_user_timeout` is set on the server, too: a dead listener that it
+/// keeps holds back vacuum and fills the notification queue, until commits fail.
 fn session(target: &PgTarget, host: &PgHost, ours: &[(&str, &str)]) -> String {
     let timeout = target.tcp_user_timeout.as_millis().to_string();
     let mut settings = vec![("lock_timeout", "5s"), ("idle_in_transaction_session_timeout", "30s")];
@@ -174,7 +173,7 @@ fn session(target: &PgTarget, host: &PgHost, ours: &[(&str, &str)]) -> String {
         settings.push(("tcp_user_timeout", &timeout));
     }
     settings.extend(target.options.iter().map(|(name, value)| (name.as_str(), value.as_str())));
-    // Last, so that they hold: catch-up is proved at this level only.
+    // Last, so that they override the others: catch-up is correct at this isolation level only.
     settings.extend(ours);
     settings.extend([("default_transaction_isolation", "read committed"), OWN]);
     let switch = |(name, value): (&str, &str)| format!("-c {name}={}", escape_option(value));
@@ -203,22 +202,22 @@ fn optional(mode: config::SslMode) -> bool {
     matches!(mode, config::SslMode::Prefer)
 }
 
-/// As libpq: after a failed handshake, or when pg_hba.conf has no line for encrypted links.
+/// As libpq: after a failed handshake, or if pg_hba.conf has no entry for encrypted connections.
 fn without_tls_may_help(error: &Error) -> bool {
     let cause = error.source().and_then(|source| source.downcast_ref::<io::Error>());
     cause.and_then(io::Error::get_ref).is_some_and(|cause| cause.is::<rustls::Error>())
         || error.code() == Some(&SqlState::INVALID_AUTHORIZATION_SPECIFICATION)
 }
 
-fn refused(target: &PgTarget, error: &Error) -> ConnectError {
+fn connect_error(target: &PgTarget, error: &Error) -> ConnectError {
     if let Some(said) = error.as_db_error() {
         return ConnectError::new(target, Some(said.code().code()), said.message());
     }
     let reason = error.source().map_or_else(|| error.to_string(), ToString::to_string);
     let refused = ConnectError::new(target, None, reason);
-    // No password given, or none of the ways to authenticate that the server offers.
+    // A missing password, or no common authentication method.
     match error.to_string().as_str() {
-        "invalid configuration" | "authentication error" => refused.lasting(),
+        "invalid configuration" | "authentication error" => refused.permanent(),
         _ => refused,
     }
 }

@@ -1,10 +1,8 @@
-//! The pool for queries, and single connections for migrations: sqlx, configured from a
-//! [`PgTarget`].
+//! Single sqlx connections, and the options of the pool, configured from a [`PgTarget`].
 //!
-//! Two of libpq's promises cannot be kept here, for want of a way to say them to sqlx: a given
-//! `sslrootcert` is trusted beside the system's authorities instead of in their place, and
-//! `channel_binding=require` holds on the LISTEN connection only. The pool may lead through
-//! a pooler that shares the server's sessions.
+//! sqlx has no options for two features of libpq: a given `sslrootcert` is trusted in addition to
+//! the system's authorities instead of alone, and `channel_binding=require` applies to the LISTEN
+//! connection only. A connection may lead through a pooler that shares the server's sessions.
 
 use sqlx::{
     ConnectOptions, PgConnection,
@@ -13,12 +11,12 @@ use sqlx::{
 
 use crate::postgres::target::{ConnectError, PgHost, PgTarget, SslMode};
 
-/// `protocol_violation`: how PgBouncer answers settings that it does not pass on.
+/// `protocol_violation`, which PgBouncer returns for settings that it does not pass on.
 pub(super) const POOLER_REFUSED: &str = "08P01";
-/// `invalid_authorization_specification`: no line for encrypted links in pg_hba.conf.
-const NOT_LET_IN: &str = "28000";
+/// `invalid_authorization_specification`: pg_hba.conf has no entry for encrypted connections.
+const NO_HBA_ENTRY: &str = "28000";
 
-/// One connection of its own, with these settings and those of the target.
+/// A single connection with these settings and those of the target.
 pub(crate) async fn connect(
     target: &PgTarget,
     used_for: &str,
@@ -37,14 +35,14 @@ pub(super) async fn reach(
         let attempt = to_host(target, host, used_for, settings);
         match tokio::time::timeout(target.connect_timeout, attempt).await {
             Ok(Ok(reached)) => return Ok(reached),
-            Ok(Err(error)) => last = Some(refused(target, &error)),
-            Err(_) => last = Some(ConnectError::silent(target)),
+            Ok(Err(error)) => last = Some(connect_error(target, &error)),
+            Err(_) => last = Some(ConnectError::timed_out(target)),
         }
     }
-    Err(last.unwrap_or_else(|| ConnectError::silent(target)))
+    Err(last.unwrap_or_else(|| ConnectError::timed_out(target)))
 }
 
-/// Tries again without what the server, or a pooler before it, may have refused.
+/// Tries again without the settings if a pooler refuses them, or without TLS if `sslmode` allows it.
 async fn to_host(
     target: &PgTarget,
     host: &PgHost,
@@ -58,16 +56,16 @@ async fn to_host(
     };
     let second = match code(&error).as_deref() {
         Some(POOLER_REFUSED) => options(target, host, used_for),
-        code if optional(target) && (code == Some(NOT_LET_IN) || is_tls(&error)) => {
+        code if optional(target) && (code == Some(NO_HBA_ENTRY) || is_tls(&error)) => {
             first.ssl_mode(PgSslMode::Disable)
         }
         _ => return Err(error),
     };
-    tracing::debug!("trying another way to connect: {}", reason(&error));
+    tracing::debug!(error = reason(&error), "retrying with other connection options");
     open(target, &second).await.map(|connection| (connection, second))
 }
 
-/// Ours last, so that it holds: the queries are proved at this level only.
+/// The isolation level is last, so that it overrides others: the queries are correct at it only.
 pub(super) fn session<'a>(
     target: &'a PgTarget,
     settings: &[(&'a str, &'a str)],
@@ -92,21 +90,21 @@ fn is_tls(error: &sqlx::Error) -> bool {
 
 async fn open(target: &PgTarget, options: &PgConnectOptions) -> Result<PgConnection, sqlx::Error> {
     let mut connection = options.connect().await?;
-    if serves(target, &mut connection).await? {
+    if matches_session_attrs(target, &mut connection).await? {
         return Ok(connection);
     }
-    Err(sqlx::Error::Configuration("this server only reads".into()))
+    Err(sqlx::Error::Configuration("the server is read-only".into()))
 }
 
-/// Whether the server does what `target_session_attrs` wants.
-pub(super) async fn serves(
+/// Whether the server matches `target_session_attrs`.
+pub(super) async fn matches_session_attrs(
     target: &PgTarget,
     connection: &mut PgConnection,
 ) -> Result<bool, sqlx::Error> {
     if !target.read_write {
         return Ok(true);
     }
-    Ok(super::pooler::text(connection, "show transaction_read_only").await? == "off")
+    Ok(super::pooler::query_text(connection, "show transaction_read_only").await? == "off")
 }
 
 pub(super) fn options(target: &PgTarget, host: &PgHost, used_for: &str) -> PgConnectOptions {
@@ -116,9 +114,9 @@ pub(super) fn options(target: &PgTarget, host: &PgHost, used_for: &str) -> PgCon
         .username(&target.user)
         .database(&target.database)
         .application_name(&target.application_name(used_for))
-        // Errors are told where they matter; sqlx would repeat whole statements.
+        // The callers log errors; sqlx would log whole statements.
         .disable_statement_logging()
-        // Poolers refuse this one, and no query of ours reads a float.
+        // Poolers refuse this setting, and no query of ours reads a float.
         .extra_float_digits(None)
         .ssl_mode(ssl_mode(target.tls.mode, host));
     if let Some(password) = &host.password {
@@ -133,7 +131,7 @@ pub(super) fn options(target: &PgTarget, host: &PgHost, used_for: &str) -> PgCon
     options
 }
 
-/// sqlx connects to the very name that it verifies: `hostaddr` is used where none is verified.
+/// sqlx connects to the name that it verifies, so `hostaddr` is used only if no name is verified.
 fn host_name(target: &PgTarget, host: &PgHost) -> String {
     match host.address {
         Some(address) if target.tls.mode != SslMode::VerifyFull => address.to_string(),
@@ -154,16 +152,16 @@ fn ssl_mode(mode: SslMode, host: &PgHost) -> PgSslMode {
     }
 }
 
-fn refused(target: &PgTarget, error: &sqlx::Error) -> ConnectError {
+fn connect_error(target: &PgTarget, error: &sqlx::Error) -> ConnectError {
     ConnectError::new(target, code(error).as_deref(), reason(error))
 }
 
-/// PostgreSQL's error code, if it was PostgreSQL that refused.
+/// PostgreSQL's error code, if the error is PostgreSQL's.
 pub(crate) fn code(error: &sqlx::Error) -> Option<String> {
     error.as_database_error()?.code().map(|code| code.into_owned())
 }
 
-/// What the server or the system said, without what sqlx writes around it.
+/// The message of the server or the system, without sqlx's prefix.
 pub(crate) fn reason(error: &sqlx::Error) -> String {
     match error {
         sqlx::Error::Database(error) => error.message().to_owned(),

@@ -1,4 +1,4 @@
-//! What is asked of the database: a file of SQL for each check, which answers with its lines.
+//! The checks of the database. Each is a file of SQL whose rows are the findings.
 
 use std::time::Duration;
 
@@ -10,70 +10,70 @@ use crate::{
     stream::round::UnixMillis,
 };
 
-/// (To compile the queries takes a hundred times as long as to run them: of a table that was never
-/// analyzed PostgreSQL expects many rows. 47 s against 1 s.)
+/// Without JIT: compiling the queries takes far longer than running them (47 s instead of 1 s),
+/// because PostgreSQL overestimates the rows of tables that were never analyzed.
 const SETTINGS: [(&str, &str); 4] = [
     ("statement_timeout", "10s"),
     ("lock_timeout", "2s"),
     ("default_transaction_read_only", "on"),
     ("jit", "off"),
 ];
-/// `timestamp` in a round is by this machine's clock, `finished_at` by the game's.
-const CLOCK_APART: f64 = 1.0;
+/// `timestamp` in a round is from this machine's clock, `finished_at` from the game's.
+const CLOCK_SKEW_MAX_SECS: f64 = 1.0;
 
-/// A check and the statement that makes it. No rows: all is well, and `well` says so.
-struct Asked {
+/// A check as an SQL statement. If it returns no rows, the finding is `ok_text`.
+struct SqlCheck {
     name: &'static str,
     sql: &'static str,
-    well: &'static str,
+    ok_text: &'static str,
 }
 
-macro_rules! asked {
-    ($name:literal, $file:literal, $well:literal) => {
-        Asked {
+macro_rules! sql_check {
+    ($name:literal, $file:literal, $ok_text:literal) => {
+        SqlCheck {
             name: $name,
             sql: include_str!(concat!("../../sql/doctor/", $file, ".sql")),
-            well: $well,
+            ok_text: $ok_text,
         }
     };
 }
 
-/// Of any server.
-const SERVER: [Asked; 2] =
-    [asked!("version", "version", ""), asked!("connections", "connections", "")];
-/// Of one that listens: for the read-only mode a standby will do.
-const PRIMARY: Asked = asked!("primary", "primary", "");
-const READ_ONLY: Asked = asked!("read-only", "read_only", "");
+/// For every mode.
+const SERVER: [SqlCheck; 2] =
+    [sql_check!("version", "version", ""), sql_check!("connections", "connections", "")];
+/// Not for the read-only mode, which works on a standby.
+const PRIMARY: SqlCheck = sql_check!("primary", "primary", "");
+const READ_ONLY: SqlCheck = sql_check!("read-only", "read_only", "");
 
-const SCHEMA: Asked = asked!("schema", "schema", "");
-/// Of who may not even use our schema, too: it reads nothing of it.
-const RIGHTS: Asked = asked!("rights", "rights", "");
-const WHOLE: Asked = asked!("schema", "whole", "the schema datastream is there, and whole");
+const SCHEMA: SqlCheck = sql_check!("schema", "schema", "");
+/// Reads no table of the schema, so that it works for a role without any rights on it.
+const RIGHTS: SqlCheck = sql_check!("rights", "rights", "");
+const COMPLETE: SqlCheck = sql_check!("schema", "whole", "the schema datastream is complete");
 
-/// Of what is attached.
-const OURS: [Asked; 13] = [
-    asked!("attached", "attached", ""),
-    asked!("readable", "readable", "the views see all rounds"),
-    asked!("subscriber", "subscriber", "no logical subscription writes rounds"),
-    asked!("publications", "publications", "no publication sends our tables"),
-    asked!("ids", "ids", "no two tables are near to giving the same ids"),
-    asked!("games", "games", "each game has an id and a slug of its own"),
-    asked!("index", "index", "no table is there to be indexed"),
-    asked!("recorded", "recorded", ""),
-    asked!("capture", "capture", ""),
-    asked!("queue", "queue", ""),
-    asked!("outbox", "outbox", ""),
-    asked!("transactions", "transactions", "no transaction is open for long"),
-    asked!("prepared", "prepared", ""),
+/// These need a complete schema.
+const SCHEMA_CHECKS: [SqlCheck; 13] = [
+    sql_check!("attached", "attached", ""),
+    sql_check!("readable", "readable", "the views see all rounds"),
+    sql_check!("subscriber", "subscriber", "no logical subscription writes rounds"),
+    sql_check!("publications", "publications", "no publication contains tables of datastream"),
+    sql_check!("ids", "ids", "no two tables are about to use the same ids"),
+    sql_check!("games", "games", "ids and slugs of games are unique"),
+    sql_check!("index", "index", "no table needs an index"),
+    sql_check!("recorded", "recorded", ""),
+    sql_check!("capture", "capture", ""),
+    sql_check!("queue", "queue", ""),
+    sql_check!("outbox", "outbox", ""),
+    sql_check!("transactions", "transactions", "no transaction has been open for long"),
+    sql_check!("prepared", "prepared", ""),
 ];
 
-/// What the files read of the attached tables.
+/// The common table expressions that the files read.
 const ATTACHED: &str = include_str!("../../sql/doctor/attached_tables.sql");
-/// Where a statement failed that nothing else explains.
-const UNKNOWN: &str = "mend what PostgreSQL says here, which serve meets as well; after a timeout, run datastream doctor \
-     again";
+/// The remedy if the statement of a check failed.
+const STATEMENT_FAILED: &str =
+    "fix the error that PostgreSQL reports; after a timeout, run datastream doctor again";
 
-/// What the database says: the connection, the checks of `sql/doctor`, the clocks.
+/// Runs the checks of the database: the connection, the files of `sql/doctor`, the clocks.
 pub(crate) async fn examine(
     target: &PgTarget,
     retention: Duration,
@@ -87,19 +87,19 @@ pub(crate) async fn examine(
         }
     };
     let pooled = pooler::is_shared(&mut connection, target, "doctor").await;
-    let how = if pooled { ", through a pooler that shares its sessions" } else { "" };
+    let how = if pooled { ", through a pooler that shares sessions" } else { "" };
     let mut checks = vec![Check::new("connection", Status::Ok, format!("{target} answers{how}"))];
     checks.extend(match source {
-        Some(source) => ask_read_only(&mut connection, source).await,
-        None => ask(&mut connection, retention).await,
+        Some(source) => check_read_only(&mut connection, source).await,
+        None => check_schema(&mut connection, retention).await,
     });
-    checks.push(clock(&mut connection).await);
+    checks.push(check_clock(&mut connection).await);
     let _closed = connection.close().await;
     checks
 }
 
-/// How far the two clocks are apart, at least: what the question took is not held against them.
-async fn clock(connection: &mut PgConnection) -> Check {
+/// The least difference of the two clocks: the duration of the query is subtracted.
+async fn check_clock(connection: &mut PgConnection) -> Check {
     let before = seconds();
     let there = "select extract(epoch from clock_timestamp())::double precision";
     let there = sqlx::raw_sql(there).fetch_one(connection).await;
@@ -109,9 +109,9 @@ async fn clock(connection: &mut PgConnection) -> Check {
         Err(error) => Check::new("clock", Status::Skipped, connection::reason(&error)),
         Ok(there) => {
             let apart = (there - after).max(before - there).max(0.0);
-            let status = if apart > CLOCK_APART { Status::Warning } else { Status::Ok };
+            let status = if apart > CLOCK_SKEW_MAX_SECS { Status::Warning } else { Status::Ok };
             let says =
-                format!("the clocks of this machine and the database are {apart:.1} s apart");
+                format!("the clocks of this machine and of the database are {apart:.1} s apart");
             Check::new("clock", status, says).remedy("run an NTP client on both")
         }
     }
@@ -122,73 +122,73 @@ fn seconds() -> f64 {
     UnixMillis::now().0 as f64 / 1000.0
 }
 
-/// Asks it all. By PostgreSQL's simple protocol: a pooler in transaction mode mixes up what is
-/// prepared on its connections.
-async fn ask(connection: &mut PgConnection, retention: Duration) -> Vec<Check> {
-    let mut checks = of_server(connection).await;
-    checks.extend(lines(connection, &PRIMARY, "", Status::Failed).await);
-    let schema = lines(connection, &SCHEMA, "", Status::Failed).await;
-    if !are_well(&schema) {
+/// Runs all checks of the schema. They use the simple query protocol: a pooler in transaction mode
+/// does not keep prepared statements.
+async fn check_schema(connection: &mut PgConnection, retention: Duration) -> Vec<Check> {
+    let mut checks = check_server(connection).await;
+    checks.extend(run_check(connection, &PRIMARY, "", Status::Failed).await);
+    let schema = run_check(connection, &SCHEMA, "", Status::Failed).await;
+    if !none_failed(&schema) {
         return [checks, schema].concat();
     }
-    let rights = lines(connection, &RIGHTS, "", Status::Failed).await;
-    // Without the rights the rest cannot be looked at, and that is said once.
-    let unseen = if are_well(&rights) { Status::Failed } else { Status::Skipped };
+    let rights = run_check(connection, &RIGHTS, "", Status::Failed).await;
+    // Without the rights the other checks cannot run; `rights` reports that once.
+    let on_error = if none_failed(&rights) { Status::Failed } else { Status::Skipped };
     checks.extend(rights);
     let retention = retention.as_secs();
-    let with = format!("{ATTACHED}, told as (select interval '{retention} s' as retention) ");
-    let whole = lines(connection, &WHOLE, &with, unseen).await;
-    let is_whole = are_well(&whole);
-    checks.extend(whole);
-    for asked in OURS.iter().filter(|_| is_whole) {
-        checks.extend(lines(connection, asked, &with, unseen).await);
+    let with = format!("{ATTACHED}, options as (select interval '{retention} s' as retention) ");
+    let complete = run_check(connection, &COMPLETE, &with, on_error).await;
+    let is_complete = none_failed(&complete);
+    checks.extend(complete);
+    for check in SCHEMA_CHECKS.iter().filter(|_| is_complete) {
+        checks.extend(run_check(connection, check, &with, on_error).await);
     }
     checks
 }
 
-/// What the read-only mode takes, which reads by the operator's own queries.
-async fn ask_read_only(connection: &mut PgConnection, source: &Source) -> Vec<Check> {
-    let mut checks = of_server(connection).await;
-    checks.extend(lines(connection, &READ_ONLY, &source.query(""), Status::Failed).await);
+/// Runs the checks of the read-only mode, which uses the operator's queries.
+async fn check_read_only(connection: &mut PgConnection, source: &Source) -> Vec<Check> {
+    let mut checks = check_server(connection).await;
+    checks.extend(run_check(connection, &READ_ONLY, &source.query(""), Status::Failed).await);
     checks
 }
 
-async fn of_server(connection: &mut PgConnection) -> Vec<Check> {
+async fn check_server(connection: &mut PgConnection) -> Vec<Check> {
     let mut checks = Vec::new();
-    for asked in &SERVER {
-        checks.extend(lines(connection, asked, "", Status::Failed).await);
+    for check in &SERVER {
+        checks.extend(run_check(connection, check, "", Status::Failed).await);
     }
     checks
 }
 
-/// Whether nothing failed.
-fn are_well(checks: &[Check]) -> bool {
+/// Whether no check failed.
+fn none_failed(checks: &[Check]) -> bool {
     checks.iter().all(|check| check.status != Status::Failed)
 }
 
-/// What was found. A statement that fails leaves something unseen, and counts as `unseen`.
-async fn lines(
+/// The findings of one check, or one with the status `on_error` if its statement fails.
+async fn run_check(
     connection: &mut PgConnection,
-    asked: &Asked,
+    check: &SqlCheck,
     with: &str,
-    unseen: Status,
+    on_error: Status,
 ) -> Vec<Check> {
-    let sql = AssertSqlSafe(format!("{with}{}", asked.sql));
+    let sql = AssertSqlSafe(format!("{with}{}", check.sql));
     let rows = sqlx::raw_sql(sql).fetch_all(connection).await;
-    let checks = rows.and_then(|rows| rows.iter().map(|row| line(asked.name, row)).collect());
+    let checks = rows.and_then(|rows| rows.iter().map(|row| parse_row(check.name, row)).collect());
     match checks {
         Ok(checks) if Vec::is_empty(&checks) => {
-            vec![Check::new(asked.name, Status::Ok, asked.well)]
+            vec![Check::new(check.name, Status::Ok, check.ok_text)]
         }
         Ok(checks) => checks,
         Err(error) => {
-            let says = format!("could not be looked at: {}", connection::reason(&error));
-            vec![Check::new(asked.name, unseen, says).remedy(UNKNOWN)]
+            let says = format!("the check could not run: {}", connection::reason(&error));
+            vec![Check::new(check.name, on_error, says).remedy(STATEMENT_FAILED)]
         }
     }
 }
 
-fn line(name: &'static str, row: &sqlx::postgres::PgRow) -> Result<Check, sqlx::Error> {
+fn parse_row(name: &'static str, row: &sqlx::postgres::PgRow) -> Result<Check, sqlx::Error> {
     let status = match row.try_get("status")? {
         "ok" => Status::Ok,
         "warning" => Status::Warning,

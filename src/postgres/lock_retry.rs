@@ -1,5 +1,4 @@
-//! DDL beside a running game: what PostgreSQL refused, and patience while somebody else holds a
-//! lock.
+//! DDL while a game runs: retries after lock timeouts, and PostgreSQL's errors with a remedy.
 
 use std::fmt;
 
@@ -8,11 +7,11 @@ use sqlx::postgres::PgDatabaseError;
 use super::connection::{code, reason};
 use crate::{ops::backoff::Backoff, postgres::target::advice};
 
-/// Each attempt takes the lock's timeout of two seconds, and up to a second goes by between two:
-/// half a minute of trying, during which the game's own transactions get their turn.
+/// Each attempt takes at most the lock timeout of two seconds, with up to a second between two.
+/// That is half a minute, in which the game's transactions run between the attempts.
 const ATTEMPTS: u32 = 10;
 
-/// A statement that PostgreSQL refused: what it said, and what to do about it.
+/// A statement that PostgreSQL refused, with its message and its hint.
 #[derive(Debug, thiserror::Error)]
 pub(crate) struct Refusal {
     code: Option<String>,
@@ -20,27 +19,27 @@ pub(crate) struct Refusal {
     hint: Option<String>,
 }
 
-/// An error behind which another session's lock may be.
+/// An error that another session's lock may have caused.
 pub(crate) trait Contention: fmt::Display {
-    /// What PostgreSQL refused, if that was it.
+    /// PostgreSQL's error, if it is one.
     fn refusal(&self) -> Option<&Refusal>;
 
-    /// Whether somebody else held a lock: lock_not_available, deadlock_detected.
+    /// Whether another session held a lock: lock_not_available, deadlock_detected.
     fn is_contention(&self) -> bool {
         let code = self.refusal().and_then(|refusal| refusal.code.as_deref());
         matches!(code, Some("55P03" | "40P01"))
     }
 }
 
-/// Runs the task until no lock is in its way, at most ten times.
-pub(crate) async fn with_patience<T, E: Contention>(
+/// Runs the task again after a lock timeout or deadlock, at most ten times.
+pub(crate) async fn with_lock_retries<T, E: Contention>(
     mut task: impl AsyncFnMut() -> Result<T, E>,
 ) -> Result<T, E> {
     let mut backoff = Backoff::default();
     for attempt in 1..ATTEMPTS {
         match task().await {
             Err(error) if error.is_contention() => {
-                tracing::warn!("attempt {attempt} of {ATTEMPTS}: {error}");
+                tracing::warn!("attempt {attempt} of {ATTEMPTS} failed, retrying: {error}");
                 tokio::time::sleep(backoff.delay()).await;
             }
             outcome => return outcome,
@@ -62,7 +61,7 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)?;
         match self.hint.as_deref().or_else(|| advice(self.code.as_deref()?)) {
-            Some(hint) => write!(f, " ({hint})"),
+            Some(hint) => write!(f, ". {hint}"),
             None => Ok(()),
         }
     }

@@ -1,7 +1,7 @@
-//! `datastream migrate`: what `sqlx migrate run` does, without sqlx-cli, and politely.
+//! `datastream migrate`: does the same as `sqlx migrate run`, with retries for locks.
 //!
-//! The migrations and `sqlx.toml` are compiled in. Each attempt is a connection of its own: a
-//! failed one drops the migrator's advisory lock with it.
+//! The migrations and `sqlx.toml` are compiled in. Each attempt has its own connection: closing it
+//! after a failure releases the migrator's advisory lock.
 
 mod error;
 
@@ -13,20 +13,20 @@ use sqlx::{
     migrate::{Migration, Migrator},
 };
 
-use crate::postgres::{attach, lock_retry::with_patience, pooler, target::PgTarget};
+use crate::postgres::{attach, lock_retry::with_lock_retries, pooler, target::PgTarget};
 
 static MIGRATIONS: Migrator = sqlx::migrate!();
 
-/// The server's notices say what was left alone, and what to do about it.
+/// Logs notices: the migrations report the tables that they do not attach, with a remedy.
 pub(crate) const LOG_FILTER: &str = "info,sqlx=warn,sqlx::postgres::notice=info";
 
-/// A statement that waits for a lock on a game's table makes the game wait behind it. The
-/// migrations allow themselves 2 s; this is for the rest, the migrator's own lock among it.
+/// A statement that waits for a lock on a game's table blocks later writes. The migrations set
+/// 2 s themselves. This is the limit for everything else, such as the migrator's own lock.
 const SETTINGS: [(&str, &str); 1] = [("lock_timeout", "5s")];
 /// The oldest server with 64-bit transaction ids in SQL (`xid8`).
-const OLDEST: i32 = 130_000;
+const MIN_SERVER_VERSION: i32 = 130_000;
 
-/// What a run did.
+/// The result of a run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct MigrateReport {
     /// The migrations applied, or reverted, in this order: `20260117000100 create games and rounds`.
@@ -35,75 +35,78 @@ pub(crate) struct MigrateReport {
     pub applied: usize,
 }
 
-/// What is done about `public.games` and `public.rounds` where the database has none of that name.
+/// Whether to create `public.games` and `public.rounds` if they do not exist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Tables {
-    /// They are made, for a new game, and attached.
-    Make,
-    /// Nothing: the game has its own.
-    Leave,
+    /// Create and attach them, for a new game.
+    Create,
+    /// Do not create them: the game has its own tables.
+    Skip,
 }
 
 #[derive(Clone, Copy)]
-enum Way {
+enum Direction {
     Up(Tables),
     Down,
 }
 
-/// Applies what is missing.
+/// Applies the pending migrations.
 pub(crate) async fn run(
     target: &PgTarget,
     tables: Tables,
 ) -> Result<MigrateReport, MigrationError> {
-    with_patience(async || migrate(target, Way::Up(tables)).await).await
+    with_lock_retries(async || migrate_once(target, Direction::Up(tables)).await).await
 }
 
-/// Reverts everything: what is left is the empty schema with its migration table.
+/// Reverts all migrations. The empty schema and its table of migrations stay.
 pub(crate) async fn revert(target: &PgTarget) -> Result<MigrateReport, MigrationError> {
-    with_patience(async || migrate(target, Way::Down).await).await
+    with_lock_retries(async || migrate_once(target, Direction::Down).await).await
 }
 
-async fn migrate(target: &PgTarget, way: Way) -> Result<MigrateReport, MigrationError> {
+async fn migrate_once(
+    target: &PgTarget,
+    direction: Direction,
+) -> Result<MigrateReport, MigrationError> {
     let mut connection = pooler::connect_alone(target, "migrate", &SETTINGS).await?;
     refuse_old_servers(&mut connection).await?;
     let before = applied(&mut connection).await?;
-    if let (Way::Up(_), true) = (way, before.is_empty()) {
+    if let (Direction::Up(_), true) = (direction, before.is_empty()) {
         refuse_publications(&mut connection).await?;
     }
-    if before.len() == ups().count() {
-        // Nothing will be applied, so that there is nothing to be told but `already exists`.
+    if before.len() == up_migrations().count() {
+        // Nothing is pending, so the only notices would be `already exists, skipping`.
         sqlx::query("set client_min_messages = warning").execute(&mut connection).await?;
     }
-    if let Way::Up(Tables::Leave) = way {
+    if let Direction::Up(Tables::Skip) = direction {
         sqlx::query("set datastream.tables = off").execute(&mut connection).await?;
     }
-    match way {
-        Way::Up(_) => MIGRATIONS.run_direct(None, &mut connection, false).await?,
-        Way::Down if before.is_empty() => {}
-        Way::Down => MIGRATIONS.undo(&mut connection, 0).await?,
+    match direction {
+        Direction::Up(_) => MIGRATIONS.run_direct(None, &mut connection, false).await?,
+        Direction::Down if before.is_empty() => {}
+        Direction::Down => MIGRATIONS.undo(&mut connection, 0).await?,
     }
-    if let Way::Up(_) = way {
-        refuse_gaps(&mut connection).await?;
-        // A help: what was asked for is done.
-        if let Err(error) = attach::warn(&mut connection, None).await {
-            tracing::debug!("the attached tables were not looked at: {error}");
+    if let Direction::Up(_) = direction {
+        refuse_dropped_objects(&mut connection).await?;
+        // The migrations are applied: a failure to check the tables is not an error.
+        if let Err(error) = attach::log_warnings(&mut connection, None).await {
+            tracing::debug!(%error, "cannot check the attached tables");
         }
     }
     let after = applied(&mut connection).await?;
     let _closed = connection.close().await;
-    Ok(report(way, &before, &after))
+    Ok(report(direction, &before, &after))
 }
 
 async fn refuse_old_servers(connection: &mut PgConnection) -> Result<(), MigrationError> {
     let version: String =
         sqlx::query_scalar("show server_version_num").fetch_one(connection).await?;
     match version.parse::<i32>() {
-        Ok(version) if version < OLDEST => Err(MigrationError::Unsupported),
+        Ok(version) if version < MIN_SERVER_VERSION => Err(MigrationError::Unsupported),
         _ => Ok(()),
     }
 }
 
-/// The game's own replication must not break because of us.
+/// Protects the game's replication: subscribers without our tables would stop.
 async fn refuse_publications(connection: &mut PgConnection) -> Result<(), MigrationError> {
     let publications = include_str!("../../sql/publications.sql");
     match sqlx::query_scalar(publications).fetch_one(connection).await? {
@@ -112,26 +115,26 @@ async fn refuse_publications(connection: &mut PgConnection) -> Result<(), Migrat
     }
 }
 
-/// What is recorded as made may be gone all the same.
-async fn refuse_gaps(connection: &mut PgConnection) -> Result<(), MigrationError> {
+/// Finds objects that were dropped although their migration is recorded as applied.
+async fn refuse_dropped_objects(connection: &mut PgConnection) -> Result<(), MigrationError> {
     match sqlx::query_scalar(include_str!("../../sql/missing.sql")).fetch_one(connection).await? {
         Some(missing) => Err(MigrationError::Dropped(missing)),
         None => Ok(()),
     }
 }
 
-fn ups() -> impl Iterator<Item = &'static Migration> {
+fn up_migrations() -> impl Iterator<Item = &'static Migration> {
     MIGRATIONS.iter().filter(|migration| migration.migration_type.is_up_migration())
 }
 
-/// The SQL that does what `run` does beside a game that has its own tables, to be run in a
-/// transaction: the schema, and the record that lets a later `run` find it done.
+/// The SQL of `run` with `Tables::Skip`, for a transaction: creates the schema and records the
+/// migrations, so that a later `run` finds them applied.
 pub(crate) fn script() -> String {
     let start = "set local datastream.tables = off;\ncreate schema if not exists datastream;\n\
         create table if not exists datastream._sqlx_migrations (version bigint primary key, description text not null, \
         installed_on timestamptz not null default now(), success boolean not null, checksum bytea not null, \
         execution_time bigint not null);\n";
-    ups().fold(start.to_owned(), |script, migration| {
+    up_migrations().fold(start.to_owned(), |script, migration| {
         let checksum: String =
             migration.checksum.iter().map(|byte| format!("{byte:02x}")).collect();
         let Migration { version, description, sql, .. } = migration;
@@ -144,14 +147,14 @@ pub(crate) fn script() -> String {
     })
 }
 
-fn report(way: Way, before: &Applied, after: &Applied) -> MigrateReport {
+fn report(direction: Direction, before: &Applied, after: &Applied) -> MigrateReport {
     let missing_in = |other: &Applied, this: &Applied| -> Vec<String> {
         let new = this.iter().filter(|(version, _)| !other.contains_key(version));
         new.map(|(version, description)| format!("{version} {description}")).collect()
     };
-    let changed = match way {
-        Way::Up(_) => missing_in(before, after),
-        Way::Down => missing_in(after, before).into_iter().rev().collect(),
+    let changed = match direction {
+        Direction::Up(_) => missing_in(before, after),
+        Direction::Down => missing_in(after, before).into_iter().rev().collect(),
     };
     MigrateReport { changed, applied: after.len() }
 }

@@ -1,34 +1,34 @@
-//! Which database: two connection strings, as flags and variables, and what they resolve to.
+//! The two connection strings, as flags and variables, and the targets they resolve to.
 
 use clap::Args;
 
 use super::target::{PgTarget, Secret, TargetError};
 
-/// Which database.
+/// The database.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Database")]
 pub struct DatabaseOptions {
     /// PostgreSQL to read from, as a libpq URL or `key=value` pairs.
     ///
     /// postgres://user:password@host:5432/database?sslmode=verify-full, or `host=/run/postgresql
-    /// dbname=game`. What it leaves open comes from the PG* variables, ~/.pgpass and libpq's
-    /// defaults. Better set as a variable: flags show in the process list.
+    /// dbname=game`. Missing parts come from the PG* variables, ~/.pgpass and libpq's defaults.
+    /// Prefer the variable: the process list shows flags.
     #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
     pub database_url: Option<Secret>,
 
-    /// Direct URL for LISTEN and migrations, where --database-url leads through a pooler.
+    /// Direct URL for LISTEN and migrations, if --database-url leads through a pooler.
     ///
     /// Default: --database-url. A pooler in transaction mode delivers no notifications.
     #[arg(long, env = "DATASTREAM_LISTEN_URL", hide_env_values = true, value_name = "URL")]
     pub listen_url: Option<Secret>,
 }
 
-/// Where the database is, for the two uses.
+/// The targets for queries and for LISTEN.
 #[derive(Clone, Debug)]
 pub struct DatabaseConfig {
-    /// For queries; may lead through a pooler.
+    /// For queries. May lead through a pooler.
     pub target: PgTarget,
-    /// For LISTEN and for migrations; must be direct.
+    /// For LISTEN and migrations. Must be direct.
     pub listen: PgTarget,
 }
 

@@ -1,12 +1,11 @@
 //! The pool for queries.
 //!
 //! It may lead through a pooler that gives each transaction another session of the server (PgBouncer
-//! in transaction mode). There a statement that was prepared in one transaction is missing in the
-//! next, or is somebody else's of the same name; sqlx prepares in a round trip of its own and names
-//! what it prepares. And what is set at the start of a session is refused or ignored. So there each
-//! query has a transaction to itself, with nothing that outlives it. It takes three times as long as
-//! a query that is prepared once (2.2 ms against 0.8 ms, a round list in a debug build): where the
-//! sessions are ours, they are used as such.
+//! in transaction mode). Named prepared statements, which sqlx uses, do not survive there: the next
+//! transaction misses them, or finds another client's statement of the same name. The pooler also
+//! refuses or ignores settings of the session. So each query then runs in its own transaction, which
+//! leaves nothing behind. That takes three times as long as a prepared query (2.2 ms instead of
+//! 0.8 ms, a round list in a debug build), so it is done only behind a pooler.
 
 use std::{
     sync::{
@@ -24,33 +23,33 @@ use sqlx::{
 };
 
 use super::{
-    connection::{POOLER_REFUSED, code, options, reach, serves, session},
+    connection::{POOLER_REFUSED, code, matches_session_attrs, options, reach, session},
     pooler,
 };
 use crate::postgres::target::{ConnectError, PgTarget};
 
-/// A query may wait this long for a free connection before its client is told to come back.
+/// The limit for a free connection. After it, the client gets 503.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Of each session or transaction, where the connection string sets nothing else. The queries read
-/// at most a few thousand rows by index: more than ten seconds is a fault. They take no lock that
-/// could wait, but for DDL at work.
+/// Settings of each session or transaction, unless the connection string sets them. The queries
+/// read at most a few thousand rows by index: more than ten seconds is a fault. Only DDL can make
+/// them wait for a lock.
 const SETTINGS: [(&str, &str); 4] = [
     ("statement_timeout", "10s"),
     ("lock_timeout", "2s"),
     ("idle_in_transaction_session_timeout", "10s"),
-    // See `doctor`.
+    // For the reason given in `doctor`.
     ("jit", "off"),
 ];
 
-/// Not asked yet, on the hosts that the pool is pointed at.
+/// Not checked yet for the current host.
 const UNKNOWN: u8 = 0;
-/// Each connection is a session of its own.
-const OWN: u8 = 1;
+/// Each connection has its own session.
+const DEDICATED: u8 = 1;
 /// A pooler may give each transaction another one.
 const SHARED: u8 = 2;
 
-/// Connections for queries, made when they are first used. Cheap to clone.
+/// Connections for queries, opened on first use. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Pool {
     connections: PgPool,
@@ -60,9 +59,8 @@ pub(crate) struct Pool {
 }
 
 impl Pool {
-    /// At most `max` connections to the first of the target's hosts, whether or not the database is
-    /// there now; `None` where the target names no host. `application_name` becomes `datastream` and
-    /// the word given: `query`.
+    /// At most `max` connections to the first host of the target. The database may be down. `None`
+    /// if the target names no host. `application_name` becomes `datastream` and `used_for`.
     pub(crate) fn lazy(target: &PgTarget, used_for: &'static str, max: u32) -> Option<Self> {
         let options = options(target, target.candidates().first()?, used_for);
         let pool = PgPoolOptions::new().max_connections(max).acquire_timeout(ACQUIRE_TIMEOUT);
@@ -71,7 +69,7 @@ impl Pool {
         Some(Self { connections, target: target.clone(), used_for, sessions })
     }
 
-    /// Points it at the first host that answers now: after a failover that may be another one.
+    /// Switches to the first host that answers: after a failover it may be another one.
     pub(crate) async fn follow(&self) -> Result<(), ConnectError> {
         let (connection, options) = reach(&self.target, self.used_for, &SETTINGS).await?;
         let _closed = connection.close().await;
@@ -96,7 +94,7 @@ impl Pool {
         Ok(rows)
     }
 
-    /// The one row of a query.
+    /// The single row of a query.
     pub(crate) async fn fetch_one(
         &self,
         query: Query<'_, Postgres, PgArguments>,
@@ -107,30 +105,30 @@ impl Pool {
     async fn sessions_are_own(&self) -> Result<bool, sqlx::Error> {
         if self.sessions.load(Ordering::Relaxed) == UNKNOWN {
             let mut connection = self.acquire().await?;
-            let own = pooler::is_own(&mut connection).await?;
-            self.sessions.store(if own { OWN } else { SHARED }, Ordering::Relaxed);
+            let own = pooler::has_own_session(&mut connection).await?;
+            self.sessions.store(if own { DEDICATED } else { SHARED }, Ordering::Relaxed);
         }
-        Ok(self.sessions.load(Ordering::Relaxed) == OWN)
+        Ok(self.sessions.load(Ordering::Relaxed) == DEDICATED)
     }
 
-    /// A connection to a server that does what the target wants. Others are closed as they come: of
-    /// the first of several hosts, which was not asked yet, or of before a failover. Where the
-    /// target wants a primary, that is a round trip for each query.
+    /// A connection to a server that matches the target. Closes others: to the first of several
+    /// hosts before it was checked, or from before a failover. If the target asks for a primary,
+    /// the check takes a round trip for each query.
     async fn acquire(&self) -> Result<PoolConnection<Postgres>, sqlx::Error> {
         for _ in 0..=self.connections.options().get_max_connections() {
             let mut connection = self.acquire_any().await?;
-            if serves(&self.target, &mut connection).await? {
+            if matches_session_attrs(&self.target, &mut connection).await? {
                 return Ok(connection);
             }
-            // That it ends is all that matters.
+            // An error while closing does not matter.
             let _ = connection.close().await;
-            let followed = self.follow().await;
-            followed.map_err(|error| sqlx::Error::Configuration(error.into()))?;
+            let reconnected = self.follow().await;
+            reconnected.map_err(|error| sqlx::Error::Configuration(error.into()))?;
         }
-        Err(sqlx::Error::Configuration("every server only reads".into()))
+        Err(sqlx::Error::Configuration("every server is read-only".into()))
     }
 
-    /// A connection, without settings where a pooler refuses them.
+    /// A connection, without settings if a pooler refuses them.
     async fn acquire_any(&self) -> Result<PoolConnection<Postgres>, sqlx::Error> {
         match self.connections.acquire().await {
             Err(error) if code(&error).as_deref() == Some(POOLER_REFUSED) => {
@@ -141,7 +139,7 @@ impl Pool {
         }
     }
 
-    /// What a transaction begins with: the queries are proved at this level only.
+    /// The statement that begins a transaction: the queries are correct at this level only.
     fn begin(&self) -> String {
         let given = |name: &str| self.target.options.iter().any(|(given, _)| given == name);
         let ours = SETTINGS.iter().filter(|(name, _)| !given(name));

@@ -1,5 +1,4 @@
-//! Whether a connection is a session of the server for itself, or a pooler in between gives it
-//! another one for each transaction.
+//! Detects a pooler that gives each transaction of a connection another session of the server.
 
 use std::time::Duration;
 
@@ -8,15 +7,15 @@ use sqlx::PgConnection;
 use super::connection::connect;
 use crate::postgres::target::{ConnectError, PgTarget};
 
-/// Set at the start of every session. Poolers refuse such settings, or ignore them: where it is not
-/// set, there is one.
+/// Set at the start of every session. Poolers refuse or ignore such settings: if it is missing,
+/// there is a pooler.
 pub(super) const OWN: (&str, &str) = ("datastream.session", "own");
 
-/// With one session for all, the second question waits for the end of the transaction.
-const ANSWER_WITHIN: Duration = Duration::from_secs(2);
+/// If the pooler has one session only, the second query waits for the end of the transaction.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// One connection of its own for work that needs a session: refused where a pooler shares them. A
-/// lock or a setting would be left behind in a session that the game is given next.
+/// A connection for work that needs a session. Fails behind a pooler that shares sessions: a lock
+/// or a setting would stay in a session that the game uses next.
 pub(crate) async fn connect_alone(
     target: &PgTarget,
     used_for: &str,
@@ -24,21 +23,21 @@ pub(crate) async fn connect_alone(
 ) -> Result<PgConnection, ConnectError> {
     let mut connection = connect(target, used_for, settings).await?;
     if is_shared(&mut connection, target, used_for).await {
-        let reason = "a pooler in between gives each transaction another session, and this needs \
-            one of its own: set DATASTREAM_LISTEN_URL to the database itself";
-        return Err(ConnectError::new(target, None, reason).lasting());
+        let reason = "a pooler gives each transaction another session, and this command needs one \
+            of its own. Set DATASTREAM_LISTEN_URL to the direct URL of the database.";
+        return Err(ConnectError::new(target, None, reason).permanent());
     }
     Ok(connection)
 }
 
-/// Whether two transactions of the connection, between which another one is open, run in different
-/// sessions of the server. A busy pooler may not show it at once: it is asked twice.
+/// Whether two transactions of the connection run in different sessions of the server while
+/// another one is open. A busy pooler may not show it the first time, so this checks twice.
 pub(crate) async fn is_shared(
     connection: &mut PgConnection,
     target: &PgTarget,
     used_for: &str,
 ) -> bool {
-    if is_own(connection).await.unwrap_or(false) {
+    if has_own_session(connection).await.unwrap_or(false) {
         return false;
     }
     for _ in 0..2 {
@@ -50,25 +49,25 @@ pub(crate) async fn is_shared(
     false
 }
 
-/// Whether the session has what was set at its start.
-pub(super) async fn is_own(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+/// Whether the session has the setting from its start.
+pub(super) async fn has_own_session(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
     let sql = "select coalesce(current_setting('datastream.session', true), '')";
-    Ok(text(connection, sql).await? == OWN.1)
+    Ok(query_text(connection, sql).await? == OWN.1)
 }
 
-/// `None` where the pooler has no second session to give.
+/// `None` if the pooler has no second session.
 async fn sessions_differ(one: &mut PgConnection, other: &mut PgConnection) -> Option<bool> {
     const PID: &str = "select pg_backend_pid()::text";
-    let before = text(one, PID).await.ok()?;
+    let before = query_text(one, PID).await.ok()?;
     sqlx::raw_sql("begin").execute(&mut *other).await.ok()?;
-    let between = text(other, PID).await.ok()?;
-    let after = tokio::time::timeout(ANSWER_WITHIN, text(one, PID)).await.ok()?.ok()?;
+    let between = query_text(other, PID).await.ok()?;
+    let after = tokio::time::timeout(ANSWER_TIMEOUT, query_text(one, PID)).await.ok()?.ok()?;
     let _ended = sqlx::raw_sql("rollback").execute(other).await;
     Some(before == between || before != after)
 }
 
-/// By the simple protocol, which prepares nothing.
-pub(super) async fn text(
+/// Uses the simple query protocol, which prepares nothing.
+pub(super) async fn query_text(
     connection: &mut PgConnection,
     sql: &'static str,
 ) -> Result<String, sqlx::Error> {

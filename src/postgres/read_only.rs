@@ -1,34 +1,34 @@
-//! The operator's own queries for rounds and games, from which the read-only mode reads in place
-//! of our views: each query of it is one in `sql/read_only/` over them.
+//! The operator's queries for rounds and games, which replace our views in the read-only mode. The
+//! queries in `sql/read_only/` read from them.
 
 use std::{sync::Arc, time::Duration};
 
-/// What every query begins with.
+/// The beginning of every query.
 const SOURCE: &str = include_str!("../../sql/read_only/source.sql");
 
-/// Where rounds come from without our schema.
+/// The configuration of the read-only mode.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReadOnlyConfig {
     /// A query for rounds: round_id, game_id, finished_at, extras.
     pub rounds: String,
     /// A query for games: id, slug, name, type.
     pub games: String,
-    /// How late after its `finished_at` a round may be committed.
+    /// How long after its `finished_at` a round may commit.
     pub overlap: Duration,
 }
 
-/// Where rounds come from without our schema. Cheap to clone.
+/// The source of rounds in the read-only mode. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Source {
     with: Arc<str>,
-    /// How late after its `finished_at` a round may be committed, in microseconds.
+    /// How long after its `finished_at` a round may commit, in microseconds.
     pub overlap_micros: i64,
 }
 
 impl Source {
-    /// From what the operator decided.
+    /// From the configuration.
     pub(crate) fn new(config: &ReadOnlyConfig) -> Self {
-        // A query ends with its line, so that a comment at its end stays one.
+        // A line break ends each query, so that a comment in its last line ends there.
         let inner = |query: &str| format!("{}\n", query.trim().trim_end_matches(';'));
         let with = SOURCE.replace("{games}", &inner(&config.games));
         let with = with.replace("{rounds}", &inner(&config.rounds));
@@ -36,7 +36,7 @@ impl Source {
         Self { with: with.into(), overlap_micros }
     }
 
-    /// This query over the operator's own.
+    /// A query that reads from the operator's queries.
     pub(crate) fn query(&self, query: &str) -> String {
         format!("{}{query}", self.with)
     }

@@ -25,7 +25,7 @@ use crate::{
 pub(crate) struct RoundQueries {
     pool: Pool,
     metrics: Metrics,
-    /// Without our schema: the operator's own queries in place of our views.
+    /// In the read-only mode: the operator's queries instead of our views.
     read_only: Option<Source>,
 }
 
@@ -44,12 +44,12 @@ impl RoundQueries {
         Self { pool, metrics, read_only: None }
     }
 
-    /// Reads with the operator's own queries, for a database without our schema.
+    /// Reads with the operator's queries, for a database without our schema.
     pub(crate) fn read_only(pool: Pool, metrics: Metrics, source: Source) -> Self {
         Self { pool, metrics, read_only: Some(source) }
     }
 
-    /// The query over our views, or the one of the same columns over the operator's own.
+    /// The query over our views, or the one with the same columns over the operator's queries.
     fn query(
         &self,
         ours: &'static str,
@@ -71,7 +71,7 @@ impl RoundQueries {
         }
     }
 
-    /// The rows of a query, which is counted.
+    /// Runs and counts a query.
     async fn fetch(
         &self,
         query: Query<'_, Postgres, PgArguments>,
@@ -141,7 +141,7 @@ impl RoundQueries {
     }
 }
 
-/// A row with a null `round_id` says what was trimmed if there is no round.
+/// If there is no round, a single row with a null `round_id` has the `trimmed` column.
 fn stored_rounds(mut found: Vec<PgRow>, limit: usize) -> Result<StoredRounds, sqlx::Error> {
     let trimmed = found.first().map(|row| rows::xid(row, "trimmed")).transpose()?;
     found.retain(|row| matches!(row.try_get::<Option<i64>, _>("round_id"), Ok(Some(_)) | Err(_)));

@@ -1,4 +1,4 @@
-//! Rows of the queries in `sql/` as what they stand for, whichever library has read them.
+//! Decodes rows of the queries in `sql/`, from either client library.
 
 use crate::stream::{
     hub::Captured,
@@ -6,7 +6,7 @@ use crate::stream::{
     transaction::Xid,
 };
 
-/// A row of either library: a column by its name.
+/// A row of either library. Columns are read by name.
 pub(crate) trait Columns {
     /// Why a column cannot be read.
     type Error;
@@ -71,7 +71,7 @@ pub(crate) fn xid<R: Columns>(row: &R, column: &str) -> Result<Xid, R::Error> {
     row.bigint(column).map(|id| Xid(id.cast_unsigned()))
 }
 
-/// A round with the transaction that finished it; `None` for one that cannot be sent.
+/// A round with the transaction that finished it. `None` for a round that cannot be sent.
 pub(crate) fn captured<R: Columns>(
     row: &R,
     timestamp: UnixMillis,

@@ -1,10 +1,10 @@
-//! Which PostgreSQL to talk to, and as whom: one resolver for both client libraries.
+//! Resolves connection strings for both client libraries.
 //!
 //! The two libraries read connection strings differently (one refuses `sslmode=verify-full` and
 //! never reads `~/.pgpass`, the other refuses `host=/run/postgresql dbname=x` and lists of hosts).
-//! So the string, the `PG*` variables, the password file and libpq's defaults are resolved here,
-//! by libpq's rules, and each library is configured from the result.
-//! Looks at files (password file, `~/.postgresql`, socket directories), never at the network.
+//! So this module resolves the string, the `PG*` variables, the password file and libpq's defaults
+//! by libpq's rules, and each library is configured from the result. It reads files (password
+//! file, `~/.postgresql`, socket directories) and never uses the network.
 
 mod advice;
 mod defaults;
@@ -29,7 +29,7 @@ pub(crate) use advice::{ConnectError, advice};
 pub(crate) use options::escape as escape_option;
 use params::Params;
 
-/// Where PostgreSQL is, who we are there, and how the link is made.
+/// The servers, the role, the database and the connection settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PgTarget {
     /// Servers to try in order; never empty.
@@ -40,17 +40,17 @@ pub struct PgTarget {
     pub database: String,
     /// Encryption, by libpq's meaning of `sslmode`.
     pub tls: Tls,
-    /// Settings asked for by `options=-c name=value`.
+    /// Settings from `options=-c name=value`.
     pub options: Vec<(String, String)>,
-    /// What `application_name` begins with; each use adds its own word.
+    /// The beginning of `application_name`. Each use appends its own word.
     pub application: String,
-    /// How long one server may take to answer.
+    /// The limit for the connection to one server.
     pub connect_timeout: Duration,
-    /// TCP keep-alives, `None` when turned off.
+    /// TCP keep-alives, or `None` if they are off.
     pub keepalives: Option<Keepalives>,
-    /// How long sent data may stay unacknowledged; zero leaves it to the system.
+    /// How long sent data may stay unacknowledged. Zero means the system's default.
     pub tcp_user_timeout: Duration,
-    /// Whether a server that only reads is passed over.
+    /// Whether a read-only server is skipped.
     pub read_write: bool,
     /// Whether the hosts are tried in random order.
     pub balance: bool,
@@ -63,9 +63,9 @@ pub struct PgTarget {
 pub struct PgHost {
     /// A name, an address, or a socket directory (begins with `/`).
     pub name: String,
-    /// Where to connect instead of looking the name up.
+    /// The address to connect to instead of resolving the name.
     pub address: Option<IpAddr>,
-    /// The port, also part of a socket's name.
+    /// The port, which is also part of a socket's name.
     pub port: u16,
     /// The password for this server.
     pub password: Option<Secret>,
@@ -75,12 +75,12 @@ pub struct PgHost {
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
-/// How the link is encrypted.
+/// The encryption of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tls {
     /// Whether to encrypt and what to verify.
     pub mode: SslMode,
-    /// PEM file with the authorities to trust; the system's where `None`.
+    /// PEM file with the authorities to trust, or `None` for the system's.
     pub roots: Option<PathBuf>,
     /// PEM files of our own certificate and its key.
     pub identity: Option<(PathBuf, PathBuf)>,
@@ -91,16 +91,16 @@ pub struct Tls {
 pub enum SslMode {
     /// Never encrypted.
     Disable,
-    /// Encrypted where the server can: libpq would try without first; the result differs only on
-    /// a server that offers both.
+    /// Encrypted if the server supports it. libpq tries without encryption first: the result
+    /// differs only on a server that accepts both.
     Allow,
-    /// Encrypted where the server can.
+    /// Encrypted if the server supports it.
     Prefer,
-    /// Encrypted, to whomever answers.
+    /// Encrypted. The server's certificate is not verified.
     Require,
-    /// Encrypted, to a server whose certificate is from a trusted authority.
+    /// Encrypted. The certificate must be from a trusted authority.
     VerifyCa,
-    /// Encrypted, to the very host that was named.
+    /// Encrypted. The certificate must be from a trusted authority and for this host name.
     VerifyFull,
 }
 
@@ -109,56 +109,56 @@ pub enum SslMode {
 pub enum ChannelBinding {
     /// Not used.
     Disable,
-    /// Used where both sides can.
+    /// Used if both sides support it.
     Prefer,
     /// Required on the LISTEN connection (the query pool's library cannot bind).
     Require,
 }
 
-/// When a silent peer is asked whether it is still there.
+/// TCP keep-alives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Keepalives {
-    /// Silence before the first probe.
+    /// Idle time before the first probe.
     pub idle: Duration,
-    /// Between probes.
+    /// Time between probes.
     pub interval: Duration,
-    /// Probes without an answer before the link counts as dead.
+    /// Unanswered probes after which the connection counts as dead.
     pub count: u32,
 }
 
-/// Why a connection string cannot be used. Never quotes it: a slip may show a password.
+/// Why a connection string cannot be used. It never quotes the string, which may have a password.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TargetError {
     /// Not a URL and not `key=value` pairs either.
     #[error("{0}")]
     Malformed(&'static str),
     /// A parameter that libpq does not know.
-    #[error("there is no connection parameter `{0}`")]
+    #[error("unknown connection parameter `{0}`. Remove it.")]
     Unknown(String),
-    /// A parameter whose promise could not be kept.
+    /// A parameter that libpq supports and we do not.
     #[error("`{name}` is not supported: {reason}")]
     Unsupported {
         /// The parameter or the variable.
         name: String,
-        /// Why, and what to do.
+        /// The reason, or the alternative.
         reason: &'static str,
     },
-    /// A value that means nothing.
+    /// An invalid value.
     #[error("`{name}` must be {expected}")]
     Value {
         /// The parameter or the variable.
         name: String,
-        /// What would do.
+        /// The accepted values.
         expected: &'static str,
     },
-    /// The operating system could not say who we are.
-    #[error("no user name: put one into the URL (postgres://USER@…) or into PGUSER")]
+    /// Neither the string nor the system names a user.
+    #[error("no user name. Set one in the URL (postgres://USER@…) or in PGUSER.")]
     NoUser,
 }
 
 impl PgTarget {
-    /// Resolves a URL or `key=value` string, by libpq's rules: what it leaves open comes from
-    /// the `PG*` variables, then the password file, then the defaults.
+    /// Resolves a URL or `key=value` string by libpq's rules. Missing values come from the `PG*`
+    /// variables, then from the password file, then from the defaults.
     pub fn resolve(
         url: Option<&str>,
         env: impl Fn(&str) -> Option<String>,
@@ -195,7 +195,7 @@ impl PgTarget {
         format!("{} {used_for}", self.application)
     }
 
-    /// The hosts in the order in which to try them.
+    /// The hosts, in the order of the attempts.
     pub fn candidates(&self) -> Vec<&PgHost> {
         let mut hosts: Vec<_> = self.hosts.iter().collect();
         if self.balance {
@@ -217,14 +217,14 @@ impl PgTarget {
 }
 
 impl PgHost {
-    /// The directory of the socket, when this is no TCP host.
+    /// The directory of the socket, or `None` for a TCP host.
     pub fn socket(&self) -> Option<&Path> {
         self.name.starts_with('/').then(|| Path::new(&self.name))
     }
 }
 
 impl Secret {
-    /// The password itself, for a client library.
+    /// The plain password, for a client library.
     pub fn reveal(&self) -> &str {
         &self.0
     }

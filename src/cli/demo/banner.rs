@@ -1,4 +1,4 @@
-//! What a newcomer is told to try.
+//! The commands that the demo suggests.
 
 use std::{
     env,
@@ -8,7 +8,7 @@ use std::{
 
 use embedded_postgres::Cluster;
 
-/// Prints the lines to try. A closed stdout is no reason to stop the demo.
+/// Prints the commands. A closed stdout does not stop the demo.
 pub(super) fn print(cluster: &Cluster, database: &str, http_addr: SocketAddr) {
     let _ = io::stdout().lock().write_all(text(cluster, database, http_addr).as_bytes());
 }
@@ -20,18 +20,18 @@ fn text(cluster: &Cluster, database: &str, http_addr: SocketAddr) -> String {
     let program = program();
     format!(
         "\n\
-         Data Stream plays on PostgreSQL {version}. Try, each in another terminal:\n\n  \
+         Data Stream runs on PostgreSQL {version}. Try each of these in another terminal:\n\n  \
            page       http://{web}/\n  \
            SSE        curl -N http://{web}/sse/crash\n  \
            WebSocket  websocat ws://{web}/ws/type/multiplier\n  \
            terminal   {program} tail --url http://{web}\n  \
            insert     {psql} {url} -c \"insert into rounds (game_id, finished_at, extras) \
          select id, now(), '{{\\\"point\\\": \\\"11.72\\\"}}' from games where slug = 'crash'\"\n\n\
-         Ctrl-C stops all of it; the next start finds its rounds again.\n\n"
+         Ctrl-C stops everything. The rounds are kept for the next start.\n\n"
     )
 }
 
-/// The name alone where psql is installed, else the one that came with the server.
+/// `psql` if it is in the PATH, otherwise the path of the one that came with the server.
 fn psql(cluster: &Cluster) -> String {
     let installed =
         env::split_paths(&env::var_os("PATH").unwrap_or_default()).any(|p| p.join("psql").exists());
@@ -39,7 +39,7 @@ fn psql(cluster: &Cluster) -> String {
     if installed { "psql".to_owned() } else { own.display().to_string() }
 }
 
-/// This program, as it can be called from the working folder.
+/// The path of this program, relative to the working directory if possible.
 fn program() -> String {
     let (program, folder) = (env::current_exe(), env::current_dir());
     let short = program.ok().map(|program| match folder {

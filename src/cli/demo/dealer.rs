@@ -1,4 +1,4 @@
-//! The dealer plays the sample games into the database, as a game's own server would.
+//! The dealer plays the sample games and writes their rounds, as a game's server would.
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,9 +9,9 @@ use sqlx::{PgPool, postgres::PgPoolOptions};
 use super::games::{Draw, SampleGame};
 use crate::ops::{backoff::Backoff, shutdown::Shutdown};
 
-/// The games' rows, added where they are missing.
+/// Inserts the games' rows that are missing.
 const SAMPLE_GAMES: &str = include_str!("../../../sql/sample_games.sql");
-/// Games inserted by hand may have made these ids; only the slug is known.
+/// Finds a game by its slug: games inserted by hand may have taken any id.
 const INSERT_FINISHED: &str = "insert into public.rounds (game_id, finished_at, extras) \
     select id, now(), $2::jsonb from public.games where slug = $1";
 const INSERT_OPEN: &str = "insert into public.rounds (game_id) \
@@ -27,18 +27,19 @@ pub(super) struct Dealer {
 }
 
 impl Dealer {
-    /// Connects, and adds the sample games.
+    /// Connects and inserts the sample games.
     pub(super) async fn open(url: &str, speed: f64) -> anyhow::Result<Self> {
         let pool = PgPoolOptions::new()
             .max_connections(u32::try_from(SampleGame::ALL.len())?)
             .connect(url)
             .await?;
-        sqlx::raw_sql(SAMPLE_GAMES).execute(&pool).await.context("cannot add the sample games")?;
+        let insert = sqlx::raw_sql(SAMPLE_GAMES).execute(&pool).await;
+        insert.context("cannot insert the sample games")?;
         Ok(Self { pool, speed })
     }
 
-    /// Plays until the shutdown is requested. Rounds that are open then stay unfinished, as those
-    /// of a game that was stopped would.
+    /// Plays until a shutdown is requested. Open rounds then stay unfinished, as in a game that
+    /// stops.
     pub(super) async fn play(self, shutdown: Shutdown) {
         let dealer = Arc::new(self);
         let tables = SampleGame::ALL.map(|game| Arc::clone(&dealer).table(game));
@@ -55,7 +56,7 @@ impl Dealer {
             match self.round(game).await {
                 Ok(()) => backoff.reset(),
                 Err(error) => {
-                    tracing::warn!(game.slug = game.slug(), %error, "a round was not played");
+                    tracing::warn!(game.slug = game.slug(), %error, "cannot write a round");
                     tokio::time::sleep(backoff.delay()).await;
                 }
             }

@@ -1,17 +1,17 @@
-//! The rules of the four sample games: what a round shows, how often, and how long it takes.
+//! The rules of the four sample games: the result of a round, its pause and its duration.
 //!
-//! Extras have the shapes of the API page. Nothing here touches the database.
+//! Extras have the shapes of the API documentation. This module does not use the database.
 
 use std::time::Duration;
 
 use serde::Serialize;
 
-/// The share of crash rounds that the house keeps: the point is 0.99 / u, so that a bet on any
-/// point pays back 99 %.
+/// The share of the bets that a crash game pays back: the point is 0.99 / u, so that a bet on any
+/// point returns 99 %.
 const CRASH_RETURN: f64 = 0.99;
-/// Beyond it the round ends by rule; u is that small once in 10,000 rounds.
+/// The round ends at this point by rule. u is that small once in 10,000 rounds.
 const CRASH_POINT_MAX: f64 = 10_000.0;
-/// Symbol, weight on each reel, what three of it pay.
+/// Symbol, weight on each reel, and multiplier of three of it.
 const SYMBOLS: [(&str, u32, &str); 6] = [
     ("cherry", 8, "2.00"),
     ("lemon", 7, "3.00"),
@@ -20,7 +20,7 @@ const SYMBOLS: [(&str, u32, &str); 6] = [
     ("bell", 3, "30.00"),
     ("seven", 1, "500.00"),
 ];
-/// What two cherries pay, wherever they are.
+/// The multiplier of two cherries on any two reels.
 const TWO_CHERRIES: &str = "0.50";
 
 /// One of the sample games.
@@ -32,14 +32,14 @@ pub(super) enum SampleGame {
     WallStreet,
 }
 
-/// A round that was drawn and is about to be played.
+/// A round with its result, before it is played.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Draw {
     /// Its result, as JSON.
     pub(super) extras: String,
     /// Time before it begins, for bets.
     pub(super) pause: Duration,
-    /// Time between its row and its result; `None` where the row is inserted finished.
+    /// Time between its row and its result. `None` if the row is inserted as a finished round.
     pub(super) lasts: Option<Duration>,
 }
 
@@ -145,7 +145,7 @@ fn seconds(seconds: f64) -> Duration {
 }
 
 fn json(extras: &impl Serialize) -> String {
-    // Strings and small numbers always serialize; `{}` is what a row has by default.
+    // Strings and small numbers always serialize. `{}` is the column's default.
     serde_json::to_string(extras).unwrap_or_else(|_| "{}".to_owned())
 }
 

@@ -1,4 +1,4 @@
-//! A round as a line of the terminal, and which rounds were there before.
+//! Formats a round as a line, and recognizes rounds that were printed before.
 
 use std::collections::{HashSet, VecDeque};
 
@@ -6,9 +6,9 @@ use serde::Deserialize;
 
 use crate::stream::round::UnixMillis;
 
-/// A restarted server repeats at most what overlapped the named round; far fewer than these.
+/// A restarted server repeats only the transactions that overlap the resume point: far fewer.
 const REMEMBERED: usize = 10_000;
-/// Columns before the first round is there to measure.
+/// The first widths of the columns.
 const GAME_WIDTH: usize = 12;
 const ID_WIDTH: usize = 8;
 
@@ -27,7 +27,7 @@ pub(super) fn parse(text: &str) -> serde_json::Result<Round> {
     serde_json::from_str(text)
 }
 
-/// The rounds printed last. One that was unfinished and finished anew is another round.
+/// The rounds printed last. A round that finished a second time counts as another one.
 #[derive(Debug, Default)]
 pub(super) struct Repeats {
     known: HashSet<(i64, String)>,
@@ -35,7 +35,7 @@ pub(super) struct Repeats {
 }
 
 impl Repeats {
-    /// Whether the round has not been here; remembers it.
+    /// Whether the round is new. Remembers it.
     pub(super) fn is_new(&mut self, round: &Round) -> bool {
         let key = (round.round_id, round.finished_at.clone());
         if !self.known.insert(key.clone()) {
@@ -49,7 +49,7 @@ impl Repeats {
     }
 }
 
-/// Lays rounds out in columns, which only ever grow.
+/// Formats rounds in columns. A column never gets narrower.
 #[derive(Debug)]
 pub(super) struct Printer {
     json: bool,
@@ -57,13 +57,13 @@ pub(super) struct Printer {
 }
 
 impl Printer {
-    /// For JSON lines, or for columns.
+    /// Prints JSON lines or columns.
     pub(super) fn new(json: bool) -> Self {
         Self { json, game_width: GAME_WIDTH }
     }
 
-    /// When it finished, the game, the round, how long ago the server pushed it, and its extras
-    /// (last, as they have any length).
+    /// Finish time, game, round id, time since the server published it, and extras (last, because
+    /// they have any length).
     pub(super) fn line(&mut self, round: &Round, text: &str) -> String {
         if self.json {
             return text.to_owned();
@@ -77,7 +77,7 @@ impl Printer {
     }
 }
 
-/// A database's text must not steer the terminal.
+/// Replaces control characters: text from a database must not control the terminal.
 fn printable(text: &str) -> String {
     text.chars().map(|char| if char.is_control() { '\u{fffd}' } else { char }).collect()
 }

@@ -1,4 +1,4 @@
-//! Tail against a server that does what each test says.
+//! Tail against a scripted server.
 
 use std::sync::{Arc, Mutex};
 
@@ -15,22 +15,22 @@ use tokio_tungstenite::{
 
 use super::*;
 
-/// What one connection gets: rounds by id, and the close code, or none for a cut.
+/// The rounds that one connection gets, and the close code. Without a code the server drops it.
 type Script = (&'static [i64], Option<u16>);
 
-/// Serves one connection after the other; gives back what they asked for.
+/// Serves one connection after the other. Returns the requested paths.
 async fn serve(listener: TcpListener, scripts: Vec<Script>) -> Vec<String> {
-    let asked = Arc::new(Mutex::new(Vec::new()));
+    let requested = Arc::new(Mutex::new(Vec::new()));
     for (rounds, close) in scripts {
         let (stream, _) = listener.accept().await.expect("a connection");
-        let asked = Arc::clone(&asked);
+        let requested = Arc::clone(&requested);
         #[expect(clippy::result_large_err, reason = "the library's own signature")]
-        let note =
+        let record =
             move |request: &Request, response: Response| -> Result<Response, ErrorResponse> {
-                asked.lock().expect("not poisoned").push(request.uri().to_string());
+                requested.lock().expect("not poisoned").push(request.uri().to_string());
                 Ok(response)
             };
-        let mut socket = accept_hdr_async(stream, note).await.expect("a handshake");
+        let mut socket = accept_hdr_async(stream, record).await.expect("a handshake");
         for id in rounds {
             socket.send(Message::text(round(*id))).await.expect("sent");
         }
@@ -39,7 +39,7 @@ async fn serve(listener: TcpListener, scripts: Vec<Script>) -> Vec<String> {
             socket.close(Some(frame)).await.expect("closed");
         }
     }
-    Arc::try_unwrap(asked).expect("all ended").into_inner().expect("not poisoned")
+    Arc::try_unwrap(requested).expect("all ended").into_inner().expect("not poisoned")
 }
 
 fn round(id: i64) -> String {
@@ -73,7 +73,7 @@ impl Write for Closed {
     }
 }
 
-/// Runs tail on such a server: how it ended, and what was asked for.
+/// Runs tail on such a server. Returns the outcome and the requested paths.
 async fn tail(scripts: Vec<Script>, output: impl Write) -> (anyhow::Result<()>, Vec<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let url = listener.local_addr().expect("an address").to_string();
@@ -93,18 +93,18 @@ async fn it_resumes_after_the_last_round_and_prints_each_once() {
     let output = Output::default();
     let scripts =
         vec![(&[1, 2][..], None), (&[2, 3], Some(1001)), (&[], Some(4410)), (&[9], Some(1008))];
-    let (outcome, asked) = tail(scripts, output.clone()).await;
+    let (outcome, requested) = tail(scripts, output.clone()).await;
     let error = outcome.expect_err("1008 is a refusal").to_string();
     assert!(error.ends_with("said the server"), "{error}");
     let resumed = ["/ws/crash", "/ws/crash?after=2", "/ws/crash?after=3", "/ws/crash"];
-    assert_eq!(asked, resumed);
+    assert_eq!(requested, resumed);
     let printed = output.0.lock().expect("not poisoned").clone();
     let expected: String = [1, 2, 3, 9].map(|id| round(id) + "\n").concat();
     assert_eq!(String::from_utf8(printed).expect("UTF-8"), expected);
 }
 
 #[tokio::test]
-async fn it_ends_well_when_nobody_reads_any_more() {
+async fn it_succeeds_when_its_stdout_is_closed() {
     let (outcome, _) = tail(vec![(&[1], None)], Closed).await;
-    outcome.expect("a closed pipe is no failure");
+    outcome.expect("a closed pipe is not a failure");
 }

@@ -1,4 +1,4 @@
-//! How flags and variables become the configuration.
+//! Flags and variables become the configuration.
 
 use clap::Parser;
 

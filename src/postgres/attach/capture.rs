@@ -1,23 +1,23 @@
-//! How word of a finished round is sent, and changing it for all that is attached.
+//! The capture mode, and changing it for all attached tables.
 
 use sqlx::{Connection, PgConnection};
 
-use super::{AttachError, SETTINGS, hear, table};
+use super::{AttachError, SETTINGS, set_notice_level, table};
 use crate::postgres::{pooler, target::PgTarget};
 
-/// How word of a finished round is sent. Belongs to the database.
+/// How the trigger announces a finished round. Stored in the database, for each table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum CaptureMode {
-    /// NOTIFY with the round, unless another transaction is doing so: nobody waits.
+    /// NOTIFY, unless another transaction is about to NOTIFY: no writer waits.
     Auto,
-    /// NOTIFY for every round, whatever it costs the writers.
+    /// NOTIFY for every round. Concurrent commits wait for each other.
     Notify,
-    /// No NOTIFY: the outbox is polled. For poolers and PREPARE TRANSACTION.
+    /// No NOTIFY: the server polls the outbox. For poolers and PREPARE TRANSACTION.
     Poll,
 }
 
 impl CaptureMode {
-    /// As the database writes it.
+    /// The name in the database.
     pub fn name(self) -> &'static str {
         match self {
             Self::Auto => "auto",
@@ -27,64 +27,64 @@ impl CaptureMode {
     }
 }
 
-/// A table's full name, and how word of its rounds is sent.
+/// A table's qualified name and its capture mode.
 type Attached = (String, String);
 
-/// Attaches every attached table again with this way of sending word, each in a transaction of its
-/// own, so that none is locked while another one is waited for. Says what is attached.
+/// Attaches every attached table again with this capture mode. Each table has its own transaction,
+/// so that none stays locked while the next one is waited for. Returns the attached tables.
 pub(crate) async fn set_capture(
     target: &PgTarget,
     mode: CaptureMode,
 ) -> Result<Vec<Attached>, AttachError> {
     let mut connection = pooler::connect_alone(target, "migrate", &SETTINGS).await?;
-    for table in whole(&mut connection).await? {
-        if look(&mut connection, &table, mode).await?.is_empty() {
+    for table in attached_by_name(&mut connection).await? {
+        if pending_statements(&mut connection, &table, mode).await?.is_empty() {
             continue;
         }
-        table::refuse_held(&mut connection, &table, true).await?;
-        table::with_patience(&table, &mut connection, async |connection| {
+        table::refuse_if_locked(&mut connection, &table, true).await?;
+        table::with_lock_retries(&table, &mut connection, async |connection| {
             let mut transaction = connection.begin().await?;
-            again(&mut transaction, &table, mode, false).await?;
-            table::adopt(&mut transaction).await?;
+            reattach(&mut transaction, &table, mode, false).await?;
+            table::hand_to_schema_owner(&mut transaction).await?;
             Ok(transaction.commit().await?)
         })
         .await?;
     }
-    attached(&mut connection).await
+    capture_modes(&mut connection).await
 }
 
-/// The attached tables that are still there by their names; a word about each that is not.
-async fn whole(connection: &mut PgConnection) -> Result<Vec<String>, AttachError> {
+/// The attached tables that exist under their names. Logs a warning for each that does not.
+async fn attached_by_name(connection: &mut PgConnection) -> Result<Vec<String>, AttachError> {
     let query = sqlx::query_as(include_str!("../../../sql/whole_tables.sql"));
     let tables: Vec<(String, bool)> = query.fetch_all(connection).await?;
-    for (table, _) in tables.iter().filter(|(_, whole)| !whole) {
+    for (table, _) in tables.iter().filter(|(_, exists)| !exists) {
         tracing::warn!(
-            "{table} stays as it is: it, its table of games or a column of theirs is not there by \
-             its name (renamed, dropped?); attach it again as all is called now, or detach it"
+            "{table} keeps its capture mode: it, its table of games or one of their columns was \
+             renamed or dropped. Attach it again with the current names, or detach it."
         );
     }
-    Ok(tables.into_iter().filter_map(|(table, whole)| whole.then_some(table)).collect())
+    Ok(tables.into_iter().filter_map(|(table, exists)| exists.then_some(table)).collect())
 }
 
-async fn attached(connection: &mut PgConnection) -> Result<Vec<Attached>, AttachError> {
+async fn capture_modes(connection: &mut PgConnection) -> Result<Vec<Attached>, AttachError> {
     let attached = "select relation, capture from datastream.attached order by id";
     Ok(sqlx::query_as(attached).fetch_all(connection).await?)
 }
 
-/// What there is to do; the notices come when it is done.
-async fn look(
+/// The statements that attaching again would run. Hides notices: they come when it runs.
+async fn pending_statements(
     connection: &mut PgConnection,
     table: &str,
     mode: CaptureMode,
 ) -> Result<Vec<String>, AttachError> {
-    hear(connection, "warning").await?;
-    let statements = again(connection, table, mode, true).await?;
-    hear(connection, "notice").await?;
+    set_notice_level(connection, "warning").await?;
+    let statements = reattach(connection, table, mode, true).await?;
+    set_notice_level(connection, "notice").await?;
     Ok(statements)
 }
 
-/// The statements that make it so; run unless `dry_run`.
-async fn again(
+/// The statements that change the capture mode. Runs them unless `dry_run`.
+async fn reattach(
     connection: &mut PgConnection,
     table: &str,
     mode: CaptureMode,

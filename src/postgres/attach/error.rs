@@ -1,55 +1,58 @@
-//! Why a table was not attached or detached, in one line, with what to do about it.
+//! Why a table was not attached or detached. Each message is one line and ends with a remedy.
 
 use crate::postgres::{
     lock_retry::{Contention, Refusal},
     target::ConnectError,
 };
 
-/// Why the database is as it was before.
+/// A failure of `attach` or `detach`.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AttachError {
-    /// There is no connection.
+    /// The connection failed.
     #[error(transparent)]
     Connect(#[from] ConnectError),
     /// PostgreSQL refused a statement.
     #[error(transparent)]
     Refused(#[from] Refusal),
-    /// Our schema is not there, or is of an older version.
+    /// The schema `datastream` is missing or of an older version.
     #[error(
-        "the database has no schema of Data Stream, or an older one; run: datastream migrate (--no-tables \
-         beside a game that has its own)"
+        "the schema datastream is missing or of an older version. Run: datastream migrate (with \
+         --no-tables if the game has its own tables)."
     )]
     NoSchema,
-    /// Our schema is there, and not for this role.
+    /// This role may not use the schema `datastream`.
     #[error(
-        "the schema datastream belongs to {owner}, and {role} may not use it; as a superuser or \
-         as who may grant it: grant {owner} to {role}"
+        "role {role} may not use the schema datastream, which belongs to {owner}. As a superuser, \
+         run: grant {owner} to {role};"
     )]
-    NotOurs {
-        /// Whose it is, quoted where it must be.
+    NotPermitted {
+        /// The owner of the schema, as an SQL identifier.
         owner: String,
-        /// Who asked.
+        /// The current role.
         role: String,
     },
-    /// The table's name means nothing here.
-    #[error("there is no table {0}; write it as in SQL: schema.table, quoted where it must be")]
-    NoTable(String),
-    /// A transaction has the table, and has had it for long.
+    /// No table has this name.
     #[error(
-        "{table} is held by {holders}: our DDL would wait, and the game's writes behind it. End \
-         that transaction or let it end, then run this again"
+        "table {0} does not exist. Write its name as in SQL: schema.table, with double quotes if \
+         it needs them."
     )]
-    Held {
+    NoTable(String),
+    /// A long transaction has a lock on the table.
+    #[error(
+        "{table} is locked by {holders}. Waiting would block the game's writes. End that \
+         transaction, then run this command again."
+    )]
+    Locked {
         /// The table.
         table: String,
-        /// Who, and since when.
+        /// The sessions that have the lock, and since when.
         holders: String,
     },
-    /// It was built, and is not there as it should be.
+    /// The statements ran, but PostgreSQL has no valid index.
     #[error(
-        "the index for the latest round of a game on {0} is not whole after all was done to build \
-         it: look for an invalid one of it or of a partition (psql: \\d+ {0}), drop that, and run \
-         this again"
+        "the index for the latest round of a game on {0} is invalid after all statements to build \
+         it. Find the invalid index (psql: \\d+ {0}, also of partitions), drop it, and run this \
+         command again."
     )]
     NoIndex(String),
 }

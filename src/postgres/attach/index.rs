@@ -1,4 +1,4 @@
-//! The seed index of an attached table, built while the game goes on.
+//! Builds the seed index of an attached table without blocking the game's writes.
 
 use std::{convert::Infallible, time::Duration};
 
@@ -7,31 +7,34 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use super::{AttachError, table};
 use crate::postgres::{connection, target::PgTarget};
 
-/// For longer it is told who is waited for. Most transactions of a game are over by then.
-const WAITS_TOLD_AFTER: Duration = Duration::from_secs(2);
+/// After this wait, the blocking transaction is logged. Most transactions of a game are shorter.
+const LOG_WAITS_AFTER: Duration = Duration::from_secs(2);
 
-/// Builds what is missing, and drops what is in its place; the statements run.
+/// Builds the missing indexes and drops invalid ones. Returns the statements that ran.
 pub(super) async fn build(
     connection: &mut PgConnection,
     target: &PgTarget,
     name: &str,
 ) -> Result<Vec<String>, AttachError> {
     let session = sqlx::query_scalar("select pg_backend_pid()").fetch_one(&mut *connection).await?;
-    let building = statements(connection, name);
+    let statements = run_statements(connection, name);
     let done = tokio::select! {
-        done = building => done?,
-        never = tell_waits(target, session) => match never {},
+        done = statements => done?,
+        never = log_waits(target, session) => match never {},
     };
-    match is_whole(connection, name).await? {
+    match is_valid(connection, name).await? {
         true => Ok(done),
         false => Err(AttachError::NoIndex(name.to_owned())),
     }
 }
 
-async fn statements(connection: &mut PgConnection, name: &str) -> Result<Vec<String>, AttachError> {
+async fn run_statements(
+    connection: &mut PgConnection,
+    name: &str,
+) -> Result<Vec<String>, AttachError> {
     let mut done: Vec<String> = Vec::new();
-    while let Some(statement) = table::with_patience(name, connection, async |connection| {
-        step(connection, name, &done).await
+    while let Some(statement) = table::with_lock_retries(name, connection, async |connection| {
+        run_next(connection, name, &done).await
     })
     .await?
     {
@@ -40,24 +43,24 @@ async fn statements(connection: &mut PgConnection, name: &str) -> Result<Vec<Str
     Ok(done)
 }
 
-/// Says for whom this session waits, each transaction once. It is a help: where there is no second
-/// connection to be had, nothing is said.
-async fn tell_waits(target: &PgTarget, session: i32) -> Infallible {
-    let mut told = None;
+/// Logs the transactions that this session waits for, each once. Logs nothing if a second
+/// connection fails.
+async fn log_waits(target: &PgTarget, session: i32) -> Infallible {
+    let mut logged = None;
     loop {
-        tokio::time::sleep(WAITS_TOLD_AFTER).await;
-        let Some((pid, who)) = holder(target, session).await else { continue };
-        if told.replace(pid) != Some(pid) {
+        tokio::time::sleep(LOG_WAITS_AFTER).await;
+        let Some((pid, blocker)) = blocking_session(target, session).await else { continue };
+        if logged.replace(pid) != Some(pid) {
             tracing::info!(
-                "the index waits for {who}; nobody waits for the index. End that transaction, or \
-                 let it end"
+                "the index build waits for {blocker}. It blocks no other session. End that \
+                 transaction to continue sooner."
             );
         }
     }
 }
 
-/// Who holds this session up: its pid, and what it is for people.
-async fn holder(target: &PgTarget, session: i32) -> Option<(i32, String)> {
+/// The pid and the description of the session that blocks this one.
+async fn blocking_session(target: &PgTarget, session: i32) -> Option<(i32, String)> {
     let mut connection = connection::connect(target, "attach", &super::SETTINGS).await.ok()?;
     let holder = sqlx::query_as(include_str!("../../../sql/index_waits.sql")).bind(session);
     let holder = holder.fetch_optional(&mut connection).await.ok().flatten();
@@ -65,10 +68,9 @@ async fn holder(target: &PgTarget, session: i32) -> Option<(i32, String)> {
     holder
 }
 
-/// Does what comes next, and tells it. Asked anew each time: a CONCURRENTLY that does not end well
-/// (a deadlock with the game's own, say) leaves an invalid index, which must go before it is tried
-/// again.
-async fn step(
+/// Runs and logs the next statement. The statements are computed each time: a CONCURRENTLY
+/// that fails (by a deadlock, for example) leaves an invalid index, which must be dropped first.
+async fn run_next(
     connection: &mut PgConnection,
     table: &str,
     done: &[String],
@@ -84,16 +86,16 @@ async fn step(
     Ok(Some(statement))
 }
 
-/// Whether PostgreSQL uses it: a partitioned table's index is valid only with all of its parts.
-async fn is_whole(connection: &mut PgConnection, table: &str) -> Result<bool, AttachError> {
-    let whole = "select exists (select from datastream.own_indexes() o \
+/// Whether the index is valid. A partitioned table's index is valid only if all partitions have it.
+async fn is_valid(connection: &mut PgConnection, table: &str) -> Result<bool, AttachError> {
+    let valid = "select exists (select from datastream.own_indexes() o \
         join pg_index i on i.indexrelid = o.indexrelid \
         where i.indrelid = $1::text::regclass and i.indisvalid)";
-    Ok(sqlx::query_scalar(whole).bind(table).fetch_one(connection).await?)
+    Ok(sqlx::query_scalar(valid).bind(table).fetch_one(connection).await?)
 }
 
-/// CONCURRENTLY waits for old transactions without making anybody wait, so it may take its time;
-/// the other statements (a parent's index, a partition's) need a lock that writers would queue for.
+/// CONCURRENTLY waits for old transactions and blocks nobody, so it has no limit. The other
+/// statements (of a partitioned table) take a lock that writers would queue for.
 pub(super) fn lock_timeout(statement: &str) -> &'static str {
     if statement.contains(" concurrently ") { "0" } else { "2s" }
 }

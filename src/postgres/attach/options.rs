@@ -1,19 +1,19 @@
-//! What `attach` and `detach` can be told.
+//! The options of `attach` and `detach`.
 
 use clap::Args;
 
 use super::CaptureMode;
 use crate::postgres::options::DatabaseOptions;
 
-/// What `attach` can be told. Tables are named as in SQL, quoted where their names need it
-/// (`game."Results"`); columns by their bare names.
+/// The options of `attach`. Tables are named as in SQL, with quotes if their names need them
+/// (`game."Results"`). Columns are bare names.
 #[derive(Args, Clone, Debug)]
 pub struct AttachOptions {
-    /// The database; --listen-url where both are given, as a pooler keeps no session.
+    /// The database. --listen-url, if given: a pooler does not keep sessions.
     #[command(flatten)]
     pub database: DatabaseOptions,
 
-    /// The table of rounds, as in SQL: game.results, or game."Results".
+    /// Table of rounds, as in SQL: game.results, or game."Results".
     #[arg(long, value_name = "TABLE", help_heading = "Round")]
     pub table: String,
 
@@ -21,11 +21,11 @@ pub struct AttachOptions {
     #[arg(long, value_name = "COLUMN", help_heading = "Round")]
     pub id: Option<String>,
 
-    /// Column that is set when a round finishes [default: finished_at].
+    /// Column that is set when a round finishes: timestamptz or timestamp [default: finished_at].
     #[arg(long, value_name = "COLUMN", help_heading = "Round")]
     pub finished_at: Option<String>,
 
-    /// Time zone of a --finished-at without one [default: UTC].
+    /// Time zone of a --finished-at column of type timestamp [default: UTC].
     #[arg(long, value_name = "ZONE", help_heading = "Round")]
     pub time_zone: Option<String>,
 
@@ -33,7 +33,7 @@ pub struct AttachOptions {
     #[arg(long, value_name = "COLUMN", help_heading = "Round")]
     pub extras: Option<String>,
 
-    /// Columns to make an object of, in place of --extras.
+    /// Columns to combine into a JSON object, instead of --extras.
     #[arg(long, value_name = "COLUMN,…", value_delimiter = ',', help_heading = "Round")]
     #[arg(conflicts_with = "extras")]
     pub extras_columns: Option<Vec<String>>,
@@ -42,26 +42,26 @@ pub struct AttachOptions {
     #[command(flatten)]
     pub game: GameOptions,
 
-    /// How word of finished rounds is sent: auto (NOTIFY where nobody has to wait for it), notify
-    /// (for each round) or poll (never). Left as it is where nothing is said; auto at first.
+    /// How the trigger announces a finished round. Default: `auto` for a new table, otherwise
+    /// unchanged.
     #[arg(long, value_enum, help_heading = "How")]
     pub capture: Option<CaptureMode>,
 
-    /// Build the index that finds the latest round of a game, CONCURRENTLY: the game goes on.
+    /// Build the index for the latest round of a game, CONCURRENTLY: writes continue.
     #[arg(long, help_heading = "How")]
     pub index: bool,
 
-    /// Change how a table is attached.
+    /// Allow a change of the options that the table is attached with.
     #[arg(long, help_heading = "How")]
     pub replace: bool,
 
-    /// Print the SQL and run none of it.
+    /// Print the SQL for psql, including the schema if it is missing. Changes nothing.
     #[arg(long, help_heading = "How")]
     pub dry_run: bool,
 }
 
-/// Where the game of a round is found: in a table of games (the default), in columns beside the
-/// round, or it is the same for all.
+/// The source of a round's game: a table of games (the default), columns of the round's table, or
+/// constants.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Game")]
 pub struct GameOptions {
@@ -69,60 +69,60 @@ pub struct GameOptions {
     #[arg(long, value_name = "COLUMN")]
     pub game_id: Option<String>,
 
-    /// The table of games, as in SQL [default: public.games].
+    /// Table of games, as in SQL [default: public.games].
     #[arg(long, value_name = "TABLE")]
     pub games: Option<String>,
 
-    /// Its id [default: id].
+    /// Column of the id in the table of games [default: id].
     #[arg(long, value_name = "COLUMN")]
     pub games_id: Option<String>,
 
-    /// Its slug, which is in the URL of a stream [default: slug].
+    /// Column of the slug in the table of games [default: slug]. Slugs are part of stream URLs.
     #[arg(long, value_name = "COLUMN")]
     pub games_slug: Option<String>,
 
-    /// Its name, for people [default: name].
+    /// Column of the display name in the table of games [default: name].
     #[arg(long, value_name = "COLUMN")]
     pub games_name: Option<String>,
 
-    /// Its type [default: type].
+    /// Column of the type in the table of games [default: type].
     #[arg(long, value_name = "COLUMN")]
     pub games_type: Option<String>,
 
-    /// Column of the slug beside the round, in place of a table of games.
+    /// Column of the slug in the table of rounds, instead of a table of games.
     #[arg(long, value_name = "COLUMN", conflicts_with = "games")]
     pub slug_column: Option<String>,
 
-    /// Column of the type beside the round.
+    /// Column of the type in the table of rounds.
     #[arg(long, value_name = "COLUMN")]
     pub type_column: Option<String>,
 
-    /// The slug of all rounds of this table; with --type and --game-id-value.
+    /// Slug of all rounds of this table. Needs --type and --game-id-value.
     #[arg(long, value_name = "SLUG", requires = "type", requires = "game_id_value")]
     #[arg(conflicts_with_all = ["games", "slug_column"])]
     pub slug: Option<String>,
 
-    /// The type of all rounds of this table.
+    /// Type of all games of this table.
     #[arg(long, value_name = "TYPE", conflicts_with = "type_column")]
     pub r#type: Option<String>,
 
-    /// The game's id for all rounds of this table.
+    /// Id of the game of all rounds of this table.
     #[arg(long, value_name = "ID", conflicts_with = "game_id")]
     pub game_id_value: Option<i64>,
 }
 
-/// What `detach` can be told.
+/// The options of `detach`.
 #[derive(Args, Clone, Debug)]
 pub struct DetachOptions {
-    /// The database; --listen-url where both are given.
+    /// The database. --listen-url, if given.
     #[command(flatten)]
     pub database: DatabaseOptions,
 
-    /// The table, as in SQL; also one that is gone.
+    /// Table, as in SQL. It may have been dropped or renamed.
     #[arg(long, value_name = "TABLE")]
     pub table: String,
 
-    /// Print the SQL and run none of it.
+    /// Print the SQL for psql. Changes nothing.
     #[arg(long)]
     pub dry_run: bool,
 }

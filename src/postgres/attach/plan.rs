@@ -1,13 +1,13 @@
-//! `--dry-run`: the SQL as a script for psql, which does what the program would do.
+//! `--dry-run`: the SQL as a script for psql, which does the same as the program.
 
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
-use super::{AttachError, AttachOptions, Report, SETTINGS, index, look, table};
+use super::{AttachError, AttachOptions, Report, SETTINGS, index, pending_statements, table};
 use crate::postgres::{pooler, target::PgTarget};
 
-/// The SQL where our schema is missing, and made first by the SQL that is given: what follows is
-/// told by its functions, so it is made in a transaction that is taken back.
-pub(crate) async fn with_schema(
+/// The script for a database without the schema `datastream`. Functions of the schema compute the
+/// rest of the script, so this runs the SQL of the schema in a transaction and rolls it back.
+pub(crate) async fn plan_with_schema(
     target: &PgTarget,
     options: &AttachOptions,
     schema: &str,
@@ -16,21 +16,22 @@ pub(crate) async fn with_schema(
     let mut transaction = connection.begin().await?;
     sqlx::raw_sql(AssertSqlSafe(schema.to_owned())).execute(&mut *transaction).await?;
     let table = table::qualified(&mut transaction, &options.table).await?;
-    let statements = look(&mut transaction, options).await?;
-    let attaching = of(&mut transaction, &table, options, &statements).await?;
+    let statements = pending_statements(&mut transaction, options).await?;
+    let attaching = attach_script(&mut transaction, &table, options, &statements).await?;
     transaction.rollback().await?;
     Ok(Report::Plan(format!("{}{attaching}", in_transaction(schema))))
 }
 
-/// The SQL that attaches. The index is told by what is attached: so the row that says it is
-/// written in a transaction that is taken back. No table of the game is touched.
-pub(super) async fn of(
+/// The SQL that attaches. `index_sql` reads the row of the attached table, so this inserts the row
+/// in a transaction and rolls it back. It changes no table of the game.
+pub(super) async fn attach_script(
     connection: &mut PgConnection,
     table: &str,
     options: &AttachOptions,
     statements: &[String],
 ) -> Result<String, AttachError> {
-    let mut sql = if statements.is_empty() { String::new() } else { script(statements) };
+    let mut sql =
+        if statements.is_empty() { String::new() } else { transaction_script(statements) };
     if options.index {
         let mut transaction = connection.begin().await?;
         if let Some(row) = statements.first() {
@@ -48,8 +49,8 @@ pub(super) async fn of(
     Ok(sql)
 }
 
-/// The statements as the program runs them: in one transaction, which hands over what it made.
-pub(super) fn script(statements: &[String]) -> String {
+/// The statements in one transaction, which also hands the new objects to the schema's owner.
+pub(super) fn transaction_script(statements: &[String]) -> String {
     let body: String =
         statements.iter().map(|statement| format!("{};\n", statement.trim_end())).collect();
     in_transaction(&format!("{body}{}", table::ADOPT))

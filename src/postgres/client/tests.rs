@@ -10,13 +10,13 @@ use crate::{
     postgres::target::test_server::{self, TestServer},
 };
 
-/// Whether the link is encrypted; or why there is none.
+/// Whether the connection is encrypted, or why it failed.
 async fn encrypted(target: &PgTarget) -> Result<bool, String> {
     let sql = "select ssl from pg_stat_ssl where pid = pg_backend_pid()";
-    ask(target, sql).await.map(|answer| answer == "t")
+    query_text(target, sql).await.map(|answer| answer == "t")
 }
 
-async fn ask(target: &PgTarget, sql: &str) -> Result<String, String> {
+async fn query_text(target: &PgTarget, sql: &str) -> Result<String, String> {
     let Link { client, mut messages } =
         connect(target, "listen", &[]).await.map_err(|error| error.to_string())?;
     let shutdown = Shutdown::default();
@@ -54,17 +54,17 @@ async fn a_session_is_named_and_runs_at_read_committed() {
     let sql = "select concat_ws(' ', current_setting('application_name'), \
                current_setting('default_transaction_isolation'), current_setting('lock_timeout'), \
                current_setting('tcp_user_timeout'))";
-    let settings = ask(&target, sql).await;
+    let settings = query_text(&target, sql).await;
     assert_eq!(settings.as_deref(), Ok("datastream listen read committed 9s 10000"));
 }
 
 #[tokio::test]
-async fn a_failure_says_where_why_and_what_to_do() {
+async fn a_failure_names_the_target_the_reason_and_the_remedy() {
     let server = TestServer::start();
     for (user, expected) in [
-        ("secret:wrong", "password authentication failed for user \"secret\" (set the password"),
+        ("secret:wrong", "password authentication failed for user \"secret\". Set the password"),
         ("secret", "password missing"),
-        ("nobody", "(the role does not exist, or pg_hba.conf"),
+        ("nobody", ". Create the role, or allow it in pg_hba.conf"),
     ] {
         let target = server.target(user, "127.0.0.1", "");
         let error = connect(&target, "listen", &[]).await.map(|_| ()).expect_err(user);
@@ -75,7 +75,7 @@ async fn a_failure_says_where_why_and_what_to_do() {
 }
 
 #[tokio::test]
-async fn a_host_that_does_not_answer_is_passed_over_in_time() {
+async fn a_host_that_does_not_answer_is_skipped_after_the_timeout() {
     let (_listener, target) = test_server::silent();
     let error = connect(&target, "listen", &[]).await.map(|_| ()).expect_err("silence");
     assert!(error.to_string().contains("no answer within 200ms"), "{error}");

@@ -15,8 +15,8 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::postgres::target::{SslMode, Tls};
 
-/// What makes TLS sessions; the error names the file that cannot be used. Files are read anew
-/// for each connection, so that renewed ones are found.
+/// Creates TLS sessions. The error names the file that cannot be used. Files are read for each
+/// connection, so that renewed ones take effect.
 pub(super) fn connector(tls: &Tls) -> Result<MakeRustlsConnect, String> {
     let provider = Arc::new(ring::default_provider());
     let verifier = verifier(tls, &provider)?;
@@ -46,7 +46,7 @@ fn verifier(
         SslMode::VerifyCa => Check::Chain(chain(tls, provider)?),
         _ => Check::Nothing,
     };
-    Ok(Arc::new(Lenient { check, provider: Arc::clone(provider) }))
+    Ok(Arc::new(PartialVerifier { check, provider: Arc::clone(provider) }))
 }
 
 fn chain(tls: &Tls, provider: &Arc<CryptoProvider>) -> Result<Arc<WebPkiServerVerifier>, String> {
@@ -61,7 +61,7 @@ fn chain(tls: &Tls, provider: &Arc<CryptoProvider>) -> Result<Arc<WebPkiServerVe
     WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
         .build()
         .map_err(|_| {
-            "no certificate authority to verify the server with: name one with sslrootcert=FILE"
+            "no certificate authority to verify the server's certificate. Set sslrootcert=FILE."
                 .to_owned()
         })
 }
@@ -76,22 +76,22 @@ fn private_key(file: &Path) -> Result<PrivateKeyDer<'static>, String> {
     PrivateKeyDer::from_pem_file(file).map_err(|error| format!("{}: {error}", file.display()))
 }
 
-/// Less than `verify-full`.
+/// Verifies less than `verify-full`.
 #[derive(Debug)]
-struct Lenient {
+struct PartialVerifier {
     check: Check,
     provider: Arc<CryptoProvider>,
 }
 
 #[derive(Debug)]
 enum Check {
-    /// `require`, `prefer`, `allow`: against listeners on the line, not against impostors.
+    /// `require`, `prefer`, `allow`: protects against eavesdropping only.
     Nothing,
-    /// `verify-ca`: from a trusted authority, for whatever name.
+    /// `verify-ca`: the chain, for any host name.
     Chain(Arc<WebPkiServerVerifier>),
 }
 
-impl ServerCertVerifier for Lenient {
+impl ServerCertVerifier for PartialVerifier {
     fn verify_server_cert(
         &self,
         certificate: &CertificateDer<'_>,
@@ -104,7 +104,7 @@ impl ServerCertVerifier for Lenient {
             return Ok(ServerCertVerified::assertion());
         };
         match inner.verify_server_cert(certificate, intermediates, name, ocsp, now) {
-            // The name is looked at last, when the chain has been found good.
+            // The name is checked last, after the chain was accepted.
             Err(rustls::Error::InvalidCertificate(
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
             )) => Ok(ServerCertVerified::assertion()),

@@ -43,16 +43,16 @@ async fn a_session_is_named_and_runs_at_read_committed() {
 }
 
 #[tokio::test]
-async fn a_failure_says_where_why_and_what_to_do() {
+async fn a_failure_names_the_target_the_reason_and_the_remedy() {
     let server = TestServer::start();
     let target = server.target("secret:wrong", "127.0.0.1", "");
     let error = connect(&target, "query", &[]).await.expect_err("a wrong password").to_string();
     assert!(error.contains("password authentication failed"), "{error}");
-    assert!(error.contains("(set the password") && !error.contains("wrong"), "{error}");
+    assert!(error.contains(". Set the password") && !error.contains("wrong"), "{error}");
 }
 
 #[tokio::test]
-async fn a_host_that_does_not_answer_is_passed_over_in_time() {
+async fn a_host_that_does_not_answer_is_skipped_after_the_timeout() {
     let (_listener, target) = test_server::silent();
     let error = connect(&target, "query", &[]).await.expect_err("silence").to_string();
     assert!(error.contains("no answer within 200ms"), "{error}");

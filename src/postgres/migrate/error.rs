@@ -1,4 +1,4 @@
-//! Why a migration failed, in one line, with what to do about it.
+//! Why a migration failed. Each message is one line and ends with a remedy.
 
 use sqlx::migrate::MigrateError;
 
@@ -7,10 +7,10 @@ use crate::postgres::{
     target::ConnectError,
 };
 
-/// Why the database is not as it should be.
+/// A failure of `migrate`.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum MigrationError {
-    /// There is no connection.
+    /// The connection failed.
     #[error(transparent)]
     Connect(#[from] ConnectError),
     /// PostgreSQL refused a statement.
@@ -19,33 +19,37 @@ pub(crate) enum MigrationError {
     /// PostgreSQL refused a statement of a migration.
     #[error("migration {0}: {1}")]
     Migration(i64, Refusal),
-    /// Somebody applied a migration that this program does not have.
-    #[error("the database has migration {0}, which this program does not know: use the newer one")]
+    /// The database has a migration that this program does not have.
+    #[error(
+        "migration {0} of the database is unknown to this version of datastream. Use the newer \
+         version."
+    )]
     Unknown(i64),
     /// A migration was edited after it was applied.
     #[error(
-        "migration {0} was applied to this database in another form: use the program it came with"
+        "migration {0} differs from the one applied to the database. Use the version of \
+         datastream that applied it."
     )]
     Changed(i64),
-    /// Older than what we need.
-    #[error("PostgreSQL 13 or later is needed")]
+    /// The server is older than PostgreSQL 13.
+    #[error("the PostgreSQL server is too old. Use PostgreSQL 13 or later.")]
     Unsupported,
-    /// What is ours would reach a subscriber that has no tables for it.
+    /// A publication would send our tables to a subscriber that does not have them.
     #[error(
-        "publication {0} is for all tables: it would send ours too, and a subscriber without them \
-         stops. docs/existing-database.md says how to go on (\"A publication for all tables\"), \
-         then: PGOPTIONS='-c datastream.published=on'"
+        "publication {0} is for all tables: it would include the tables of datastream, and \
+         subscribers without them stop. Follow docs/existing-database.md, \"A publication for all \
+         tables\", then set PGOPTIONS='-c datastream.published=on'."
     )]
     Published(String),
-    /// All migrations are applied, and something that they made is gone.
+    /// All migrations are applied, but objects that they created were dropped.
     #[error(
-        "dropped, though its migration is applied: {0}. A view or function that `datastream \
-         attach` makes it makes anew, with the options that a table is attached by; for all else: \
-         drop schema datastream cascade, then run this again, and attach"
+        "{0}: dropped after its migration was applied. Run `datastream attach` again if it is a \
+         view or function of an attached table. Otherwise run `drop schema datastream cascade`, \
+         migrate and attach again."
     )]
     Dropped(String),
-    /// Anything else the migrator says.
-    #[error("the migrations cannot be applied: {0}")]
+    /// Another error of the migrator.
+    #[error("cannot apply the migrations: {0}")]
     Other(MigrateError),
 }
 

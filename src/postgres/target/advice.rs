@@ -1,45 +1,45 @@
-//! Why a database cannot be reached, in one line, with what to do about it.
+//! Why a connection failed, in one line that ends with a remedy.
 
 use std::fmt;
 
 use super::PgTarget;
 
-/// A connection that could not be made. Both client libraries' errors become this one.
+/// A failed connection. The errors of both client libraries become this one.
 #[derive(Debug, thiserror::Error)]
 pub struct ConnectError {
     target: String,
     code: Option<String>,
     reason: String,
-    lasting: bool,
+    permanent: bool,
 }
 
 impl ConnectError {
-    /// From what the server (with PostgreSQL's error code) or the system said.
+    /// From the message of the server (with PostgreSQL's error code) or of the system.
     pub fn new(target: &PgTarget, code: Option<&str>, reason: impl Into<String>) -> Self {
         // Class 28: invalid authorization; 3D000: no such database; 42501: no right to connect.
-        let lasting =
+        let permanent =
             code.is_some_and(|code| code.starts_with("28") || matches!(code, "3D000" | "42501"));
         let (target, code) = (target.to_string(), code.map(str::to_owned));
-        Self { target, code, reason: reason.into(), lasting }
+        Self { target, code, reason: reason.into(), permanent }
     }
 
-    /// The server took the connection and was silent, or packets are dropped on the way.
-    pub fn silent(target: &PgTarget) -> Self {
+    /// The server does not answer, or the network drops packets.
+    pub fn timed_out(target: &PgTarget) -> Self {
         let after = humantime::format_duration(target.connect_timeout);
         Self::new(target, None, format!("no answer within {after} (connect_timeout)"))
     }
 
-    /// The same, of a kind that waiting does not mend.
-    pub fn lasting(self) -> Self {
-        Self { lasting: true, ..self }
+    /// The same error, marked as one that a retry cannot fix.
+    pub fn permanent(self) -> Self {
+        Self { permanent: true, ..self }
     }
 
-    /// Whether waiting cannot mend it: a wrong role, password, database or certificate file.
+    /// Whether a retry cannot fix it: a wrong role, password, database or certificate file.
     pub fn is_final(&self) -> bool {
-        self.lasting
+        self.permanent
     }
 
-    /// PostgreSQL's error code, if it was PostgreSQL that refused.
+    /// PostgreSQL's error code, if the error is PostgreSQL's.
     pub fn code(&self) -> Option<&str> {
         self.code.as_deref()
     }
@@ -48,37 +48,43 @@ impl ConnectError {
 impl fmt::Display for ConnectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "cannot connect to {}: {}", self.target, self.reason)?;
-        match self.code().map_or_else(|| about_certificates(&self.reason), advice) {
-            Some(advice) => write!(f, " ({advice})"),
+        match self.code().map_or_else(|| certificate_advice(&self.reason), advice) {
+            Some(advice) => write!(f, ". {advice}"),
             None => Ok(()),
         }
     }
 }
 
-/// Advice for one of PostgreSQL's error codes.
+/// The remedy for one of PostgreSQL's error codes.
 pub(crate) fn advice(code: &str) -> Option<&'static str> {
     Some(match code {
-        "28P01" => "set the password in the URL, in PGPASSWORD or in ~/.pgpass",
-        "28000" => "the role does not exist, or pg_hba.conf does not let it in from here",
-        "3D000" => "create it with createdb, or name another database in the URL",
-        "42501" => "use a role that may, or grant it the right",
-        "42602" => "write a table as in SQL: schema.table, quoted where it must be",
-        "42P01" | "3F000" => {
-            "look at the names, written as in SQL; where our schema is missing, run: datastream migrate"
+        "28P01" => "Set the password in the URL, in PGPASSWORD or in ~/.pgpass.",
+        "28000" => "Create the role, or allow it in pg_hba.conf for this address.",
+        "3D000" => "Create it with createdb, or name another database in the URL.",
+        "42501" => "Use a role with this right, or grant it.",
+        "42602" => {
+            "Write a table as in SQL: schema.table, with double quotes if its name needs them."
         }
-        "55P03" => "somebody else holds a lock on it; try again when that is done",
-        "53300" => "raise max_connections, or close sessions that are not needed",
-        "57P03" => "try again once it is up",
-        "08P01" => "a pooler in between? set DATASTREAM_LISTEN_URL to the server itself",
+        "42P01" | "3F000" => {
+            "Check the names. If the schema datastream is missing, run: datastream migrate"
+        }
+        "55P03" => "Another session has a lock on it. Try again later.",
+        "53300" => "Raise max_connections, or close unused sessions.",
+        "57P03" => "Try again when the server has started.",
+        "08P01" => {
+            "If a pooler is in between, set DATASTREAM_LISTEN_URL to the direct URL of the database."
+        }
         _ => return None,
     })
 }
 
-/// Advice for the certificates that libpq takes and rustls, by its names for them, does not.
-fn about_certificates(reason: &str) -> Option<&'static str> {
+/// The remedy for certificates that libpq accepts and rustls refuses.
+fn certificate_advice(reason: &str) -> Option<&'static str> {
     if reason.contains("CaUsedAsEndEntity") {
-        return Some("the server's certificate is its own authority: have it signed by another");
+        return Some(
+            "The server's certificate is also its own authority. Have an authority sign it.",
+        );
     }
     let unknown = reason.contains("UnknownIssuer");
-    unknown.then_some("name the authority's certificate with sslrootcert=FILE")
+    unknown.then_some("Name the authority's certificate with sslrootcert=FILE.")
 }

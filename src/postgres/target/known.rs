@@ -1,15 +1,15 @@
-//! The connection parameters of libpq, the variable behind each, and what we do with it.
+//! The connection parameters of libpq, with their variables and our support for each.
 
-/// What is done with a parameter.
+/// The support for a parameter.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Rule {
     /// Used.
     Used,
-    /// Accepted; says nothing that matters here.
+    /// Accepted, without effect.
     Ignored,
-    /// Accepted with these values; else the text says what is expected.
+    /// Accepted with these values. The text lists them for an error.
     OneOf(&'static [&'static str], &'static str),
-    /// Refused for this reason: to ignore it would break a promise, often one of security.
+    /// Refused for this reason. Ignoring it would be wrong, often for security.
     Refused(&'static str),
 }
 
@@ -30,10 +30,10 @@ const fn known(name: &'static str, variable: &'static str, rule: Rule) -> Parame
     Parameter { name, variable, rule }
 }
 
-const SERVICE: &str = "write the service's parameters into the URL";
-const REVOCATION: &str = "revocation lists are not checked";
+const SERVICE: &str = "put the service's parameters into the URL";
+const REVOCATION: &str = "remove it, revocation lists are not checked";
 
-/// Every parameter up to PostgreSQL 18 (an empty variable: it has none).
+/// Every parameter up to PostgreSQL 18. An empty variable means that it has none.
 pub(super) const PARAMETERS: &[Parameter] = &[
     known("host", "PGHOST", Rule::Used),
     known("hostaddr", "PGHOSTADDR", Rule::Used),
@@ -88,7 +88,11 @@ pub(super) const PARAMETERS: &[Parameter] = &[
     known("krbsrvname", "PGKRBSRVNAME", Rule::Ignored),
     known("gsslib", "PGGSSLIB", Rule::Ignored),
     known("gssdelegation", "PGGSSDELEGATION", Rule::Ignored),
-    known("requirepeer", "PGREQUIREPEER", Rule::Refused("the server's user is not checked")),
+    known(
+        "requirepeer",
+        "PGREQUIREPEER",
+        Rule::Refused("remove it, the server's user is not checked"),
+    ),
     known("require_auth", "PGREQUIREAUTH", Rule::Refused("set the method in pg_hba.conf")),
     known(
         "target_session_attrs",
@@ -103,7 +107,7 @@ pub(super) const PARAMETERS: &[Parameter] = &[
     known("client_encoding", "PGCLIENTENCODING", Rule::Ignored),
     known("min_protocol_version", "PGMINPROTOCOLVERSION", Rule::Ignored),
     known("max_protocol_version", "PGMAXPROTOCOLVERSION", Rule::Ignored),
-    known("replication", "", Rule::Refused("we connect to a database")),
+    known("replication", "", Rule::Refused("remove it, no replication connection is used")),
     known("service", "PGSERVICE", Rule::Refused(SERVICE)),
     known("servicefile", "PGSERVICEFILE", Rule::Ignored),
 ];

@@ -1,18 +1,18 @@
-//! `options=-c name=value`: settings of the session, as libpq hands them to the server.
+//! `options=-c name=value`: settings of the session, which libpq sends to the server.
 
 use super::{TargetError, params::Params};
 
-const EXPECTED: &str = "a list like `-c name=value` (a space inside a value as `\\ `)";
+const EXPECTED: &str = "a list such as `-c name=value` (write a space inside a value as `\\ `)";
 
-/// Settings by name, in order. Other switches of the server's command line are refused: the two
-/// client libraries could not both pass them on.
+/// Settings by name, in order. Other switches of the server's command line are refused: only one
+/// of the two client libraries could send them.
 pub(super) fn parse(params: &Params) -> Result<Vec<(String, String)>, TargetError> {
     let words = words(params.get("options").unwrap_or_default());
     settings(words)
         .ok_or_else(|| TargetError::Value { name: params.name("options"), expected: EXPECTED })
 }
 
-/// A setting's text with what would end it escaped.
+/// Escapes the characters that would end a setting.
 pub(crate) fn escape(text: &str) -> String {
     text.replace('\\', r"\\").replace(' ', r"\ ")
 }

@@ -1,4 +1,4 @@
-//! The password file: `hostname:port:database:username:password`, the first match counts.
+//! The password file: lines `hostname:port:database:username:password`. The first match is used.
 
 use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
@@ -10,7 +10,7 @@ pub(super) fn password(file: &Path, host: &PgHost, database: &str, user: &str) -
     if metadata.permissions().mode() & 0o077 != 0 {
         let file = file.display();
         tracing::warn!(
-            "password file {file} is ignored: others can read it; run: chmod 600 {file}"
+            "password file {file} is ignored: other users can read it. Run: chmod 600 {file}"
         );
         return None;
     }
@@ -19,7 +19,7 @@ pub(super) fn password(file: &Path, host: &PgHost, database: &str, user: &str) -
     text.lines().find_map(|line| matching(line, &wanted))
 }
 
-/// libpq looks a local server up as `localhost` when its socket is in the usual place.
+/// libpq matches a socket in a default directory as `localhost`.
 fn name(host: &PgHost) -> &str {
     match host.name.as_str() {
         directory if defaults::is_socket_directory(directory) => "localhost",
@@ -43,7 +43,7 @@ fn matching(line: &str, wanted: &[&str; 4]) -> Option<Secret> {
     (!password.is_empty()).then_some(Secret(password))
 }
 
-/// Up to the next colon that no backslash protects, and what follows it.
+/// Splits at the next colon without a backslash before it.
 fn field(text: &str) -> Option<(&str, &str)> {
     let mut escaped = false;
     for (at, char) in text.char_indices() {

@@ -1,24 +1,24 @@
-//! The two spellings of a connection string: `postgres://…` and `key=value` pairs.
+//! Parses the two forms of a connection string: `postgres://…` and `key=value` pairs.
 
 use super::TargetError;
 
-/// What a port must be.
+/// The accepted ports.
 pub(super) const PORT: &str = "a number from 1 to 65535";
 
 const NEITHER: TargetError = TargetError::Malformed(
-    "must be a URL like postgres://user:password@host:5432/database, or host=… dbname=… pairs",
+    "must be a URL such as postgres://user:password@host:5432/database, or host=… dbname=… pairs",
 );
 const ESCAPES: TargetError = TargetError::Malformed(
-    "has a `%` without two hexadecimal digits after it (a `%` itself is written %25)",
+    "has a `%` without two hexadecimal digits after it. Write a `%` itself as %25.",
 );
 const BRACKETS: TargetError =
-    TargetError::Malformed("has an IPv6 address without its closing bracket: [::1]:5432");
+    TargetError::Malformed("has an IPv6 address without a closing bracket. Write [::1]:5432.");
 const SURPLUS: TargetError = TargetError::Malformed(
-    "has a host with a port that is no number from 1 to 65535 (in a password, write `/` as %2F, `@` as %40, `:` as %3A)",
+    "has a port that is not a number from 1 to 65535. In a password, write `/` as %2F, `@` as %40 and `:` as %3A.",
 );
 const PARAMETER: TargetError =
-    TargetError::Malformed("has a parameter without a value: after the `?`, write name=value");
-const QUOTE: TargetError = TargetError::Malformed("has a quote that is not closed");
+    TargetError::Malformed("has a parameter without a value. After the `?`, write name=value.");
+const QUOTE: TargetError = TargetError::Malformed("has a quote without its end. Add a `'`.");
 
 type Pairs = Vec<(String, String)>;
 
@@ -34,8 +34,8 @@ pub(super) fn pairs(text: &str) -> Result<Pairs, TargetError> {
 }
 
 fn url(text: &str) -> Result<Pairs, TargetError> {
-    // As in libpq a `?` may stand in the password, a `/` may not. Unlike libpq the last `@` ends
-    // the password: an unescaped one in it is a common slip, and no host name has one.
+    // As in libpq, a password may have a `?` and no `/`. Unlike in libpq, the last `@` ends the
+    // password: an unescaped `@` in it is a common mistake, and no host name has one.
     let authority = text.split('/').next().unwrap_or_default();
     let credentials = authority.rsplit_once('@').map_or("", |(credentials, _)| credentials);
     let rest = text[credentials.len()..].trim_start_matches('@');
@@ -118,7 +118,7 @@ fn keywords(text: &str) -> Result<Pairs, TargetError> {
     Ok(pairs)
 }
 
-/// A value, plain or in single quotes, backslash escapes; and what follows it.
+/// Splits off a value, plain or in single quotes, with backslash escapes.
 fn value(text: &str) -> Result<(String, &str), TargetError> {
     let (quoted, text) = text.strip_prefix('\'').map_or((false, text), |text| (true, text));
     let mut value = String::new();

@@ -1,7 +1,7 @@
-//! For tests: a PostgreSQL with TLS, whose roles may come in encrypted, plain or either way.
+//! For tests: a PostgreSQL with TLS, with roles for encrypted and for plain connections.
 //!
-//! The files beside this one are of no worth: an authority whose key is gone, another authority,
-//! and a certificate of the first for `localhost`, valid for a hundred years:
+//! The PEM files are for tests only: an authority without its key, another authority, and a
+//! certificate of the first one for `localhost`, valid for a hundred years:
 //! `openssl req -x509 -newkey ec …`, `openssl x509 -req -CA ca.pem -days 36500 …`.
 
 use std::{
@@ -30,7 +30,7 @@ const CERTIFICATES: [(&str, &str); 4] = [
     ("server.key", include_str!("test_server/server.key")),
 ];
 
-/// Role, host and parameters; and whether the link is encrypted, or what the error says.
+/// Role, host and parameters, and whether the connection is encrypted or a part of the error.
 pub(crate) const SSLMODES: &[(&str, &str, &str, Result<bool, &str>)] = &[
     ("postgres", "localhost", "sslmode=disable", Ok(false)),
     ("encrypted", "localhost", "sslmode=disable", Err("no encryption")),
@@ -60,7 +60,7 @@ pub(crate) struct TestServer {
 impl TestServer {
     pub(crate) fn start() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        // Where the tests run as root the server's user must be able to enter it.
+        // If the tests run as root, the server's user must be able to enter it.
         let open = fs::Permissions::from_mode(0o755);
         fs::set_permissions(folder.path(), open).expect("open to the server's user");
         let port = free_port();
@@ -87,13 +87,13 @@ impl TestServer {
         target(&format!("postgres://{role}@{host}:{port}/postgres?{parameters}"))
     }
 
-    /// The superuser by way of the socket.
+    /// The superuser, over the socket.
     pub(crate) fn superuser(&self) -> PgTarget {
         target(&self.cluster.url("postgres"))
     }
 }
 
-/// A server that takes connections and says nothing.
+/// A server that accepts connections and sends nothing.
 pub(crate) fn silent() -> (TcpListener, PgTarget) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = listener.local_addr().expect("an address").port();

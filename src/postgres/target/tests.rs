@@ -1,4 +1,4 @@
-//! What both client libraries were seen to make of these strings, and what libpq makes of them.
+//! Connection strings are resolved as libpq does.
 
 use std::{fs, os::unix::fs::PermissionsExt};
 
@@ -32,7 +32,7 @@ fn a_url_names_user_password_host_port_and_database() {
 }
 
 #[test]
-fn an_unescaped_at_sign_or_question_mark_in_a_password_does_no_harm() {
+fn an_unescaped_at_sign_or_question_mark_in_a_password_is_accepted() {
     let found = target("postgres://ada:p@s?s@h/db");
     assert_eq!(found.hosts[0].password, Some(Secret::from("p@s?s")));
     assert_eq!(found.hosts[0].name, "h");
@@ -69,7 +69,7 @@ fn pairs_take_quotes_escapes_and_spaces_around_the_equals_sign() {
 }
 
 #[test]
-fn what_the_string_leaves_open_comes_from_the_variables() {
+fn parameters_missing_in_the_string_come_from_the_variables() {
     let variables = [
         ("PGHOST", "envhost"),
         ("PGPORT", "6000"),
@@ -91,7 +91,7 @@ fn what_the_string_leaves_open_comes_from_the_variables() {
 }
 
 #[test]
-fn with_nothing_said_the_defaults_of_libpq_hold() {
+fn without_parameters_the_defaults_of_libpq_apply() {
     let target = with_env("postgres:///db", &[("USER", "nobody-knows")]).expect("defaults");
     assert!(!target.user.is_empty());
     assert!(target.hosts[0].name == "localhost" || target.hosts[0].socket().is_some());
@@ -140,7 +140,7 @@ fn options_become_settings_and_other_switches_are_refused() {
 fn errors_name_the_parameter_and_never_quote_a_secret() {
     assert_eq!(
         error("postgres://u:hush@h/db?schema=x"),
-        "there is no connection parameter `schema`"
+        "unknown connection parameter `schema`. Remove it."
     );
     assert!(error("postgres://u:hush@h/db?sslmode=on").contains("`sslmode` must be disable,"));
     assert!(error("postgres://u:hush@h/db?service=x").contains("`service` is not supported"));

@@ -1,4 +1,4 @@
-//! One WebSocket connection to a server: where it is, what comes, how it ended.
+//! One WebSocket connection to a server: its address, its messages, and how it ended.
 
 use std::{fmt, str::FromStr, time::Duration};
 
@@ -13,64 +13,64 @@ use tokio_tungstenite::{
     tungstenite::{Bytes, Error, Message, Utf8Bytes, http::Response},
 };
 
-/// For name, connection and handshake together.
+/// Limit for name resolution, connection and handshake together.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// We ask this often whether the server is there; silence of twice that means it is not.
+/// The ping interval. A server that sends nothing for two intervals counts as lost.
 const PING_EVERY: Duration = Duration::from_secs(15);
-/// The resume point is gone.
+/// Close code: the server no longer has the rounds after the resume point.
 const GAP: u16 = 4410;
-/// Not allowed.
+/// Close code: policy violation (RFC 6455), which the server sends for a refusal.
 const NOT_ALLOWED: u16 = 1008;
 
-/// A server: `http://host:port`, with a path where a proxy serves it below one.
+/// A server: `http://host:port`, with a path if a proxy serves it below one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Address {
     secure: bool,
     rest: String,
 }
 
-/// How a connection ended, or why there is none.
+/// How a connection ended, or why it failed.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum End {
-    /// It will not do: no such game, not allowed, no such server here.
+    /// Reconnecting cannot help: an unknown game, a refusal, or another kind of server.
     Refused(String),
-    /// It may do later.
+    /// Reconnecting may help.
     Lost(String),
-    /// The resume point is gone.
+    /// The server no longer has the rounds after the resume point.
     Gap,
 }
 
 /// A connection.
-pub(super) struct Link {
+pub(super) struct RoundSocket {
     socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
-    beat: Interval,
-    heard: bool,
+    ping_timer: Interval,
+    received: bool,
 }
 
-impl Link {
-    /// Connects; a refusal comes with the server's own explanation.
+impl RoundSocket {
+    /// Connects. A refusal has the server's explanation.
     pub(super) async fn open(url: &str) -> Result<Self, End> {
         match timeout(CONNECT_TIMEOUT, connect_async(url)).await {
             Ok(Ok((socket, _))) => {
-                let mut beat = interval(PING_EVERY);
-                beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-                beat.reset();
-                Ok(Self { socket, beat, heard: true })
+                let mut ping_timer = interval(PING_EVERY);
+                ping_timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
+                ping_timer.reset();
+                Ok(Self { socket, ping_timer, received: true })
             }
             Ok(Err(Error::Http(response))) => Err(refusal(&response)),
             Ok(Err(Error::Url(error))) => Err(End::Refused(error.to_string())),
             Ok(Err(error)) => Err(End::Lost(error.to_string())),
-            Err(_) => Err(End::Lost("no answer".to_owned())),
+            Err(_) => Err(End::Lost("no answer within 10 s".to_owned())),
         }
     }
 
-    /// The next round, as it was sent.
+    /// The text of the next round.
     pub(super) async fn next(&mut self) -> Result<Utf8Bytes, End> {
         loop {
             tokio::select! {
-                _ = self.beat.tick() => self.ask().await?,
+                _ = self.ping_timer.tick() => self.ping().await?,
                 message = self.socket.next() => {
-                    self.heard = true;
+                    self.received = true;
                     match message {
                         Some(Ok(Message::Text(text))) => return Ok(text),
                         Some(Ok(Message::Close(frame))) => {
@@ -79,16 +79,16 @@ impl Link {
                         }
                         Some(Ok(_)) => {}
                         Some(Err(error)) => return Err(End::Lost(error.to_string())),
-                        None => return Err(End::Lost("the connection broke".to_owned())),
+                        None => return Err(End::Lost("the connection was lost".to_owned())),
                     }
                 }
             }
         }
     }
 
-    async fn ask(&mut self) -> Result<(), End> {
-        if !std::mem::take(&mut self.heard) {
-            return Err(End::Lost("the server went silent".to_owned()));
+    async fn ping(&mut self) -> Result<(), End> {
+        if !std::mem::take(&mut self.received) {
+            return Err(End::Lost("the server does not answer pings".to_owned()));
         }
         let ping = self.socket.send(Message::Ping(Bytes::new())).await;
         ping.map_err(|error| End::Lost(error.to_string()))
@@ -115,7 +115,7 @@ fn refusal(response: &Response<Option<Vec<u8>>>) -> End {
     let body = response.body().as_deref().unwrap_or_default();
     let problem = serde_json::from_slice(body).map(|problem: Problem| problem.detail);
     let reason = problem.unwrap_or_else(|_| status.to_string());
-    // Too early and too many are no refusals, nor is anything a proxy says while we restart.
+    // 425 and 429 are temporary, and so is every 5xx of a proxy while the server restarts.
     let temporary = status.is_server_error() || matches!(status.as_u16(), 408 | 425 | 429);
     if temporary { End::Lost(reason) } else { End::Refused(reason) }
 }
@@ -147,7 +147,7 @@ impl FromStr for Address {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        const EXPECTED: &str = "must be a URL like http://localhost:3000";
+        const EXPECTED: &str = "must be a URL such as http://localhost:3000";
         let (scheme, rest) = text.split_once("://").unwrap_or(("http", text));
         let secure = match scheme.to_ascii_lowercase().as_str() {
             "http" | "ws" => false,
@@ -193,14 +193,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_server_is_refused() {
+    fn an_address_that_is_not_a_server_is_refused() {
         for text in ["", "ftp://host", "http://", "http://host/?x"] {
             assert!(text.parse::<Address>().is_err(), "{text}");
         }
     }
 
     #[test]
-    fn a_refusal_tells_the_detail_of_the_problem() {
+    fn a_refusal_has_the_detail_of_the_problem() {
         let answer = |status: u16, body: &str| {
             let response = Response::builder().status(status).body(Some(body.into()));
             refusal(&response.expect("a response"))
