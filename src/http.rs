@@ -34,16 +34,16 @@ use tower_http::{catch_panic::CatchPanicLayer, set_header::SetResponseHeaderLaye
 use crate::{
     config::AllowedOrigins,
     ops::{
-        connection_limiter::{Limits, Places},
+        connection_limiter::{ConnectionLimiter, Limits},
         phase::Phase,
         shutdown::Shutdown,
         telemetry::metrics::Metrics,
     },
     stream::feed::Feed,
 };
-pub(crate) use certificate::Advertised;
+pub(crate) use certificate::AdvertisedWebTransport;
 use problem::Problem;
-pub(crate) use web_transport::WebTransportGate;
+pub(crate) use web_transport::WebTransportAdmission;
 
 /// What the HTTP side is told by the configuration.
 #[derive(Clone, Debug)]
@@ -66,8 +66,8 @@ pub(crate) struct AppState {
     shutdown: Shutdown,
     settings: Settings,
     /// A place for each stream that may be open.
-    places: Places,
-    web_transport: Option<Advertised>,
+    limiter: ConnectionLimiter,
+    web_transport: Option<AdvertisedWebTransport>,
 }
 
 impl AppState {
@@ -79,21 +79,21 @@ impl AppState {
         shutdown: Shutdown,
         settings: Settings,
     ) -> Self {
-        let places = Places::new(settings.limits);
-        Self { feed, phase, metrics, shutdown, settings, places, web_transport: None }
+        let limiter = ConnectionLimiter::new(settings.limits);
+        Self { feed, phase, metrics, shutdown, settings, limiter, web_transport: None }
     }
 
     /// The same, telling pages of WebTransport where it is on.
-    pub(crate) fn advertising(self, web_transport: Option<Advertised>) -> Self {
+    pub(crate) fn advertising(self, web_transport: Option<AdvertisedWebTransport>) -> Self {
         Self { web_transport, ..self }
     }
 }
 
 /// The state as handlers get it: one counter a request, however many handles it has.
-pub(crate) type Shared = Arc<AppState>;
+pub(crate) type SharedState = Arc<AppState>;
 
 /// All routes, and what holds for each of them.
-pub(crate) fn router(state: Shared) -> Router {
+pub(crate) fn router(state: SharedState) -> Router {
     let cors = origin::cors(&state.settings.allowed_origins);
     let nosniff = HeaderValue::from_static("nosniff");
     Router::new()

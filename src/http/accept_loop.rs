@@ -40,20 +40,20 @@ use tower::ServiceExt;
 
 use super::{
     Settings,
-    hand_off::{ClientAddress, Seat},
+    hand_off::{ClientAddress, HandOff},
     head,
 };
 use crate::{
     ops::{descriptors::SPARE_CONNECTIONS, shutdown::Shutdown},
     transport::{
-        Arrival, Shards,
-        link::{Gauge, Link},
+        GrantedStream, Shards,
+        metered_socket::{MeteredSocket, WriteGauge},
     },
 };
 
 /// Connections the kernel may hold for us until they are accepted: a storm of reconnects comes
 /// within a second. (Linux takes at most `net.core.somaxconn`, 4096 by default.)
-const BACKLOG: i32 = 4096;
+const LISTEN_BACKLOG: i32 = 4096;
 /// Bounds what a slow reader holds in the kernel, which doubles it; left alone it grows to 4 MiB.
 const SEND_BUFFER_BYTES: usize = 64 * 1024;
 /// A head that takes longer is an attack or a dead peer. Bounds an idle keep-alive as well.
@@ -66,11 +66,11 @@ const HEADERS_MAX: usize = 100;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// What a connection may still take once a stop was asked for: streams have ended by themselves
 /// then, only what was written last has to leave.
-const LAST_WORDS: Duration = Duration::from_secs(3);
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// What every connection works with.
 #[derive(Clone, Debug)]
-struct Inside {
+struct ConnectionContext {
     router: Router,
     shards: Shards,
     shutdown: Shutdown,
@@ -78,18 +78,18 @@ struct Inside {
 
 /// A bound listener.
 #[derive(Debug)]
-pub(crate) struct Door {
+pub(crate) struct AcceptLoop {
     listener: TcpListener,
     address: SocketAddr,
 }
 
 /// Binds, or says which address could not be bound and why. Needs a runtime to be there.
-pub(crate) fn bind(address: SocketAddr) -> io::Result<Door> {
+pub(crate) fn bind(address: SocketAddr) -> io::Result<AcceptLoop> {
     let listener = listen(address).map_err(|error| {
         io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"))
     })?;
     let address = listener.local_addr()?;
-    Ok(Door { listener, address })
+    Ok(AcceptLoop { listener, address })
 }
 
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {
@@ -100,11 +100,11 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
+    socket.listen(LISTEN_BACKLOG)?;
     TcpListener::from_std(socket.into())
 }
 
-impl Door {
+impl AcceptLoop {
     /// The bound address, with the port that the system chose for port 0.
     pub(crate) fn local_addr(&self) -> SocketAddr {
         self.address
@@ -120,15 +120,15 @@ impl Door {
         shutdown: &Shutdown,
     ) {
         let connections = settings.limits.streams.saturating_add(SPARE_CONNECTIONS);
-        let places = Arc::new(Semaphore::new(connections.min(Semaphore::MAX_PERMITS)));
+        let permits = Arc::new(Semaphore::new(connections.min(Semaphore::MAX_PERMITS)));
         let patience = settings.heartbeat * 2;
-        let inside = Inside { router, shards, shutdown: shutdown.clone() };
+        let context = ConnectionContext { router, shards, shutdown: shutdown.clone() };
         let accept = async {
             loop {
-                let Ok(place) = places.clone().acquire_owned().await else { return };
+                let Ok(permit) = permits.clone().acquire_owned().await else { return };
                 let (tcp, client) = self.accept().await;
-                if let Some(link) = tune(tcp, patience, place) {
-                    shutdown.spawn(connection(link, client, inside.clone()));
+                if let Some(socket) = configure(tcp, patience, permit) {
+                    shutdown.spawn(serve_connection(socket, client, context.clone()));
                 }
             }
         };
@@ -144,7 +144,7 @@ impl Door {
         loop {
             match self.listener.accept().await {
                 Ok(accepted) => return accepted,
-                Err(error) if is_the_peers(&error) => {}
+                Err(error) if is_peer_error(&error) => {}
                 Err(error) => {
                     if !failing {
                         tracing::error!(%error, "no connection can be accepted: retrying");
@@ -158,66 +158,70 @@ impl Door {
 }
 
 /// Whether the error belongs to the connection that was to be accepted, and not to us.
-fn is_the_peers(error: &io::Error) -> bool {
+fn is_peer_error(error: &io::Error) -> bool {
     use ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
 }
 
 /// Readies a socket; `None` when its peer has left already.
-fn tune(tcp: TcpStream, patience: Duration, place: OwnedSemaphorePermit) -> Option<Link> {
+fn configure(
+    tcp: TcpStream,
+    patience: Duration,
+    permit: OwnedSemaphorePermit,
+) -> Option<MeteredSocket> {
     // A round is one small write: Nagle's algorithm would hold it back for a round trip.
     tcp.set_nodelay(true).ok()?;
     // A peer that vanished acknowledges nothing; TCP alone would retry for 15 minutes. A quarter
     // later than our own deadline for blocked writes, which tells the peer by a reset.
     #[cfg(target_os = "linux")]
     SockRef::from(&tcp).set_tcp_user_timeout(Some(patience * 5 / 4)).ok()?;
-    Some(Link::new(tcp, patience, place))
+    Some(MeteredSocket::new(tcp, patience, permit))
 }
 
 /// One connection, for as long as it speaks HTTP. Its errors are its peer's affair.
-async fn connection(link: Link, client: SocketAddr, inside: Inside) {
-    let (gauge, seat, shutdown) = (link.gauge(), Seat::default(), &inside.shutdown);
+async fn serve_connection(socket: MeteredSocket, client: SocketAddr, context: ConnectionContext) {
+    let (gauge, hand_off, shutdown) = (socket.gauge(), HandOff::default(), &context.shutdown);
     let service = service_fn(|request| {
-        Box::pin(answer(inside.router.clone(), request, client, seat.clone()))
+        Box::pin(answer(context.router.clone(), request, client, hand_off.clone()))
     });
     let mut http = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
         .max_buf_size(BUFFER_BYTES)
         .max_headers(HEADERS_MAX)
-        .serve_connection(TokioIo::new(link), service);
+        .serve_connection(TokioIo::new(socket), service);
     let ended = tokio::select! {
-        ended = poll_fn(|cx| until_granted(&mut http, &seat, &gauge, cx)) => Some(ended),
+        ended = poll_fn(|cx| poll_until_granted(&mut http, &hand_off, &gauge, cx)) => Some(ended),
         () = shutdown.requested() => None,
     };
     let ended = match ended {
         Some(ended) => ended,
         None => {
             Pin::new(&mut http).graceful_shutdown();
-            let end = poll_fn(|cx| until_granted(&mut http, &seat, &gauge, cx));
-            tokio::time::timeout(LAST_WORDS, end).await.unwrap_or(Ok(()))
+            let end = poll_fn(|cx| poll_until_granted(&mut http, &hand_off, &gauge, cx));
+            tokio::time::timeout(DRAIN_TIMEOUT, end).await.unwrap_or(Ok(()))
         }
     };
     if let Err(error) = ended {
         tracing::debug!(%error, "a connection ended");
-    } else if let Err(error) = hand_over(http.into_parts(), &seat, &inside).await {
+    } else if let Err(error) = hand_off_stream(http.into_parts(), &hand_off, &context).await {
         tracing::debug!(%error, "a stream was not opened");
     }
 }
 
 /// Lets hyper work until the connection ends, or a stream was granted and all that hyper had to
 /// write before it is with the kernel.
-fn until_granted<C>(
+fn poll_until_granted<C>(
     http: &mut C,
-    seat: &Seat,
-    gauge: &Gauge,
+    hand_off: &HandOff,
+    gauge: &WriteGauge,
     cx: &mut Context<'_>,
 ) -> Poll<hyper::Result<()>>
 where
     C: Future<Output = hyper::Result<()>> + Unpin,
 {
     match Pin::new(http).poll(cx) {
-        Poll::Pending if seat.is_taken() && !gauge.is_blocked() => Poll::Ready(Ok(())),
+        Poll::Pending if hand_off.has_grant() && !gauge.is_blocked() => Poll::Ready(Ok(())),
         other => other,
     }
 }
@@ -228,11 +232,11 @@ async fn answer(
     router: Router,
     mut request: Request<Incoming>,
     client: SocketAddr,
-    seat: Seat,
+    hand_off: HandOff,
 ) -> Result<Response, Infallible> {
     request.extensions_mut().insert(ClientAddress(client.ip()));
     let response = router.oneshot(request.map(Body::new)).await?;
-    match seat.take_off(response) {
+    match hand_off.intercept(response) {
         Some(response) => Ok(response),
         None => std::future::pending().await,
     }
@@ -240,26 +244,26 @@ async fn answer(
 
 /// Hands a granted stream to a shard; without one the connection is over. A stream that cannot be
 /// opened after all is closed without an answer, so that its client asks for the same again.
-async fn hand_over<S>(
-    parts: Parts<TokioIo<Link>, S>,
-    seat: &Seat,
-    inside: &Inside,
+async fn hand_off_stream<S>(
+    parts: Parts<TokioIo<MeteredSocket>, S>,
+    hand_off: &HandOff,
+    context: &ConnectionContext,
 ) -> Result<(), Box<dyn Error + Send + Sync>> {
-    let Some((head, granted)) = seat.leave() else { return Ok(()) };
-    let (tcp, place) = parts.io.into_inner().into_parts();
-    let protocol = granted.protocol;
-    let arrival = Arrival {
+    let Some((head, grant)) = hand_off.take_grant() else { return Ok(()) };
+    let (tcp, permit) = parts.io.into_inner().into_parts();
+    let protocol = grant.protocol;
+    let stream = GrantedStream {
         socket: tcp.into_std()?,
         unread: parts.read_buf,
         head: head::write(&head, protocol.is_chunked()),
         protocol,
-        prepared: granted.prepared,
-        held: Box::new((granted.place, place)),
+        prepared: grant.prepared,
+        permits: Box::new((grant.permit, permit)),
     };
     tokio::select! {
         biased;
-        opened = inside.shards.take(arrival) => Ok(opened?),
-        () = inside.shutdown.requested() => Ok(()),
+        opened = context.shards.open_stream(stream) => Ok(opened?),
+        () = context.shutdown.requested() => Ok(()),
     }
 }
 
@@ -269,9 +273,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_busy_port_is_named_in_the_error() {
-        let door = bind("127.0.0.1:0".parse().expect("an address")).expect("bind");
-        let error = bind(door.local_addr()).expect_err("busy");
+        let accept_loop = bind("127.0.0.1:0".parse().expect("an address")).expect("bind");
+        let error = bind(accept_loop.local_addr()).expect_err("busy");
         assert_eq!(error.kind(), ErrorKind::AddrInUse);
-        assert!(error.to_string().contains(&door.local_addr().to_string()), "{error}");
+        assert!(error.to_string().contains(&accept_loop.local_addr().to_string()), "{error}");
     }
 }

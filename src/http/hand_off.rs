@@ -15,61 +15,61 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-use crate::{ops::connection_limiter::Place, stream::feed::Prepared, transport::Protocol};
+use crate::{ops::connection_limiter::Permit, stream::feed::Prepared, transport::Protocol};
 
 /// What was granted.
 #[derive(Debug)]
-pub(super) struct Granted {
+pub(super) struct Grant {
     pub(super) prepared: Prepared,
     pub(super) protocol: Protocol,
-    pub(super) place: Place,
+    pub(super) permit: Permit,
 }
 
 /// A grant beside a response. Extensions have to be cloneable, a grant is not: the first taker
 /// has it.
 #[derive(Clone, Debug)]
-struct HandOff(Arc<Mutex<Option<Granted>>>);
+struct GrantExtension(Arc<Mutex<Option<Grant>>>);
 
 /// Where the door's service leaves a granted stream for the connection under it. Cheap to clone.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Seat(Arc<Mutex<Option<(Parts, Granted)>>>);
+pub(super) struct HandOff(Arc<Mutex<Option<(Parts, Grant)>>>);
 
 /// The address of a connection's client, as the door saw it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ClientAddress(pub(super) IpAddr);
 
-impl Granted {
+impl Grant {
     /// The response that grants the stream.
-    pub(super) fn beside(self, head: impl IntoResponse) -> Response {
+    pub(super) fn attach_to(self, head: impl IntoResponse) -> Response {
         let mut response = head.into_response();
-        response.extensions_mut().insert(HandOff(Arc::new(Mutex::new(Some(self)))));
+        response.extensions_mut().insert(GrantExtension(Arc::new(Mutex::new(Some(self)))));
         response
     }
 }
 
-impl Seat {
+impl HandOff {
     /// Takes a granted stream off its response; returns the response where there is none.
-    pub(super) fn take_off(&self, mut response: Response) -> Option<Response> {
-        let hand_off = response.extensions_mut().remove::<HandOff>();
-        let granted = hand_off.and_then(|HandOff(granted)| granted.lock().take());
-        let Some(granted) = granted else { return Some(response) };
-        *self.0.lock() = Some((response.into_parts().0, granted));
+    pub(super) fn intercept(&self, mut response: Response) -> Option<Response> {
+        let extension = response.extensions_mut().remove::<GrantExtension>();
+        let grant = extension.and_then(|GrantExtension(grant)| grant.lock().take());
+        let Some(grant) = grant else { return Some(response) };
+        *self.0.lock() = Some((response.into_parts().0, grant));
         None
     }
 
     /// Whether a stream was granted.
-    pub(super) fn is_taken(&self) -> bool {
+    pub(super) fn has_grant(&self) -> bool {
         self.0.lock().is_some()
     }
 
     /// The granted stream, and the head of its response.
-    pub(super) fn leave(&self) -> Option<(Parts, Granted)> {
+    pub(super) fn take_grant(&self) -> Option<(Parts, Grant)> {
         self.0.lock().take()
     }
 }
 
 /// The client's address; unspecified where no door was passed.
-pub(super) fn client(extensions: &Extensions) -> IpAddr {
+pub(super) fn client_address(extensions: &Extensions) -> IpAddr {
     let known = extensions.get::<ClientAddress>();
     known.map_or(Ipv4Addr::UNSPECIFIED.into(), |ClientAddress(address)| *address)
 }

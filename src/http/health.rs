@@ -9,7 +9,7 @@ use axum::{
 };
 use serde::Serialize;
 
-use super::{Shared, problem::Problem};
+use super::{SharedState, problem::Problem};
 use crate::ops::phase::Phase;
 
 /// What `Metrics::encode` writes.
@@ -31,7 +31,7 @@ struct Ready {
     deaf: bool,
 }
 
-pub(super) fn router() -> Router<Shared> {
+pub(super) fn router() -> Router<SharedState> {
     Router::new()
         .route("/healthz", get(alive))
         .route("/readyz", get(ready))
@@ -44,7 +44,7 @@ async fn alive() -> Response {
 
 /// From the listener's own state, not from a query: a database that answers says nothing about
 /// the connection that listens.
-async fn ready(State(state): State<Shared>) -> Result<Response, Problem> {
+async fn ready(State(state): State<SharedState>) -> Result<Response, Problem> {
     if state.shutdown.is_requested() {
         return Err(Problem::unavailable("the server is shutting down", 1));
     }
@@ -70,7 +70,7 @@ fn readiness(phase: &Phase, deaf: bool) -> Result<Ready, Problem> {
     Err(Problem::unavailable(why, 1).in_phase(phase))
 }
 
-async fn metrics(State(state): State<Shared>) -> Result<Response, Problem> {
+async fn metrics(State(state): State<SharedState>) -> Result<Response, Problem> {
     let text = state.metrics.encode().map_err(|error| {
         tracing::error!(%error, "the metrics could not be written");
         Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the metrics could not be written")

@@ -14,7 +14,7 @@ use axum::{
     routing::get,
 };
 
-use super::Shared;
+use super::SharedState;
 
 /// Nothing but what this server has, no code inside the markup, no frame around the page.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
@@ -67,8 +67,8 @@ const ASSETS: [Asset; 8] = [
     asset("/page/uplot.css", STYLE, include_bytes!("page/uplot.css")),
 ];
 
-pub(super) fn router() -> Router<Shared> {
-    let index = Arc::new(Prepared::new(INDEX));
+pub(super) fn router() -> Router<SharedState> {
+    let index = Arc::new(TaggedAsset::new(INDEX));
     let page = |headers: HeaderMap| async move {
         let policy = policy(&headers);
         let policies = [
@@ -79,17 +79,17 @@ pub(super) fn router() -> Router<Shared> {
     };
     let files = ASSETS.into_iter().fold(Router::new(), |router, asset| {
         let path = asset.path;
-        let prepared = Arc::new(Prepared::new(asset));
-        router.route(path, get(|headers: HeaderMap| async move { prepared.answer(&headers) }))
+        let tagged = Arc::new(TaggedAsset::new(asset));
+        router.route(path, get(|headers: HeaderMap| async move { tagged.answer(&headers) }))
     });
     files.route("/", get(page)).route(WITH_WEB_TRANSPORT.path, get(offered))
 }
 
 /// The transports, as a module of the page.
-async fn offered(State(state): State<Shared>, headers: HeaderMap) -> Response {
+async fn offered(State(state): State<SharedState>, headers: HeaderMap) -> Response {
     let is_on = state.web_transport.is_some();
     let asset = if is_on { WITH_WEB_TRANSPORT } else { WITHOUT_WEB_TRANSPORT };
-    Prepared::new(asset).answer(&headers)
+    TaggedAsset::new(asset).answer(&headers)
 }
 
 /// The policy for whoever asks under this name: WebTransport is on another port of the same host,
@@ -107,12 +107,12 @@ fn policy(headers: &HeaderMap) -> HeaderValue {
 }
 
 /// A file with the name of its content.
-struct Prepared {
+struct TaggedAsset {
     asset: Asset,
     tag: HeaderValue,
 }
 
-impl Prepared {
+impl TaggedAsset {
     fn new(asset: Asset) -> Self {
         let tag = format!("\"{:016x}\"", fingerprint(asset.bytes));
         let tag = HeaderValue::try_from(tag).unwrap_or(HeaderValue::from_static("\"\""));
@@ -204,24 +204,24 @@ mod tests {
     #[test]
     fn a_client_that_has_the_file_gets_no_second_copy() {
         let [client, ..] = ASSETS;
-        let prepared = Prepared::new(client);
-        let first = prepared.answer(&HeaderMap::new());
+        let tagged = TaggedAsset::new(client);
+        let first = tagged.answer(&HeaderMap::new());
         assert_eq!(first.status(), StatusCode::OK);
         assert!(!first.headers().contains_key(header::CONTENT_ENCODING));
         let tag = first.headers()[header::ETAG].to_str().expect("a tag");
-        let second = prepared.answer(&request(header::IF_NONE_MATCH, tag));
+        let second = tagged.answer(&request(header::IF_NONE_MATCH, tag));
         assert_eq!(second.status(), StatusCode::NOT_MODIFIED);
-        let other = prepared.answer(&request(header::IF_NONE_MATCH, "\"other\""));
+        let other = tagged.answer(&request(header::IF_NONE_MATCH, "\"other\""));
         assert_eq!(other.status(), StatusCode::OK);
     }
 
     #[test]
     fn who_takes_gzip_gets_it() {
         let [client, ..] = ASSETS;
-        let prepared = Prepared::new(client);
-        let answer = prepared.answer(&request(header::ACCEPT_ENCODING, "br, gzip;q=0.8"));
+        let tagged = TaggedAsset::new(client);
+        let answer = tagged.answer(&request(header::ACCEPT_ENCODING, "br, gzip;q=0.8"));
         assert_eq!(answer.headers()[header::CONTENT_ENCODING], "gzip");
-        let answer = prepared.answer(&request(header::ACCEPT_ENCODING, "br, gzip;q=0"));
+        let answer = tagged.answer(&request(header::ACCEPT_ENCODING, "br, gzip;q=0"));
         assert!(!answer.headers().contains_key(header::CONTENT_ENCODING));
     }
 

@@ -15,13 +15,13 @@ pub(super) struct Problem {
     status: StatusCode,
     detail: String,
     phase: Option<&'static str>,
-    passes: bool,
+    is_temporary: bool,
     headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 /// The members of RFC 9457 section 3.1. `about:blank` says that the title is the status's own.
 #[derive(Serialize)]
-struct Body<'a> {
+struct ProblemBody<'a> {
     r#type: &'static str,
     title: &'a str,
     status: u16,
@@ -33,7 +33,13 @@ struct Body<'a> {
 impl Problem {
     /// A problem with this status.
     pub(super) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
-        Self { status, detail: detail.into(), phase: None, passes: false, headers: Vec::new() }
+        Self {
+            status,
+            detail: detail.into(),
+            phase: None,
+            is_temporary: false,
+            headers: Vec::new(),
+        }
     }
 
     /// `400`: the request says something that cannot be meant.
@@ -66,18 +72,18 @@ impl Problem {
 
     /// The same of what ends by itself: the database is away, or not caught up with; this process is
     /// stopping; others came within the same second.
-    pub(super) fn passing(mut self) -> Self {
-        self.passes = true;
+    pub(super) fn temporary(mut self) -> Self {
+        self.is_temporary = true;
         self
     }
 
     /// What to tell a client that is to come back by itself; `None` if that would not help.
-    pub(super) fn passes(&self) -> Option<&str> {
-        self.passes.then_some(&*self.detail)
+    pub(super) fn retry_reason(&self) -> Option<&str> {
+        self.is_temporary.then_some(&*self.detail)
     }
 
-    fn body(&self) -> Body<'_> {
-        Body {
+    fn body(&self) -> ProblemBody<'_> {
+        ProblemBody {
             r#type: "about:blank",
             title: self.status.canonical_reason().unwrap_or_default(),
             status: self.status.as_u16(),
@@ -91,10 +97,10 @@ impl From<FeedError> for Problem {
     fn from(error: FeedError) -> Self {
         match &error {
             FeedError::Unknown(_) => Self::not_found(error.to_string()),
-            FeedError::NotReady => Self::unavailable(error.to_string(), 1).passing(),
+            FeedError::NotReady => Self::unavailable(error.to_string(), 1).temporary(),
             FeedError::Database(cause) => {
                 tracing::warn!(error = %cause, "a client's request failed at the database");
-                Self::unavailable(error.to_string(), 1).passing()
+                Self::unavailable(error.to_string(), 1).temporary()
             }
         }
     }
@@ -127,9 +133,9 @@ mod tests {
     fn a_database_that_does_not_answer_passes_and_an_unknown_game_does_not() {
         let away =
             FeedError::from(crate::stream::round_store::StoreError::Unavailable("away".into()));
-        assert_eq!(Problem::from(away).passes(), Some("the database could not answer"));
+        assert_eq!(Problem::from(away).retry_reason(), Some("the database could not answer"));
         let unknown = crate::stream::games::UnknownName::Game("chess".into());
-        assert_eq!(Problem::from(FeedError::Unknown(unknown)).passes(), None);
+        assert_eq!(Problem::from(FeedError::Unknown(unknown)).retry_reason(), None);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use axum::{
 };
 
 use super::{
-    Shared,
+    SharedState,
     problem::Problem,
     selection::{self, Parameters},
 };
@@ -25,19 +25,19 @@ const NO_CACHE: HeaderValue = HeaderValue::from_static("no-cache");
 /// A path with a game in it; percent-encoding that is not UTF-8 is the client's error.
 type GamePath = Result<Path<String>, PathRejection>;
 
-pub(super) fn router() -> Router<Shared> {
+pub(super) fn router() -> Router<SharedState> {
     Router::new()
         .route("/games", get(games))
         .route("/rounds/{game}", get(rounds))
         .route("/rounds/{game}/latest", get(latest))
 }
 
-async fn games(State(state): State<Shared>) -> Result<Response, Problem> {
+async fn games(State(state): State<SharedState>) -> Result<Response, Problem> {
     let games = state.feed.games().await?;
     Ok(fresh(Json(&games[..])))
 }
 
-async fn latest(State(state): State<Shared>, game: GamePath) -> Result<Response, Problem> {
+async fn latest(State(state): State<SharedState>, game: GamePath) -> Result<Response, Problem> {
     let game = state.feed.game(&slug(game)?).await?;
     let frame = state.feed.latest(&Topic::game(game.id))?;
     let none = || Problem::not_found(format!("no round of {:?} has finished yet", game.slug));
@@ -46,7 +46,7 @@ async fn latest(State(state): State<Shared>, game: GamePath) -> Result<Response,
 }
 
 async fn rounds(
-    State(state): State<Shared>,
+    State(state): State<SharedState>,
     game: GamePath,
     Query(parameters): Query<Parameters>,
 ) -> Result<Response, Problem> {

@@ -16,7 +16,7 @@ pub(super) type Parameters = Vec<(String, String)>;
 
 /// What the path names.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Named {
+pub(super) enum PathSelection {
     /// Nothing: the query alone selects.
     Nothing,
     /// One game.
@@ -27,13 +27,16 @@ pub(super) enum Named {
 
 /// The selection of a path and a query. Parameters that are not ours are ignored, as everywhere on
 /// the web: proxies and trackers add their own.
-pub(super) fn selection(named: Named, parameters: &Parameters) -> Result<Selection, Problem> {
+pub(super) fn selection(
+    path: PathSelection,
+    parameters: &Parameters,
+) -> Result<Selection, Problem> {
     let mut selection =
         Selection { games: all("game", parameters), types: all("type", parameters) };
-    match named {
-        Named::Nothing => {}
-        Named::Game(game) => selection.games.push(game),
-        Named::Type(kind) => selection.types.push(kind),
+    match path {
+        PathSelection::Nothing => {}
+        PathSelection::Game(game) => selection.games.push(game),
+        PathSelection::Type(kind) => selection.types.push(kind),
     }
     if selection.games.len() + selection.types.len() > NAMES_MAX {
         return Err(Problem::malformed(format!(
@@ -101,29 +104,30 @@ mod tests {
     #[test]
     fn several_games_and_types_are_selected_together() {
         let parameters = query("game=crash&type=color&game=wall%2Dstreet&utm_source=x&games=y");
-        let selected = selection(Named::Nothing, &parameters).expect("a selection");
+        let selected = selection(PathSelection::Nothing, &parameters).expect("a selection");
         assert_eq!(selected.games, ["crash", "wall-street"]);
         assert_eq!(selected.types, ["color"]);
     }
 
     #[test]
     fn nothing_named_is_everything() {
-        let selected = selection(Named::Nothing, &query("")).expect("a selection");
+        let selected = selection(PathSelection::Nothing, &query("")).expect("a selection");
         assert_eq!(selected, Selection::default());
     }
 
     #[test]
     fn a_path_names_a_game_or_a_type() {
-        let game = selection(Named::Game("crash".into()), &query("after=1")).expect("a selection");
+        let game =
+            selection(PathSelection::Game("crash".into()), &query("after=1")).expect("a selection");
         assert_eq!((game.games, game.types.len()), (vec!["crash".to_owned()], 0));
-        let kind = selection(Named::Type("color".into()), &query("")).expect("a selection");
+        let kind = selection(PathSelection::Type("color".into()), &query("")).expect("a selection");
         assert_eq!((kind.types, kind.games.len()), (vec!["color".to_owned()], 0));
     }
 
     #[test]
     fn more_names_than_the_limit_are_refused() {
         let many = "game=a&".repeat(NAMES_MAX + 1);
-        assert!(selection(Named::Nothing, &query(&many)).is_err());
+        assert!(selection(PathSelection::Nothing, &query(&many)).is_err());
     }
 
     #[test]

@@ -19,19 +19,19 @@ use axum::{
 use futures_util::stream;
 
 use super::{
-    AppState, Shared,
-    hand_off::{self, Granted},
+    AppState, SharedState,
+    hand_off::{self, Grant},
     handshake, origin,
     problem::Problem,
-    selection::{self, Named, Parameters},
+    selection::{self, Parameters, PathSelection},
 };
 use crate::{
     ops::{
-        connection_limiter::{Full, Place},
+        connection_limiter::{LimitReached, Permit},
         telemetry::metrics::Transport,
     },
     stream::{feed::Prepared, round::RoundId, topic::Topic},
-    transport::{Protocol, RETRY, Record, Session},
+    transport::{GrantedSession, Protocol, RETRY, SessionRecord},
 };
 
 /// Tells nginx, and what took the header over from it, not to collect events in a buffer.
@@ -39,7 +39,7 @@ const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering
 /// A full server is asked again after 1 to this many seconds, so that not all come back at once.
 const FULL_RETRY_SECONDS_MAX: u8 = 10;
 
-pub(super) fn router() -> Router<Shared> {
+pub(super) fn router() -> Router<SharedState> {
     Router::new()
         .route("/ws", get(web_socket))
         .route("/ws/{game}", get(web_socket))
@@ -50,35 +50,35 @@ pub(super) fn router() -> Router<Shared> {
 }
 
 async fn web_socket(
-    State(state): State<Shared>,
-    asked: Asked,
+    State(state): State<SharedState>,
+    stream_request: StreamRequest,
     request: Request,
 ) -> Result<Response, Problem> {
     let headers = request.headers();
     let is_upgrade = handshake::is_upgrade(request.method(), request.version(), headers);
-    let after = selection::after(&asked.parameters)?;
+    let after = selection::after(&stream_request.parameters)?;
     if is_upgrade {
         origin::guard(&state.settings.allowed_origins, headers)?;
     }
-    let topic = state.topic(asked).await?;
+    let topic = state.topic(stream_request).await?;
     if !is_upgrade {
         return Err(handshake::upgrade_required());
     }
     let accept = handshake::accept(headers)?;
-    let client = hand_off::client(request.extensions());
-    let granted = state.admit(Protocol::WebSocket, client, topic, after).await?;
-    Ok(granted.beside(handshake::switching(accept)))
+    let client = hand_off::client_address(request.extensions());
+    let grant = state.admit(Protocol::WebSocket, client, topic, after).await?;
+    Ok(grant.attach_to(handshake::switching(accept)))
 }
 
 async fn events(
-    State(state): State<Shared>,
-    asked: Asked,
+    State(state): State<SharedState>,
+    stream_request: StreamRequest,
     request: Request,
 ) -> Result<Response, Problem> {
     let (request, _) = request.into_parts();
-    let mut response = match state.events(asked, &request).await {
-        Err(problem) if is_event_source(&request) => match problem.passes() {
-            Some(why) => come_back(why),
+    let mut response = match state.events(stream_request, &request).await {
+        Err(problem) if is_event_source(&request) => match problem.retry_reason() {
+            Some(reason) => retry_later(reason),
             None => return Err(problem),
         },
         opened => opened?,
@@ -96,9 +96,9 @@ fn is_event_source(request: &Parts) -> bool {
 
 /// A stream that ends at once, so that an `EventSource` comes back with its last id. Any status but
 /// 200 would end it for good (WHATWG HTML, "server-sent events", "fail the connection").
-fn come_back(why: &str) -> Response {
+fn retry_later(reason: &str) -> Response {
     let head = event_headers(Version::HTTP_10, &HeaderMap::new());
-    (head, format!("{RETRY}: {why}\n\n")).into_response()
+    (head, format!("{RETRY}: {reason}\n\n")).into_response()
 }
 
 /// The head of an event stream. `keep-alive` is the contract's, for HTTP/1.1 alone; it would be
@@ -117,15 +117,20 @@ fn event_headers(version: Version, request: &HeaderMap) -> HeaderMap {
 }
 
 impl AppState {
-    pub(super) async fn topic(&self, asked: Asked) -> Result<Topic, Problem> {
-        let selection = selection::selection(asked.named, &asked.parameters)?;
+    pub(super) async fn topic(&self, stream_request: StreamRequest) -> Result<Topic, Problem> {
+        let selection =
+            selection::selection(stream_request.path_selection, &stream_request.parameters)?;
         Ok(self.feed.topic(&selection).await?)
     }
 
     /// A stream of events, or the head of one for a `HEAD`.
-    async fn events(&self, asked: Asked, request: &Parts) -> Result<Response, Problem> {
-        let after = selection::last_event_id(&request.headers, &asked.parameters)?;
-        let topic = self.topic(asked).await?;
+    async fn events(
+        &self,
+        stream_request: StreamRequest,
+        request: &Parts,
+    ) -> Result<Response, Problem> {
+        let after = selection::last_event_id(&request.headers, &stream_request.parameters)?;
+        let topic = self.topic(stream_request).await?;
         let head = event_headers(request.version, &request.headers);
         if request.method == Method::HEAD {
             // Of unknown length like the real one: an empty body would announce `content-length: 0`.
@@ -136,8 +141,8 @@ impl AppState {
             Version::HTTP_10 => Protocol::Plain,
             _ => Protocol::Chunked,
         };
-        let client = hand_off::client(&request.extensions);
-        Ok(self.admit(protocol, client, topic, after).await?.beside(head))
+        let client = hand_off::client_address(&request.extensions);
+        Ok(self.admit(protocol, client, topic, after).await?.attach_to(head))
     }
 
     /// Grants a place and does all of the opening that can fail or wait.
@@ -147,9 +152,10 @@ impl AppState {
         client: IpAddr,
         topic: Topic,
         after: Option<RoundId>,
-    ) -> Result<Granted, Problem> {
-        let (place, prepared) = self.grant(protocol.transport(), client, topic, after).await?;
-        Ok(Granted { prepared, protocol, place })
+    ) -> Result<Grant, Problem> {
+        let (permit, prepared) =
+            self.acquire_and_prepare(protocol.transport(), client, topic, after).await?;
+        Ok(Grant { prepared, protocol, permit })
     }
 
     /// A session of WebTransport, opened.
@@ -158,56 +164,56 @@ impl AppState {
         client: IpAddr,
         topic: Topic,
         after: Option<RoundId>,
-    ) -> Result<Session, Problem> {
+    ) -> Result<GrantedSession, Problem> {
         let transport = Transport::webtransport;
-        let (place, prepared) = self.grant(transport, client, topic, after).await?;
+        let (permit, prepared) = self.acquire_and_prepare(transport, client, topic, after).await?;
         let (opening, subscription) = prepared.subscribe().await?;
-        let record = Record::open(&self.metrics, transport, &self.shutdown, place);
-        Ok(Session { opening, subscription, record })
+        let record = SessionRecord::open(&self.metrics, transport, &self.shutdown, permit);
+        Ok(GrantedSession { opening, subscription, record })
     }
 
-    async fn grant(
+    async fn acquire_and_prepare(
         &self,
         transport: Transport,
         client: IpAddr,
         topic: Topic,
         after: Option<RoundId>,
-    ) -> Result<(Place, Prepared), Problem> {
+    ) -> Result<(Permit, Prepared), Problem> {
         if self.shutdown.is_requested() {
-            return Err(Problem::unavailable("the server is shutting down", 1).passing());
+            return Err(Problem::unavailable("the server is shutting down", 1).temporary());
         }
-        let place = self.places.take(client).map_err(|full| {
+        let permit = self.limiter.acquire(client).map_err(|reached| {
             self.metrics.connections_refused_total.inc();
-            refused(transport, full)
+            limit_problem(transport, reached)
         })?;
-        Ok((place, self.feed.prepare(topic, after).await?))
+        Ok((permit, self.feed.prepare(topic, after).await?))
     }
 }
 
 /// A limit that is reached. Over WebTransport no header reaches a page: its status alone has to say
 /// that it is the number of streams, not the server, that is in the way.
-fn refused(transport: Transport, full: Full) -> Problem {
+fn limit_problem(transport: Transport, reached: LimitReached) -> Problem {
     let status = match transport {
         Transport::webtransport => StatusCode::TOO_MANY_REQUESTS,
         Transport::websocket | Transport::sse => StatusCode::SERVICE_UNAVAILABLE,
     };
     let seconds = fastrand::u8(1..=FULL_RETRY_SECONDS_MAX);
     let seconds = HeaderValue::from(u16::from(seconds));
-    let problem = Problem::new(status, full.to_string()).with(header::RETRY_AFTER, seconds);
-    match full {
+    let problem = Problem::new(status, reached.to_string()).with(header::RETRY_AFTER, seconds);
+    match reached {
         // The next second has room: a browser that was refused for good would miss it.
-        Full::Rate => problem.passing(),
-        Full::Streams | Full::Address => problem,
+        LimitReached::Rate => problem.temporary(),
+        LimitReached::Streams | LimitReached::Address => problem,
     }
 }
 
 /// What the path and the query of a stream request say.
-pub(super) struct Asked {
-    named: Named,
+pub(super) struct StreamRequest {
+    path_selection: PathSelection,
     pub(super) parameters: Parameters,
 }
 
-impl<S: Send + Sync> FromRequestParts<S> for Asked {
+impl<S: Send + Sync> FromRequestParts<S> for StreamRequest {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
@@ -215,12 +221,12 @@ impl<S: Send + Sync> FromRequestParts<S> for Asked {
         let Path(mut path) = path.map_err(|error| Problem::malformed(error.body_text()))?;
         let query = Query::<Parameters>::from_request_parts(parts, state).await;
         let Query(parameters) = query.map_err(|error| Problem::malformed(error.body_text()))?;
-        let named = match (path.remove("game"), path.remove("type")) {
-            (Some(game), _) => Named::Game(game),
-            (None, Some(kind)) => Named::Type(kind),
-            (None, None) => Named::Nothing,
+        let path_selection = match (path.remove("game"), path.remove("type")) {
+            (Some(game), _) => PathSelection::Game(game),
+            (None, Some(kind)) => PathSelection::Type(kind),
+            (None, None) => PathSelection::Nothing,
         };
-        Ok(Self { named, parameters })
+        Ok(Self { path_selection, parameters })
     }
 }
 
@@ -273,11 +279,11 @@ mod tests {
     }
 
     /// A browser is to come back for this reason; others are told 503.
-    async fn sent_back(routes: &Router, why: &str) {
+    async fn sent_back(routes: &Router, reason: &str) {
         let (status, body) = events_for(routes, "text/event-stream").await;
-        assert_eq!((status, body), (StatusCode::OK, format!("retry: 2000\n\n: {why}\n\n")));
+        assert_eq!((status, body), (StatusCode::OK, format!("retry: 2000\n\n: {reason}\n\n")));
         let (status, body) = events_for(routes, "*/*").await;
-        assert!(status == StatusCode::SERVICE_UNAVAILABLE && body.contains(why), "{body}");
+        assert!(status == StatusCode::SERVICE_UNAVAILABLE && body.contains(reason), "{body}");
     }
 
     #[tokio::test]
@@ -297,9 +303,9 @@ mod tests {
         let (status, _) = events_for(&limited, "text/event-stream").await;
         assert_eq!(status, StatusCode::OK);
         sent_back(&limited, "too many streams were opened within a second").await;
-        let full = Limits { streams: 0, per_address: None, per_second: None };
-        let (full, _publisher) = routes(full, &Shutdown::default());
-        let (status, _) = events_for(&full, "text/event-stream").await;
+        let reached = Limits { streams: 0, per_address: None, per_second: None };
+        let (reached, _publisher) = routes(reached, &Shutdown::default());
+        let (status, _) = events_for(&reached, "text/event-stream").await;
         assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
     }
 

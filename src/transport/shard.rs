@@ -4,24 +4,24 @@
 //!   gets its opening, then every later round of its topic, each once.
 //! * **S2** Rounds that wait are joined once for all who get them, and go out with one call each.
 //!   There is no timer that collects them: the fan-out under way is the window.
-//! * **S3** Nobody is waited for. What a socket does not take waits in its [`backlog`], bounded; a
+//! * **S3** Nobody is waited for. What a socket does not take waits in its [`send_queue`], bounded; a
 //!   peer that takes too little for two heartbeats is reset; one that memory cannot refill, or that
 //!   reads a replay too slowly, is told to resume.
 //! * **S4** However a connection ends, it is counted once, with its reason.
 //!
 //! The thread sleeps only in `poll`, and is woken only when it sleeps.
 
-mod arrival;
-mod backlog;
-mod beats;
+mod command_queue;
 mod connection;
 mod fan_out;
-mod inbox;
-mod ledger;
-mod lists;
+mod granted_stream;
+mod groups;
+mod heartbeats;
 mod peer;
+mod protocol;
+mod send_queue;
+mod shard_metrics;
 mod slots;
-mod wire;
 
 use std::{
     collections::BTreeSet,
@@ -32,20 +32,20 @@ use std::{
 
 use mio::{Events, Interest, Poll, Token};
 
-pub(super) use self::inbox::{Command, Inbox};
-pub(crate) use self::{
-    arrival::Arrival,
-    wire::{Protocol, RETRY},
-};
+pub(super) use self::command_queue::{Command, CommandQueue};
 use self::{
-    arrival::Opened,
-    backlog::Backlog,
-    beats::{Beats, Stop},
-    connection::{Connection, Sent},
-    inbox::WAKE,
-    ledger::Ledger,
-    lists::Lists,
+    command_queue::WAKE,
+    connection::{Connection, SendOutcome},
+    granted_stream::OpenedStream,
+    groups::Groups,
+    heartbeats::{Heartbeats, StopSchedule},
+    send_queue::SendQueue,
+    shard_metrics::ShardMetrics,
     slots::Slots,
+};
+pub(crate) use self::{
+    granted_stream::GrantedStream,
+    protocol::{Protocol, RETRY},
 };
 use super::close::CloseReason;
 use crate::{
@@ -75,13 +75,13 @@ pub(super) struct Settings {
 pub(super) struct Shard {
     settings: Settings,
     hub: Hub,
-    ledger: Ledger,
+    metrics: ShardMetrics,
     poll: Poll,
-    inbox: Arc<Inbox>,
+    queue: Arc<CommandQueue>,
     slots: Slots<Connection>,
-    lists: Lists,
+    groups: Groups,
     /// Slots with a backlog, to be looked at on each tick.
-    apart: BTreeSet<u32>,
+    with_queue: BTreeSet<u32>,
     /// Slots that had more to read than one turn takes.
     unread: Vec<u32>,
     /// Every round up to here was offered to everyone.
@@ -91,8 +91,8 @@ pub(super) struct Shard {
     /// When the rounds being sent were recorded.
     recorded: Vec<Instant>,
     buffer: Box<[u8]>,
-    beats: Beats,
-    stop: Option<Stop>,
+    heartbeats: Heartbeats,
+    stop: Option<StopSchedule>,
 }
 
 impl Shard {
@@ -101,25 +101,25 @@ impl Shard {
         Ok(Self {
             settings,
             hub,
-            ledger: Ledger::new(metrics),
-            inbox: Arc::new(Inbox::new(&poll)?),
+            metrics: ShardMetrics::new(metrics),
+            queue: Arc::new(CommandQueue::new(&poll)?),
             poll,
             slots: Slots::default(),
-            lists: Lists::default(),
-            apart: BTreeSet::new(),
+            groups: Groups::default(),
+            with_queue: BTreeSet::new(),
             unread: Vec::new(),
             offered: Position(0),
             taken: Position(0),
             recorded: Vec::new(),
             buffer: vec![0; READ_BYTES].into(),
-            beats: Beats::new(settings.heartbeat, Instant::now()),
+            heartbeats: Heartbeats::new(settings.heartbeat, Instant::now()),
             stop: None,
         })
     }
 
     /// The way in.
-    pub(super) fn inbox(&self) -> &Arc<Inbox> {
-        &self.inbox
+    pub(super) fn queue(&self) -> &Arc<CommandQueue> {
+        &self.queue
     }
 
     /// Works until a stop is over.
@@ -127,17 +127,17 @@ impl Shard {
         let mut events = Events::with_capacity(EVENTS);
         let mut commands = Vec::new();
         while !self.is_done() {
-            commands = self.inbox.take(commands);
+            commands = self.queue.take(commands);
             for command in commands.drain(..) {
-                self.obey(command);
+                self.handle_command(command);
             }
             self.fan_out();
-            self.keep_time();
-            self.read_on();
+            self.run_timers();
+            self.read_unread();
             self.wait(&mut events)?;
-            self.inbox.awake();
+            self.queue.awake();
             for event in &events {
-                self.heed(event);
+                self.handle_event(event);
             }
         }
         Ok(())
@@ -148,14 +148,14 @@ impl Shard {
         self.slots.count() == 0 || stop.is_over(Instant::now())
     }
 
-    fn obey(&mut self, command: Command) {
+    fn handle_command(&mut self, command: Command) {
         match command {
-            Command::Publish(batch) => self.note(&batch),
-            Command::Open(opened) => self.open(*opened),
+            Command::Publish(batch) => self.queue_rounds(&batch),
+            Command::Open(stream) => self.open(*stream),
             Command::Stop => {
                 let Settings { shards, grace, .. } = self.settings;
                 let connections = self.slots.end() as usize;
-                self.stop = Some(Stop::new(connections, shards, grace, Instant::now()));
+                self.stop = Some(StopSchedule::new(connections, shards, grace, Instant::now()));
             }
         }
     }
@@ -163,10 +163,10 @@ impl Shard {
     fn wait(&mut self, events: &mut Events) -> io::Result<()> {
         let now = Instant::now();
         let until = match &self.stop {
-            Some(stop) => stop.tick().min(self.beats.until_next(now)),
-            None => self.beats.until_next(now),
+            Some(stop) => stop.tick().min(self.heartbeats.until_next(now)),
+            None => self.heartbeats.until_next(now),
         };
-        let may_sleep = self.unread.is_empty() && self.inbox.fall_asleep();
+        let may_sleep = self.unread.is_empty() && self.queue.fall_asleep();
         let timeout = if may_sleep { until } else { Duration::ZERO };
         match self.poll.poll(events, Some(timeout)) {
             Err(error) if error.kind() != io::ErrorKind::Interrupted => Err(error),
@@ -174,33 +174,33 @@ impl Shard {
         }
     }
 
-    fn heed(&mut self, event: &mio::event::Event) {
+    fn handle_event(&mut self, event: &mio::event::Event) {
         let Token(slot) = event.token();
         if event.token() == WAKE {
             return;
         }
         let slot = slot as u32;
         if event.is_writable() {
-            self.pump(slot, Instant::now());
+            self.flush(slot, Instant::now());
         }
         if event.is_readable() || event.is_read_closed() || event.is_error() {
-            self.read(slot);
+            self.on_readable(slot);
         }
     }
 
-    fn open(&mut self, opened: Opened) {
-        let Opened { socket, unread, head, protocol, held, topic, joint } = opened;
+    fn open(&mut self, stream: OpenedStream) {
+        let OpenedStream { socket, unread, head, protocol, permits, topic, joint } = stream;
         // What came before the opening is for those who are here already. Where that finds the
         // last of them gone, the list is gone with it; so it is looked up after.
-        let others = self.lists.number(topic.clone(), protocol, joint.position);
+        let others = self.groups.number(topic.clone(), protocol, joint.position);
         self.fan_out_list(others);
-        let list = self.lists.number(topic, protocol, joint.position);
+        let group = self.groups.number(topic, protocol, joint.position);
         self.taken = self.taken.max(joint.position);
-        let slot = self.slots.insert(Connection::new(socket, protocol, held));
-        let place = self.lists.add(list, slot);
-        self.ledger.opened(protocol);
+        let slot = self.slots.insert(Connection::new(socket, protocol, permits));
+        let member_index = self.groups.add(group, slot);
+        self.metrics.stream(protocol);
         let Some(connection) = self.slots.get_mut(slot) else { return };
-        (connection.list, connection.place) = (list, place);
+        (connection.group, connection.member_index) = (group, member_index);
         let registered = self.poll.registry().register(
             &mut connection.socket,
             Token(slot as usize),
@@ -209,9 +209,9 @@ impl Shard {
         if registered.is_err() {
             return self.drop_connection(slot, CloseReason::Failed);
         }
-        self.begin(slot, head, joint);
+        self.push_started(slot, head, joint);
         if !unread.is_empty() {
-            self.hear(slot, &mut unread.to_vec());
+            self.handle_bytes(slot, &mut unread.to_vec());
         }
         if self.stop.is_some() {
             self.end(slot, CloseReason::ShuttingDown);
@@ -219,7 +219,7 @@ impl Shard {
     }
 
     /// Sends what a stream starts with.
-    fn begin(&mut self, slot: u32, head: Vec<u8>, joint: Joint) {
+    fn push_started(&mut self, slot: u32, head: Vec<u8>, joint: Joint) {
         let patience = self.patience();
         let Some(connection) = self.slots.get_mut(slot) else { return };
         let protocol = connection.protocol;
@@ -227,34 +227,34 @@ impl Shard {
         let sent = connection.send(&start.bytes);
         let is_ordinary = start.replay.is_empty() && start.end.is_none();
         let taken = match sent {
-            Sent::All if is_ordinary => {
-                return self.ledger.written(protocol, start.seeds.into());
+            SendOutcome::All if is_ordinary => {
+                return self.metrics.written(protocol, start.seeds.into());
             }
-            Sent::All => start.bytes.len(),
-            Sent::Some(taken) => taken,
-            Sent::Apart | Sent::Broken => 0,
+            SendOutcome::All => start.bytes.len(),
+            SendOutcome::Partial(taken) => taken,
+            SendOutcome::Queued | SendOutcome::Broken => 0,
         };
-        let mut backlog = Box::new(Backlog::new(joint.position));
-        backlog.keep_rest(start.bytes.into(), start.seeds, taken);
+        let mut send_queue = Box::new(SendQueue::new(joint.position));
+        send_queue.push_rest(start.bytes.into(), start.seeds, taken);
         for frame in &start.replay {
-            backlog.keep(protocol.round(frame), 1);
+            send_queue.push_kept(protocol.round(frame), 1);
         }
         if !start.replay.is_empty() {
-            backlog.replay(Instant::now(), patience);
+            send_queue.limit_replay(Instant::now(), patience);
         }
-        connection.backlog = Some(backlog);
+        connection.send_queue = Some(send_queue);
         match start.end {
-            Some(reason) => self.leave(slot, reason, protocol.goodbye(reason)),
-            None => self.pump(slot, Instant::now()),
+            Some(reason) => self.close(slot, reason, protocol.close_message(reason)),
+            None => self.flush(slot, Instant::now()),
         }
     }
 
     /// Heartbeats, slow connections, and goodbyes, each when it is due.
-    fn keep_time(&mut self) {
+    fn run_timers(&mut self) {
         let now = Instant::now();
-        if let Some((first, step)) = self.beats.due(now) {
-            self.beat(first, step);
-            self.look_after(now);
+        if let Some((first, step)) = self.heartbeats.due(now) {
+            self.send_heartbeats(first, step);
+            self.close_slow(now);
         }
         let told = self.stop.as_mut().map_or(0..0, |stop| stop.due(now));
         for slot in told.start..told.end.min(self.slots.end()) {
@@ -262,21 +262,21 @@ impl Shard {
         }
     }
 
-    fn beat(&mut self, first: u32, step: usize) {
+    fn send_heartbeats(&mut self, first: u32, step: usize) {
         let now = UnixMillis::now();
-        let beats = [Protocol::WebSocket, Protocol::Chunked, Protocol::Plain]
+        let heartbeats = [Protocol::WebSocket, Protocol::Chunked, Protocol::Plain]
             .map(|protocol| protocol.heartbeat(now));
         for slot in (first..self.slots.end()).step_by(step) {
             let Some(connection) = self.slots.get_mut(slot) else { continue };
             // What waits for the socket is a sign of life as well, and judged by its progress.
-            if connection.backlog.as_ref().is_some_and(|backlog| backlog.has_bytes())
-                || connection.is_leaving()
+            if connection.send_queue.as_ref().is_some_and(|send_queue| send_queue.has_bytes())
+                || connection.is_closing()
             {
                 continue;
             }
             if connection.ping() {
-                let beat = beats[connection.protocol as usize].clone();
-                self.send_apart(slot, beat);
+                let beat = heartbeats[connection.protocol as usize].clone();
+                self.send_alone(slot, beat);
             } else {
                 self.end(slot, CloseReason::NoPong);
             }
@@ -284,26 +284,26 @@ impl Shard {
     }
 
     /// Lets go who takes too little or does not leave, and forgets backlogs that are over.
-    fn look_after(&mut self, now: Instant) {
-        for slot in std::mem::take(&mut self.apart) {
+    fn close_slow(&mut self, now: Instant) {
+        for slot in std::mem::take(&mut self.with_queue) {
             // Lists it again where there is still something apart.
-            self.pump(slot, now);
-            self.judge(slot, now);
+            self.flush(slot, now);
+            self.close_if_slow(slot, now);
         }
     }
 
-    fn judge(&mut self, slot: u32, now: Instant) {
+    fn close_if_slow(&mut self, slot: u32, now: Instant) {
         // A tick less, so that nobody stays longer than it is said.
-        let patience = self.patience().saturating_sub(self.beats.tick());
+        let patience = self.patience().saturating_sub(self.heartbeats.tick());
         let Some(connection) = self.slots.get_mut(slot) else { return };
-        let Some(backlog) = &connection.backlog else { return };
-        if backlog.is_overdue(now) {
+        let Some(send_queue) = &connection.send_queue else { return };
+        if send_queue.is_close_overdue(now) {
             connection.reset();
             self.slots.remove(slot);
-        } else if !backlog.is_leaving() && backlog.is_stalled(now, patience) {
+        } else if !send_queue.is_closing() && send_queue.is_stalled(now, patience) {
             connection.reset();
             self.drop_connection(slot, CloseReason::TooSlow);
-        } else if backlog.is_replay_overdue(now) {
+        } else if send_queue.is_replay_overdue(now) {
             // It does read, and so is told.
             self.end(slot, CloseReason::TooSlow);
         }
@@ -318,6 +318,6 @@ impl Shard {
 impl Drop for Shard {
     /// Nobody is to wait in a queue that nobody reads, whatever ended the thread.
     fn drop(&mut self) {
-        self.inbox.close();
+        self.queue.close();
     }
 }

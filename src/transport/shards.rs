@@ -13,7 +13,7 @@ use std::{
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::shard::{Arrival, Command, Inbox, Settings, Shard};
+use super::shard::{Command, CommandQueue, GrantedStream, Settings, Shard};
 use crate::{
     ops::{shutdown::Shutdown, telemetry::metrics::Metrics},
     stream::{feed::FeedError, hub::Hub},
@@ -21,13 +21,13 @@ use crate::{
 
 /// The ways in to all shards. Cheap to clone.
 #[derive(Clone, Debug)]
-pub(crate) struct Shards(Arc<Parts>);
+pub(crate) struct Shards(Arc<ShardQueues>);
 
 #[derive(Debug)]
-struct Parts {
-    inboxes: Box<[Arc<Inbox>]>,
+struct ShardQueues {
+    queues: Box<[Arc<CommandQueue>]>,
     /// Counts arrivals: they go around.
-    arrivals: AtomicUsize,
+    opened: AtomicUsize,
 }
 
 /// What the shards are told by the configuration.
@@ -71,21 +71,21 @@ impl Shards {
         let (failed, failure) = mpsc::channel(1);
         let start = |number| {
             let shard = Shard::new(settings, hub.clone(), metrics)?;
-            let inbox = Arc::clone(shard.inbox());
-            hub.attach(inbox.clone());
+            let queue = Arc::clone(shard.queue());
+            hub.attach(queue.clone());
             run(number, shard, failed.clone(), shutdown)?;
-            Ok(inbox)
+            Ok(queue)
         };
-        let inboxes = (0..count.get()).map(start).collect::<io::Result<_>>()?;
-        Ok((Self(Arc::new(Parts { inboxes, arrivals: AtomicUsize::new(0) })), failure))
+        let queues = (0..count.get()).map(start).collect::<io::Result<_>>()?;
+        Ok((Self(Arc::new(ShardQueues { queues, opened: AtomicUsize::new(0) })), failure))
     }
 
     /// Opens the stream of a connection, on the shard whose turn it is.
-    pub(crate) async fn take(&self, arrival: Arrival) -> Result<(), FeedError> {
-        let Parts { inboxes, arrivals } = &*self.0;
-        let turn = arrivals.fetch_add(1, Ordering::Relaxed) % inboxes.len();
-        let inbox = &inboxes[turn];
-        arrival.open(|opened| inbox.push(Command::Open(Box::new(opened)))).await
+    pub(crate) async fn open_stream(&self, stream: GrantedStream) -> Result<(), FeedError> {
+        let ShardQueues { queues, opened } = &*self.0;
+        let turn = opened.fetch_add(1, Ordering::Relaxed) % queues.len();
+        let queue = &queues[turn];
+        stream.open(|opened| queue.push(Command::Open(Box::new(opened)))).await
     }
 }
 
@@ -96,7 +96,7 @@ fn run(
     failed: mpsc::Sender<ShardError>,
     shutdown: &Shutdown,
 ) -> io::Result<()> {
-    let inbox = Arc::clone(shard.inbox());
+    let queue = Arc::clone(shard.queue());
     let (ended, end) = oneshot::channel();
     thread::Builder::new().name(format!("shard-{number}")).spawn(move || {
         // Nobody waits any more when the process is about to exit.
@@ -115,7 +115,7 @@ fn run(
                 });
             }
             () = stop.requested() => {
-                inbox.push(Command::Stop);
+                queue.push(Command::Stop);
                 let _ = end.await;
             }
         }

@@ -1,7 +1,7 @@
 //! WebTransport: rounds as datagrams over HTTP/3, for who would rather miss one than wait for it.
 //!
-//! * **W1** A client is a [`visit`] until its opening (seed, replay, `gap`) has been acknowledged,
-//!   and only then takes a seat in the [`room`] of its topic. Datagrams that reach a browser
+//! * **W1** A client is a [`set_up`] until its opening (seed, replay, `gap`) has been acknowledged,
+//!   and only then takes a seat in the [`task`] of its topic. Datagrams that reach a browser
 //!   together with the answer to its request are lost; what a stream carries is not.
 //! * **W2** A room is one task with one subscription for all its sessions; it walks them and hands
 //!   each the same bytes. No task, timer, copy or encoding belongs to a session and a round, but
@@ -15,20 +15,20 @@
 //!   moment, then connections are closed, and last of all the endpoint. Nothing accepts from an
 //!   endpoint that is closed, which would panic.
 //!
-//! Each knows what is before it, and nothing of what is behind: [`wire`], [`peer`], [`room`],
-//! [`lobby`], [`visit`], [`endpoint`].
+//! Each knows what is before it, and nothing of what is behind: [`wire`], [`session`], [`task`],
+//! [`topic_tasks`], [`set_up`], [`endpoint`].
 
+mod admission;
 pub(crate) mod certificate;
 mod endpoint;
-mod gate;
-mod lobby;
-mod pause;
-mod peer;
-mod room;
-mod visit;
+mod pacer;
+mod session;
+mod session_setup;
+mod topic_task;
+mod topic_tasks;
 mod wire;
 
 pub(crate) use self::{
+    admission::{Admission, ConnectRequest, Refusal},
     endpoint::WebTransport,
-    gate::{Asked, Gate, Refusal},
 };

@@ -10,7 +10,7 @@ use chrono::{TimeDelta, Utc};
 use crate::{
     config::{CertificateFiles, WebTransportConfig},
     postgres::check::{Check, Status},
-    transport::wt::certificate::{Certificates, Published},
+    transport::wt::certificate::{Certificates, PublishedCertificate},
 };
 
 /// A certificate of an authority is usually renewed 30 days before its end: with a week left,
@@ -42,7 +42,7 @@ fn certificate(files: Option<&CertificateFiles>) -> Check {
     }
 }
 
-fn expiry(published: &Published, files: &CertificateFiles) -> Check {
+fn expiry(published: &PublishedCertificate, files: &CertificateFiles) -> Check {
     let left = published.not_after - Utc::now();
     let least = if published.value.is_some() { PINNED_DAYS_LEAST } else { CA_DAYS_LEAST };
     let status = match left {

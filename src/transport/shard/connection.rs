@@ -10,9 +10,9 @@ use mio::net::TcpStream;
 use socket2::SockRef;
 
 use super::{
-    arrival::Held,
-    backlog::{Backlog, Flushed},
-    wire::Protocol,
+    granted_stream::Permits,
+    protocol::Protocol,
+    send_queue::{Flushed, SendQueue},
 };
 use crate::transport::{
     close::CloseReason,
@@ -30,34 +30,34 @@ const UNANSWERED_MAX: u8 = 2;
 pub(super) struct Connection {
     pub(super) socket: TcpStream,
     /// The list it is a member of, and its place there.
-    pub(super) list: u32,
-    pub(super) place: u32,
+    pub(super) group: u32,
+    pub(super) member_index: u32,
     pub(super) protocol: Protocol,
     /// Pings since the last pong.
     unanswered: u8,
     /// What it has that others do not.
-    pub(super) backlog: Option<Box<Backlog>>,
+    pub(super) send_queue: Option<Box<SendQueue>>,
     /// A frame or a message of which a part has come.
     reader: Option<Box<FrameReader>>,
-    _held: Held,
+    _permits: Permits,
 }
 
 /// What became of bytes that all subscribers of a list get.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Sent {
+pub(super) enum SendOutcome {
     /// The kernel has them.
     All,
     /// The kernel has so many of them.
-    Some(usize),
+    Partial(usize),
     /// Not tried: the connection has a backlog.
-    Apart,
+    Queued,
     /// The connection is gone.
     Broken,
 }
 
 /// What a peer said that something follows from.
 #[derive(Debug, Default)]
-pub(super) struct Heard {
+pub(super) struct ReceivedFrames {
     /// Answers to its pings, and where the last of them begins.
     pub(super) pongs: Vec<u8>,
     pub(super) last_pong: usize,
@@ -66,45 +66,45 @@ pub(super) struct Heard {
 }
 
 impl Connection {
-    pub(super) fn new(socket: TcpStream, protocol: Protocol, held: Held) -> Self {
+    pub(super) fn new(socket: TcpStream, protocol: Protocol, permits: Permits) -> Self {
         Self {
             socket,
-            list: 0,
-            place: 0,
+            group: 0,
+            member_index: 0,
             protocol,
             unanswered: 0,
-            backlog: None,
+            send_queue: None,
             reader: None,
-            _held: held,
+            _permits: permits,
         }
     }
 
     /// The path of nearly every delivery: one system call, nothing else touched.
     #[inline]
-    pub(super) fn send(&mut self, bytes: &[u8]) -> Sent {
-        if self.backlog.is_some() {
-            return Sent::Apart;
+    pub(super) fn send(&mut self, bytes: &[u8]) -> SendOutcome {
+        if self.send_queue.is_some() {
+            return SendOutcome::Queued;
         }
         match self.socket.write(bytes) {
-            Ok(taken) if taken == bytes.len() => Sent::All,
-            Ok(taken) => Sent::Some(taken),
+            Ok(taken) if taken == bytes.len() => SendOutcome::All,
+            Ok(taken) => SendOutcome::Partial(taken),
             Err(error) => match error.kind() {
-                ErrorKind::WouldBlock | ErrorKind::Interrupted => Sent::Some(0),
-                _ => Sent::Broken,
+                ErrorKind::WouldBlock | ErrorKind::Interrupted => SendOutcome::Partial(0),
+                _ => SendOutcome::Broken,
             },
         }
     }
 
     /// Writes what waits. Returns how many rounds went out by that.
     pub(super) fn flush(&mut self, now: Instant) -> (Flushed, u32) {
-        match &mut self.backlog {
-            Some(backlog) => backlog.flush(&mut self.socket, now),
+        match &mut self.send_queue {
+            Some(send_queue) => send_queue.flush(&mut self.socket, now),
             None => (Flushed::All, 0),
         }
     }
 
-    pub(super) fn is_leaving(&self) -> bool {
-        self.backlog.as_ref().is_some_and(|backlog| backlog.is_leaving())
+    pub(super) fn is_closing(&self) -> bool {
+        self.send_queue.as_ref().is_some_and(|send_queue| send_queue.is_closing())
     }
 
     /// Notes that a ping goes out; says whether the peer left too many without an answer.
@@ -122,32 +122,32 @@ impl Connection {
     }
 
     /// Takes in what the peer sent: control frames of a WebSocket, nothing of all else.
-    pub(super) fn hear(&mut self, bytes: &mut [u8]) -> Heard {
-        let mut heard = Heard::default();
-        if self.protocol != Protocol::WebSocket || self.is_leaving() {
-            return heard;
+    pub(super) fn handle_bytes(&mut self, bytes: &mut [u8]) -> ReceivedFrames {
+        let mut received = ReceivedFrames::default();
+        if self.protocol != Protocol::WebSocket || self.is_closing() {
+            return received;
         }
         let unanswered = &mut self.unanswered;
-        let mut note = |event: Event<'_>| heard.note(event, unanswered);
+        let mut queue_rounds = |event: Event<'_>| received.queue_rounds(event, unanswered);
         let read = match &mut self.reader {
             Some(reader) => {
-                let read = reader.read(bytes, &mut note);
+                let read = reader.read(bytes, &mut queue_rounds);
                 self.reader.take_if(|reader| reader.is_idle());
                 read
             }
             // Most come whole: then there is nothing to keep.
             None => {
                 let mut reader = FrameReader::new(MESSAGE_BYTES_MAX);
-                let read = reader.read(bytes, &mut note);
+                let read = reader.read(bytes, &mut queue_rounds);
                 self.reader = (!reader.is_idle()).then(|| Box::new(reader));
                 read
             }
         };
         if let Err(error) = read {
             let reason = error.into();
-            heard.end = Some((reason, Protocol::WebSocket.goodbye(reason)));
+            received.end = Some((reason, Protocol::WebSocket.close_message(reason)));
         }
-        heard
+        received
     }
 
     /// Ends our half; the peer is to end its own.
@@ -163,8 +163,8 @@ impl Connection {
     }
 }
 
-impl Heard {
-    fn note(&mut self, event: Event<'_>, unanswered: &mut u8) {
+impl ReceivedFrames {
+    fn queue_rounds(&mut self, event: Event<'_>, unanswered: &mut u8) {
         match event {
             Event::Pong(_) => *unanswered = 0,
             Event::Ping(payload) => {

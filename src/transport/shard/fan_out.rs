@@ -4,9 +4,9 @@ use std::time::Instant;
 
 use super::{
     Shard,
-    backlog::Backlog,
-    connection::Sent,
-    wire::{Joined, Protocol},
+    connection::SendOutcome,
+    protocol::{JoinedRounds, Protocol},
+    send_queue::SendQueue,
 };
 use crate::{
     stream::hub::{Placed, Position},
@@ -15,9 +15,9 @@ use crate::{
 
 impl Shard {
     /// Sorts rounds into the lists of those who get them.
-    pub(super) fn note(&mut self, batch: &[Placed]) {
+    pub(super) fn queue_rounds(&mut self, batch: &[Placed]) {
         for placed in batch {
-            self.lists.note(placed);
+            self.groups.queue_rounds(placed);
             self.taken = placed.position;
         }
         // Published together, so the first tells of all.
@@ -29,30 +29,31 @@ impl Shard {
         if self.taken == self.offered {
             return;
         }
-        for list in self.lists.take_due() {
-            self.fan_out_list(list);
+        for group in self.groups.take_due() {
+            self.fan_out_list(group);
         }
         self.offered = self.taken;
         if self.slots.count() > 0 {
-            self.recorded.iter().for_each(|at| self.ledger.reached_all(at.elapsed()));
+            self.recorded.iter().for_each(|at| self.metrics.reached_all(at.elapsed()));
         }
         self.recorded.clear();
     }
 
     pub(super) fn fan_out_list(&mut self, number: u32) {
-        let Some(list) = self.lists.get_mut(number).filter(|list| !list.pending.is_empty()) else {
+        let Some(group) = self.groups.get_mut(number).filter(|group| !group.pending.is_empty())
+        else {
             return;
         };
-        let pending = std::mem::take(&mut list.pending);
-        let (protocol, mut given) = (list.protocol, list.given);
+        let pending = std::mem::take(&mut group.pending);
+        let (protocol, mut sent_up_to) = (group.protocol, group.sent_up_to);
         for joined in protocol.join(&pending) {
             let others = self.send_to_all(number, protocol, &joined);
             for (slot, sent) in others {
-                self.send_to_one(slot, sent, given, protocol, &joined);
+                self.send_to_one(slot, sent, sent_up_to, protocol, &joined);
             }
-            given = joined.part.last;
-            if let Some(list) = self.lists.get_mut(number) {
-                list.given = given;
+            sent_up_to = joined.segment.last;
+            if let Some(group) = self.groups.get_mut(number) {
+                group.sent_up_to = sent_up_to;
             }
         }
     }
@@ -62,48 +63,48 @@ impl Shard {
         &mut self,
         number: u32,
         protocol: Protocol,
-        joined: &Joined<'_>,
-    ) -> Vec<(u32, Sent)> {
+        joined: &JoinedRounds<'_>,
+    ) -> Vec<(u32, SendOutcome)> {
         let mut others = Vec::new();
         let mut reached = 0_u64;
-        let Some(list) = self.lists.get(number) else { return others };
-        let bytes = &joined.part.bytes[..];
-        for &slot in &list.members {
+        let Some(group) = self.groups.get(number) else { return others };
+        let bytes = &joined.segment.bytes[..];
+        for &slot in &group.members {
             let Some(connection) = self.slots.get_mut(slot) else { continue };
             match connection.send(bytes) {
-                Sent::All => reached += 1,
+                SendOutcome::All => reached += 1,
                 sent => others.push((slot, sent)),
             }
         }
-        self.ledger.written(protocol, reached * u64::from(joined.part.rounds));
+        self.metrics.written(protocol, reached * u64::from(joined.segment.rounds));
         others
     }
 
     fn send_to_one(
         &mut self,
         slot: u32,
-        sent: Sent,
-        given: Position,
+        sent: SendOutcome,
+        sent_up_to: Position,
         protocol: Protocol,
-        joined: &Joined<'_>,
+        joined: &JoinedRounds<'_>,
     ) {
         let now = Instant::now();
         let Some(connection) = self.slots.get_mut(slot) else { return };
-        match (sent, &mut connection.backlog) {
-            (Sent::Broken, _) => return self.drop_connection(slot, CloseReason::Client),
-            (Sent::Some(taken), None) => {
-                let mut backlog = Box::new(Backlog::new(given));
-                backlog.begin(joined.part.clone(), taken);
-                connection.backlog = Some(backlog);
+        match (sent, &mut connection.send_queue) {
+            (SendOutcome::Broken, _) => return self.drop_connection(slot, CloseReason::Client),
+            (SendOutcome::Partial(taken), None) => {
+                let mut send_queue = Box::new(SendQueue::new(sent_up_to));
+                send_queue.push_started(joined.segment.clone(), taken);
+                connection.send_queue = Some(send_queue);
             }
-            (_, Some(backlog)) => {
-                backlog.offer(joined, protocol, now);
-                if backlog.is_patient() {
+            (_, Some(send_queue)) => {
+                send_queue.push_rounds(joined, protocol, now);
+                if send_queue.waits_for_socket() {
                     return;
                 }
             }
             (_, None) => {}
         }
-        self.pump(slot, now);
+        self.flush(slot, now);
     }
 }

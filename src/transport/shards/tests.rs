@@ -17,12 +17,12 @@ use crate::{
         topic::Topic,
         transaction::Xid,
     },
-    transport::{Arrival, Protocol},
+    transport::{GrantedStream, Protocol},
 };
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-struct Bench {
+struct TestShards {
     feed: Feed,
     publisher: Publisher,
     shards: Shards,
@@ -33,7 +33,7 @@ struct Bench {
     address: SocketAddr,
 }
 
-fn bench(heartbeat: Duration) -> Bench {
+fn test_shards(heartbeat: Duration) -> TestShards {
     let (metrics, shutdown) = (Metrics::default(), Shutdown::default());
     let (hub, publisher) = hub::new(NonZeroUsize::new(4096).expect("some"), metrics.clone());
     publisher.open();
@@ -47,20 +47,20 @@ fn bench(heartbeat: Duration) -> Bench {
     let feed = Feed::new(hub, Games::default(), history, 10_000);
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("an address");
-    Bench { feed, publisher, shards, failure, shutdown, metrics, listener, address }
+    TestShards { feed, publisher, shards, failure, shutdown, metrics, listener, address }
 }
 
-impl Bench {
+impl TestShards {
     /// Connects a client; its stream begins at once.
     async fn connect(&self, protocol: Protocol, after: Option<RoundId>) -> TcpStream {
-        self.connect_holding(protocol, after, Box::new(())).await
+        self.connect_with_permits(protocol, after, Box::new(())).await
     }
 
-    async fn connect_holding(
+    async fn connect_with_permits(
         &self,
         protocol: Protocol,
         after: Option<RoundId>,
-        held: Box<dyn std::any::Any + Send>,
+        permits: Box<dyn std::any::Any + Send>,
     ) -> TcpStream {
         let client = TcpStream::connect(self.address).expect("a connection");
         client.set_read_timeout(Some(PATIENCE)).expect("a timeout");
@@ -69,8 +69,8 @@ impl Bench {
         let prepared = self.feed.prepare(Topic::Everything, after).await.expect("prepared");
         let unread = Default::default();
         let head = b"head\n".to_vec();
-        let arrival = Arrival { socket, unread, head, protocol, prepared, held };
-        self.shards.take(arrival).await.expect("open");
+        let stream = GrantedStream { socket, unread, head, protocol, prepared, permits };
+        self.shards.open_stream(stream).await.expect("open");
         client
     }
 
@@ -120,9 +120,9 @@ fn ids(text: &str) -> Vec<i64> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whoever_comes_while_rounds_are_published_misses_none_and_gets_none_twice() {
     const LAST: i64 = 3001;
-    let bench = Arc::new(bench(Duration::from_secs(60)));
-    bench.publish([1]);
-    let publishing = Arc::clone(&bench);
+    let shards = Arc::new(test_shards(Duration::from_secs(60)));
+    shards.publish([1]);
+    let publishing = Arc::clone(&shards);
     let publisher = thread::spawn(move || {
         for first in (2..=LAST).step_by(3) {
             publishing.publish(first..first + 3);
@@ -134,7 +134,7 @@ async fn whoever_comes_while_rounds_are_published_misses_none_and_gets_none_twic
         let protocol = if number % 2 == 0 { Protocol::Plain } else { Protocol::Chunked };
         // Every third resumes.
         let after = (number % 3 == 0).then_some(RoundId(1));
-        let mut client = bench.connect(protocol, after).await;
+        let mut client = shards.connect(protocol, after).await;
         readers.push(thread::spawn(move || read_until(&mut client, &format!("id: {LAST}\n"))));
     }
     publisher.join().expect("published");
@@ -147,28 +147,28 @@ async fn whoever_comes_while_rounds_are_published_misses_none_and_gets_none_twic
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn heartbeats_come_to_everyone_and_a_peer_that_leaves_is_forgotten() {
-    let bench = bench(Duration::from_millis(50));
-    let mut events = bench.connect(Protocol::Chunked, None).await;
-    let mut plain = bench.connect(Protocol::Plain, None).await;
+    let shards = test_shards(Duration::from_millis(50));
+    let mut events = shards.connect(Protocol::Chunked, None).await;
+    let mut plain = shards.connect(Protocol::Plain, None).await;
     for client in [&mut events, &mut plain] {
         let start = read_until(client, ": heartbeat ");
         assert!(start.starts_with("head\n"), "{start}");
         read_until(client, ": heartbeat ");
     }
-    assert_eq!(bench.subscribers(), 2);
+    assert_eq!(shards.subscribers(), 2);
     events.shutdown(Half::Write).expect("half a close");
     while events.read(&mut [0; 512]).expect("an end") > 0 {}
     drop(plain);
-    while bench.subscribers() > 0 {
+    while shards.subscribers() > 0 {
         thread::yield_now();
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_web_socket_that_answers_no_ping_is_told_1013_and_one_that_does_is_not() {
-    let bench = bench(Duration::from_secs(2));
-    let mut silent = bench.connect(Protocol::WebSocket, None).await;
-    let mut answering = bench.connect(Protocol::WebSocket, None).await;
+    let shards = test_shards(Duration::from_secs(2));
+    let mut silent = shards.connect(Protocol::WebSocket, None).await;
+    let mut answering = shards.connect(Protocol::WebSocket, None).await;
     let mut answers = answering.try_clone().expect("a clone");
     let pinged = thread::spawn(move || {
         let (mut pings, mut piece) = (0, [0; 64]);
@@ -188,15 +188,15 @@ async fn a_web_socket_that_answers_no_ping_is_told_1013_and_one_that_does_is_not
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stop_ends_every_stream_and_then_the_shards() {
-    let bench = bench(Duration::from_secs(60));
-    bench.publish([1]);
+    let shards = test_shards(Duration::from_secs(60));
+    shards.publish([1]);
     let mut clients = Vec::new();
     for protocol in [Protocol::Chunked, Protocol::Plain, Protocol::WebSocket] {
-        let mut client = bench.connect(protocol, None).await;
+        let mut client = shards.connect(protocol, None).await;
         read_until(&mut client, "\"round_id\":1,");
         clients.push(client);
     }
-    bench.shutdown.request();
+    shards.shutdown.request();
     let ends: Vec<_> = clients
         .into_iter()
         .map(|mut client| {
@@ -207,13 +207,13 @@ async fn a_stop_ends_every_stream_and_then_the_shards() {
         .collect();
     assert!(ends[0].ends_with(b"0\r\n\r\n") && !ends[1].ends_with(b"\r\n"));
     assert!(ends[2].windows(2).any(|bytes| bytes == 1001_u16.to_be_bytes()));
-    assert!(bench.shutdown.finish(PATIENCE).await);
+    assert!(shards.shutdown.finish(PATIENCE).await);
 }
 
 /// A place that cannot be given back.
-struct Broken;
+struct PanicOnDrop;
 
-impl Drop for Broken {
+impl Drop for PanicOnDrop {
     fn drop(&mut self) {
         panic!("a defect");
     }
@@ -221,14 +221,14 @@ impl Drop for Broken {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_shard_that_ends_is_told_and_those_that_end_in_a_stop_are_not() {
-    let mut bench = bench(Duration::from_secs(60));
-    let held = Box::new(Broken);
-    let mut client = bench.connect_holding(Protocol::Chunked, None, held).await;
+    let mut shards = test_shards(Duration::from_secs(60));
+    let permits = Box::new(PanicOnDrop);
+    let mut client = shards.connect_with_permits(Protocol::Chunked, None, permits).await;
     read_until(&mut client, "head\n");
     drop(client);
-    let error = bench.failure.recv().await.expect("a failure");
+    let error = shards.failure.recv().await.expect("a failure");
     assert!(matches!(error, ShardError::Panicked(0)), "{error}");
-    bench.shutdown.request();
-    assert!(bench.shutdown.finish(PATIENCE).await);
-    assert!(bench.failure.recv().await.is_none());
+    shards.shutdown.request();
+    assert!(shards.shutdown.finish(PATIENCE).await);
+    assert!(shards.failure.recv().await.is_none());
 }

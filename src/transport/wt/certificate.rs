@@ -11,7 +11,7 @@ mod self_signed;
 use chrono::{DateTime, Utc};
 use tokio::sync::watch;
 
-use self::{files::Files, pair::Pair, self_signed::SelfSigned};
+use self::{files::FileCertificate, pair::Pair, self_signed::SelfSigned};
 use crate::config::CertificateFiles;
 
 /// Why a certificate cannot be used. Says which file, or what is wrong with the pair.
@@ -30,7 +30,7 @@ pub(crate) enum CertificateError {
 
 /// What a page has to know to connect.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Published {
+pub(crate) struct PublishedCertificate {
     /// SHA-256 of the certificate; `None` when it is one that browsers check by its issuer.
     pub value: Option<[u8; 32]>,
     /// SHA-256 of the certificate that comes next.
@@ -40,47 +40,47 @@ pub(crate) struct Published {
 }
 
 #[derive(Debug)]
-enum Source {
-    Files(Files),
+enum CertificateSource {
+    Files(FileCertificate),
     SelfSigned(SelfSigned),
 }
 
 /// The certificate in use and where the next one comes from.
 #[derive(Debug)]
 pub(crate) struct Certificates {
-    source: Source,
-    published: watch::Sender<Published>,
+    source: CertificateSource,
+    published: watch::Sender<PublishedCertificate>,
 }
 
 impl Certificates {
     /// Reads the files, or makes a certificate where there are none.
     pub(crate) fn load(files: Option<CertificateFiles>) -> Result<Self, CertificateError> {
         let source = match files {
-            Some(files) => Source::Files(Files::read(files)?),
-            None => Source::SelfSigned(SelfSigned::new(Utc::now())?),
+            Some(files) => CertificateSource::Files(FileCertificate::read(files)?),
+            None => CertificateSource::SelfSigned(SelfSigned::new(Utc::now())?),
         };
         let published = watch::Sender::new(source.published());
         Ok(Self { source, published })
     }
 
     /// What pages are told, now and later.
-    pub(crate) fn published(&self) -> watch::Receiver<Published> {
+    pub(crate) fn published(&self) -> watch::Receiver<PublishedCertificate> {
         self.published.subscribe()
     }
 
     /// TLS with the current certificate.
     pub(super) fn tls(&self) -> Result<rustls::ServerConfig, CertificateError> {
         match &self.source {
-            Source::Files(files) => files.pair().tls(),
-            Source::SelfSigned(own) => own.pair().tls(),
+            CertificateSource::Files(files) => files.pair().tls(),
+            CertificateSource::SelfSigned(own) => own.pair().tls(),
         }
     }
 
     /// Waits until there is another certificate. The wait may be dropped and begun again.
     pub(super) async fn renewed(&mut self) {
         match &mut self.source {
-            Source::Files(files) => files.changed().await,
-            Source::SelfSigned(own) => own.rotated().await,
+            CertificateSource::Files(files) => files.changed().await,
+            CertificateSource::SelfSigned(own) => own.rotated().await,
         }
     }
 
@@ -90,16 +90,16 @@ impl Certificates {
     }
 }
 
-impl Source {
-    fn published(&self) -> Published {
+impl CertificateSource {
+    fn published(&self) -> PublishedCertificate {
         let hash = |pair: &Pair| pair.hash();
         match self {
             Self::Files(files) => {
                 let pair = files.pair();
                 let value = pair.is_pinnable().then(|| pair.hash());
-                Published { value, next: None, not_after: pair.not_after() }
+                PublishedCertificate { value, next: None, not_after: pair.not_after() }
             }
-            Self::SelfSigned(own) => Published {
+            Self::SelfSigned(own) => PublishedCertificate {
                 value: Some(hash(own.pair())),
                 next: Some(hash(own.next())),
                 not_after: own.pair().not_after(),

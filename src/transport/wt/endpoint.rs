@@ -18,10 +18,10 @@ use wtransport::{
 };
 
 use super::{
-    certificate::{CertificateError, Certificates, Published},
-    gate::Gate,
-    lobby::Lobby,
-    visit::Host,
+    admission::Admission,
+    certificate::{CertificateError, Certificates, PublishedCertificate},
+    session_setup::SessionSetup,
+    topic_tasks::TopicTasks,
     wire::{H3_NO_ERROR, SEND_BUFFER_BYTES},
 };
 use crate::{
@@ -94,19 +94,30 @@ impl WebTransport {
     }
 
     /// What pages are told of the certificate.
-    pub(crate) fn published(&self) -> watch::Receiver<Published> {
+    pub(crate) fn published(&self) -> watch::Receiver<PublishedCertificate> {
         self.certificates.published()
     }
 
     /// Serves until a stop is asked for, then ends every session.
-    pub(crate) async fn serve<G: Gate>(self, gate: G, metrics: Metrics, shutdown: Shutdown) {
+    pub(crate) async fn serve<G: Admission>(
+        self,
+        admission: G,
+        metrics: Metrics,
+        shutdown: Shutdown,
+    ) {
         let Self { endpoint, mut certificates, address, heartbeat } = self;
         let tasks = TaskTracker::new();
-        let lobby = Lobby::new(heartbeat, metrics, shutdown.clone(), tasks.clone());
-        let host = Arc::new(Host::new(gate, lobby, heartbeat, shutdown.clone(), tasks.clone()));
+        let topic_tasks = TopicTasks::new(heartbeat, metrics, shutdown.clone(), tasks.clone());
+        let setup = Arc::new(SessionSetup::new(
+            admission,
+            topic_tasks,
+            heartbeat,
+            shutdown.clone(),
+            tasks.clone(),
+        ));
         let accept = async {
             loop {
-                host.receive(endpoint.accept().await);
+                setup.receive(endpoint.accept().await);
             }
         };
         let renew = async {

@@ -4,7 +4,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::{
     stream::frame::Frame,
-    transport::{BATCH, close::CloseReason},
+    transport::{BATCH_BYTES, close::CloseReason},
 };
 
 /// Bounds what a session that takes nothing holds, and how old its rounds get. The library's
@@ -50,7 +50,7 @@ pub(super) fn lines(frames: &[Frame]) -> impl Iterator<Item = Bytes> + Send + '_
     std::iter::from_fn(move || {
         frames.peek()?;
         let mut joined = BytesMut::new();
-        while let Some(frame) = frames.next_if(|_| joined.len() < BATCH) {
+        while let Some(frame) = frames.next_if(|_| joined.len() < BATCH_BYTES) {
             joined.put_slice(&frame.json());
             joined.put_u8(b'\n');
         }

@@ -20,14 +20,14 @@ type Stamp = Option<(SystemTime, u64)>;
 
 /// The pair in use and the files it came from.
 #[derive(Debug)]
-pub(super) struct Files {
+pub(super) struct FileCertificate {
     paths: CertificateFiles,
     pair: Pair,
     /// Of the files when they were last read.
     read: [Stamp; 2],
 }
 
-impl Files {
+impl FileCertificate {
     pub(super) fn read(paths: CertificateFiles) -> Result<Self, CertificateError> {
         let read = stamps(&paths);
         Ok(Self { pair: load(&paths)?, paths, read })

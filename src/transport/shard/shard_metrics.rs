@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use prometheus_client::metrics::{counter::Counter, gauge::Gauge};
 
-use super::wire::Protocol;
+use super::protocol::Protocol;
 use crate::{
     ops::telemetry::metrics::{ByClosed, ByTransport, Metrics, Transport},
     transport::close::CloseReason,
@@ -18,13 +18,13 @@ struct Page {
 }
 
 #[derive(Debug)]
-pub(super) struct Ledger {
+pub(super) struct ShardMetrics {
     web_socket: Page,
     events: Page,
     metrics: Metrics,
 }
 
-impl Ledger {
+impl ShardMetrics {
     pub(super) fn new(metrics: &Metrics) -> Self {
         let page = |transport| {
             let label = ByTransport { transport };
@@ -43,7 +43,7 @@ impl Ledger {
         }
     }
 
-    pub(super) fn opened(&self, protocol: Protocol) {
+    pub(super) fn stream(&self, protocol: Protocol) {
         self.page(protocol).subscribers.inc();
     }
 

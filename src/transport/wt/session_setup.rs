@@ -10,9 +10,9 @@ use tokio_util::task::TaskTracker;
 use wtransport::endpoint::{IncomingSession, SessionRequest};
 
 use super::{
-    gate::{Asked, Gate, Refusal},
-    lobby::Lobby,
-    peer::{Broken, Peer},
+    admission::{Admission, ConnectRequest, Refusal},
+    session::{Session, StreamFailed},
+    topic_tasks::TopicTasks,
     wire::{self, H3_NO_ERROR},
 };
 use crate::{
@@ -21,7 +21,7 @@ use crate::{
         frame::Frame,
         hub::{Delivery, Opening, Subscription},
     },
-    transport::{Session, close::CloseReason},
+    transport::{GrantedSession, close::CloseReason},
 };
 
 /// Handshakes under way at once; one more is refused. Each holds some 50 KB.
@@ -36,9 +36,9 @@ const REFUSED: Duration = Duration::from_secs(1);
 
 /// Receives connections.
 #[derive(Debug)]
-pub(super) struct Host<G> {
-    gate: G,
-    lobby: Lobby,
+pub(super) struct SessionSetup<G> {
+    admission: G,
+    topic_tasks: TopicTasks,
     /// A peer that takes nothing for so long is too slow.
     patience: Duration,
     handshakes: Arc<Semaphore>,
@@ -46,16 +46,16 @@ pub(super) struct Host<G> {
     tasks: TaskTracker,
 }
 
-impl<G: Gate> Host<G> {
+impl<G: Admission> SessionSetup<G> {
     pub(super) fn new(
-        gate: G,
-        lobby: Lobby,
+        admission: G,
+        topic_tasks: TopicTasks,
         heartbeat: Duration,
         shutdown: Shutdown,
         tasks: TaskTracker,
     ) -> Self {
         let handshakes = Arc::new(Semaphore::new(HANDSHAKES_MAX));
-        Self { gate, lobby, patience: heartbeat * 2, handshakes, shutdown, tasks }
+        Self { admission, topic_tasks, patience: heartbeat * 2, handshakes, shutdown, tasks }
     }
 
     /// Takes a connection in, unless there are too many handshakes under way.
@@ -69,11 +69,11 @@ impl<G: Gate> Host<G> {
         let Ok(permit) = self.handshakes.clone().try_acquire_owned() else {
             return incoming.refuse();
         };
-        let host = Arc::clone(self);
-        self.tasks.spawn(async move { host.visit(incoming, address, permit).await });
+        let setup = Arc::clone(self);
+        self.tasks.spawn(async move { setup.set_up(incoming, address, permit).await });
     }
 
-    async fn visit(
+    async fn set_up(
         &self,
         incoming: IncomingSession,
         address: IpAddr,
@@ -87,48 +87,48 @@ impl<G: Gate> Host<G> {
         let Ok(Ok(request)) = request else { return };
         let path = request.path().to_owned();
         let origin = request.origin().map(str::to_owned);
-        let admitted = self.gate.admit(Asked { path, origin, address }).await;
+        let admitted = self.admission.admit(ConnectRequest { path, origin, address }).await;
         match admitted {
             Err(refusal) => drop(timeout(HANDSHAKE, refuse(request, refusal)).await),
             Ok(session) => {
                 let Ok(Ok(connection)) = timeout(HANDSHAKE, request.accept()).await else { return };
                 drop(permit);
-                let Session { opening, subscription, record } = session;
-                self.welcome(Peer::new(connection, record), opening, subscription).await;
+                let GrantedSession { opening, subscription, record } = session;
+                self.welcome(Session::new(connection, record), opening, subscription).await;
             }
         }
     }
 
     /// Sends the opening; whoever has it goes to the room.
-    async fn welcome(&self, peer: Peer, opening: Opening, mut subscription: Subscription) {
+    async fn welcome(&self, session: Session, opening: Opening, mut subscription: Subscription) {
         let opened = tokio::select! {
             () = self.shutdown.requested() => Err(CloseReason::ShuttingDown),
-            opened = self.open(&peer, opening, &mut subscription) => opened,
+            opened = self.open(&session, opening, &mut subscription) => opened,
         };
         match opened {
-            Ok(()) => self.lobby.enter((peer, subscription)),
-            Err(CloseReason::Client) => peer.gone(CloseReason::Client),
-            Err(reason) => peer.farewell(reason).await,
+            Ok(()) => self.topic_tasks.enter((session, subscription)),
+            Err(CloseReason::Client) => session.note_closed(CloseReason::Client),
+            Err(reason) => session.close(reason).await,
         }
     }
 
     async fn open(
         &self,
-        peer: &Peer,
+        session: &Session,
         opening: Opening,
         subscription: &mut Subscription,
     ) -> Result<(), CloseReason> {
         let seed = match opening {
             Opening::Seed(seed) => seed,
             Opening::Gap(seed) => {
-                self.patiently(peer.tell(wire::GAP)).await?;
+                self.with_timeout(session.send_acknowledged(wire::GAP)).await?;
                 seed
             }
-            Opening::Resumed(frames) => return self.replay(peer, frames, subscription).await,
+            Opening::Resumed(frames) => return self.replay(session, frames, subscription).await,
         };
         let Some(seed) = seed else { return Ok(()) };
-        peer.written(1);
-        self.patiently(peer.tell(seed.json())).await
+        session.written(1);
+        self.with_timeout(session.send_acknowledged(seed.json())).await
     }
 
     /// All rounds of the replay, and what was finished meanwhile, on one stream. An empty one where
@@ -136,16 +136,16 @@ impl<G: Gate> Host<G> {
     /// for known, and lose what its datagrams lost.
     async fn replay(
         &self,
-        peer: &Peer,
+        session: &Session,
         mut frames: Vec<Frame>,
         subscription: &mut Subscription,
     ) -> Result<(), CloseReason> {
-        let mut stream = self.patiently(peer.put(bytes::Bytes::new())).await?;
+        let mut stream = self.with_timeout(session.open_stream(bytes::Bytes::new())).await?;
         while !frames.is_empty() {
             for lines in wire::lines(&frames) {
-                self.patiently(async { Ok(stream.write_all(&lines).await?) }).await?;
+                self.with_timeout(async { Ok(stream.write_all(&lines).await?) }).await?;
             }
-            peer.written(frames.len());
+            session.written(frames.len());
             frames = match subscription.try_next() {
                 None => Vec::new(),
                 Some(Delivery::Rounds(later)) => later,
@@ -153,19 +153,19 @@ impl<G: Gate> Host<G> {
                 Some(Delivery::Closed) => return Err(CloseReason::ShuttingDown),
             };
         }
-        self.patiently(async {
-            stream.finish().await.or_else(|error| super::peer::stopped(&error))
+        self.with_timeout(async {
+            stream.finish().await.or_else(|error| super::session::stopped(&error))
         })
         .await
     }
 
-    async fn patiently<T>(
+    async fn with_timeout<T>(
         &self,
-        step: impl Future<Output = Result<T, Broken>>,
+        step: impl Future<Output = Result<T, StreamFailed>>,
     ) -> Result<T, CloseReason> {
         match timeout(self.patience, step).await {
             Ok(Ok(done)) => Ok(done),
-            Ok(Err(Broken)) => Err(CloseReason::Client),
+            Ok(Err(StreamFailed)) => Err(CloseReason::Client),
             Err(_) => Err(CloseReason::TooSlow),
         }
     }

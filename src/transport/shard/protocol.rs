@@ -35,7 +35,7 @@ pub(crate) enum Protocol {
 
 /// Bytes on their way to subscribers.
 #[derive(Clone, Debug)]
-pub(super) struct Part {
+pub(super) struct Segment {
     pub(super) bytes: Bytes,
     /// The position of the last round in it, or before it where it holds none.
     pub(super) last: Position,
@@ -44,14 +44,14 @@ pub(super) struct Part {
 
 /// Some rounds, and all their bytes.
 #[derive(Debug)]
-pub(super) struct Joined<'a> {
-    pub(super) part: Part,
+pub(super) struct JoinedRounds<'a> {
+    pub(super) segment: Segment,
     pub(super) rounds: &'a [Placed],
 }
 
 /// How a stream starts.
 #[derive(Debug)]
-pub(super) struct Start {
+pub(super) struct StreamStart {
     /// Before the rounds that are replayed: a seed is among these bytes.
     pub(super) bytes: Vec<u8>,
     pub(super) seeds: u32,
@@ -85,7 +85,7 @@ impl Protocol {
 
     /// What follows the head of the response. On an event stream a seed is `initial`, and so is
     /// the seed after a gap: the stream starts over. A WebSocket is closed at a gap.
-    pub(super) fn start(self, mut bytes: Vec<u8>, opening: Opening) -> Start {
+    pub(super) fn start(self, mut bytes: Vec<u8>, opening: Opening) -> StreamStart {
         match self {
             Self::WebSocket => {}
             Self::Chunked => bytes.extend_from_slice(RETRY_CHUNK),
@@ -101,7 +101,7 @@ impl Protocol {
         if let Some(seed) = &seed {
             bytes.extend_from_slice(&self.seed(seed));
         }
-        Start { bytes, seeds: u32::from(seed.is_some()), replay, end }
+        StreamStart { bytes, seeds: u32::from(seed.is_some()), replay, end }
     }
 
     fn seed(self, frame: &Frame) -> Bytes {
@@ -127,7 +127,7 @@ impl Protocol {
     }
 
     /// The last words.
-    pub(super) fn goodbye(self, reason: CloseReason) -> Bytes {
+    pub(super) fn close_message(self, reason: CloseReason) -> Bytes {
         match self {
             Self::WebSocket => frame_writer::close(Some(reason.code()), reason.text()),
             Self::Chunked => Bytes::from_static(LAST_CHUNK),
@@ -136,7 +136,7 @@ impl Protocol {
     }
 
     /// The rounds joined once for all who get them; one alone is not copied.
-    pub(super) fn join(self, rounds: &[Placed]) -> Vec<Joined<'_>> {
+    pub(super) fn join(self, rounds: &[Placed]) -> Vec<JoinedRounds<'_>> {
         let mut joined = Vec::with_capacity(1);
         let mut rest = rounds;
         while !rest.is_empty() {
@@ -157,7 +157,7 @@ impl Protocol {
         rounds.iter().take_while(fits).count().max(1)
     }
 
-    fn joined(self, rounds: &[Placed]) -> Joined<'_> {
+    fn joined(self, rounds: &[Placed]) -> JoinedRounds<'_> {
         let bytes = match rounds {
             [one] => self.round(&one.frame),
             _ => {
@@ -167,7 +167,7 @@ impl Protocol {
             }
         };
         let last = rounds.last().map_or(Position(0), |placed| placed.position);
-        Joined { part: Part { bytes, last, rounds: rounds.len() as u32 }, rounds }
+        JoinedRounds { segment: Segment { bytes, last, rounds: rounds.len() as u32 }, rounds }
     }
 }
 
@@ -228,12 +228,12 @@ mod tests {
         let rounds: Vec<_> = (1..=500).map(|id| placed(id, &"x".repeat(300))).collect();
         for protocol in [Protocol::WebSocket, Protocol::Chunked, Protocol::Plain] {
             let joined = protocol.join(&rounds);
-            let all: Vec<_> = joined.iter().map(|joined| joined.part.bytes.clone()).collect();
+            let all: Vec<_> = joined.iter().map(|joined| joined.segment.bytes.clone()).collect();
             let expected: Vec<_> = rounds.iter().map(|r| protocol.round(&r.frame)).collect();
             assert_eq!(all.concat(), expected.concat());
             assert!(joined.len() > 1 && all.iter().all(|bytes| bytes.len() <= JOINED_MAX));
-            assert_eq!(joined.iter().map(|joined| joined.part.rounds).sum::<u32>(), 500);
-            assert_eq!(joined.last().map(|joined| joined.part.last), Some(Position(500)));
+            assert_eq!(joined.iter().map(|joined| joined.segment.rounds).sum::<u32>(), 500);
+            assert_eq!(joined.last().map(|joined| joined.segment.last), Some(Position(500)));
         }
     }
 
@@ -241,7 +241,7 @@ mod tests {
     fn a_round_alone_is_not_copied_however_large_it_is() {
         let rounds = [placed(1, "{}"), placed(2, &"x".repeat(JOINED_MAX)), placed(3, "{}")];
         let joined = Protocol::WebSocket.join(&rounds);
-        let starts: Vec<_> = joined.iter().map(|joined| joined.part.bytes.as_ptr()).collect();
+        let starts: Vec<_> = joined.iter().map(|joined| joined.segment.bytes.as_ptr()).collect();
         let expected: Vec<_> = rounds.iter().map(|r| r.frame.message().as_ptr()).collect();
         assert_eq!(starts, expected);
     }

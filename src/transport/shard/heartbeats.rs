@@ -21,14 +21,14 @@ const STOP_RATE: f64 = 1000.0;
 
 /// The clock of a shard.
 #[derive(Debug)]
-pub(super) struct Beats {
+pub(super) struct Heartbeats {
     tick: Duration,
     slices: u32,
     next: Instant,
     slice: u32,
 }
 
-impl Beats {
+impl Heartbeats {
     pub(super) fn new(heartbeat: Duration, now: Instant) -> Self {
         let tick = (heartbeat / SLICES).clamp(TICK_MIN, TICK_MAX);
         let slices = (heartbeat.as_nanos() / tick.as_nanos()).clamp(1, 1 << 20) as u32;
@@ -64,14 +64,14 @@ impl Beats {
 
 /// A stop under way: all are told, at a pace that lets others take those who come back.
 #[derive(Debug)]
-pub(super) struct Stop {
+pub(super) struct StopSchedule {
     began: Instant,
     grace: Duration,
     per_second: f64,
     told: u32,
 }
 
-impl Stop {
+impl StopSchedule {
     pub(super) fn new(connections: usize, shards: usize, grace: Duration, now: Instant) -> Self {
         let share = grace.as_secs_f64() * STOP_SHARE;
         let per_second = (connections as f64 / share).max(STOP_RATE / shards as f64);
@@ -104,25 +104,25 @@ mod tests {
     fn every_slot_has_one_heartbeat_in_an_interval() {
         for heartbeat in [10, 100, 15_000, 3_600_000].map(Duration::from_millis) {
             let start = Instant::now();
-            let mut beats = Beats::new(heartbeat, start);
+            let mut heartbeats = Heartbeats::new(heartbeat, start);
             let mut beaten = [0; 200];
             let mut now = start;
             while now < start + heartbeat {
-                now += beats.until_next(now);
-                let (first, step) = beats.due(now).expect("due");
+                now += heartbeats.until_next(now);
+                let (first, step) = heartbeats.due(now).expect("due");
                 (first as usize..200).step_by(step).for_each(|slot| beaten[slot] += 1);
             }
             assert!(beaten.iter().all(|count| (1..=2).contains(count)), "{heartbeat:?}");
-            assert!(beats.tick() <= TICK_MAX && beats.due(now).is_none());
+            assert!(heartbeats.tick() <= TICK_MAX && heartbeats.due(now).is_none());
         }
     }
 
     #[test]
     fn few_are_told_at_once_and_many_within_the_grace_period() {
         let (start, grace) = (Instant::now(), Duration::from_secs(10));
-        let mut few = Stop::new(10, 2, grace, start);
+        let mut few = StopSchedule::new(10, 2, grace, start);
         assert_eq!(few.due(start), 0..10);
-        let mut many = Stop::new(50_000, 2, grace, start);
+        let mut many = StopSchedule::new(50_000, 2, grace, start);
         let first = many.due(start);
         assert!(first.start == 0 && first.end < 500, "{first:?}");
         let rest = many.due(start + grace * 7 / 10);
@@ -133,7 +133,7 @@ mod tests {
     #[test]
     fn without_a_grace_period_all_are_told_at_once() {
         let start = Instant::now();
-        let mut stop = Stop::new(50_000, 2, Duration::ZERO, start);
+        let mut stop = StopSchedule::new(50_000, 2, Duration::ZERO, start);
         assert!(stop.due(start).end >= 50_000);
     }
 }

@@ -4,7 +4,7 @@ use std::{any::Any, net::TcpStream};
 
 use bytes::Bytes;
 
-use super::wire::Protocol;
+use super::protocol::Protocol;
 use crate::stream::{
     feed::{FeedError, Prepared},
     hub::Joint,
@@ -12,11 +12,11 @@ use crate::stream::{
 };
 
 /// What a connection holds on to until it is closed: its places among those that are limited.
-pub(crate) type Held = Box<dyn Any + Send>;
+pub(crate) type Permits = Box<dyn Any + Send>;
 
 /// A connection that was granted a stream.
 #[derive(Debug)]
-pub(crate) struct Arrival {
+pub(crate) struct GrantedStream {
     /// The socket, non-blocking.
     pub socket: TcpStream,
     /// What the client sent behind its request.
@@ -28,31 +28,32 @@ pub(crate) struct Arrival {
     /// What to subscribe to.
     pub prepared: Prepared,
     /// Given back when the connection is closed.
-    pub held: Held,
+    pub permits: Permits,
 }
 
 /// A connection whose stream is open: a command to its shard.
 #[derive(Debug)]
-pub(in crate::transport) struct Opened {
+pub(in crate::transport) struct OpenedStream {
     pub(super) socket: mio::net::TcpStream,
     pub(super) unread: Bytes,
     pub(super) head: Vec<u8>,
     pub(super) protocol: Protocol,
-    pub(super) held: Held,
+    pub(super) permits: Permits,
     pub(super) topic: Topic,
     pub(super) joint: Joint,
 }
 
-impl Arrival {
+impl GrantedStream {
     /// Opens the stream and hands it to `push` before the next round is published.
     pub(in crate::transport) async fn open(
         self,
-        push: impl FnOnce(Opened) + Send,
+        push: impl FnOnce(OpenedStream) + Send,
     ) -> Result<(), FeedError> {
-        let Self { socket, unread, head, protocol, prepared, held } = self;
+        let Self { socket, unread, head, protocol, prepared, permits } = self;
         let socket = mio::net::TcpStream::from_std(socket);
         let topic = prepared.topic().clone();
-        let join = |joint| push(Opened { socket, unread, head, protocol, held, topic, joint });
+        let join =
+            |joint| push(OpenedStream { socket, unread, head, protocol, permits, topic, joint });
         prepared.open(join).await
     }
 }

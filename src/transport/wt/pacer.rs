@@ -14,22 +14,22 @@ const DELIVERY_WAIT: Duration = Duration::from_millis(500);
 
 /// Waits for the links between the parts of one delivery.
 #[derive(Debug)]
-pub(super) struct Pause {
+pub(super) struct Pacer {
     /// What is left of the time for it.
     left: Duration,
     /// Sessions that made no room in time. Too late is no error: they lose their oldest rounds.
     slow: HashSet<usize>,
 }
 
-impl Default for Pause {
+impl Default for Pacer {
     fn default() -> Self {
         Self { left: DELIVERY_WAIT, slow: HashSet::new() }
     }
 }
 
-impl Pause {
+impl Pacer {
     /// Waits until most sessions have room for another part, as told by `roomy` for each.
-    pub(super) async fn wait<I>(&mut self, roomy: impl Fn() -> I)
+    pub(super) async fn wait<I>(&mut self, sessions_with_room: impl Fn() -> I)
     where
         I: Iterator<Item = (usize, bool)>,
     {
@@ -37,20 +37,21 @@ impl Pause {
         // after 170 parts it would be used up, and the rest be lost to all.
         sleep(LOOK).await;
         let start = Instant::now();
-        while !self.is_over(start.elapsed(), &roomy) {
+        while !self.is_over(start.elapsed(), &sessions_with_room) {
             sleep(LOOK).await;
         }
     }
 
     /// Whether three in four have room, for the slowest must not hold up all; or the time is over.
-    fn is_over<I>(&mut self, waited: Duration, roomy: impl Fn() -> I) -> bool
+    fn is_over<I>(&mut self, waited: Duration, sessions_with_room: impl Fn() -> I) -> bool
     where
         I: Iterator<Item = (usize, bool)>,
     {
-        let followed = self.enough(roomy());
+        let followed = self.enough(sessions_with_room());
         let over = followed || waited >= PART_WAIT.min(self.left);
         if over && !followed {
-            self.slow.extend(roomy().filter(|(_, has_room)| !has_room).map(|(id, _)| id));
+            self.slow
+                .extend(sessions_with_room().filter(|(_, has_room)| !has_room).map(|(id, _)| id));
         }
         if over {
             self.left = self.left.saturating_sub(waited);
@@ -58,9 +59,9 @@ impl Pause {
         over
     }
 
-    fn enough(&self, roomy: impl Iterator<Item = (usize, bool)>) -> bool {
+    fn enough(&self, sessions_with_room: impl Iterator<Item = (usize, bool)>) -> bool {
         let (mut awaited, mut ready) = (0, 0);
-        for (_, has_room) in roomy.filter(|(id, _)| !self.slow.contains(id)) {
+        for (_, has_room) in sessions_with_room.filter(|(id, _)| !self.slow.contains(id)) {
             awaited += 1;
             ready += usize::from(has_room);
         }
@@ -73,11 +74,11 @@ mod tests {
     use super::*;
 
     /// How long a burst of 1,000 parts is held up by sessions that have room as told for each part.
-    fn held_up(roomy: impl Fn(usize) -> Vec<bool>) -> Duration {
-        let (mut pause, mut held_up) = (Pause::default(), Duration::ZERO);
+    fn held_up(sessions_with_room: impl Fn(usize) -> Vec<bool>) -> Duration {
+        let (mut pacer, mut held_up) = (Pacer::default(), Duration::ZERO);
         for part in 0..1_000 {
             let mut waited = Duration::ZERO;
-            while !pause.is_over(waited, || roomy(part).into_iter().enumerate()) {
+            while !pacer.is_over(waited, || sessions_with_room(part).into_iter().enumerate()) {
                 waited += LOOK;
             }
             held_up += waited;

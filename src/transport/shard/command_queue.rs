@@ -5,13 +5,13 @@ use std::io;
 
 use mio::{Poll, Token, Waker};
 
-use super::arrival::Opened;
+use super::granted_stream::OpenedStream;
 use crate::stream::hub::{Batch, Outlet};
 
 /// The waker's; connections have their slot.
 pub(super) const WAKE: Token = Token(usize::MAX);
 /// Room for more commands than this is given back after a burst.
-const ROOM_KEPT: usize = 1024;
+const CAPACITY_KEPT: usize = 1024;
 
 /// A thing to do.
 #[derive(Debug)]
@@ -19,20 +19,20 @@ pub(in crate::transport) enum Command {
     /// Rounds for everyone whose topic they belong to.
     Publish(Batch),
     /// A connection with its stream opened at this place among the rounds.
-    Open(Box<Opened>),
+    Open(Box<OpenedStream>),
     /// The process is stopping.
     Stop,
 }
 
 /// The way in to a shard. Whoever pushes under the hub's lock pushes in the order of the stream.
 #[derive(Debug)]
-pub(in crate::transport) struct Inbox {
-    waiting: Mutex<Waiting>,
+pub(in crate::transport) struct CommandQueue {
+    state: Mutex<QueueState>,
     waker: Waker,
 }
 
 #[derive(Debug, Default)]
-struct Waiting {
+struct QueueState {
     commands: Vec<Command>,
     /// Whether the shard has to be woken.
     is_asleep: bool,
@@ -40,22 +40,22 @@ struct Waiting {
     is_closed: bool,
 }
 
-impl Inbox {
+impl CommandQueue {
     pub(super) fn new(poll: &Poll) -> io::Result<Self> {
         let waker = Waker::new(poll.registry(), WAKE)?;
-        Ok(Self { waiting: Mutex::default(), waker })
+        Ok(Self { state: Mutex::default(), waker })
     }
 
     /// Puts a command behind the others. After the shard's end it is dropped, and with it the
     /// connection it may hold.
     pub(in crate::transport) fn push(&self, command: Command) {
-        let mut waiting = self.waiting();
-        if waiting.is_closed {
+        let mut state = self.state();
+        if state.is_closed {
             return;
         }
-        waiting.commands.push(command);
-        let was_asleep = std::mem::take(&mut waiting.is_asleep);
-        drop(waiting);
+        state.commands.push(command);
+        let was_asleep = std::mem::take(&mut state.is_asleep);
+        drop(state);
         if was_asleep && let Err(error) = self.waker.wake() {
             tracing::error!(%error, "a shard could not be woken");
         }
@@ -64,37 +64,37 @@ impl Inbox {
     /// Takes everything that waits, leaving `empty` in its place.
     pub(super) fn take(&self, mut empty: Vec<Command>) -> Vec<Command> {
         empty.clear();
-        empty.shrink_to(ROOM_KEPT);
-        std::mem::replace(&mut self.waiting().commands, empty)
+        empty.shrink_to(CAPACITY_KEPT);
+        std::mem::replace(&mut self.state().commands, empty)
     }
 
     /// Says that the shard is going to sleep; whether it may.
     pub(super) fn fall_asleep(&self) -> bool {
-        let mut waiting = self.waiting();
-        waiting.is_asleep = waiting.commands.is_empty();
-        waiting.is_asleep
+        let mut state = self.state();
+        state.is_asleep = state.commands.is_empty();
+        state.is_asleep
     }
 
     /// Says that the shard is awake.
     pub(super) fn awake(&self) {
-        self.waiting().is_asleep = false;
+        self.state().is_asleep = false;
     }
 
     /// Says that nobody will look at the queue any more.
     pub(super) fn close(&self) {
-        let mut waiting = self.waiting();
-        waiting.is_closed = true;
-        let rest = std::mem::take(&mut waiting.commands);
-        drop(waiting);
+        let mut state = self.state();
+        state.is_closed = true;
+        let rest = std::mem::take(&mut state.commands);
+        drop(state);
         drop(rest);
     }
 
-    fn waiting(&self) -> MutexGuard<'_, Waiting> {
-        self.waiting.lock()
+    fn state(&self) -> MutexGuard<'_, QueueState> {
+        self.state.lock()
     }
 }
 
-impl Outlet for Inbox {
+impl Outlet for CommandQueue {
     fn publish(&self, batch: &Batch) {
         self.push(Command::Publish(batch.clone()));
     }
@@ -111,14 +111,14 @@ mod tests {
     #[test]
     fn a_shard_is_woken_only_when_it_sleeps() {
         let (mut poll, mut events) = (Poll::new().expect("a poll"), Events::with_capacity(4));
-        let inbox = Inbox::new(&poll).expect("an inbox");
-        inbox.push(Command::Stop);
+        let queue = CommandQueue::new(&poll).expect("a queue");
+        queue.push(Command::Stop);
         poll.poll(&mut events, Some(Duration::ZERO)).expect("a poll");
         assert!(events.is_empty());
-        assert!(!inbox.fall_asleep(), "a command waits");
-        assert_eq!(inbox.take(Vec::new()).len(), 1);
-        assert!(inbox.fall_asleep());
-        inbox.push(Command::Stop);
+        assert!(!queue.fall_asleep(), "a command waits");
+        assert_eq!(queue.take(Vec::new()).len(), 1);
+        assert!(queue.fall_asleep());
+        queue.push(Command::Stop);
         poll.poll(&mut events, None).expect("a poll");
         assert_eq!(events.iter().next().map(mio::event::Event::token), Some(WAKE));
     }
@@ -126,10 +126,10 @@ mod tests {
     #[test]
     fn a_closed_inbox_keeps_nothing() {
         let poll = Poll::new().expect("a poll");
-        let inbox = Inbox::new(&poll).expect("an inbox");
-        inbox.push(Command::Stop);
-        inbox.close();
-        inbox.push(Command::Stop);
-        assert!(inbox.take(Vec::new()).is_empty());
+        let queue = CommandQueue::new(&poll).expect("a queue");
+        queue.push(Command::Stop);
+        queue.close();
+        queue.push(Command::Stop);
+        assert!(queue.take(Vec::new()).is_empty());
     }
 }

@@ -14,14 +14,14 @@ use wtransport::{
 use super::wire::{self, Datagram, SEND_BUFFER_BYTES};
 use crate::{
     ops::telemetry::metrics::ByTransport,
-    transport::{Record, close::CloseReason},
+    transport::{SessionRecord, close::CloseReason},
 };
 
 /// Large rounds that may wait for their stream at once: a peer that gives no more streams, or no
 /// more room on them, would otherwise make us keep them all.
 pub(super) const LATE_MAX: usize = 8;
 /// How long the last words may take to be acknowledged.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+const BYE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Between the acknowledgment of the last words and the close: a browser has them by then, but
 /// drops what its page has not read when the connection ends.
 const LINGER: Duration = Duration::from_millis(100);
@@ -30,10 +30,10 @@ const BUFFER_SLACK: usize = 64;
 
 /// A stream that came to nothing: the connection ended, or the peer wants no more of it.
 #[derive(Debug)]
-pub(super) struct Broken;
+pub(super) struct StreamFailed;
 
 /// What became of a round.
-pub(super) enum Sent {
+pub(super) enum DatagramOutcome {
     /// It is on its way.
     Done,
     /// It needs a stream, and the stream needs time; then it says whether it took the round.
@@ -45,26 +45,26 @@ pub(super) enum Sent {
 }
 
 /// One session of a client.
-pub(super) struct Peer {
+pub(super) struct Session {
     connection: Connection,
-    record: Record,
+    record: SessionRecord,
     /// Datagrams handed to the library.
-    handed: u64,
+    sent_datagrams: u64,
     /// Those of them that it is known to have dropped.
     dropped: u64,
     /// Large rounds that wait for their stream.
     late: usize,
 }
 
-impl fmt::Debug for Peer {
+impl fmt::Debug for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Peer").field("id", &self.id()).finish_non_exhaustive()
+        f.debug_struct("Session").field("id", &self.id()).finish_non_exhaustive()
     }
 }
 
-impl Peer {
-    pub(super) fn new(connection: Connection, record: Record) -> Self {
-        Self { connection, record, handed: 0, dropped: 0, late: 0 }
+impl Session {
+    pub(super) fn new(connection: Connection, record: SessionRecord) -> Self {
+        Self { connection, record, sent_datagrams: 0, dropped: 0, late: 0 }
     }
 
     /// Names the connection within the process.
@@ -86,13 +86,13 @@ impl Peer {
     }
 
     /// Sends a round as a datagram, on a stream of its own if it is too large for one.
-    pub(super) fn send(&mut self, round: &Datagram) -> Sent {
+    pub(super) fn send(&mut self, round: &Datagram) -> DatagramOutcome {
         match self.send_datagram(round) {
             Ok(()) => {
-                self.handed += 1;
-                Sent::Done
+                self.sent_datagrams += 1;
+                DatagramOutcome::Done
             }
-            Err(SendDatagramError::NotConnected) => Sent::Gone,
+            Err(SendDatagramError::NotConnected) => DatagramOutcome::Gone,
             // A peer that takes no datagrams gets everything by stream.
             Err(SendDatagramError::TooLarge | SendDatagramError::UnsupportedByPeer) => {
                 self.send_stream(round.json.clone())
@@ -120,41 +120,41 @@ impl Peer {
     }
 
     /// Writes at once what can be written at once, which is all of it unless the peer is slow.
-    fn send_stream(&mut self, json: Bytes) -> Sent {
+    fn send_stream(&mut self, json: Bytes) -> DatagramOutcome {
         if self.late >= LATE_MAX {
             self.count_drops(1);
-            return Sent::Dropped;
+            return DatagramOutcome::Dropped;
         }
         let connection = self.connection.clone();
         let mut write = async move {
-            let Ok(mut stream) = put(&connection, json).await else { return false };
+            let Ok(mut stream) = open_stream(&connection, json).await else { return false };
             // Its end is acknowledged some time later; nobody needs to know when.
             stream.quic_stream_mut().finish().is_ok()
         }
         .boxed();
         match (&mut write).now_or_never() {
-            Some(true) => Sent::Done,
-            Some(false) => Sent::Gone,
+            Some(true) => DatagramOutcome::Done,
+            Some(false) => DatagramOutcome::Gone,
             None => {
                 self.late += 1;
-                Sent::Late(write)
+                DatagramOutcome::Late(write)
             }
         }
     }
 
     /// A late round has got its stream.
-    pub(super) fn caught_up(&mut self) {
+    pub(super) fn late_round_done(&mut self) {
         self.late = self.late.saturating_sub(1);
     }
 
     /// Sends this on a stream of its own and waits until it has arrived.
-    pub(super) async fn tell(&self, text: Bytes) -> Result<(), Broken> {
-        self.put(text).await?.finish().await.or_else(|error| stopped(&error))
+    pub(super) async fn send_acknowledged(&self, text: Bytes) -> Result<(), StreamFailed> {
+        self.open_stream(text).await?.finish().await.or_else(|error| stopped(&error))
     }
 
     /// Begins a stream with this.
-    pub(super) async fn put(&self, text: Bytes) -> Result<SendStream, Broken> {
-        put(&self.connection, text).await
+    pub(super) async fn open_stream(&self, text: Bytes) -> Result<SendStream, StreamFailed> {
+        open_stream(&self.connection, text).await
     }
 
     /// Counts rounds of the opening.
@@ -164,11 +164,11 @@ impl Peer {
 
     /// Counts what the library dropped from its buffer since the last look. It says nothing when
     /// it does; but it says what it sent, and with an empty buffer the rest was dropped.
-    pub(super) fn look_for_drops(&mut self) {
+    pub(super) fn count_dropped(&mut self) {
         let quic = self.connection.quic_connection();
         let empty = quic.datagram_send_buffer_space() + BUFFER_SLACK >= SEND_BUFFER_BYTES;
         if empty || quic.close_reason().is_some() {
-            let missing = self.handed.saturating_sub(quic.stats().frame_tx.datagram);
+            let missing = self.sent_datagrams.saturating_sub(quic.stats().frame_tx.datagram);
             let new = missing.saturating_sub(self.dropped);
             self.dropped += new;
             self.count_drops(new);
@@ -181,46 +181,46 @@ impl Peer {
     }
 
     /// Notes that the connection is over.
-    pub(super) fn gone(mut self, reason: CloseReason) {
-        self.look_for_drops();
+    pub(super) fn note_closed(mut self, reason: CloseReason) {
+        self.count_dropped();
         if reason != CloseReason::Client {
             self.record.close(reason);
         }
     }
 
     /// Says `bye` and closes. A peer that does not take it is closed all the same.
-    pub(super) async fn farewell(mut self, reason: CloseReason) {
+    pub(super) async fn close(mut self, reason: CloseReason) {
         self.record.close(reason);
-        if let Ok(Ok(())) = timeout(LAST_WORDS, self.tell(wire::bye(reason))).await {
+        if let Ok(Ok(())) = timeout(BYE_TIMEOUT, self.send_acknowledged(wire::bye(reason))).await {
             sleep(LINGER).await;
         }
         let code = u32::from(reason.code());
         self.connection.close(code.into(), reason.text().as_bytes());
-        self.look_for_drops();
+        self.count_dropped();
     }
 }
 
-async fn put(connection: &Connection, text: Bytes) -> Result<SendStream, Broken> {
-    let mut stream = connection.open_uni().await.map_err(|_| Broken)?.await?;
+async fn open_stream(connection: &Connection, text: Bytes) -> Result<SendStream, StreamFailed> {
+    let mut stream = connection.open_uni().await.map_err(|_| StreamFailed)?.await?;
     stream.write_all(&text).await?;
     Ok(stream)
 }
 
 /// A peer may stop a stream that it has read enough of.
-pub(super) fn stopped(error: &StreamWriteError) -> Result<(), Broken> {
+pub(super) fn stopped(error: &StreamWriteError) -> Result<(), StreamFailed> {
     match error {
         StreamWriteError::Stopped(_) | StreamWriteError::Closed => Ok(()),
-        StreamWriteError::NotConnected | StreamWriteError::QuicProto => Err(Broken),
+        StreamWriteError::NotConnected | StreamWriteError::QuicProto => Err(StreamFailed),
     }
 }
 
-impl From<StreamWriteError> for Broken {
+impl From<StreamWriteError> for StreamFailed {
     fn from(_: StreamWriteError) -> Self {
         Self
     }
 }
 
-impl From<StreamOpeningError> for Broken {
+impl From<StreamOpeningError> for StreamFailed {
     fn from(_: StreamOpeningError) -> Self {
         Self
     }

@@ -14,10 +14,10 @@ use std::{
 
 use bytes::{Buf, Bytes};
 
-use super::wire::{Joined, Part, Protocol};
+use super::protocol::{JoinedRounds, Protocol, Segment};
 use crate::{
     stream::hub::{Missed, Placed, Position},
-    transport::link::FLOOR,
+    transport::metered_socket::PROGRESS_BYTES_MIN,
 };
 
 /// The most bytes of live rounds that wait for one connection. They are shared by all who get
@@ -31,7 +31,7 @@ const BURST_FOR: Duration = Duration::from_secs(5);
 const SLICES_MAX: usize = 64;
 
 /// What a peer must read of a replay, in a second on average: a replay is its own alone, and may be
-/// megabytes, which [`FLOOR`] would let it hold for hours. The most rounds that are replayed unless
+/// megabytes, which [`PROGRESS_BYTES_MIN`] would let it hold for hours. The most rounds that are replayed unless
 /// configured otherwise, 10,000 of 250 bytes, take 40 s at this rate. Who is slower and is told so
 /// resumes where it was.
 const REPLAY_RATE: usize = 64 * 1024;
@@ -49,134 +49,140 @@ pub(super) enum Flushed {
 
 /// A socket that takes nothing.
 #[derive(Clone, Copy, Debug)]
-struct Blocked {
+struct BlockedSocket {
     since: Instant,
     taken: usize,
 }
 
 #[derive(Debug)]
-pub(super) struct Backlog {
-    parts: VecDeque<Part>,
+pub(super) struct SendQueue {
+    segments: VecDeque<Segment>,
     /// How many parts at the front are not live rounds, which memory could give again.
     kept: usize,
     /// Bytes in the parts behind those.
-    queued: usize,
+    live_bytes: usize,
     /// Since when they are more than [`QUEUE_MAX`].
-    bursting: Option<Instant>,
+    over_limit_since: Option<Instant>,
     /// Whether the peer has the start of the first part.
-    begun: bool,
+    first_started: bool,
     /// The last round that was written or waits.
     position: Position,
     /// Whether rounds after `position` were dropped.
     lagging: bool,
-    blocked: Option<Blocked>,
+    blocked: Option<BlockedSocket>,
     /// The newest ping that was not answered yet (RFC 6455 section 5.5.3 asks for no more).
     pong: Option<Bytes>,
     /// Set once the goodbye was said: how long the peer may take to leave.
-    leave_by: Option<Instant>,
+    close_by: Option<Instant>,
     /// While what is kept of a replay waits: how long the peer may take for it.
     replay_by: Option<Instant>,
 }
 
-impl Backlog {
+impl SendQueue {
     /// Of a connection that has all rounds up to `position`.
     pub(super) fn new(position: Position) -> Self {
         Self {
-            parts: VecDeque::new(),
+            segments: VecDeque::new(),
             kept: 0,
-            queued: 0,
-            bursting: None,
-            begun: false,
+            live_bytes: 0,
+            over_limit_since: None,
+            first_started: false,
             position,
             lagging: false,
             blocked: None,
             pong: None,
-            leave_by: None,
+            close_by: None,
             replay_by: None,
         }
     }
 
     /// Bytes that memory cannot give again: of an opening, or not of a round.
-    pub(super) fn keep(&mut self, bytes: Bytes, rounds: u32) {
+    pub(super) fn push_kept(&mut self, bytes: Bytes, rounds: u32) {
         if !bytes.is_empty() {
             // Behind live rounds it counts as one of them: it is gone when they are.
-            let is_kept = self.kept == self.parts.len();
-            self.queued += if is_kept { 0 } else { bytes.len() };
+            let is_kept = self.kept == self.segments.len();
+            self.live_bytes += if is_kept { 0 } else { bytes.len() };
             self.kept += usize::from(is_kept);
-            self.parts.push_back(Part { bytes, last: self.position, rounds });
+            self.segments.push_back(Segment { bytes, last: self.position, rounds });
         }
     }
 
     /// The same, of which the socket took `taken` already.
-    pub(super) fn keep_rest(&mut self, mut bytes: Bytes, rounds: u32, taken: usize) {
+    pub(super) fn push_rest(&mut self, mut bytes: Bytes, rounds: u32, taken: usize) {
         bytes.advance(taken);
-        self.begun = taken > 0 && !bytes.is_empty();
-        self.keep(bytes, rounds);
+        self.first_started = taken > 0 && !bytes.is_empty();
+        self.push_kept(bytes, rounds);
     }
 
     /// A part of which the socket took `taken` bytes.
-    pub(super) fn begin(&mut self, mut part: Part, taken: usize) {
-        part.bytes.advance(taken);
-        self.begun = taken > 0;
-        self.push(part);
+    pub(super) fn push_started(&mut self, mut segment: Segment, taken: usize) {
+        segment.bytes.advance(taken);
+        self.first_started = taken > 0;
+        self.push(segment);
     }
 
     /// Live rounds: those that the peer does not have yet are put behind what waits.
-    pub(super) fn offer(&mut self, joined: &Joined<'_>, protocol: Protocol, now: Instant) {
-        if self.lagging || self.is_leaving() {
+    pub(super) fn push_rounds(
+        &mut self,
+        joined: &JoinedRounds<'_>,
+        protocol: Protocol,
+        now: Instant,
+    ) {
+        if self.lagging || self.is_closing() {
             return;
         }
         let is_new = |placed: &Placed| placed.position > self.position;
         if joined.rounds.iter().all(is_new) {
-            self.push(joined.part.clone());
+            self.push(joined.segment.clone());
         } else {
-            joined.rounds.iter().for_each(|placed| self.offer_one(placed, protocol));
+            joined.rounds.iter().for_each(|placed| self.push_round(placed, protocol));
         }
-        if self.is_too_much(now) {
-            self.drop_queue();
+        if self.is_over_limit(now) {
+            self.drop_live_rounds();
         }
     }
 
-    fn is_too_much(&mut self, now: Instant) -> bool {
-        if self.queued <= QUEUE_MAX {
+    fn is_over_limit(&mut self, now: Instant) -> bool {
+        if self.live_bytes <= QUEUE_MAX {
             return false;
         }
-        let since = *self.bursting.get_or_insert(now);
-        self.queued > BURST_MAX || now.duration_since(since) > BURST_FOR
+        let since = *self.over_limit_since.get_or_insert(now);
+        self.live_bytes > BURST_MAX || now.duration_since(since) > BURST_FOR
     }
 
-    fn offer_one(&mut self, placed: &Placed, protocol: Protocol) {
+    fn push_round(&mut self, placed: &Placed, protocol: Protocol) {
         if placed.position <= self.position {
             return;
         }
         let bytes = protocol.round(&placed.frame);
-        self.push(Part { bytes, last: placed.position, rounds: 1 });
+        self.push(Segment { bytes, last: placed.position, rounds: 1 });
     }
 
-    fn push(&mut self, part: Part) {
-        self.queued += part.bytes.len();
-        self.position = part.last;
-        self.parts.push_back(part);
+    fn push(&mut self, segment: Segment) {
+        self.live_bytes += segment.bytes.len();
+        self.position = segment.last;
+        self.segments.push_back(segment);
     }
 
     /// Drops what memory can give again, but for the first part: the peer may have the start of it,
     /// and only the socket may say that there is room.
-    fn drop_queue(&mut self) {
-        self.parts.truncate(self.kept.max(1));
-        self.queued = self.parts.iter().skip(self.kept).map(|part| part.bytes.len()).sum();
-        self.position = self.parts.back().map_or(self.position, |part| part.last);
+    fn drop_live_rounds(&mut self) {
+        self.segments.truncate(self.kept.max(1));
+        self.live_bytes =
+            self.segments.iter().skip(self.kept).map(|segment| segment.bytes.len()).sum();
+        self.position = self.segments.back().map_or(self.position, |segment| segment.last);
         self.lagging = true;
-        self.bursting = None;
+        self.over_limit_since = None;
     }
 
     /// Rounds that were dropped, out of memory again, as many as may wait.
     pub(super) fn refill(&mut self, missed: &Missed, protocol: Protocol) {
         for placed in &missed.rounds {
             let size = protocol.round(&placed.frame).len();
-            if self.queued > 0 && self.queued + size > QUEUE_MAX {
+            if self.live_bytes > 0 && self.live_bytes + size > QUEUE_MAX {
                 return;
             }
-            self.offer_one(placed, protocol);
+            self.push_round(placed, protocol);
         }
         if let Some(head) = missed.whole {
             // What is published up to there and still on its way to the shard was given by this.
@@ -186,13 +192,13 @@ impl Backlog {
     }
 
     /// The position after which rounds have to be asked from memory, if there are any.
-    pub(super) fn lags_behind(&self) -> Option<Position> {
-        (self.lagging && self.parts.is_empty() && !self.is_leaving()).then_some(self.position)
+    pub(super) fn missed_after(&self) -> Option<Position> {
+        (self.lagging && self.segments.is_empty() && !self.is_closing()).then_some(self.position)
     }
 
     /// Says that what is kept is a replay: it may take `patience`, and as long as its size explains.
-    pub(super) fn replay(&mut self, now: Instant, patience: Duration) {
-        let size: usize = self.parts.iter().map(|part| part.bytes.len()).sum();
+    pub(super) fn limit_replay(&mut self, now: Instant, patience: Duration) {
+        let size: usize = self.segments.iter().map(|segment| segment.bytes.len()).sum();
         let explained = Duration::from_secs_f64(size as f64 / REPLAY_RATE as f64);
         self.replay_by = Some(now + patience + explained);
     }
@@ -205,38 +211,38 @@ impl Backlog {
     /// Whether the socket has said that it is full and will say when it is not. With a queue that is
     /// over its limit it is tried all the same: a peer that reads fast may have made room meanwhile,
     /// and must not be cut off for what is only waiting to be looked at.
-    pub(super) fn is_patient(&self) -> bool {
-        self.blocked.is_some() && self.queued <= QUEUE_MAX
+    pub(super) fn waits_for_socket(&self) -> bool {
+        self.blocked.is_some() && self.live_bytes <= QUEUE_MAX
     }
 
     /// Keeps the answer to a ping until the socket drains.
-    pub(super) fn answer_later(&mut self, pong: Bytes) {
+    pub(super) fn set_pong(&mut self, pong: Bytes) {
         self.pong = Some(pong);
     }
 
     /// Says goodbye: a last part, behind all that waits or only behind what the peer has the
     /// start of. Nothing is taken after it.
-    pub(super) fn leave(&mut self, goodbye: Bytes, at_once: bool, by: Instant) {
+    pub(super) fn close(&mut self, close_message: Bytes, at_once: bool, by: Instant) {
         if at_once {
-            self.parts.truncate(usize::from(self.begun));
+            self.segments.truncate(usize::from(self.first_started));
         }
-        self.kept = self.parts.len();
-        self.queued = 0;
+        self.kept = self.segments.len();
+        self.live_bytes = 0;
         self.pong = None;
-        self.keep(goodbye, 0);
-        (self.leave_by, self.replay_by) = (Some(by), None);
+        self.push_kept(close_message, 0);
+        (self.close_by, self.replay_by) = (Some(by), None);
     }
 
-    pub(super) fn is_leaving(&self) -> bool {
-        self.leave_by.is_some()
+    pub(super) fn is_closing(&self) -> bool {
+        self.close_by.is_some()
     }
 
-    pub(super) fn is_overdue(&self, now: Instant) -> bool {
-        self.leave_by.is_some_and(|by| now >= by)
+    pub(super) fn is_close_overdue(&self, now: Instant) -> bool {
+        self.close_by.is_some_and(|by| now >= by)
     }
 
     pub(super) fn has_bytes(&self) -> bool {
-        !self.parts.is_empty()
+        !self.segments.is_empty()
     }
 
     /// Whether the socket took too little for this long.
@@ -248,19 +254,19 @@ impl Backlog {
     /// rounds up to `offered`.
     pub(super) fn is_over(&self, offered: Position) -> bool {
         let is_even = self.position <= offered && !self.lagging;
-        is_even && self.parts.is_empty() && self.pong.is_none() && !self.is_leaving()
+        is_even && self.segments.is_empty() && self.pong.is_none() && !self.is_closing()
     }
 
     /// Writes what the socket takes. Returns how many rounds went out by that.
     pub(super) fn flush(&mut self, socket: &mut impl Write, now: Instant) -> (Flushed, u32) {
         let mut rounds = 0;
         let ended = loop {
-            if self.parts.is_empty()
+            if self.segments.is_empty()
                 && let Some(pong) = self.pong.take()
             {
-                self.keep(pong, 0);
+                self.push_kept(pong, 0);
             }
-            if self.parts.is_empty() {
+            if self.segments.is_empty() {
                 self.blocked = None;
                 break Flushed::All;
             }
@@ -269,7 +275,7 @@ impl Backlog {
                 Ok(taken) => rounds += self.advance(taken),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    self.blocked.get_or_insert(Blocked { since: now, taken: 0 });
+                    self.blocked.get_or_insert(BlockedSocket { since: now, taken: 0 });
                     break Flushed::Blocked;
                 }
                 Err(_) => break Flushed::Broken,
@@ -280,9 +286,9 @@ impl Backlog {
 
     fn write(&self, socket: &mut impl Write) -> io::Result<usize> {
         let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-        let count = self.parts.len().min(SLICES_MAX);
-        for (slice, part) in slices.iter_mut().zip(&self.parts) {
-            *slice = IoSlice::new(&part.bytes);
+        let count = self.segments.len().min(SLICES_MAX);
+        for (slice, segment) in slices.iter_mut().zip(&self.segments) {
+            *slice = IoSlice::new(&segment.bytes);
         }
         socket.write_vectored(&slices[..count])
     }
@@ -291,22 +297,22 @@ impl Backlog {
         self.progress(taken);
         let mut rounds = 0;
         while taken > 0
-            && let Some(part) = self.parts.front_mut()
+            && let Some(segment) = self.segments.front_mut()
         {
-            let step = taken.min(part.bytes.len());
+            let step = taken.min(segment.bytes.len());
             taken -= step;
-            part.bytes.advance(step);
-            self.begun = !part.bytes.is_empty();
+            segment.bytes.advance(step);
+            self.first_started = !segment.bytes.is_empty();
             if self.kept == 0 {
-                self.queued -= step;
+                self.live_bytes -= step;
             }
-            if part.bytes.is_empty() {
-                rounds += part.rounds;
-                self.parts.pop_front();
+            if segment.bytes.is_empty() {
+                rounds += segment.rounds;
+                self.segments.pop_front();
                 self.kept = self.kept.saturating_sub(1);
             }
         }
-        self.bursting.take_if(|_| self.queued <= QUEUE_MAX);
+        self.over_limit_since.take_if(|_| self.live_bytes <= QUEUE_MAX);
         self.replay_by.take_if(|_| self.kept == 0);
         rounds
     }
@@ -314,7 +320,7 @@ impl Backlog {
     fn progress(&mut self, taken: usize) {
         if let Some(blocked) = &mut self.blocked {
             blocked.taken += taken;
-            if blocked.taken >= FLOOR {
+            if blocked.taken >= PROGRESS_BYTES_MIN {
                 self.blocked = None;
             }
         }

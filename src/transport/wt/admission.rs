@@ -2,11 +2,11 @@
 
 use std::{future::Future, net::IpAddr};
 
-use crate::transport::Session;
+use crate::transport::GrantedSession;
 
 /// What a client asked for in its CONNECT request.
 #[derive(Clone, Debug)]
-pub(crate) struct Asked {
+pub(crate) struct ConnectRequest {
     /// Path and query, as sent.
     pub path: String,
     /// The page's origin, which browsers always send.
@@ -20,7 +20,10 @@ pub(crate) struct Asked {
 pub(crate) struct Refusal(pub u16);
 
 /// Decides what a client gets.
-pub(crate) trait Gate: Send + Sync + 'static {
+pub(crate) trait Admission: Send + Sync + 'static {
     /// Grants a session or refuses it.
-    fn admit(&self, asked: Asked) -> impl Future<Output = Result<Session, Refusal>> + Send;
+    fn admit(
+        &self,
+        asked: ConnectRequest,
+    ) -> impl Future<Output = Result<GrantedSession, Refusal>> + Send;
 }
