@@ -28,8 +28,8 @@ use crate::{
 use close::CloseReason;
 
 pub(crate) use self::{
-    shard::{GrantedStream, Protocol, RETRY},
-    shards::{ShardError, ShardSettings, Shards},
+    shard::{GrantedStream, Protocol, RETRY, ShardSettings},
+    shards::{ShardError, Shards},
 };
 
 /// Rounds that wait are joined up to this size per write: large enough to spare system calls (a

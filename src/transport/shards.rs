@@ -2,18 +2,16 @@
 
 use std::{
     io,
-    num::NonZeroUsize,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
     thread,
-    time::Duration,
 };
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::shard::{Command, CommandQueue, GrantedStream, Settings, Shard};
+use super::shard::{Command, CommandQueue, GrantedStream, Shard, ShardSettings};
 use crate::{
     ops::{shutdown::Shutdown, telemetry::metrics::Metrics},
     stream::{feed::FeedError, hub::Hub},
@@ -28,17 +26,6 @@ struct ShardQueues {
     queues: Box<[Arc<CommandQueue>]>,
     /// Counts arrivals: they go around.
     opened: AtomicUsize,
-}
-
-/// What the shards are told by the configuration.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct ShardSettings {
-    /// How many threads.
-    pub count: NonZeroUsize,
-    /// The time between two pings or heartbeat comments.
-    pub heartbeat: Duration,
-    /// How long a stop may take.
-    pub grace: Duration,
 }
 
 /// Why a shard has ended before the process was to stop. Its subscribers have been cut off and
@@ -65,8 +52,6 @@ impl Shards {
         metrics: &Metrics,
         shutdown: &Shutdown,
     ) -> io::Result<(Self, mpsc::Receiver<ShardError>)> {
-        let ShardSettings { count, heartbeat, grace } = settings;
-        let settings = Settings { heartbeat, grace, shards: count.get() };
         // The first that fails decides.
         let (failed, failure) = mpsc::channel(1);
         let start = |number| {
@@ -76,7 +61,7 @@ impl Shards {
             run(number, shard, failed.clone(), shutdown)?;
             Ok(queue)
         };
-        let queues = (0..count.get()).map(start).collect::<io::Result<_>>()?;
+        let queues = (0..settings.count.get()).map(start).collect::<io::Result<_>>()?;
         Ok((Self(Arc::new(ShardQueues { queues, opened: AtomicUsize::new(0) })), failure))
     }
 

@@ -66,11 +66,17 @@ pub(super) struct ReceivedFrames {
 }
 
 impl Connection {
-    pub(super) fn new(socket: TcpStream, protocol: Protocol, permits: Permits) -> Self {
+    pub(super) fn new(
+        socket: TcpStream,
+        protocol: Protocol,
+        permits: Permits,
+        group: u32,
+        member_index: u32,
+    ) -> Self {
         Self {
             socket,
-            group: 0,
-            member_index: 0,
+            group,
+            member_index,
             protocol,
             unanswered: 0,
             send_queue: None,
@@ -108,7 +114,7 @@ impl Connection {
     }
 
     /// Notes that a ping goes out; says whether the peer left too many without an answer.
-    pub(super) fn ping(&mut self) -> bool {
+    pub(super) fn count_ping(&mut self) -> bool {
         if self.protocol != Protocol::WebSocket {
             return true;
         }

@@ -1,110 +1,142 @@
-//! The way of a round: from the queue to every subscriber of its topic.
+//! The way of a round: from the command queue to every subscriber of its topic.
 
 use std::time::Instant;
 
 use super::{
-    Shard,
     connection::SendOutcome,
+    connections::Connections,
     protocol::{JoinedRounds, Protocol},
     send_queue::SendQueue,
 };
 use crate::{
-    stream::hub::{Placed, Position},
+    stream::{
+        hub::{Placed, Position},
+        topic::Topic,
+    },
     transport::close::CloseReason,
 };
 
-impl Shard {
-    /// Sorts rounds into the lists of those who get them.
-    pub(super) fn queue_rounds(&mut self, batch: &[Placed]) {
+/// The rounds between the command queue and the sockets.
+#[derive(Debug)]
+pub(super) struct FanOut {
+    /// Every round up to here was taken from the command queue.
+    taken: Position,
+    /// When the rounds that wait were recorded, one time per batch.
+    recorded: Vec<Instant>,
+}
+
+impl Default for FanOut {
+    fn default() -> Self {
+        Self { taken: Position(0), recorded: Vec::new() }
+    }
+}
+
+impl FanOut {
+    /// Adds rounds to the groups that subscribe to them.
+    pub(super) fn queue_rounds(&mut self, connections: &mut Connections, batch: &[Placed]) {
         for placed in batch {
-            self.groups.queue_rounds(placed);
+            connections.groups.queue_round(placed);
             self.taken = placed.position;
         }
-        // Published together, so the first tells of all.
+        // A batch is published at once: its first round stands for all.
         self.recorded.extend(batch.first().and_then(|placed| placed.recorded));
     }
 
-    /// Sends what was sorted.
-    pub(super) fn fan_out(&mut self) {
-        if self.taken == self.offered {
+    /// Sends all rounds that wait.
+    pub(super) fn send_all(&mut self, connections: &mut Connections) {
+        if self.taken == connections.offered {
             return;
         }
-        for group in self.groups.take_due() {
-            self.fan_out_list(group);
+        for group in connections.groups.take_pending() {
+            send_pending(connections, group);
         }
-        self.offered = self.taken;
-        if self.slots.count() > 0 {
-            self.recorded.iter().for_each(|at| self.metrics.reached_all(at.elapsed()));
+        connections.offered = self.taken;
+        if !connections.is_empty() {
+            let metrics = &connections.metrics;
+            self.recorded.iter().for_each(|at| metrics.reached_all(at.elapsed()));
         }
         self.recorded.clear();
     }
 
-    pub(super) fn fan_out_list(&mut self, number: u32) {
-        let Some(group) = self.groups.get_mut(number).filter(|group| !group.pending.is_empty())
-        else {
-            return;
-        };
-        let pending = std::mem::take(&mut group.pending);
-        let (protocol, mut sent_up_to) = (group.protocol, group.sent_up_to);
-        for joined in protocol.join(&pending) {
-            let others = self.send_to_all(number, protocol, &joined);
-            for (slot, sent) in others {
-                self.send_to_one(slot, sent, sent_up_to, protocol, &joined);
-            }
-            sent_up_to = joined.segment.last;
-            if let Some(group) = self.groups.get_mut(number) {
-                group.sent_up_to = sent_up_to;
-            }
-        }
-    }
-
-    /// The inner loop: one call for each member. Returns those it was not enough for.
-    fn send_to_all(
+    /// Sends the rounds up to this position to those who subscribe in the same way.
+    pub(super) fn send_until(
         &mut self,
-        number: u32,
+        connections: &mut Connections,
+        topic: &Topic,
         protocol: Protocol,
-        joined: &JoinedRounds<'_>,
-    ) -> Vec<(u32, SendOutcome)> {
-        let mut others = Vec::new();
-        let mut reached = 0_u64;
-        let Some(group) = self.groups.get(number) else { return others };
-        let bytes = &joined.segment.bytes[..];
-        for &slot in &group.members {
-            let Some(connection) = self.slots.get_mut(slot) else { continue };
-            match connection.send(bytes) {
-                SendOutcome::All => reached += 1,
-                sent => others.push((slot, sent)),
-            }
-        }
-        self.metrics.written(protocol, reached * u64::from(joined.segment.rounds));
-        others
-    }
-
-    fn send_to_one(
-        &mut self,
-        slot: u32,
-        sent: SendOutcome,
-        sent_up_to: Position,
-        protocol: Protocol,
-        joined: &JoinedRounds<'_>,
+        position: Position,
     ) {
-        let now = Instant::now();
-        let Some(connection) = self.slots.get_mut(slot) else { return };
-        match (sent, &mut connection.send_queue) {
-            (SendOutcome::Broken, _) => return self.drop_connection(slot, CloseReason::Client),
-            (SendOutcome::Partial(taken), None) => {
-                let mut send_queue = Box::new(SendQueue::new(sent_up_to));
-                send_queue.push_started(joined.segment.clone(), taken);
-                connection.send_queue = Some(send_queue);
-            }
-            (_, Some(send_queue)) => {
-                send_queue.push_rounds(joined, protocol, now);
-                if send_queue.waits_for_socket() {
-                    return;
-                }
-            }
-            (_, None) => {}
+        if let Some(group) = connections.groups.find(topic, protocol) {
+            send_pending(connections, group);
         }
-        self.flush(slot, now);
+        self.taken = self.taken.max(position);
     }
+}
+
+fn send_pending(connections: &mut Connections, number: u32) {
+    let group = connections.groups.get_mut(number);
+    let Some(group) = group.filter(|group| !group.pending.is_empty()) else { return };
+    let pending = std::mem::take(&mut group.pending);
+    let (protocol, mut sent_up_to) = (group.protocol, group.sent_up_to);
+    for joined in protocol.join(&pending) {
+        for (slot, outcome) in send_to_members(connections, number, &joined) {
+            queue_or_drop(connections, slot, outcome, sent_up_to, &joined);
+        }
+        sent_up_to = joined.segment.last;
+        if let Some(group) = connections.groups.get_mut(number) {
+            group.sent_up_to = sent_up_to;
+        }
+    }
+}
+
+/// The inner loop: one call per member. Returns the members whose socket did not take all bytes.
+fn send_to_members(
+    connections: &mut Connections,
+    number: u32,
+    joined: &JoinedRounds<'_>,
+) -> Vec<(u32, SendOutcome)> {
+    let mut others = Vec::new();
+    let mut reached = 0_u64;
+    let Connections { groups, slots, metrics, .. } = connections;
+    let Some(group) = groups.get(number) else { return others };
+    let bytes = &joined.segment.bytes[..];
+    for &slot in &group.members {
+        let Some(connection) = slots.get_mut(slot as usize) else { continue };
+        match connection.send(bytes) {
+            SendOutcome::All => reached += 1,
+            outcome => others.push((slot, outcome)),
+        }
+    }
+    metrics.written(group.protocol, reached * u64::from(joined.segment.rounds));
+    others
+}
+
+/// Queues the rounds for a connection whose socket is full, and drops one that is broken.
+fn queue_or_drop(
+    connections: &mut Connections,
+    slot: u32,
+    outcome: SendOutcome,
+    sent_up_to: Position,
+    joined: &JoinedRounds<'_>,
+) {
+    let now = Instant::now();
+    let Some(connection) = connections.get_mut(slot) else { return };
+    match (outcome, &mut connection.send_queue) {
+        (SendOutcome::Broken, _) => {
+            return connections.drop_connection(slot, CloseReason::Client);
+        }
+        (SendOutcome::Partial(taken), None) => {
+            let mut send_queue = Box::new(SendQueue::new(sent_up_to));
+            send_queue.push_started(joined.segment.clone(), taken);
+            connection.send_queue = Some(send_queue);
+        }
+        (_, Some(send_queue)) => {
+            send_queue.push_rounds(joined, connection.protocol, now);
+            if send_queue.waits_for_socket() {
+                return;
+            }
+        }
+        (_, None) => {}
+    }
+    connections.flush(slot, now);
 }

@@ -252,7 +252,7 @@ impl SendQueue {
 
     /// Whether the connection is like all others: it has what everybody has who was offered all
     /// rounds up to `offered`.
-    pub(super) fn is_over(&self, offered: Position) -> bool {
+    pub(super) fn is_caught_up(&self, offered: Position) -> bool {
         let is_even = self.position <= offered && !self.lagging;
         is_even && self.segments.is_empty() && self.pong.is_none() && !self.is_closing()
     }

@@ -43,7 +43,7 @@ impl ShardMetrics {
         }
     }
 
-    pub(super) fn stream(&self, protocol: Protocol) {
+    pub(super) fn opened(&self, protocol: Protocol) {
         self.page(protocol).subscribers.inc();
     }
 

@@ -3,6 +3,8 @@
 use std::{
     io::{Read, Write},
     net::{Shutdown as Half, SocketAddr, TcpListener, TcpStream},
+    num::NonZeroUsize,
+    time::Duration,
 };
 
 use super::*;

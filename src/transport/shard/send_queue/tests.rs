@@ -88,11 +88,11 @@ fn what_waits_goes_out_in_order_and_rounds_count_when_they_are_out() {
     let (mut send_queue, mut socket) = blocked();
     push_rounds(&mut send_queue, &[placed(2), placed(3)], Instant::now());
     assert_eq!(flush(&mut send_queue, &mut socket, 1500), (Flushed::Blocked, 1));
-    assert!(!send_queue.is_over(Position(3)));
+    assert!(!send_queue.is_caught_up(Position(3)));
     assert_eq!(flush(&mut send_queue, &mut socket, usize::MAX), (Flushed::All, 2));
     assert_eq!(socket.taken, bytes(1..=3)[10..]);
-    assert!(!send_queue.is_over(Position(2)), "round 3 is still to be offered to others");
-    assert!(send_queue.is_over(Position(3)));
+    assert!(!send_queue.is_caught_up(Position(2)), "round 3 is still to be offered to others");
+    assert!(send_queue.is_caught_up(Position(3)));
 }
 
 #[test]
@@ -114,7 +114,7 @@ fn past_the_limit_rounds_are_dropped_and_come_from_memory_once_the_socket_drains
     push_rounds(&mut send_queue, &around, Instant::now());
     flush(&mut send_queue, &mut socket, usize::MAX);
     assert_eq!(socket.taken, bytes((1..=100).chain([121]))[10..]);
-    assert!(send_queue.is_over(Position(121)));
+    assert!(send_queue.is_caught_up(Position(121)));
 }
 
 #[test]
@@ -160,7 +160,7 @@ fn a_round_larger_than_the_queue_arrives_nevertheless() {
     let missed = Missed { rounds: vec![sized(2, 2 * QUEUE_MAX)], whole: Some(Position(2)) };
     send_queue.refill(&missed, PROTOCOL);
     flush(&mut send_queue, &mut socket, usize::MAX);
-    assert!(send_queue.is_over(Position(2)));
+    assert!(send_queue.is_caught_up(Position(2)));
 }
 
 #[test]
