@@ -5,6 +5,7 @@
 //! [`door`], and `transport` alone writes to its client.
 
 pub(crate) mod accept_loop;
+mod access;
 mod certificate;
 mod hand_off;
 mod handshake;
@@ -34,13 +35,11 @@ use tower_http::{catch_panic::CatchPanicLayer, set_header::SetResponseHeaderLaye
 use crate::{
     config::AllowedOrigins,
     ops::{
-        connection_limiter::{ConnectionLimiter, Limits},
-        phase::Phase,
-        shutdown::Shutdown,
-        telemetry::metrics::Metrics,
+        connection_limiter::Limits, phase::Phase, shutdown::Shutdown, telemetry::metrics::Metrics,
     },
     stream::feed::Feed,
 };
+use access::StreamAccess;
 pub(crate) use certificate::AdvertisedWebTransport;
 use problem::Problem;
 pub(crate) use web_transport::WebTransportAdmission;
@@ -65,8 +64,7 @@ pub(crate) struct AppState {
     metrics: Metrics,
     shutdown: Shutdown,
     settings: Settings,
-    /// A place for each stream that may be open.
-    limiter: ConnectionLimiter,
+    access: StreamAccess,
     web_transport: Option<AdvertisedWebTransport>,
 }
 
@@ -79,8 +77,9 @@ impl AppState {
         shutdown: Shutdown,
         settings: Settings,
     ) -> Self {
-        let limiter = ConnectionLimiter::new(settings.limits);
-        Self { feed, phase, metrics, shutdown, settings, limiter, web_transport: None }
+        let access =
+            StreamAccess::new(feed.clone(), settings.limits, metrics.clone(), shutdown.clone());
+        Self { feed, phase, metrics, shutdown, settings, access, web_transport: None }
     }
 
     /// The same, telling pages of WebTransport where it is on.

@@ -4,40 +4,30 @@
 //! The order of the checks is part of the contract: malformed (400), origin (403, handshakes only),
 //! unknown game or type (404), no upgrade (426), a limit reached (503; WebTransport: 429).
 
-use std::{collections::HashMap, net::IpAddr};
+use std::collections::HashMap;
 
 use axum::{
     Router,
     body::Body,
     extract::{FromRequestParts, Path, Query, Request, State},
-    http::{
-        HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header, request::Parts,
-    },
+    http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header, request::Parts},
     response::{IntoResponse, Response},
     routing::get,
 };
 use futures_util::stream;
 
 use super::{
-    AppState, SharedState,
-    hand_off::{self, Grant},
-    handshake, origin,
+    AppState, SharedState, hand_off, handshake, origin,
     problem::Problem,
     selection::{self, Parameters, PathSelection},
 };
 use crate::{
-    ops::{
-        connection_limiter::{LimitReached, Permit},
-        telemetry::metrics::Transport,
-    },
-    stream::{feed::Prepared, round::RoundId, topic::Topic},
-    transport::{GrantedSession, Protocol, RETRY, SessionRecord},
+    stream::{feed::Feed, topic::Topic},
+    transport::{Protocol, RETRY},
 };
 
 /// Tells nginx, and what took the header over from it, not to collect events in a buffer.
 const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
-/// A full server is asked again after 1 to this many seconds, so that not all come back at once.
-const FULL_RETRY_SECONDS_MAX: u8 = 10;
 
 pub(super) fn router() -> Router<SharedState> {
     Router::new()
@@ -60,13 +50,13 @@ async fn web_socket(
     if is_upgrade {
         origin::guard(&state.settings.allowed_origins, headers)?;
     }
-    let topic = state.topic(stream_request).await?;
+    let topic = stream_request.topic(&state.feed).await?;
     if !is_upgrade {
         return Err(handshake::upgrade_required());
     }
     let accept = handshake::accept(headers)?;
     let client = hand_off::client_address(request.extensions());
-    let grant = state.admit(Protocol::WebSocket, client, topic, after).await?;
+    let grant = state.access.grant(Protocol::WebSocket, client, topic, after).await?;
     Ok(grant.attach_to(handshake::switching(accept)))
 }
 
@@ -76,7 +66,7 @@ async fn events(
     request: Request,
 ) -> Result<Response, Problem> {
     let (request, _) = request.into_parts();
-    let mut response = match state.events(stream_request, &request).await {
+    let mut response = match open_events(&state, stream_request, &request).await {
         Err(problem) if is_event_source(&request) => match problem.retry_reason() {
             Some(reason) => retry_later(reason),
             None => return Err(problem),
@@ -116,101 +106,40 @@ fn event_headers(version: Version, request: &HeaderMap) -> HeaderMap {
     ])
 }
 
-impl AppState {
-    pub(super) async fn topic(&self, stream_request: StreamRequest) -> Result<Topic, Problem> {
-        let selection =
-            selection::selection(stream_request.path_selection, &stream_request.parameters)?;
-        Ok(self.feed.topic(&selection).await?)
+/// The head of an event stream with its grant, or the head alone for `HEAD`.
+async fn open_events(
+    state: &AppState,
+    stream_request: StreamRequest,
+    request: &Parts,
+) -> Result<Response, Problem> {
+    let after = selection::last_event_id(&request.headers, &stream_request.parameters)?;
+    let topic = stream_request.topic(&state.feed).await?;
+    let head = event_headers(request.version, &request.headers);
+    if request.method == Method::HEAD {
+        // Of unknown length like the stream: an empty body would announce `content-length: 0`.
+        let body = Body::from_stream(stream::empty::<Result<&str, std::convert::Infallible>>());
+        return Ok((head, body).into_response());
     }
-
-    /// A stream of events, or the head of one for a `HEAD`.
-    async fn events(
-        &self,
-        stream_request: StreamRequest,
-        request: &Parts,
-    ) -> Result<Response, Problem> {
-        let after = selection::last_event_id(&request.headers, &stream_request.parameters)?;
-        let topic = self.topic(stream_request).await?;
-        let head = event_headers(request.version, &request.headers);
-        if request.method == Method::HEAD {
-            // Of unknown length like the real one: an empty body would announce `content-length: 0`.
-            let body = Body::from_stream(stream::empty::<Result<&str, std::convert::Infallible>>());
-            return Ok((head, body).into_response());
-        }
-        let protocol = match request.version {
-            Version::HTTP_10 => Protocol::Plain,
-            _ => Protocol::Chunked,
-        };
-        let client = hand_off::client_address(&request.extensions);
-        Ok(self.admit(protocol, client, topic, after).await?.attach_to(head))
-    }
-
-    /// Grants a place and does all of the opening that can fail or wait.
-    async fn admit(
-        &self,
-        protocol: Protocol,
-        client: IpAddr,
-        topic: Topic,
-        after: Option<RoundId>,
-    ) -> Result<Grant, Problem> {
-        let (permit, prepared) =
-            self.acquire_and_prepare(protocol.transport(), client, topic, after).await?;
-        Ok(Grant { prepared, protocol, permit })
-    }
-
-    /// A session of WebTransport, opened.
-    pub(super) async fn session(
-        &self,
-        client: IpAddr,
-        topic: Topic,
-        after: Option<RoundId>,
-    ) -> Result<GrantedSession, Problem> {
-        let transport = Transport::webtransport;
-        let (permit, prepared) = self.acquire_and_prepare(transport, client, topic, after).await?;
-        let (opening, subscription) = prepared.subscribe().await?;
-        let record = SessionRecord::open(&self.metrics, transport, &self.shutdown, permit);
-        Ok(GrantedSession { opening, subscription, record })
-    }
-
-    async fn acquire_and_prepare(
-        &self,
-        transport: Transport,
-        client: IpAddr,
-        topic: Topic,
-        after: Option<RoundId>,
-    ) -> Result<(Permit, Prepared), Problem> {
-        if self.shutdown.is_requested() {
-            return Err(Problem::unavailable("the server is shutting down", 1).temporary());
-        }
-        let permit = self.limiter.acquire(client).map_err(|reached| {
-            self.metrics.connections_refused_total.inc();
-            limit_problem(transport, reached)
-        })?;
-        Ok((permit, self.feed.prepare(topic, after).await?))
-    }
-}
-
-/// A limit that is reached. Over WebTransport no header reaches a page: its status alone has to say
-/// that it is the number of streams, not the server, that is in the way.
-fn limit_problem(transport: Transport, reached: LimitReached) -> Problem {
-    let status = match transport {
-        Transport::webtransport => StatusCode::TOO_MANY_REQUESTS,
-        Transport::websocket | Transport::sse => StatusCode::SERVICE_UNAVAILABLE,
+    let protocol = match request.version {
+        Version::HTTP_10 => Protocol::Plain,
+        _ => Protocol::Chunked,
     };
-    let seconds = fastrand::u8(1..=FULL_RETRY_SECONDS_MAX);
-    let seconds = HeaderValue::from(u16::from(seconds));
-    let problem = Problem::new(status, reached.to_string()).with(header::RETRY_AFTER, seconds);
-    match reached {
-        // The next second has room: a browser that was refused for good would miss it.
-        LimitReached::Rate => problem.temporary(),
-        LimitReached::Streams | LimitReached::Address => problem,
-    }
+    let client = hand_off::client_address(&request.extensions);
+    Ok(state.access.grant(protocol, client, topic, after).await?.attach_to(head))
 }
 
 /// What the path and the query of a stream request say.
 pub(super) struct StreamRequest {
     path_selection: PathSelection,
     pub(super) parameters: Parameters,
+}
+
+impl StreamRequest {
+    /// The topic of this request, or 404 if a game or type of it is unknown.
+    pub(super) async fn topic(self, feed: &Feed) -> Result<Topic, Problem> {
+        let selection = selection::selection(self.path_selection, &self.parameters)?;
+        Ok(feed.topic(&selection).await?)
+    }
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for StreamRequest {
@@ -234,7 +163,7 @@ impl<S: Send + Sync> FromRequestParts<S> for StreamRequest {
 mod tests {
     use std::{num::NonZeroUsize, sync::Arc, time::Duration};
 
-    use axum::body::to_bytes;
+    use axum::{body::to_bytes, http::StatusCode};
     use tokio::sync::watch;
     use tower::ServiceExt;
 
@@ -248,7 +177,6 @@ mod tests {
         },
         postgres::{pool::Pool, round_queries::RoundQueries, target::PgTarget},
         stream::{
-            feed::Feed,
             games::Games,
             hub::{self, Publisher},
         },

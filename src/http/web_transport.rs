@@ -73,8 +73,8 @@ async fn open(
 ) -> Result<StatusCode, Problem> {
     let after = selection::after(&stream_request.parameters)?;
     origin::guard(&state.settings.allowed_origins, &headers)?;
-    let topic = state.topic(stream_request).await?;
-    let session = state.session(client, topic, after).await?;
+    let topic = stream_request.topic(&state.feed).await?;
+    let session = state.access.session(client, topic, after).await?;
     *slot.lock() = Some(session);
     Ok(StatusCode::OK)
 }
