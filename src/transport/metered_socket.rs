@@ -1,9 +1,11 @@
-//! The socket under an HTTP connection, with a limit to how long its peer may take nothing.
+//! The socket under an HTTP connection, with a timeout for blocked writes.
 //!
-//! hyper does not end a write that the peer never takes: the connection, its buffers and its memory
-//! would stay for as long as TCP retries. Here a blocked write is given `patience`; where the peer
-//! takes less than [`PROGRESS_BYTES_MIN`] in that time, the write fails and the socket is reset. (After a plain
-//! close a full socket stays in FIN-WAIT-1 with its kernel memory, and the peer sees nothing.)
+//! hyper has no write timeout: a connection whose peer reads nothing would keep its memory as long as
+//! TCP retries. Here a blocked write fails if the peer takes less than [`PROGRESS_BYTES_MIN`] within
+//! `patience`, and the socket is reset. After a plain close, a full socket would stay in FIN-WAIT-1
+//! with its kernel memory, and the peer would not notice.
+//!
+//! The timeout of `tokio-io-timeout` ends with any progress, even of one byte, and resets nothing.
 
 use std::{
     future::Future,
@@ -24,26 +26,26 @@ use tokio::{
     time::Sleep,
 };
 
-/// Progress below this many bytes per `patience` does not count: a peer that reads a byte now and
-/// then holds as much memory as one that reads nothing.
+/// A peer must take this many bytes per `patience`. One that reads a byte now and then holds as much
+/// memory as one that reads nothing.
 pub(crate) const PROGRESS_BYTES_MIN: usize = 16 * 1024;
 
-/// A TCP connection whose blocked writes fail after a while.
+/// A TCP connection whose blocked writes time out.
 #[derive(Debug)]
 pub(crate) struct MeteredSocket {
     tcp: TcpStream,
     patience: Duration,
     blocked: Option<BlockedWrite>,
     gauge: WriteGauge,
-    /// Given back when the socket is closed, not when HTTP is done with it.
+    /// Released when the socket is closed, which is later than the end of HTTP for a stream.
     permit: OwnedSemaphorePermit,
 }
 
-/// Whether a link holds bytes back. Cheap to clone.
+/// Whether the last write to a socket was blocked. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct WriteGauge(Arc<AtomicBool>);
 
-/// A write that the peer holds up.
+/// A blocked write: its deadline, and the bytes taken since it blocked.
 #[derive(Debug)]
 struct BlockedWrite {
     until: Pin<Box<Sleep>>,
@@ -51,29 +53,29 @@ struct BlockedWrite {
 }
 
 impl WriteGauge {
-    /// Whether the last write was not taken whole: its writer has more of it in a buffer.
+    /// Whether the socket did not take the whole last write: hyper holds the rest in its buffer.
     pub(crate) fn is_blocked(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 }
 
 impl MeteredSocket {
-    /// Wraps a connected socket, which holds a place among the open ones.
+    /// Wraps a connected socket with its permit.
     pub(crate) fn new(tcp: TcpStream, patience: Duration, permit: OwnedSemaphorePermit) -> Self {
         Self { tcp, patience, blocked: None, gauge: WriteGauge::default(), permit }
     }
 
-    /// A view that stays valid however deep the link is buried in other layers.
+    /// The gauge of this socket, for use while hyper owns the socket.
     pub(crate) fn gauge(&self) -> WriteGauge {
         self.gauge.clone()
     }
 
-    /// The socket and its place.
+    /// The socket and its permit.
     pub(crate) fn into_parts(self) -> (TcpStream, OwnedSemaphorePermit) {
         (self.tcp, self.permit)
     }
 
-    /// Judges what the socket said to a write of `wanted` bytes.
+    /// Updates the gauge and the timeout after a write of `wanted` bytes.
     fn track_write(
         &mut self,
         cx: &mut Context<'_>,
@@ -109,9 +111,12 @@ impl MeteredSocket {
         if blocked.until.as_mut().poll(cx).is_pending() {
             return Poll::Pending;
         }
-        // A socket that is gone already needs no reset.
+        // This fails only for a socket that is closed already.
         let _ = self.tcp.set_zero_linger();
-        Poll::Ready(Err(io::Error::new(ErrorKind::TimedOut, "the peer takes nothing")))
+        Poll::Ready(Err(io::Error::new(
+            ErrorKind::TimedOut,
+            "write timed out: the peer reads too slowly",
+        )))
     }
 }
 
@@ -176,7 +181,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_peer_that_takes_nothing_is_stalled_and_reset() {
+    async fn a_peer_that_reads_nothing_is_reset() {
         let (mut socket, mut peer) = pair(Duration::from_millis(50)).await;
         let gauge = socket.gauge();
         assert!(!gauge.is_blocked());
@@ -189,7 +194,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_peer_that_reads_gets_all_of_it() {
+    async fn a_peer_that_reads_gets_all_bytes() {
         let (mut socket, mut peer) = pair(Duration::from_secs(10)).await;
         let reader = async move {
             let mut read = Vec::new();

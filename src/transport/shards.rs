@@ -1,4 +1,4 @@
-//! All shards of the process, and who of them takes a connection.
+//! All shards of the process: start, hand-off of connections, failure.
 
 use std::{
     io,
@@ -17,42 +17,42 @@ use crate::{
     stream::{feed::FeedError, hub::Hub},
 };
 
-/// The ways in to all shards. Cheap to clone.
+/// The command queues of all shards. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Shards(Arc<ShardQueues>);
 
 #[derive(Debug)]
 struct ShardQueues {
     queues: Box<[Arc<CommandQueue>]>,
-    /// Counts arrivals: they go around.
+    /// Connections handed off so far. They are assigned round robin.
     opened: AtomicUsize,
 }
 
-/// Why a shard has ended before the process was to stop. Its subscribers have been cut off and
-/// connect again; better to another process.
+/// Why a shard ended without a shutdown. The process ends as well: the subscribers of the shard have
+/// lost their connections, and another process can serve them.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ShardError {
-    /// The system let it down.
+    /// A system call failed.
     #[error("shard {0}: {1}")]
     Io(usize, io::Error),
-    /// A defect; the panic hook has told where.
+    /// A defect; the panic hook has logged it.
     #[error("shard {0} panicked")]
     Panicked(usize),
-    /// It ended without a reason.
+    /// The event loop returned.
     #[error("shard {0} ended")]
     Ended(usize),
 }
 
 impl Shards {
-    /// Starts the threads. They take rounds from the hub at once, and stop with the process. Tells
-    /// of one that ends before.
+    /// Starts the threads, which get rounds from the hub at once and stop at a shutdown. The receiver
+    /// yields the first shard that ends before that.
     pub(crate) fn start(
         settings: ShardSettings,
         hub: &Hub,
         metrics: &Metrics,
         shutdown: &Shutdown,
     ) -> io::Result<(Self, mpsc::Receiver<ShardError>)> {
-        // The first that fails decides.
+        // Room for one: the first failure ends the process.
         let (failed, failure) = mpsc::channel(1);
         let start = |number| {
             let shard = Shard::new(settings, hub.clone(), metrics)?;
@@ -65,7 +65,7 @@ impl Shards {
         Ok((Self(Arc::new(ShardQueues { queues, opened: AtomicUsize::new(0) })), failure))
     }
 
-    /// Opens the stream of a connection, on the shard whose turn it is.
+    /// Opens the stream of a connection on the next shard.
     pub(crate) async fn open_stream(&self, stream: GrantedStream) -> Result<(), FeedError> {
         let ShardQueues { queues, opened } = &*self.0;
         let turn = opened.fetch_add(1, Ordering::Relaxed) % queues.len();
@@ -74,7 +74,7 @@ impl Shards {
     }
 }
 
-/// Runs a shard on a thread of its own, which a task of the process waits for.
+/// Runs a shard on its own thread. A task waits for the end of the thread.
 fn run(
     number: usize,
     shard: Shard,
@@ -84,7 +84,7 @@ fn run(
     let queue = Arc::clone(shard.queue());
     let (ended, end) = oneshot::channel();
     thread::Builder::new().name(format!("shard-{number}")).spawn(move || {
-        // Nobody waits any more when the process is about to exit.
+        // The task may be gone if the process is about to exit.
         let _ = ended.send(shard.run());
     })?;
     let stop = shutdown.clone();
@@ -92,7 +92,7 @@ fn run(
         let mut end = end;
         tokio::select! {
             ended = &mut end => {
-                // Where there is no room, another has failed before.
+                // If the channel is full, another shard failed before.
                 let _ = failed.try_send(match ended {
                     Ok(Ok(())) => ShardError::Ended(number),
                     Ok(Err(error)) => ShardError::Io(number, error),

@@ -1,4 +1,4 @@
-//! What a shard is to do next: one queue for rounds, new connections and the stop.
+//! The command queue of a shard: rounds, new connections and the stop, in one order.
 
 use parking_lot::{Mutex, MutexGuard};
 use std::io;
@@ -8,23 +8,24 @@ use mio::{Poll, Token, Waker};
 use super::granted_stream::OpenedStream;
 use crate::stream::hub::{Batch, Outlet};
 
-/// The waker's; connections have their slot.
+/// The token of the waker. The token of a connection is its slot.
 pub(super) const WAKE: Token = Token(usize::MAX);
-/// Room for more commands than this is given back after a burst.
+/// After a burst, the queue keeps capacity for this many commands.
 const CAPACITY_KEPT: usize = 1024;
 
-/// A thing to do.
+/// A command for the event loop.
 #[derive(Debug)]
 pub(in crate::transport) enum Command {
-    /// Rounds for everyone whose topic they belong to.
+    /// Rounds for all subscribers of their topics.
     Publish(Batch),
-    /// A connection with its stream opened at this place among the rounds.
+    /// A connection whose stream starts at this point of the queue.
     Open(Box<OpenedStream>),
     /// The process is stopping.
     Stop,
 }
 
-/// The way in to a shard. Whoever pushes under the hub's lock pushes in the order of the stream.
+/// The queue from other threads to a shard. The hub pushes rounds and openings under one lock, and so
+/// in the order of the stream.
 #[derive(Debug)]
 pub(in crate::transport) struct CommandQueue {
     state: Mutex<QueueState>,
@@ -34,9 +35,9 @@ pub(in crate::transport) struct CommandQueue {
 #[derive(Debug, Default)]
 struct QueueState {
     commands: Vec<Command>,
-    /// Whether the shard has to be woken.
+    /// Whether a push must wake the shard.
     is_asleep: bool,
-    /// Set when the shard is gone.
+    /// Set when the shard ends.
     is_closed: bool,
 }
 
@@ -46,8 +47,7 @@ impl CommandQueue {
         Ok(Self { state: Mutex::default(), waker })
     }
 
-    /// Puts a command behind the others. After the shard's end it is dropped, and with it the
-    /// connection it may hold.
+    /// Appends a command. After the end of the shard, the command is dropped with its connection.
     pub(in crate::transport) fn push(&self, command: Command) {
         let mut state = self.state();
         if state.is_closed {
@@ -57,30 +57,30 @@ impl CommandQueue {
         let was_asleep = std::mem::take(&mut state.is_asleep);
         drop(state);
         if was_asleep && let Err(error) = self.waker.wake() {
-            tracing::error!(%error, "a shard could not be woken");
+            tracing::error!(%error, "cannot wake a shard");
         }
     }
 
-    /// Takes everything that waits, leaving `empty` in its place.
+    /// Takes all commands. The queue reuses the memory of `empty`.
     pub(super) fn take(&self, mut empty: Vec<Command>) -> Vec<Command> {
         empty.clear();
         empty.shrink_to(CAPACITY_KEPT);
         std::mem::replace(&mut self.state().commands, empty)
     }
 
-    /// Says that the shard is going to sleep; whether it may.
+    /// Marks the shard as asleep, unless commands wait. Returns whether it may sleep.
     pub(super) fn fall_asleep(&self) -> bool {
         let mut state = self.state();
         state.is_asleep = state.commands.is_empty();
         state.is_asleep
     }
 
-    /// Says that the shard is awake.
+    /// Marks the shard as awake.
     pub(super) fn awake(&self) {
         self.state().is_asleep = false;
     }
 
-    /// Says that nobody will look at the queue any more.
+    /// Drops all commands, and all that follow.
     pub(super) fn close(&self) {
         let mut state = self.state();
         state.is_closed = true;
@@ -109,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_shard_is_woken_only_when_it_sleeps() {
+    fn a_push_wakes_the_shard_only_if_it_sleeps() {
         let (mut poll, mut events) = (Poll::new().expect("a poll"), Events::with_capacity(4));
         let queue = CommandQueue::new(&poll).expect("a queue");
         queue.push(Command::Stop);
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn a_closed_inbox_keeps_nothing() {
+    fn a_closed_queue_drops_all_commands() {
         let poll = Poll::new().expect("a poll");
         let queue = CommandQueue::new(&poll).expect("a queue");
         queue.push(Command::Stop);

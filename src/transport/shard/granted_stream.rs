@@ -1,4 +1,4 @@
-//! A connection on its way from the door to its shard.
+//! A connection between the accept loop and its shard.
 
 use std::{any::Any, net::TcpStream};
 
@@ -11,27 +11,27 @@ use crate::stream::{
     topic::Topic,
 };
 
-/// What a connection holds on to until it is closed: its places among those that are limited.
+/// The permits of a connection, released when it is closed.
 pub(crate) type Permits = Box<dyn Any + Send>;
 
-/// A connection that was granted a stream.
+/// A connection whose request was granted a stream.
 #[derive(Debug)]
 pub(crate) struct GrantedStream {
     /// The socket, non-blocking.
     pub socket: TcpStream,
-    /// What the client sent behind its request.
+    /// Bytes that the client sent after its request.
     pub unread: Bytes,
-    /// The head of the response, to be sent first.
+    /// The head of the response, sent first.
     pub head: Vec<u8>,
-    /// How rounds are written.
+    /// How the rounds are framed.
     pub protocol: Protocol,
-    /// What to subscribe to.
+    /// The subscription, ready to open.
     pub prepared: Prepared,
-    /// Given back when the connection is closed.
+    /// Released when the connection is closed.
     pub permits: Permits,
 }
 
-/// A connection whose stream is open: a command to its shard.
+/// A connection with an open stream: the content of a command to its shard.
 #[derive(Debug)]
 pub(in crate::transport) struct OpenedStream {
     pub(super) socket: mio::net::TcpStream,
@@ -44,7 +44,7 @@ pub(in crate::transport) struct OpenedStream {
 }
 
 impl GrantedStream {
-    /// Opens the stream and hands it to `push` before the next round is published.
+    /// Opens the stream and passes it to `push` before the next round is published.
     pub(in crate::transport) async fn open(
         self,
         push: impl FnOnce(OpenedStream) + Send,

@@ -53,7 +53,7 @@ fn test_shards(heartbeat: Duration) -> TestShards {
 }
 
 impl TestShards {
-    /// Connects a client; its stream begins at once.
+    /// Connects a client whose stream starts at once.
     async fn connect(&self, protocol: Protocol, after: Option<RoundId>) -> TcpStream {
         self.connect_with_permits(protocol, after, Box::new(())).await
     }
@@ -99,13 +99,13 @@ fn captured(id: i64) -> Captured {
     Captured { round, xid: Xid(1), before: Xid(1), recorded: None }
 }
 
-/// Reads until the text has come.
+/// Reads until the text arrives.
 fn read_until(client: &mut TcpStream, text: &str) -> String {
     let (mut all, mut piece) = (Vec::new(), vec![0; 1 << 16]);
     loop {
         let read = client.read(&mut piece).expect("open");
         assert!(read > 0, "the end instead of {text:?} after {}", String::from_utf8_lossy(&all));
-        // It may have begun in the last piece.
+        // The text may start in the previous piece.
         let new = all.len().saturating_sub(text.len());
         all.extend_from_slice(&piece[..read]);
         if all[new..].windows(text.len()).any(|bytes| bytes == text.as_bytes()) {
@@ -120,7 +120,7 @@ fn ids(text: &str) -> Vec<i64> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whoever_comes_while_rounds_are_published_misses_none_and_gets_none_twice() {
+async fn a_client_that_connects_during_publishing_gets_every_round_once() {
     const LAST: i64 = 3001;
     let shards = Arc::new(test_shards(Duration::from_secs(60)));
     shards.publish([1]);
@@ -134,7 +134,7 @@ async fn whoever_comes_while_rounds_are_published_misses_none_and_gets_none_twic
     let mut readers = Vec::new();
     for number in 0..60 {
         let protocol = if number % 2 == 0 { Protocol::Plain } else { Protocol::Chunked };
-        // Every third resumes.
+        // Every third client resumes.
         let after = (number % 3 == 0).then_some(RoundId(1));
         let mut client = shards.connect(protocol, after).await;
         readers.push(thread::spawn(move || read_until(&mut client, &format!("id: {LAST}\n"))));
@@ -148,7 +148,7 @@ async fn whoever_comes_while_rounds_are_published_misses_none_and_gets_none_twic
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn heartbeats_come_to_everyone_and_a_peer_that_leaves_is_forgotten() {
+async fn every_client_gets_heartbeats_and_a_client_that_disconnects_is_removed() {
     let shards = test_shards(Duration::from_millis(50));
     let mut events = shards.connect(Protocol::Chunked, None).await;
     let mut plain = shards.connect(Protocol::Plain, None).await;
@@ -167,7 +167,7 @@ async fn heartbeats_come_to_everyone_and_a_peer_that_leaves_is_forgotten() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_web_socket_that_answers_no_ping_is_told_1013_and_one_that_does_is_not() {
+async fn a_web_socket_without_pongs_is_closed_with_1013_and_one_with_pongs_is_not() {
     let shards = test_shards(Duration::from_secs(2));
     let mut silent = shards.connect(Protocol::WebSocket, None).await;
     let mut answering = shards.connect(Protocol::WebSocket, None).await;
@@ -189,7 +189,7 @@ async fn a_web_socket_that_answers_no_ping_is_told_1013_and_one_that_does_is_not
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_stop_ends_every_stream_and_then_the_shards() {
+async fn a_shutdown_ends_every_stream_and_then_the_shards() {
     let shards = test_shards(Duration::from_secs(60));
     shards.publish([1]);
     let mut clients = Vec::new();
@@ -212,7 +212,7 @@ async fn a_stop_ends_every_stream_and_then_the_shards() {
     assert!(shards.shutdown.finish(PATIENCE).await);
 }
 
-/// A place that cannot be given back.
+/// A permit whose release panics.
 struct PanicOnDrop;
 
 impl Drop for PanicOnDrop {
@@ -222,7 +222,7 @@ impl Drop for PanicOnDrop {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_shard_that_ends_is_told_and_those_that_end_in_a_stop_are_not() {
+async fn a_shard_that_panics_is_reported_and_a_shutdown_is_not() {
     let mut shards = test_shards(Duration::from_secs(60));
     let permits = Box::new(PanicOnDrop);
     let mut client = shards.connect_with_permits(Protocol::Chunked, None, permits).await;
