@@ -1,4 +1,4 @@
-//! One subscriber's socket, as small as it can be: whatever is only sometimes there is boxed.
+//! The socket of one subscriber. Rare state is boxed: an ordinary connection takes 48 bytes.
 
 use std::{
     io::{self, ErrorKind, Read, Write},
@@ -20,48 +20,48 @@ use crate::transport::{
     frame_writer,
 };
 
-/// Messages of clients are read and ignored up to this size: they have nothing to say.
+/// The most bytes of a client message. The server ignores its content.
 const MESSAGE_BYTES_MAX: u64 = 4096;
-/// Pings in a row that a peer may leave without a pong, each for a heartbeat.
+/// A peer may leave this many pings in a row without a pong.
 const UNANSWERED_MAX: u8 = 2;
 
-/// A connection as its shard knows it.
+/// A connection of a shard.
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) socket: TcpStream,
-    /// The list it is a member of, and its place there.
+    /// The number of its group, and its index there.
     pub(super) group: u32,
     pub(super) member_index: u32,
     pub(super) protocol: Protocol,
     /// Pings since the last pong.
     unanswered: u8,
-    /// What it has that others do not.
+    /// Set while the socket is full.
     pub(super) send_queue: Option<Box<SendQueue>>,
-    /// A frame or a message of which a part has come.
+    /// Set while a frame or a message is incomplete.
     reader: Option<Box<FrameReader>>,
     _permits: Permits,
 }
 
-/// What became of bytes that all subscribers of a list get.
+/// The outcome of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SendOutcome {
-    /// The kernel has them.
+    /// The kernel accepted all bytes.
     All,
-    /// The kernel has so many of them.
+    /// The kernel accepted this many bytes.
     Partial(usize),
-    /// Not tried: the connection has a backlog.
+    /// Not written, because the connection has a send queue.
     Queued,
-    /// The connection is gone.
+    /// The connection is broken.
     Broken,
 }
 
-/// What a peer said that something follows from.
+/// The frames from a peer that need an answer.
 #[derive(Debug, Default)]
 pub(super) struct ReceivedFrames {
-    /// Answers to its pings, and where the last of them begins.
+    /// Pongs to its pings, and the offset of the last one.
     pub(super) pongs: Vec<u8>,
     pub(super) last_pong: usize,
-    /// Why the connection ends, and with which last words.
+    /// Why to close the connection, with the close message.
     pub(super) end: Option<(CloseReason, Bytes)>,
 }
 
@@ -85,7 +85,7 @@ impl Connection {
         }
     }
 
-    /// The path of nearly every delivery: one system call, nothing else touched.
+    /// Writes with one system call. Nearly every delivery takes this path.
     #[inline]
     pub(super) fn send(&mut self, bytes: &[u8]) -> SendOutcome {
         if self.send_queue.is_some() {
@@ -101,7 +101,7 @@ impl Connection {
         }
     }
 
-    /// Writes what waits. Returns how many rounds went out by that.
+    /// Writes the send queue. Returns the number of rounds that were completed.
     pub(super) fn flush(&mut self, now: Instant) -> (Flushed, u32) {
         match &mut self.send_queue {
             Some(send_queue) => send_queue.flush(&mut self.socket, now),
@@ -113,7 +113,7 @@ impl Connection {
         self.send_queue.as_ref().is_some_and(|send_queue| send_queue.is_closing())
     }
 
-    /// Notes that a ping goes out; says whether the peer left too many without an answer.
+    /// Counts a ping that is due. Returns false if too many have no pong.
     pub(super) fn count_ping(&mut self) -> bool {
         if self.protocol != Protocol::WebSocket {
             return true;
@@ -127,24 +127,24 @@ impl Connection {
         self.socket.read(into)
     }
 
-    /// Takes in what the peer sent: control frames of a WebSocket, nothing of all else.
+    /// Reads the control frames of a WebSocket. Ignores all other bytes.
     pub(super) fn handle_bytes(&mut self, bytes: &mut [u8]) -> ReceivedFrames {
         let mut received = ReceivedFrames::default();
         if self.protocol != Protocol::WebSocket || self.is_closing() {
             return received;
         }
         let unanswered = &mut self.unanswered;
-        let mut queue_rounds = |event: Event<'_>| received.queue_rounds(event, unanswered);
+        let mut handle = |event: Event<'_>| received.handle(event, unanswered);
         let read = match &mut self.reader {
             Some(reader) => {
-                let read = reader.read(bytes, &mut queue_rounds);
+                let read = reader.read(bytes, &mut handle);
                 self.reader.take_if(|reader| reader.is_idle());
                 read
             }
-            // Most come whole: then there is nothing to keep.
+            // Most frames arrive whole, and leave no state.
             None => {
                 let mut reader = FrameReader::new(MESSAGE_BYTES_MAX);
-                let read = reader.read(bytes, &mut queue_rounds);
+                let read = reader.read(bytes, &mut handle);
                 self.reader = (!reader.is_idle()).then(|| Box::new(reader));
                 read
             }
@@ -156,21 +156,21 @@ impl Connection {
         received
     }
 
-    /// Ends our half; the peer is to end its own.
+    /// Closes the write half. The peer then closes its half.
     pub(super) fn finish(&self) {
-        // A peer that is gone already needs no goodbye.
+        // This fails only if the peer has disconnected.
         let _ = self.socket.shutdown(std::net::Shutdown::Write);
     }
 
-    /// Has the socket reset when it is dropped. After a plain close a full one stays in FIN-WAIT-1
-    /// with its kernel memory, and the peer sees nothing.
+    /// Makes the drop of the socket a reset. After a plain close, a full socket would stay in FIN-WAIT-1
+    /// with its kernel memory, and the peer would not notice.
     pub(super) fn reset(&self) {
         let _ = SockRef::from(&self.socket).set_linger(Some(Duration::ZERO));
     }
 }
 
 impl ReceivedFrames {
-    fn queue_rounds(&mut self, event: Event<'_>, unanswered: &mut u8) {
+    fn handle(&mut self, event: Event<'_>, unanswered: &mut u8) {
         match event {
             Event::Pong(_) => *unanswered = 0,
             Event::Ping(payload) => {

@@ -1,10 +1,13 @@
-//! What a connection has that others do not: bytes its socket did not take, or a place of its own
-//! in the stream. It exists while a socket is full, and goes when the connection is like all others.
+//! The send queue of a connection: bytes that its socket did not take, and its position in the stream.
 //!
-//! At most [`QUEUE_MAX`] bytes of live rounds wait here, and for a moment a burst of up to
-//! [`BURST_MAX`]: a transaction may finish more rounds than memory holds, and who reads them all
-//! is not slow. Beyond that they are dropped, but for a part that the peer has the start of, and
-//! once the socket drains the hub's memory is asked for all rounds after the last one kept.
+//! A connection has a send queue only while its socket is full, or while its position differs from
+//! that of its group.
+//!
+//! The queue holds at most [`QUEUE_MAX`] bytes of live rounds, and for [`BURST_FOR`] a burst of up to
+//! [`BURST_MAX`]: one transaction may finish more rounds than the ring buffers hold, and a client that
+//! reads them all is not slow. Above that, the queue drops the live rounds, except a segment that the
+//! socket has started. When the socket drains, it is refilled from the hub's ring buffers, after the
+//! last round that it kept.
 
 use std::{
     collections::VecDeque,
@@ -20,66 +23,67 @@ use crate::{
     transport::metered_socket::PROGRESS_BYTES_MIN,
 };
 
-/// The most bytes of live rounds that wait for one connection. They are shared by all who get
-/// them: what it bounds is how many rounds a slow subscriber keeps from being forgotten.
+/// The most bytes of live rounds in one queue. Connections share these bytes: the limit bounds the
+/// memory that one slow subscriber can hold.
 const QUEUE_MAX: usize = 256 * 1024;
-/// The most bytes of a burst: 10,000 rounds and more.
+/// The most bytes of a burst: more than 10,000 rounds.
 const BURST_MAX: usize = 4 * 1024 * 1024;
-/// How long they may be more than [`QUEUE_MAX`]: a link of 8 Mbit/s takes a whole burst in it.
+/// How long a queue may exceed [`QUEUE_MAX`]. A connection of 8 Mbit/s takes a whole burst in this time.
 const BURST_FOR: Duration = Duration::from_secs(5);
-/// Parts in one system call.
+/// The most segments in one system call.
 const SLICES_MAX: usize = 64;
 
-/// What a peer must read of a replay, in a second on average: a replay is its own alone, and may be
-/// megabytes, which [`PROGRESS_BYTES_MIN`] would let it hold for hours. The most rounds that are replayed unless
-/// configured otherwise, 10,000 of 250 bytes, take 40 s at this rate. Who is slower and is told so
-/// resumes where it was.
+/// The bytes per second that a peer must read of a replay, on average. Connections do not share a
+/// replay, and it may be megabytes: [`PROGRESS_BYTES_MIN`] alone would let a peer hold it for hours.
+/// The default limit, 10,000 rounds of 250 bytes, takes 40 s at this rate. A slower peer is closed
+/// with 1013 and resumes at its last round.
 const REPLAY_RATE: usize = 64 * 1024;
 
 /// How a flush ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Flushed {
-    /// Everything is with the kernel.
+    /// The kernel accepted all bytes.
     All,
     /// The socket is full.
     Blocked,
-    /// The connection is gone.
+    /// The connection is broken.
     Broken,
 }
 
-/// A socket that takes nothing.
+/// A full socket: since when, and the bytes it took since.
 #[derive(Clone, Copy, Debug)]
 struct BlockedSocket {
     since: Instant,
     taken: usize,
 }
 
+/// See the module.
 #[derive(Debug)]
 pub(super) struct SendQueue {
     segments: VecDeque<Segment>,
-    /// How many parts at the front are not live rounds, which memory could give again.
+    /// How many segments at the front cannot be read again from the ring buffers.
     kept: usize,
-    /// Bytes in the parts behind those.
+    /// Bytes in the segments after those.
     live_bytes: usize,
-    /// Since when they are more than [`QUEUE_MAX`].
+    /// Since when `live_bytes` exceeds [`QUEUE_MAX`].
     over_limit_since: Option<Instant>,
-    /// Whether the peer has the start of the first part.
+    /// Whether the socket took the start of the first segment.
     first_started: bool,
-    /// The last round that was written or waits.
+    /// The last round that was written or is queued.
     position: Position,
-    /// Whether rounds after `position` were dropped.
+    /// Whether the queue dropped rounds after `position`.
     lagging: bool,
     blocked: Option<BlockedSocket>,
-    /// The newest ping that was not answered yet (RFC 6455 section 5.5.3 asks for no more).
+    /// The pong to the newest ping; RFC 6455 section 5.5.3 requires no other.
     pong: Option<Bytes>,
-    /// Set once the goodbye was said: how long the peer may take to leave.
+    /// Set with the close message: the deadline for the peer to close its half.
     close_by: Option<Instant>,
-    /// While what is kept of a replay waits: how long the peer may take for it.
+    /// The deadline for reading the replay, while a part of it waits.
     replay_by: Option<Instant>,
 }
 
 impl SendQueue {
-    /// Of a connection that has all rounds up to `position`.
+    /// The queue of a connection that has all rounds up to `position`.
     pub(super) fn new(position: Position) -> Self {
         Self {
             segments: VecDeque::new(),
@@ -96,10 +100,10 @@ impl SendQueue {
         }
     }
 
-    /// Bytes that memory cannot give again: of an opening, or not of a round.
+    /// Adds bytes that the ring buffers do not hold: of an opening, or not of a round.
     pub(super) fn push_kept(&mut self, bytes: Bytes, rounds: u32) {
         if !bytes.is_empty() {
-            // Behind live rounds it counts as one of them: it is gone when they are.
+            // After live rounds it counts as one of them, and is dropped with them.
             let is_kept = self.kept == self.segments.len();
             self.live_bytes += if is_kept { 0 } else { bytes.len() };
             self.kept += usize::from(is_kept);
@@ -107,21 +111,21 @@ impl SendQueue {
         }
     }
 
-    /// The same, of which the socket took `taken` already.
+    /// As `push_kept`, for bytes of which the socket took the first `taken`.
     pub(super) fn push_rest(&mut self, mut bytes: Bytes, rounds: u32, taken: usize) {
         bytes.advance(taken);
         self.first_started = taken > 0 && !bytes.is_empty();
         self.push_kept(bytes, rounds);
     }
 
-    /// A part of which the socket took `taken` bytes.
+    /// Adds a segment of which the socket took the first `taken` bytes.
     pub(super) fn push_started(&mut self, mut segment: Segment, taken: usize) {
         segment.bytes.advance(taken);
         self.first_started = taken > 0;
         self.push(segment);
     }
 
-    /// Live rounds: those that the peer does not have yet are put behind what waits.
+    /// Adds live rounds, except those that are queued already. May drop live rounds above the limits.
     pub(super) fn push_rounds(
         &mut self,
         joined: &JoinedRounds<'_>,
@@ -164,8 +168,8 @@ impl SendQueue {
         self.segments.push_back(segment);
     }
 
-    /// Drops what memory can give again, but for the first part: the peer may have the start of it,
-    /// and only the socket may say that there is room.
+    /// Drops the live rounds except the first segment: the socket may have started it, and its flush
+    /// shows when the socket has room.
     fn drop_live_rounds(&mut self) {
         self.segments.truncate(self.kept.max(1));
         self.live_bytes =
@@ -175,7 +179,7 @@ impl SendQueue {
         self.over_limit_since = None;
     }
 
-    /// Rounds that were dropped, out of memory again, as many as may wait.
+    /// Adds dropped rounds from the ring buffers, up to the limit.
     pub(super) fn refill(&mut self, missed: &Missed, protocol: Protocol) {
         for placed in &missed.rounds {
             let size = protocol.round(&placed.frame).len();
@@ -185,43 +189,42 @@ impl SendQueue {
             self.push_round(placed, protocol);
         }
         if let Some(head) = missed.whole {
-            // What is published up to there and still on its way to the shard was given by this.
+            // The refill includes published rounds that are still in the command queue.
             self.position = self.position.max(head);
             self.lagging = false;
         }
     }
 
-    /// The position after which rounds have to be asked from memory, if there are any.
+    /// The position after which to refill from the ring buffers, if the queue dropped rounds and is empty.
     pub(super) fn missed_after(&self) -> Option<Position> {
         (self.lagging && self.segments.is_empty() && !self.is_closing()).then_some(self.position)
     }
 
-    /// Says that what is kept is a replay: it may take `patience`, and as long as its size explains.
+    /// Sets the deadline of a replay: `patience`, plus the time that its size takes at [`REPLAY_RATE`].
     pub(super) fn limit_replay(&mut self, now: Instant, patience: Duration) {
         let size: usize = self.segments.iter().map(|segment| segment.bytes.len()).sum();
-        let explained = Duration::from_secs_f64(size as f64 / REPLAY_RATE as f64);
-        self.replay_by = Some(now + patience + explained);
+        let at_rate = Duration::from_secs_f64(size as f64 / REPLAY_RATE as f64);
+        self.replay_by = Some(now + patience + at_rate);
     }
 
-    /// Whether a replay takes longer than its size explains.
+    /// Whether the peer reads the replay slower than [`REPLAY_RATE`].
     pub(super) fn is_replay_overdue(&self, now: Instant) -> bool {
         self.replay_by.is_some_and(|by| now >= by)
     }
 
-    /// Whether the socket has said that it is full and will say when it is not. With a queue that is
-    /// over its limit it is tried all the same: a peer that reads fast may have made room meanwhile,
-    /// and must not be cut off for what is only waiting to be looked at.
+    /// Whether to wait for the event of a writable socket. A queue above its limit is flushed at once
+    /// instead: the peer may have made room already, and must not lose rounds because its event waits.
     pub(super) fn waits_for_socket(&self) -> bool {
         self.blocked.is_some() && self.live_bytes <= QUEUE_MAX
     }
 
-    /// Keeps the answer to a ping until the socket drains.
+    /// Keeps a pong until the socket drains. It replaces an earlier one.
     pub(super) fn set_pong(&mut self, pong: Bytes) {
         self.pong = Some(pong);
     }
 
-    /// Says goodbye: a last part, behind all that waits or only behind what the peer has the
-    /// start of. Nothing is taken after it.
+    /// Adds a close message as the last segment. `at_once` drops all segments before it, except one that
+    /// the socket has started. The queue accepts no rounds after it.
     pub(super) fn close(&mut self, close_message: Bytes, at_once: bool, by: Instant) {
         if at_once {
             self.segments.truncate(usize::from(self.first_started));
@@ -245,19 +248,18 @@ impl SendQueue {
         !self.segments.is_empty()
     }
 
-    /// Whether the socket took too little for this long.
+    /// Whether the socket took less than [`PROGRESS_BYTES_MIN`] for this long.
     pub(super) fn is_stalled(&self, now: Instant, patience: Duration) -> bool {
         self.blocked.is_some_and(|blocked| now.duration_since(blocked.since) >= patience)
     }
 
-    /// Whether the connection is like all others: it has what everybody has who was offered all
-    /// rounds up to `offered`.
+    /// Whether the connection needs no queue: it has all rounds up to `offered`, and none after it.
     pub(super) fn is_caught_up(&self, offered: Position) -> bool {
         let is_even = self.position <= offered && !self.lagging;
         is_even && self.segments.is_empty() && self.pong.is_none() && !self.is_closing()
     }
 
-    /// Writes what the socket takes. Returns how many rounds went out by that.
+    /// Writes until the socket is full. Returns the number of rounds that were completed.
     pub(super) fn flush(&mut self, socket: &mut impl Write, now: Instant) -> (Flushed, u32) {
         let mut rounds = 0;
         let ended = loop {

@@ -1,4 +1,4 @@
-//! A slow subscriber's queue, on a socket with as much room as the test gives it.
+//! A send queue on a socket whose free space each test sets.
 
 use std::sync::Arc;
 
@@ -57,7 +57,7 @@ fn bytes(ids: impl IntoIterator<Item = u64>) -> Vec<u8> {
     all.concat()
 }
 
-/// A backlog whose socket took 10 bytes of the first round.
+/// A queue whose socket took 10 bytes of the first round.
 fn blocked() -> (SendQueue, Socket) {
     let mut send_queue = SendQueue::new(Position(0));
     send_queue.push_started(PROTOCOL.join(&[placed(1)]).remove(0).segment, 10);
@@ -69,12 +69,12 @@ fn flush(send_queue: &mut SendQueue, socket: &mut Socket, room: usize) -> (Flush
     send_queue.flush(socket, Instant::now())
 }
 
-/// Offers rounds that were published together.
+/// Pushes rounds that were published together.
 fn push_rounds(send_queue: &mut SendQueue, rounds: &[Placed], now: Instant) {
     PROTOCOL.join(rounds).iter().for_each(|joined| send_queue.push_rounds(joined, PROTOCOL, now));
 }
 
-/// Offers rounds one by one, for longer than a burst may take.
+/// Pushes rounds one by one, over more time than a burst may take.
 fn offer_slowly(send_queue: &mut SendQueue, ids: std::ops::RangeInclusive<u64>) {
     let start = Instant::now();
     let step = BURST_FOR * 4 / u32::try_from(ids.clone().count()).expect("few");
@@ -84,19 +84,19 @@ fn offer_slowly(send_queue: &mut SendQueue, ids: std::ops::RangeInclusive<u64>) 
 }
 
 #[test]
-fn what_waits_goes_out_in_order_and_rounds_count_when_they_are_out() {
+fn queued_rounds_are_written_in_order_and_counted_when_complete() {
     let (mut send_queue, mut socket) = blocked();
     push_rounds(&mut send_queue, &[placed(2), placed(3)], Instant::now());
     assert_eq!(flush(&mut send_queue, &mut socket, 1500), (Flushed::Blocked, 1));
     assert!(!send_queue.is_caught_up(Position(3)));
     assert_eq!(flush(&mut send_queue, &mut socket, usize::MAX), (Flushed::All, 2));
     assert_eq!(socket.taken, bytes(1..=3)[10..]);
-    assert!(!send_queue.is_caught_up(Position(2)), "round 3 is still to be offered to others");
+    assert!(!send_queue.is_caught_up(Position(2)), "round 3 was not sent to the others yet");
     assert!(send_queue.is_caught_up(Position(3)));
 }
 
 #[test]
-fn past_the_limit_rounds_are_dropped_and_come_from_memory_once_the_socket_drains() {
+fn rounds_above_the_limit_are_dropped_and_refilled_when_the_socket_drains() {
     let (mut send_queue, mut socket) = blocked();
     offer_slowly(&mut send_queue, 2..=900);
     assert!(send_queue.segments.len() == 1 && send_queue.lagging);
@@ -109,7 +109,7 @@ fn past_the_limit_rounds_are_dropped_and_come_from_memory_once_the_socket_drains
     assert_eq!(send_queue.missed_after(), Some(Position(50)));
     let missed = Missed { rounds: (51..=100).map(placed).collect(), whole: Some(Position(120)) };
     send_queue.refill(&missed, PROTOCOL);
-    // What memory gave and what it would have given is not taken from the queue again.
+    // Rounds up to the end of the refill are not queued again.
     let around = (90..=121).map(placed).collect::<Vec<_>>();
     push_rounds(&mut send_queue, &around, Instant::now());
     flush(&mut send_queue, &mut socket, usize::MAX);
@@ -118,22 +118,25 @@ fn past_the_limit_rounds_are_dropped_and_come_from_memory_once_the_socket_drains
 }
 
 #[test]
-fn a_burst_waits_whole_and_shared_for_who_reads_it_but_not_without_limit() {
+fn a_burst_is_queued_whole_and_shared_up_to_a_limit() {
     let (mut send_queue, mut socket) = blocked();
     let start = Instant::now();
     let burst: Vec<_> = (2..=3500).map(placed).collect();
     push_rounds(&mut send_queue, &burst, start);
-    assert!(!send_queue.lagging && send_queue.segments.len() < 80, "joined as for the others");
+    assert!(
+        !send_queue.lagging && send_queue.segments.len() < 80,
+        "joined as for the other members"
+    );
     flush(&mut send_queue, &mut socket, usize::MAX);
     assert_eq!(socket.taken, bytes(1..=3500)[10..]);
     push_rounds(&mut send_queue, &[placed(3501)], start + BURST_FOR * 2);
     assert!(!send_queue.lagging, "the burst is over");
     push_rounds(&mut send_queue, &(3502..=9000).map(placed).collect::<Vec<_>>(), start);
-    assert!(send_queue.lagging && send_queue.live_bytes <= QUEUE_MAX, "more than a burst may be");
+    assert!(send_queue.lagging && send_queue.live_bytes <= QUEUE_MAX, "above the limit of a burst");
 }
 
 #[test]
-fn a_refill_takes_no_more_than_may_wait_and_goes_on_where_it_ended() {
+fn a_refill_stays_within_the_limit_and_continues_after_its_last_round() {
     let (mut send_queue, mut socket) = blocked();
     offer_slowly(&mut send_queue, 2..=600);
     flush(&mut send_queue, &mut socket, usize::MAX);
@@ -148,7 +151,7 @@ fn a_refill_takes_no_more_than_may_wait_and_goes_on_where_it_ended() {
 }
 
 #[test]
-fn a_round_larger_than_the_queue_arrives_nevertheless() {
+fn a_round_larger_than_the_queue_is_sent() {
     let (mut send_queue, mut socket) = (SendQueue::new(Position(0)), Socket::default());
     let large = sized(1, 3 * QUEUE_MAX);
     let start = Instant::now();
@@ -164,7 +167,7 @@ fn a_round_larger_than_the_queue_arrives_nevertheless() {
 }
 
 #[test]
-fn an_opening_may_be_larger_than_the_queue_and_is_never_dropped() {
+fn an_opening_larger_than_the_queue_is_not_dropped() {
     let (mut send_queue, mut socket) = (SendQueue::new(Position(1000)), Socket::default());
     let replay: Vec<_> = (1..=1000).map(placed).collect();
     replay.iter().for_each(|placed| send_queue.push_kept(PROTOCOL.round(&placed.frame), 1));
@@ -175,7 +178,7 @@ fn an_opening_may_be_larger_than_the_queue_and_is_never_dropped() {
 }
 
 #[test]
-fn a_goodbye_follows_what_is_begun_and_nothing_follows_a_goodbye() {
+fn a_close_message_follows_a_started_segment_and_ends_the_queue() {
     let (mut send_queue, mut socket) = blocked();
     push_rounds(&mut send_queue, &[placed(2)], Instant::now());
     send_queue.close(Bytes::from_static(b"bye"), true, Instant::now());
@@ -186,7 +189,7 @@ fn a_goodbye_follows_what_is_begun_and_nothing_follows_a_goodbye() {
 }
 
 #[test]
-fn a_socket_that_takes_less_than_the_floor_is_stalled() {
+fn a_socket_that_takes_less_than_the_minimum_is_stalled() {
     let patience = Duration::from_secs(1);
     let (mut send_queue, mut socket) = blocked();
     (2..=100).for_each(|id| push_rounds(&mut send_queue, &[placed(id)], Instant::now()));
@@ -195,14 +198,14 @@ fn a_socket_that_takes_less_than_the_floor_is_stalled() {
     assert!(!send_queue.is_stalled(start, patience));
     socket.room = PROGRESS_BYTES_MIN - 1;
     send_queue.flush(&mut socket, start + patience / 2);
-    assert!(send_queue.is_stalled(start + patience, patience), "almost nothing is not progress");
+    assert!(send_queue.is_stalled(start + patience, patience), "below the minimum");
     socket.room = 1;
     send_queue.flush(&mut socket, start + patience / 2);
-    assert!(!send_queue.is_stalled(start + patience, patience), "enough is");
+    assert!(!send_queue.is_stalled(start + patience, patience), "at the minimum");
 }
 
 #[test]
-fn of_the_pings_that_come_while_the_socket_is_full_the_last_is_answered() {
+fn a_full_socket_gets_the_pong_to_the_newest_ping_only() {
     let (mut send_queue, mut socket) = blocked();
     send_queue.set_pong(Bytes::from_static(b"one"));
     send_queue.set_pong(Bytes::from_static(b"two"));
@@ -211,9 +214,9 @@ fn of_the_pings_that_come_while_the_socket_is_full_the_last_is_answered() {
 }
 
 #[test]
-fn a_socket_that_is_full_is_tried_again_only_for_a_queue_over_its_limit() {
+fn a_full_socket_is_flushed_only_for_a_queue_above_its_limit() {
     let (mut send_queue, mut socket) = blocked();
-    assert!(!send_queue.waits_for_socket(), "it was not asked yet");
+    assert!(!send_queue.waits_for_socket(), "not flushed yet");
     flush(&mut send_queue, &mut socket, 0);
     assert!(send_queue.waits_for_socket());
     push_rounds(&mut send_queue, &(2..=150).map(placed).collect::<Vec<_>>(), Instant::now());
@@ -221,17 +224,17 @@ fn a_socket_that_is_full_is_tried_again_only_for_a_queue_over_its_limit() {
     push_rounds(&mut send_queue, &(151..=400).map(placed).collect::<Vec<_>>(), Instant::now());
     assert!(!send_queue.waits_for_socket());
     flush(&mut send_queue, &mut socket, usize::MAX);
-    assert!(!send_queue.waits_for_socket(), "it has room");
+    assert!(!send_queue.waits_for_socket(), "the socket has room");
 }
 
 #[test]
-fn a_replay_must_be_read_in_the_time_that_its_size_explains() {
+fn a_replay_must_be_read_at_the_minimum_rate() {
     let (now, patience) = (Instant::now(), Duration::from_secs(30));
     let (mut send_queue, mut socket) = (SendQueue::new(Position(9)), Socket::default());
     let replay = REPLAY_RATE * 10;
     send_queue.push_kept(vec![b'x'; replay].into(), 10);
     send_queue.limit_replay(now, patience);
-    // What follows it is no part of it.
+    // Live rounds after the replay do not count.
     push_rounds(&mut send_queue, &[placed(10)], now);
     flush(&mut send_queue, &mut socket, replay - 1);
     assert!(!send_queue.is_replay_overdue(now + Duration::from_secs(39)));
