@@ -1,29 +1,29 @@
-//! Who may come in: decided elsewhere, by the rules of all doors.
+//! The interface to `http`, which grants or refuses sessions by the rules of all transports.
 
 use std::{future::Future, net::IpAddr};
 
 use crate::transport::GrantedSession;
 
-/// What a client asked for in its CONNECT request.
+/// The CONNECT request of a client.
 #[derive(Clone, Debug)]
 pub(crate) struct ConnectRequest {
     /// Path and query, as sent.
     pub path: String,
-    /// The page's origin, which browsers always send.
+    /// The page's origin. Browsers always send it.
     pub origin: Option<String>,
     /// The client's address.
     pub address: IpAddr,
 }
 
-/// A request that is not granted: the HTTP status to answer with.
+/// A refused request: the HTTP status of the response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Refusal(pub u16);
 
-/// Decides what a client gets.
+/// Grants and refuses sessions.
 pub(crate) trait Admission: Send + Sync + 'static {
-    /// Grants a session or refuses it.
+    /// Grants a session, or refuses the request.
     fn admit(
         &self,
-        asked: ConnectRequest,
+        request: ConnectRequest,
     ) -> impl Future<Output = Result<GrantedSession, Refusal>> + Send;
 }

@@ -1,23 +1,23 @@
-//! The pauses between the parts of a burst, in which the links take what they were given.
+//! The pauses between the parts of a burst, in which the connections send what they have buffered.
 
 use std::{collections::HashSet, time::Duration};
 
 use tokio::time::{Instant, sleep};
 
-/// Between two looks whether the links have taken a part.
+/// The time between two checks of the send buffers.
 const LOOK: Duration = Duration::from_millis(2);
-/// So long they may take for it: what is late is worth less than what is new. Who takes longer is
-/// not waited for again in this delivery.
+/// The longest wait after one part, because new rounds matter more than late ones. The pacer does not
+/// wait for a slower session again in this delivery.
 const PART_WAIT: Duration = Duration::from_millis(50);
-/// So long they may keep a delivery waiting in all: newcomers and those who leave wait as long.
+/// The longest wait in one delivery. Sessions that join or leave wait as long.
 const DELIVERY_WAIT: Duration = Duration::from_millis(500);
 
-/// Waits for the links between the parts of one delivery.
+/// Waits between the parts of one delivery.
 #[derive(Debug)]
 pub(super) struct Pacer {
-    /// What is left of the time for it.
+    /// The rest of [`DELIVERY_WAIT`].
     left: Duration,
-    /// Sessions that made no room in time. Too late is no error: they lose their oldest rounds.
+    /// Sessions whose buffer stayed full too long. They lose their oldest rounds.
     slow: HashSet<usize>,
 }
 
@@ -28,13 +28,13 @@ impl Default for Pacer {
 }
 
 impl Pacer {
-    /// Waits until most sessions have room for another part, as told by `roomy` for each.
+    /// Waits until most sessions have room for another part.
     pub(super) async fn wait<I>(&mut self, sessions_with_room: impl Fn() -> I)
     where
         I: Iterator<Item = (usize, bool)>,
     {
-        // This much is the pace of a link that follows, and costs nothing of the time for the others:
-        // after 170 parts it would be used up, and the rest be lost to all.
+        // This first pause is not part of `DELIVERY_WAIT`: 170 parts would use that up, and all
+        // sessions would lose the other parts.
         sleep(LOOK).await;
         let start = Instant::now();
         while !self.is_over(start.elapsed(), &sessions_with_room) {
@@ -42,7 +42,7 @@ impl Pacer {
         }
     }
 
-    /// Whether three in four have room, for the slowest must not hold up all; or the time is over.
+    /// Whether three of four sessions have room, or the time is up. The slowest must not delay all.
     fn is_over<I>(&mut self, waited: Duration, sessions_with_room: impl Fn() -> I) -> bool
     where
         I: Iterator<Item = (usize, bool)>,
@@ -73,39 +73,39 @@ impl Pacer {
 mod tests {
     use super::*;
 
-    /// How long a burst of 1,000 parts is held up by sessions that have room as told for each part.
-    fn held_up(sessions_with_room: impl Fn(usize) -> Vec<bool>) -> Duration {
-        let (mut pacer, mut held_up) = (Pacer::default(), Duration::ZERO);
+    /// How long these sessions delay a burst of 1,000 parts. The closure tells who has room, per part.
+    fn delay_by(sessions_with_room: impl Fn(usize) -> Vec<bool>) -> Duration {
+        let (mut pacer, mut delay_by) = (Pacer::default(), Duration::ZERO);
         for part in 0..1_000 {
             let mut waited = Duration::ZERO;
             while !pacer.is_over(waited, || sessions_with_room(part).into_iter().enumerate()) {
                 waited += LOOK;
             }
-            held_up += waited;
+            delay_by += waited;
         }
-        held_up
+        delay_by
     }
 
     #[test]
-    fn links_that_follow_hold_nothing_up() {
-        assert_eq!(held_up(|_| vec![true; 8]), Duration::ZERO);
+    fn sessions_that_keep_up_cause_no_delay() {
+        assert_eq!(delay_by(|_| vec![true; 8]), Duration::ZERO);
     }
 
     #[test]
-    fn a_link_that_takes_nothing_is_waited_for_once() {
-        assert_eq!(held_up(|_| vec![true, false]), PART_WAIT);
-        assert_eq!(held_up(|_| vec![false; 8]), PART_WAIT);
+    fn a_session_that_reads_nothing_delays_a_burst_once() {
+        assert_eq!(delay_by(|_| vec![true, false]), PART_WAIT);
+        assert_eq!(delay_by(|_| vec![false; 8]), PART_WAIT);
     }
 
     #[test]
-    fn the_slowest_quarter_is_not_waited_for() {
-        assert_eq!(held_up(|_| vec![true, true, true, false]), Duration::ZERO);
+    fn the_slowest_quarter_causes_no_delay() {
+        assert_eq!(delay_by(|_| vec![true, true, true, false]), Duration::ZERO);
     }
 
     #[test]
-    fn links_that_are_slow_in_turn_hold_a_burst_up_for_half_a_second() {
-        // Of the two that were not slow before, one is now.
+    fn sessions_that_are_slow_in_turn_delay_a_burst_by_half_a_second() {
+        // Of the two sessions that were not slow before, one is slow now.
         let in_turn = |part| (0..part + 2).map(|id| id != part + 1).collect();
-        assert_eq!(held_up(in_turn), DELIVERY_WAIT);
+        assert_eq!(delay_by(in_turn), DELIVERY_WAIT);
     }
 }

@@ -1,4 +1,4 @@
-//! One session: what is sent to it, and how it ends.
+//! A session: sending rounds and messages to its client, and its close.
 
 use std::{fmt, time::Duration};
 
@@ -17,40 +17,40 @@ use crate::{
     transport::{SessionRecord, close::CloseReason},
 };
 
-/// Large rounds that may wait for their stream at once: a peer that gives no more streams, or no
-/// more room on them, would otherwise make us keep them all.
+/// The most large rounds that may wait for their stream. Without a limit, a peer that permits no more
+/// streams or bytes would make the server hold all of them.
 pub(super) const LATE_MAX: usize = 8;
-/// How long the last words may take to be acknowledged.
+/// How long the acknowledgment of `bye` may take.
 const BYE_TIMEOUT: Duration = Duration::from_secs(1);
-/// Between the acknowledgment of the last words and the close: a browser has them by then, but
-/// drops what its page has not read when the connection ends.
+/// The time between the acknowledgment of `bye` and the close. A browser has received it then, but
+/// drops data that its page has not read when the connection ends.
 const LINGER: Duration = Duration::from_millis(100);
-/// What the library reserves in an empty buffer (it counts 32 bytes a datagram).
+/// The library may report this many bytes less for an empty buffer: it counts 32 bytes per datagram.
 const BUFFER_SLACK: usize = 64;
 
-/// A stream that came to nothing: the connection ended, or the peer wants no more of it.
+/// A stream failed: the connection ended, or the peer stopped the stream.
 #[derive(Debug)]
 pub(super) struct StreamFailed;
 
-/// What became of a round.
-pub(super) enum DatagramOutcome {
-    /// It is on its way.
-    Done,
-    /// It needs a stream, and the stream needs time; then it says whether it took the round.
+/// The outcome of sending a round.
+pub(super) enum RoundOutcome {
+    /// The library accepted it.
+    Sent,
+    /// It waits for a stream. The future returns whether the stream took it.
     Late(BoxFuture<'static, bool>),
-    /// The connection is over, which is told elsewhere, or the peer stopped the stream.
-    Gone,
-    /// The peer is behind with what came before.
+    /// The connection ended, which `closed` reports, or the peer stopped the stream.
+    Closed,
+    /// Dropped, because too many large rounds wait.
     Dropped,
 }
 
-/// One session of a client.
+/// A session of a client.
 pub(super) struct Session {
     connection: Connection,
     record: SessionRecord,
-    /// Datagrams handed to the library.
+    /// Datagrams that the library accepted.
     sent_datagrams: u64,
-    /// Those of them that it is known to have dropped.
+    /// Datagrams that the library dropped, as far as known.
     dropped: u64,
     /// Large rounds that wait for their stream.
     late: usize,
@@ -67,12 +67,12 @@ impl Session {
         Self { connection, record, sent_datagrams: 0, dropped: 0, late: 0 }
     }
 
-    /// Names the connection within the process.
+    /// Identifies the connection within the process.
     pub(super) fn id(&self) -> usize {
         self.connection.stable_id()
     }
 
-    /// Resolves when the connection is over, with the reason.
+    /// Resolves with the reason when the connection ends.
     pub(super) fn closed(&self) -> BoxFuture<'static, (usize, CloseReason)> {
         let (id, quic) = (self.id(), self.connection.quic_connection().clone());
         async move {
@@ -85,15 +85,15 @@ impl Session {
         .boxed()
     }
 
-    /// Sends a round as a datagram, on a stream of its own if it is too large for one.
-    pub(super) fn send(&mut self, round: &Datagram) -> DatagramOutcome {
+    /// Sends a round as a datagram, or on its own stream if it is too large.
+    pub(super) fn send(&mut self, round: &Datagram) -> RoundOutcome {
         match self.send_datagram(round) {
             Ok(()) => {
                 self.sent_datagrams += 1;
-                DatagramOutcome::Done
+                RoundOutcome::Sent
             }
-            Err(SendDatagramError::NotConnected) => DatagramOutcome::Gone,
-            // A peer that takes no datagrams gets everything by stream.
+            Err(SendDatagramError::NotConnected) => RoundOutcome::Closed,
+            // A peer without datagrams gets every round on a stream.
             Err(SendDatagramError::TooLarge | SendDatagramError::UnsupportedByPeer) => {
                 self.send_stream(round.json.clone())
             }
@@ -114,56 +114,56 @@ impl Session {
         })
     }
 
-    /// Whether half of the buffer for datagrams is free.
+    /// Whether half of the datagram send buffer is free.
     pub(super) fn has_room(&self) -> bool {
         self.connection.quic_connection().datagram_send_buffer_space() >= SEND_BUFFER_BYTES / 2
     }
 
-    /// Writes at once what can be written at once, which is all of it unless the peer is slow.
-    fn send_stream(&mut self, json: Bytes) -> DatagramOutcome {
+    /// Writes a round on its own stream. It completes at once unless the peer is slow.
+    fn send_stream(&mut self, json: Bytes) -> RoundOutcome {
         if self.late >= LATE_MAX {
             self.count_drops(1);
-            return DatagramOutcome::Dropped;
+            return RoundOutcome::Dropped;
         }
         let connection = self.connection.clone();
         let mut write = async move {
             let Ok(mut stream) = open_stream(&connection, json).await else { return false };
-            // Its end is acknowledged some time later; nobody needs to know when.
+            // `finish` does not wait for the acknowledgment, which nothing depends on.
             stream.quic_stream_mut().finish().is_ok()
         }
         .boxed();
         match (&mut write).now_or_never() {
-            Some(true) => DatagramOutcome::Done,
-            Some(false) => DatagramOutcome::Gone,
+            Some(true) => RoundOutcome::Sent,
+            Some(false) => RoundOutcome::Closed,
             None => {
                 self.late += 1;
-                DatagramOutcome::Late(write)
+                RoundOutcome::Late(write)
             }
         }
     }
 
-    /// A late round has got its stream.
+    /// Notes that a late round was written, or failed.
     pub(super) fn late_round_done(&mut self) {
         self.late = self.late.saturating_sub(1);
     }
 
-    /// Sends this on a stream of its own and waits until it has arrived.
+    /// Sends a message on its own stream and waits for the acknowledgment.
     pub(super) async fn send_acknowledged(&self, text: Bytes) -> Result<(), StreamFailed> {
         self.open_stream(text).await?.finish().await.or_else(|error| stopped(&error))
     }
 
-    /// Begins a stream with this.
+    /// Opens a stream and writes this on it.
     pub(super) async fn open_stream(&self, text: Bytes) -> Result<SendStream, StreamFailed> {
         open_stream(&self.connection, text).await
     }
 
-    /// Counts rounds of the opening.
+    /// Counts the rounds of the opening.
     pub(super) fn written(&self, rounds: usize) {
         self.record.written(rounds);
     }
 
-    /// Counts what the library dropped from its buffer since the last look. It says nothing when
-    /// it does; but it says what it sent, and with an empty buffer the rest was dropped.
+    /// Counts the datagrams that the library dropped since the last call. The library does not report
+    /// drops, but it counts sent datagrams: if its buffer is empty, it dropped the others.
     pub(super) fn count_dropped(&mut self) {
         let quic = self.connection.quic_connection();
         let empty = quic.datagram_send_buffer_space() + BUFFER_SLACK >= SEND_BUFFER_BYTES;
@@ -180,7 +180,7 @@ impl Session {
         self.record.metrics.rounds_dropped_total.get_or_create(&label).inc_by(rounds);
     }
 
-    /// Notes that the connection is over.
+    /// Notes that the connection has ended.
     pub(super) fn note_closed(mut self, reason: CloseReason) {
         self.count_dropped();
         if reason != CloseReason::Client {
@@ -188,7 +188,7 @@ impl Session {
         }
     }
 
-    /// Says `bye` and closes. A peer that does not take it is closed all the same.
+    /// Sends `bye` and closes, also if the peer does not acknowledge it.
     pub(super) async fn close(mut self, reason: CloseReason) {
         self.record.close(reason);
         if let Ok(Ok(())) = timeout(BYE_TIMEOUT, self.send_acknowledged(wire::bye(reason))).await {
@@ -206,7 +206,7 @@ async fn open_stream(connection: &Connection, text: Bytes) -> Result<SendStream,
     Ok(stream)
 }
 
-/// A peer may stop a stream that it has read enough of.
+/// A stream that the peer stopped is no failure: the peer has read enough of it.
 pub(super) fn stopped(error: &StreamWriteError) -> Result<(), StreamFailed> {
     match error {
         StreamWriteError::Stopped(_) | StreamWriteError::Closed => Ok(()),

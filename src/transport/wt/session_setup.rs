@@ -1,4 +1,4 @@
-//! From a connection's first packet to its seat in a room: handshake, decision, opening.
+//! Session setup: handshake, decision by `http`, opening, and the hand-over to the topic task.
 
 use std::{future::Future, net::IpAddr, sync::Arc, time::Duration};
 
@@ -24,22 +24,22 @@ use crate::{
     transport::{GrantedSession, close::CloseReason},
 };
 
-/// Handshakes under way at once; one more is refused. Each holds some 50 KB.
+/// The most concurrent handshakes; further ones are refused. Each holds about 50 KB.
 const HANDSHAKES_MAX: usize = 1024;
-/// With more than this, a client must first show that its address is its own, which costs it a
-/// round trip and us no memory: a flood with forged senders gets no further.
+/// Above this number, a client must validate its address first (RFC 9000 section 8.1). That costs it a
+/// round trip and the server no memory, and stops a flood from forged addresses.
 const HANDSHAKES_UNPROVEN: usize = 128;
-/// From the first packet to the request; afterwards to the client's end of a refusal.
+/// The timeout from the first packet to the request, and for each response.
 const HANDSHAKE: Duration = Duration::from_secs(10);
-/// How long a refused client may take to leave by itself.
+/// How long a refused client may take to close the connection.
 const REFUSED: Duration = Duration::from_secs(1);
 
-/// Receives connections.
+/// Sets up sessions.
 #[derive(Debug)]
 pub(super) struct SessionSetup<G> {
     admission: G,
     topic_tasks: TopicTasks,
-    /// A peer that takes nothing for so long is too slow.
+    /// A peer that takes nothing for this long is too slow.
     patience: Duration,
     handshakes: Arc<Semaphore>,
     shutdown: Shutdown,
@@ -58,7 +58,7 @@ impl<G: Admission> SessionSetup<G> {
         Self { admission, topic_tasks, patience: heartbeat * 2, handshakes, shutdown, tasks }
     }
 
-    /// Takes a connection in, unless there are too many handshakes under way.
+    /// Sets up a session in its own task, unless there are too many handshakes.
     pub(super) fn receive(self: &Arc<Self>, incoming: IncomingSession) {
         let proven = incoming.remote_address_validated();
         let address = incoming.remote_address().ip();
@@ -83,7 +83,7 @@ impl<G: Admission> SessionSetup<G> {
             () = self.shutdown.requested() => return,
             request = timeout(HANDSHAKE, incoming) => request,
         };
-        // What goes wrong before the request is the client's affair.
+        // Errors before the request are not logged: clients cause them.
         let Ok(Ok(request)) = request else { return };
         let path = request.path().to_owned();
         let origin = request.origin().map(str::to_owned);
@@ -94,25 +94,30 @@ impl<G: Admission> SessionSetup<G> {
                 let Ok(Ok(connection)) = timeout(HANDSHAKE, request.accept()).await else { return };
                 drop(permit);
                 let GrantedSession { opening, subscription, record } = session;
-                self.welcome(Session::new(connection, record), opening, subscription).await;
+                self.open_and_join(Session::new(connection, record), opening, subscription).await;
             }
         }
     }
 
-    /// Sends the opening; whoever has it goes to the room.
-    async fn welcome(&self, session: Session, opening: Opening, mut subscription: Subscription) {
+    /// Sends the opening, and passes the session to its topic task.
+    async fn open_and_join(
+        &self,
+        session: Session,
+        opening: Opening,
+        mut subscription: Subscription,
+    ) {
         let opened = tokio::select! {
             () = self.shutdown.requested() => Err(CloseReason::ShuttingDown),
-            opened = self.open(&session, opening, &mut subscription) => opened,
+            opened = self.send_opening(&session, opening, &mut subscription) => opened,
         };
         match opened {
-            Ok(()) => self.topic_tasks.enter((session, subscription)),
+            Ok(()) => self.topic_tasks.join((session, subscription)),
             Err(CloseReason::Client) => session.note_closed(CloseReason::Client),
             Err(reason) => session.close(reason).await,
         }
     }
 
-    async fn open(
+    async fn send_opening(
         &self,
         session: &Session,
         opening: Opening,
@@ -131,9 +136,9 @@ impl<G: Admission> SessionSetup<G> {
         self.with_timeout(session.send_acknowledged(seed.json())).await
     }
 
-    /// All rounds of the replay, and what was finished meanwhile, on one stream. An empty one where
-    /// nothing was missed: a client could not tell the next large round from it, take all before that
-    /// for known, and lose what its datagrams lost.
+    /// Sends the replay and the rounds finished meanwhile on one stream, which may be empty. Without it,
+    /// a client would take the stream of the next large round for the replay. It would then resume
+    /// after that round, and never get the datagrams that were lost before it.
     async fn replay(
         &self,
         session: &Session,
@@ -171,8 +176,8 @@ impl<G: Admission> SessionSetup<G> {
     }
 }
 
-/// Answers with the status. The library knows three; any other is a header of its "accepted", and
-/// what follows is ended here, where a client that reads its answer does not end it first.
+/// Responds with the status. The library has methods for three statuses. For any other, this function
+/// overrides the status of its "accepted" response, and closes the connection if the client does not.
 async fn refuse(request: SessionRequest, Refusal(status): Refusal) {
     match status {
         403 => request.forbidden().await,

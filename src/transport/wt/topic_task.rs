@@ -1,4 +1,4 @@
-//! The sessions of one topic, and the loop that sends them its rounds.
+//! A topic task: the sessions of one topic, and the loop that sends them its rounds.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -12,7 +12,7 @@ use tokio_util::task::TaskTracker;
 
 use super::{
     pacer::Pacer,
-    session::{DatagramOutcome, Session},
+    session::{RoundOutcome, Session},
     wire::Datagram,
 };
 use crate::{
@@ -27,48 +27,48 @@ use crate::{
     transport::{close::CloseReason, heartbeats},
 };
 
-/// Sessions walked before others get a turn: the first have their packets sent while the last are
-/// still being walked.
+/// Sessions handled before the task yields: the packets of the first leave while the task handles the
+/// last.
 const STRIDE: usize = 64;
-/// Rounds that a session is given at once: less than half of what its buffer holds. Of 2,000 rounds
-/// in one statement 30 % arrived over loopback when all were given at once.
+/// Rounds sent to a session at once: less than half of its buffer. Of 2,000 rounds sent at once over
+/// loopback, 30 % arrived.
 const PART: usize = 100;
 
-/// A session on its way to its room, with the subscription that its opening began.
+/// A session that joins, with the subscription of its opening.
 pub(super) type NewSession = (Session, Subscription);
 
-/// Why a room is left.
+/// Why `run` returned.
 #[derive(Debug)]
 pub(super) enum RunEnd {
-    /// The last session has gone. Somebody may be at the door all the same.
+    /// The last session has left. A new one may wait already.
     Empty,
-    /// Nobody is served here any longer: all are to be told this.
+    /// All sessions must be closed with this reason.
     Ended(CloseReason),
 }
 
-/// A session in the room.
+/// A session of the task.
 #[derive(Debug)]
 struct Member {
     session: Session,
-    /// The subscription it came with, until the room's own can take its place.
+    /// The subscription of its opening, until the task's subscription is at the same position.
     own: Option<Subscription>,
 }
 
-/// Rounds that wait for their streams: whose, and whether the stream took it.
+/// Rounds that wait for their streams: the session, and whether the stream took the round.
 type Late = FuturesUnordered<BoxFuture<'static, (usize, bool)>>;
 
-/// One topic's sessions.
+/// The sessions of one topic.
 #[derive(Debug)]
 pub(super) struct TopicTask {
-    /// What all of them get.
+    /// The rounds for all sessions.
     subscription: Subscription,
     new_sessions: UnboundedReceiver<NewSession>,
     members: HashMap<usize, Member>,
-    /// Connections, to be told when one is over.
+    /// Resolve when a connection ends.
     connections: FuturesUnordered<BoxFuture<'static, (usize, CloseReason)>>,
     late: Late,
     written: Counter,
-    /// Who is shown out, so that nobody waits for them here.
+    /// Sessions are closed in tasks of their own, so that the others need not wait.
     tasks: TaskTracker,
 }
 
@@ -91,7 +91,7 @@ impl TopicTask {
         }
     }
 
-    /// Serves until the last session has left or a stop is asked for.
+    /// Serves until the last session has left, or all must be closed.
     pub(super) async fn run(&mut self, heartbeat: Duration, shutdown: &Shutdown) -> RunEnd {
         let mut heartbeats = heartbeats(heartbeat);
         loop {
@@ -99,7 +99,7 @@ impl TopicTask {
                 biased;
                 () = shutdown.requested() => return RunEnd::Ended(CloseReason::ShuttingDown),
                 Some((id, reason)) = self.connections.next() => self.leave(id, reason),
-                Some(new_session) = self.new_sessions.recv() => self.welcome(new_session),
+                Some(new_session) = self.new_sessions.recv() => self.join(new_session),
                 _ = heartbeats.tick() => self.count_dropped(),
                 Some((id, written)) = self.late.next() => self.late_round_done(id, written),
                 delivery = self.subscription.next() => match delivery {
@@ -114,12 +114,12 @@ impl TopicTask {
         }
     }
 
-    /// Whether nobody is at the door.
+    /// Whether no new session waits.
     pub(super) fn has_no_new_sessions(&self) -> bool {
         self.new_sessions.is_empty()
     }
 
-    fn welcome(&mut self, (session, own): NewSession) {
+    fn join(&mut self, (session, own): NewSession) {
         self.connections.push(session.closed());
         let id = session.id();
         let mut member = Member { session, own: Some(own) };
@@ -132,7 +132,7 @@ impl TopicTask {
         }
     }
 
-    /// Ends a session in a task of its own, so that the others need not wait for it.
+    /// Closes a session in its own task.
     fn close_in_background(&self, session: Session, reason: CloseReason) {
         self.tasks.spawn(session.close(reason));
     }
@@ -154,8 +154,8 @@ impl TopicTask {
         }
     }
 
-    /// Sends rounds to everyone: the same bytes to each. A stop ends it: who has been told `bye`
-    /// resumes after the last round that came.
+    /// Sends rounds to all sessions. A shutdown interrupts it: after `bye`, clients resume after the last
+    /// round that arrived.
     async fn deliver(&mut self, frames: &[Frame], shutdown: &Shutdown) {
         let merged = self.catch_up_members().await;
         let mut pacer = Pacer::default();
@@ -168,8 +168,8 @@ impl TopicTask {
                 }
             }
             let rounds: Vec<_> = frames.iter().map(Datagram::from).collect();
-            for (walked, (id, member)) in self.members.iter_mut().enumerate() {
-                if walked % STRIDE == STRIDE - 1 {
+            for (index, (id, member)) in self.members.iter_mut().enumerate() {
+                if index % STRIDE == STRIDE - 1 {
                     yield_now().await;
                 }
                 if member.own.is_none() && !merged.contains(id) {
@@ -179,13 +179,13 @@ impl TopicTask {
         }
     }
 
-    /// Sends those with a subscription of their own what that holds. Returns who is one of all from
-    /// now on, and has what the room is about to send.
+    /// Sends the rounds of their own subscriptions to the sessions that have one. Returns the sessions
+    /// that dropped it now: they have the rounds that the task is about to send.
     async fn catch_up_members(&mut self) -> HashSet<usize> {
         let (mut merged, mut too_slow) = (HashSet::new(), Vec::new());
         let own = self.members.iter_mut().filter(|(_, member)| member.own.is_some());
-        for (walked, (id, member)) in own.enumerate() {
-            if walked % STRIDE == STRIDE - 1 {
+        for (index, (id, member)) in own.enumerate() {
+            if index % STRIDE == STRIDE - 1 {
                 yield_now().await;
             }
             match member.catch_up(&self.subscription, &self.late) {
@@ -204,7 +204,7 @@ impl TopicTask {
         merged
     }
 
-    /// Ends all sessions, also those that were still on their way in.
+    /// Closes all sessions, including new ones that wait.
     pub(super) async fn close(mut self, reason: CloseReason) {
         self.new_sessions.close();
         let mut sessions: Vec<_> =
@@ -216,31 +216,31 @@ impl TopicTask {
     }
 }
 
-/// Each session, and whether it has room for another part.
+/// The sessions, and whether each has room for another part.
 fn sessions_with_room(members: &HashMap<usize, Member>) -> impl Iterator<Item = (usize, bool)> {
     members.iter().map(|(id, member)| (*id, member.session.has_room()))
 }
 
 impl Member {
-    /// Hands rounds to the session; how many it took at once.
+    /// Sends rounds to the session. Returns how many were sent at once.
     fn send(&mut self, rounds: &[Datagram], late: &Late) -> u64 {
         let id = self.session.id();
         let mut sent = 0;
         for round in rounds {
             match self.session.send(round) {
-                DatagramOutcome::Done => sent += 1,
-                DatagramOutcome::Late(write) => {
+                RoundOutcome::Sent => sent += 1,
+                RoundOutcome::Late(write) => {
                     late.push(write.map(move |written| (id, written)).boxed())
                 }
-                DatagramOutcome::Gone | DatagramOutcome::Dropped => {}
+                RoundOutcome::Closed | RoundOutcome::Dropped => {}
             }
         }
         sent
     }
 
-    /// Sends what waits in the session's own subscription, and gives that up where the room's has
-    /// taken the same rounds. Whatever reaches the one reaches the other, so the room, which is
-    /// woken by its own, looks here no later than it has to.
+    /// Sends the rounds of the session's own subscription, and drops it once the task's subscription has
+    /// taken the same rounds. Both get the same rounds, so the task's subscription wakes in time for
+    /// this one.
     fn catch_up(&mut self, task: &Subscription, late: &Late) -> Result<u64, CloseReason> {
         let Some(mut own) = self.own.take() else { return Ok(0) };
         let mut sent = 0;

@@ -1,4 +1,4 @@
-//! Where newcomers find the room of their topic, and rooms are opened and closed.
+//! The topic tasks by topic: starts a task for the first session, and ends it after the last.
 
 use parking_lot::{Mutex, MutexGuard};
 use std::{collections::HashMap, sync::Arc, time::Duration};
@@ -12,13 +12,13 @@ use crate::{
     stream::{hub::Subscription, topic::Topic},
 };
 
-/// All rooms. Cheap to clone.
+/// All topic tasks. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(super) struct TopicTasks(Arc<TasksState>);
 
 #[derive(Debug)]
 struct TasksState {
-    /// Not bounded by itself: there are never more newcomers than places.
+    /// Senders of new sessions. Unbounded, because the connection limiter bounds the sessions.
     senders: Mutex<HashMap<Topic, UnboundedSender<NewSession>>>,
     heartbeat: Duration,
     metrics: Metrics,
@@ -37,26 +37,26 @@ impl TopicTasks {
         Self(Arc::new(TasksState { senders, heartbeat, metrics, shutdown, tasks }))
     }
 
-    /// Shows a newcomer to the room of its topic; opens it if there is none.
-    pub(super) fn enter(&self, new_session: NewSession) {
+    /// Passes a session to the task of its topic; starts the task if there is none.
+    pub(super) fn join(&self, new_session: NewSession) {
         let mut senders = self.senders();
         let topic = new_session.1.topic().clone();
         let sender =
-            senders.entry(topic).or_insert_with_key(|topic| self.open(topic, &new_session.1));
-        // A room leaves the map before it stops listening, under this lock.
+            senders.entry(topic).or_insert_with_key(|topic| self.start(topic, &new_session.1));
+        // This cannot fail: under this lock, a task leaves the map before it drops its receiver.
         let _ = sender.send(new_session);
     }
 
-    fn open(&self, topic: &Topic, first: &Subscription) -> UnboundedSender<NewSession> {
+    fn start(&self, topic: &Topic, first: &Subscription) -> UnboundedSender<NewSession> {
         let (sender, new_sessions) = mpsc::unbounded_channel();
         let TasksState { metrics, tasks, .. } = &*self.0;
         let task = TopicTask::new(first.sibling(), new_sessions, metrics, tasks.clone());
-        tasks.spawn(self.clone().keep(task, topic.clone()));
+        tasks.spawn(self.clone().run(task, topic.clone()));
         sender
     }
 
-    /// Keeps a room until nobody needs it.
-    async fn keep(self, mut task: TopicTask, topic: Topic) {
+    /// Runs a topic task until it has no session.
+    async fn run(self, mut task: TopicTask, topic: Topic) {
         let reason = loop {
             match task.run(self.0.heartbeat, &self.0.shutdown).await {
                 RunEnd::Ended(reason) => break reason,
@@ -68,7 +68,7 @@ impl TopicTasks {
         task.close(reason).await;
     }
 
-    /// Closes a room; not if somebody is at its door.
+    /// Removes a task, unless a new session waits for it.
     fn close_if_empty(&self, topic: &Topic, task: &TopicTask) -> bool {
         let mut senders = self.senders();
         let empty = task.has_no_new_sessions();
