@@ -1,15 +1,15 @@
-//! The door: accepts connections and lets hyper read HTTP/1 from them.
+//! The accept loop: accepts connections, serves HTTP/1 on them with hyper, and hands off streams.
 //!
-//! An accept loop of our own, because the ready-made one (`axum::serve`) has no limit to how long a
-//! request head may take, none to the number of connections, and no hold on the socket underneath.
+//! `axum::serve` has no timeout for request heads, no limit on connections, and no access to the
+//! socket. This loop has all three.
 //!
-//! A granted stream leaves here: its route's response stays away from hyper, the connection waits
-//! until hyper has written what came before, and the socket goes to a shard with the head of the
-//! response and the bytes that hyper has read but not used. So hyper reads every request and axum
-//! decides on all of them, and neither is there when rounds are written.
+//! When a route grants a stream, hyper does not get its response. The loop waits until hyper has written
+//! all earlier responses. Then it hands the socket to a shard, with the response head and the bytes
+//! that hyper has read beyond the request. So hyper reads every request and axum decides on it, but
+//! neither takes part when rounds are written.
 //!
-//! HTTP/2 is left to a proxy: a stream there is one of many on a connection, and a slow one would
-//! hold up the others.
+//! HTTP/2 is left to a proxy: many streams share one connection there, and a slow one would delay the
+//! others.
 
 use std::{
     convert::Infallible,
@@ -51,24 +51,25 @@ use crate::{
     },
 };
 
-/// Connections the kernel may hold for us until they are accepted: a storm of reconnects comes
-/// within a second. (Linux takes at most `net.core.somaxconn`, 4096 by default.)
+/// Connections that the kernel may queue until they are accepted: a burst of reconnects arrives within a
+/// second. Linux limits this to `net.core.somaxconn`, 4096 by default.
 const LISTEN_BACKLOG: i32 = 4096;
-/// Bounds what a slow reader holds in the kernel, which doubles it; left alone it grows to 4 MiB.
+/// Bounds the kernel memory of a slow reader. Linux doubles it; without it, the buffer grows to 4 MiB.
 const SEND_BUFFER_BYTES: usize = 64 * 1024;
-/// A head that takes longer is an attack or a dead peer. Bounds an idle keep-alive as well.
+/// The timeout for a request head: a slower one is an attack or a dead peer. Also limits an idle
+/// keep-alive connection.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-/// The most bytes of a request head, and of a response that waits for its socket.
+/// The most bytes of a request head, and of responses that wait for the socket.
 const BUFFER_BYTES: usize = 16 * 1024;
 /// The most headers of a request.
 const HEADERS_MAX: usize = 100;
-/// The wait after a failed accept. Without it the loop would spin while descriptors are short.
+/// The wait after a failed accept. Without it, the loop would spin while descriptors are exhausted.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// What a connection may still take once a stop was asked for: streams have ended by themselves
-/// then, only what was written last has to leave.
+/// How long a connection may take after a shutdown request. The shards end the streams; hyper only has to
+/// send its last response.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// What every connection works with.
+/// The handles that each connection needs.
 #[derive(Clone, Debug)]
 struct ConnectionContext {
     router: Router,
@@ -76,14 +77,14 @@ struct ConnectionContext {
     shutdown: Shutdown,
 }
 
-/// A bound listener.
+/// The accept loop, bound to its address.
 #[derive(Debug)]
 pub(crate) struct AcceptLoop {
     listener: TcpListener,
     address: SocketAddr,
 }
 
-/// Binds, or says which address could not be bound and why. Needs a runtime to be there.
+/// Binds. The error names the address. Must run inside a tokio runtime.
 pub(crate) fn bind(address: SocketAddr) -> io::Result<AcceptLoop> {
     let listener = listen(address).map_err(|error| {
         io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"))
@@ -94,9 +95,9 @@ pub(crate) fn bind(address: SocketAddr) -> io::Result<AcceptLoop> {
 
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    // A restart must not wait for the old connections' TIME-WAIT.
+    // A restart must not wait for connections in TIME-WAIT.
     socket.set_reuse_address(true)?;
-    // Accepted sockets inherit it.
+    // Accepted sockets inherit this size.
     socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
@@ -110,8 +111,8 @@ impl AcceptLoop {
         self.address
     }
 
-    /// Serves until a stop is asked for; streams go to the shards. Connections are tasks of
-    /// `shutdown`, whose `finish` waits for them.
+    /// Serves until a shutdown is requested. Connections are tasks of `shutdown`, whose `finish` waits for
+    /// them.
     pub(crate) async fn serve(
         self,
         router: Router,
@@ -138,7 +139,7 @@ impl AcceptLoop {
         }
     }
 
-    /// The next connection, however long it takes: an accept that fails is logged once in a row.
+    /// Accepts the next connection. Of failures in a row, only the first is logged.
     async fn accept(&self) -> (TcpStream, SocketAddr) {
         let mut failing = false;
         loop {
@@ -147,7 +148,7 @@ impl AcceptLoop {
                 Err(error) if is_peer_error(&error) => {}
                 Err(error) => {
                     if !failing {
-                        tracing::error!(%error, "no connection can be accepted: retrying");
+                        tracing::error!(%error, "cannot accept connections: retrying");
                     }
                     failing = true;
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -157,28 +158,28 @@ impl AcceptLoop {
     }
 }
 
-/// Whether the error belongs to the connection that was to be accepted, and not to us.
+/// Whether the error is of the accepted connection, not of this process.
 fn is_peer_error(error: &io::Error) -> bool {
     use ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
 }
 
-/// Readies a socket; `None` when its peer has left already.
+/// Sets the socket options; `None` if the peer has disconnected.
 fn configure(
     tcp: TcpStream,
     patience: Duration,
     permit: OwnedSemaphorePermit,
 ) -> Option<MeteredSocket> {
-    // A round is one small write: Nagle's algorithm would hold it back for a round trip.
+    // Nagle's algorithm would delay a round, which is a small write, by a round trip.
     tcp.set_nodelay(true).ok()?;
-    // A peer that vanished acknowledges nothing; TCP alone would retry for 15 minutes. A quarter
-    // later than our own deadline for blocked writes, which tells the peer by a reset.
+    // For a peer that vanished, TCP alone would retry for 15 minutes. This timeout is a quarter longer
+    // than the one for blocked writes, which resets the connection and so informs the peer.
     #[cfg(target_os = "linux")]
     SockRef::from(&tcp).set_tcp_user_timeout(Some(patience * 5 / 4)).ok()?;
     Some(MeteredSocket::new(tcp, patience, permit))
 }
 
-/// One connection, for as long as it speaks HTTP. Its errors are its peer's affair.
+/// Serves a connection as long as it speaks HTTP. Errors are logged at debug, because peers cause them.
 async fn serve_connection(socket: MeteredSocket, client: SocketAddr, context: ConnectionContext) {
     let (gauge, hand_off, shutdown) = (socket.gauge(), HandOff::default(), &context.shutdown);
     let service = service_fn(|request| {
@@ -203,14 +204,14 @@ async fn serve_connection(socket: MeteredSocket, client: SocketAddr, context: Co
         }
     };
     if let Err(error) = ended {
-        tracing::debug!(%error, "a connection ended");
+        tracing::debug!(%error, "the connection failed");
     } else if let Err(error) = hand_off_stream(http.into_parts(), &hand_off, &context).await {
-        tracing::debug!(%error, "a stream was not opened");
+        tracing::debug!(%error, "the stream was not opened");
     }
 }
 
-/// Lets hyper work until the connection ends, or a stream was granted and all that hyper had to
-/// write before it is with the kernel.
+/// Polls hyper until the connection ends, or until a stream is granted and the kernel has accepted all
+/// earlier responses.
 fn poll_until_granted<C>(
     http: &mut C,
     hand_off: &HandOff,
@@ -226,8 +227,8 @@ where
     }
 }
 
-/// Answers a request, unless that grants a stream: then hyper waits for a response that never
-/// comes, and reads nothing meanwhile.
+/// Answers a request. If a stream is granted, this future never completes: hyper waits for the response
+/// and reads nothing meanwhile.
 async fn answer(
     router: Router,
     mut request: Request<Incoming>,
@@ -242,8 +243,8 @@ async fn answer(
     }
 }
 
-/// Hands a granted stream to a shard; without one the connection is over. A stream that cannot be
-/// opened after all is closed without an answer, so that its client asks for the same again.
+/// Hands a granted stream to a shard. If the stream cannot be opened, the connection is closed without a
+/// response, and the client repeats the same request.
 async fn hand_off_stream<S>(
     parts: Parts<TokioIo<MeteredSocket>, S>,
     hand_off: &HandOff,
@@ -272,7 +273,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_busy_port_is_named_in_the_error() {
+    async fn the_error_names_a_busy_port() {
         let accept_loop = bind("127.0.0.1:0".parse().expect("an address")).expect("bind");
         let error = bind(accept_loop.local_addr()).expect_err("busy");
         assert_eq!(error.kind(), ErrorKind::AddrInUse);

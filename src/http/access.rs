@@ -81,8 +81,8 @@ impl StreamAccess {
     }
 }
 
-/// A limit that is reached. Over WebTransport no header reaches a page: its status alone has to say
-/// that it is the number of streams, not the server, that is in the way.
+/// The refusal at a limit. WebTransport passes no header to a page: its status must show that the number
+/// of streams is the reason.
 fn limit_problem(transport: Transport, reached: LimitReached) -> Problem {
     let status = match transport {
         Transport::webtransport => StatusCode::TOO_MANY_REQUESTS,
@@ -92,7 +92,7 @@ fn limit_problem(transport: Transport, reached: LimitReached) -> Problem {
     let seconds = HeaderValue::from(u16::from(seconds));
     let problem = Problem::new(status, reached.to_string()).with(header::RETRY_AFTER, seconds);
     match reached {
-        // The next second has room: a browser that was refused for good would miss it.
+        // Temporary: the next second has room, but 503 would stop an `EventSource` for good.
         LimitReached::Rate => problem.temporary(),
         LimitReached::Streams | LimitReached::Address => problem,
     }

@@ -1,4 +1,4 @@
-//! `GET /wt/certificate`: what a page has to know before it can connect by WebTransport.
+//! `GET /wt/certificate`: the URL and the certificate hash that a page needs for WebTransport.
 
 use axum::{
     Json, Router,
@@ -15,10 +15,10 @@ use tokio::sync::watch;
 use super::{SharedState, problem::Problem};
 use crate::transport::wt::certificate::PublishedCertificate;
 
-/// A page that went by yesterday's hash could not connect.
+/// A page with a cached hash of a rotated certificate cannot connect.
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 
-/// WebTransport as pages are told of it.
+/// WebTransport as advertised to pages.
 #[derive(Clone, Debug)]
 pub(crate) struct AdvertisedWebTransport {
     /// The certificate.
@@ -46,7 +46,7 @@ async fn certificate(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let Some(advertised) = &state.web_transport else {
-        let detail = "WebTransport is off: DATASTREAM_WT_ENABLED turns it on";
+        let detail = "WebTransport is off: set DATASTREAM_WT_ENABLED to turn it on";
         return Err(Problem::not_found(detail));
     };
     let body = body(&advertised.certificate.borrow(), &host(&uri, &headers), advertised.port);
@@ -64,7 +64,7 @@ fn body(published: &PublishedCertificate, host: &str, port: u16) -> CertificateB
     }
 }
 
-/// The name by which the client has reached us is the one that it can reach us by.
+/// The host of the request: the client can reach the server under this name.
 fn host(uri: &Uri, headers: &HeaderMap) -> String {
     let named = headers.get(header::HOST).and_then(|value| value.to_str().ok());
     let named = named.and_then(|host| host.parse::<Authority>().ok());

@@ -1,23 +1,22 @@
-//! What a stream request asks for: the selection and the resume point, out of path, query and
-//! headers.
+//! The selection and the resume point of a stream request, from path, query and headers.
 
 use axum::http::{HeaderMap, HeaderName};
 
 use super::problem::Problem;
 use crate::stream::{round::RoundId, topic::Selection};
 
-/// More names than this are refused: a platform with more games has types, or takes everything.
+/// The most names in a selection. A client of more games can select types, or everything.
 const NAMES_MAX: usize = 100;
 /// The header with which an `EventSource` resumes.
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
-/// The parameters of a query, decoded, in order.
+/// The decoded parameters of a query, in order.
 pub(super) type Parameters = Vec<(String, String)>;
 
-/// What the path names.
+/// The selection in the path.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum PathSelection {
-    /// Nothing: the query alone selects.
+    /// No selection: only the query selects.
     Nothing,
     /// One game.
     Game(String),
@@ -25,8 +24,8 @@ pub(super) enum PathSelection {
     Type(String),
 }
 
-/// The selection of a path and a query. Parameters that are not ours are ignored, as everywhere on
-/// the web: proxies and trackers add their own.
+/// The selection of a path and a query. Unknown parameters are ignored, because proxies and trackers add
+/// some.
 pub(super) fn selection(
     path: PathSelection,
     parameters: &Parameters,
@@ -56,8 +55,8 @@ pub(super) fn after(parameters: &Parameters) -> Result<Option<RoundId>, Problem>
     }
 }
 
-/// The resume point of `Last-Event-ID`, which wins, or else of `?after=`: an `EventSource` that
-/// reconnects repeats its first URL, and only the header knows what came since.
+/// The resume point of `Last-Event-ID`, or else of `?after=`. The header has priority: an `EventSource`
+/// that reconnects repeats its first URL, and only the header has its last round.
 pub(super) fn last_event_id(
     headers: &HeaderMap,
     parameters: &Parameters,
@@ -71,11 +70,13 @@ pub(super) fn last_event_id(
     }
 }
 
-/// A `round_id` in decimal. Stricter than Rust, which takes `+5`.
+/// A `round_id` in decimal. Rust would also accept `+5`.
 pub(super) fn round_id(name: &str, value: &str) -> Result<RoundId, Problem> {
     value.parse().ok().filter(|_| !value.starts_with('+')).map(RoundId).ok_or_else(|| {
         let value: String = value.chars().take(40).collect();
-        Problem::malformed(format!("{name} must be a round_id, a whole number, not {value:?}"))
+        Problem::malformed(format!(
+            "{name} must be a round_id, which is a whole number, not {value:?}"
+        ))
     })
 }
 
@@ -110,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_named_is_everything() {
+    fn an_empty_selection_is_everything() {
         let selected = selection(PathSelection::Nothing, &query("")).expect("a selection");
         assert_eq!(selected, Selection::default());
     }
@@ -132,16 +133,16 @@ mod tests {
 
     #[test]
     fn an_empty_resume_point_counts_as_absent() {
-        assert_eq!(after(&query("after=")).expect("fine"), None);
-        assert_eq!(after(&query("")).expect("fine"), None);
-        assert_eq!(resume("", "after=").expect("fine"), None);
+        assert_eq!(after(&query("after=")).expect("no problem"), None);
+        assert_eq!(after(&query("")).expect("no problem"), None);
+        assert_eq!(resume("", "after=").expect("no problem"), None);
     }
 
     #[test]
-    fn the_header_wins_over_the_query_unless_it_is_empty() {
-        assert_eq!(resume("7", "after=5").expect("fine"), Some(RoundId(7)));
-        assert_eq!(resume("7", "after=nonsense").expect("fine"), Some(RoundId(7)));
-        assert_eq!(resume("", "after=5").expect("fine"), Some(RoundId(5)));
+    fn the_header_has_priority_over_the_query_unless_it_is_empty() {
+        assert_eq!(resume("7", "after=5").expect("no problem"), Some(RoundId(7)));
+        assert_eq!(resume("7", "after=nonsense").expect("no problem"), Some(RoundId(7)));
+        assert_eq!(resume("", "after=5").expect("no problem"), Some(RoundId(5)));
     }
 
     #[test]

@@ -1,8 +1,8 @@
-//! The stream routes: `/ws…` and `/sse…`. Each request is checked to the end, refused with a
-//! problem body or granted a place; what is granted leaves HTTP at the door.
+//! The stream routes: `/ws…` and `/sse…`. Each request is refused with a problem body, or granted a
+//! stream, which the accept loop hands to a shard.
 //!
 //! The order of the checks is part of the contract: malformed (400), origin (403, handshakes only),
-//! unknown game or type (404), no upgrade (426), a limit reached (503; WebTransport: 429).
+//! unknown game or type (404), no upgrade (426), limit reached (503; WebTransport: 429).
 
 use std::collections::HashMap;
 
@@ -26,7 +26,7 @@ use crate::{
     transport::{Protocol, RETRY},
 };
 
-/// Tells nginx, and what took the header over from it, not to collect events in a buffer.
+/// Turns off the buffering of events in nginx, and in proxies that know the same header.
 const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
 pub(super) fn router() -> Router<SharedState> {
@@ -73,27 +73,26 @@ async fn events(
         },
         opened => opened?,
     };
-    // A 1.1 response to a 1.0 request that asks for keep-alive would promise it.
+    // An HTTP/1.1 response to an HTTP/1.0 request with keep-alive would promise keep-alive.
     *response.version_mut() = request.version;
     Ok(response)
 }
 
-/// Whether it is a browser's `EventSource`, which always says so.
+/// Whether the client is an `EventSource`: browsers always send this header.
 fn is_event_source(request: &Parts) -> bool {
     request.method == Method::GET
         && handshake::lists(&request.headers, &header::ACCEPT, "text/event-stream")
 }
 
-/// A stream that ends at once, so that an `EventSource` comes back with its last id. Any status but
-/// 200 would end it for good (WHATWG HTML, "server-sent events", "fail the connection").
+/// An event stream that ends at once, so that an `EventSource` reconnects with its last id. Any status
+/// other than 200 would stop it for good (WHATWG HTML, "server-sent events", "fail the connection").
 fn retry_later(reason: &str) -> Response {
     let head = event_headers(Version::HTTP_10, &HeaderMap::new());
     (head, format!("{RETRY}: {reason}\n\n")).into_response()
 }
 
-/// The head of an event stream. `keep-alive` is the contract's, for HTTP/1.1 alone; it would be
-/// untrue for a client that wants the connection closed, and for HTTP/1.0, where the close is what
-/// ends the body.
+/// The head of an event stream. The contract requires `keep-alive`, which is for HTTP/1.1 only: in
+/// HTTP/1.0 the close ends the body. A client may also ask for `close`.
 fn event_headers(version: Version, request: &HeaderMap) -> HeaderMap {
     let closes = handshake::lists(request, &header::CONNECTION, "close");
     let stays = version == Version::HTTP_11 && !closes;
@@ -128,7 +127,7 @@ async fn open_events(
     Ok(state.access.grant(protocol, client, topic, after).await?.attach_to(head))
 }
 
-/// What the path and the query of a stream request say.
+/// The path and the query of a stream request.
 pub(super) struct StreamRequest {
     path_selection: PathSelection,
     pub(super) parameters: Parameters,
@@ -206,8 +205,8 @@ mod tests {
         (status, String::from_utf8_lossy(&body).into_owned())
     }
 
-    /// A browser is to come back for this reason; others are told 503.
-    async fn sent_back(routes: &Router, reason: &str) {
+    /// An `EventSource` is told to retry for this reason; other clients get 503.
+    async fn assert_told_to_retry(routes: &Router, reason: &str) {
         let (status, body) = events_for(routes, "text/event-stream").await;
         assert_eq!((status, body), (StatusCode::OK, format!("retry: 2000\n\n: {reason}\n\n")));
         let (status, body) = events_for(routes, "*/*").await;
@@ -215,22 +214,22 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_event_source_is_sent_back_by_a_server_that_stops() {
+    async fn an_event_source_is_told_to_retry_during_a_shutdown() {
         let (limits, shutdown) =
             (Limits { streams: 1, per_address: None, per_second: None }, Shutdown::default());
         let (routes, _publisher) = routes(limits, &shutdown);
         shutdown.request();
-        sent_back(&routes, "the server is shutting down").await;
+        assert_told_to_retry(&routes, "the server is shutting down").await;
     }
 
     #[tokio::test]
-    async fn an_event_source_is_sent_back_by_the_limit_of_a_second_and_refused_by_a_full_server() {
+    async fn an_event_source_is_told_to_retry_at_the_rate_limit_and_refused_by_a_full_server() {
         let per_second = std::num::NonZeroU32::new(1);
         let limits = Limits { streams: 1, per_address: None, per_second };
         let (limited, _publisher) = routes(limits, &Shutdown::default());
         let (status, _) = events_for(&limited, "text/event-stream").await;
         assert_eq!(status, StatusCode::OK);
-        sent_back(&limited, "too many streams were opened within a second").await;
+        assert_told_to_retry(&limited, "too many streams were opened within a second").await;
         let reached = Limits { streams: 0, per_address: None, per_second: None };
         let (reached, _publisher) = routes(reached, &Shutdown::default());
         let (status, _) = events_for(&reached, "text/event-stream").await;
@@ -238,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn only_http_1_1_is_told_that_the_connection_stays() {
+    fn only_http_1_1_gets_keep_alive() {
         let keep = event_headers(Version::HTTP_11, &HeaderMap::new());
         assert_eq!(keep[header::CONNECTION], "keep-alive");
         assert_eq!(keep[header::CACHE_CONTROL], "no-cache, no-transform");

@@ -1,7 +1,7 @@
-//! WebTransport requests, decided by the router like those of the other doors.
+//! WebTransport requests, decided by the same rules as those of the other transports.
 //!
-//! A CONNECT request is put to a router of its own as a `GET` of the same path and origin; its
-//! answer is a status, and for a `200` the session, which is left in a slot of the request.
+//! A CONNECT request becomes a `GET` with the same path and origin, for a router of its own. With `200`,
+//! the handler puts the session into a slot in the request.
 
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -24,15 +24,15 @@ use crate::transport::{
     wt::{self, Admission, Refusal},
 };
 
-/// Where a handler leaves what it has granted.
+/// The slot for the session that a handler grants.
 type GrantSlot = Arc<Mutex<Option<GrantedSession>>>;
 
-/// Who may come in by WebTransport.
+/// Decides on WebTransport requests.
 #[derive(Clone, Debug)]
 pub(crate) struct WebTransportAdmission(Router);
 
 impl WebTransportAdmission {
-    /// A gate that grants from the same places as the other doors.
+    /// Uses the same limits as the other transports.
     pub(crate) fn new(state: SharedState) -> Self {
         let router = Router::new()
             .route("/wt", get(open))
@@ -46,7 +46,7 @@ impl WebTransportAdmission {
 impl Admission for WebTransportAdmission {
     async fn admit(&self, connect: wt::ConnectRequest) -> Result<GrantedSession, Refusal> {
         let malformed = Refusal(StatusCode::BAD_REQUEST.as_u16());
-        // A URI may be a whole URL, or a host alone; a path it must be here.
+        // `Request::get` would accept a whole URL, or a host alone.
         if !connect.path.starts_with('/') {
             return Err(malformed);
         }

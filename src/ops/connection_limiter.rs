@@ -1,4 +1,4 @@
-//! Who may still come in: how many streams at once, from one address, in a second.
+//! The connection limiter: how many streams at once, per address, and per second.
 
 use parking_lot::{Mutex, MutexGuard};
 use std::{
@@ -9,32 +9,32 @@ use std::{
     time::Instant,
 };
 
-/// The limits, as configured; those that are off are `None`.
+/// The configured limits; `None` turns a limit off.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
     /// Streams at once.
     pub streams: usize,
     /// Streams at once from one client address.
     pub per_address: Option<NonZeroU32>,
-    /// New streams in a second, on average over a second.
+    /// New streams per second, as a token bucket of one second.
     pub per_second: Option<NonZeroU32>,
 }
 
-/// A limit that is reached.
+/// The limit that was reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum LimitReached {
     /// [`Limits::streams`].
     #[error("the server is full")]
     Streams,
     /// [`Limits::per_address`].
-    #[error("this address has as many streams as it may have")]
+    #[error("too many streams are open from this address")]
     Address,
     /// [`Limits::per_second`].
     #[error("too many streams were opened within a second")]
     Rate,
 }
 
-/// All places for streams. Cheap to clone.
+/// Issues permits for streams within the limits. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct ConnectionLimiter(Arc<LimiterState>);
 
@@ -48,29 +48,29 @@ struct LimiterState {
 struct PermitsInUse {
     streams: usize,
     addresses: HashMap<IpAddr, u32>,
-    /// New streams that are allowed at `counted`.
-    allowance: f64,
+    /// Tokens of the rate limit at `counted_at`.
+    tokens: f64,
     counted_at: Instant,
 }
 
-/// A place that is taken; dropping it gives it back.
+/// A permit for one stream, released when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Permit {
     shared: Arc<LimiterState>,
-    /// Only where addresses are counted.
+    /// Set if the limit per address is on.
     address: Option<IpAddr>,
 }
 
 impl ConnectionLimiter {
-    /// As many places as the limits allow.
+    /// A limiter with these limits.
     pub(crate) fn new(limits: Limits) -> Self {
-        let allowance = limits.per_second.map_or(0.0, |most| f64::from(most.get()));
+        let tokens = limits.per_second.map_or(0.0, |most| f64::from(most.get()));
         let addresses = HashMap::new();
-        let in_use = PermitsInUse { streams: 0, addresses, allowance, counted_at: Instant::now() };
+        let in_use = PermitsInUse { streams: 0, addresses, tokens, counted_at: Instant::now() };
         Self(Arc::new(LimiterState { limits, in_use: Mutex::new(in_use) }))
     }
 
-    /// Takes a place for a client of this address.
+    /// Acquires a permit for a client of this address.
     pub(crate) fn acquire(&self, address: IpAddr) -> Result<Permit, LimitReached> {
         self.acquire_at(address, Instant::now())
     }
@@ -88,7 +88,7 @@ impl ConnectionLimiter {
             return Err(LimitReached::Address);
         }
         if let Some(most) = per_second {
-            in_use.allow_one(most, now)?;
+            in_use.take_token(most, now)?;
         }
         in_use.streams += 1;
         let address = address.map(|(network, _)| network);
@@ -100,16 +100,16 @@ impl ConnectionLimiter {
 }
 
 impl PermitsInUse {
-    /// Allows one more, if the last second leaves room for it.
-    fn allow_one(&mut self, most: NonZeroU32, now: Instant) -> Result<(), LimitReached> {
+    /// Takes a token, if there is one.
+    fn take_token(&mut self, most: NonZeroU32, now: Instant) -> Result<(), LimitReached> {
         let most = f64::from(most.get());
         let earned = now.duration_since(self.counted_at).as_secs_f64() * most;
-        self.allowance = (self.allowance + earned).min(most);
+        self.tokens = (self.tokens + earned).min(most);
         self.counted_at = now;
-        if self.allowance < 1.0 {
+        if self.tokens < 1.0 {
             return Err(LimitReached::Rate);
         }
-        self.allowance -= 1.0;
+        self.tokens -= 1.0;
         Ok(())
     }
 }
@@ -135,7 +135,7 @@ impl Drop for Permit {
     }
 }
 
-/// What counts as one address: of IPv6 the network, since a host has all addresses of its own.
+/// The unit of the limit per address. For IPv6 it is the /64 network, since a host has all its addresses.
 fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => {
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_that_is_given_back_can_be_taken_again() {
+    fn a_released_permit_can_be_acquired_again() {
         let (limiter, from) = (limiter(1, 0, 0), address("10.0.0.1"));
         let permit = limiter.acquire(from).expect("a permit");
         assert_eq!(limiter.acquire(from).err(), Some(LimitReached::Streams));
@@ -171,20 +171,20 @@ mod tests {
     }
 
     #[test]
-    fn an_address_takes_no_more_than_its_share() {
+    fn an_address_gets_no_more_permits_than_its_limit() {
         let limiter = limiter(10, 1, 0);
         let permit = limiter.acquire(address("10.0.0.1")).expect("a permit");
         assert_eq!(limiter.acquire(address("::ffff:10.0.0.1")).err(), Some(LimitReached::Address));
         let _other = limiter.acquire(address("10.0.0.2")).expect("another address");
         drop(permit);
-        let _again = limiter.acquire(address("10.0.0.1")).expect("given back");
+        let _again = limiter.acquire(address("10.0.0.1")).expect("released");
         let _v6 = limiter.acquire(address("2001:db8::1")).expect("another address");
         assert_eq!(limiter.acquire(address("2001:db8::2")).err(), Some(LimitReached::Address));
         assert!(limiter.acquire(address("2001:db8:0:1::2")).is_ok());
     }
 
     #[test]
-    fn more_than_the_rate_must_wait_and_a_pause_earns_no_more_than_a_second() {
+    fn the_rate_limit_refills_over_time_up_to_one_second() {
         let (limiter, from, start) = (limiter(100, 0, 2), address("10.0.0.1"), Instant::now());
         let acquire =
             |after: f64| limiter.acquire_at(from, start + Duration::from_secs_f64(after)).is_ok();
