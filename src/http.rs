@@ -1,7 +1,7 @@
 //! HTTP: routes, origins, limits, refusals.
 //!
-//! This module decides on every request with ordinary requests and responses. The [`accept_loop`] hands
-//! the socket of a granted stream to `transport`, which alone writes to its client.
+//! This module decides on every request with ordinary requests and responses. The [`accept_loop`]
+//! hands the socket of a granted stream to `transport`, which alone writes to its client.
 
 pub(crate) mod accept_loop;
 mod access;
@@ -46,8 +46,8 @@ pub(crate) use web_transport::WebTransportAdmission;
 /// The configuration of HTTP.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
-    /// The time between two pings or heartbeat comments. A peer that takes nothing for twice this time
-    /// is reset.
+    /// The time between two pings or heartbeat comments. A peer that takes nothing for twice this
+    /// time is reset.
     pub heartbeat: Duration,
     /// The origins whose pages may subscribe.
     pub allowed_origins: AllowedOrigins,

@@ -1,7 +1,7 @@
 //! The clients' streams on each transport, from opening to close.
 //!
-//! `http` decides on each request and hands over a [`GrantedStream`]: a socket, a response head and a
-//! prepared subscription. From then on only this module writes to the client. WebSocket and event
+//! `http` decides on each request and hands over a [`GrantedStream`]: a socket, a response head and
+//! a prepared subscription. From then on only this module writes to the client. WebSocket and event
 //! streams share one write path, the [`shard`]. WebTransport ([`wt`]) gets a [`GrantedSession`]
 //! instead, because its library owns the socket.
 
@@ -47,8 +47,8 @@ pub(crate) struct GrantedSession {
     pub record: SessionRecord,
 }
 
-/// A session in the metrics, with its permit. It counts the session as open until it is dropped, and
-/// then counts the close with its reason.
+/// A session in the metrics, with its permit. It counts the session as open until it is dropped,
+/// and then counts the close with its reason.
 #[derive(Debug)]
 pub(crate) struct SessionRecord {
     metrics: Metrics,

@@ -3,13 +3,13 @@
 //! `axum::serve` has no timeout for request heads, no limit on connections, and no access to the
 //! socket. This loop has all three.
 //!
-//! When a route grants a stream, hyper does not get its response. The loop waits until hyper has written
-//! all earlier responses. Then it hands the socket to a shard, with the response head and the bytes
-//! that hyper has read beyond the request. So hyper reads every request and axum decides on it, but
-//! neither takes part when rounds are written.
+//! When a route grants a stream, hyper does not get its response. The loop waits until hyper has
+//! written all earlier responses. Then it hands the socket to a shard, with the response head and
+//! the bytes that hyper has read beyond the request. So hyper reads every request and axum decides
+//! on it, but neither takes part when rounds are written.
 //!
-//! HTTP/2 is left to a proxy: many streams share one connection there, and a slow one would delay the
-//! others.
+//! HTTP/2 is left to a proxy: many streams share one connection there, and a slow one would delay
+//! the others.
 
 use std::{
     convert::Infallible,
@@ -51,10 +51,11 @@ use crate::{
     },
 };
 
-/// Connections that the kernel may queue until they are accepted: a burst of reconnects arrives within a
-/// second. Linux limits this to `net.core.somaxconn`, 4096 by default.
+/// Connections that the kernel may queue until they are accepted: a burst of reconnects arrives
+/// within a second. Linux limits this to `net.core.somaxconn`, 4096 by default.
 const LISTEN_BACKLOG: i32 = 4096;
-/// Bounds the kernel memory of a slow reader. Linux doubles it; without it, the buffer grows to 4 MiB.
+/// Bounds the kernel memory of a slow reader. Linux doubles it; without it, the buffer grows to 4
+/// MiB.
 const SEND_BUFFER_BYTES: usize = 64 * 1024;
 /// The timeout for a request head: a slower one is an attack or a dead peer. Also limits an idle
 /// keep-alive connection.
@@ -65,8 +66,8 @@ const BUFFER_BYTES: usize = 16 * 1024;
 const HEADERS_MAX: usize = 100;
 /// The wait after a failed accept. Without it, the loop would spin while descriptors are exhausted.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// How long a connection may take after a shutdown request. The shards end the streams; hyper only has to
-/// send its last response.
+/// How long a connection may take after a shutdown request. The shards end the streams; hyper only
+/// has to send its last response.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The handles that each connection needs.
@@ -111,8 +112,8 @@ impl AcceptLoop {
         self.address
     }
 
-    /// Serves until a shutdown is requested. Connections are tasks of `shutdown`, whose `finish` waits for
-    /// them.
+    /// Serves until a shutdown is requested. Connections are tasks of `shutdown`, whose `finish`
+    /// waits for them.
     pub(crate) async fn serve(
         self,
         router: Router,
@@ -172,14 +173,15 @@ fn configure(
 ) -> Option<MeteredSocket> {
     // Nagle's algorithm would delay a round, which is a small write, by a round trip.
     tcp.set_nodelay(true).ok()?;
-    // For a peer that vanished, TCP alone would retry for 15 minutes. This timeout is a quarter longer
-    // than the one for blocked writes, which resets the connection and so informs the peer.
+    // For a peer that vanished, TCP alone would retry for 15 minutes. This timeout is a quarter
+    // longer than the one for blocked writes, which resets the connection and so informs the peer.
     #[cfg(target_os = "linux")]
     SockRef::from(&tcp).set_tcp_user_timeout(Some(patience * 5 / 4)).ok()?;
     Some(MeteredSocket::new(tcp, patience, permit))
 }
 
-/// Serves a connection as long as it speaks HTTP. Errors are logged at debug, because peers cause them.
+/// Serves a connection as long as it speaks HTTP. Errors are logged at debug, because peers cause
+/// them.
 async fn serve_connection(socket: MeteredSocket, client: SocketAddr, context: ConnectionContext) {
     let (gauge, hand_off, shutdown) = (socket.gauge(), HandOff::default(), &context.shutdown);
     let service = service_fn(|request| {
@@ -210,8 +212,8 @@ async fn serve_connection(socket: MeteredSocket, client: SocketAddr, context: Co
     }
 }
 
-/// Polls hyper until the connection ends, or until a stream is granted and the kernel has accepted all
-/// earlier responses.
+/// Polls hyper until the connection ends, or until a stream is granted and the kernel has accepted
+/// all earlier responses.
 fn poll_until_granted<C>(
     http: &mut C,
     hand_off: &HandOff,
@@ -227,8 +229,8 @@ where
     }
 }
 
-/// Answers a request. If a stream is granted, this future never completes: hyper waits for the response
-/// and reads nothing meanwhile.
+/// Answers a request. If a stream is granted, this future never completes: hyper waits for the
+/// response and reads nothing meanwhile.
 async fn answer(
     router: Router,
     mut request: Request<Incoming>,
@@ -243,8 +245,8 @@ async fn answer(
     }
 }
 
-/// Hands a granted stream to a shard. If the stream cannot be opened, the connection is closed without a
-/// response, and the client repeats the same request.
+/// Hands a granted stream to a shard. If the stream cannot be opened, the connection is closed
+/// without a response, and the client repeats the same request.
 async fn hand_off_stream<S>(
     parts: Parts<TokioIo<MeteredSocket>, S>,
     hand_off: &HandOff,

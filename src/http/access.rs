@@ -81,8 +81,8 @@ impl StreamAccess {
     }
 }
 
-/// The refusal at a limit. WebTransport passes no header to a page: its status must show that the number
-/// of streams is the reason.
+/// The refusal at a limit. WebTransport passes no header to a page: its status must show that the
+/// number of streams is the reason.
 fn limit_problem(transport: Transport, reached: LimitReached) -> Problem {
     let status = match transport {
         Transport::webtransport => StatusCode::TOO_MANY_REQUESTS,

@@ -1,8 +1,8 @@
 //! The hand-off of a granted stream from its route to the accept loop.
 //!
 //! The route answers with a response head, and with the grant in its extensions. All layers see an
-//! ordinary response. The accept loop finds the grant, takes the socket from hyper and hands both to a
-//! shard. A layer that replaces the response revokes the grant.
+//! ordinary response. The accept loop finds the grant, takes the socket from hyper and hands both
+//! to a shard. A layer that replaces the response revokes the grant.
 
 use parking_lot::Mutex;
 use std::{
@@ -25,8 +25,8 @@ pub(super) struct Grant {
     pub(super) permit: Permit,
 }
 
-/// A grant in the extensions of a response. Extensions must be `Clone`, which a grant is not: the first
-/// taker gets it.
+/// A grant in the extensions of a response. Extensions must be `Clone`, which a grant is not: the
+/// first taker gets it.
 #[derive(Clone, Debug)]
 struct GrantExtension(Arc<Mutex<Option<Grant>>>);
 

@@ -1,5 +1,5 @@
-//! The opening handshake of a WebSocket, RFC 6455 section 4.2. The check of the request and the response
-//! are separate functions, because other checks may refuse the stream in between.
+//! The opening handshake of a WebSocket, RFC 6455 section 4.2. The check of the request and the
+//! response are separate functions, because other checks may refuse the stream in between.
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;

@@ -1,7 +1,7 @@
 //! `GET /`: the live page, its files, and the JavaScript client that it uses, `/client.js`.
 //!
-//! All files are compiled into the program, so that the page needs no installation and no other server.
-//! `clients/js/build.js` builds the file of the client.
+//! All files are compiled into the program, so that the page needs no installation and no other
+//! server. `clients/js/build.js` builds the file of the client.
 
 use std::sync::Arc;
 
@@ -46,8 +46,9 @@ const fn transports(bytes: &'static [u8]) -> Asset {
 }
 
 const INDEX: Asset = asset("/", HTML, include_bytes!("page/index.html"));
-/// The transports of this server, best first. Without this list, the page would request the certificate
-/// of a server without WebTransport, and browsers show that 404 as an error in the console.
+/// The transports of this server, best first. Without this list, the page would request the
+/// certificate of a server without WebTransport, and browsers show that 404 as an error in the
+/// console.
 const WITH_WEB_TRANSPORT: Asset =
     transports(b"export const OFFERED = ['webtransport', 'websocket', 'sse'];\n");
 const WITHOUT_WEB_TRANSPORT: Asset = transports(b"export const OFFERED = ['websocket', 'sse'];\n");
@@ -92,9 +93,9 @@ async fn offered(State(state): State<SharedState>, headers: HeaderMap) -> Respon
     TaggedAsset::new(asset).answer(&headers)
 }
 
-/// The policy for the host of the request. It adds WebTransport, which has another port, and `ws:`, which
-/// some browsers do not count as the same origin. The grammar of the policy has no IPv6 addresses:
-/// such a host gets no WebTransport.
+/// The policy for the host of the request. It adds WebTransport, which has another port, and `ws:`,
+/// which some browsers do not count as the same origin. The grammar of the policy has no IPv6
+/// addresses: such a host gets no WebTransport.
 fn policy(headers: &HeaderMap) -> HeaderValue {
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
     let name = host.rsplit_once(':').map_or(host, |(name, _)| name);

@@ -24,8 +24,8 @@ pub(super) enum PathSelection {
     Type(String),
 }
 
-/// The selection of a path and a query. Unknown parameters are ignored, because proxies and trackers add
-/// some.
+/// The selection of a path and a query. Unknown parameters are ignored, because proxies and
+/// trackers add some.
 pub(super) fn selection(
     path: PathSelection,
     parameters: &Parameters,
@@ -55,8 +55,8 @@ pub(super) fn after(parameters: &Parameters) -> Result<Option<RoundId>, Problem>
     }
 }
 
-/// The resume point of `Last-Event-ID`, or else of `?after=`. The header has priority: an `EventSource`
-/// that reconnects repeats its first URL, and only the header has its last round.
+/// The resume point of `Last-Event-ID`, or else of `?after=`. The header has priority: an
+/// `EventSource` that reconnects repeats its first URL, and only the header has its last round.
 pub(super) fn last_event_id(
     headers: &HeaderMap,
     parameters: &Parameters,

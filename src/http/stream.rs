@@ -84,8 +84,9 @@ fn is_event_source(request: &Parts) -> bool {
         && handshake::lists(&request.headers, &header::ACCEPT, "text/event-stream")
 }
 
-/// An event stream that ends at once, so that an `EventSource` reconnects with its last id. Any status
-/// other than 200 would stop it for good (WHATWG HTML, "server-sent events", "fail the connection").
+/// An event stream that ends at once, so that an `EventSource` reconnects with its last id. Any
+/// status other than 200 would stop it for good (WHATWG HTML, "server-sent events", "fail the
+/// connection").
 fn retry_later(reason: &str) -> Response {
     let head = event_headers(Version::HTTP_10, &HeaderMap::new());
     (head, format!("{RETRY}: {reason}\n\n")).into_response()

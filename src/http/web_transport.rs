@@ -1,7 +1,7 @@
 //! WebTransport requests, decided by the same rules as those of the other transports.
 //!
-//! A CONNECT request becomes a `GET` with the same path and origin, for a router of its own. With `200`,
-//! the handler puts the session into a slot in the request.
+//! A CONNECT request becomes a `GET` with the same path and origin, for a router of its own. With
+//! `200`, the handler puts the session into a slot in the request.
 
 use parking_lot::Mutex;
 use std::sync::Arc;

@@ -135,7 +135,8 @@ impl Drop for Permit {
     }
 }
 
-/// The unit of the limit per address. For IPv6 it is the /64 network, since a host has all its addresses.
+/// The unit of the limit per address. For IPv6 it is the /64 network, since a host has all its
+/// addresses.
 fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => {

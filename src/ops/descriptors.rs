@@ -5,7 +5,8 @@ pub(crate) const SPARE_CONNECTIONS: usize = 256;
 /// Descriptors other than connections: database, listener, files, runtime.
 const OTHER_FILES: usize = 128;
 
-/// Raises the limit on open files as far as permitted. Returns how many streams fit, at most `wanted`.
+/// Raises the limit on open files as far as permitted. Returns how many streams fit, at most
+/// `wanted`.
 pub(crate) fn connections_that_fit(wanted: usize) -> usize {
     let Ok(files) = rlimit::increase_nofile_limit(u64::MAX) else { return wanted };
     wanted.min(connections_within(files))

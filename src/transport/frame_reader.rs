@@ -1,8 +1,8 @@
 //! Reads WebSocket frames of a client (RFC 6455 section 5) from pieces of any size.
 //!
-//! The reader turns bytes into events, without I/O or allocation, and unmasks data in place. It passes
-//! data on as they arrive and holds no message. Between two reads, it keeps a partial header, a partial
-//! control frame and a partial UTF-8 character.
+//! The reader turns bytes into events, without I/O or allocation, and unmasks data in place. It
+//! passes data on as they arrive and holds no message. Between two reads, it keeps a partial
+//! header, a partial control frame and a partial UTF-8 character.
 
 use std::str;
 
@@ -106,8 +106,8 @@ impl FrameReader {
         !self.closed && self.header_read == 0 && self.payload.is_none() && self.message.is_none()
     }
 
-    /// Reads the next bytes of the connection, unmasks them in place, and calls `on` for each event.
-    /// After an error or a close frame, it ignores the rest.
+    /// Reads the next bytes of the connection, unmasks them in place, and calls `on` for each
+    /// event. After an error or a close frame, it ignores the rest.
     pub fn read(
         &mut self,
         mut bytes: &mut [u8],
@@ -174,8 +174,8 @@ impl FrameReader {
         })
     }
 
-    /// Checks sections 5.2, 5.4 and 5.5: no extension is in use, clients mask, control frames are whole
-    /// and short, and a message ends before the next one starts.
+    /// Checks sections 5.2, 5.4 and 5.5: no extension is in use, clients mask, control frames are
+    /// whole and short, and a message ends before the next one starts.
     fn check_start(&self) -> Result<(), ReadError> {
         let [start, size, ..] = self.header;
         let fits = match self.kind()? {

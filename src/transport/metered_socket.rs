@@ -1,9 +1,9 @@
 //! The socket under an HTTP connection, with a timeout for blocked writes.
 //!
-//! hyper has no write timeout: a connection whose peer reads nothing would keep its memory as long as
-//! TCP retries. Here a blocked write fails if the peer takes less than [`PROGRESS_BYTES_MIN`] within
-//! `patience`, and the socket is reset. After a plain close, a full socket would stay in FIN-WAIT-1
-//! with its kernel memory, and the peer would not notice.
+//! hyper has no write timeout: a connection whose peer reads nothing would keep its memory as long
+//! as TCP retries. Here a blocked write fails if the peer takes less than [`PROGRESS_BYTES_MIN`]
+//! within `patience`, and the socket is reset. After a plain close, a full socket would stay in
+//! FIN-WAIT-1 with its kernel memory, and the peer would not notice.
 //!
 //! The timeout of `tokio-io-timeout` ends with any progress, even of one byte, and resets nothing.
 
@@ -26,8 +26,8 @@ use tokio::{
     time::Sleep,
 };
 
-/// A peer must take this many bytes per `patience`. One that reads a byte now and then holds as much
-/// memory as one that reads nothing.
+/// A peer must take this many bytes per `patience`. One that reads a byte now and then holds as
+/// much memory as one that reads nothing.
 pub(crate) const PROGRESS_BYTES_MIN: usize = 16 * 1024;
 
 /// A TCP connection whose blocked writes time out.

@@ -1,7 +1,7 @@
 //! A shard: one thread with an event loop, its sockets and one command queue.
 //!
-//! * **S1** Openings and rounds pass through one queue, in the order of the stream. A connection gets
-//!   its opening, then every later round of its topic, each once.
+//! * **S1** Openings and rounds pass through one queue, in the order of the stream. A connection
+//!   gets its opening, then every later round of its topic, each once.
 //! * **S2** Rounds that wait are joined once per topic and protocol. Each socket gets them with one
 //!   call. No timer collects rounds: those that arrive during a fan-out go out with the next one.
 //! * **S3** The shard waits for no connection. Bytes that a socket does not accept wait in its

@@ -28,8 +28,8 @@ struct ShardQueues {
     opened: AtomicUsize,
 }
 
-/// Why a shard ended without a shutdown. The process ends as well: the subscribers of the shard have
-/// lost their connections, and another process can serve them.
+/// Why a shard ended without a shutdown. The process ends as well: the subscribers of the shard
+/// have lost their connections, and another process can serve them.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ShardError {
     /// A system call failed.
@@ -44,8 +44,8 @@ pub(crate) enum ShardError {
 }
 
 impl Shards {
-    /// Starts the threads, which get rounds from the hub at once and stop at a shutdown. The receiver
-    /// yields the first shard that ends before that.
+    /// Starts the threads, which get rounds from the hub at once and stop at a shutdown. The
+    /// receiver yields the first shard that ends before that.
     pub(crate) fn start(
         settings: ShardSettings,
         hub: &Hub,

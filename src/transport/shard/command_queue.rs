@@ -24,8 +24,8 @@ pub(in crate::transport) enum Command {
     Stop,
 }
 
-/// The queue from other threads to a shard. The hub pushes rounds and openings under one lock, and so
-/// in the order of the stream.
+/// The queue from other threads to a shard. The hub pushes rounds and openings under one lock, and
+/// so in the order of the stream.
 #[derive(Debug)]
 pub(in crate::transport) struct CommandQueue {
     state: Mutex<QueueState>,

@@ -162,8 +162,8 @@ impl Connection {
         let _ = self.socket.shutdown(std::net::Shutdown::Write);
     }
 
-    /// Makes the drop of the socket a reset. After a plain close, a full socket would stay in FIN-WAIT-1
-    /// with its kernel memory, and the peer would not notice.
+    /// Makes the drop of the socket a reset. After a plain close, a full socket would stay in
+    /// FIN-WAIT-1 with its kernel memory, and the peer would not notice.
     pub(super) fn reset(&self) {
         let _ = SockRef::from(&self.socket).set_linger(Some(Duration::ZERO));
     }

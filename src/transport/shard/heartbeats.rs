@@ -5,8 +5,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Heartbeats are spread over this many ticks per interval, within [`TICK_MIN`] and [`TICK_MAX`]. All
-/// at once would cause a burst of pongs.
+/// Heartbeats are spread over this many ticks per interval, within [`TICK_MIN`] and [`TICK_MAX`].
+/// All at once would cause a burst of pongs.
 const SLICES: u32 = 64;
 /// Shorter ticks would wake the shard without need.
 const TICK_MIN: Duration = Duration::from_millis(10);
@@ -38,8 +38,8 @@ impl Heartbeats {
         Self { tick, slices, next: now + tick, slice: slices / 2 }
     }
 
-    /// The slots whose heartbeat is due: the first slot, and the step to the next. `None` if the next
-    /// tick is later.
+    /// The slots whose heartbeat is due: the first slot, and the step to the next. `None` if the
+    /// next tick is later.
     pub(super) fn due(&mut self, now: Instant) -> Option<(u32, usize)> {
         if now < self.next {
             return None;
@@ -62,8 +62,8 @@ impl Heartbeats {
     }
 }
 
-/// The schedule of a stop: it closes all connections, at a pace at which other servers can accept the
-/// reconnects.
+/// The schedule of a stop: it closes all connections, at a pace at which other servers can accept
+/// the reconnects.
 #[derive(Debug)]
 pub(super) struct StopSchedule {
     started: Instant,

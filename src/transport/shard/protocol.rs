@@ -18,8 +18,8 @@ pub(crate) const RETRY: &str = "retry: 2000\n\n";
 const RETRY_CHUNK: &[u8] = b"d\r\nretry: 2000\n\n\r\n";
 /// Ends a chunked body (RFC 9112 section 7.1).
 const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
-/// Rounds are joined up to this size, which is half of a socket's send buffer. One call sends it to a
-/// subscriber that keeps up, and a slow one holds little of it.
+/// Rounds are joined up to this size, which is half of a socket's send buffer. One call sends it to
+/// a subscriber that keeps up, and a slow one holds little of it.
 const JOINED_MAX: usize = 64 * 1024;
 
 /// How the bytes of a stream are framed.
@@ -112,8 +112,8 @@ impl Protocol {
         }
     }
 
-    /// A ping, or a comment with the time. It keeps proxies from closing a quiet stream, and detects a
-    /// dead peer.
+    /// A ping, or a comment with the time. It keeps proxies from closing a quiet stream, and
+    /// detects a dead peer.
     pub(super) fn heartbeat(self, now: UnixMillis) -> Bytes {
         let comment = || format!(": heartbeat {}\n\n", now.0.div_euclid(1000));
         match self {

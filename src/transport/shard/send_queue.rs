@@ -1,13 +1,14 @@
-//! The send queue of a connection: bytes that its socket did not take, and its position in the stream.
+//! The send queue of a connection: bytes that its socket did not take, and its position in the
+//! stream.
 //!
 //! A connection has a send queue only while its socket is full, or while its position differs from
 //! that of its group.
 //!
-//! The queue holds at most [`QUEUE_MAX`] bytes of live rounds, and for [`BURST_FOR`] a burst of up to
-//! [`BURST_MAX`]: one transaction may finish more rounds than the ring buffers hold, and a client that
-//! reads them all is not slow. Above that, the queue drops the live rounds, except a segment that the
-//! socket has started. When the socket drains, it is refilled from the hub's ring buffers, after the
-//! last round that it kept.
+//! The queue holds at most [`QUEUE_MAX`] bytes of live rounds, and for [`BURST_FOR`] a burst of up
+//! to [`BURST_MAX`]: one transaction may finish more rounds than the ring buffers hold, and a
+//! client that reads them all is not slow. Above that, the queue drops the live rounds, except a
+//! segment that the socket has started. When the socket drains, it is refilled from the hub's ring
+//! buffers, after the last round that it kept.
 
 use std::{
     collections::VecDeque,
@@ -28,15 +29,16 @@ use crate::{
 const QUEUE_MAX: usize = 256 * 1024;
 /// The most bytes of a burst: more than 10,000 rounds.
 const BURST_MAX: usize = 4 * 1024 * 1024;
-/// How long a queue may exceed [`QUEUE_MAX`]. A connection of 8 Mbit/s takes a whole burst in this time.
+/// How long a queue may exceed [`QUEUE_MAX`]. A connection of 8 Mbit/s takes a whole burst in this
+/// time.
 const BURST_FOR: Duration = Duration::from_secs(5);
 /// The most segments in one system call.
 const SLICES_MAX: usize = 64;
 
 /// The bytes per second that a peer must read of a replay, on average. Connections do not share a
-/// replay, and it may be megabytes: [`PROGRESS_BYTES_MIN`] alone would let a peer hold it for hours.
-/// The default limit, 10,000 rounds of 250 bytes, takes 40 s at this rate. A slower peer is closed
-/// with 1013 and resumes at its last round.
+/// replay, and it may be megabytes: [`PROGRESS_BYTES_MIN`] alone would let a peer hold it for
+/// hours. The default limit, 10,000 rounds of 250 bytes, takes 40 s at this rate. A slower peer is
+/// closed with 1013 and resumes at its last round.
 const REPLAY_RATE: usize = 64 * 1024;
 
 /// How a flush ended.
@@ -125,7 +127,8 @@ impl SendQueue {
         self.push(segment);
     }
 
-    /// Adds live rounds, except those that are queued already. May drop live rounds above the limits.
+    /// Adds live rounds, except those that are queued already. May drop live rounds above the
+    /// limits.
     pub(super) fn push_rounds(
         &mut self,
         joined: &JoinedRounds<'_>,
@@ -168,8 +171,8 @@ impl SendQueue {
         self.segments.push_back(segment);
     }
 
-    /// Drops the live rounds except the first segment: the socket may have started it, and its flush
-    /// shows when the socket has room.
+    /// Drops the live rounds except the first segment: the socket may have started it, and its
+    /// flush shows when the socket has room.
     fn drop_live_rounds(&mut self) {
         self.segments.truncate(self.kept.max(1));
         self.live_bytes =
@@ -195,12 +198,14 @@ impl SendQueue {
         }
     }
 
-    /// The position after which to refill from the ring buffers, if the queue dropped rounds and is empty.
+    /// The position after which to refill from the ring buffers, if the queue dropped rounds and is
+    /// empty.
     pub(super) fn missed_after(&self) -> Option<Position> {
         (self.lagging && self.segments.is_empty() && !self.is_closing()).then_some(self.position)
     }
 
-    /// Sets the deadline of a replay: `patience`, plus the time that its size takes at [`REPLAY_RATE`].
+    /// Sets the deadline of a replay: `patience`, plus the time that its size takes at
+    /// [`REPLAY_RATE`].
     pub(super) fn limit_replay(&mut self, now: Instant, patience: Duration) {
         let size: usize = self.segments.iter().map(|segment| segment.bytes.len()).sum();
         let at_rate = Duration::from_secs_f64(size as f64 / REPLAY_RATE as f64);
@@ -212,8 +217,9 @@ impl SendQueue {
         self.replay_by.is_some_and(|by| now >= by)
     }
 
-    /// Whether to wait for the event of a writable socket. A queue above its limit is flushed at once
-    /// instead: the peer may have made room already, and must not lose rounds because its event waits.
+    /// Whether to wait for the event of a writable socket. A queue above its limit is flushed at
+    /// once instead: the peer may have made room already, and must not lose rounds because its
+    /// event waits.
     pub(super) fn waits_for_socket(&self) -> bool {
         self.blocked.is_some() && self.live_bytes <= QUEUE_MAX
     }
@@ -223,8 +229,8 @@ impl SendQueue {
         self.pong = Some(pong);
     }
 
-    /// Adds a close message as the last segment. `at_once` drops all segments before it, except one that
-    /// the socket has started. The queue accepts no rounds after it.
+    /// Adds a close message as the last segment. `at_once` drops all segments before it, except one
+    /// that the socket has started. The queue accepts no rounds after it.
     pub(super) fn close(&mut self, close_message: Bytes, at_once: bool, by: Instant) {
         if at_once {
             self.segments.truncate(usize::from(self.first_started));

@@ -60,8 +60,8 @@ impl ShardMetrics {
         }
     }
 
-    /// Notes the time from a round's commit until this shard sent it to all subscribers. Called once
-    /// per batch, because a histogram takes a lock.
+    /// Notes the time from a round's commit until this shard sent it to all subscribers. Called
+    /// once per batch, because a histogram takes a lock.
     pub(super) fn reached_all(&self, taken: Duration) {
         self.metrics.commit_to_write_seconds.observe(taken.as_secs_f64());
     }

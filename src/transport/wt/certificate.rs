@@ -1,8 +1,8 @@
 //! The certificate of WebTransport, and its renewal while the server runs.
 //!
-//! The certificate comes from PEM files, which are read again when they change, or is self-signed and
-//! rotated. Browsers accept a self-signed one by its hash (`serverCertificateHashes`): ECDSA P-256,
-//! valid for at most 14 days (W3C WebTransport, "custom certificate requirements").
+//! The certificate comes from PEM files, which are read again when they change, or is self-signed
+//! and rotated. Browsers accept a self-signed one by its hash (`serverCertificateHashes`): ECDSA
+//! P-256, valid for at most 14 days (W3C WebTransport, "custom certificate requirements").
 
 mod files;
 mod pair;

@@ -31,8 +31,8 @@ use crate::{
 
 /// The most unacknowledged bytes on streams: large rounds and replays.
 const STREAMS_BYTES: u64 = 256 * 1024;
-/// The buffer for datagrams of a client, which the server never reads. It is also the largest datagram
-/// that a client may send.
+/// The buffer for datagrams of a client, which the server never reads. It is also the largest
+/// datagram that a client may send.
 const RECEIVE_BUFFER_BYTES: usize = 4 * 1024;
 /// The bytes that a client may send on streams. The server reads only its settings and its request,
 /// which fit.
@@ -162,8 +162,8 @@ fn reload(
     }
 }
 
-/// `[::]` accepts IPv4 as well, whatever the system's default. Browsers try `localhost` as `::1` and do
-/// not fall back.
+/// `[::]` accepts IPv4 as well, whatever the system's default. Browsers try `localhost` as `::1`
+/// and do not fall back.
 fn socket(address: SocketAddr) -> io::Result<UdpSocket> {
     let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
     if address.is_ipv6() {
@@ -175,8 +175,9 @@ fn socket(address: SocketAddr) -> io::Result<UdpSocket> {
     Ok(socket.into())
 }
 
-/// A peer times out after two silent heartbeats. Four pings fit into that time, so that a lost ping does
-/// not end a session, and a NAT or firewall does not drop the connection, as many do after 30 s.
+/// A peer times out after two silent heartbeats. Four pings fit into that time, so that a lost ping
+/// does not end a session, and a NAT or firewall does not drop the connection, as many do after 30
+/// s.
 fn transport(heartbeat: Duration) -> QuicTransportConfig {
     let mut config = QuicTransportConfig::default();
     config.max_idle_timeout(IdleTimeout::try_from(heartbeat * 2).ok());

@@ -6,8 +6,8 @@ use tokio::time::{Instant, sleep};
 
 /// The time between two checks of the send buffers.
 const LOOK: Duration = Duration::from_millis(2);
-/// The longest wait after one part, because new rounds matter more than late ones. The pacer does not
-/// wait for a slower session again in this delivery.
+/// The longest wait after one part, because new rounds matter more than late ones. The pacer does
+/// not wait for a slower session again in this delivery.
 const PART_WAIT: Duration = Duration::from_millis(50);
 /// The longest wait in one delivery. Sessions that join or leave wait as long.
 const DELIVERY_WAIT: Duration = Duration::from_millis(500);
@@ -73,7 +73,8 @@ impl Pacer {
 mod tests {
     use super::*;
 
-    /// How long these sessions delay a burst of 1,000 parts. The closure tells who has room, per part.
+    /// How long these sessions delay a burst of 1,000 parts. The closure tells who has room, per
+    /// part.
     fn delay_by(sessions_with_room: impl Fn(usize) -> Vec<bool>) -> Duration {
         let (mut pacer, mut delay_by) = (Pacer::default(), Duration::ZERO);
         for part in 0..1_000 {

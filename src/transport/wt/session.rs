@@ -17,15 +17,16 @@ use crate::{
     transport::{SessionRecord, close::CloseReason},
 };
 
-/// The most large rounds that may wait for their stream. Without a limit, a peer that permits no more
-/// streams or bytes would make the server hold all of them.
+/// The most large rounds that may wait for their stream. Without a limit, a peer that permits no
+/// more streams or bytes would make the server hold all of them.
 pub(super) const LATE_MAX: usize = 8;
 /// How long the acknowledgment of `bye` may take.
 const BYE_TIMEOUT: Duration = Duration::from_secs(1);
 /// The time between the acknowledgment of `bye` and the close. A browser has received it then, but
 /// drops data that its page has not read when the connection ends.
 const LINGER: Duration = Duration::from_millis(100);
-/// The library may report this many bytes less for an empty buffer: it counts 32 bytes per datagram.
+/// The library may report this many bytes less for an empty buffer: it counts 32 bytes per
+/// datagram.
 const BUFFER_SLACK: usize = 64;
 
 /// A stream failed: the connection ended, or the peer stopped the stream.
@@ -162,8 +163,8 @@ impl Session {
         self.record.written(rounds);
     }
 
-    /// Counts the datagrams that the library dropped since the last call. The library does not report
-    /// drops, but it counts sent datagrams: if its buffer is empty, it dropped the others.
+    /// Counts the datagrams that the library dropped since the last call. The library does not
+    /// report drops, but it counts sent datagrams: if its buffer is empty, it dropped the others.
     pub(super) fn count_dropped(&mut self) {
         let quic = self.connection.quic_connection();
         let empty = quic.datagram_send_buffer_space() + BUFFER_SLACK >= SEND_BUFFER_BYTES;

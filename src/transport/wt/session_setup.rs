@@ -26,8 +26,8 @@ use crate::{
 
 /// The most concurrent handshakes; further ones are refused. Each holds about 50 KB.
 const HANDSHAKES_MAX: usize = 1024;
-/// Above this number, a client must validate its address first (RFC 9000 section 8.1). That costs it a
-/// round trip and the server no memory, and stops a flood from forged addresses.
+/// Above this number, a client must validate its address first (RFC 9000 section 8.1). That costs
+/// it a round trip and the server no memory, and stops a flood from forged addresses.
 const HANDSHAKES_UNPROVEN: usize = 128;
 /// The timeout from the first packet to the request, and for each response.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -136,9 +136,9 @@ impl<G: Admission> SessionSetup<G> {
         self.with_timeout(session.send_acknowledged(seed.json())).await
     }
 
-    /// Sends the replay and the rounds finished meanwhile on one stream, which may be empty. Without it,
-    /// a client would take the stream of the next large round for the replay. It would then resume
-    /// after that round, and never get the datagrams that were lost before it.
+    /// Sends the replay and the rounds finished meanwhile on one stream, which may be empty.
+    /// Without it, a client would take the stream of the next large round for the replay. It would
+    /// then resume after that round, and never get the datagrams that were lost before it.
     async fn replay(
         &self,
         session: &Session,
@@ -176,8 +176,9 @@ impl<G: Admission> SessionSetup<G> {
     }
 }
 
-/// Responds with the status. The library has methods for three statuses. For any other, this function
-/// overrides the status of its "accepted" response, and closes the connection if the client does not.
+/// Responds with the status. The library has methods for three statuses. For any other, this
+/// function overrides the status of its "accepted" response, and closes the connection if the
+/// client does not.
 async fn refuse(request: SessionRequest, Refusal(status): Refusal) {
     match status {
         403 => request.forbidden().await,

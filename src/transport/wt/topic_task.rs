@@ -27,11 +27,11 @@ use crate::{
     transport::{close::CloseReason, heartbeats},
 };
 
-/// Sessions handled before the task yields: the packets of the first leave while the task handles the
-/// last.
+/// Sessions handled before the task yields: the packets of the first leave while the task handles
+/// the last.
 const STRIDE: usize = 64;
-/// Rounds sent to a session at once: less than half of its buffer. Of 2,000 rounds sent at once over
-/// loopback, 30 % arrived.
+/// Rounds sent to a session at once: less than half of its buffer. Of 2,000 rounds sent at once
+/// over loopback, 30 % arrived.
 const PART: usize = 100;
 
 /// A session that joins, with the subscription of its opening.
@@ -154,8 +154,8 @@ impl TopicTask {
         }
     }
 
-    /// Sends rounds to all sessions. A shutdown interrupts it: after `bye`, clients resume after the last
-    /// round that arrived.
+    /// Sends rounds to all sessions. A shutdown interrupts it: after `bye`, clients resume after
+    /// the last round that arrived.
     async fn deliver(&mut self, frames: &[Frame], shutdown: &Shutdown) {
         let merged = self.catch_up_members().await;
         let mut pacer = Pacer::default();
@@ -179,8 +179,8 @@ impl TopicTask {
         }
     }
 
-    /// Sends the rounds of their own subscriptions to the sessions that have one. Returns the sessions
-    /// that dropped it now: they have the rounds that the task is about to send.
+    /// Sends the rounds of their own subscriptions to the sessions that have one. Returns the
+    /// sessions that dropped it now: they have the rounds that the task is about to send.
     async fn catch_up_members(&mut self) -> HashSet<usize> {
         let (mut merged, mut too_slow) = (HashSet::new(), Vec::new());
         let own = self.members.iter_mut().filter(|(_, member)| member.own.is_some());
@@ -238,9 +238,9 @@ impl Member {
         sent
     }
 
-    /// Sends the rounds of the session's own subscription, and drops it once the task's subscription has
-    /// taken the same rounds. Both get the same rounds, so the task's subscription wakes in time for
-    /// this one.
+    /// Sends the rounds of the session's own subscription, and drops it once the task's
+    /// subscription has taken the same rounds. Both get the same rounds, so the task's subscription
+    /// wakes in time for this one.
     fn catch_up(&mut self, task: &Subscription, late: &Late) -> Result<u64, CloseReason> {
         let Some(mut own) = self.own.take() else { return Ok(0) };
         let mut sent = 0;

@@ -7,15 +7,16 @@ use crate::{
     transport::{BATCH_BYTES, close::CloseReason},
 };
 
-/// The datagram send buffer: about 230 rounds. It bounds the memory of a session that reads nothing,
-/// and the age of its rounds. The library's default of 1 MiB would hold the rounds of minutes.
+/// The datagram send buffer: about 230 rounds. It bounds the memory of a session that reads
+/// nothing, and the age of its rounds. The library's default of 1 MiB would hold the rounds of
+/// minutes.
 pub(super) const SEND_BUFFER_BYTES: usize = 64 * 1024;
 /// `H3_NO_ERROR` (RFC 9114 section 8.1).
 pub(super) const H3_NO_ERROR: u32 = 0x100;
 /// Sent if rounds after the resume point are no longer stored; the seed follows.
 pub(super) const GAP: Bytes = Bytes::from_static(br#"{"type":"gap"}"#);
-/// A datagram starts with its session id divided by four (RFC 9297 section 2.1). Every browser opens
-/// the session on its first stream, and the id of that is 0.
+/// A datagram starts with its session id divided by four (RFC 9297 section 2.1). Every browser
+/// opens the session on its first stream, and the id of that is 0.
 const FIRST_SESSION: u8 = 0;
 
 /// A round as one QUIC datagram, encoded once for all sessions of a topic.

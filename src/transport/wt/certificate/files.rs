@@ -11,8 +11,8 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use super::{CertificateError, Pair};
 use crate::config::CertificateFiles;
 
-/// The time between two checks of the files. A check is two calls of `stat`. A file watcher would miss
-/// changes of bind mounts and of Kubernetes secrets, which replace a symbolic link.
+/// The time between two checks of the files. A check is two calls of `stat`. A file watcher would
+/// miss changes of bind mounts and of Kubernetes secrets, which replace a symbolic link.
 const CHECK_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Modification time and size of a file.
@@ -37,8 +37,8 @@ impl FileCertificate {
         &self.pair
     }
 
-    /// Waits until the files hold another usable pair. An unusable pair is logged once, and the one in
-    /// use stays.
+    /// Waits until the files hold another usable pair. An unusable pair is logged once, and the one
+    /// in use stays.
     pub(super) async fn changed(&mut self) {
         loop {
             let stamps = self.settled().await;

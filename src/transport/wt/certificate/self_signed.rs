@@ -1,8 +1,8 @@
 //! Self-signed certificates: one in use, and the next one, whose hash is published before its use.
 //!
 //! A certificate is made six days before its use and used for six days. One of its 13 days is left
-//! then, for pages that fetched its hash late. A page that knows both hashes can connect for at least
-//! six days.
+//! then, for pages that fetched its hash late. A page that knows both hashes can connect for at
+//! least six days.
 
 use std::time::Duration;
 
@@ -20,8 +20,8 @@ const BACKDATED: TimeDelta = TimeDelta::hours(1);
 const VALID: TimeDelta = TimeDelta::days(13);
 /// How long each certificate is used.
 const USED: TimeDelta = TimeDelta::days(6);
-/// The time between two checks of the clock, because the machine may sleep or its clock may be set. A
-/// rotation may be a day late, but not six.
+/// The time between two checks of the clock, because the machine may sleep or its clock may be set.
+/// A rotation may be a day late, but not six.
 const CHECK_INTERVAL: Duration = Duration::from_secs(3600);
 
 /// The current certificate and the next.
