@@ -95,7 +95,7 @@ impl App {
         }
         let stop = shutdown.clone();
         shutdown.spawn(async move {
-            accept_loop.serve(http::router(state), shards, &settings, &stop).await
+            accept_loop.serve(http::router(state), shards, &settings, &stop).await;
         });
         ended(shutdown.spawn(capture), failed).await
     }

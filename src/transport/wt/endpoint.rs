@@ -157,7 +157,7 @@ fn reload(
     match reloaded {
         Ok(()) => certificates.publish(),
         Err(error) => {
-            tracing::error!(%error, "cannot use the new certificate: keeping the old one")
+            tracing::error!(%error, "cannot use the new certificate: keeping the old one");
         }
     }
 }

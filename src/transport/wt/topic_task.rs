@@ -230,7 +230,7 @@ impl Member {
             match self.session.send(round) {
                 RoundOutcome::Sent => sent += 1,
                 RoundOutcome::Late(write) => {
-                    late.push(write.map(move |written| (id, written)).boxed())
+                    late.push(write.map(move |written| (id, written)).boxed());
                 }
                 RoundOutcome::Closed | RoundOutcome::Dropped => {}
             }
