@@ -10,7 +10,10 @@ use tokio::{
 
 use crate::{
     config::ServeConfig,
-    http::{self, Advertised, AppState, WebTransportGate, accept_loop},
+    http::{
+        self, AdvertisedWebTransport, AppState, WebTransportAdmission,
+        accept_loop::{self, AcceptLoop},
+    },
     ops::{
         connection_limiter::Limits, descriptors, phase::Phase, shutdown::Shutdown,
         telemetry::metrics::Metrics,
@@ -37,22 +40,22 @@ const QUERY_CONNECTIONS: u32 = 4;
 #[derive(Debug)]
 pub struct App {
     config: ServeConfig,
-    listener: accept_loop::Door,
+    accept_loop: AcceptLoop,
     web_transport: Option<WebTransport>,
 }
 
 impl App {
     /// Binds the addresses.
     pub fn bind(config: ServeConfig) -> anyhow::Result<Self> {
-        let listener = accept_loop::bind(config.http_addr)?;
+        let accept_loop = accept_loop::bind(config.http_addr)?;
         let web_transport = config.web_transport.as_ref();
         let web_transport = web_transport.map(|wt| WebTransport::bind(wt, config.heartbeat));
-        Ok(Self { listener, web_transport: web_transport.transpose()?, config })
+        Ok(Self { accept_loop, web_transport: web_transport.transpose()?, config })
     }
 
     /// The bound HTTP address, with the port that the system chose for port 0.
     pub fn http_addr(&self) -> SocketAddr {
-        self.listener.local_addr()
+        self.accept_loop.local_addr()
     }
 
     /// Serves until a shutdown is requested, then waits at most the grace period for the streams.
@@ -67,27 +70,32 @@ impl App {
     }
 
     async fn serve(self, shutdown: &Shutdown) -> anyhow::Result<()> {
-        let Self { config, listener, web_transport } = self;
+        let Self { config, accept_loop, web_transport } = self;
         let (wiring, publisher) = Wiring::new(&config, shutdown)?;
         let (capture, phase) = wiring.capture(publisher);
         let (shards, failed) = wiring.shards()?;
         let settings = wiring.settings();
-        let advertised = web_transport
-            .as_ref()
-            .map(|wt| Advertised { certificate: wt.published(), port: wt.local_addr().port() });
+        let advertised = web_transport.as_ref().map(|wt| AdvertisedWebTransport {
+            certificate: wt.published(),
+            port: wt.local_addr().port(),
+        });
         let state = wiring.state(phase.clone(), advertised, settings.clone())?;
-        tracing::info!(http.addr = %listener.local_addr(), "listening");
+        tracing::info!(http.addr = %accept_loop.local_addr(), "listening");
         if let Some(web_transport) = web_transport {
             tracing::info!(wt.addr = %web_transport.local_addr(), "WebTransport is on");
-            let gate = WebTransportGate::new(Arc::clone(&state));
-            shutdown.spawn(web_transport.serve(gate, wiring.metrics.clone(), shutdown.clone()));
+            let admission = WebTransportAdmission::new(Arc::clone(&state));
+            shutdown.spawn(web_transport.serve(
+                admission,
+                wiring.metrics.clone(),
+                shutdown.clone(),
+            ));
         }
         if wiring.source.is_none() {
             shutdown.spawn(wiring.maintenance(phase)?.run(shutdown.clone()));
         }
         let stop = shutdown.clone();
         shutdown.spawn(async move {
-            listener.serve(http::router(state), shards, &settings, &stop).await;
+            accept_loop.serve(http::router(state), shards, &settings, &stop).await;
         });
         wait_for_end(shutdown.spawn(capture), failed).await
     }
@@ -200,7 +208,7 @@ impl<'a> Wiring<'a> {
     fn state(
         &self,
         phase: watch::Receiver<Phase>,
-        advertised: Option<Advertised>,
+        advertised: Option<AdvertisedWebTransport>,
         settings: http::Settings,
     ) -> anyhow::Result<Arc<AppState>> {
         let limit = usize::try_from(self.config.resume_limit)?;

@@ -1,10 +1,10 @@
-//! The HTTP side: who may have what.
+//! HTTP: routes, origins, limits, refusals.
 //!
-//! Everything is decided here, on ordinary requests and responses: routes, origins, limits, what is
-//! unknown or malformed, and what a refusal looks like. A stream that is granted leaves at the
-//! [`door`], and `transport` alone writes to its client.
+//! This module decides on every request with ordinary requests and responses. The [`accept_loop`]
+//! hands the socket of a granted stream to `transport`, which alone writes to its client.
 
 pub(crate) mod accept_loop;
+mod access;
 mod certificate;
 mod hand_off;
 mod handshake;
@@ -34,30 +34,28 @@ use tower_http::{catch_panic::CatchPanicLayer, set_header::SetResponseHeaderLaye
 use crate::{
     config::AllowedOrigins,
     ops::{
-        connection_limiter::{Limits, Places},
-        phase::Phase,
-        shutdown::Shutdown,
-        telemetry::metrics::Metrics,
+        connection_limiter::Limits, phase::Phase, shutdown::Shutdown, telemetry::metrics::Metrics,
     },
     stream::feed::Feed,
 };
-pub(crate) use certificate::Advertised;
+use access::StreamAccess;
+pub(crate) use certificate::AdvertisedWebTransport;
 use problem::Problem;
-pub(crate) use web_transport::WebTransportGate;
+pub(crate) use web_transport::WebTransportAdmission;
 
-/// What the HTTP side is told by the configuration.
+/// The configuration of HTTP.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
-    /// The time between two pings or heartbeat comments. A peer that takes nothing for two of them
-    /// is let go.
+    /// The time between two pings or heartbeat comments. A peer that takes nothing for twice this
+    /// time is reset.
     pub heartbeat: Duration,
-    /// Whose pages may use the feed.
+    /// The origins whose pages may subscribe.
     pub allowed_origins: AllowedOrigins,
-    /// How many streams there may be; see [`door::connections_that_fit`].
+    /// The limits on streams; see [`crate::ops::descriptors::connections_that_fit`].
     pub limits: Limits,
 }
 
-/// What the handlers work with.
+/// The state of the handlers.
 #[derive(Debug)]
 pub(crate) struct AppState {
     feed: Feed,
@@ -65,13 +63,12 @@ pub(crate) struct AppState {
     metrics: Metrics,
     shutdown: Shutdown,
     settings: Settings,
-    /// A place for each stream that may be open.
-    places: Places,
-    web_transport: Option<Advertised>,
+    access: StreamAccess,
+    web_transport: Option<AdvertisedWebTransport>,
 }
 
 impl AppState {
-    /// Puts the handles together.
+    /// The state without WebTransport.
     pub(crate) fn new(
         feed: Feed,
         phase: watch::Receiver<Phase>,
@@ -79,21 +76,22 @@ impl AppState {
         shutdown: Shutdown,
         settings: Settings,
     ) -> Self {
-        let places = Places::new(settings.limits);
-        Self { feed, phase, metrics, shutdown, settings, places, web_transport: None }
+        let access =
+            StreamAccess::new(feed.clone(), settings.limits, metrics.clone(), shutdown.clone());
+        Self { feed, phase, metrics, shutdown, settings, access, web_transport: None }
     }
 
-    /// The same, telling pages of WebTransport where it is on.
-    pub(crate) fn advertising(self, web_transport: Option<Advertised>) -> Self {
+    /// The same, with WebTransport advertised to pages if it is on.
+    pub(crate) fn advertising(self, web_transport: Option<AdvertisedWebTransport>) -> Self {
         Self { web_transport, ..self }
     }
 }
 
-/// The state as handlers get it: one counter a request, however many handles it has.
-pub(crate) type Shared = Arc<AppState>;
+/// The state as handlers get it. A request clones one `Arc` instead of each handle.
+pub(crate) type SharedState = Arc<AppState>;
 
-/// All routes, and what holds for each of them.
-pub(crate) fn router(state: Shared) -> Router {
+/// All routes, and the layers around them.
+pub(crate) fn router(state: SharedState) -> Router {
     let cors = origin::cors(&state.settings.allowed_origins);
     let nosniff = HeaderValue::from_static("nosniff");
     Router::new()
@@ -112,27 +110,27 @@ pub(crate) fn router(state: Shared) -> Router {
 }
 
 async fn unknown_route(uri: Uri) -> Problem {
-    Problem::not_found(format!("there is nothing at {}", uri.path()))
+    Problem::not_found(format!("no route matches {}", uri.path()))
 }
 
 /// axum adds the `Allow` header.
 async fn unknown_method(method: Method, uri: Uri) -> Problem {
-    let detail = format!("{} does not answer {method}", uri.path());
+    let detail = format!("{} does not support {method}", uri.path());
     Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail)
 }
 
-/// No route reads a body. One that is announced is refused before it is read, and the connection
-/// ends with the answer, so that nobody can make the server take in bytes for nothing.
+/// No route reads a body. The server refuses an announced body before reading it, and closes the
+/// connection, so that no client can make it read bytes without use.
 async fn refuse_body(request: Request, next: Next) -> Response {
     if request.body().size_hint().exact() == Some(0) {
         return next.run(request).await;
     }
-    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "this server takes no request bodies")
+    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "this server accepts no request bodies")
         .with(header::CONNECTION, HeaderValue::from_static("close"))
         .into_response()
 }
 
-/// A defect: the panic hook has logged it, the client gets nothing of it.
+/// A defect. The panic hook has logged it; the client sees no details.
 fn panicked(_: Box<dyn Any + Send>) -> Response {
     Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the server failed: retry with backoff")
         .into_response()

@@ -1,14 +1,14 @@
-//! The streams of clients, from their opening to their close, on each transport.
+//! The clients' streams on each transport, from opening to close.
 //!
-//! `http` decides who may subscribe to what; what it hands over is an [`Arrival`], a socket with
-//! the head of its response and a prepared subscription, and from then on only this module writes
-//! to the client. WebSocket and event streams share one write path, the [`shard`]. WebTransport
-//! ([`wt`]) gets a [`Session`] instead: there the library owns the socket.
+//! `http` decides on each request and hands over a [`GrantedStream`]: a socket, a response head and
+//! a prepared subscription. From then on only this module writes to the client. WebSocket and event
+//! streams share one write path, the [`shard`]. WebTransport ([`wt`]) gets a [`GrantedSession`]
+//! instead, because its library owns the socket.
 
 pub mod close;
 pub mod frame_reader;
 pub mod frame_writer;
-pub(crate) mod link;
+pub(crate) mod metered_socket;
 mod shard;
 mod shards;
 pub(crate) mod wt;
@@ -19,7 +19,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 
 use crate::{
     ops::{
-        connection_limiter::Place,
+        connection_limiter::Permit,
         shutdown::Shutdown,
         telemetry::metrics::{ByClosed, ByTransport, Metrics, Transport},
     },
@@ -28,50 +28,50 @@ use crate::{
 use close::CloseReason;
 
 pub(crate) use self::{
-    shard::{Arrival, Protocol, RETRY},
-    shards::{ShardError, ShardSettings, Shards},
+    shard::{GrantedStream, Protocol, RETRY, ShardSettings},
+    shards::{ShardError, Shards},
 };
 
-/// Rounds that wait are joined up to this size per write: large enough to spare system calls (a
-/// hundred rounds), small enough that an idle session keeps no large buffer.
-const BATCH: usize = 16 * 1024;
+/// Rounds of a replay are joined into writes of this size. It holds a hundred rounds, which saves
+/// system calls, and is small enough for the buffer of one session.
+const BATCH_BYTES: usize = 16 * 1024;
 
-/// All that WebTransport needs to stream to one client.
+/// A WebTransport session that `http` granted, with its stream opened.
 #[derive(Debug)]
-pub(crate) struct Session {
-    /// What the stream starts with.
+pub(crate) struct GrantedSession {
+    /// The first rounds of the stream.
     pub opening: Opening,
-    /// What follows.
+    /// The rounds that follow.
     pub subscription: Subscription,
-    /// The session in the books.
-    pub record: Record,
+    /// The session in the metrics.
+    pub record: SessionRecord,
 }
 
-/// A session's entry in the metrics and its place among the open streams: made when the stream is
-/// opened, settled when it is dropped, whoever drops it.
+/// A session in the metrics, with its permit. It counts the session as open until it is dropped,
+/// and then counts the close with its reason.
 #[derive(Debug)]
-pub(crate) struct Record {
+pub(crate) struct SessionRecord {
     metrics: Metrics,
     transport: Transport,
     shutdown: Shutdown,
     reason: Option<CloseReason>,
-    _place: Place,
+    _permit: Permit,
 }
 
-impl Record {
-    /// Opens the entry. `place` is given back when the session is over.
+impl SessionRecord {
+    /// Counts a session as open. The permit is released when the session ends.
     pub(crate) fn open(
         metrics: &Metrics,
         transport: Transport,
         shutdown: &Shutdown,
-        place: Place,
+        permit: Permit,
     ) -> Self {
         metrics.subscribers.get_or_create(&ByTransport { transport }).inc();
         let (metrics, shutdown) = (metrics.clone(), shutdown.clone());
-        Self { metrics, transport, shutdown, reason: None, _place: place }
+        Self { metrics, transport, shutdown, reason: None, _permit: permit }
     }
 
-    /// Notes why the session ends; the first word counts.
+    /// Notes why the session ends; the first reason counts.
     fn close(&mut self, reason: CloseReason) {
         self.reason.get_or_insert(reason);
     }
@@ -82,24 +82,24 @@ impl Record {
         self.metrics.rounds_written_total.get_or_create(&label).inc_by(rounds as u64);
     }
 
-    /// The reason for an end that nobody announced: the connection was dropped from outside.
-    fn unannounced(&self) -> CloseReason {
+    /// The reason if none was noted: the connection was dropped from outside.
+    fn default_reason(&self) -> CloseReason {
         if self.shutdown.is_requested() { CloseReason::ShuttingDown } else { CloseReason::Client }
     }
 }
 
-impl Drop for Record {
+impl Drop for SessionRecord {
     fn drop(&mut self) {
         let transport = self.transport;
-        let reason = self.reason.unwrap_or_else(|| self.unannounced()).label();
+        let reason = self.reason.unwrap_or_else(|| self.default_reason()).label();
         self.metrics.subscribers.get_or_create(&ByTransport { transport }).dec();
         self.metrics.sessions_closed_total.get_or_create(&ByClosed { transport, reason }).inc();
     }
 }
 
-/// Beats every `heartbeat`, the first one a heartbeat from now; late beats are not made up for.
-fn beats(heartbeat: Duration) -> Interval {
-    let mut beats = interval_at(Instant::now() + heartbeat, heartbeat);
-    beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    beats
+/// Ticks every `heartbeat`, first after one `heartbeat`. A late tick delays those after it.
+fn heartbeats(heartbeat: Duration) -> Interval {
+    let mut heartbeats = interval_at(Instant::now() + heartbeat, heartbeat);
+    heartbeats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    heartbeats
 }

@@ -33,7 +33,8 @@ const LAYERS: [(&str, &str); 11] = [
 const MAPPED: usize = 9;
 
 /// The layers within `transport/wt`.
-const WT_LAYERS: [&str; 6] = ["wire", "peer", "room", "lobby", "visit", "endpoint"];
+const WT_LAYERS: [&str; 6] =
+    ["wire", "session", "topic_task", "topic_tasks", "session_setup", "endpoint"];
 
 /// A library and the only modules that may use it.
 const BORDERS: [(&str, &[&str]); 5] = [

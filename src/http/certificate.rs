@@ -1,4 +1,4 @@
-//! `GET /wt/certificate`: what a page has to know before it can connect by WebTransport.
+//! `GET /wt/certificate`: the URL and the certificate hash that a page needs for WebTransport.
 
 use axum::{
     Json, Router,
@@ -12,23 +12,23 @@ use chrono::SecondsFormat;
 use serde::Serialize;
 use tokio::sync::watch;
 
-use super::{Shared, problem::Problem};
-use crate::transport::wt::certificate::Published;
+use super::{SharedState, problem::Problem};
+use crate::transport::wt::certificate::PublishedCertificate;
 
-/// A page that went by yesterday's hash could not connect.
+/// A page with a cached hash of a rotated certificate cannot connect.
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 
-/// WebTransport as pages are told of it.
+/// WebTransport as advertised to pages.
 #[derive(Clone, Debug)]
-pub(crate) struct Advertised {
+pub(crate) struct AdvertisedWebTransport {
     /// The certificate.
-    pub certificate: watch::Receiver<Published>,
+    pub certificate: watch::Receiver<PublishedCertificate>,
     /// The UDP port.
     pub port: u16,
 }
 
 #[derive(Serialize)]
-struct Body {
+struct CertificateBody {
     algorithm: &'static str,
     value: Option<String>,
     next: Option<String>,
@@ -36,26 +36,26 @@ struct Body {
     url: String,
 }
 
-pub(super) fn router() -> Router<Shared> {
+pub(super) fn router() -> Router<SharedState> {
     Router::new().route("/wt/certificate", get(certificate))
 }
 
 async fn certificate(
-    State(state): State<Shared>,
+    State(state): State<SharedState>,
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let Some(advertised) = &state.web_transport else {
-        let detail = "WebTransport is off: DATASTREAM_WT_ENABLED turns it on";
+        let detail = "WebTransport is off: set DATASTREAM_WT_ENABLED to turn it on";
         return Err(Problem::not_found(detail));
     };
     let body = body(&advertised.certificate.borrow(), &host(&uri, &headers), advertised.port);
     Ok(([(header::CACHE_CONTROL, NO_STORE)], Json(body)).into_response())
 }
 
-fn body(published: &Published, host: &str, port: u16) -> Body {
+fn body(published: &PublishedCertificate, host: &str, port: u16) -> CertificateBody {
     let encode = |hash: [u8; 32]| STANDARD.encode(hash);
-    Body {
+    CertificateBody {
         algorithm: "sha-256",
         value: published.value.map(encode),
         next: published.next.map(encode),
@@ -64,7 +64,7 @@ fn body(published: &Published, host: &str, port: u16) -> Body {
     }
 }
 
-/// The name by which the client has reached us is the one that it can reach us by.
+/// The host of the request: the client can reach the server under this name.
 fn host(uri: &Uri, headers: &HeaderMap) -> String {
     let named = headers.get(header::HOST).and_then(|value| value.to_str().ok());
     let named = named.and_then(|host| host.parse::<Authority>().ok());
@@ -86,7 +86,8 @@ mod tests {
         assert_eq!(host_of("game.example:3000"), "game.example");
         assert_eq!(host_of("[::1]:3000"), "[::1]");
         assert_eq!(host_of("no host"), "localhost");
-        let published = Published { value: None, next: None, not_after: Default::default() };
+        let published =
+            PublishedCertificate { value: None, next: None, not_after: Default::default() };
         let body = serde_json::to_string(&body(&published, "[::1]", 4433)).expect("JSON");
         let golden = r#"{"algorithm":"sha-256","value":null,"next":null,"not_after":"1970-01-01T00:00:00Z","url":"https://[::1]:4433/wt"}"#;
         assert_eq!(body, golden);

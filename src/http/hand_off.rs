@@ -1,8 +1,8 @@
-//! A granted stream on its way from its route to the door.
+//! The hand-off of a granted stream from its route to the accept loop.
 //!
-//! The route answers with the head of the response and, beside it, what was granted. All layers see
-//! an ordinary response; the door finds the grant in its extensions, takes the socket out of HTTP
-//! and hands both to a shard. A layer that makes another response of it revokes the grant by that.
+//! The route answers with a response head, and with the grant in its extensions. All layers see an
+//! ordinary response. The accept loop finds the grant, takes the socket from hyper and hands both
+//! to a shard. A layer that replaces the response revokes the grant.
 
 use parking_lot::Mutex;
 use std::{
@@ -15,61 +15,61 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-use crate::{ops::connection_limiter::Place, stream::feed::Prepared, transport::Protocol};
+use crate::{ops::connection_limiter::Permit, stream::feed::Prepared, transport::Protocol};
 
-/// What was granted.
+/// A granted stream.
 #[derive(Debug)]
-pub(super) struct Granted {
+pub(super) struct Grant {
     pub(super) prepared: Prepared,
     pub(super) protocol: Protocol,
-    pub(super) place: Place,
+    pub(super) permit: Permit,
 }
 
-/// A grant beside a response. Extensions have to be cloneable, a grant is not: the first taker
-/// has it.
+/// A grant in the extensions of a response. Extensions must be `Clone`, which a grant is not: the
+/// first taker gets it.
 #[derive(Clone, Debug)]
-struct HandOff(Arc<Mutex<Option<Granted>>>);
+struct GrantExtension(Arc<Mutex<Option<Grant>>>);
 
-/// Where the door's service leaves a granted stream for the connection under it. Cheap to clone.
+/// Passes a grant from the service of a connection to its task. Cheap to clone.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Seat(Arc<Mutex<Option<(Parts, Granted)>>>);
+pub(super) struct HandOff(Arc<Mutex<Option<(Parts, Grant)>>>);
 
-/// The address of a connection's client, as the door saw it.
+/// The client address of a connection.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ClientAddress(pub(super) IpAddr);
 
-impl Granted {
-    /// The response that grants the stream.
-    pub(super) fn beside(self, head: impl IntoResponse) -> Response {
+impl Grant {
+    /// The response with this grant in its extensions.
+    pub(super) fn attach_to(self, head: impl IntoResponse) -> Response {
         let mut response = head.into_response();
-        response.extensions_mut().insert(HandOff(Arc::new(Mutex::new(Some(self)))));
+        response.extensions_mut().insert(GrantExtension(Arc::new(Mutex::new(Some(self)))));
         response
     }
 }
 
-impl Seat {
-    /// Takes a granted stream off its response; returns the response where there is none.
-    pub(super) fn take_off(&self, mut response: Response) -> Option<Response> {
-        let hand_off = response.extensions_mut().remove::<HandOff>();
-        let granted = hand_off.and_then(|HandOff(granted)| granted.lock().take());
-        let Some(granted) = granted else { return Some(response) };
-        *self.0.lock() = Some((response.into_parts().0, granted));
+impl HandOff {
+    /// Takes the grant out of a response and keeps it. Returns a response without a grant.
+    pub(super) fn intercept(&self, mut response: Response) -> Option<Response> {
+        let extension = response.extensions_mut().remove::<GrantExtension>();
+        let grant = extension.and_then(|GrantExtension(grant)| grant.lock().take());
+        let Some(grant) = grant else { return Some(response) };
+        *self.0.lock() = Some((response.into_parts().0, grant));
         None
     }
 
     /// Whether a stream was granted.
-    pub(super) fn is_taken(&self) -> bool {
+    pub(super) fn has_grant(&self) -> bool {
         self.0.lock().is_some()
     }
 
-    /// The granted stream, and the head of its response.
-    pub(super) fn leave(&self) -> Option<(Parts, Granted)> {
+    /// The grant, and the response head.
+    pub(super) fn take_grant(&self) -> Option<(Parts, Grant)> {
         self.0.lock().take()
     }
 }
 
-/// The client's address; unspecified where no door was passed.
-pub(super) fn client(extensions: &Extensions) -> IpAddr {
+/// The client address; unspecified without an accept loop, as in unit tests.
+pub(super) fn client_address(extensions: &Extensions) -> IpAddr {
     let known = extensions.get::<ClientAddress>();
     known.map_or(Ipv4Addr::UNSPECIFIED.into(), |ClientAddress(address)| *address)
 }

@@ -1,19 +1,19 @@
-//! The opening handshake of a WebSocket, RFC 6455 section 4.2: what is asked for is checked first
-//! and answered later, so that everything that may refuse a stream can do so in between.
+//! The opening handshake of a WebSocket, RFC 6455 section 4.2. The check of the request and the
+//! response are separate functions, because other checks may refuse the stream in between.
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use super::problem::Problem;
 
-/// The one version there is.
+/// The only version.
 const VERSION: HeaderValue = HeaderValue::from_static("13");
 const WEBSOCKET: HeaderValue = HeaderValue::from_static("websocket");
 const UPGRADE: HeaderValue = HeaderValue::from_static("Upgrade");
 /// A key is 16 bytes in base64.
 const KEY_LENGTH: usize = 24;
 
-/// Whether the request wants to become a WebSocket at all.
+/// Whether the request asks for a WebSocket.
 pub(super) fn is_upgrade(method: &Method, version: Version, headers: &HeaderMap) -> bool {
     method == Method::GET
         && version >= Version::HTTP_11
@@ -21,7 +21,7 @@ pub(super) fn is_upgrade(method: &Method, version: Version, headers: &HeaderMap)
         && lists(headers, &header::UPGRADE, "websocket")
 }
 
-/// The `Sec-WebSocket-Accept` value of a request that [`is_upgrade`], or what is wrong with it.
+/// The `Sec-WebSocket-Accept` value of a request that [`is_upgrade`], or the reason to refuse it.
 pub(super) fn accept(headers: &HeaderMap) -> Result<HeaderValue, Problem> {
     if headers.get(header::SEC_WEBSOCKET_VERSION) != Some(&VERSION) {
         return Err(Problem::new(
@@ -39,7 +39,7 @@ pub(super) fn accept(headers: &HeaderMap) -> Result<HeaderValue, Problem> {
         .ok_or_else(|| Problem::malformed("Sec-WebSocket-Key must be 16 bytes in base64"))
 }
 
-/// `426`: the route is a WebSocket's, and the request is not.
+/// `426`: the route needs a WebSocket handshake, and the request is none.
 pub(super) fn upgrade_required() -> Problem {
     let detail = "this is a WebSocket endpoint: connect with ws://, or use /sse for HTTP";
     Problem::new(StatusCode::UPGRADE_REQUIRED, detail)
@@ -47,7 +47,7 @@ pub(super) fn upgrade_required() -> Problem {
         .with(header::CONNECTION, UPGRADE)
 }
 
-/// The head of the `101` answer.
+/// The head of the `101` response.
 pub(super) fn switching(accept: HeaderValue) -> (StatusCode, [(HeaderName, HeaderValue); 3]) {
     let headers = [
         (header::CONNECTION, UPGRADE),
@@ -57,7 +57,7 @@ pub(super) fn switching(accept: HeaderValue) -> (StatusCode, [(HeaderName, Heade
     (StatusCode::SWITCHING_PROTOCOLS, headers)
 }
 
-/// Whether a header that is a comma-separated list, perhaps in several lines, has this token.
+/// Whether a comma-separated header, perhaps on several lines, contains this token.
 pub(super) fn lists(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
     headers
         .get_all(name)
@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn the_key_of_rfc_6455_gets_the_answer_of_rfc_6455() {
+    fn the_accept_value_is_that_of_the_example_in_rfc_6455() {
         let headers = headers(&[
             ("sec-websocket-version", "13"),
             ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),

@@ -1,4 +1,4 @@
-//! The head of a response as bytes, for the streams that leave HTTP behind.
+//! The head of a response as bytes, for streams that hyper does not write.
 
 use axum::http::{Version, header, response::Parts};
 use chrono::Utc;
@@ -6,8 +6,8 @@ use chrono::Utc;
 /// RFC 9110 section 5.6.7.
 const DATE: &str = "%a, %d %b %Y %H:%M:%S GMT";
 
-/// Writes a head. The body that follows has no length; it is chunked where that is said. What is
-/// added belongs to whoever sends a head (RFC 9110 section 6.6.1), and hyper does not send this one.
+/// Writes a head without a content length. Adds `date`, which an origin server must send (RFC 9110
+/// section 6.6.1), and `transfer-encoding` if the body is chunked.
 pub(super) fn write(parts: &Parts, is_chunked: bool) -> Vec<u8> {
     let mut head = Vec::with_capacity(512);
     let version: &[u8] = match parts.version {
@@ -17,7 +17,7 @@ pub(super) fn write(parts: &Parts, is_chunked: bool) -> Vec<u8> {
     head.extend_from_slice(version);
     let reason = parts.status.canonical_reason().unwrap_or_default();
     head.extend_from_slice(format!("{} {reason}\r\n", parts.status.as_u16()).as_bytes());
-    // axum announces `content-length: 0` of the empty body that stands for the stream.
+    // axum adds `content-length: 0`, because the response body is empty.
     for (name, value) in parts.headers.iter().filter(|(name, _)| **name != header::CONTENT_LENGTH) {
         line(&mut head, name.as_str(), value.as_bytes());
     }
@@ -53,7 +53,7 @@ mod tests {
     }
 
     #[test]
-    fn a_head_has_all_its_headers_a_date_and_no_length() {
+    fn a_head_has_its_headers_and_a_date_but_no_length() {
         let head = text(Version::HTTP_11, true);
         let rest = head.strip_prefix("HTTP/1.1 200 OK\r\n").expect("a status line");
         let start = "content-type: text/event-stream\r\nvary: origin\r\nvary: accept\r\n\
@@ -63,7 +63,7 @@ mod tests {
     }
 
     #[test]
-    fn http_1_0_knows_no_chunks() {
+    fn http_1_0_has_no_chunked_body() {
         let head = text(Version::HTTP_10, false);
         assert!(head.starts_with("HTTP/1.0 200 OK\r\n") && !head.contains("chunked"), "{head}");
     }

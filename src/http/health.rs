@@ -1,4 +1,4 @@
-//! What the operator's machinery asks: is it alive, is it ready, how is it doing.
+//! `/healthz`, `/readyz` and `/metrics`.
 
 use axum::{
     Json, Router,
@@ -9,12 +9,12 @@ use axum::{
 };
 use serde::Serialize;
 
-use super::{Shared, problem::Problem};
+use super::{SharedState, problem::Problem};
 use crate::ops::phase::Phase;
 
-/// What `Metrics::encode` writes.
+/// The content type of `Metrics::encode`.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-/// Yesterday's health is of no use to anybody.
+/// A cached health state is wrong.
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 
 #[derive(Serialize)]
@@ -27,11 +27,11 @@ struct Ready {
     status: &'static str,
     phase: &'static str,
     live_for_seconds: u64,
-    /// Connected to something that delivers no notifications; rounds come by polls alone.
+    /// The connection delivers no notifications, as through a pooler: rounds come by polls only.
     deaf: bool,
 }
 
-pub(super) fn router() -> Router<Shared> {
+pub(super) fn router() -> Router<SharedState> {
     Router::new()
         .route("/healthz", get(alive))
         .route("/readyz", get(ready))
@@ -42,9 +42,8 @@ async fn alive() -> Response {
     ([(header::CACHE_CONTROL, NO_STORE)], Json(Alive { status: "ok" })).into_response()
 }
 
-/// From the listener's own state, not from a query: a database that answers says nothing about
-/// the connection that listens.
-async fn ready(State(state): State<Shared>) -> Result<Response, Problem> {
+/// Reads the state of the listener instead of sending a query, which would test another connection.
+async fn ready(State(state): State<SharedState>) -> Result<Response, Problem> {
     if state.shutdown.is_requested() {
         return Err(Problem::unavailable("the server is shutting down", 1));
     }
@@ -59,21 +58,21 @@ fn readiness(phase: &Phase, deaf: bool) -> Result<Ready, Problem> {
             let live_for_seconds = since.elapsed().as_secs();
             return Ok(Ready { status: "ready", phase: "live", live_for_seconds, deaf });
         }
-        Phase::CatchingUp => ("catching_up", "reading the rounds that were missed".to_owned()),
+        Phase::CatchingUp => ("catching_up", "catching up with missed rounds".to_owned()),
         Phase::Connecting { problem: None } => {
             ("connecting", "connecting to the database".to_owned())
         }
         Phase::Connecting { problem: Some(problem) } => {
-            ("connecting", format!("no connection to the database: {problem}"))
+            ("connecting", format!("cannot connect to the database: {problem}"))
         }
     };
     Err(Problem::unavailable(why, 1).in_phase(phase))
 }
 
-async fn metrics(State(state): State<Shared>) -> Result<Response, Problem> {
+async fn metrics(State(state): State<SharedState>) -> Result<Response, Problem> {
     let text = state.metrics.encode().map_err(|error| {
-        tracing::error!(%error, "the metrics could not be written");
-        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the metrics could not be written")
+        tracing::error!(%error, "cannot encode the metrics");
+        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "cannot encode the metrics")
     })?;
     Ok(([(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response())
 }

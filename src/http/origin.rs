@@ -1,5 +1,4 @@
-//! Which pages may use the feed: CORS for what a browser fetches, and the same list as a guard for
-//! WebSocket handshakes, which CORS does not cover.
+//! Allowed origins: CORS for HTTP requests, and a check of handshakes, which CORS does not cover.
 
 use std::time::Duration;
 
@@ -9,7 +8,7 @@ use tower_http::cors::{AllowOrigin, Any, CorsLayer};
 use super::problem::Problem;
 use crate::config::AllowedOrigins;
 
-/// How long a browser may remember a preflight: the longest that Chromium takes is two hours.
+/// How long a browser may cache a preflight. Chromium caches it for at most two hours.
 const PREFLIGHT_AGE: Duration = Duration::from_secs(7200);
 
 /// `Access-Control-*` headers for the allowed origins.
@@ -31,15 +30,15 @@ pub(super) fn cors(allowed: &AllowedOrigins) -> CorsLayer {
         .max_age(PREFLIGHT_AGE)
 }
 
-/// Refuses a handshake from a page of another origin. What names no origin is no browser, and
-/// could name any it liked.
+/// Refuses a handshake from a page of another origin. A client without an origin is no browser, and
+/// could send any origin.
 pub(super) fn guard(allowed: &AllowedOrigins, headers: &HeaderMap) -> Result<(), Problem> {
     let Some(origin) = headers.get(header::ORIGIN) else { return Ok(()) };
     let origin = origin.to_str().unwrap_or_default();
     if allowed.allows(origin) {
         return Ok(());
     }
-    let detail = format!("the origin {origin:?} is not among DATASTREAM_ALLOWED_ORIGINS");
+    let detail = format!("the origin {origin:?} is not in DATASTREAM_ALLOWED_ORIGINS");
     Err(Problem::new(StatusCode::FORBIDDEN, detail))
 }
 
@@ -53,7 +52,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_listed_origin_may_shake_hands() {
+    fn only_a_listed_origin_may_open_a_stream() {
         let list = AllowedOrigins::List(vec!["https://good.example".into()]);
         assert!(guard(&list, &from("https://good.example")).is_ok());
         assert!(guard(&list, &from("https://good.example.evil.example")).is_err());

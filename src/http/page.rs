@@ -1,7 +1,7 @@
-//! `GET /`: the live page, its files, and the JavaScript client that it stands on, `/client.js`.
+//! `GET /`: the live page, its files, and the JavaScript client that it uses, `/client.js`.
 //!
-//! Everything is built into the program: nothing to install beside it, nothing from elsewhere, so
-//! that the page works without a network as well. `clients/js/build.js` makes the client's file.
+//! All files are compiled into the program, so that the page needs no installation and no other
+//! server. `clients/js/build.js` builds the file of the client.
 
 use std::sync::Arc;
 
@@ -14,13 +14,13 @@ use axum::{
     routing::get,
 };
 
-use super::Shared;
+use super::SharedState;
 
-/// Nothing but what this server has, no code inside the markup, no frame around the page.
+/// Permits only files of this server, no inline code, and no embedding of the page in a frame.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
     base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
     require-trusted-types-for 'script'; trusted-types 'none'; connect-src 'self'";
-/// Asked again each time, and answered with 304: a page never meets a client of another version.
+/// Browsers revalidate on each load and get 304, so that page and client have the same version.
 const CACHE: HeaderValue = HeaderValue::from_static("no-cache");
 
 const HTML: &str = "text/html; charset=utf-8";
@@ -33,7 +33,7 @@ struct Asset {
     path: &'static str,
     kind: &'static str,
     bytes: &'static [u8],
-    /// The same, compressed when it was made.
+    /// The compressed bytes, if the build made them.
     gzip: Option<&'static [u8]>,
 }
 
@@ -46,8 +46,9 @@ const fn transports(bytes: &'static [u8]) -> Asset {
 }
 
 const INDEX: Asset = asset("/", HTML, include_bytes!("page/index.html"));
-/// What this server offers, best first. A page that asks a server without WebTransport for its
-/// certificate gets a 404, which every browser shows in red in the console.
+/// The transports of this server, best first. Without this list, the page would request the
+/// certificate of a server without WebTransport, and browsers show that 404 as an error in the
+/// console.
 const WITH_WEB_TRANSPORT: Asset =
     transports(b"export const OFFERED = ['webtransport', 'websocket', 'sse'];\n");
 const WITHOUT_WEB_TRANSPORT: Asset = transports(b"export const OFFERED = ['websocket', 'sse'];\n");
@@ -67,8 +68,8 @@ const ASSETS: [Asset; 8] = [
     asset("/page/uplot.css", STYLE, include_bytes!("page/uplot.css")),
 ];
 
-pub(super) fn router() -> Router<Shared> {
-    let index = Arc::new(Prepared::new(INDEX));
+pub(super) fn router() -> Router<SharedState> {
+    let index = Arc::new(TaggedAsset::new(INDEX));
     let page = |headers: HeaderMap| async move {
         let policy = policy(&headers);
         let policies = [
@@ -79,22 +80,22 @@ pub(super) fn router() -> Router<Shared> {
     };
     let files = ASSETS.into_iter().fold(Router::new(), |router, asset| {
         let path = asset.path;
-        let prepared = Arc::new(Prepared::new(asset));
-        router.route(path, get(|headers: HeaderMap| async move { prepared.answer(&headers) }))
+        let tagged = Arc::new(TaggedAsset::new(asset));
+        router.route(path, get(|headers: HeaderMap| async move { tagged.answer(&headers) }))
     });
     files.route("/", get(page)).route(WITH_WEB_TRANSPORT.path, get(offered))
 }
 
-/// The transports, as a module of the page.
-async fn offered(State(state): State<Shared>, headers: HeaderMap) -> Response {
+/// The transports, as a JavaScript module.
+async fn offered(State(state): State<SharedState>, headers: HeaderMap) -> Response {
     let is_on = state.web_transport.is_some();
     let asset = if is_on { WITH_WEB_TRANSPORT } else { WITHOUT_WEB_TRANSPORT };
-    Prepared::new(asset).answer(&headers)
+    TaggedAsset::new(asset).answer(&headers)
 }
 
-/// The policy for whoever asks under this name: WebTransport is on another port of the same host,
-/// and some browsers do not count `ws:` as the page's own origin. A host that the policy's grammar
-/// does not know (IPv6) has to do without WebTransport.
+/// The policy for the host of the request. It adds WebTransport, which has another port, and `ws:`,
+/// which some browsers do not count as the same origin. The grammar of the policy has no IPv6
+/// addresses: such a host gets no WebTransport.
 fn policy(headers: &HeaderMap) -> HeaderValue {
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
     let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
@@ -106,13 +107,13 @@ fn policy(headers: &HeaderMap) -> HeaderValue {
     HeaderValue::try_from(policy).unwrap_or(HeaderValue::from_static(POLICY))
 }
 
-/// A file with the name of its content.
-struct Prepared {
+/// A file with its entity tag.
+struct TaggedAsset {
     asset: Asset,
     tag: HeaderValue,
 }
 
-impl Prepared {
+impl TaggedAsset {
     fn new(asset: Asset) -> Self {
         let tag = format!("\"{:016x}\"", fingerprint(asset.bytes));
         let tag = HeaderValue::try_from(tag).unwrap_or(HeaderValue::from_static("\"\""));
@@ -123,14 +124,14 @@ impl Prepared {
         let gzip = self.asset.gzip.filter(|_| accepts_gzip(request));
         let mut headers = HeaderMap::from_iter([
             (header::CACHE_CONTROL, CACHE),
-            // Weak, as it stands for the compressed bytes, too.
+            // Weak, because it is also the tag of the compressed bytes.
             (header::ETAG, weak(&self.tag)),
         ]);
         if self.asset.gzip.is_some() {
             let accept = HeaderValue::from_static("accept-encoding");
             headers.insert(header::VARY, accept);
         }
-        if holds(request, &self.tag) {
+        if has_current(request, &self.tag) {
             return (StatusCode::NOT_MODIFIED, headers).into_response();
         }
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(self.asset.kind));
@@ -146,8 +147,8 @@ fn weak(tag: &HeaderValue) -> HeaderValue {
     HeaderValue::from_bytes(&weak).unwrap_or_else(|_| tag.clone())
 }
 
-/// Whether the client has this very content.
-fn holds(request: &HeaderMap, tag: &HeaderValue) -> bool {
+/// Whether the client has this content already.
+fn has_current(request: &HeaderMap, tag: &HeaderValue) -> bool {
     let tag = tag.to_str().unwrap_or_default();
     let listed = |list: &HeaderValue| {
         let names = list.to_str().unwrap_or_default().split(',').map(str::trim);
@@ -156,7 +157,7 @@ fn holds(request: &HeaderMap, tag: &HeaderValue) -> bool {
     request.get_all(header::IF_NONE_MATCH).iter().any(listed)
 }
 
-/// `gzip`, and not `gzip;q=0`, which refuses it.
+/// Whether the request accepts `gzip`; `gzip;q=0` refuses it.
 fn accepts_gzip(request: &HeaderMap) -> bool {
     let listed = |list: &HeaderValue| {
         list.to_str().unwrap_or_default().split(',').any(|part| {
@@ -168,7 +169,7 @@ fn accepts_gzip(request: &HeaderMap) -> bool {
     request.get_all(header::ACCEPT_ENCODING).iter().any(listed)
 }
 
-/// FNV-1a, 64 bits: short, and the same for the same bytes in every build.
+/// FNV-1a, 64 bits: equal bytes have equal tags in every build.
 fn fingerprint(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
@@ -180,7 +181,7 @@ mod tests {
     use super::*;
     use axum::http::HeaderName;
 
-    /// What a page has to load before it can connect.
+    /// The most bytes of the compressed client, which a page loads before it connects.
     const CLIENT_BYTES_MAX: usize = 4000;
 
     fn request(name: HeaderName, value: &str) -> HeaderMap {
@@ -194,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn the_markup_holds_no_code_and_no_style_of_its_own() {
+    fn the_markup_has_no_inline_code_or_style() {
         let page = std::str::from_utf8(INDEX.bytes).expect("UTF-8");
         for forbidden in ["<style", " style=", "onclick", "javascript:", "<script>", "//cdn"] {
             assert!(!page.contains(forbidden), "{forbidden}");
@@ -202,31 +203,31 @@ mod tests {
     }
 
     #[test]
-    fn a_client_that_has_the_file_gets_no_second_copy() {
+    fn a_client_with_the_current_file_gets_304() {
         let [client, ..] = ASSETS;
-        let prepared = Prepared::new(client);
-        let first = prepared.answer(&HeaderMap::new());
+        let tagged = TaggedAsset::new(client);
+        let first = tagged.answer(&HeaderMap::new());
         assert_eq!(first.status(), StatusCode::OK);
         assert!(!first.headers().contains_key(header::CONTENT_ENCODING));
         let tag = first.headers()[header::ETAG].to_str().expect("a tag");
-        let second = prepared.answer(&request(header::IF_NONE_MATCH, tag));
+        let second = tagged.answer(&request(header::IF_NONE_MATCH, tag));
         assert_eq!(second.status(), StatusCode::NOT_MODIFIED);
-        let other = prepared.answer(&request(header::IF_NONE_MATCH, "\"other\""));
+        let other = tagged.answer(&request(header::IF_NONE_MATCH, "\"other\""));
         assert_eq!(other.status(), StatusCode::OK);
     }
 
     #[test]
-    fn who_takes_gzip_gets_it() {
+    fn gzip_is_sent_to_a_client_that_accepts_it() {
         let [client, ..] = ASSETS;
-        let prepared = Prepared::new(client);
-        let answer = prepared.answer(&request(header::ACCEPT_ENCODING, "br, gzip;q=0.8"));
+        let tagged = TaggedAsset::new(client);
+        let answer = tagged.answer(&request(header::ACCEPT_ENCODING, "br, gzip;q=0.8"));
         assert_eq!(answer.headers()[header::CONTENT_ENCODING], "gzip");
-        let answer = prepared.answer(&request(header::ACCEPT_ENCODING, "br, gzip;q=0"));
+        let answer = tagged.answer(&request(header::ACCEPT_ENCODING, "br, gzip;q=0"));
         assert!(!answer.headers().contains_key(header::CONTENT_ENCODING));
     }
 
     #[test]
-    fn the_policy_names_the_host_only_where_it_is_a_plain_one() {
+    fn the_policy_names_the_host_only_if_the_grammar_permits_it() {
         let named = policy(&request(header::HOST, "play.example:8080"));
         let named = named.to_str().expect("text");
         assert!(named.ends_with(

@@ -1,4 +1,4 @@
-//! Errors as clients see them: RFC 9457 bodies, one shape for every status.
+//! Error responses: RFC 9457 bodies for every status.
 
 use axum::{
     Json,
@@ -9,19 +9,19 @@ use serde::Serialize;
 
 use crate::stream::feed::FeedError;
 
-/// A refusal: its status, and in words what was refused and what to do.
+/// A refusal: its status, and a text that says what was refused and what to do.
 #[derive(Debug)]
 pub(super) struct Problem {
     status: StatusCode,
     detail: String,
     phase: Option<&'static str>,
-    passes: bool,
+    is_temporary: bool,
     headers: Vec<(HeaderName, HeaderValue)>,
 }
 
-/// The members of RFC 9457 section 3.1. `about:blank` says that the title is the status's own.
+/// The members of RFC 9457 section 3.1. With `about:blank`, the title is that of the status.
 #[derive(Serialize)]
-struct Body<'a> {
+struct ProblemBody<'a> {
     r#type: &'static str,
     title: &'a str,
     status: u16,
@@ -33,10 +33,16 @@ struct Body<'a> {
 impl Problem {
     /// A problem with this status.
     pub(super) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
-        Self { status, detail: detail.into(), phase: None, passes: false, headers: Vec::new() }
+        Self {
+            status,
+            detail: detail.into(),
+            phase: None,
+            is_temporary: false,
+            headers: Vec::new(),
+        }
     }
 
-    /// `400`: the request says something that cannot be meant.
+    /// `400`: the request is malformed.
     pub(super) fn malformed(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, detail)
     }
@@ -46,38 +52,37 @@ impl Problem {
         Self::new(StatusCode::NOT_FOUND, detail)
     }
 
-    /// `503`, to be tried again after so many seconds.
+    /// `503`, with the seconds after which to retry.
     pub(super) fn unavailable(detail: impl Into<String>, retry_after_seconds: u8) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, detail)
             .with(header::RETRY_AFTER, HeaderValue::from(u16::from(retry_after_seconds)))
     }
 
-    /// The same with a header.
+    /// Adds a header.
     pub(super) fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.push((name, value));
         self
     }
 
-    /// The same with the phase of the listener, for readiness.
+    /// Adds the phase of the listener, for `/readyz`.
     pub(super) fn in_phase(mut self, phase: &'static str) -> Self {
         self.phase = Some(phase);
         self
     }
 
-    /// The same of what ends by itself: the database is away, or not caught up with; this process is
-    /// stopping; others came within the same second.
-    pub(super) fn passing(mut self) -> Self {
-        self.passes = true;
+    /// Marks a problem that ends by itself: no database, a catch-up, a shutdown, or the rate limit.
+    pub(super) fn temporary(mut self) -> Self {
+        self.is_temporary = true;
         self
     }
 
-    /// What to tell a client that is to come back by itself; `None` if that would not help.
-    pub(super) fn passes(&self) -> Option<&str> {
-        self.passes.then_some(&*self.detail)
+    /// The reason to send to an `EventSource` that should retry; `None` if a retry would not help.
+    pub(super) fn retry_reason(&self) -> Option<&str> {
+        self.is_temporary.then_some(&*self.detail)
     }
 
-    fn body(&self) -> Body<'_> {
-        Body {
+    fn body(&self) -> ProblemBody<'_> {
+        ProblemBody {
             r#type: "about:blank",
             title: self.status.canonical_reason().unwrap_or_default(),
             status: self.status.as_u16(),
@@ -91,10 +96,10 @@ impl From<FeedError> for Problem {
     fn from(error: FeedError) -> Self {
         match &error {
             FeedError::Unknown(_) => Self::not_found(error.to_string()),
-            FeedError::NotReady => Self::unavailable(error.to_string(), 1).passing(),
+            FeedError::NotReady => Self::unavailable(error.to_string(), 1).temporary(),
             FeedError::Database(cause) => {
-                tracing::warn!(error = %cause, "a client's request failed at the database");
-                Self::unavailable(error.to_string(), 1).passing()
+                tracing::warn!(error = %cause, "a client's request failed in the database");
+                Self::unavailable(error.to_string(), 1).temporary()
             }
         }
     }
@@ -124,16 +129,16 @@ mod tests {
     }
 
     #[test]
-    fn a_database_that_does_not_answer_passes_and_an_unknown_game_does_not() {
+    fn a_database_failure_is_temporary_and_an_unknown_game_is_not() {
         let away =
             FeedError::from(crate::stream::round_store::StoreError::Unavailable("away".into()));
-        assert_eq!(Problem::from(away).passes(), Some("the database could not answer"));
+        assert_eq!(Problem::from(away).retry_reason(), Some("the database could not answer"));
         let unknown = crate::stream::games::UnknownName::Game("chess".into());
-        assert_eq!(Problem::from(FeedError::Unknown(unknown)).passes(), None);
+        assert_eq!(Problem::from(FeedError::Unknown(unknown)).retry_reason(), None);
     }
 
     #[test]
-    fn a_problem_says_its_type_and_when_to_retry() {
+    fn a_problem_has_its_content_type_and_retry_after() {
         let response = Problem::from(FeedError::NotReady).into_response();
         assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(response.headers()[header::CONTENT_TYPE], "application/problem+json");

@@ -1,4 +1,4 @@
-//! Reads: the games, a game's latest round, a game's rounds.
+//! `/games`, `/rounds/{game}` and `/rounds/{game}/latest`.
 
 use axum::{
     Json, Router,
@@ -9,35 +9,35 @@ use axum::{
 };
 
 use super::{
-    Shared,
+    SharedState,
     problem::Problem,
     selection::{self, Parameters},
 };
 use crate::stream::{round::RoundId, topic::Topic};
 
-/// Rounds a page has unless the request says otherwise.
+/// The default number of rounds in a page.
 const LIMIT_DEFAULT: u16 = 100;
-/// The most rounds of a page: some 250 kB.
+/// The most rounds in a page: about 250 kB.
 const LIMIT_MAX: u16 = 1000;
-/// What is latest changes with every round: a cache in between must not keep it.
+/// The response changes with every round: caches must revalidate it.
 const NO_CACHE: HeaderValue = HeaderValue::from_static("no-cache");
 
-/// A path with a game in it; percent-encoding that is not UTF-8 is the client's error.
+/// A path with a game. Percent-encoding that is not UTF-8 is 400.
 type GamePath = Result<Path<String>, PathRejection>;
 
-pub(super) fn router() -> Router<Shared> {
+pub(super) fn router() -> Router<SharedState> {
     Router::new()
         .route("/games", get(games))
         .route("/rounds/{game}", get(rounds))
         .route("/rounds/{game}/latest", get(latest))
 }
 
-async fn games(State(state): State<Shared>) -> Result<Response, Problem> {
+async fn games(State(state): State<SharedState>) -> Result<Response, Problem> {
     let games = state.feed.games().await?;
     Ok(fresh(Json(&games[..])))
 }
 
-async fn latest(State(state): State<Shared>, game: GamePath) -> Result<Response, Problem> {
+async fn latest(State(state): State<SharedState>, game: GamePath) -> Result<Response, Problem> {
     let game = state.feed.game(&slug(game)?).await?;
     let frame = state.feed.latest(&Topic::game(game.id))?;
     let none = || Problem::not_found(format!("no round of {:?} has finished yet", game.slug));
@@ -46,7 +46,7 @@ async fn latest(State(state): State<Shared>, game: GamePath) -> Result<Response,
 }
 
 async fn rounds(
-    State(state): State<Shared>,
+    State(state): State<SharedState>,
     game: GamePath,
     Query(parameters): Query<Parameters>,
 ) -> Result<Response, Problem> {
@@ -64,7 +64,7 @@ fn fresh(body: impl IntoResponse) -> Response {
     ([(header::CACHE_CONTROL, NO_CACHE)], body).into_response()
 }
 
-/// The last value of a parameter; an empty one counts as absent.
+/// The last value of a parameter. An empty value counts as absent.
 fn value<'a>(name: &str, parameters: &'a Parameters) -> Option<&'a str> {
     let named = parameters.iter().filter(|(key, value)| key == name && !value.is_empty());
     named.map(|(_, value)| value.as_str()).next_back()
@@ -90,10 +90,10 @@ mod tests {
 
     #[test]
     fn a_page_has_1_to_1000_rounds_and_100_by_default() {
-        assert_eq!(limit(&parameters(&[])).expect("fine"), 100);
-        assert_eq!(limit(&parameters(&[("limit", "")])).expect("fine"), 100);
-        assert_eq!(limit(&parameters(&[("limit", "1")])).expect("fine"), 1);
-        assert_eq!(limit(&parameters(&[("limit", "1000")])).expect("fine"), 1000);
+        assert_eq!(limit(&parameters(&[])).expect("no problem"), 100);
+        assert_eq!(limit(&parameters(&[("limit", "")])).expect("no problem"), 100);
+        assert_eq!(limit(&parameters(&[("limit", "1")])).expect("no problem"), 1);
+        assert_eq!(limit(&parameters(&[("limit", "1000")])).expect("no problem"), 1000);
         for refused in ["0", "1001", "-1", "x", "1e2", "70000"] {
             assert!(limit(&parameters(&[("limit", refused)])).is_err(), "{refused}");
         }
@@ -101,8 +101,8 @@ mod tests {
 
     #[test]
     fn before_is_a_round_id() {
-        assert_eq!(before(&parameters(&[("before", "9")])).expect("fine"), Some(RoundId(9)));
-        assert_eq!(before(&parameters(&[])).expect("fine"), None);
+        assert_eq!(before(&parameters(&[("before", "9")])).expect("no problem"), Some(RoundId(9)));
+        assert_eq!(before(&parameters(&[])).expect("no problem"), None);
         assert!(before(&parameters(&[("before", "x")])).is_err());
     }
 }

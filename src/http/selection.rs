@@ -1,23 +1,22 @@
-//! What a stream request asks for: the selection and the resume point, out of path, query and
-//! headers.
+//! The selection and the resume point of a stream request, from path, query and headers.
 
 use axum::http::{HeaderMap, HeaderName};
 
 use super::problem::Problem;
 use crate::stream::{round::RoundId, topic::Selection};
 
-/// More names than this are refused: a platform with more games has types, or takes everything.
+/// The most names in a selection. A client of more games can select types, or everything.
 const NAMES_MAX: usize = 100;
 /// The header with which an `EventSource` resumes.
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
-/// The parameters of a query, decoded, in order.
+/// The decoded parameters of a query, in order.
 pub(super) type Parameters = Vec<(String, String)>;
 
-/// What the path names.
+/// The selection in the path.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Named {
-    /// Nothing: the query alone selects.
+pub(super) enum PathSelection {
+    /// No selection: only the query selects.
     Nothing,
     /// One game.
     Game(String),
@@ -25,15 +24,18 @@ pub(super) enum Named {
     Type(String),
 }
 
-/// The selection of a path and a query. Parameters that are not ours are ignored, as everywhere on
-/// the web: proxies and trackers add their own.
-pub(super) fn selection(named: Named, parameters: &Parameters) -> Result<Selection, Problem> {
+/// The selection of a path and a query. Unknown parameters are ignored, because proxies and
+/// trackers add some.
+pub(super) fn selection(
+    path: PathSelection,
+    parameters: &Parameters,
+) -> Result<Selection, Problem> {
     let mut selection =
         Selection { games: all("game", parameters), types: all("type", parameters) };
-    match named {
-        Named::Nothing => {}
-        Named::Game(game) => selection.games.push(game),
-        Named::Type(kind) => selection.types.push(kind),
+    match path {
+        PathSelection::Nothing => {}
+        PathSelection::Game(game) => selection.games.push(game),
+        PathSelection::Type(kind) => selection.types.push(kind),
     }
     if selection.games.len() + selection.types.len() > NAMES_MAX {
         return Err(Problem::malformed(format!(
@@ -53,8 +55,8 @@ pub(super) fn after(parameters: &Parameters) -> Result<Option<RoundId>, Problem>
     }
 }
 
-/// The resume point of `Last-Event-ID`, which wins, or else of `?after=`: an `EventSource` that
-/// reconnects repeats its first URL, and only the header knows what came since.
+/// The resume point of `Last-Event-ID`, or else of `?after=`. The header has priority: an
+/// `EventSource` that reconnects repeats its first URL, and only the header has its last round.
 pub(super) fn last_event_id(
     headers: &HeaderMap,
     parameters: &Parameters,
@@ -68,11 +70,13 @@ pub(super) fn last_event_id(
     }
 }
 
-/// A `round_id` in decimal. Stricter than Rust, which takes `+5`.
+/// A `round_id` in decimal. Rust would also accept `+5`.
 pub(super) fn round_id(name: &str, value: &str) -> Result<RoundId, Problem> {
     value.parse().ok().filter(|_| !value.starts_with('+')).map(RoundId).ok_or_else(|| {
         let value: String = value.chars().take(40).collect();
-        Problem::malformed(format!("{name} must be a round_id, a whole number, not {value:?}"))
+        Problem::malformed(format!(
+            "{name} must be a round_id, which is a whole number, not {value:?}"
+        ))
     })
 }
 
@@ -101,43 +105,44 @@ mod tests {
     #[test]
     fn several_games_and_types_are_selected_together() {
         let parameters = query("game=crash&type=color&game=wall%2Dstreet&utm_source=x&games=y");
-        let selected = selection(Named::Nothing, &parameters).expect("a selection");
+        let selected = selection(PathSelection::Nothing, &parameters).expect("a selection");
         assert_eq!(selected.games, ["crash", "wall-street"]);
         assert_eq!(selected.types, ["color"]);
     }
 
     #[test]
-    fn nothing_named_is_everything() {
-        let selected = selection(Named::Nothing, &query("")).expect("a selection");
+    fn an_empty_selection_is_everything() {
+        let selected = selection(PathSelection::Nothing, &query("")).expect("a selection");
         assert_eq!(selected, Selection::default());
     }
 
     #[test]
     fn a_path_names_a_game_or_a_type() {
-        let game = selection(Named::Game("crash".into()), &query("after=1")).expect("a selection");
+        let game =
+            selection(PathSelection::Game("crash".into()), &query("after=1")).expect("a selection");
         assert_eq!((game.games, game.types.len()), (vec!["crash".to_owned()], 0));
-        let kind = selection(Named::Type("color".into()), &query("")).expect("a selection");
+        let kind = selection(PathSelection::Type("color".into()), &query("")).expect("a selection");
         assert_eq!((kind.types, kind.games.len()), (vec!["color".to_owned()], 0));
     }
 
     #[test]
     fn more_names_than_the_limit_are_refused() {
         let many = "game=a&".repeat(NAMES_MAX + 1);
-        assert!(selection(Named::Nothing, &query(&many)).is_err());
+        assert!(selection(PathSelection::Nothing, &query(&many)).is_err());
     }
 
     #[test]
     fn an_empty_resume_point_counts_as_absent() {
-        assert_eq!(after(&query("after=")).expect("fine"), None);
-        assert_eq!(after(&query("")).expect("fine"), None);
-        assert_eq!(resume("", "after=").expect("fine"), None);
+        assert_eq!(after(&query("after=")).expect("no problem"), None);
+        assert_eq!(after(&query("")).expect("no problem"), None);
+        assert_eq!(resume("", "after=").expect("no problem"), None);
     }
 
     #[test]
-    fn the_header_wins_over_the_query_unless_it_is_empty() {
-        assert_eq!(resume("7", "after=5").expect("fine"), Some(RoundId(7)));
-        assert_eq!(resume("7", "after=nonsense").expect("fine"), Some(RoundId(7)));
-        assert_eq!(resume("", "after=5").expect("fine"), Some(RoundId(5)));
+    fn the_header_has_priority_over_the_query_unless_it_is_empty() {
+        assert_eq!(resume("7", "after=5").expect("no problem"), Some(RoundId(7)));
+        assert_eq!(resume("7", "after=nonsense").expect("no problem"), Some(RoundId(7)));
+        assert_eq!(resume("", "after=5").expect("no problem"), Some(RoundId(5)));
     }
 
     #[test]

@@ -1,45 +1,35 @@
-//! The stream routes: `/ws…` and `/sse…`. Each request is checked to the end, refused with a
-//! problem body or granted a place; what is granted leaves HTTP at the door.
+//! The stream routes: `/ws…` and `/sse…`. Each request is refused with a problem body, or granted a
+//! stream, which the accept loop hands to a shard.
 //!
 //! The order of the checks is part of the contract: malformed (400), origin (403, handshakes only),
-//! unknown game or type (404), no upgrade (426), a limit reached (503; WebTransport: 429).
+//! unknown game or type (404), no upgrade (426), limit reached (503; WebTransport: 429).
 
-use std::{collections::HashMap, net::IpAddr};
+use std::collections::HashMap;
 
 use axum::{
     Router,
     body::Body,
     extract::{FromRequestParts, Path, Query, Request, State},
-    http::{
-        HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header, request::Parts,
-    },
+    http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header, request::Parts},
     response::{IntoResponse, Response},
     routing::get,
 };
 use futures_util::stream;
 
 use super::{
-    AppState, Shared,
-    hand_off::{self, Granted},
-    handshake, origin,
+    AppState, SharedState, hand_off, handshake, origin,
     problem::Problem,
-    selection::{self, Named, Parameters},
+    selection::{self, Parameters, PathSelection},
 };
 use crate::{
-    ops::{
-        connection_limiter::{Full, Place},
-        telemetry::metrics::Transport,
-    },
-    stream::{feed::Prepared, round::RoundId, topic::Topic},
-    transport::{Protocol, RETRY, Record, Session},
+    stream::{feed::Feed, topic::Topic},
+    transport::{Protocol, RETRY},
 };
 
-/// Tells nginx, and what took the header over from it, not to collect events in a buffer.
+/// Turns off the buffering of events in nginx, and in proxies that know the same header.
 const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
-/// A full server is asked again after 1 to this many seconds, so that not all come back at once.
-const FULL_RETRY_SECONDS_MAX: u8 = 10;
 
-pub(super) fn router() -> Router<Shared> {
+pub(super) fn router() -> Router<SharedState> {
     Router::new()
         .route("/ws", get(web_socket))
         .route("/ws/{game}", get(web_socket))
@@ -50,60 +40,60 @@ pub(super) fn router() -> Router<Shared> {
 }
 
 async fn web_socket(
-    State(state): State<Shared>,
-    asked: Asked,
+    State(state): State<SharedState>,
+    stream_request: StreamRequest,
     request: Request,
 ) -> Result<Response, Problem> {
     let headers = request.headers();
     let is_upgrade = handshake::is_upgrade(request.method(), request.version(), headers);
-    let after = selection::after(&asked.parameters)?;
+    let after = selection::after(&stream_request.parameters)?;
     if is_upgrade {
         origin::guard(&state.settings.allowed_origins, headers)?;
     }
-    let topic = state.topic(asked).await?;
+    let topic = stream_request.topic(&state.feed).await?;
     if !is_upgrade {
         return Err(handshake::upgrade_required());
     }
     let accept = handshake::accept(headers)?;
-    let client = hand_off::client(request.extensions());
-    let granted = state.admit(Protocol::WebSocket, client, topic, after).await?;
-    Ok(granted.beside(handshake::switching(accept)))
+    let client = hand_off::client_address(request.extensions());
+    let grant = state.access.grant(Protocol::WebSocket, client, topic, after).await?;
+    Ok(grant.attach_to(handshake::switching(accept)))
 }
 
 async fn events(
-    State(state): State<Shared>,
-    asked: Asked,
+    State(state): State<SharedState>,
+    stream_request: StreamRequest,
     request: Request,
 ) -> Result<Response, Problem> {
     let (request, _) = request.into_parts();
-    let mut response = match state.events(asked, &request).await {
-        Err(problem) if is_event_source(&request) => match problem.passes() {
-            Some(why) => come_back(why),
+    let mut response = match open_events(&state, stream_request, &request).await {
+        Err(problem) if is_event_source(&request) => match problem.retry_reason() {
+            Some(reason) => retry_later(reason),
             None => return Err(problem),
         },
         opened => opened?,
     };
-    // A 1.1 response to a 1.0 request that asks for keep-alive would promise it.
+    // An HTTP/1.1 response to an HTTP/1.0 request with keep-alive would promise keep-alive.
     *response.version_mut() = request.version;
     Ok(response)
 }
 
-/// Whether it is a browser's `EventSource`, which always says so.
+/// Whether the client is an `EventSource`: browsers always send this header.
 fn is_event_source(request: &Parts) -> bool {
     request.method == Method::GET
         && handshake::lists(&request.headers, &header::ACCEPT, "text/event-stream")
 }
 
-/// A stream that ends at once, so that an `EventSource` comes back with its last id. Any status but
-/// 200 would end it for good (WHATWG HTML, "server-sent events", "fail the connection").
-fn come_back(why: &str) -> Response {
+/// An event stream that ends at once, so that an `EventSource` reconnects with its last id. Any
+/// status other than 200 would stop it for good (WHATWG HTML, "server-sent events", "fail the
+/// connection").
+fn retry_later(reason: &str) -> Response {
     let head = event_headers(Version::HTTP_10, &HeaderMap::new());
-    (head, format!("{RETRY}: {why}\n\n")).into_response()
+    (head, format!("{RETRY}: {reason}\n\n")).into_response()
 }
 
-/// The head of an event stream. `keep-alive` is the contract's, for HTTP/1.1 alone; it would be
-/// untrue for a client that wants the connection closed, and for HTTP/1.0, where the close is what
-/// ends the body.
+/// The head of an event stream. The contract requires `keep-alive`, which is for HTTP/1.1 only: in
+/// HTTP/1.0 the close ends the body. A client may also ask for `close`.
 fn event_headers(version: Version, request: &HeaderMap) -> HeaderMap {
     let closes = handshake::lists(request, &header::CONNECTION, "close");
     let stays = version == Version::HTTP_11 && !closes;
@@ -116,98 +106,43 @@ fn event_headers(version: Version, request: &HeaderMap) -> HeaderMap {
     ])
 }
 
-impl AppState {
-    pub(super) async fn topic(&self, asked: Asked) -> Result<Topic, Problem> {
-        let selection = selection::selection(asked.named, &asked.parameters)?;
-        Ok(self.feed.topic(&selection).await?)
+/// The head of an event stream with its grant, or the head alone for `HEAD`.
+async fn open_events(
+    state: &AppState,
+    stream_request: StreamRequest,
+    request: &Parts,
+) -> Result<Response, Problem> {
+    let after = selection::last_event_id(&request.headers, &stream_request.parameters)?;
+    let topic = stream_request.topic(&state.feed).await?;
+    let head = event_headers(request.version, &request.headers);
+    if request.method == Method::HEAD {
+        // Of unknown length like the stream: an empty body would announce `content-length: 0`.
+        let body = Body::from_stream(stream::empty::<Result<&str, std::convert::Infallible>>());
+        return Ok((head, body).into_response());
     }
-
-    /// A stream of events, or the head of one for a `HEAD`.
-    async fn events(&self, asked: Asked, request: &Parts) -> Result<Response, Problem> {
-        let after = selection::last_event_id(&request.headers, &asked.parameters)?;
-        let topic = self.topic(asked).await?;
-        let head = event_headers(request.version, &request.headers);
-        if request.method == Method::HEAD {
-            // Of unknown length like the real one: an empty body would announce `content-length: 0`.
-            let body = Body::from_stream(stream::empty::<Result<&str, std::convert::Infallible>>());
-            return Ok((head, body).into_response());
-        }
-        let protocol = match request.version {
-            Version::HTTP_10 => Protocol::Plain,
-            _ => Protocol::Chunked,
-        };
-        let client = hand_off::client(&request.extensions);
-        Ok(self.admit(protocol, client, topic, after).await?.beside(head))
-    }
-
-    /// Grants a place and does all of the opening that can fail or wait.
-    async fn admit(
-        &self,
-        protocol: Protocol,
-        client: IpAddr,
-        topic: Topic,
-        after: Option<RoundId>,
-    ) -> Result<Granted, Problem> {
-        let (place, prepared) = self.grant(protocol.transport(), client, topic, after).await?;
-        Ok(Granted { prepared, protocol, place })
-    }
-
-    /// A session of WebTransport, opened.
-    pub(super) async fn session(
-        &self,
-        client: IpAddr,
-        topic: Topic,
-        after: Option<RoundId>,
-    ) -> Result<Session, Problem> {
-        let transport = Transport::webtransport;
-        let (place, prepared) = self.grant(transport, client, topic, after).await?;
-        let (opening, subscription) = prepared.subscribe().await?;
-        let record = Record::open(&self.metrics, transport, &self.shutdown, place);
-        Ok(Session { opening, subscription, record })
-    }
-
-    async fn grant(
-        &self,
-        transport: Transport,
-        client: IpAddr,
-        topic: Topic,
-        after: Option<RoundId>,
-    ) -> Result<(Place, Prepared), Problem> {
-        if self.shutdown.is_requested() {
-            return Err(Problem::unavailable("the server is shutting down", 1).passing());
-        }
-        let place = self.places.take(client).map_err(|full| {
-            self.metrics.connections_refused_total.inc();
-            refused(transport, full)
-        })?;
-        Ok((place, self.feed.prepare(topic, after).await?))
-    }
-}
-
-/// A limit that is reached. Over WebTransport no header reaches a page: its status alone has to say
-/// that it is the number of streams, not the server, that is in the way.
-fn refused(transport: Transport, full: Full) -> Problem {
-    let status = match transport {
-        Transport::webtransport => StatusCode::TOO_MANY_REQUESTS,
-        Transport::websocket | Transport::sse => StatusCode::SERVICE_UNAVAILABLE,
+    let protocol = match request.version {
+        Version::HTTP_10 => Protocol::Plain,
+        _ => Protocol::Chunked,
     };
-    let seconds = fastrand::u8(1..=FULL_RETRY_SECONDS_MAX);
-    let seconds = HeaderValue::from(u16::from(seconds));
-    let problem = Problem::new(status, full.to_string()).with(header::RETRY_AFTER, seconds);
-    match full {
-        // The next second has room: a browser that was refused for good would miss it.
-        Full::Rate => problem.passing(),
-        Full::Streams | Full::Address => problem,
-    }
+    let client = hand_off::client_address(&request.extensions);
+    Ok(state.access.grant(protocol, client, topic, after).await?.attach_to(head))
 }
 
-/// What the path and the query of a stream request say.
-pub(super) struct Asked {
-    named: Named,
+/// The path and the query of a stream request.
+pub(super) struct StreamRequest {
+    path_selection: PathSelection,
     pub(super) parameters: Parameters,
 }
 
-impl<S: Send + Sync> FromRequestParts<S> for Asked {
+impl StreamRequest {
+    /// The topic of this request, or 404 if a game or type of it is unknown.
+    pub(super) async fn topic(self, feed: &Feed) -> Result<Topic, Problem> {
+        let selection = selection::selection(self.path_selection, &self.parameters)?;
+        Ok(feed.topic(&selection).await?)
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for StreamRequest {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
@@ -215,12 +150,12 @@ impl<S: Send + Sync> FromRequestParts<S> for Asked {
         let Path(mut path) = path.map_err(|error| Problem::malformed(error.body_text()))?;
         let query = Query::<Parameters>::from_request_parts(parts, state).await;
         let Query(parameters) = query.map_err(|error| Problem::malformed(error.body_text()))?;
-        let named = match (path.remove("game"), path.remove("type")) {
-            (Some(game), _) => Named::Game(game),
-            (None, Some(kind)) => Named::Type(kind),
-            (None, None) => Named::Nothing,
+        let path_selection = match (path.remove("game"), path.remove("type")) {
+            (Some(game), _) => PathSelection::Game(game),
+            (None, Some(kind)) => PathSelection::Type(kind),
+            (None, None) => PathSelection::Nothing,
         };
-        Ok(Self { named, parameters })
+        Ok(Self { path_selection, parameters })
     }
 }
 
@@ -228,7 +163,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Asked {
 mod tests {
     use std::{num::NonZeroUsize, sync::Arc, time::Duration};
 
-    use axum::body::to_bytes;
+    use axum::{body::to_bytes, http::StatusCode};
     use tokio::sync::watch;
     use tower::ServiceExt;
 
@@ -242,7 +177,6 @@ mod tests {
         },
         postgres::{pool::Pool, round_queries::RoundQueries, target::PgTarget},
         stream::{
-            feed::Feed,
             games::Games,
             hub::{self, Publisher},
         },
@@ -272,39 +206,39 @@ mod tests {
         (status, String::from_utf8_lossy(&body).into_owned())
     }
 
-    /// A browser is to come back for this reason; others are told 503.
-    async fn sent_back(routes: &Router, why: &str) {
+    /// An `EventSource` is told to retry for this reason; other clients get 503.
+    async fn assert_told_to_retry(routes: &Router, reason: &str) {
         let (status, body) = events_for(routes, "text/event-stream").await;
-        assert_eq!((status, body), (StatusCode::OK, format!("retry: 2000\n\n: {why}\n\n")));
+        assert_eq!((status, body), (StatusCode::OK, format!("retry: 2000\n\n: {reason}\n\n")));
         let (status, body) = events_for(routes, "*/*").await;
-        assert!(status == StatusCode::SERVICE_UNAVAILABLE && body.contains(why), "{body}");
+        assert!(status == StatusCode::SERVICE_UNAVAILABLE && body.contains(reason), "{body}");
     }
 
     #[tokio::test]
-    async fn an_event_source_is_sent_back_by_a_server_that_stops() {
+    async fn an_event_source_is_told_to_retry_during_a_shutdown() {
         let (limits, shutdown) =
             (Limits { streams: 1, per_address: None, per_second: None }, Shutdown::default());
         let (routes, _publisher) = routes(limits, &shutdown);
         shutdown.request();
-        sent_back(&routes, "the server is shutting down").await;
+        assert_told_to_retry(&routes, "the server is shutting down").await;
     }
 
     #[tokio::test]
-    async fn an_event_source_is_sent_back_by_the_limit_of_a_second_and_refused_by_a_full_server() {
+    async fn an_event_source_is_told_to_retry_at_the_rate_limit_and_refused_by_a_full_server() {
         let per_second = std::num::NonZeroU32::new(1);
         let limits = Limits { streams: 1, per_address: None, per_second };
         let (limited, _publisher) = routes(limits, &Shutdown::default());
         let (status, _) = events_for(&limited, "text/event-stream").await;
         assert_eq!(status, StatusCode::OK);
-        sent_back(&limited, "too many streams were opened within a second").await;
-        let full = Limits { streams: 0, per_address: None, per_second: None };
-        let (full, _publisher) = routes(full, &Shutdown::default());
-        let (status, _) = events_for(&full, "text/event-stream").await;
+        assert_told_to_retry(&limited, "too many streams were opened within a second").await;
+        let reached = Limits { streams: 0, per_address: None, per_second: None };
+        let (reached, _publisher) = routes(reached, &Shutdown::default());
+        let (status, _) = events_for(&reached, "text/event-stream").await;
         assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
     }
 
     #[test]
-    fn only_http_1_1_is_told_that_the_connection_stays() {
+    fn only_http_1_1_gets_keep_alive() {
         let keep = event_headers(Version::HTTP_11, &HeaderMap::new());
         assert_eq!(keep[header::CONNECTION], "keep-alive");
         assert_eq!(keep[header::CACHE_CONTROL], "no-cache, no-transform");

@@ -1,7 +1,7 @@
-//! WebTransport requests, decided by the router like those of the other doors.
+//! WebTransport requests, decided by the same rules as those of the other transports.
 //!
-//! A CONNECT request is put to a router of its own as a `GET` of the same path and origin; its
-//! answer is a status, and for a `200` the session, which is left in a slot of the request.
+//! A CONNECT request becomes a `GET` with the same path and origin, for a router of its own. With
+//! `200`, the handler puts the session into a slot in the request.
 
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -15,22 +15,25 @@ use axum::{
 };
 use tower::ServiceExt;
 
-use super::{Shared, hand_off::ClientAddress, origin, problem::Problem, selection, stream::Asked};
+use super::{
+    SharedState, hand_off::ClientAddress, origin, problem::Problem, selection,
+    stream::StreamRequest,
+};
 use crate::transport::{
-    Session,
-    wt::{self, Gate, Refusal},
+    GrantedSession,
+    wt::{self, Admission, Refusal},
 };
 
-/// Where a handler leaves what it has granted.
-type Slot = Arc<Mutex<Option<Session>>>;
+/// The slot for the session that a handler grants.
+type GrantSlot = Arc<Mutex<Option<GrantedSession>>>;
 
-/// Who may come in by WebTransport.
+/// Decides on WebTransport requests.
 #[derive(Clone, Debug)]
-pub(crate) struct WebTransportGate(Router);
+pub(crate) struct WebTransportAdmission(Router);
 
-impl WebTransportGate {
-    /// A gate that grants from the same places as the other doors.
-    pub(crate) fn new(state: Shared) -> Self {
+impl WebTransportAdmission {
+    /// Uses the same limits as the other transports.
+    pub(crate) fn new(state: SharedState) -> Self {
         let router = Router::new()
             .route("/wt", get(open))
             .route("/wt/{game}", get(open))
@@ -40,18 +43,18 @@ impl WebTransportGate {
     }
 }
 
-impl Gate for WebTransportGate {
-    async fn admit(&self, asked: wt::Asked) -> Result<Session, Refusal> {
+impl Admission for WebTransportAdmission {
+    async fn admit(&self, connect: wt::ConnectRequest) -> Result<GrantedSession, Refusal> {
         let malformed = Refusal(StatusCode::BAD_REQUEST.as_u16());
-        // A URI may be a whole URL, or a host alone; a path it must be here.
-        if !asked.path.starts_with('/') {
+        // `Request::get` would accept a whole URL, or a host alone.
+        if !connect.path.starts_with('/') {
             return Err(malformed);
         }
-        let slot = Slot::default();
-        let mut request = Request::get(asked.path)
-            .extension(ClientAddress(asked.address))
+        let slot = GrantSlot::default();
+        let mut request = Request::get(connect.path)
+            .extension(ClientAddress(connect.address))
             .extension(Arc::clone(&slot));
-        if let Some(origin) = asked.origin {
+        if let Some(origin) = connect.origin {
             request = request.header(header::ORIGIN, origin);
         }
         let request = request.body(Body::empty()).map_err(|_| malformed)?;
@@ -62,16 +65,16 @@ impl Gate for WebTransportGate {
 }
 
 async fn open(
-    State(state): State<Shared>,
-    Extension(slot): Extension<Slot>,
+    State(state): State<SharedState>,
+    Extension(slot): Extension<GrantSlot>,
     Extension(ClientAddress(client)): Extension<ClientAddress>,
     headers: HeaderMap,
-    asked: Asked,
+    stream_request: StreamRequest,
 ) -> Result<StatusCode, Problem> {
-    let after = selection::after(&asked.parameters)?;
+    let after = selection::after(&stream_request.parameters)?;
     origin::guard(&state.settings.allowed_origins, &headers)?;
-    let topic = state.topic(asked).await?;
-    let session = state.session(client, topic, after).await?;
+    let topic = stream_request.topic(&state.feed).await?;
+    let session = state.access.session(client, topic, after).await?;
     *slot.lock() = Some(session);
     Ok(StatusCode::OK)
 }

@@ -1,4 +1,4 @@
-//! Who may still come in: how many streams at once, from one address, in a second.
+//! The connection limiter: how many streams at once, per address, and per second.
 
 use parking_lot::{Mutex, MutexGuard};
 use std::{
@@ -9,133 +9,134 @@ use std::{
     time::Instant,
 };
 
-/// The limits, as configured; those that are off are `None`.
+/// The configured limits; `None` turns a limit off.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
     /// Streams at once.
     pub streams: usize,
     /// Streams at once from one client address.
     pub per_address: Option<NonZeroU32>,
-    /// New streams in a second, on average over a second.
+    /// New streams per second, as a token bucket of one second.
     pub per_second: Option<NonZeroU32>,
 }
 
-/// A limit that is reached.
+/// The limit that was reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Full {
+pub(crate) enum LimitReached {
     /// [`Limits::streams`].
     #[error("the server is full")]
     Streams,
     /// [`Limits::per_address`].
-    #[error("this address has as many streams as it may have")]
+    #[error("too many streams are open from this address")]
     Address,
     /// [`Limits::per_second`].
     #[error("too many streams were opened within a second")]
     Rate,
 }
 
-/// All places for streams. Cheap to clone.
+/// Issues permits for streams within the limits. Cheap to clone.
 #[derive(Clone, Debug)]
-pub(crate) struct Places(Arc<Shared>);
+pub(crate) struct ConnectionLimiter(Arc<LimiterState>);
 
 #[derive(Debug)]
-struct Shared {
+struct LimiterState {
     limits: Limits,
-    taken: Mutex<Taken>,
+    in_use: Mutex<PermitsInUse>,
 }
 
 #[derive(Debug)]
-struct Taken {
+struct PermitsInUse {
     streams: usize,
     addresses: HashMap<IpAddr, u32>,
-    /// New streams that are allowed at `counted`.
-    allowance: f64,
-    counted: Instant,
+    /// Tokens of the rate limit at `counted_at`.
+    tokens: f64,
+    counted_at: Instant,
 }
 
-/// A place that is taken; dropping it gives it back.
+/// A permit for one stream, released when it is dropped.
 #[derive(Debug)]
-pub(crate) struct Place {
-    shared: Arc<Shared>,
-    /// Only where addresses are counted.
+pub(crate) struct Permit {
+    shared: Arc<LimiterState>,
+    /// Set if the limit per address is on.
     address: Option<IpAddr>,
 }
 
-impl Places {
-    /// As many places as the limits allow.
+impl ConnectionLimiter {
+    /// A limiter with these limits.
     pub(crate) fn new(limits: Limits) -> Self {
-        let allowance = limits.per_second.map_or(0.0, |most| f64::from(most.get()));
+        let tokens = limits.per_second.map_or(0.0, |most| f64::from(most.get()));
         let addresses = HashMap::new();
-        let taken = Taken { streams: 0, addresses, allowance, counted: Instant::now() };
-        Self(Arc::new(Shared { limits, taken: Mutex::new(taken) }))
+        let in_use = PermitsInUse { streams: 0, addresses, tokens, counted_at: Instant::now() };
+        Self(Arc::new(LimiterState { limits, in_use: Mutex::new(in_use) }))
     }
 
-    /// Takes a place for a client of this address.
-    pub(crate) fn take(&self, address: IpAddr) -> Result<Place, Full> {
-        self.take_at(address, Instant::now())
+    /// Acquires a permit for a client of this address.
+    pub(crate) fn acquire(&self, address: IpAddr) -> Result<Permit, LimitReached> {
+        self.acquire_at(address, Instant::now())
     }
 
-    fn take_at(&self, address: IpAddr, now: Instant) -> Result<Place, Full> {
+    fn acquire_at(&self, address: IpAddr, now: Instant) -> Result<Permit, LimitReached> {
         let Limits { streams, per_address, per_second } = self.0.limits;
-        let mut taken = self.0.taken();
-        if taken.streams >= streams {
-            return Err(Full::Streams);
+        let mut in_use = self.0.in_use();
+        if in_use.streams >= streams {
+            return Err(LimitReached::Streams);
         }
         let address = per_address.map(|most| (network(address), most.get()));
         if let Some((network, most)) = address
-            && taken.addresses.get(&network).is_some_and(|open| *open >= most)
+            && in_use.addresses.get(&network).is_some_and(|open| *open >= most)
         {
-            return Err(Full::Address);
+            return Err(LimitReached::Address);
         }
         if let Some(most) = per_second {
-            taken.allow(most, now)?;
+            in_use.take_token(most, now)?;
         }
-        taken.streams += 1;
+        in_use.streams += 1;
         let address = address.map(|(network, _)| network);
         if let Some(network) = address {
-            *taken.addresses.entry(network).or_default() += 1;
+            *in_use.addresses.entry(network).or_default() += 1;
         }
-        Ok(Place { shared: Arc::clone(&self.0), address })
+        Ok(Permit { shared: Arc::clone(&self.0), address })
     }
 }
 
-impl Taken {
-    /// Allows one more, if the last second leaves room for it.
-    fn allow(&mut self, most: NonZeroU32, now: Instant) -> Result<(), Full> {
+impl PermitsInUse {
+    /// Takes a token, if there is one.
+    fn take_token(&mut self, most: NonZeroU32, now: Instant) -> Result<(), LimitReached> {
         let most = f64::from(most.get());
-        let earned = now.duration_since(self.counted).as_secs_f64() * most;
-        self.allowance = (self.allowance + earned).min(most);
-        self.counted = now;
-        if self.allowance < 1.0 {
-            return Err(Full::Rate);
+        let earned = now.duration_since(self.counted_at).as_secs_f64() * most;
+        self.tokens = (self.tokens + earned).min(most);
+        self.counted_at = now;
+        if self.tokens < 1.0 {
+            return Err(LimitReached::Rate);
         }
-        self.allowance -= 1.0;
+        self.tokens -= 1.0;
         Ok(())
     }
 }
 
-impl Shared {
-    fn taken(&self) -> MutexGuard<'_, Taken> {
-        self.taken.lock()
+impl LimiterState {
+    fn in_use(&self) -> MutexGuard<'_, PermitsInUse> {
+        self.in_use.lock()
     }
 }
 
-impl Drop for Place {
+impl Drop for Permit {
     fn drop(&mut self) {
-        let mut taken = self.shared.taken();
-        taken.streams -= 1;
+        let mut in_use = self.shared.in_use();
+        in_use.streams -= 1;
         if let Some(address) = self.address
-            && let Some(open) = taken.addresses.get_mut(&address)
+            && let Some(open) = in_use.addresses.get_mut(&address)
         {
             *open -= 1;
             if *open == 0 {
-                taken.addresses.remove(&address);
+                in_use.addresses.remove(&address);
             }
         }
     }
 }
 
-/// What counts as one address: of IPv6 the network, since a host has all addresses of its own.
+/// The unit of the limit per address. For IPv6 it is the /64 network, since a host has all its
+/// addresses.
 fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => {
@@ -152,9 +153,9 @@ mod tests {
 
     use super::*;
 
-    fn places(streams: usize, per_address: u32, per_second: u32) -> Places {
+    fn limiter(streams: usize, per_address: u32, per_second: u32) -> ConnectionLimiter {
         let [per_address, per_second] = [per_address, per_second].map(NonZeroU32::new);
-        Places::new(Limits { streams, per_address, per_second })
+        ConnectionLimiter::new(Limits { streams, per_address, per_second })
     }
 
     fn address(text: &str) -> IpAddr {
@@ -162,35 +163,35 @@ mod tests {
     }
 
     #[test]
-    fn a_place_that_is_given_back_can_be_taken_again() {
-        let (places, from) = (places(1, 0, 0), address("10.0.0.1"));
-        let place = places.take(from).expect("a place");
-        assert_eq!(places.take(from).err(), Some(Full::Streams));
-        drop(place);
-        assert!(places.take(from).is_ok());
+    fn a_released_permit_can_be_acquired_again() {
+        let (limiter, from) = (limiter(1, 0, 0), address("10.0.0.1"));
+        let permit = limiter.acquire(from).expect("a permit");
+        assert_eq!(limiter.acquire(from).err(), Some(LimitReached::Streams));
+        drop(permit);
+        assert!(limiter.acquire(from).is_ok());
     }
 
     #[test]
-    fn an_address_takes_no_more_than_its_share() {
-        let places = places(10, 1, 0);
-        let place = places.take(address("10.0.0.1")).expect("a place");
-        assert_eq!(places.take(address("::ffff:10.0.0.1")).err(), Some(Full::Address));
-        let _other = places.take(address("10.0.0.2")).expect("another address");
-        drop(place);
-        let _again = places.take(address("10.0.0.1")).expect("given back");
-        let _v6 = places.take(address("2001:db8::1")).expect("another address");
-        assert_eq!(places.take(address("2001:db8::2")).err(), Some(Full::Address));
-        assert!(places.take(address("2001:db8:0:1::2")).is_ok());
+    fn an_address_gets_no_more_permits_than_its_limit() {
+        let limiter = limiter(10, 1, 0);
+        let permit = limiter.acquire(address("10.0.0.1")).expect("a permit");
+        assert_eq!(limiter.acquire(address("::ffff:10.0.0.1")).err(), Some(LimitReached::Address));
+        let _other = limiter.acquire(address("10.0.0.2")).expect("another address");
+        drop(permit);
+        let _again = limiter.acquire(address("10.0.0.1")).expect("released");
+        let _v6 = limiter.acquire(address("2001:db8::1")).expect("another address");
+        assert_eq!(limiter.acquire(address("2001:db8::2")).err(), Some(LimitReached::Address));
+        assert!(limiter.acquire(address("2001:db8:0:1::2")).is_ok());
     }
 
     #[test]
-    fn more_than_the_rate_must_wait_and_a_pause_earns_no_more_than_a_second() {
-        let (places, from, start) = (places(100, 0, 2), address("10.0.0.1"), Instant::now());
-        let take =
-            |after: f64| places.take_at(from, start + Duration::from_secs_f64(after)).is_ok();
-        let _ = (take(0.0), take(0.0));
-        assert!(!take(0.1));
-        assert!(take(0.6));
-        assert_eq!([take(60.0), take(60.0), take(60.0)], [true, true, false]);
+    fn the_rate_limit_refills_over_time_up_to_one_second() {
+        let (limiter, from, start) = (limiter(100, 0, 2), address("10.0.0.1"), Instant::now());
+        let acquire =
+            |after: f64| limiter.acquire_at(from, start + Duration::from_secs_f64(after)).is_ok();
+        let _ = (acquire(0.0), acquire(0.0));
+        assert!(!acquire(0.1));
+        assert!(acquire(0.6));
+        assert_eq!([acquire(60.0), acquire(60.0), acquire(60.0)], [true, true, false]);
     }
 }

@@ -16,7 +16,6 @@
 
 mod channels;
 mod memory;
-mod merged;
 mod outlet;
 mod ring;
 mod subscription;

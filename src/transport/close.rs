@@ -1,14 +1,14 @@
-//! Why a stream ends: one table from reason to close code, text and metric label.
+//! Why a stream ends: each reason with its close code, text and metric label.
 //!
-//! There is no 1006: RFC 6455 section 7.4.1 forbids sending it, it is what a client sees when the
-//! link breaks.
+//! There is no 1006: RFC 6455 section 7.4.1 forbids sending it. Clients report it themselves if the
+//! connection breaks.
 
 use crate::ops::telemetry::metrics::Closed;
 
 /// Why the server, or the client, ended a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CloseReason {
-    /// The client closed, or its link broke.
+    /// The client closed, or its connection broke.
     Client,
     /// The process is stopping.
     ShuttingDown,
@@ -16,15 +16,15 @@ pub enum CloseReason {
     Protocol,
     /// The client sent a text message that is not UTF-8.
     NotUtf8,
-    /// The client sent a message beyond the limit.
+    /// The client sent a message above the size limit.
     TooLarge,
     /// The server failed.
     Failed,
-    /// The client fell further behind than memory reaches, or its socket took nothing.
+    /// The ring buffers no longer hold the client's next round, or its socket accepted no bytes.
     TooSlow,
-    /// The client answered none of two pings.
+    /// The client left two pings without a pong.
     NoPong,
-    /// The resume point cannot be honored.
+    /// Rounds after the resume point are no longer stored.
     Gap,
 }
 
@@ -38,13 +38,13 @@ impl CloseReason {
             Self::NotUtf8 => 1007,
             Self::TooLarge => 1009,
             Self::Failed => 1011,
-            // A peer that leaves pings unanswered does not keep up either: one code, one advice.
+            // One code, because the advice to the client is the same.
             Self::TooSlow | Self::NoPong => 1013,
             Self::Gap => 4410,
         }
     }
 
-    /// The reason text beside the code: says what to do. At most 123 bytes fit a close frame.
+    /// The reason text, which says what to do. A close frame holds at most 123 bytes of it.
     pub fn text(self) -> &'static str {
         match self {
             Self::Client => "",
@@ -90,7 +90,7 @@ mod tests {
     ];
 
     #[test]
-    fn every_code_is_one_that_may_be_sent() {
+    fn rfc_6455_allows_sending_every_code() {
         for reason in ALL {
             let code = reason.code();
             assert!(!matches!(code, 1004..=1006 | 1015), "{reason:?} sends {code}");
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn every_text_fits_a_close_frame() {
+    fn every_reason_text_fits_a_close_frame() {
         for reason in ALL {
             assert!(reason.text().len() <= 123, "{reason:?}");
         }

@@ -1,24 +1,24 @@
-//! Reads what a WebSocket client sends (RFC 6455 section 5), whatever pieces it comes in.
+//! Reads WebSocket frames of a client (RFC 6455 section 5) from pieces of any size.
 //!
-//! Bytes in, events out: no I/O, nothing allocated, data unmasked in place. Data are handed on as
-//! they come, so the reader holds no message; what it must remember between two reads is a partial
-//! header, a partial control frame, and a partial UTF-8 character.
+//! The reader turns bytes into events, without I/O or allocation, and unmasks data in place. It
+//! passes data on as they arrive and holds no message. Between two reads, it keeps a partial
+//! header, a partial control frame and a partial UTF-8 character.
 
 use std::str;
 
-/// Control frames carry at most this much (section 5.5).
+/// The most payload bytes of a control frame (section 5.5).
 const CONTROL_MAX: usize = 125;
-/// Two bytes, eight of length, four of mask.
+/// Two bytes, eight bytes of length, four bytes of mask.
 const HEADER_MAX: usize = 14;
 
 const FIN: u8 = 0x80;
 const RESERVED: u8 = 0x70;
 const MASKED: u8 = 0x80;
 
-/// What a client says.
+/// A piece of a message, or a control frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event<'a> {
-    /// A piece of a message, unmasked; of a text it may begin or end within a character.
+    /// A piece of a message, unmasked. A piece of text may start or end within a character.
     Data {
         /// Text or binary.
         is_text: bool,
@@ -27,15 +27,15 @@ pub enum Event<'a> {
         /// Whether the message ends here.
         ends: bool,
     },
-    /// To be answered by a pong with the same bytes.
+    /// A ping; the answer is a pong with the same bytes.
     Ping(&'a [u8]),
-    /// An answer to a ping.
+    /// A pong.
     Pong(&'a [u8]),
-    /// The client's goodbye, to be answered with the same code. Nothing follows.
+    /// A close frame; the answer has the same code. No event follows.
     Close(Option<u16>),
 }
 
-/// What a client may not say. Nothing can be read after it.
+/// A violation of the protocol. The reader cannot continue after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReadError {
     /// 1002.
@@ -45,7 +45,7 @@ pub enum ReadError {
     #[error("text that is not UTF-8")]
     NotUtf8,
     /// 1009.
-    #[error("a message beyond the limit")]
+    #[error("a message above the size limit")]
     TooLarge,
 }
 
@@ -59,13 +59,13 @@ enum Kind {
     Pong,
 }
 
-/// A frame whose payload is being read.
+/// The frame whose payload is being read.
 #[derive(Clone, Copy, Debug)]
 struct Payload {
     kind: Kind,
     is_final: bool,
     mask: [u8; 4],
-    /// How much of it was read.
+    /// Payload bytes read so far.
     read: u64,
     size: u64,
 }
@@ -78,7 +78,7 @@ pub struct FrameReader {
     header_read: u8,
     payload: Option<Payload>,
     control: [u8; CONTROL_MAX],
-    /// A message under way: whether it is text.
+    /// Set within a message: whether it is text.
     message: Option<bool>,
     message_size: u64,
     utf8: Utf8,
@@ -86,7 +86,7 @@ pub struct FrameReader {
 }
 
 impl FrameReader {
-    /// A reader that takes messages of up to `limit` bytes.
+    /// A reader for messages of up to `limit` bytes.
     pub fn new(limit: u64) -> Self {
         Self {
             limit,
@@ -101,13 +101,13 @@ impl FrameReader {
         }
     }
 
-    /// Whether nothing has to be remembered: a new reader would do as well.
+    /// Whether the reader has no state: a new one can replace it.
     pub fn is_idle(&self) -> bool {
         !self.closed && self.header_read == 0 && self.payload.is_none() && self.message.is_none()
     }
 
-    /// Reads the next bytes of the connection, unmasking them in place, and calls `on` for what
-    /// they say. After an error, or after the client's goodbye, the rest is of no interest.
+    /// Reads the next bytes of the connection, unmasks them in place, and calls `on` for each
+    /// event. After an error or a close frame, it ignores the rest.
     pub fn read(
         &mut self,
         mut bytes: &mut [u8],
@@ -121,7 +121,7 @@ impl FrameReader {
                 };
                 continue;
             };
-            // An empty payload is complete without a further byte.
+            // An empty payload needs no further byte.
             let left = usize::try_from(payload.size - payload.read).unwrap_or(usize::MAX);
             if bytes.is_empty() && left > 0 {
                 return Ok(());
@@ -133,7 +133,7 @@ impl FrameReader {
         Ok(())
     }
 
-    /// Takes bytes for the header; `None` when it needs more, else what follows it.
+    /// Reads the header. Returns the bytes after it, or `None` if it is incomplete.
     fn read_header<'a>(&mut self, bytes: &'a mut [u8]) -> Result<Option<&'a mut [u8]>, ReadError> {
         let mut taken = 0;
         loop {
@@ -146,7 +146,7 @@ impl FrameReader {
             self.header_read += 1;
             taken += 1;
             if self.header_read == 2 {
-                // As early as it can be told: what is wrong will not be mended by what follows.
+                // Two bytes are enough to detect an invalid frame.
                 self.check_start()?;
             }
         }
@@ -174,8 +174,8 @@ impl FrameReader {
         })
     }
 
-    /// Sections 5.2, 5.4 and 5.5: no extension was agreed on, clients mask, control frames are
-    /// whole and short, and a message is ended before the next one begins.
+    /// Checks sections 5.2, 5.4 and 5.5: no extension is in use, clients mask, control frames are
+    /// whole and short, and a message ends before the next one starts.
     fn check_start(&self) -> Result<(), ReadError> {
         let [start, size, ..] = self.header;
         let fits = match self.kind()? {
@@ -253,7 +253,7 @@ impl FrameReader {
         on: &mut impl FnMut(Event<'_>),
     ) -> Result<(), ReadError> {
         let is_text = self.message == Some(true);
-        if is_text && !self.utf8.take(piece, ends) {
+        if is_text && !self.utf8.check(piece, ends) {
             return Err(ReadError::NotUtf8);
         }
         if ends {
@@ -284,7 +284,7 @@ impl FrameReader {
     }
 }
 
-/// The code of a close frame: none, or one that may be sent, with a reason in UTF-8.
+/// The code of a close frame: none, or a permitted code with a reason in UTF-8.
 fn close_code(payload: &[u8]) -> Result<Option<u16>, ReadError> {
     match payload {
         [] => Ok(None),
@@ -300,7 +300,7 @@ fn close_code(payload: &[u8]) -> Result<Option<u16>, ReadError> {
     }
 }
 
-/// The start of a character whose end has not come yet.
+/// The first bytes of an incomplete character.
 #[derive(Debug, Default)]
 struct Utf8 {
     partial: [u8; 4],
@@ -308,8 +308,8 @@ struct Utf8 {
 }
 
 impl Utf8 {
-    /// Whether the text is valid so far, and whole when it ends.
-    fn take(&mut self, mut bytes: &[u8], ends: bool) -> bool {
+    /// Returns whether the text is valid so far, and complete if it ends here.
+    fn check(&mut self, mut bytes: &[u8], ends: bool) -> bool {
         while self.size > 0
             && let Some((first, rest)) = bytes.split_first()
         {

@@ -1,9 +1,9 @@
-//! The control frames of a WebSocket server (RFC 6455 section 5.5). Rounds are framed where they
-//! are encoded, in [`crate::stream::frame`].
+//! Control frames of a WebSocket server (RFC 6455 section 5.5). [`crate::stream::frame`] writes the
+//! data frames.
 
 use bytes::Bytes;
 
-/// First bytes: a whole frame, and what it is.
+/// First bytes of a frame: the FIN bit and the opcode.
 const CLOSE: u8 = 0x88;
 const PING: u8 = 0x89;
 const PONG: u8 = 0x8a;
@@ -13,13 +13,13 @@ pub fn ping() -> Bytes {
     Bytes::from_static(&[PING, 0])
 }
 
-/// The answer to a ping: its payload of at most 125 bytes.
+/// Appends the pong to a ping with this payload of at most 125 bytes.
 pub fn pong(payload: &[u8], into: &mut Vec<u8>) {
     into.extend_from_slice(&[PONG, payload.len() as u8]);
     into.extend_from_slice(payload);
 }
 
-/// A close frame, with a reason of at most 123 bytes; without a code it is empty.
+/// A close frame with a reason of at most 123 bytes. Without a code its payload is empty.
 pub fn close(code: Option<u16>, reason: &str) -> Bytes {
     let Some(code) = code else { return Bytes::from_static(&[CLOSE, 0]) };
     let size = 2 + reason.len();

@@ -1,143 +1,113 @@
-//! A shard: one thread, its sockets, and one queue of what to do with them.
+//! A shard: one thread with an event loop, its sockets and one command queue.
 //!
-//! * **S1** Openings and rounds come through one queue, in the order of the stream: a connection
+//! * **S1** Openings and rounds pass through one queue, in the order of the stream. A connection
 //!   gets its opening, then every later round of its topic, each once.
-//! * **S2** Rounds that wait are joined once for all who get them, and go out with one call each.
-//!   There is no timer that collects them: the fan-out under way is the window.
-//! * **S3** Nobody is waited for. What a socket does not take waits in its [`backlog`], bounded; a
-//!   peer that takes too little for two heartbeats is reset; one that memory cannot refill, or that
-//!   reads a replay too slowly, is told to resume.
-//! * **S4** However a connection ends, it is counted once, with its reason.
+//! * **S2** Rounds that wait are joined once per topic and protocol. Each socket gets them with one
+//!   call. No timer collects rounds: those that arrive during a fan-out go out with the next one.
+//! * **S3** The shard waits for no connection. Bytes that a socket does not accept wait in its
+//!   [`send_queue`], which is bounded. A peer that takes too little for two heartbeats is reset. A
+//!   peer is closed with 1013 if the ring buffers no longer hold its next round, or if it reads a
+//!   replay too slowly.
+//! * **S4** Each closed connection is counted once, with its reason.
 //!
-//! The thread sleeps only in `poll`, and is woken only when it sleeps.
+//! The thread sleeps only in `poll`. Other threads wake it only while it sleeps.
 
-mod arrival;
-mod backlog;
-mod beats;
+mod command_queue;
 mod connection;
+mod connections;
 mod fan_out;
-mod inbox;
-mod ledger;
-mod lists;
-mod peer;
-mod slots;
-mod wire;
+mod granted_stream;
+mod groups;
+mod heartbeats;
+mod protocol;
+mod send_queue;
+mod shard_metrics;
 
 use std::{
-    collections::BTreeSet,
     io,
+    num::NonZeroUsize,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use mio::{Events, Interest, Poll, Token};
+use mio::{Events, Poll, Token};
 
-pub(super) use self::inbox::{Command, Inbox};
-pub(crate) use self::{
-    arrival::Arrival,
-    wire::{Protocol, RETRY},
-};
+pub(super) use self::command_queue::{Command, CommandQueue};
 use self::{
-    arrival::Opened,
-    backlog::Backlog,
-    beats::{Beats, Stop},
-    connection::{Connection, Sent},
-    inbox::WAKE,
-    ledger::Ledger,
-    lists::Lists,
-    slots::Slots,
+    command_queue::WAKE,
+    connections::Connections,
+    fan_out::FanOut,
+    granted_stream::OpenedStream,
+    heartbeats::{Heartbeats, StopSchedule},
+};
+pub(crate) use self::{
+    granted_stream::GrantedStream,
+    protocol::{Protocol, RETRY},
 };
 use super::close::CloseReason;
-use crate::{
-    ops::telemetry::metrics::Metrics,
-    stream::{
-        hub::{Hub, Joint, Position},
-        round::UnixMillis,
-    },
-};
+use crate::{ops::telemetry::metrics::Metrics, stream::hub::Hub};
 
-/// Events taken from the kernel at once.
+/// The most events taken from the kernel in one call.
 const EVENTS: usize = 1024;
-/// What is read from a socket at once. Shared by all: clients have little to say.
-const READ_BYTES: usize = 16 * 1024;
 
-/// What a shard is told by the configuration.
+/// The configuration of the shards.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Settings {
-    pub(super) heartbeat: Duration,
-    pub(super) grace: Duration,
-    /// How many shards there are.
-    pub(super) shards: usize,
+pub(crate) struct ShardSettings {
+    /// How many threads.
+    pub count: NonZeroUsize,
+    /// The time between two pings or heartbeat comments.
+    pub heartbeat: Duration,
+    /// How long a shutdown may take.
+    pub grace: Duration,
 }
 
-/// The state of the thread.
+/// The event loop of a shard.
 #[derive(Debug)]
 pub(super) struct Shard {
-    settings: Settings,
-    hub: Hub,
-    ledger: Ledger,
+    settings: ShardSettings,
     poll: Poll,
-    inbox: Arc<Inbox>,
-    slots: Slots<Connection>,
-    lists: Lists,
-    /// Slots with a backlog, to be looked at on each tick.
-    apart: BTreeSet<u32>,
-    /// Slots that had more to read than one turn takes.
-    unread: Vec<u32>,
-    /// Every round up to here was offered to everyone.
-    offered: Position,
-    /// Every round up to here was taken from the queue.
-    taken: Position,
-    /// When the rounds being sent were recorded.
-    recorded: Vec<Instant>,
-    buffer: Box<[u8]>,
-    beats: Beats,
-    stop: Option<Stop>,
+    queue: Arc<CommandQueue>,
+    connections: Connections,
+    fan_out: FanOut,
+    heartbeats: Heartbeats,
+    stop: Option<StopSchedule>,
 }
 
 impl Shard {
-    pub(super) fn new(settings: Settings, hub: Hub, metrics: &Metrics) -> io::Result<Self> {
+    pub(super) fn new(settings: ShardSettings, hub: Hub, metrics: &Metrics) -> io::Result<Self> {
         let poll = Poll::new()?;
         Ok(Self {
             settings,
-            hub,
-            ledger: Ledger::new(metrics),
-            inbox: Arc::new(Inbox::new(&poll)?),
+            queue: Arc::new(CommandQueue::new(&poll)?),
             poll,
-            slots: Slots::default(),
-            lists: Lists::default(),
-            apart: BTreeSet::new(),
-            unread: Vec::new(),
-            offered: Position(0),
-            taken: Position(0),
-            recorded: Vec::new(),
-            buffer: vec![0; READ_BYTES].into(),
-            beats: Beats::new(settings.heartbeat, Instant::now()),
+            connections: Connections::new(settings.heartbeat, hub, metrics),
+            fan_out: FanOut::default(),
+            heartbeats: Heartbeats::new(settings.heartbeat, Instant::now()),
             stop: None,
         })
     }
 
-    /// The way in.
-    pub(super) fn inbox(&self) -> &Arc<Inbox> {
-        &self.inbox
+    /// The queue through which other threads reach this shard.
+    pub(super) fn queue(&self) -> &Arc<CommandQueue> {
+        &self.queue
     }
 
-    /// Works until a stop is over.
+    /// Runs the event loop until a stop is complete.
     pub(super) fn run(mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(EVENTS);
         let mut commands = Vec::new();
         while !self.is_done() {
-            commands = self.inbox.take(commands);
+            commands = self.queue.take(commands);
             for command in commands.drain(..) {
-                self.obey(command);
+                self.handle_command(command);
             }
-            self.fan_out();
-            self.keep_time();
-            self.read_on();
+            self.fan_out.send_all(&mut self.connections);
+            self.run_timers();
+            self.connections.read_unread();
             self.wait(&mut events)?;
-            self.inbox.awake();
+            self.queue.awake();
             for event in &events {
-                self.heed(event);
+                self.handle_event(event);
             }
         }
         Ok(())
@@ -145,17 +115,17 @@ impl Shard {
 
     fn is_done(&self) -> bool {
         let Some(stop) = &self.stop else { return false };
-        self.slots.count() == 0 || stop.is_over(Instant::now())
+        self.connections.is_empty() || stop.is_over(Instant::now())
     }
 
-    fn obey(&mut self, command: Command) {
+    fn handle_command(&mut self, command: Command) {
         match command {
-            Command::Publish(batch) => self.note(&batch),
-            Command::Open(opened) => self.open(*opened),
+            Command::Publish(batch) => self.fan_out.queue_rounds(&mut self.connections, &batch),
+            Command::Open(stream) => self.open(*stream),
             Command::Stop => {
-                let Settings { shards, grace, .. } = self.settings;
-                let connections = self.slots.end() as usize;
-                self.stop = Some(Stop::new(connections, shards, grace, Instant::now()));
+                let ShardSettings { count, grace, .. } = self.settings;
+                let slots = self.connections.slots_in_use();
+                self.stop = Some(StopSchedule::new(slots, count.get(), grace, Instant::now()));
             }
         }
     }
@@ -163,10 +133,10 @@ impl Shard {
     fn wait(&mut self, events: &mut Events) -> io::Result<()> {
         let now = Instant::now();
         let until = match &self.stop {
-            Some(stop) => stop.tick().min(self.beats.until_next(now)),
-            None => self.beats.until_next(now),
+            Some(stop) => stop.tick().min(self.heartbeats.until_next(now)),
+            None => self.heartbeats.until_next(now),
         };
-        let may_sleep = self.unread.is_empty() && self.inbox.fall_asleep();
+        let may_sleep = !self.connections.has_unread() && self.queue.fall_asleep();
         let timeout = if may_sleep { until } else { Duration::ZERO };
         match self.poll.poll(events, Some(timeout)) {
             Err(error) if error.kind() != io::ErrorKind::Interrupted => Err(error),
@@ -174,150 +144,57 @@ impl Shard {
         }
     }
 
-    fn heed(&mut self, event: &mio::event::Event) {
+    /// No event can be for an earlier connection of the same slot: slots are assigned between the
+    /// handling of one set of events and the next `poll`, and a dropped socket leaves the poll.
+    fn handle_event(&mut self, event: &mio::event::Event) {
         let Token(slot) = event.token();
         if event.token() == WAKE {
             return;
         }
         let slot = slot as u32;
         if event.is_writable() {
-            self.pump(slot, Instant::now());
+            self.connections.flush(slot, Instant::now());
         }
         if event.is_readable() || event.is_read_closed() || event.is_error() {
-            self.read(slot);
+            self.connections.on_readable(slot);
         }
     }
 
-    fn open(&mut self, opened: Opened) {
-        let Opened { socket, unread, head, protocol, held, topic, joint } = opened;
-        // What came before the opening is for those who are here already. Where that finds the
-        // last of them gone, the list is gone with it; so it is looked up after.
-        let others = self.lists.number(topic.clone(), protocol, joint.position);
-        self.fan_out_list(others);
-        let list = self.lists.number(topic, protocol, joint.position);
-        self.taken = self.taken.max(joint.position);
-        let slot = self.slots.insert(Connection::new(socket, protocol, held));
-        let place = self.lists.add(list, slot);
-        self.ledger.opened(protocol);
-        let Some(connection) = self.slots.get_mut(slot) else { return };
-        (connection.list, connection.place) = (list, place);
-        let registered = self.poll.registry().register(
-            &mut connection.socket,
-            Token(slot as usize),
-            Interest::READABLE | Interest::WRITABLE,
-        );
-        if registered.is_err() {
-            return self.drop_connection(slot, CloseReason::Failed);
+    fn open(&mut self, stream: OpenedStream) {
+        let OpenedStream { socket, unread, head, protocol, permits, topic, joint } = stream;
+        // Rounds before the opening are for the members that the group has already.
+        self.fan_out.send_until(&mut self.connections, &topic, protocol, joint.position);
+        let connections = &mut self.connections;
+        let slot = connections.insert(socket, protocol, permits, topic, joint.position);
+        if connections.register(slot, self.poll.registry()).is_err() {
+            return connections.drop_connection(slot, CloseReason::Failed);
         }
-        self.begin(slot, head, joint);
+        connections.send_opening(slot, head, joint);
         if !unread.is_empty() {
-            self.hear(slot, &mut unread.to_vec());
+            connections.handle_bytes(slot, &mut unread.to_vec());
         }
         if self.stop.is_some() {
-            self.end(slot, CloseReason::ShuttingDown);
+            connections.end(slot, CloseReason::ShuttingDown);
         }
     }
 
-    /// Sends what a stream starts with.
-    fn begin(&mut self, slot: u32, head: Vec<u8>, joint: Joint) {
-        let patience = self.patience();
-        let Some(connection) = self.slots.get_mut(slot) else { return };
-        let protocol = connection.protocol;
-        let start = protocol.start(head, joint.opening);
-        let sent = connection.send(&start.bytes);
-        let is_ordinary = start.replay.is_empty() && start.end.is_none();
-        let taken = match sent {
-            Sent::All if is_ordinary => {
-                return self.ledger.written(protocol, start.seeds.into());
-            }
-            Sent::All => start.bytes.len(),
-            Sent::Some(taken) => taken,
-            Sent::Apart | Sent::Broken => 0,
-        };
-        let mut backlog = Box::new(Backlog::new(joint.position));
-        backlog.keep_rest(start.bytes.into(), start.seeds, taken);
-        for frame in &start.replay {
-            backlog.keep(protocol.round(frame), 1);
-        }
-        if !start.replay.is_empty() {
-            backlog.replay(Instant::now(), patience);
-        }
-        connection.backlog = Some(backlog);
-        match start.end {
-            Some(reason) => self.leave(slot, reason, protocol.goodbye(reason)),
-            None => self.pump(slot, Instant::now()),
-        }
-    }
-
-    /// Heartbeats, slow connections, and goodbyes, each when it is due.
-    fn keep_time(&mut self) {
+    /// Sends heartbeats, closes slow connections, and closes all of them in a stop, as each is due.
+    fn run_timers(&mut self) {
         let now = Instant::now();
-        if let Some((first, step)) = self.beats.due(now) {
-            self.beat(first, step);
-            self.look_after(now);
+        if let Some((first, step)) = self.heartbeats.due(now) {
+            self.connections.send_heartbeats(first, step);
+            self.connections.close_slow(now, self.heartbeats.tick());
         }
-        let told = self.stop.as_mut().map_or(0..0, |stop| stop.due(now));
-        for slot in told.start..told.end.min(self.slots.end()) {
-            self.end(slot, CloseReason::ShuttingDown);
+        if let Some(stop) = &mut self.stop {
+            self.connections.end_slots(stop.due(now), CloseReason::ShuttingDown);
         }
-    }
-
-    fn beat(&mut self, first: u32, step: usize) {
-        let now = UnixMillis::now();
-        let beats = [Protocol::WebSocket, Protocol::Chunked, Protocol::Plain]
-            .map(|protocol| protocol.heartbeat(now));
-        for slot in (first..self.slots.end()).step_by(step) {
-            let Some(connection) = self.slots.get_mut(slot) else { continue };
-            // What waits for the socket is a sign of life as well, and judged by its progress.
-            if connection.backlog.as_ref().is_some_and(|backlog| backlog.has_bytes())
-                || connection.is_leaving()
-            {
-                continue;
-            }
-            if connection.ping() {
-                let beat = beats[connection.protocol as usize].clone();
-                self.send_apart(slot, beat);
-            } else {
-                self.end(slot, CloseReason::NoPong);
-            }
-        }
-    }
-
-    /// Lets go who takes too little or does not leave, and forgets backlogs that are over.
-    fn look_after(&mut self, now: Instant) {
-        for slot in std::mem::take(&mut self.apart) {
-            // Lists it again where there is still something apart.
-            self.pump(slot, now);
-            self.judge(slot, now);
-        }
-    }
-
-    fn judge(&mut self, slot: u32, now: Instant) {
-        // A tick less, so that nobody stays longer than it is said.
-        let patience = self.patience().saturating_sub(self.beats.tick());
-        let Some(connection) = self.slots.get_mut(slot) else { return };
-        let Some(backlog) = &connection.backlog else { return };
-        if backlog.is_overdue(now) {
-            connection.reset();
-            self.slots.remove(slot);
-        } else if !backlog.is_leaving() && backlog.is_stalled(now, patience) {
-            connection.reset();
-            self.drop_connection(slot, CloseReason::TooSlow);
-        } else if backlog.is_replay_overdue(now) {
-            // It does read, and so is told.
-            self.end(slot, CloseReason::TooSlow);
-        }
-    }
-
-    /// How long a peer may take too little.
-    fn patience(&self) -> Duration {
-        self.settings.heartbeat * 2
     }
 }
 
 impl Drop for Shard {
-    /// Nobody is to wait in a queue that nobody reads, whatever ended the thread.
+    /// Closes the queue, whatever ended the thread: a connection must not wait in a queue that no
+    /// thread reads.
     fn drop(&mut self) {
-        self.inbox.close();
+        self.queue.close();
     }
 }

@@ -1,105 +1,90 @@
-//! All shards of the process, and who of them takes a connection.
+//! All shards of the process: start, hand-off of connections, failure.
 
 use std::{
     io,
-    num::NonZeroUsize,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
     thread,
-    time::Duration,
 };
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::shard::{Arrival, Command, Inbox, Settings, Shard};
+use super::shard::{Command, CommandQueue, GrantedStream, Shard, ShardSettings};
 use crate::{
     ops::{shutdown::Shutdown, telemetry::metrics::Metrics},
     stream::{feed::FeedError, hub::Hub},
 };
 
-/// The ways in to all shards. Cheap to clone.
+/// The command queues of all shards. Cheap to clone.
 #[derive(Clone, Debug)]
-pub(crate) struct Shards(Arc<Parts>);
+pub(crate) struct Shards(Arc<ShardQueues>);
 
 #[derive(Debug)]
-struct Parts {
-    inboxes: Box<[Arc<Inbox>]>,
-    /// Counts arrivals: they go around.
-    arrivals: AtomicUsize,
+struct ShardQueues {
+    queues: Box<[Arc<CommandQueue>]>,
+    /// Connections handed off so far. They are assigned round robin.
+    opened: AtomicUsize,
 }
 
-/// What the shards are told by the configuration.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct ShardSettings {
-    /// How many threads.
-    pub count: NonZeroUsize,
-    /// The time between two pings or heartbeat comments.
-    pub heartbeat: Duration,
-    /// How long a stop may take.
-    pub grace: Duration,
-}
-
-/// Why a shard has ended before the process was to stop. Its subscribers have been cut off and
-/// connect again; better to another process.
+/// Why a shard ended without a shutdown. The process ends as well: the subscribers of the shard
+/// have lost their connections, and another process can serve them.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ShardError {
-    /// The system let it down.
+    /// A system call failed.
     #[error("shard {0}: {1}")]
     Io(usize, io::Error),
-    /// A defect; the panic hook has told where.
+    /// A defect; the panic hook has logged it.
     #[error("shard {0} panicked")]
     Panicked(usize),
-    /// It ended without a reason.
+    /// The event loop returned.
     #[error("shard {0} ended")]
     Ended(usize),
 }
 
 impl Shards {
-    /// Starts the threads. They take rounds from the hub at once, and stop with the process. Tells
-    /// of one that ends before.
+    /// Starts the threads, which get rounds from the hub at once and stop at a shutdown. The
+    /// receiver yields the first shard that ends before that.
     pub(crate) fn start(
         settings: ShardSettings,
         hub: &Hub,
         metrics: &Metrics,
         shutdown: &Shutdown,
     ) -> io::Result<(Self, mpsc::Receiver<ShardError>)> {
-        let ShardSettings { count, heartbeat, grace } = settings;
-        let settings = Settings { heartbeat, grace, shards: count.get() };
-        // The first that fails decides.
+        // Room for one: the first failure ends the process.
         let (failed, failure) = mpsc::channel(1);
         let start = |number| {
             let shard = Shard::new(settings, hub.clone(), metrics)?;
-            let inbox = Arc::clone(shard.inbox());
-            hub.attach(inbox.clone());
+            let queue = Arc::clone(shard.queue());
+            hub.attach(queue.clone());
             run(number, shard, failed.clone(), shutdown)?;
-            Ok(inbox)
+            Ok(queue)
         };
-        let inboxes = (0..count.get()).map(start).collect::<io::Result<_>>()?;
-        Ok((Self(Arc::new(Parts { inboxes, arrivals: AtomicUsize::new(0) })), failure))
+        let queues = (0..settings.count.get()).map(start).collect::<io::Result<_>>()?;
+        Ok((Self(Arc::new(ShardQueues { queues, opened: AtomicUsize::new(0) })), failure))
     }
 
-    /// Opens the stream of a connection, on the shard whose turn it is.
-    pub(crate) async fn take(&self, arrival: Arrival) -> Result<(), FeedError> {
-        let Parts { inboxes, arrivals } = &*self.0;
-        let turn = arrivals.fetch_add(1, Ordering::Relaxed) % inboxes.len();
-        let inbox = &inboxes[turn];
-        arrival.open(|opened| inbox.push(Command::Open(Box::new(opened)))).await
+    /// Opens the stream of a connection on the next shard.
+    pub(crate) async fn open_stream(&self, stream: GrantedStream) -> Result<(), FeedError> {
+        let ShardQueues { queues, opened } = &*self.0;
+        let turn = opened.fetch_add(1, Ordering::Relaxed) % queues.len();
+        let queue = &queues[turn];
+        stream.open(|opened| queue.push(Command::Open(Box::new(opened)))).await
     }
 }
 
-/// Runs a shard on a thread of its own, which a task of the process waits for.
+/// Runs a shard on its own thread. A task waits for the end of the thread.
 fn run(
     number: usize,
     shard: Shard,
     failed: mpsc::Sender<ShardError>,
     shutdown: &Shutdown,
 ) -> io::Result<()> {
-    let inbox = Arc::clone(shard.inbox());
+    let queue = Arc::clone(shard.queue());
     let (ended, end) = oneshot::channel();
     thread::Builder::new().name(format!("shard-{number}")).spawn(move || {
-        // Nobody waits any more when the process is about to exit.
+        // The task may be gone if the process is about to exit.
         let _ = ended.send(shard.run());
     })?;
     let stop = shutdown.clone();
@@ -107,7 +92,7 @@ fn run(
         let mut end = end;
         tokio::select! {
             ended = &mut end => {
-                // Where there is no room, another has failed before.
+                // If the channel is full, another shard failed before.
                 let _ = failed.try_send(match ended {
                     Ok(Ok(())) => ShardError::Ended(number),
                     Ok(Err(error)) => ShardError::Io(number, error),
@@ -115,7 +100,7 @@ fn run(
                 });
             }
             () = stop.requested() => {
-                inbox.push(Command::Stop);
+                queue.push(Command::Stop);
                 let _ = end.await;
             }
         }

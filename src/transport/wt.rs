@@ -1,34 +1,36 @@
-//! WebTransport: rounds as datagrams over HTTP/3, for who would rather miss one than wait for it.
+//! WebTransport: rounds as datagrams over HTTP/3, for clients that prefer losing a round to
+//! waiting.
 //!
-//! * **W1** A client is a [`visit`] until its opening (seed, replay, `gap`) has been acknowledged,
-//!   and only then takes a seat in the [`room`] of its topic. Datagrams that reach a browser
-//!   together with the answer to its request are lost; what a stream carries is not.
-//! * **W2** A room is one task with one subscription for all its sessions; it walks them and hands
-//!   each the same bytes. No task, timer, copy or encoding belongs to a session and a round, but
-//!   for what the library does to send a packet.
-//! * **W3** Nothing falls between opening and live, and nothing is repeated: a newcomer brings the
-//!   subscription of its opening with it. The room takes rounds for it from there, and lets go of
-//!   it at the first moment when both subscriptions have taken the very same rounds.
-//! * **W4** Nobody is waited for. A full datagram buffer drops its oldest, a large round that finds
-//!   [`peer::LATE_MAX`] before it still unwritten is dropped; both are counted.
-//! * **W5** The end: no more is accepted, each session is told `bye` on a stream, the streams get a
-//!   moment, then connections are closed, and last of all the endpoint. Nothing accepts from an
-//!   endpoint that is closed, which would panic.
+//! * **W1** [`session_setup`] sends the opening (seed, replay or `gap`) on a stream. Only after its
+//!   acknowledgment does the session join the [`topic_task`] of its topic. Browsers lose datagrams
+//!   that arrive together with the response to their request, but not the data of a stream.
+//! * **W2** A topic task has one subscription for all its sessions, and sends each the same bytes.
+//!   No task, timer, copy or encoding belongs to one session and one round, except inside the
+//!   library.
+//! * **W3** No round is lost or repeated between the opening and the live rounds. A session joins
+//!   with the subscription of its opening, and gets rounds from it. The task drops that
+//!   subscription as soon as it is at the same position as its own.
+//! * **W4** The task waits for no session. A full datagram buffer drops its oldest datagram. A
+//!   large round is dropped if [`session::LATE_MAX`] others wait for their stream. Both are
+//!   counted.
+//! * **W5** At a shutdown, the endpoint stops accepting and each session gets `bye` on a stream.
+//!   After a short wait, connections are closed, and the endpoint last. Nothing accepts from a
+//!   closed endpoint, because the library would panic.
 //!
-//! Each knows what is before it, and nothing of what is behind: [`wire`], [`peer`], [`room`],
-//! [`lobby`], [`visit`], [`endpoint`].
+//! Each module imports only those before it: [`wire`], [`session`], [`topic_task`],
+//! [`topic_tasks`], [`session_setup`], [`endpoint`].
 
+mod admission;
 pub(crate) mod certificate;
 mod endpoint;
-mod gate;
-mod lobby;
-mod pause;
-mod peer;
-mod room;
-mod visit;
+mod pacer;
+mod session;
+mod session_setup;
+mod topic_task;
+mod topic_tasks;
 mod wire;
 
 pub(crate) use self::{
+    admission::{Admission, ConnectRequest, Refusal},
     endpoint::WebTransport,
-    gate::{Asked, Gate, Refusal},
 };

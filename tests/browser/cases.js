@@ -232,7 +232,7 @@ export const cases = {
       const session = await open(page, server, '/wt/crash');
       await session.stream();
       use(two.cert, one.key);
-      await server.logged(/ERROR.*changed certificate cannot be used/);
+      await server.logged(/ERROR.*cannot use the changed certificate/);
       assert.equal((await server.certificate()).value, before);
       await (await open(page, server, '/wt/crash', { hashes: [before] })).stream();
       use(two.cert, two.key);

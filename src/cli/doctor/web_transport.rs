@@ -10,7 +10,7 @@ use chrono::{TimeDelta, Utc};
 use crate::{
     config::{CertificateFiles, WebTransportConfig},
     postgres::check::{Check, Status},
-    transport::wt::certificate::{Certificates, Published},
+    transport::wt::certificate::{Certificates, PublishedCertificate},
 };
 
 /// A certificate of an authority is usually renewed 30 days before it expires. With a week left,
@@ -43,7 +43,7 @@ fn certificate(files: Option<&CertificateFiles>) -> Check {
     }
 }
 
-fn expiry(published: &Published, files: &CertificateFiles) -> Check {
+fn expiry(published: &PublishedCertificate, files: &CertificateFiles) -> Check {
     let left = published.not_after - Utc::now();
     let min_days = if published.value.is_some() { PINNED_DAYS_MIN } else { CA_DAYS_MIN };
     let status = match left {

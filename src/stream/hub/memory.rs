@@ -8,12 +8,12 @@ use std::{
     sync::Arc,
 };
 
+use itertools::Itertools;
 use tokio::sync::broadcast::Receiver;
 
 use super::{
     Batch, Captured, Opening, Outlet, Placed, Position, Replay, Settled, Start,
     channels::Channels,
-    merged::Merged,
     ring::{Entry, Ring},
 };
 use crate::stream::{
@@ -270,9 +270,11 @@ impl Memory {
         most: usize,
         wanted: impl Fn(&Entry) -> bool,
     ) -> Vec<Placed> {
-        let runs = self.games_ever_of(topic).map(|(id, game)| (id, game.recent.after(position)));
-        // A game's older rounds may be of a type that it no longer has.
-        Merged::new(runs)
+        let runs = self.games_ever_of(topic);
+        let runs = runs.map(|(id, game)| game.recent.after(position).map(move |entry| (id, entry)));
+        // Each game's rounds are in order: a merge reads the first few without looking at the rest.
+        runs.kmerge_by(|(_, a), (_, b)| a.position < b.position)
+            // A game's older rounds may be of a type that it no longer has.
             .filter(|(id, entry)| topic.includes(*id, &entry.kind) && wanted(entry))
             .take(most)
             .map(|(game, entry)| entry.placed(game))

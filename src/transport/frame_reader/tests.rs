@@ -1,4 +1,4 @@
-//! What clients may and may not say, in any pieces.
+//! Valid and invalid frames, in pieces of any size.
 
 use proptest::prelude::*;
 
@@ -6,9 +6,9 @@ use super::*;
 
 const LIMIT: u64 = 4096;
 
-/// What was read, data joined to messages.
+/// The events of a connection, with data joined into messages.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Heard {
+struct ReadFrames {
     messages: Vec<(bool, Vec<u8>)>,
     partial: Vec<u8>,
     pings: Vec<Vec<u8>>,
@@ -17,8 +17,8 @@ struct Heard {
     error: Option<ReadError>,
 }
 
-impl Heard {
-    fn note(&mut self, event: Event<'_>) {
+impl ReadFrames {
+    fn add(&mut self, event: Event<'_>) {
         match event {
             Event::Data { is_text, bytes, ends } => {
                 self.partial.extend_from_slice(bytes);
@@ -33,26 +33,26 @@ impl Heard {
     }
 }
 
-fn read_in(pieces: impl IntoIterator<Item = Vec<u8>>) -> Heard {
-    let (mut reader, mut heard) = (FrameReader::new(LIMIT), Heard::default());
+fn read_in(pieces: impl IntoIterator<Item = Vec<u8>>) -> ReadFrames {
+    let (mut reader, mut frames) = (FrameReader::new(LIMIT), ReadFrames::default());
     for mut piece in pieces {
-        if let Err(error) = reader.read(&mut piece, |event| heard.note(event)) {
-            heard.error = Some(error);
+        if let Err(error) = reader.read(&mut piece, |event| frames.add(event)) {
+            frames.error = Some(error);
             break;
         }
     }
-    // How much of a broken message was handed on before depends on the pieces.
-    if heard.error.is_some() {
-        heard.partial.clear();
+    // The pieces decide how much of an invalid message is passed on before the error.
+    if frames.error.is_some() {
+        frames.partial.clear();
     }
-    heard
+    frames
 }
 
-fn read(bytes: &[u8]) -> Heard {
+fn read(bytes: &[u8]) -> ReadFrames {
     read_in([bytes.to_vec()])
 }
 
-/// A masked frame, its length as a client writes it.
+/// A masked frame as a client writes it.
 fn frame(start: u8, payload: &[u8]) -> Vec<u8> {
     let mask = [0x5a, 0x00, 0xff, 0x17];
     let mut frame = vec![start];
@@ -73,13 +73,13 @@ fn frame(start: u8, payload: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn messages_and_control_frames_are_told_apart() {
+fn messages_and_control_frames_are_distinguished() {
     let bytes =
         [frame(0x81, "é".as_bytes()), frame(0x89, b"p"), frame(0x82, &[0xff]), frame(0x8a, b"")];
-    let heard = read(&bytes.concat());
-    assert_eq!(heard.messages, [(true, "é".into()), (false, vec![0xff])]);
-    assert_eq!((heard.pings, heard.pongs), (vec![b"p".to_vec()], vec![vec![]]));
-    assert_eq!(heard.error, None);
+    let frames = read(&bytes.concat());
+    assert_eq!(frames.messages, [(true, "é".into()), (false, vec![0xff])]);
+    assert_eq!((frames.pings, frames.pongs), (vec![b"p".to_vec()], vec![vec![]]));
+    assert_eq!(frames.error, None);
 }
 
 #[test]
@@ -92,13 +92,13 @@ fn a_message_may_be_fragmented_around_control_frames_and_within_characters() {
         frame(0x00, b""),
         frame(0x80, &text[7..]),
     ];
-    let heard = read(&bytes.concat());
-    assert_eq!(heard.messages, [(true, text.to_vec())]);
-    assert_eq!(heard.pings, [b"1".to_vec()]);
+    let frames = read(&bytes.concat());
+    assert_eq!(frames.messages, [(true, text.to_vec())]);
+    assert_eq!(frames.pings, [b"1".to_vec()]);
 }
 
 #[test]
-fn what_breaks_the_protocol_is_told_at_once() {
+fn an_invalid_frame_is_detected_at_its_first_invalid_byte() {
     for (what, bytes) in [
         ("not masked", vec![0x81, 0x02]),
         ("a reserved bit", vec![0xc1, 0x80]),
@@ -106,19 +106,19 @@ fn what_breaks_the_protocol_is_told_at_once() {
         ("an unknown control opcode", vec![0x8b, 0x80]),
         ("a control frame over 125 bytes", vec![0x89, 0xfe]),
         ("a fragmented control frame", vec![0x09, 0x80]),
-        ("a continuation of nothing", vec![0x80, 0x80]),
+        ("a continuation without a message", vec![0x80, 0x80]),
         ("a message within a message", [frame(0x01, b"a"), vec![0x81, 0x80]].concat()),
         ("a length of 64 bits", [vec![0x82, 0xff, 0x80], vec![0; 11]].concat()),
         ("a close frame of one byte", frame(0x88, &[3])),
-        ("a close code that may not be sent", frame(0x88, &1005_u16.to_be_bytes())),
-        ("a close code that is none", frame(0x88, &999_u16.to_be_bytes())),
+        ("a reserved close code", frame(0x88, &1005_u16.to_be_bytes())),
+        ("a close code below 1000", frame(0x88, &999_u16.to_be_bytes())),
     ] {
         assert_eq!(read(&bytes).error, Some(ReadError::Protocol), "{what}");
     }
 }
 
 #[test]
-fn text_must_be_utf_8_and_fails_at_the_first_wrong_byte() {
+fn text_must_be_utf_8_and_fails_at_the_first_invalid_byte() {
     for (what, bytes) in [
         ("a lone byte", frame(0x01, &[0xff])),
         ("a surrogate", frame(0x01, &[0xed, 0xa0, 0x80])),
@@ -133,7 +133,7 @@ fn text_must_be_utf_8_and_fails_at_the_first_wrong_byte() {
 }
 
 #[test]
-fn a_message_beyond_the_limit_is_refused_by_its_header() {
+fn a_message_above_the_limit_is_refused_by_its_header() {
     assert_eq!(read(&frame(0x82, &[0; 4096])).error, None);
     assert_eq!(read(&[0x82, 0xfe, 0x10, 0x01, 0, 0, 0, 0]).error, Some(ReadError::TooLarge));
     let pieces = [frame(0x02, &[0; 4000]), frame(0x00, &[0; 96]), frame(0x80, &[0])];
@@ -143,14 +143,14 @@ fn a_message_beyond_the_limit_is_refused_by_its_header() {
 }
 
 #[test]
-fn nothing_is_read_after_a_goodbye() {
-    let heard = read(&[frame(0x88, &1000_u16.to_be_bytes()), frame(0x83, b"junk")].concat());
-    assert_eq!((heard.close, heard.error), (Some(Some(1000)), None));
+fn nothing_is_read_after_a_close_frame() {
+    let frames = read(&[frame(0x88, &1000_u16.to_be_bytes()), frame(0x83, b"junk")].concat());
+    assert_eq!((frames.close, frames.error), (Some(Some(1000)), None));
     assert_eq!(read(&frame(0x88, b"")).close, Some(None));
 }
 
 #[test]
-fn a_reader_between_two_messages_has_nothing_to_remember() {
+fn a_reader_between_two_messages_has_no_state() {
     let mut reader = FrameReader::new(LIMIT);
     reader.read(&mut frame(0x8a, b"pong"), |_| {}).expect("valid");
     assert!(reader.is_idle());
@@ -158,7 +158,7 @@ fn a_reader_between_two_messages_has_nothing_to_remember() {
     assert!(!reader.is_idle());
 }
 
-/// Bytes that are frames more often than not.
+/// Mostly frames, with some invalid bytes.
 fn traffic() -> impl Strategy<Value = Vec<u8>> {
     let starts = prop::sample::select(vec![0x01, 0x81, 0x02, 0x82, 0x00, 0x80, 0x88, 0x89, 0x8a]);
     let text = "[a-zé€🎰]{0,40}".prop_map(String::into_bytes);
@@ -171,7 +171,7 @@ fn traffic() -> impl Strategy<Value = Vec<u8>> {
 
 proptest! {
     #[test]
-    fn the_pieces_that_bytes_come_in_change_nothing(
+    fn the_size_of_the_pieces_does_not_change_the_events(
         bytes in traffic(), cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..10),
     ) {
         let mut cuts: Vec<_> = cuts.iter().map(|cut| cut.index(bytes.len() + 1)).collect();

@@ -1,4 +1,4 @@
-//! One subscriber's socket, as small as it can be: whatever is only sometimes there is boxed.
+//! The socket of one subscriber. Rare state is boxed: an ordinary connection takes 48 bytes.
 
 use std::{
     io::{self, ErrorKind, Read, Write},
@@ -10,9 +10,9 @@ use mio::net::TcpStream;
 use socket2::SockRef;
 
 use super::{
-    arrival::Held,
-    backlog::{Backlog, Flushed},
-    wire::Protocol,
+    granted_stream::Permits,
+    protocol::Protocol,
+    send_queue::{Flushed, SendQueue},
 };
 use crate::transport::{
     close::CloseReason,
@@ -20,95 +20,101 @@ use crate::transport::{
     frame_writer,
 };
 
-/// Messages of clients are read and ignored up to this size: they have nothing to say.
+/// The most bytes of a client message. The server ignores its content.
 const MESSAGE_BYTES_MAX: u64 = 4096;
-/// Pings in a row that a peer may leave without a pong, each for a heartbeat.
+/// A peer may leave this many pings in a row without a pong.
 const UNANSWERED_MAX: u8 = 2;
 
-/// A connection as its shard knows it.
+/// A connection of a shard.
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) socket: TcpStream,
-    /// The list it is a member of, and its place there.
-    pub(super) list: u32,
-    pub(super) place: u32,
+    /// The number of its group, and its index there.
+    pub(super) group: u32,
+    pub(super) member_index: u32,
     pub(super) protocol: Protocol,
     /// Pings since the last pong.
     unanswered: u8,
-    /// What it has that others do not.
-    pub(super) backlog: Option<Box<Backlog>>,
-    /// A frame or a message of which a part has come.
+    /// Set while the socket is full.
+    pub(super) send_queue: Option<Box<SendQueue>>,
+    /// Set while a frame or a message is incomplete.
     reader: Option<Box<FrameReader>>,
-    _held: Held,
+    _permits: Permits,
 }
 
-/// What became of bytes that all subscribers of a list get.
+/// The outcome of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Sent {
-    /// The kernel has them.
+pub(super) enum SendOutcome {
+    /// The kernel accepted all bytes.
     All,
-    /// The kernel has so many of them.
-    Some(usize),
-    /// Not tried: the connection has a backlog.
-    Apart,
-    /// The connection is gone.
+    /// The kernel accepted this many bytes.
+    Partial(usize),
+    /// Not written, because the connection has a send queue.
+    Queued,
+    /// The connection is broken.
     Broken,
 }
 
-/// What a peer said that something follows from.
+/// The frames from a peer that need an answer.
 #[derive(Debug, Default)]
-pub(super) struct Heard {
-    /// Answers to its pings, and where the last of them begins.
+pub(super) struct ReceivedFrames {
+    /// Pongs to its pings, and the offset of the last one.
     pub(super) pongs: Vec<u8>,
     pub(super) last_pong: usize,
-    /// Why the connection ends, and with which last words.
+    /// Why to close the connection, with the close message.
     pub(super) end: Option<(CloseReason, Bytes)>,
 }
 
 impl Connection {
-    pub(super) fn new(socket: TcpStream, protocol: Protocol, held: Held) -> Self {
+    pub(super) fn new(
+        socket: TcpStream,
+        protocol: Protocol,
+        permits: Permits,
+        group: u32,
+        member_index: u32,
+    ) -> Self {
         Self {
             socket,
-            list: 0,
-            place: 0,
+            group,
+            member_index,
             protocol,
             unanswered: 0,
-            backlog: None,
+            send_queue: None,
             reader: None,
-            _held: held,
+            _permits: permits,
         }
     }
 
-    /// The path of nearly every delivery: one system call, nothing else touched.
+    /// Writes with one system call. Nearly every delivery takes this path.
     #[inline]
-    pub(super) fn send(&mut self, bytes: &[u8]) -> Sent {
-        if self.backlog.is_some() {
-            return Sent::Apart;
+    pub(super) fn send(&mut self, bytes: &[u8]) -> SendOutcome {
+        if self.send_queue.is_some() {
+            return SendOutcome::Queued;
         }
         match self.socket.write(bytes) {
-            Ok(taken) if taken == bytes.len() => Sent::All,
-            Ok(taken) => Sent::Some(taken),
+            Ok(taken) if taken == bytes.len() => SendOutcome::All,
+            Ok(taken) => SendOutcome::Partial(taken),
             Err(error) => match error.kind() {
-                ErrorKind::WouldBlock | ErrorKind::Interrupted => Sent::Some(0),
-                _ => Sent::Broken,
+                ErrorKind::WouldBlock | ErrorKind::Interrupted => SendOutcome::Partial(0),
+                _ => SendOutcome::Broken,
             },
         }
     }
 
-    /// Writes what waits. Returns how many rounds went out by that.
+    /// Writes the send queue. Returns the number of rounds that were completed.
     pub(super) fn flush(&mut self, now: Instant) -> (Flushed, u32) {
-        match &mut self.backlog {
-            Some(backlog) => backlog.flush(&mut self.socket, now),
+        match &mut self.send_queue {
+            Some(send_queue) => send_queue.flush(&mut self.socket, now),
             None => (Flushed::All, 0),
         }
     }
 
-    pub(super) fn is_leaving(&self) -> bool {
-        self.backlog.as_ref().is_some_and(|backlog| backlog.is_leaving())
+    pub(super) fn is_closing(&self) -> bool {
+        self.send_queue.as_ref().is_some_and(|send_queue| send_queue.is_closing())
     }
 
-    /// Notes that a ping goes out; says whether the peer left too many without an answer.
-    pub(super) fn ping(&mut self) -> bool {
+    /// Counts a ping that is due. Returns false if too many have no pong.
+    pub(super) fn count_ping(&mut self) -> bool {
         if self.protocol != Protocol::WebSocket {
             return true;
         }
@@ -121,50 +127,50 @@ impl Connection {
         self.socket.read(into)
     }
 
-    /// Takes in what the peer sent: control frames of a WebSocket, nothing of all else.
-    pub(super) fn hear(&mut self, bytes: &mut [u8]) -> Heard {
-        let mut heard = Heard::default();
-        if self.protocol != Protocol::WebSocket || self.is_leaving() {
-            return heard;
+    /// Reads the control frames of a WebSocket. Ignores all other bytes.
+    pub(super) fn handle_bytes(&mut self, bytes: &mut [u8]) -> ReceivedFrames {
+        let mut received = ReceivedFrames::default();
+        if self.protocol != Protocol::WebSocket || self.is_closing() {
+            return received;
         }
         let unanswered = &mut self.unanswered;
-        let mut note = |event: Event<'_>| heard.note(event, unanswered);
+        let mut handle = |event: Event<'_>| received.handle(event, unanswered);
         let read = match &mut self.reader {
             Some(reader) => {
-                let read = reader.read(bytes, &mut note);
+                let read = reader.read(bytes, &mut handle);
                 self.reader.take_if(|reader| reader.is_idle());
                 read
             }
-            // Most come whole: then there is nothing to keep.
+            // Most frames arrive whole, and leave no state.
             None => {
                 let mut reader = FrameReader::new(MESSAGE_BYTES_MAX);
-                let read = reader.read(bytes, &mut note);
+                let read = reader.read(bytes, &mut handle);
                 self.reader = (!reader.is_idle()).then(|| Box::new(reader));
                 read
             }
         };
         if let Err(error) = read {
             let reason = error.into();
-            heard.end = Some((reason, Protocol::WebSocket.goodbye(reason)));
+            received.end = Some((reason, Protocol::WebSocket.close_message(reason)));
         }
-        heard
+        received
     }
 
-    /// Ends our half; the peer is to end its own.
+    /// Closes the write half. The peer then closes its half.
     pub(super) fn finish(&self) {
-        // A peer that is gone already needs no goodbye.
+        // This fails only if the peer has disconnected.
         let _ = self.socket.shutdown(std::net::Shutdown::Write);
     }
 
-    /// Has the socket reset when it is dropped. After a plain close a full one stays in FIN-WAIT-1
-    /// with its kernel memory, and the peer sees nothing.
+    /// Makes the drop of the socket a reset. After a plain close, a full socket would stay in
+    /// FIN-WAIT-1 with its kernel memory, and the peer would not notice.
     pub(super) fn reset(&self) {
         let _ = SockRef::from(&self.socket).set_linger(Some(Duration::ZERO));
     }
 }
 
-impl Heard {
-    fn note(&mut self, event: Event<'_>, unanswered: &mut u8) {
+impl ReceivedFrames {
+    fn handle(&mut self, event: Event<'_>, unanswered: &mut u8) {
         match event {
             Event::Pong(_) => *unanswered = 0,
             Event::Ping(payload) => {

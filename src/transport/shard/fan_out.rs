@@ -1,109 +1,142 @@
-//! The way of a round: from the queue to every subscriber of its topic.
+//! The way of a round: from the command queue to every subscriber of its topic.
 
 use std::time::Instant;
 
 use super::{
-    Shard,
-    backlog::Backlog,
-    connection::Sent,
-    wire::{Joined, Protocol},
+    connection::SendOutcome,
+    connections::Connections,
+    protocol::{JoinedRounds, Protocol},
+    send_queue::SendQueue,
 };
 use crate::{
-    stream::hub::{Placed, Position},
+    stream::{
+        hub::{Placed, Position},
+        topic::Topic,
+    },
     transport::close::CloseReason,
 };
 
-impl Shard {
-    /// Sorts rounds into the lists of those who get them.
-    pub(super) fn note(&mut self, batch: &[Placed]) {
+/// The rounds between the command queue and the sockets.
+#[derive(Debug)]
+pub(super) struct FanOut {
+    /// Every round up to here was taken from the command queue.
+    taken: Position,
+    /// When the rounds that wait were recorded, one time per batch.
+    recorded: Vec<Instant>,
+}
+
+impl Default for FanOut {
+    fn default() -> Self {
+        Self { taken: Position(0), recorded: Vec::new() }
+    }
+}
+
+impl FanOut {
+    /// Adds rounds to the groups that subscribe to them.
+    pub(super) fn queue_rounds(&mut self, connections: &mut Connections, batch: &[Placed]) {
         for placed in batch {
-            self.lists.note(placed);
+            connections.groups.queue_round(placed);
             self.taken = placed.position;
         }
-        // Published together, so the first tells of all.
+        // A batch is published at once: its first round stands for all.
         self.recorded.extend(batch.first().and_then(|placed| placed.recorded));
     }
 
-    /// Sends what was sorted.
-    pub(super) fn fan_out(&mut self) {
-        if self.taken == self.offered {
+    /// Sends all rounds that wait.
+    pub(super) fn send_all(&mut self, connections: &mut Connections) {
+        if self.taken == connections.offered {
             return;
         }
-        for list in self.lists.take_due() {
-            self.fan_out_list(list);
+        for group in connections.groups.take_pending() {
+            send_pending(connections, group);
         }
-        self.offered = self.taken;
-        if self.slots.count() > 0 {
-            self.recorded.iter().for_each(|at| self.ledger.reached_all(at.elapsed()));
+        connections.offered = self.taken;
+        if !connections.is_empty() {
+            let metrics = &connections.metrics;
+            self.recorded.iter().for_each(|at| metrics.reached_all(at.elapsed()));
         }
         self.recorded.clear();
     }
 
-    pub(super) fn fan_out_list(&mut self, number: u32) {
-        let Some(list) = self.lists.get_mut(number).filter(|list| !list.pending.is_empty()) else {
-            return;
-        };
-        let pending = std::mem::take(&mut list.pending);
-        let (protocol, mut given) = (list.protocol, list.given);
-        for joined in protocol.join(&pending) {
-            let others = self.send_to_all(number, protocol, &joined);
-            for (slot, sent) in others {
-                self.send_to_one(slot, sent, given, protocol, &joined);
-            }
-            given = joined.part.last;
-            if let Some(list) = self.lists.get_mut(number) {
-                list.given = given;
-            }
-        }
-    }
-
-    /// The inner loop: one call for each member. Returns those it was not enough for.
-    fn send_to_all(
+    /// Sends the rounds up to this position to those who subscribe in the same way.
+    pub(super) fn send_until(
         &mut self,
-        number: u32,
+        connections: &mut Connections,
+        topic: &Topic,
         protocol: Protocol,
-        joined: &Joined<'_>,
-    ) -> Vec<(u32, Sent)> {
-        let mut others = Vec::new();
-        let mut reached = 0_u64;
-        let Some(list) = self.lists.get(number) else { return others };
-        let bytes = &joined.part.bytes[..];
-        for &slot in &list.members {
-            let Some(connection) = self.slots.get_mut(slot) else { continue };
-            match connection.send(bytes) {
-                Sent::All => reached += 1,
-                sent => others.push((slot, sent)),
-            }
-        }
-        self.ledger.written(protocol, reached * u64::from(joined.part.rounds));
-        others
-    }
-
-    fn send_to_one(
-        &mut self,
-        slot: u32,
-        sent: Sent,
-        given: Position,
-        protocol: Protocol,
-        joined: &Joined<'_>,
+        position: Position,
     ) {
-        let now = Instant::now();
-        let Some(connection) = self.slots.get_mut(slot) else { return };
-        match (sent, &mut connection.backlog) {
-            (Sent::Broken, _) => return self.drop_connection(slot, CloseReason::Client),
-            (Sent::Some(taken), None) => {
-                let mut backlog = Box::new(Backlog::new(given));
-                backlog.begin(joined.part.clone(), taken);
-                connection.backlog = Some(backlog);
-            }
-            (_, Some(backlog)) => {
-                backlog.offer(joined, protocol, now);
-                if backlog.is_patient() {
-                    return;
-                }
-            }
-            (_, None) => {}
+        if let Some(group) = connections.groups.find(topic, protocol) {
+            send_pending(connections, group);
         }
-        self.pump(slot, now);
+        self.taken = self.taken.max(position);
     }
+}
+
+fn send_pending(connections: &mut Connections, number: u32) {
+    let group = connections.groups.get_mut(number);
+    let Some(group) = group.filter(|group| !group.pending.is_empty()) else { return };
+    let pending = std::mem::take(&mut group.pending);
+    let (protocol, mut sent_up_to) = (group.protocol, group.sent_up_to);
+    for joined in protocol.join(&pending) {
+        for (slot, outcome) in send_to_members(connections, number, &joined) {
+            queue_or_drop(connections, slot, outcome, sent_up_to, &joined);
+        }
+        sent_up_to = joined.segment.last;
+        if let Some(group) = connections.groups.get_mut(number) {
+            group.sent_up_to = sent_up_to;
+        }
+    }
+}
+
+/// The inner loop: one call per member. Returns the members whose socket did not take all bytes.
+fn send_to_members(
+    connections: &mut Connections,
+    number: u32,
+    joined: &JoinedRounds<'_>,
+) -> Vec<(u32, SendOutcome)> {
+    let mut others = Vec::new();
+    let mut reached = 0_u64;
+    let Connections { groups, slots, metrics, .. } = connections;
+    let Some(group) = groups.get(number) else { return others };
+    let bytes = &joined.segment.bytes[..];
+    for &slot in &group.members {
+        let Some(connection) = slots.get_mut(slot as usize) else { continue };
+        match connection.send(bytes) {
+            SendOutcome::All => reached += 1,
+            outcome => others.push((slot, outcome)),
+        }
+    }
+    metrics.written(group.protocol, reached * u64::from(joined.segment.rounds));
+    others
+}
+
+/// Queues the rounds for a connection whose socket is full, and drops one that is broken.
+fn queue_or_drop(
+    connections: &mut Connections,
+    slot: u32,
+    outcome: SendOutcome,
+    sent_up_to: Position,
+    joined: &JoinedRounds<'_>,
+) {
+    let now = Instant::now();
+    let Some(connection) = connections.get_mut(slot) else { return };
+    match (outcome, &mut connection.send_queue) {
+        (SendOutcome::Broken, _) => {
+            return connections.drop_connection(slot, CloseReason::Client);
+        }
+        (SendOutcome::Partial(taken), None) => {
+            let mut send_queue = Box::new(SendQueue::new(sent_up_to));
+            send_queue.push_started(joined.segment.clone(), taken);
+            connection.send_queue = Some(send_queue);
+        }
+        (_, Some(send_queue)) => {
+            send_queue.push_rounds(joined, connection.protocol, now);
+            if send_queue.waits_for_socket() {
+                return;
+            }
+        }
+        (_, None) => {}
+    }
+    connections.flush(slot, now);
 }

@@ -3,6 +3,8 @@
 use std::{
     io::{Read, Write},
     net::{Shutdown as Half, SocketAddr, TcpListener, TcpStream},
+    num::NonZeroUsize,
+    time::Duration,
 };
 
 use super::*;
@@ -17,12 +19,12 @@ use crate::{
         topic::Topic,
         transaction::Xid,
     },
-    transport::{Arrival, Protocol},
+    transport::{GrantedStream, Protocol},
 };
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-struct Bench {
+struct TestShards {
     feed: Feed,
     publisher: Publisher,
     shards: Shards,
@@ -33,7 +35,7 @@ struct Bench {
     address: SocketAddr,
 }
 
-fn bench(heartbeat: Duration) -> Bench {
+fn test_shards(heartbeat: Duration) -> TestShards {
     let (metrics, shutdown) = (Metrics::default(), Shutdown::default());
     let (hub, publisher) = hub::new(NonZeroUsize::new(4096).expect("some"), metrics.clone());
     publisher.open();
@@ -47,20 +49,20 @@ fn bench(heartbeat: Duration) -> Bench {
     let feed = Feed::new(hub, Games::default(), history, 10_000);
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("an address");
-    Bench { feed, publisher, shards, failure, shutdown, metrics, listener, address }
+    TestShards { feed, publisher, shards, failure, shutdown, metrics, listener, address }
 }
 
-impl Bench {
-    /// Connects a client; its stream begins at once.
+impl TestShards {
+    /// Connects a client whose stream starts at once.
     async fn connect(&self, protocol: Protocol, after: Option<RoundId>) -> TcpStream {
-        self.connect_holding(protocol, after, Box::new(())).await
+        self.connect_with_permits(protocol, after, Box::new(())).await
     }
 
-    async fn connect_holding(
+    async fn connect_with_permits(
         &self,
         protocol: Protocol,
         after: Option<RoundId>,
-        held: Box<dyn std::any::Any + Send>,
+        permits: Box<dyn std::any::Any + Send>,
     ) -> TcpStream {
         let client = TcpStream::connect(self.address).expect("a connection");
         client.set_read_timeout(Some(PATIENCE)).expect("a timeout");
@@ -69,8 +71,8 @@ impl Bench {
         let prepared = self.feed.prepare(Topic::Everything, after).await.expect("prepared");
         let unread = Default::default();
         let head = b"head\n".to_vec();
-        let arrival = Arrival { socket, unread, head, protocol, prepared, held };
-        self.shards.take(arrival).await.expect("open");
+        let stream = GrantedStream { socket, unread, head, protocol, prepared, permits };
+        self.shards.open_stream(stream).await.expect("open");
         client
     }
 
@@ -97,13 +99,13 @@ fn captured(id: i64) -> Captured {
     Captured { round, xid: Xid(1), before: Xid(1), poll: 0, recorded: None }
 }
 
-/// Reads until the text has come.
+/// Reads until the text arrives.
 fn read_until(client: &mut TcpStream, text: &str) -> String {
     let (mut all, mut piece) = (Vec::new(), vec![0; 1 << 16]);
     loop {
         let read = client.read(&mut piece).expect("open");
         assert!(read > 0, "the end instead of {text:?} after {}", String::from_utf8_lossy(&all));
-        // It may have begun in the last piece.
+        // The text may start in the previous piece.
         let new = all.len().saturating_sub(text.len());
         all.extend_from_slice(&piece[..read]);
         if all[new..].windows(text.len()).any(|bytes| bytes == text.as_bytes()) {
@@ -118,11 +120,11 @@ fn ids(text: &str) -> Vec<i64> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whoever_comes_while_rounds_are_published_misses_none_and_gets_none_twice() {
+async fn a_client_that_connects_during_publishing_gets_every_round_once() {
     const LAST: i64 = 3001;
-    let bench = Arc::new(bench(Duration::from_secs(60)));
-    bench.publish([1]);
-    let publishing = Arc::clone(&bench);
+    let shards = Arc::new(test_shards(Duration::from_secs(60)));
+    shards.publish([1]);
+    let publishing = Arc::clone(&shards);
     let publisher = thread::spawn(move || {
         for first in (2..=LAST).step_by(3) {
             publishing.publish(first..first + 3);
@@ -132,9 +134,9 @@ async fn whoever_comes_while_rounds_are_published_misses_none_and_gets_none_twic
     let mut readers = Vec::new();
     for number in 0..60 {
         let protocol = if number % 2 == 0 { Protocol::Plain } else { Protocol::Chunked };
-        // Every third resumes.
+        // Every third client resumes.
         let after = (number % 3 == 0).then_some(RoundId(1));
-        let mut client = bench.connect(protocol, after).await;
+        let mut client = shards.connect(protocol, after).await;
         readers.push(thread::spawn(move || read_until(&mut client, &format!("id: {LAST}\n"))));
     }
     publisher.join().expect("published");
@@ -146,29 +148,29 @@ async fn whoever_comes_while_rounds_are_published_misses_none_and_gets_none_twic
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn heartbeats_come_to_everyone_and_a_peer_that_leaves_is_forgotten() {
-    let bench = bench(Duration::from_millis(50));
-    let mut events = bench.connect(Protocol::Chunked, None).await;
-    let mut plain = bench.connect(Protocol::Plain, None).await;
+async fn every_client_gets_heartbeats_and_a_client_that_disconnects_is_removed() {
+    let shards = test_shards(Duration::from_millis(50));
+    let mut events = shards.connect(Protocol::Chunked, None).await;
+    let mut plain = shards.connect(Protocol::Plain, None).await;
     for client in [&mut events, &mut plain] {
         let start = read_until(client, ": heartbeat ");
         assert!(start.starts_with("head\n"), "{start}");
         read_until(client, ": heartbeat ");
     }
-    assert_eq!(bench.subscribers(), 2);
+    assert_eq!(shards.subscribers(), 2);
     events.shutdown(Half::Write).expect("half a close");
     while events.read(&mut [0; 512]).expect("an end") > 0 {}
     drop(plain);
-    while bench.subscribers() > 0 {
+    while shards.subscribers() > 0 {
         thread::yield_now();
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_web_socket_that_answers_no_ping_is_told_1013_and_one_that_does_is_not() {
-    let bench = bench(Duration::from_secs(2));
-    let mut silent = bench.connect(Protocol::WebSocket, None).await;
-    let mut answering = bench.connect(Protocol::WebSocket, None).await;
+async fn a_web_socket_without_pongs_is_closed_with_1013_and_one_with_pongs_is_not() {
+    let shards = test_shards(Duration::from_secs(2));
+    let mut silent = shards.connect(Protocol::WebSocket, None).await;
+    let mut answering = shards.connect(Protocol::WebSocket, None).await;
     let mut answers = answering.try_clone().expect("a clone");
     let pinged = thread::spawn(move || {
         let (mut pings, mut piece) = (0, [0; 64]);
@@ -187,16 +189,16 @@ async fn a_web_socket_that_answers_no_ping_is_told_1013_and_one_that_does_is_not
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_stop_ends_every_stream_and_then_the_shards() {
-    let bench = bench(Duration::from_secs(60));
-    bench.publish([1]);
+async fn a_shutdown_ends_every_stream_and_then_the_shards() {
+    let shards = test_shards(Duration::from_secs(60));
+    shards.publish([1]);
     let mut clients = Vec::new();
     for protocol in [Protocol::Chunked, Protocol::Plain, Protocol::WebSocket] {
-        let mut client = bench.connect(protocol, None).await;
+        let mut client = shards.connect(protocol, None).await;
         read_until(&mut client, "\"round_id\":1,");
         clients.push(client);
     }
-    bench.shutdown.request();
+    shards.shutdown.request();
     let ends: Vec<_> = clients
         .into_iter()
         .map(|mut client| {
@@ -207,28 +209,28 @@ async fn a_stop_ends_every_stream_and_then_the_shards() {
         .collect();
     assert!(ends[0].ends_with(b"0\r\n\r\n") && !ends[1].ends_with(b"\r\n"));
     assert!(ends[2].windows(2).any(|bytes| bytes == 1001_u16.to_be_bytes()));
-    assert!(bench.shutdown.finish(PATIENCE).await);
+    assert!(shards.shutdown.finish(PATIENCE).await);
 }
 
-/// A place that cannot be given back.
-struct Broken;
+/// A permit whose release panics.
+struct PanicOnDrop;
 
-impl Drop for Broken {
+impl Drop for PanicOnDrop {
     fn drop(&mut self) {
         panic!("a defect");
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_shard_that_ends_is_told_and_those_that_end_in_a_stop_are_not() {
-    let mut bench = bench(Duration::from_secs(60));
-    let held = Box::new(Broken);
-    let mut client = bench.connect_holding(Protocol::Chunked, None, held).await;
+async fn a_shard_that_panics_is_reported_and_a_shutdown_is_not() {
+    let mut shards = test_shards(Duration::from_secs(60));
+    let permits = Box::new(PanicOnDrop);
+    let mut client = shards.connect_with_permits(Protocol::Chunked, None, permits).await;
     read_until(&mut client, "head\n");
     drop(client);
-    let error = bench.failure.recv().await.expect("a failure");
+    let error = shards.failure.recv().await.expect("a failure");
     assert!(matches!(error, ShardError::Panicked(0)), "{error}");
-    bench.shutdown.request();
-    assert!(bench.shutdown.finish(PATIENCE).await);
-    assert!(bench.failure.recv().await.is_none());
+    shards.shutdown.request();
+    assert!(shards.shutdown.finish(PATIENCE).await);
+    assert!(shards.failure.recv().await.is_none());
 }

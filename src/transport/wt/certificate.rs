@@ -1,8 +1,8 @@
-//! The certificate that WebTransport shows, and its renewal while the server runs.
+//! The certificate of WebTransport, and its renewal while the server runs.
 //!
-//! Either PEM files, read again when they change, or self-signed ones, made here and replaced in
-//! time. Browsers accept the latter by their hash (`serverCertificateHashes`): ECDSA P-256, valid
-//! for 14 days at most (W3C WebTransport, "custom certificate requirements").
+//! The certificate comes from PEM files, which are read again when they change, or is self-signed
+//! and rotated. Browsers accept a self-signed one by its hash (`serverCertificateHashes`): ECDSA
+//! P-256, valid for at most 14 days (W3C WebTransport, "custom certificate requirements").
 
 mod files;
 mod pair;
@@ -11,95 +11,95 @@ mod self_signed;
 use chrono::{DateTime, Utc};
 use tokio::sync::watch;
 
-use self::{files::Files, pair::Pair, self_signed::SelfSigned};
+use self::{files::FileCertificate, pair::Pair, self_signed::SelfSigned};
 use crate::config::CertificateFiles;
 
-/// Why a certificate cannot be used. Says which file, or what is wrong with the pair.
+/// Why a certificate cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CertificateError {
     /// A file cannot be read.
     #[error("{0}: {1}")]
     File(String, std::io::Error),
-    /// A file is not what it should be.
+    /// A file has no valid PEM content.
     #[error("{0}: {1}")]
     Content(String, String),
-    /// The chain and the key cannot be used, or not together.
+    /// The chain or the key is invalid, or they do not match.
     #[error("the certificate cannot be used: {0}")]
     Unusable(String),
 }
 
-/// What a page has to know to connect.
+/// The certificate data that a page needs to connect.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Published {
-    /// SHA-256 of the certificate; `None` when it is one that browsers check by its issuer.
+pub(crate) struct PublishedCertificate {
+    /// SHA-256 of the certificate; `None` if browsers check it by its issuer.
     pub value: Option<[u8; 32]>,
-    /// SHA-256 of the certificate that comes next.
+    /// SHA-256 of the next certificate.
     pub next: Option<[u8; 32]>,
-    /// The last moment of the current certificate.
+    /// The end of validity of the current certificate.
     pub not_after: DateTime<Utc>,
 }
 
 #[derive(Debug)]
-enum Source {
-    Files(Files),
+enum CertificateSource {
+    Files(FileCertificate),
     SelfSigned(SelfSigned),
 }
 
-/// The certificate in use and where the next one comes from.
+/// The certificate in use, and the source of the next one.
 #[derive(Debug)]
 pub(crate) struct Certificates {
-    source: Source,
-    published: watch::Sender<Published>,
+    source: CertificateSource,
+    published: watch::Sender<PublishedCertificate>,
 }
 
 impl Certificates {
-    /// Reads the files, or makes a certificate where there are none.
+    /// Reads the files, or makes a self-signed certificate without them.
     pub(crate) fn load(files: Option<CertificateFiles>) -> Result<Self, CertificateError> {
         let source = match files {
-            Some(files) => Source::Files(Files::read(files)?),
-            None => Source::SelfSigned(SelfSigned::new(Utc::now())?),
+            Some(files) => CertificateSource::Files(FileCertificate::read(files)?),
+            None => CertificateSource::SelfSigned(SelfSigned::new(Utc::now())?),
         };
         let published = watch::Sender::new(source.published());
         Ok(Self { source, published })
     }
 
-    /// What pages are told, now and later.
-    pub(crate) fn published(&self) -> watch::Receiver<Published> {
+    /// The published certificate, with its changes.
+    pub(crate) fn published(&self) -> watch::Receiver<PublishedCertificate> {
         self.published.subscribe()
     }
 
-    /// TLS with the current certificate.
+    /// The TLS configuration with the current certificate.
     pub(super) fn tls(&self) -> Result<rustls::ServerConfig, CertificateError> {
         match &self.source {
-            Source::Files(files) => files.pair().tls(),
-            Source::SelfSigned(own) => own.pair().tls(),
+            CertificateSource::Files(files) => files.pair().tls(),
+            CertificateSource::SelfSigned(own) => own.pair().tls(),
         }
     }
 
-    /// Waits until there is another certificate. The wait may be dropped and begun again.
+    /// Waits for another certificate. Cancel safe.
     pub(super) async fn renewed(&mut self) {
         match &mut self.source {
-            Source::Files(files) => files.changed().await,
-            Source::SelfSigned(own) => own.rotated().await,
+            CertificateSource::Files(files) => files.changed().await,
+            CertificateSource::SelfSigned(own) => own.rotated().await,
         }
     }
 
-    /// Tells pages of the current certificate: once connections are answered with it.
+    /// Publishes the current certificate. Called once the endpoint uses it.
     pub(super) fn publish(&self) {
         self.published.send_replace(self.source.published());
     }
 }
 
-impl Source {
-    fn published(&self) -> Published {
+impl CertificateSource {
+    fn published(&self) -> PublishedCertificate {
         let hash = |pair: &Pair| pair.hash();
         match self {
             Self::Files(files) => {
                 let pair = files.pair();
                 let value = pair.is_pinnable().then(|| pair.hash());
-                Published { value, next: None, not_after: pair.not_after() }
+                PublishedCertificate { value, next: None, not_after: pair.not_after() }
             }
-            Self::SelfSigned(own) => Published {
+            Self::SelfSigned(own) => PublishedCertificate {
                 value: Some(hash(own.pair())),
                 next: Some(hash(own.next())),
                 not_after: own.pair().not_after(),

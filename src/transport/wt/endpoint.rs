@@ -1,4 +1,4 @@
-//! The UDP side: binds, accepts connections, renews the certificate, closes in order.
+//! The QUIC endpoint: binds, accepts connections, reloads the certificate, closes in order.
 
 use std::{
     fmt, io,
@@ -18,10 +18,10 @@ use wtransport::{
 };
 
 use super::{
-    certificate::{CertificateError, Certificates, Published},
-    gate::Gate,
-    lobby::Lobby,
-    visit::Host,
+    admission::Admission,
+    certificate::{CertificateError, Certificates, PublishedCertificate},
+    session_setup::SessionSetup,
+    topic_tasks::TopicTasks,
     wire::{H3_NO_ERROR, SEND_BUFFER_BYTES},
 };
 use crate::{
@@ -29,20 +29,21 @@ use crate::{
     ops::{shutdown::Shutdown, telemetry::metrics::Metrics},
 };
 
-/// What streams may hold that the peer has not acknowledged: large rounds, a replay.
+/// The most unacknowledged bytes on streams: large rounds and replays.
 const STREAMS_BYTES: u64 = 256 * 1024;
-/// Clients have nothing to say: their datagrams are dropped here, the oldest first. Not less,
-/// because it is also the largest one that they may send.
+/// The buffer for datagrams of a client, which the server never reads. It is also the largest
+/// datagram that a client may send.
 const RECEIVE_BUFFER_BYTES: usize = 4 * 1024;
-/// What a client may send on streams before it has to wait, for ever: nobody reads them. Its
-/// settings and its request come within.
+/// The bytes that a client may send on streams. The server reads only its settings and its request,
+/// which fit.
 const RECEIVE_WINDOW_BYTES: u32 = 32 * 1024;
-/// Streams of a client at once: three of HTTP/3's own, and some that only test our tolerance.
+/// Concurrent streams of a client: three for HTTP/3, and some reserved stream types (RFC 9114
+/// section 6.2.3).
 const PEER_STREAMS: u32 = 16;
-/// For a burst that arrives or leaves while the process does other things. The kernel takes less
-/// where `net.core.rmem_max` says so.
+/// Socket buffers for bursts while the process does other work. `net.core.rmem_max` and `wmem_max`
+/// may limit them.
 const SOCKET_BUFFER_BYTES: usize = 4 * 1024 * 1024;
-/// The last words of all sessions, and what the library needs to tell of the closes.
+/// How long the sessions may take to end, and then the endpoint.
 const END_WAIT: Duration = Duration::from_secs(2);
 
 /// Why WebTransport cannot be served.
@@ -51,7 +52,7 @@ pub(crate) enum BindError {
     /// The address cannot be bound.
     #[error("cannot listen on {0} (UDP): {1}")]
     Address(SocketAddr, io::Error),
-    /// There is no certificate to show.
+    /// There is no usable certificate.
     #[error("WebTransport: {0}")]
     Certificate(#[from] CertificateError),
 }
@@ -71,7 +72,7 @@ impl fmt::Debug for WebTransport {
 }
 
 impl WebTransport {
-    /// Reads or makes the certificate and binds. Needs a runtime to be there.
+    /// Reads or makes the certificate and binds. Must run inside a tokio runtime.
     pub(crate) fn bind(
         config: &WebTransportConfig,
         heartbeat: Duration,
@@ -93,20 +94,31 @@ impl WebTransport {
         self.address
     }
 
-    /// What pages are told of the certificate.
-    pub(crate) fn published(&self) -> watch::Receiver<Published> {
+    /// The certificate as published to pages.
+    pub(crate) fn published(&self) -> watch::Receiver<PublishedCertificate> {
         self.certificates.published()
     }
 
-    /// Serves until a stop is asked for, then ends every session.
-    pub(crate) async fn serve<G: Gate>(self, gate: G, metrics: Metrics, shutdown: Shutdown) {
+    /// Serves until a shutdown is requested, then ends every session.
+    pub(crate) async fn serve<G: Admission>(
+        self,
+        admission: G,
+        metrics: Metrics,
+        shutdown: Shutdown,
+    ) {
         let Self { endpoint, mut certificates, address, heartbeat } = self;
         let tasks = TaskTracker::new();
-        let lobby = Lobby::new(heartbeat, metrics, shutdown.clone(), tasks.clone());
-        let host = Arc::new(Host::new(gate, lobby, heartbeat, shutdown.clone(), tasks.clone()));
+        let topic_tasks = TopicTasks::new(heartbeat, metrics, shutdown.clone(), tasks.clone());
+        let setup = Arc::new(SessionSetup::new(
+            admission,
+            topic_tasks,
+            heartbeat,
+            shutdown.clone(),
+            tasks.clone(),
+        ));
         let accept = async {
             loop {
-                host.receive(endpoint.accept().await);
+                setup.receive(endpoint.accept().await);
             }
         };
         let renew = async {
@@ -120,17 +132,17 @@ impl WebTransport {
             () = accept => {}
             () = renew => {}
         }
-        // From here on nothing accepts: `accept` is gone, and this function owns the endpoint.
+        // Nothing accepts any more: `accept` was dropped, and this function owns the endpoint.
         tasks.close();
         let ended = timeout(END_WAIT, tasks.wait()).await;
         endpoint.close(H3_NO_ERROR.into(), b"");
         if ended.and(timeout(END_WAIT, endpoint.wait_idle()).await).is_err() {
-            tracing::warn!("not every WebTransport session ended in time");
+            tracing::warn!("some WebTransport sessions did not end in time");
         }
     }
 }
 
-/// Connections that are made from now on get the current certificate.
+/// Uses the current certificate for new connections.
 fn reload(
     endpoint: &Endpoint<Server>,
     certificates: &Certificates,
@@ -144,12 +156,14 @@ fn reload(
     });
     match reloaded {
         Ok(()) => certificates.publish(),
-        Err(error) => tracing::error!(%error, "the new certificate is not used: the old one stays"),
+        Err(error) => {
+            tracing::error!(%error, "cannot use the new certificate: keeping the old one");
+        }
     }
 }
 
-/// `[::]` takes IPv4 as well, whatever the system's default: browsers try `localhost` as `::1` and
-/// do not fall back.
+/// `[::]` accepts IPv4 as well, whatever the system's default. Browsers try `localhost` as `::1`
+/// and do not fall back.
 fn socket(address: SocketAddr) -> io::Result<UdpSocket> {
     let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
     if address.is_ipv6() {
@@ -161,8 +175,9 @@ fn socket(address: SocketAddr) -> io::Result<UdpSocket> {
     Ok(socket.into())
 }
 
-/// A peer is let go after two heartbeats of silence; four pings fit in between, so that a lost
-/// one does not end a session, and a NAT or firewall does not forget it (they do after 30 s).
+/// A peer times out after two silent heartbeats. Four pings fit into that time, so that a lost ping
+/// does not end a session, and a NAT or firewall does not drop the connection, as many do after 30
+/// s.
 fn transport(heartbeat: Duration) -> QuicTransportConfig {
     let mut config = QuicTransportConfig::default();
     config.max_idle_timeout(IdleTimeout::try_from(heartbeat * 2).ok());

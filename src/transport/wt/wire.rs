@@ -1,29 +1,30 @@
-//! What is sent beside rounds, and how a round becomes a datagram.
+//! The messages of a session: datagrams, replay lines, `gap` and `bye`.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::{
     stream::frame::Frame,
-    transport::{BATCH, close::CloseReason},
+    transport::{BATCH_BYTES, close::CloseReason},
 };
 
-/// Bounds what a session that takes nothing holds, and how old its rounds get. The library's
-/// 1 MiB would keep the rounds of minutes for it; this is about 230 rounds.
+/// The datagram send buffer: about 230 rounds. It bounds the memory of a session that reads
+/// nothing, and the age of its rounds. The library's default of 1 MiB would hold the rounds of
+/// minutes.
 pub(super) const SEND_BUFFER_BYTES: usize = 64 * 1024;
-/// "No error" of HTTP/3 (RFC 9114 section 8.1).
+/// `H3_NO_ERROR` (RFC 9114 section 8.1).
 pub(super) const H3_NO_ERROR: u32 = 0x100;
-/// Told when a resume point cannot be honored; the seed follows.
+/// Sent if rounds after the resume point are no longer stored; the seed follows.
 pub(super) const GAP: Bytes = Bytes::from_static(br#"{"type":"gap"}"#);
-/// A datagram begins with a quarter of its session's id (RFC 9297 section 2.1). The first stream
-/// that a client opens is 0, and so is the session on it, in every browser.
+/// A datagram starts with its session id divided by four (RFC 9297 section 2.1). Every browser
+/// opens the session on its first stream, and the id of that is 0.
 const FIRST_SESSION: u8 = 0;
 
-/// A round as one QUIC datagram, made once for all sessions of a room.
+/// A round as one QUIC datagram, encoded once for all sessions of a topic.
 #[derive(Clone, Debug)]
 pub(super) struct Datagram {
-    /// With the prefix of the first session of a connection.
+    /// With the prefix for session id 0.
     pub(super) first: Bytes,
-    /// Without it.
+    /// Without a prefix.
     pub(super) json: Bytes,
 }
 
@@ -38,19 +39,19 @@ impl From<&Frame> for Datagram {
     }
 }
 
-/// The last words to a session.
+/// The message before the server closes a session.
 pub(super) fn bye(reason: CloseReason) -> Bytes {
     let (code, text) = (reason.code(), reason.text());
     format!(r#"{{"type":"bye","code":{code},"reason":"{text}"}}"#).into()
 }
 
-/// Rounds, one a line, joined to writes of a bounded size.
+/// Rounds as lines, joined into writes of a bounded size.
 pub(super) fn lines(frames: &[Frame]) -> impl Iterator<Item = Bytes> + Send + '_ {
     let mut frames = frames.iter().peekable();
     std::iter::from_fn(move || {
         frames.peek()?;
         let mut joined = BytesMut::new();
-        while let Some(frame) = frames.next_if(|_| joined.len() < BATCH) {
+        while let Some(frame) = frames.next_if(|_| joined.len() < BATCH_BYTES) {
             joined.put_slice(&frame.json());
             joined.put_u8(b'\n');
         }
@@ -65,10 +66,10 @@ mod tests {
     #[test]
     fn a_bye_is_a_json_object_with_code_and_reason() {
         for reason in [CloseReason::ShuttingDown, CloseReason::TooSlow, CloseReason::Failed] {
-            let told: serde_json::Value = serde_json::from_slice(&bye(reason)).expect("JSON");
-            assert_eq!(told["type"], "bye");
-            assert_eq!(told["code"], reason.code());
-            assert_eq!(told["reason"], reason.text());
+            let message: serde_json::Value = serde_json::from_slice(&bye(reason)).expect("JSON");
+            assert_eq!(message["type"], "bye");
+            assert_eq!(message["code"], reason.code());
+            assert_eq!(message["reason"], reason.text());
         }
     }
 }

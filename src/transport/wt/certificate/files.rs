@@ -11,23 +11,23 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use super::{CertificateError, Pair};
 use crate::config::CertificateFiles;
 
-/// How often the files are looked at: two calls of `stat`, and no watcher that a bind mount or a
-/// Kubernetes secret (a symbolic link that is exchanged) would escape.
-const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// The time between two checks of the files. A check is two calls of `stat`. A file watcher would
+/// miss changes of bind mounts and of Kubernetes secrets, which replace a symbolic link.
+const CHECK_INTERVAL: Duration = Duration::from_secs(2);
 
-/// What tells a file's content from its former one.
+/// Modification time and size of a file.
 type Stamp = Option<(SystemTime, u64)>;
 
 /// The pair in use and the files it came from.
 #[derive(Debug)]
-pub(super) struct Files {
+pub(super) struct FileCertificate {
     paths: CertificateFiles,
     pair: Pair,
-    /// Of the files when they were last read.
+    /// The stamps of the files when they were last read.
     read: [Stamp; 2],
 }
 
-impl Files {
+impl FileCertificate {
     pub(super) fn read(paths: CertificateFiles) -> Result<Self, CertificateError> {
         let read = stamps(&paths);
         Ok(Self { pair: load(&paths)?, paths, read })
@@ -37,31 +37,31 @@ impl Files {
         &self.pair
     }
 
-    /// Waits until the files hold another pair that can be used. A pair that cannot is told once
-    /// and left alone: the one in use stays.
+    /// Waits until the files hold another usable pair. An unusable pair is logged once, and the one
+    /// in use stays.
     pub(super) async fn changed(&mut self) {
         loop {
             let stamps = self.settled().await;
             match load(&self.paths) {
                 Ok(pair) => {
                     (self.pair, self.read) = (pair, stamps);
-                    tracing::info!(wt.not_after = %self.pair.not_after(), "the certificate was reloaded");
+                    tracing::info!(wt.not_after = %self.pair.not_after(), "reloaded the certificate");
                     return;
                 }
                 Err(error) => {
                     self.read = stamps;
-                    tracing::error!(%error, "the changed certificate cannot be used: the old one stays");
+                    tracing::error!(%error, "cannot use the changed certificate: keeping the old one");
                 }
             }
         }
     }
 
-    /// Waits until the files have changed and then stayed the same for a look: the chain and the
-    /// key are rarely written at once.
+    /// Waits until the files have changed, and then not changed for one interval: chain and key are
+    /// rarely written at once.
     async fn settled(&self) -> [Stamp; 2] {
         let mut last = self.read;
         loop {
-            tokio::time::sleep(LOOK_EVERY).await;
+            tokio::time::sleep(CHECK_INTERVAL).await;
             let now = stamps(&self.paths);
             if now == last && now != self.read {
                 return now;
@@ -71,7 +71,7 @@ impl Files {
     }
 }
 
-/// A look that blocks for two calls of `stat`, which is less than handing them to a thread.
+/// Blocks for two calls of `stat`, which cost less than a move to another thread.
 fn stamps(paths: &CertificateFiles) -> [Stamp; 2] {
     let stamp = |meta: Metadata| meta.modified().ok().map(|modified| (modified, meta.len()));
     [&paths.chain, &paths.key].map(|path| fs::metadata(path).ok().and_then(stamp))

@@ -13,7 +13,7 @@ use super::CertificateError;
 /// The longest validity with which browsers accept a certificate by its hash.
 const PINNED_DAYS_MAX: i64 = 14;
 
-/// A pair that TLS can be made with.
+/// A usable pair.
 #[derive(Debug)]
 pub(super) struct Pair {
     chain: Vec<CertificateDer<'static>>,
@@ -24,7 +24,7 @@ pub(super) struct Pair {
 }
 
 impl Pair {
-    /// Checks that the two belong together, so that TLS can be made of them at any time.
+    /// Checks that the key matches the certificate.
     pub(super) fn new(
         chain: Vec<CertificateDer<'static>>,
         key: PrivateKeyDer<'static>,
@@ -36,13 +36,13 @@ impl Pair {
         let own = Certificate::from_der(first.to_vec());
         let own = own.map_err(|error| unusable(error.to_string()))?;
         let (hash, not_after, pinnable) =
-            (*own.hash().as_ref(), moment(&parsed.validity().not_after), pinnable(&parsed));
+            (*own.hash().as_ref(), to_utc(&parsed.validity().not_after), pinnable(&parsed));
         let pair = Self { chain, key, hash, not_after, pinnable };
         pair.tls()?;
         Ok(pair)
     }
 
-    /// SHA-256 of the server's own certificate.
+    /// SHA-256 of the leaf certificate.
     pub(super) fn hash(&self) -> [u8; 32] {
         self.hash
     }
@@ -51,12 +51,12 @@ impl Pair {
         self.not_after
     }
 
-    /// Whether browsers accept it by its hash; others they check by their issuer.
+    /// Whether browsers accept it by its hash. They check any other by its issuer.
     pub(super) fn is_pinnable(&self) -> bool {
         self.pinnable
     }
 
-    /// TLS 1.3 with this certificate, for HTTP/3.
+    /// The TLS 1.3 configuration for HTTP/3 with this certificate.
     pub(super) fn tls(&self) -> Result<ServerConfig, CertificateError> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let mut config = ServerConfig::builder_with_provider(provider)
@@ -69,14 +69,14 @@ impl Pair {
     }
 }
 
-/// Issued by nobody else, and valid for two weeks at most.
+/// Whether it is self-signed and valid for at most 14 days.
 fn pinnable(certificate: &X509Certificate<'_>) -> bool {
     let validity = certificate.validity();
-    let days = moment(&validity.not_after) - moment(&validity.not_before);
+    let days = to_utc(&validity.not_after) - to_utc(&validity.not_before);
     certificate.issuer() == certificate.subject() && days <= TimeDelta::days(PINNED_DAYS_MAX)
 }
 
-/// A moment beyond what chrono can tell is as good as the epoch's: such a certificate has expired.
-fn moment(time: &x509_parser::time::ASN1Time) -> DateTime<Utc> {
+/// A time outside the range of chrono becomes the epoch: the certificate counts as expired.
+fn to_utc(time: &x509_parser::time::ASN1Time) -> DateTime<Utc> {
     DateTime::from_timestamp(time.timestamp(), 0).unwrap_or_default()
 }

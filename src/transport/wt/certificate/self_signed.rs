@@ -1,8 +1,8 @@
-//! Certificates made here: one in use, the next one known to pages before it is used.
+//! Self-signed certificates: one in use, and the next one, whose hash is published before its use.
 //!
-//! A certificate is made six days before its turn and used for six days, so of its 13 days one is
-//! left when it goes, for pages that took its hash late. A page that knows both hashes can connect
-//! for six days at least.
+//! A certificate is made six days before its use and used for six days. One of its 13 days is left
+//! then, for pages that fetched its hash late. A page that knows both hashes can connect for at
+//! least six days.
 
 use std::time::Duration;
 
@@ -12,17 +12,17 @@ use wtransport::{Identity, tls::self_signed::time::OffsetDateTime};
 
 use super::{CertificateError, Pair};
 
-/// Names in the certificate; browsers that go by the hash do not look at them.
+/// Names in the certificate. Browsers that check the hash ignore them.
 const NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
-/// A page's clock may be behind ours.
+/// The clock of a client may be late.
 const BACKDATED: TimeDelta = TimeDelta::hours(1);
-/// From now; with the hour before less than the 14 days that browsers allow.
+/// Validity from now on. With the hour before, it is below the 14 days that browsers allow.
 const VALID: TimeDelta = TimeDelta::days(13);
-/// How long each one is used.
+/// How long each certificate is used.
 const USED: TimeDelta = TimeDelta::days(6);
-/// The clock is looked at so often: a machine that slept, or whose clock was set, is a day late
-/// with no harm done, but not six.
-const LOOK_EVERY: Duration = Duration::from_secs(3600);
+/// The time between two checks of the clock, because the machine may sleep or its clock may be set.
+/// A rotation may be a day late, but not six.
+const CHECK_INTERVAL: Duration = Duration::from_secs(3600);
 
 /// The current certificate and the next.
 #[derive(Debug)]
@@ -45,48 +45,50 @@ impl SelfSigned {
         &self.next
     }
 
-    /// Waits until the next certificate's turn has come.
+    /// Waits until the next certificate is in use.
     pub(super) async fn rotated(&mut self) {
         loop {
             let left = (self.rotates_at - Utc::now()).to_std().unwrap_or_default();
-            tokio::time::sleep(left.min(LOOK_EVERY)).await;
+            tokio::time::sleep(left.min(CHECK_INTERVAL)).await;
             match self.rotate(Utc::now()) {
                 Ok(true) => return,
                 Ok(false) => {}
                 Err(error) => {
-                    tracing::error!(%error, "no new certificate could be made: retrying");
-                    tokio::time::sleep(LOOK_EVERY).await;
+                    tracing::error!(%error, "cannot make a certificate: retrying");
+                    tokio::time::sleep(CHECK_INTERVAL).await;
                 }
             }
         }
     }
 
-    /// Puts the next one to use if it is time.
+    /// Rotates if it is time. Returns whether it did.
     fn rotate(&mut self, now: DateTime<Utc>) -> Result<bool, CertificateError> {
         if now < self.rotates_at {
             return Ok(false);
         }
-        // After a long sleep of the machine the next one may be as old as the current.
+        // After a long sleep of the machine, the next certificate may have expired as well.
         let stale = self.next.not_after() < now + USED;
         let (current, next) = (if stale { Some(make(now)?) } else { None }, make(now)?);
         let announced = std::mem::replace(&mut self.next, next);
         self.current = current.unwrap_or(announced);
         self.rotates_at = now + USED;
-        tracing::info!(wt.not_after = %self.current.not_after(), "the certificate was rotated");
+        tracing::info!(wt.not_after = %self.current.not_after(), "rotated the certificate");
         Ok(true)
     }
 }
 
 fn make(now: DateTime<Utc>) -> Result<Pair, CertificateError> {
-    let moment = |time: DateTime<Utc>| {
+    let to_offset = |time: DateTime<Utc>| {
         OffsetDateTime::from_unix_timestamp(time.timestamp())
             .map_err(|error| CertificateError::Unusable(error.to_string()))
     };
     let identity = Identity::self_signed_builder()
         .subject_alt_names(NAMES)
-        .validity_period(moment(now - BACKDATED)?, moment(now + VALID)?)
+        .validity_period(to_offset(now - BACKDATED)?, to_offset(now + VALID)?)
         .build()
-        .map_err(|_| CertificateError::Unusable("a name is not one".to_owned()))?;
+        .map_err(|_| {
+            CertificateError::Unusable("the certificate has an invalid name".to_owned())
+        })?;
     let chain = identity.certificate_chain().as_slice();
     let chain = chain.iter().map(|one| CertificateDer::from(one.der().to_vec())).collect();
     let key = PrivatePkcs8KeyDer::from(identity.private_key().secret_der().to_vec());
@@ -98,17 +100,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_next_certificate_is_announced_before_its_turn() {
+    fn the_next_certificate_is_published_before_its_use() {
         let start = Utc::now();
         let mut own = SelfSigned::new(start).expect("certificates");
         let (first, second) = (own.pair().hash(), own.next().hash());
         assert_ne!(first, second);
-        assert!(!own.rotate(start + USED - TimeDelta::seconds(1)).expect("a look"));
+        assert!(!own.rotate(start + USED - TimeDelta::seconds(1)).expect("no error"));
         assert_eq!(own.pair().hash(), first);
-        assert!(own.rotate(start + USED).expect("a turn"));
+        assert!(own.rotate(start + USED).expect("no error"));
         assert_eq!(own.pair().hash(), second);
         assert_ne!(own.next().hash(), second);
-        assert!(own.rotate(start + USED * 2).expect("a turn"));
+        assert!(own.rotate(start + USED * 2).expect("no error"));
         assert!(own.pair().not_after() > start + USED * 3);
     }
 
@@ -120,11 +122,11 @@ mod tests {
     }
 
     #[test]
-    fn after_a_long_sleep_a_fresh_certificate_is_used() {
+    fn after_a_long_sleep_a_new_certificate_is_used() {
         let start = Utc::now();
         let mut own = SelfSigned::new(start).expect("certificates");
         let late = start + TimeDelta::days(30);
-        assert!(own.rotate(late).expect("a turn"));
+        assert!(own.rotate(late).expect("no error"));
         assert!(own.pair().not_after() > late + USED);
     }
 }

@@ -1,4 +1,4 @@
-//! From a connection's first packet to its seat in a room: handshake, decision, opening.
+//! Session setup: handshake, decision by `http`, opening, and the hand-over to the topic task.
 
 use std::{future::Future, net::IpAddr, sync::Arc, time::Duration};
 
@@ -10,9 +10,9 @@ use tokio_util::task::TaskTracker;
 use wtransport::endpoint::{IncomingSession, SessionRequest};
 
 use super::{
-    gate::{Asked, Gate, Refusal},
-    lobby::Lobby,
-    peer::{Broken, Peer},
+    admission::{Admission, ConnectRequest, Refusal},
+    session::{Session, StreamFailed},
+    topic_tasks::TopicTasks,
     wire::{self, H3_NO_ERROR},
 };
 use crate::{
@@ -21,44 +21,44 @@ use crate::{
         frame::Frame,
         hub::{Delivery, Opening, Subscription},
     },
-    transport::{Session, close::CloseReason},
+    transport::{GrantedSession, close::CloseReason},
 };
 
-/// Handshakes under way at once; one more is refused. Each holds some 50 KB.
+/// The most concurrent handshakes; further ones are refused. Each holds about 50 KB.
 const HANDSHAKES_MAX: usize = 1024;
-/// With more than this, a client must first show that its address is its own, which costs it a
-/// round trip and us no memory: a flood with forged senders gets no further.
+/// Above this number, a client must validate its address first (RFC 9000 section 8.1). That costs
+/// it a round trip and the server no memory, and stops a flood from forged addresses.
 const HANDSHAKES_UNPROVEN: usize = 128;
-/// From the first packet to the request; afterwards to the client's end of a refusal.
+/// The timeout from the first packet to the request, and for each response.
 const HANDSHAKE: Duration = Duration::from_secs(10);
-/// How long a refused client may take to leave by itself.
+/// How long a refused client may take to close the connection.
 const REFUSED: Duration = Duration::from_secs(1);
 
-/// Receives connections.
+/// Sets up sessions.
 #[derive(Debug)]
-pub(super) struct Host<G> {
-    gate: G,
-    lobby: Lobby,
-    /// A peer that takes nothing for so long is too slow.
+pub(super) struct SessionSetup<G> {
+    admission: G,
+    topic_tasks: TopicTasks,
+    /// A peer that takes nothing for this long is too slow.
     patience: Duration,
     handshakes: Arc<Semaphore>,
     shutdown: Shutdown,
     tasks: TaskTracker,
 }
 
-impl<G: Gate> Host<G> {
+impl<G: Admission> SessionSetup<G> {
     pub(super) fn new(
-        gate: G,
-        lobby: Lobby,
+        admission: G,
+        topic_tasks: TopicTasks,
         heartbeat: Duration,
         shutdown: Shutdown,
         tasks: TaskTracker,
     ) -> Self {
         let handshakes = Arc::new(Semaphore::new(HANDSHAKES_MAX));
-        Self { gate, lobby, patience: heartbeat * 2, handshakes, shutdown, tasks }
+        Self { admission, topic_tasks, patience: heartbeat * 2, handshakes, shutdown, tasks }
     }
 
-    /// Takes a connection in, unless there are too many handshakes under way.
+    /// Sets up a session in its own task, unless there are too many handshakes.
     pub(super) fn receive(self: &Arc<Self>, incoming: IncomingSession) {
         let proven = incoming.remote_address_validated();
         let address = incoming.remote_address().ip();
@@ -69,11 +69,11 @@ impl<G: Gate> Host<G> {
         let Ok(permit) = self.handshakes.clone().try_acquire_owned() else {
             return incoming.refuse();
         };
-        let host = Arc::clone(self);
-        self.tasks.spawn(async move { host.visit(incoming, address, permit).await });
+        let setup = Arc::clone(self);
+        self.tasks.spawn(async move { setup.set_up(incoming, address, permit).await });
     }
 
-    async fn visit(
+    async fn set_up(
         &self,
         incoming: IncomingSession,
         address: IpAddr,
@@ -83,69 +83,74 @@ impl<G: Gate> Host<G> {
             () = self.shutdown.requested() => return,
             request = timeout(HANDSHAKE, incoming) => request,
         };
-        // What goes wrong before the request is the client's affair.
+        // Errors before the request are not logged: clients cause them.
         let Ok(Ok(request)) = request else { return };
         let path = request.path().to_owned();
         let origin = request.origin().map(str::to_owned);
-        let admitted = self.gate.admit(Asked { path, origin, address }).await;
+        let admitted = self.admission.admit(ConnectRequest { path, origin, address }).await;
         match admitted {
             Err(refusal) => drop(timeout(HANDSHAKE, refuse(request, refusal)).await),
             Ok(session) => {
                 let Ok(Ok(connection)) = timeout(HANDSHAKE, request.accept()).await else { return };
                 drop(permit);
-                let Session { opening, subscription, record } = session;
-                self.welcome(Peer::new(connection, record), opening, subscription).await;
+                let GrantedSession { opening, subscription, record } = session;
+                self.open_and_join(Session::new(connection, record), opening, subscription).await;
             }
         }
     }
 
-    /// Sends the opening; whoever has it goes to the room.
-    async fn welcome(&self, peer: Peer, opening: Opening, mut subscription: Subscription) {
+    /// Sends the opening, and passes the session to its topic task.
+    async fn open_and_join(
+        &self,
+        session: Session,
+        opening: Opening,
+        mut subscription: Subscription,
+    ) {
         let opened = tokio::select! {
             () = self.shutdown.requested() => Err(CloseReason::ShuttingDown),
-            opened = self.open(&peer, opening, &mut subscription) => opened,
+            opened = self.send_opening(&session, opening, &mut subscription) => opened,
         };
         match opened {
-            Ok(()) => self.lobby.enter((peer, subscription)),
-            Err(CloseReason::Client) => peer.gone(CloseReason::Client),
-            Err(reason) => peer.farewell(reason).await,
+            Ok(()) => self.topic_tasks.join((session, subscription)),
+            Err(CloseReason::Client) => session.note_closed(CloseReason::Client),
+            Err(reason) => session.close(reason).await,
         }
     }
 
-    async fn open(
+    async fn send_opening(
         &self,
-        peer: &Peer,
+        session: &Session,
         opening: Opening,
         subscription: &mut Subscription,
     ) -> Result<(), CloseReason> {
         let seed = match opening {
             Opening::Seed(seed) => seed,
             Opening::Gap(seed) => {
-                self.patiently(peer.tell(wire::GAP)).await?;
+                self.with_timeout(session.send_acknowledged(wire::GAP)).await?;
                 seed
             }
-            Opening::Resumed(frames) => return self.replay(peer, frames, subscription).await,
+            Opening::Resumed(frames) => return self.replay(session, frames, subscription).await,
         };
         let Some(seed) = seed else { return Ok(()) };
-        peer.written(1);
-        self.patiently(peer.tell(seed.json())).await
+        session.written(1);
+        self.with_timeout(session.send_acknowledged(seed.json())).await
     }
 
-    /// All rounds of the replay, and what was finished meanwhile, on one stream. An empty one where
-    /// nothing was missed: a client could not tell the next large round from it, take all before that
-    /// for known, and lose what its datagrams lost.
+    /// Sends the replay and the rounds finished meanwhile on one stream, which may be empty.
+    /// Without it, a client would take the stream of the next large round for the replay. It would
+    /// then resume after that round, and never get the datagrams that were lost before it.
     async fn replay(
         &self,
-        peer: &Peer,
+        session: &Session,
         mut frames: Vec<Frame>,
         subscription: &mut Subscription,
     ) -> Result<(), CloseReason> {
-        let mut stream = self.patiently(peer.put(bytes::Bytes::new())).await?;
+        let mut stream = self.with_timeout(session.open_stream(bytes::Bytes::new())).await?;
         while !frames.is_empty() {
             for lines in wire::lines(&frames) {
-                self.patiently(async { Ok(stream.write_all(&lines).await?) }).await?;
+                self.with_timeout(async { Ok(stream.write_all(&lines).await?) }).await?;
             }
-            peer.written(frames.len());
+            session.written(frames.len());
             frames = match subscription.try_next() {
                 None => Vec::new(),
                 Some(Delivery::Rounds(later)) => later,
@@ -153,26 +158,27 @@ impl<G: Gate> Host<G> {
                 Some(Delivery::Closed) => return Err(CloseReason::ShuttingDown),
             };
         }
-        self.patiently(async {
-            stream.finish().await.or_else(|error| super::peer::stopped(&error))
+        self.with_timeout(async {
+            stream.finish().await.or_else(|error| super::session::stopped(&error))
         })
         .await
     }
 
-    async fn patiently<T>(
+    async fn with_timeout<T>(
         &self,
-        step: impl Future<Output = Result<T, Broken>>,
+        step: impl Future<Output = Result<T, StreamFailed>>,
     ) -> Result<T, CloseReason> {
         match timeout(self.patience, step).await {
             Ok(Ok(done)) => Ok(done),
-            Ok(Err(Broken)) => Err(CloseReason::Client),
+            Ok(Err(StreamFailed)) => Err(CloseReason::Client),
             Err(_) => Err(CloseReason::TooSlow),
         }
     }
 }
 
-/// Answers with the status. The library knows three; any other is a header of its "accepted", and
-/// what follows is ended here, where a client that reads its answer does not end it first.
+/// Responds with the status. The library has methods for three statuses. For any other, this
+/// function overrides the status of its "accepted" response, and closes the connection if the
+/// client does not.
 async fn refuse(request: SessionRequest, Refusal(status): Refusal) {
     match status {
         403 => request.forbidden().await,

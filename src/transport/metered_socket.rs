@@ -1,9 +1,11 @@
-//! The socket under an HTTP connection, with a limit to how long its peer may take nothing.
+//! The socket under an HTTP connection, with a timeout for blocked writes.
 //!
-//! hyper does not end a write that the peer never takes: the connection, its buffers and its memory
-//! would stay for as long as TCP retries. Here a blocked write is given `patience`; where the peer
-//! takes less than [`FLOOR`] in that time, the write fails and the socket is reset. (After a plain
-//! close a full socket stays in FIN-WAIT-1 with its kernel memory, and the peer sees nothing.)
+//! hyper has no write timeout: a connection whose peer reads nothing would keep its memory as long
+//! as TCP retries. Here a blocked write fails if the peer takes less than [`PROGRESS_BYTES_MIN`]
+//! within `patience`, and the socket is reset. After a plain close, a full socket would stay in
+//! FIN-WAIT-1 with its kernel memory, and the peer would not notice.
+//!
+//! The timeout of `tokio-io-timeout` ends with any progress, even of one byte, and resets nothing.
 
 use std::{
     future::Future,
@@ -24,57 +26,57 @@ use tokio::{
     time::Sleep,
 };
 
-/// Progress below this many bytes per `patience` does not count: a peer that reads a byte now and
-/// then holds as much memory as one that reads nothing.
-pub(crate) const FLOOR: usize = 16 * 1024;
+/// A peer must take this many bytes per `patience`. One that reads a byte now and then holds as
+/// much memory as one that reads nothing.
+pub(crate) const PROGRESS_BYTES_MIN: usize = 16 * 1024;
 
-/// A TCP connection whose blocked writes fail after a while.
+/// A TCP connection whose blocked writes time out.
 #[derive(Debug)]
-pub(crate) struct Link {
+pub(crate) struct MeteredSocket {
     tcp: TcpStream,
     patience: Duration,
-    blocked: Option<Blocked>,
-    gauge: Gauge,
-    /// Given back when the socket is closed, not when HTTP is done with it.
-    place: OwnedSemaphorePermit,
+    blocked: Option<BlockedWrite>,
+    gauge: WriteGauge,
+    /// Released when the socket is closed, which is later than the end of HTTP for a stream.
+    permit: OwnedSemaphorePermit,
 }
 
-/// Whether a link holds bytes back. Cheap to clone.
+/// Whether the last write to a socket was blocked. Cheap to clone.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Gauge(Arc<AtomicBool>);
+pub(crate) struct WriteGauge(Arc<AtomicBool>);
 
-/// A write that the peer holds up.
+/// A blocked write: its deadline, and the bytes taken since it blocked.
 #[derive(Debug)]
-struct Blocked {
+struct BlockedWrite {
     until: Pin<Box<Sleep>>,
     taken: usize,
 }
 
-impl Gauge {
-    /// Whether the last write was not taken whole: its writer has more of it in a buffer.
+impl WriteGauge {
+    /// Whether the socket did not take the whole last write: hyper holds the rest in its buffer.
     pub(crate) fn is_blocked(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 }
 
-impl Link {
-    /// Wraps a connected socket, which holds a place among the open ones.
-    pub(crate) fn new(tcp: TcpStream, patience: Duration, place: OwnedSemaphorePermit) -> Self {
-        Self { tcp, patience, blocked: None, gauge: Gauge::default(), place }
+impl MeteredSocket {
+    /// Wraps a connected socket with its permit.
+    pub(crate) fn new(tcp: TcpStream, patience: Duration, permit: OwnedSemaphorePermit) -> Self {
+        Self { tcp, patience, blocked: None, gauge: WriteGauge::default(), permit }
     }
 
-    /// A view that stays valid however deep the link is buried in other layers.
-    pub(crate) fn gauge(&self) -> Gauge {
+    /// The gauge of this socket, for use while hyper owns the socket.
+    pub(crate) fn gauge(&self) -> WriteGauge {
         self.gauge.clone()
     }
 
-    /// The socket and its place.
+    /// The socket and its permit.
     pub(crate) fn into_parts(self) -> (TcpStream, OwnedSemaphorePermit) {
-        (self.tcp, self.place)
+        (self.tcp, self.permit)
     }
 
-    /// Judges what the socket said to a write of `wanted` bytes.
-    fn judge(
+    /// Updates the gauge and the timeout after a write of `wanted` bytes.
+    fn track_write(
         &mut self,
         cx: &mut Context<'_>,
         wanted: usize,
@@ -84,38 +86,41 @@ impl Link {
         self.gauge.0.store(!is_whole, Ordering::Relaxed);
         match &outcome {
             Poll::Ready(Ok(_)) if is_whole => self.blocked = None,
-            Poll::Ready(Ok(taken)) => self.progress(*taken),
+            Poll::Ready(Ok(taken)) => self.note_progress(*taken),
             Poll::Ready(Err(_)) => {}
-            Poll::Pending => return self.wait(cx),
+            Poll::Pending => return self.poll_blocked(cx),
         }
         outcome
     }
 
-    fn progress(&mut self, taken: usize) {
+    fn note_progress(&mut self, taken: usize) {
         if let Some(blocked) = &mut self.blocked {
             blocked.taken += taken;
-            if blocked.taken >= FLOOR {
+            if blocked.taken >= PROGRESS_BYTES_MIN {
                 self.blocked = None;
             }
         }
     }
 
-    fn wait(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+    fn poll_blocked(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let patience = self.patience;
-        let blocked = self.blocked.get_or_insert_with(|| Blocked {
+        let blocked = self.blocked.get_or_insert_with(|| BlockedWrite {
             until: Box::pin(tokio::time::sleep(patience)),
             taken: 0,
         });
         if blocked.until.as_mut().poll(cx).is_pending() {
             return Poll::Pending;
         }
-        // A socket that is gone already needs no reset.
+        // This fails only for a socket that is closed already.
         let _ = self.tcp.set_zero_linger();
-        Poll::Ready(Err(io::Error::new(ErrorKind::TimedOut, "the peer takes nothing")))
+        Poll::Ready(Err(io::Error::new(
+            ErrorKind::TimedOut,
+            "write timed out: the peer reads too slowly",
+        )))
     }
 }
 
-impl AsyncRead for Link {
+impl AsyncRead for MeteredSocket {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -125,14 +130,14 @@ impl AsyncRead for Link {
     }
 }
 
-impl AsyncWrite for Link {
+impl AsyncWrite for MeteredSocket {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let outcome = Pin::new(&mut self.tcp).poll_write(cx, bytes);
-        self.judge(cx, bytes.len(), outcome)
+        self.track_write(cx, bytes.len(), outcome)
     }
 
     fn poll_write_vectored(
@@ -142,7 +147,7 @@ impl AsyncWrite for Link {
     ) -> Poll<io::Result<usize>> {
         let wanted = slices.iter().map(|slice| slice.len()).sum();
         let outcome = Pin::new(&mut self.tcp).poll_write_vectored(cx, slices);
-        self.judge(cx, wanted, outcome)
+        self.track_write(cx, wanted, outcome)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -167,38 +172,38 @@ mod tests {
         sync::Semaphore,
     };
 
-    async fn pair(patience: Duration) -> (Link, TcpStream) {
+    async fn pair(patience: Duration) -> (MeteredSocket, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
         let peer = TcpStream::connect(listener.local_addr().expect("address"));
         let (peer, accepted) = tokio::join!(peer, listener.accept());
-        let place = Arc::new(Semaphore::new(1)).try_acquire_owned().expect("a place");
-        (Link::new(accepted.expect("accept").0, patience, place), peer.expect("connect"))
+        let permit = Arc::new(Semaphore::new(1)).try_acquire_owned().expect("a permit");
+        (MeteredSocket::new(accepted.expect("accept").0, patience, permit), peer.expect("connect"))
     }
 
     #[tokio::test]
-    async fn a_peer_that_takes_nothing_is_stalled_and_reset() {
-        let (mut link, mut peer) = pair(Duration::from_millis(50)).await;
-        let gauge = link.gauge();
+    async fn a_peer_that_reads_nothing_is_reset() {
+        let (mut socket, mut peer) = pair(Duration::from_millis(50)).await;
+        let gauge = socket.gauge();
         assert!(!gauge.is_blocked());
-        let error = link.write_all(&vec![0; 64 << 20]).await.expect_err("nobody reads");
+        let error = socket.write_all(&vec![0; 64 << 20]).await.expect_err("nobody reads");
         assert_eq!(error.kind(), ErrorKind::TimedOut);
         assert!(gauge.is_blocked());
-        drop(link);
+        drop(socket);
         let error = peer.read_to_end(&mut Vec::new()).await.expect_err("a reset");
         assert_eq!(error.kind(), ErrorKind::ConnectionReset);
     }
 
     #[tokio::test]
-    async fn a_peer_that_reads_gets_all_of_it() {
-        let (mut link, mut peer) = pair(Duration::from_secs(10)).await;
+    async fn a_peer_that_reads_gets_all_bytes() {
+        let (mut socket, mut peer) = pair(Duration::from_secs(10)).await;
         let reader = async move {
             let mut read = Vec::new();
             peer.read_to_end(&mut read).await.expect("read");
             read.len()
         };
         let writer = async move {
-            link.write_all(&vec![0; 8 << 20]).await.expect("write");
-            assert!(!link.gauge().is_blocked());
+            socket.write_all(&vec![0; 8 << 20]).await.expect("write");
+            assert!(!socket.gauge().is_blocked());
         };
         assert_eq!(tokio::join!(reader, writer).0, 8 << 20);
     }

@@ -1,4 +1,4 @@
-//! The bytes of each protocol: how a stream starts, what a round is, a heartbeat, a goodbye.
+//! The bytes of each protocol: start of a stream, rounds, heartbeats, close messages.
 
 use bytes::Bytes;
 
@@ -12,51 +12,51 @@ use crate::{
     transport::{close::CloseReason, frame_writer},
 };
 
-/// How long an `EventSource` waits before it reconnects. Sent first, as contract section 5 shows.
+/// The reconnect delay for an `EventSource`, sent first (contract section 5).
 pub(crate) const RETRY: &str = "retry: 2000\n\n";
-/// The same as a chunk: 13 bytes.
+/// The same as a chunk of 13 bytes.
 const RETRY_CHUNK: &[u8] = b"d\r\nretry: 2000\n\n\r\n";
 /// Ends a chunked body (RFC 9112 section 7.1).
 const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
-/// Rounds that wait are joined up to this size: half of what a socket takes at once, so that a
-/// subscriber that keeps up gets it with one call, and one that does not keeps little of it.
+/// Rounds are joined up to this size, which is half of a socket's send buffer. One call sends it to
+/// a subscriber that keeps up, and a slow one holds little of it.
 const JOINED_MAX: usize = 64 * 1024;
 
-/// How rounds are written to a connection.
+/// How the bytes of a stream are framed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Protocol {
     /// WebSocket.
     WebSocket,
-    /// Server-sent events in chunks: HTTP/1.1.
+    /// Server-sent events in chunks, for HTTP/1.1.
     Chunked,
-    /// Server-sent events up to the close: HTTP/1.0.
+    /// Server-sent events up to the close, for HTTP/1.0.
     Plain,
 }
 
-/// Bytes on their way to subscribers.
+/// Bytes to send to subscribers.
 #[derive(Clone, Debug)]
-pub(super) struct Part {
+pub(super) struct Segment {
     pub(super) bytes: Bytes,
-    /// The position of the last round in it, or before it where it holds none.
+    /// The position of the last round in it, or of the last round before it if it holds none.
     pub(super) last: Position,
     pub(super) rounds: u32,
 }
 
-/// Some rounds, and all their bytes.
+/// Rounds, and their bytes in one segment.
 #[derive(Debug)]
-pub(super) struct Joined<'a> {
-    pub(super) part: Part,
+pub(super) struct JoinedRounds<'a> {
+    pub(super) segment: Segment,
     pub(super) rounds: &'a [Placed],
 }
 
-/// How a stream starts.
+/// The start of a stream.
 #[derive(Debug)]
-pub(super) struct Start {
-    /// Before the rounds that are replayed: a seed is among these bytes.
+pub(super) struct StreamStart {
+    /// The bytes before the replay, with the seed.
     pub(super) bytes: Vec<u8>,
     pub(super) seeds: u32,
     pub(super) replay: Vec<Frame>,
-    /// Set when nothing follows.
+    /// Set if the stream ends after this.
     pub(super) end: Option<CloseReason>,
 }
 
@@ -66,7 +66,7 @@ impl Protocol {
         self == Self::Chunked
     }
 
-    /// As it is counted.
+    /// The transport in the metrics.
     pub(crate) fn transport(self) -> Transport {
         match self {
             Self::WebSocket => Transport::websocket,
@@ -83,9 +83,9 @@ impl Protocol {
         }
     }
 
-    /// What follows the head of the response. On an event stream a seed is `initial`, and so is
-    /// the seed after a gap: the stream starts over. A WebSocket is closed at a gap.
-    pub(super) fn start(self, mut bytes: Vec<u8>, opening: Opening) -> Start {
+    /// The start of a stream after the response head. On an event stream, a seed is `initial`, also
+    /// after a gap, because the stream starts over. A gap closes a WebSocket.
+    pub(super) fn start(self, mut bytes: Vec<u8>, opening: Opening) -> StreamStart {
         match self {
             Self::WebSocket => {}
             Self::Chunked => bytes.extend_from_slice(RETRY_CHUNK),
@@ -101,7 +101,7 @@ impl Protocol {
         if let Some(seed) = &seed {
             bytes.extend_from_slice(&self.seed(seed));
         }
-        Start { bytes, seeds: u32::from(seed.is_some()), replay, end }
+        StreamStart { bytes, seeds: u32::from(seed.is_some()), replay, end }
     }
 
     fn seed(self, frame: &Frame) -> Bytes {
@@ -112,8 +112,8 @@ impl Protocol {
         }
     }
 
-    /// A ping, or a comment with the time: keeps proxies from closing a quiet stream, and tells
-    /// whether the peer is still there.
+    /// A ping, or a comment with the time. It keeps proxies from closing a quiet stream, and
+    /// detects a dead peer.
     pub(super) fn heartbeat(self, now: UnixMillis) -> Bytes {
         let comment = || format!(": heartbeat {}\n\n", now.0.div_euclid(1000));
         match self {
@@ -126,8 +126,8 @@ impl Protocol {
         }
     }
 
-    /// The last words.
-    pub(super) fn goodbye(self, reason: CloseReason) -> Bytes {
+    /// The message that ends a stream.
+    pub(super) fn close_message(self, reason: CloseReason) -> Bytes {
         match self {
             Self::WebSocket => frame_writer::close(Some(reason.code()), reason.text()),
             Self::Chunked => Bytes::from_static(LAST_CHUNK),
@@ -135,8 +135,8 @@ impl Protocol {
         }
     }
 
-    /// The rounds joined once for all who get them; one alone is not copied.
-    pub(super) fn join(self, rounds: &[Placed]) -> Vec<Joined<'_>> {
+    /// Joins rounds into segments. A single round is not copied.
+    pub(super) fn join(self, rounds: &[Placed]) -> Vec<JoinedRounds<'_>> {
         let mut joined = Vec::with_capacity(1);
         let mut rest = rounds;
         while !rest.is_empty() {
@@ -147,7 +147,7 @@ impl Protocol {
         joined
     }
 
-    /// How many of these rounds fit one write; at least one.
+    /// How many of these rounds fit one segment; at least one.
     fn fitting(self, rounds: &[Placed]) -> usize {
         let mut size = 0;
         let fits = |placed: &&Placed| {
@@ -157,7 +157,7 @@ impl Protocol {
         rounds.iter().take_while(fits).count().max(1)
     }
 
-    fn joined(self, rounds: &[Placed]) -> Joined<'_> {
+    fn joined(self, rounds: &[Placed]) -> JoinedRounds<'_> {
         let bytes = match rounds {
             [one] => self.round(&one.frame),
             _ => {
@@ -167,7 +167,7 @@ impl Protocol {
             }
         };
         let last = rounds.last().map_or(Position(0), |placed| placed.position);
-        Joined { part: Part { bytes, last, rounds: rounds.len() as u32 }, rounds }
+        JoinedRounds { segment: Segment { bytes, last, rounds: rounds.len() as u32 }, rounds }
     }
 }
 
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn the_retry_chunk_is_as_long_as_it_says() {
+    fn the_retry_chunk_has_its_announced_size() {
         let chunk = format!("{:x}\r\n{RETRY}\r\n", RETRY.len());
         assert_eq!(RETRY_CHUNK, chunk.as_bytes());
     }
@@ -224,24 +224,24 @@ mod tests {
     }
 
     #[test]
-    fn rounds_that_wait_together_are_joined_in_order_and_bounded() {
+    fn rounds_are_joined_in_order_and_up_to_the_limit() {
         let rounds: Vec<_> = (1..=500).map(|id| placed(id, &"x".repeat(300))).collect();
         for protocol in [Protocol::WebSocket, Protocol::Chunked, Protocol::Plain] {
             let joined = protocol.join(&rounds);
-            let all: Vec<_> = joined.iter().map(|joined| joined.part.bytes.clone()).collect();
+            let all: Vec<_> = joined.iter().map(|joined| joined.segment.bytes.clone()).collect();
             let expected: Vec<_> = rounds.iter().map(|r| protocol.round(&r.frame)).collect();
             assert_eq!(all.concat(), expected.concat());
             assert!(joined.len() > 1 && all.iter().all(|bytes| bytes.len() <= JOINED_MAX));
-            assert_eq!(joined.iter().map(|joined| joined.part.rounds).sum::<u32>(), 500);
-            assert_eq!(joined.last().map(|joined| joined.part.last), Some(Position(500)));
+            assert_eq!(joined.iter().map(|joined| joined.segment.rounds).sum::<u32>(), 500);
+            assert_eq!(joined.last().map(|joined| joined.segment.last), Some(Position(500)));
         }
     }
 
     #[test]
-    fn a_round_alone_is_not_copied_however_large_it_is() {
+    fn a_single_round_is_not_copied_whatever_its_size() {
         let rounds = [placed(1, "{}"), placed(2, &"x".repeat(JOINED_MAX)), placed(3, "{}")];
         let joined = Protocol::WebSocket.join(&rounds);
-        let starts: Vec<_> = joined.iter().map(|joined| joined.part.bytes.as_ptr()).collect();
+        let starts: Vec<_> = joined.iter().map(|joined| joined.segment.bytes.as_ptr()).collect();
         let expected: Vec<_> = rounds.iter().map(|r| r.frame.message().as_ptr()).collect();
         assert_eq!(starts, expected);
     }

@@ -1,10 +1,10 @@
-//! What a shard counts, with the handles looked up once: it is counted for millions.
+//! The metrics of a shard. Their handles are looked up once, because they count millions of rounds.
 
 use std::time::Duration;
 
 use prometheus_client::metrics::{counter::Counter, gauge::Gauge};
 
-use super::wire::Protocol;
+use super::protocol::Protocol;
 use crate::{
     ops::telemetry::metrics::{ByClosed, ByTransport, Metrics, Transport},
     transport::close::CloseReason,
@@ -12,31 +12,31 @@ use crate::{
 
 /// The counters of one transport.
 #[derive(Debug)]
-struct Page {
+struct TransportCounters {
     subscribers: Gauge,
     written: Counter,
 }
 
 #[derive(Debug)]
-pub(super) struct Ledger {
-    web_socket: Page,
-    events: Page,
+pub(super) struct ShardMetrics {
+    web_socket: TransportCounters,
+    events: TransportCounters,
     metrics: Metrics,
 }
 
-impl Ledger {
+impl ShardMetrics {
     pub(super) fn new(metrics: &Metrics) -> Self {
-        let page = |transport| {
+        let counters = |transport| {
             let label = ByTransport { transport };
             let subscribers = metrics.subscribers.get_or_create_owned(&label);
             let written = metrics.rounds_written_total.get_or_create_owned(&label);
-            Page { subscribers, written }
+            TransportCounters { subscribers, written }
         };
-        let (web_socket, events) = (page(Transport::websocket), page(Transport::sse));
+        let (web_socket, events) = (counters(Transport::websocket), counters(Transport::sse));
         Self { web_socket, events, metrics: metrics.clone() }
     }
 
-    fn page(&self, protocol: Protocol) -> &Page {
+    fn counters(&self, protocol: Protocol) -> &TransportCounters {
         match protocol.transport() {
             Transport::websocket => &self.web_socket,
             _ => &self.events,
@@ -44,24 +44,24 @@ impl Ledger {
     }
 
     pub(super) fn opened(&self, protocol: Protocol) {
-        self.page(protocol).subscribers.inc();
+        self.counters(protocol).subscribers.inc();
     }
 
     pub(super) fn closed(&self, protocol: Protocol, reason: CloseReason) {
-        self.page(protocol).subscribers.dec();
+        self.counters(protocol).subscribers.dec();
         let label = ByClosed { transport: protocol.transport(), reason: reason.label() };
         self.metrics.sessions_closed_total.get_or_create(&label).inc();
     }
 
-    /// Counts rounds that are with the kernel.
+    /// Counts rounds that the kernel accepted.
     pub(super) fn written(&self, protocol: Protocol, rounds: u64) {
         if rounds > 0 {
-            self.page(protocol).written.inc_by(rounds);
+            self.counters(protocol).written.inc_by(rounds);
         }
     }
 
-    /// Notes how long rounds took until their last subscriber here was sent them. Once per
-    /// fan-out: a histogram takes a lock.
+    /// Notes the time from a round's commit until this shard sent it to all subscribers. Called
+    /// once per batch, because a histogram takes a lock.
     pub(super) fn reached_all(&self, taken: Duration) {
         self.metrics.commit_to_write_seconds.observe(taken.as_secs_f64());
     }

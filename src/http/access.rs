@@ -1,0 +1,99 @@
+//! Access to streams: the limits on open streams, and the part of an opening that can fail or wait.
+
+use std::net::IpAddr;
+
+use axum::http::{HeaderValue, StatusCode, header};
+
+use super::{hand_off::Grant, problem::Problem};
+use crate::{
+    ops::{
+        connection_limiter::{ConnectionLimiter, LimitReached, Limits, Permit},
+        shutdown::Shutdown,
+        telemetry::metrics::{Metrics, Transport},
+    },
+    stream::{
+        feed::{Feed, Prepared},
+        round::RoundId,
+        topic::Topic,
+    },
+    transport::{GrantedSession, Protocol, SessionRecord},
+};
+
+/// A full server asks clients to retry after 1 to 10 s, so that they do not all return at once.
+const FULL_RETRY_SECONDS_MAX: u8 = 10;
+
+/// Grants streams within the limits.
+#[derive(Debug)]
+pub(super) struct StreamAccess {
+    feed: Feed,
+    limiter: ConnectionLimiter,
+    metrics: Metrics,
+    shutdown: Shutdown,
+}
+
+impl StreamAccess {
+    pub(super) fn new(feed: Feed, limits: Limits, metrics: Metrics, shutdown: Shutdown) -> Self {
+        Self { feed, limiter: ConnectionLimiter::new(limits), metrics, shutdown }
+    }
+
+    /// Grants a WebSocket or an event stream.
+    pub(super) async fn grant(
+        &self,
+        protocol: Protocol,
+        client: IpAddr,
+        topic: Topic,
+        after: Option<RoundId>,
+    ) -> Result<Grant, Problem> {
+        let transport = protocol.transport();
+        let (permit, prepared) = self.acquire_and_prepare(transport, client, topic, after).await?;
+        Ok(Grant { prepared, protocol, permit })
+    }
+
+    /// Grants and opens a WebTransport session.
+    pub(super) async fn session(
+        &self,
+        client: IpAddr,
+        topic: Topic,
+        after: Option<RoundId>,
+    ) -> Result<GrantedSession, Problem> {
+        let transport = Transport::webtransport;
+        let (permit, prepared) = self.acquire_and_prepare(transport, client, topic, after).await?;
+        let (opening, subscription) = prepared.subscribe().await?;
+        let record = SessionRecord::open(&self.metrics, transport, &self.shutdown, permit);
+        Ok(GrantedSession { opening, subscription, record })
+    }
+
+    async fn acquire_and_prepare(
+        &self,
+        transport: Transport,
+        client: IpAddr,
+        topic: Topic,
+        after: Option<RoundId>,
+    ) -> Result<(Permit, Prepared), Problem> {
+        if self.shutdown.is_requested() {
+            return Err(Problem::unavailable("the server is shutting down", 1).temporary());
+        }
+        let permit = self.limiter.acquire(client).map_err(|reached| {
+            self.metrics.connections_refused_total.inc();
+            limit_problem(transport, reached)
+        })?;
+        Ok((permit, self.feed.prepare(topic, after).await?))
+    }
+}
+
+/// The refusal at a limit. WebTransport passes no header to a page: its status must show that the
+/// number of streams is the reason.
+fn limit_problem(transport: Transport, reached: LimitReached) -> Problem {
+    let status = match transport {
+        Transport::webtransport => StatusCode::TOO_MANY_REQUESTS,
+        Transport::websocket | Transport::sse => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    let seconds = fastrand::u8(1..=FULL_RETRY_SECONDS_MAX);
+    let seconds = HeaderValue::from(u16::from(seconds));
+    let problem = Problem::new(status, reached.to_string()).with(header::RETRY_AFTER, seconds);
+    match reached {
+        // Temporary: the next second has room, but 503 would stop an `EventSource` for good.
+        LimitReached::Rate => problem.temporary(),
+        LimitReached::Streams | LimitReached::Address => problem,
+    }
+}

@@ -1,0 +1,370 @@
+//! The connections of a shard: opening, writing, reading, heartbeats and the end of each.
+
+use std::{
+    collections::BTreeSet,
+    io::{self, ErrorKind},
+    ops::Range,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use mio::{Interest, Registry, Token, net::TcpStream};
+use slab::Slab;
+
+use super::{
+    connection::{Connection, SendOutcome},
+    granted_stream::Permits,
+    groups::Groups,
+    protocol::{Protocol, Segment},
+    send_queue::{Flushed, SendQueue},
+    shard_metrics::ShardMetrics,
+};
+use crate::{
+    ops::telemetry::metrics::Metrics,
+    stream::{
+        hub::{Hub, Joint, Position},
+        round::UnixMillis,
+        topic::Topic,
+    },
+    transport::close::CloseReason,
+};
+
+/// Bytes read from a socket in one call. All connections share the buffer: clients send little.
+const READ_BYTES: usize = 16 * 1024;
+/// Reads per connection and turn: a peer that never stops sending must not delay the others.
+const READS_MAX: usize = 8;
+/// How long a close message may take if the peer reads: a round trip. A stopping process must not
+/// wait a whole heartbeat for the other peers.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
+/// Rounds read from the ring buffers at once: about as many as a send queue may hold.
+const REFILL_ROUNDS: usize = 1024;
+
+/// The connections of a shard, by slot. A slot fits 32 bits: a process has fewer descriptors.
+#[derive(Debug)]
+pub(super) struct Connections {
+    heartbeat: Duration,
+    hub: Hub,
+    pub(super) metrics: ShardMetrics,
+    pub(super) slots: Slab<Connection>,
+    pub(super) groups: Groups,
+    /// Slots with a send queue, checked on each tick.
+    with_queue: BTreeSet<u32>,
+    /// Slots that had more to read than one turn takes.
+    unread: Vec<u32>,
+    /// Every round up to here was sent to all its subscribers, or is in their send queues.
+    pub(super) offered: Position,
+    buffer: Box<[u8]>,
+}
+
+impl Connections {
+    pub(super) fn new(heartbeat: Duration, hub: Hub, metrics: &Metrics) -> Self {
+        Self {
+            heartbeat,
+            hub,
+            metrics: ShardMetrics::new(metrics),
+            slots: Slab::new(),
+            groups: Groups::default(),
+            with_queue: BTreeSet::new(),
+            unread: Vec::new(),
+            offered: Position(0),
+            buffer: vec![0; READ_BYTES].into(),
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
+    /// All connections have a slot below this.
+    pub(super) fn slots_in_use(&self) -> usize {
+        self.slots.iter().next_back().map_or(0, |(slot, _)| slot + 1)
+    }
+
+    pub(super) fn has_unread(&self) -> bool {
+        !self.unread.is_empty()
+    }
+
+    pub(super) fn get_mut(&mut self, slot: u32) -> Option<&mut Connection> {
+        self.slots.get_mut(slot as usize)
+    }
+
+    /// Adds a connection that subscribes to the topic from this position. Returns its slot.
+    pub(super) fn insert(
+        &mut self,
+        socket: TcpStream,
+        protocol: Protocol,
+        permits: Permits,
+        topic: Topic,
+        position: Position,
+    ) -> u32 {
+        let group = self.groups.find_or_add(topic, protocol, position);
+        let entry = self.slots.vacant_entry();
+        let slot = entry.key() as u32;
+        let member_index = self.groups.add_member(group, slot);
+        entry.insert(Connection::new(socket, protocol, permits, group, member_index));
+        self.metrics.opened(protocol);
+        slot
+    }
+
+    pub(super) fn register(&mut self, slot: u32, registry: &Registry) -> io::Result<()> {
+        let Some(connection) = self.get_mut(slot) else { return Ok(()) };
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        registry.register(&mut connection.socket, Token(slot as usize), interest)
+    }
+
+    /// Sends the response head and the opening of the stream.
+    pub(super) fn send_opening(&mut self, slot: u32, head: Vec<u8>, joint: Joint) {
+        let patience = self.patience();
+        let Some(connection) = self.slots.get_mut(slot as usize) else { return };
+        let protocol = connection.protocol;
+        let start = protocol.start(head, joint.opening);
+        let sent = connection.send(&start.bytes);
+        let is_complete = start.replay.is_empty() && start.end.is_none();
+        let taken = match sent {
+            SendOutcome::All if is_complete => {
+                return self.metrics.written(protocol, start.seeds.into());
+            }
+            SendOutcome::All => start.bytes.len(),
+            SendOutcome::Partial(taken) => taken,
+            SendOutcome::Queued | SendOutcome::Broken => 0,
+        };
+        let mut send_queue = Box::new(SendQueue::new(joint.position));
+        send_queue.push_rest(start.bytes.into(), start.seeds, taken);
+        for frame in &start.replay {
+            send_queue.push_kept(protocol.round(frame), 1);
+        }
+        if !start.replay.is_empty() {
+            send_queue.limit_replay(Instant::now(), patience);
+        }
+        connection.send_queue = Some(send_queue);
+        match start.end {
+            Some(reason) => self.close(slot, reason, protocol.close_message(reason)),
+            None => self.flush(slot, Instant::now()),
+        }
+    }
+
+    /// Writes the send queue of a connection, and refills it from the ring buffers if rounds were
+    /// dropped. Ends when the socket is full, or when no round is left to send.
+    pub(super) fn flush(&mut self, slot: u32, now: Instant) {
+        loop {
+            let Some(connection) = self.slots.get_mut(slot as usize) else { return };
+            let (flushed, rounds) = connection.flush(now);
+            self.metrics.written(connection.protocol, rounds.into());
+            match flushed {
+                Flushed::Broken => return self.drop_connection(slot, CloseReason::Client),
+                Flushed::Blocked => return self.watch_queue(slot),
+                Flushed::All if !self.refill(slot) => return self.finish_flush(slot),
+                Flushed::All => {}
+            }
+        }
+    }
+
+    /// Reads dropped rounds from the ring buffers. Returns false if the connection dropped none.
+    fn refill(&mut self, slot: u32) -> bool {
+        let Some(connection) = self.slots.get_mut(slot as usize) else { return false };
+        let Some(send_queue) = &mut connection.send_queue else { return false };
+        let Some(position) = send_queue.missed_after() else { return false };
+        let Some(group) = self.groups.get(connection.group) else { return false };
+        match self.hub.missed(&group.topic, position, REFILL_ROUNDS) {
+            Some(missed) => send_queue.refill(&missed, connection.protocol),
+            None => self.end(slot, CloseReason::TooSlow),
+        }
+        true
+    }
+
+    /// Removes an empty send queue, or ends the write half of a connection that is closing.
+    fn finish_flush(&mut self, slot: u32) {
+        let offered = self.offered;
+        let Some(connection) = self.get_mut(slot) else { return };
+        if connection.is_closing() {
+            connection.finish();
+        } else {
+            connection.send_queue.take_if(|send_queue| send_queue.is_caught_up(offered));
+        }
+        self.watch_queue(slot);
+    }
+
+    /// Checks a connection with a send queue on each tick.
+    fn watch_queue(&mut self, slot: u32) {
+        if self.get_mut(slot).is_some_and(|connection| connection.send_queue.is_some()) {
+            self.with_queue.insert(slot);
+        }
+    }
+
+    /// Sends bytes that belong to this connection alone: a heartbeat or pongs.
+    fn send_alone(&mut self, slot: u32, bytes: Bytes) {
+        let Some(connection) = self.slots.get_mut(slot as usize) else { return };
+        match (connection.send(&bytes), &mut connection.send_queue) {
+            (SendOutcome::All, _) => return,
+            (SendOutcome::Broken, _) => return self.drop_connection(slot, CloseReason::Client),
+            (SendOutcome::Partial(taken), None) => {
+                let group = self.groups.get(connection.group);
+                let last = group.map_or(self.offered, |group| group.sent_up_to);
+                let mut send_queue = Box::new(SendQueue::new(last));
+                send_queue.push_started(Segment { bytes, last, rounds: 0 }, taken);
+                connection.send_queue = Some(send_queue);
+            }
+            (_, Some(send_queue)) => send_queue.push_kept(bytes, 0),
+            (_, None) => {}
+        }
+        self.flush(slot, Instant::now());
+    }
+
+    /// Continues the reads that one turn did not complete.
+    pub(super) fn read_unread(&mut self) {
+        for slot in std::mem::take(&mut self.unread) {
+            self.on_readable(slot);
+        }
+    }
+
+    pub(super) fn on_readable(&mut self, slot: u32) {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        self.read_turn(slot, &mut buffer);
+        self.buffer = buffer;
+    }
+
+    fn read_turn(&mut self, slot: u32, buffer: &mut [u8]) {
+        for _ in 0..READS_MAX {
+            let Some(connection) = self.get_mut(slot) else { return };
+            match connection.read(buffer) {
+                Ok(0) => return self.drop_connection(slot, CloseReason::Client),
+                Ok(read) => self.handle_bytes(slot, &mut buffer[..read]),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                // TCP_USER_TIMEOUT: the peer acknowledges nothing.
+                Err(error) if error.kind() == ErrorKind::TimedOut => {
+                    return self.drop_connection(slot, CloseReason::TooSlow);
+                }
+                Err(_) => return self.drop_connection(slot, CloseReason::Client),
+            }
+        }
+        self.unread.push(slot);
+    }
+
+    /// Handles bytes from the peer: answers pings, and closes if the peer closes or breaks the
+    /// protocol.
+    pub(super) fn handle_bytes(&mut self, slot: u32, bytes: &mut [u8]) {
+        let Some(connection) = self.get_mut(slot) else { return };
+        let received = connection.handle_bytes(bytes);
+        if !received.pongs.is_empty() {
+            match &mut connection.send_queue {
+                Some(send_queue) if send_queue.has_bytes() => {
+                    send_queue.set_pong(received.pongs[received.last_pong..].to_vec().into());
+                }
+                _ => self.send_alone(slot, received.pongs.into()),
+            }
+        }
+        if let Some((reason, close_message)) = received.end {
+            self.close(slot, reason, close_message);
+        }
+    }
+
+    /// Sends a heartbeat to every slot `first + n * step`.
+    pub(super) fn send_heartbeats(&mut self, first: u32, step: usize) {
+        let now = UnixMillis::now();
+        let heartbeats = [Protocol::WebSocket, Protocol::Chunked, Protocol::Plain]
+            .map(|protocol| protocol.heartbeat(now));
+        for slot in (first as usize..self.slots.capacity()).step_by(step) {
+            let Some(connection) = self.slots.get_mut(slot) else { continue };
+            let slot = slot as u32;
+            // Queued bytes keep the connection alive as well; `close_slow` checks their progress.
+            if connection.send_queue.as_ref().is_some_and(|queue| queue.has_bytes())
+                || connection.is_closing()
+            {
+                continue;
+            }
+            if connection.count_ping() {
+                let heartbeat = heartbeats[connection.protocol as usize].clone();
+                self.send_alone(slot, heartbeat);
+            } else {
+                self.end(slot, CloseReason::NoPong);
+            }
+        }
+    }
+
+    /// Flushes every send queue, and closes the connections that take too little or do not leave.
+    pub(super) fn close_slow(&mut self, now: Instant, tick: Duration) {
+        for slot in std::mem::take(&mut self.with_queue) {
+            // Adds the slot again if its queue remains.
+            self.flush(slot, now);
+            self.close_if_slow(slot, now, tick);
+        }
+    }
+
+    fn close_if_slow(&mut self, slot: u32, now: Instant, tick: Duration) {
+        // One tick less: the next check would be up to a tick after the deadline.
+        let patience = self.patience().saturating_sub(tick);
+        let Some(connection) = self.slots.get_mut(slot as usize) else { return };
+        let Some(send_queue) = &connection.send_queue else { return };
+        if send_queue.is_close_overdue(now) {
+            connection.reset();
+            self.slots.try_remove(slot as usize);
+        } else if !send_queue.is_closing() && send_queue.is_stalled(now, patience) {
+            connection.reset();
+            self.drop_connection(slot, CloseReason::TooSlow);
+        } else if send_queue.is_replay_overdue(now) {
+            // The peer reads, if slowly: it can receive a close message.
+            self.end(slot, CloseReason::TooSlow);
+        }
+    }
+
+    /// Closes all connections in these slots.
+    pub(super) fn end_slots(&mut self, slots: Range<u32>, reason: CloseReason) {
+        let end = slots.end.min(self.slots.capacity() as u32);
+        for slot in slots.start..end {
+            self.end(slot, reason);
+        }
+    }
+
+    /// Closes a connection with the close message of this reason.
+    pub(super) fn end(&mut self, slot: u32, reason: CloseReason) {
+        if let Some(connection) = self.get_mut(slot) {
+            let close_message = connection.protocol.close_message(reason);
+            self.close(slot, reason, close_message);
+        }
+    }
+
+    /// Sends a close message and waits until the peer closes its half. If the server closed the
+    /// socket while the peer still sends, TCP would reset it, and the close message could be lost.
+    fn close(&mut self, slot: u32, reason: CloseReason, close_message: Bytes) {
+        let heartbeat = self.heartbeat;
+        let connection = self.slots.get_mut(slot as usize).filter(|known| !known.is_closing());
+        let Some(connection) = connection else { return };
+        let (group, protocol) = (connection.group, connection.protocol);
+        let member_index = connection.member_index;
+        // At a shutdown or a gap, the queue goes out first; otherwise only a segment that has
+        // started. A slow peer has one heartbeat for that: it is closed after two in all.
+        let at_once = !matches!(reason, CloseReason::ShuttingDown | CloseReason::Gap);
+        let is_slow = matches!(reason, CloseReason::TooSlow | CloseReason::NoPong);
+        let patience = if is_slow { heartbeat } else { heartbeat.min(CLOSE_TIMEOUT) };
+        let now = Instant::now();
+        let send_queue =
+            connection.send_queue.get_or_insert_with(|| Box::new(SendQueue::new(self.offered)));
+        send_queue.close(close_message, at_once, now + patience);
+        self.metrics.closed(protocol, reason);
+        self.leave_group(group, member_index);
+        self.flush(slot, now);
+    }
+
+    /// Drops a connection without a close message: the peer is gone or takes no bytes.
+    pub(super) fn drop_connection(&mut self, slot: u32, reason: CloseReason) {
+        let Some(connection) = self.slots.try_remove(slot as usize) else { return };
+        if !connection.is_closing() {
+            self.metrics.closed(connection.protocol, reason);
+            self.leave_group(connection.group, connection.member_index);
+        }
+    }
+
+    fn leave_group(&mut self, group: u32, member_index: u32) {
+        if let Some(moved) = self.groups.remove_member(group, member_index)
+            && let Some(connection) = self.get_mut(moved)
+        {
+            connection.member_index = member_index;
+        }
+    }
+
+    /// How long a peer may take too little.
+    fn patience(&self) -> Duration {
+        self.heartbeat * 2
+    }
+}
