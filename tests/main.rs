@@ -34,6 +34,7 @@ mod maintenance;
 mod metrics;
 mod migrations;
 mod nodes;
+mod notifications;
 mod odd_rounds;
 mod pgbouncer;
 mod read_only;
