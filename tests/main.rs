@@ -42,6 +42,7 @@ mod restore;
 mod resume;
 mod resume_many;
 mod roles;
+mod schema_version;
 mod search_path;
 mod seed;
 mod shutdown;

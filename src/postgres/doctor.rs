@@ -6,7 +6,7 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
 
 use super::check::{Check, Status};
 use crate::{
-    postgres::{connection, pooler, read_only::Source, target::PgTarget},
+    postgres::{connection, pooler, read_only::Source, schema_version, target::PgTarget},
     stream::round::UnixMillis,
 };
 
@@ -135,6 +135,13 @@ async fn ask(connection: &mut PgConnection, retention: Duration) -> Vec<Check> {
     // Without the rights the rest cannot be looked at, and that is said once.
     let unseen = if are_well(&rights) { Status::Failed } else { Status::Skipped };
     checks.extend(rights);
+    if let Some(version) = schema_version(connection).await {
+        let is_usable = version.status != Status::Failed;
+        checks.push(version);
+        if !is_usable {
+            return checks;
+        }
+    }
     let retention = retention.as_secs();
     let with = format!("{ATTACHED}, told as (select interval '{retention} s' as retention) ");
     let whole = lines(connection, &WHOLE, &with, unseen).await;
@@ -144,6 +151,19 @@ async fn ask(connection: &mut PgConnection, retention: Duration) -> Vec<Check> {
         checks.extend(lines(connection, asked, &with, unseen).await);
     }
     checks
+}
+
+/// Whether this program knows the migrations of the database. None if that cannot be read: the
+/// checks around it say why.
+async fn schema_version(connection: &mut PgConnection) -> Option<Check> {
+    let rows = sqlx::raw_sql(schema_version::QUERY).fetch_all(connection).await.ok()?;
+    let applied: Result<Vec<(i64, bool)>, sqlx::Error> =
+        rows.iter().map(|row| Ok((row.try_get("version")?, row.try_get("compatible")?))).collect();
+    let verdict = schema_version::verdict(&applied.ok()?);
+    let remedy = verdict.remedy();
+    let status = if remedy.is_some() { Status::Failed } else { Status::Ok };
+    let check = Check::new("migrations", status, verdict.to_string());
+    Some(check.remedy(remedy.unwrap_or_default()))
 }
 
 /// What the read-only mode takes, which reads by the operator's own queries.

@@ -20,13 +20,23 @@ pub(crate) enum MigrationError {
     #[error("migration {0}: {1}")]
     Migration(i64, Refusal),
     /// Somebody applied a migration that this program does not have.
-    #[error("the database has migration {0}, which this program does not know: use the newer one")]
-    Unknown(i64),
-    /// A migration was edited after it was applied.
     #[error(
-        "migration {0} was applied to this database in another form: use the program it came with"
+        "the database has migration {0}, which this program does not know: use the version of \
+         datastream that has it, or a later one"
     )]
-    Changed(i64),
+    Unknown(i64),
+    /// An earlier text of a migration is applied.
+    #[error(
+        "the text of migration {version} was another one when it was applied to this database. \
+         Use the program that applied it, or replace the schema (the game's tables keep their \
+         rows; resume points and granted rights in the schema are lost): {commands}"
+    )]
+    Changed {
+        /// The first migration that differs.
+        version: i64,
+        /// The commands that replace the schema, for a shell.
+        commands: String,
+    },
     /// Older than what we need.
     #[error("PostgreSQL 13 or later is needed")]
     Unsupported,
@@ -72,7 +82,6 @@ impl From<MigrateError> for MigrationError {
                 Self::Migration(version, Refusal::from(&error))
             }
             MigrateError::VersionMissing(version) => Self::Unknown(version),
-            MigrateError::VersionMismatch(version) => Self::Changed(version),
             other => Self::Other(other),
         }
     }
