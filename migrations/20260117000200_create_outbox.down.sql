@@ -1,5 +1,6 @@
 set local lock_timeout = '2s';
 
+drop table if exists datastream.compatible_migrations;
 drop table if exists datastream.trimmed;
 drop table if exists datastream.outbox;
 drop function if exists datastream.as_jsonb(json);

@@ -71,3 +71,9 @@ create table datastream.trimmed (
   xid xid8 not null,
   at timestamptz not null
 );
+
+-- Later migrations that programs of an earlier version may go on with. Such a migration adds its own version here. An
+-- earlier program stops at a migration that it does not know and does not find here.
+create table datastream.compatible_migrations (
+  version bigint primary key
+);

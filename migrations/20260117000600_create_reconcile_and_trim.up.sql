@@ -1,13 +1,19 @@
--- What the server asks the outbox to do for itself, now and then, by one node at a time.
+-- The maintenance that the server asks for each minute. One session at a time does each task.
 
 set local lock_timeout = '2s';
 
--- Puts into the outbox what a trigger could not: rounds finished in the last ten minutes (and since
--- their own table was attached, and since what was trimmed) that have no outbox row. Returns how many. `since` is a transaction id
--- from before that time: looking at what is newer is cheap, and only what is not found there is
--- looked for in the whole outbox, so that no round is ever put in twice.
--- The lock is taken in a statement before the one that looks: that one then sees what the node that
--- held the lock last put in. (At `read committed`, where every session of ours runs.)
+-- Each task holds the lock of its table until its transaction ends. An advisory lock would not do: every role that can
+-- connect can take one, and so could stop the task. The tables are empty.
+create table datastream.reconcile_lock ();
+create table datastream.trim_lock ();
+
+-- Adds outbox rows for finished rounds that have none because the trigger could not write them. It looks at rounds that
+-- finished in the last ten minutes, after their table was attached, and after what `trim` has deleted.
+-- Returns the number of rows; null if another session is doing it.
+-- `since` is a transaction id from before that time. Newer outbox rows are cheap to read. Only rounds not found there are
+-- looked up in the whole outbox, so that no round is added twice.
+-- The lock is taken by a statement of its own. At `read committed`, the level of all our sessions, the next statement sees
+-- what the last holder of the lock committed.
 create function datastream.reconcile(since xid8) returns bigint
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -18,21 +24,23 @@ declare
   missing bigint[];
   inserted bigint := 0;
 begin
-  if not pg_try_advisory_xact_lock(7264, 2) then
-    return 0;
-  end if;
+  begin
+    lock table datastream.reconcile_lock in exclusive mode nowait;
+  exception when lock_not_available then
+    return null;
+  end;
   for attached in
     select a.id, greatest(now() - interval '10 minutes', a.attached_at, (select t.at from datastream.trimmed t)) as oldest
     from datastream.attached a where to_regclass('datastream.rounds_' || a.id) is not null
   loop
-    -- Game by game, so that the seed index serves it (`offset 0` keeps it so).
+    -- One game at a time, so that PostgreSQL uses the seed index (`offset 0` keeps the subquery apart).
     execute format('select array_agg(f.round_id) from datastream.games g cross join lateral ('
       'select r.round_id::bigint as round_id from datastream.rounds_%s r '
       'where r.game_id = g.id and r.finished_at between $1 and now() order by r.finished_at desc offset 0) f', attached.id)
     into finished using attached.oldest;
     lately := lately || finished;
   end loop;
-  -- One pass over each, however many the planner expects.
+  -- EXCEPT reads each side once, whatever numbers the planner expects.
   select array_agg(m.round_id) into missing
   from (select unnest(lately) except select o.round_id from datastream.outbox o where o.xid >= since) as m(round_id);
   if missing is not null then
@@ -45,12 +53,12 @@ begin
 end
 $$;
 
--- Deletes outbox rows older than `older_than`: the oldest `max_rows` are looked at, through the primary
--- key, and those of them that are too old go. Returns how many. Call it again while it returns
--- `max_rows`. Never TRUNCATE: its lock would stop the game's writes.
--- First go the rows of transactions that have yet to begin: a logical restore has brought them from
--- another cluster, and would pass for news once this one came there. What is left of that cluster's
--- is not whole then, and no resume point in it can be honored.
+-- Deletes outbox rows older than `older_than`. It looks at the oldest `max_rows`, through the primary key. Returns the
+-- number of deleted rows; null if another session is doing it. Call it again while it returns `max_rows`.
+-- Never use TRUNCATE here: its lock would stop the game's writes.
+-- First it deletes rows with transaction ids that this cluster has not reached. A logical restore brought them from another
+-- cluster, and this one would publish them again once it gets there. The other cluster's rows are then incomplete, so
+-- that no resume point in them is valid.
 create function datastream.trim(older_than interval, max_rows integer) returns bigint
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -60,10 +68,12 @@ declare
   last_xid xid8;
   last_at timestamptz;
 begin
-  if not pg_try_advisory_xact_lock(7264, 3) then
-    return 0;
-  end if;
-  -- One statement has one snapshot: what is committed in the meantime is not seen.
+  begin
+    lock table datastream.trim_lock in exclusive mode nowait;
+  exception when lock_not_available then
+    return null;
+  end;
+  -- One statement has one snapshot, so rows that are committed meanwhile stay.
   with ahead as (
     select o.xid, o.round_id from datastream.outbox o where o.xid >= pg_snapshot_xmax(pg_current_snapshot())
     order by o.xid, o.round_id limit max_rows
@@ -93,5 +103,5 @@ begin
 end
 $$;
 
--- They run as their owner and change the outbox: for the server's own role, by a grant.
+-- They run with their owner's rights and change the outbox. Only the server's role gets a grant (sql/roles.sql).
 revoke execute on function datastream.reconcile(xid8), datastream.trim(interval, integer) from public;

@@ -1,3 +1,4 @@
--- Records finished rounds of the last ten minutes that have no row in the outbox; how many.
--- $1 text: a transaction that was over by then
+-- Adds the outbox rows that the triggers could not write, for rounds of the last ten minutes.
+-- $1 text: a transaction id from before that time
+-- Columns: bigint, the rows added; null: another session is doing it.
 select datastream.reconcile($1::text::xid8)

@@ -15,4 +15,5 @@ pub(crate) mod pooler;
 pub(crate) mod read_only;
 pub(crate) mod round_queries;
 pub(crate) mod rows;
+pub(crate) mod schema_version;
 pub(crate) mod target;

@@ -1,5 +1,6 @@
 //! What is done each minute: each part of it whatever becomes of the others.
 
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use testkit::{TestDatabase, TestServer, eventually, get};
 
 /// Five days old where one is kept, and an hour.
@@ -89,4 +90,51 @@ async fn a_link_that_is_made_anew_during_the_work_is_followed_by_another_at_once
     server.ready().await;
     held.commit().await.expect("a commit");
     server.counts("datastream_reconciliations_total 2").await;
+}
+
+/// What each task returns, as text: the rows, or nothing.
+async fn tasks(database: &TestDatabase) -> [Option<String>; 2] {
+    [
+        database.text("select datastream.reconcile('0')::text").await,
+        database.text("select datastream.trim('1 day', 100)::text").await,
+    ]
+}
+
+#[tokio::test]
+async fn a_role_that_can_only_connect_stops_no_maintenance() {
+    let database = TestDatabase::new().await;
+    let stranger = format!("{}_stranger", database.name);
+    database.run(&format!("create role {stranger} login; {OLD}")).await;
+    let url = database.url_through(database.address.tcp_port);
+    let url = url.replace("postgres@", &format!("{stranger}@"));
+    let mut connection = PgConnection::connect(&url).await.expect("a connection");
+    let keys = "select pg_advisory_lock(7264, key) from generate_series(1, 9) key";
+    sqlx::raw_sql(keys).execute(&mut connection).await.expect("every key");
+    for table in ["reconcile_lock", "trim_lock", "trimmed", "outbox"] {
+        let lock = format!("begin; lock table datastream.{table} in access share mode");
+        let refused = sqlx::raw_sql(AssertSqlSafe(lock)).execute(&mut connection).await;
+        assert!(refused.expect_err(table).to_string().contains("permission denied"));
+        sqlx::raw_sql("rollback").execute(&mut connection).await.expect("a rollback");
+    }
+    let skip = "begin; set local datastream.skip = 'on'; insert into rounds (id, game_id, finished_at) \
+        select 900, id, now() from games where slug = 'crash'; commit";
+    database.run(skip).await;
+    assert_eq!(tasks(&database).await, [Some("1".to_owned()), Some("1".to_owned())]);
+}
+
+#[tokio::test]
+async fn a_task_that_another_session_does_says_so_and_nothing_to_do_is_no_rows() {
+    let database = TestDatabase::new().await;
+    let nothing = [Some("0".to_owned()), Some("0".to_owned())];
+    assert_eq!(tasks(&database).await, nothing);
+    for (task, busy) in [("reconcile('0')", 0), ("trim('1 day', 100)", 1)] {
+        let mut other = database.pool.begin().await.expect("a transaction");
+        let call = format!("select datastream.{task}");
+        sqlx::raw_sql(AssertSqlSafe(call)).execute(&mut *other).await.expect(task);
+        let mut expected = nothing.clone();
+        expected[busy] = None;
+        assert_eq!(tasks(&database).await, expected, "{task}");
+        other.commit().await.expect("a commit");
+        assert_eq!(tasks(&database).await, nothing, "{task}");
+    }
 }

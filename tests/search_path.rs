@@ -25,6 +25,8 @@ const TRAP: &str = r#"
         'octet_length(text) returns integer', 'pg_current_xact_id() returns xid8',
         'pg_current_snapshot() returns pg_snapshot', 'to_json(text) returns json', 'to_json(anyelement) returns json',
         'isfinite(timestamptz) returns boolean', 'date_trunc(text, timestamp) returns timestamp',
+        'format(text, integer, bigint, text, json) returns text', 'pg_column_size(anyelement) returns integer',
+        'json_build_object(text, numeric, text, text) returns json', 'to_json(timestamptz) returns json',
         'timezone(text, timestamptz) returns timestamp', 'timezone(text, timestamp) returns timestamptz',
         'equal_text(text, text) returns boolean', 'other_text(text, text) returns boolean', 'joined(text, text) returns text',
         'joined_json(text, json) returns text', 'equal_int(bigint, integer) returns boolean', 'most(integer, integer) returns boolean',

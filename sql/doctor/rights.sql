@@ -19,7 +19,7 @@ cross join lateral (
     union all
     select 'select from datastream.' || c.relname from pg_class c
     where c.relnamespace = 'datastream'::regnamespace and c.relkind in ('r', 'v')
-      and (c.relname in ('outbox', 'trimmed', 'attached', 'games', 'finished_rounds') or c.relname ~ '^rounds_\d+$')
+      and (c.relname in ('outbox', 'trimmed', 'attached', 'games', 'finished_rounds', '_sqlx_migrations', 'compatible_migrations') or c.relname ~ '^rounds_\d+$')
       and not has_table_privilege(c.oid, 'select')
     union all
     select 'execute datastream.' || p.proname from pg_proc p

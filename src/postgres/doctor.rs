@@ -6,7 +6,7 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
 
 use super::check::{Check, Status};
 use crate::{
-    postgres::{connection, pooler, read_only::Source, target::PgTarget},
+    postgres::{connection, pooler, read_only::Source, schema_version, target::PgTarget},
     stream::round::UnixMillis,
 };
 
@@ -135,6 +135,13 @@ async fn check_schema(connection: &mut PgConnection, retention: Duration) -> Vec
     // Without the rights the other checks cannot run; `rights` reports that once.
     let on_error = if none_failed(&rights) { Status::Failed } else { Status::Skipped };
     checks.extend(rights);
+    if let Some(version) = schema_version(connection).await {
+        let is_usable = version.status != Status::Failed;
+        checks.push(version);
+        if !is_usable {
+            return checks;
+        }
+    }
     let retention = retention.as_secs();
     let with = format!("{ATTACHED}, options as (select interval '{retention} s' as retention) ");
     let complete = run_check(connection, &COMPLETE, &with, on_error).await;
@@ -144,6 +151,19 @@ async fn check_schema(connection: &mut PgConnection, retention: Duration) -> Vec
         checks.extend(run_check(connection, check, &with, on_error).await);
     }
     checks
+}
+
+/// Whether this program knows the migrations of the database. None if that cannot be read: the
+/// checks around it say why.
+async fn schema_version(connection: &mut PgConnection) -> Option<Check> {
+    let rows = sqlx::raw_sql(schema_version::QUERY).fetch_all(connection).await.ok()?;
+    let applied: Result<Vec<(i64, bool)>, sqlx::Error> =
+        rows.iter().map(|row| Ok((row.try_get("version")?, row.try_get("compatible")?))).collect();
+    let verdict = schema_version::verdict(&applied.ok()?);
+    let remedy = verdict.remedy();
+    let status = if remedy.is_some() { Status::Failed } else { Status::Ok };
+    let check = Check::new("migrations", status, verdict.to_string());
+    Some(check.remedy(remedy.unwrap_or_default()))
 }
 
 /// Runs the checks of the read-only mode, which uses the operator's queries.

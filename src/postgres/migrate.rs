@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 pub(crate) use error::MigrationError;
 use sqlx::{
     Connection, PgConnection,
-    migrate::{Migration, Migrator},
+    migrate::{MigrateError, Migration, Migrator},
 };
 
 use crate::postgres::{attach, lock_retry::with_lock_retries, pooler, target::PgTarget};
@@ -81,7 +81,7 @@ async fn migrate_once(
         sqlx::query("set datastream.tables = off").execute(&mut connection).await?;
     }
     match direction {
-        Direction::Up(_) => MIGRATIONS.run_direct(None, &mut connection, false).await?,
+        Direction::Up(_) => apply(&mut connection).await?,
         Direction::Down if before.is_empty() => {}
         Direction::Down => MIGRATIONS.undo(&mut connection, 0).await?,
     }
@@ -95,6 +95,28 @@ async fn migrate_once(
     let after = applied(&mut connection).await?;
     let _closed = connection.close().await;
     Ok(report(direction, &before, &after))
+}
+
+async fn apply(connection: &mut PgConnection) -> Result<(), MigrationError> {
+    match MIGRATIONS.run_direct(None, connection, false).await {
+        Err(MigrateError::VersionMismatch(version)) => {
+            let commands = replacement(connection).await;
+            Err(MigrationError::Changed { version, commands })
+        }
+        outcome => Ok(outcome?),
+    }
+}
+
+/// The shell commands that replace a schema of an earlier text, as far as it says how it was made.
+async fn replacement(connection: &mut PgConnection) -> String {
+    let sql = concat!(
+        include_str!("../../sql/doctor/attached_tables.sql"),
+        include_str!("../../sql/replace_schema.sql")
+    );
+    sqlx::query_scalar(sql).fetch_one(connection).await.unwrap_or_else(|error| {
+        tracing::debug!("the attached tables were not read: {error}");
+        "datastream migrate --revert && datastream migrate, then attach each table".to_owned()
+    })
 }
 
 async fn refuse_old_servers(connection: &mut PgConnection) -> Result<(), MigrationError> {
@@ -121,6 +143,11 @@ async fn refuse_dropped_objects(connection: &mut PgConnection) -> Result<(), Mig
         Some(missing) => Err(MigrationError::Dropped(missing)),
         None => Ok(()),
     }
+}
+
+/// The versions of the migrations of this program, in order.
+pub(crate) fn versions() -> Vec<i64> {
+    up_migrations().map(|migration| migration.version).collect()
 }
 
 fn up_migrations() -> impl Iterator<Item = &'static Migration> {

@@ -25,12 +25,18 @@ pub(crate) enum MigrationError {
          version."
     )]
     Unknown(i64),
-    /// A migration was edited after it was applied.
+    /// An earlier text of a migration is applied.
     #[error(
-        "migration {0} differs from the one applied to the database. Use the version of \
-         datastream that applied it."
+        "migration {version} had another text when it was applied to this database. Use the version of \
+         datastream that applied it, or replace the schema (the game's tables keep their rows; resume \
+         points and granted rights in the schema are lost): {commands}"
     )]
-    Changed(i64),
+    Changed {
+        /// The first migration that differs.
+        version: i64,
+        /// The commands that replace the schema, for a shell.
+        commands: String,
+    },
     /// The server is older than PostgreSQL 13.
     #[error("the PostgreSQL server is too old. Use PostgreSQL 13 or later.")]
     Unsupported,
@@ -76,7 +82,6 @@ impl From<MigrateError> for MigrationError {
                 Self::Migration(version, Refusal::from(&error))
             }
             MigrateError::VersionMissing(version) => Self::Unknown(version),
-            MigrateError::VersionMismatch(version) => Self::Changed(version),
             other => Self::Other(other),
         }
     }
