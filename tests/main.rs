@@ -47,6 +47,5 @@ mod shutdown;
 mod slow_subscribers;
 mod stream_sse;
 mod stream_ws;
-mod tidy;
 mod webtransport;
 mod writers;
