@@ -68,7 +68,7 @@ test-installed:
 	PG_BIN="$$(scripts/postgresql '$(STATE)')" scripts/repeat-failed cargo test --workspace
 
 .PHONY: test-pg
-test-pg: ## the black-box tests on one PostgreSQL: PG_BIN, else the installed one
+test-pg: prepare ## the black-box tests on one PostgreSQL: PG_BIN, else the installed one
 	PG_BIN="$$(scripts/postgresql '$(STATE)')" scripts/repeat-failed cargo test --test main
 
 # Only the tests of the running server: the library's do not depend on the version.
@@ -78,7 +78,7 @@ test-18:
 
 VERSIONS ?= 13 14 16 17
 .PHONY: test-versions
-test-versions: ## the black-box tests on PostgreSQL 13, 14, 16 and 17 (VERSIONS='16' picks)
+test-versions: prepare ## the black-box tests on PostgreSQL 13, 14, 16 and 17 (VERSIONS='16' picks)
 	@for major in $(VERSIONS); do \
 	  bin=$$(scripts/fetch-postgresql-version '$(STATE)' "$$major"); \
 	  echo "PostgreSQL $$major"; \
