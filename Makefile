@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 
-# What is fetched and what the demo plays is kept here; see the script for the one exception.
+# Fetched programs and the demo's database are kept here; the script names the one exception.
 STATE := $(shell scripts/state-dir)
 # Flags for the demo, such as ARGS='--speed 5'.
 ARGS ?=
@@ -14,12 +14,29 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: demo
-demo: ## games that play themselves, on a PostgreSQL of its own, streamed on port 3000
+demo: ## a game that writes rounds into a PostgreSQL of its own, streamed on port 3000
 	@bin=$$(scripts/postgresql '$(STATE)'); \
 	PG_BIN="$$bin" exec cargo run --quiet --bin datastream -- demo --data-dir '$(STATE)/demo' $(ARGS)
 
+# The parts of `make test`, in order. Each is a target of its own.
+STEPS := prepare fmt-check lint build test-installed test-18 test-autobahn test-soak test-client test-browsers test-aioquic
+
+.PHONY: check
+check: fmt-check lint ## after each edit: format, clippy, library tests, house rules (under a minute when warm)
+	cargo test --quiet --lib --test tidy
+
 .PHONY: test
-test: prepare fmt-check lint test-installed test-18 test-autobahn test-soak test-client test-browsers test-aioquic ## all checks and tests, on both PostgreSQL versions
+test: ## everything that CI runs: all checks and tests, on both PostgreSQL versions
+	@rm -f target/flaky; report=; \
+	for step in $(STEPS); do \
+	  begun=$$SECONDS; \
+	  $(MAKE) --no-print-directory "$$step"; \
+	  report+="$$(printf '%5d s  %s' $$((SECONDS - begun)) "$$step")"$$'\n'; \
+	done; \
+	printf '%s%5d s  in all\n' "$$report" "$$SECONDS"; \
+	if [ -e target/flaky ]; then \
+	  echo "$$(wc -l <target/flaky) FLAKY, each passed when it was repeated alone:"; cat target/flaky; \
+	fi
 
 .PHONY: prepare
 prepare:
@@ -37,63 +54,83 @@ fmt-check:
 lint: ## clippy, warnings are errors
 	cargo clippy --workspace --all-targets --quiet -- -D warnings
 
-# The distribution's server: PostgreSQL 15 on Debian 12. Where there is none, the fetched one.
+# Every program and test in one build: other selections enable other features of the dependencies, and
+# cargo would compile those and this workspace again.
+.PHONY: build
+build:
+	@cargo build --quiet --workspace --bins --tests
+
+test-installed test-pg test-18 test-versions: export SQLX := $(STATE)/cargo/bin/sqlx
+
+# The distribution's server: PostgreSQL 15 on Debian 12. If none is installed, the fetched one.
 .PHONY: test-installed
-test-installed: export SQLX := $(STATE)/cargo/bin/sqlx
 test-installed:
-	PG_BIN="$$(scripts/postgresql '$(STATE)')" cargo test --workspace
+	PG_BIN="$$(scripts/postgresql '$(STATE)')" scripts/repeat-failed cargo test --workspace
 
-# Only what talks to a server: the library's and the house rules do not change with it.
+.PHONY: test-pg
+test-pg: prepare ## the black-box tests on one PostgreSQL: PG_BIN, else the installed one
+	PG_BIN="$$(scripts/postgresql '$(STATE)')" scripts/repeat-failed cargo test --test main
+
+# Only the tests of the running server: the library's do not depend on the version.
 .PHONY: test-18
-test-18: export SQLX := $(STATE)/cargo/bin/sqlx
 test-18:
-	PG_BIN='$(STATE)/postgresql-18/bin' cargo test --test main -- --skip tidy::
+	PG_BIN='$(STATE)/postgresql-18/bin' scripts/repeat-failed cargo test --test main
 
-# Fewer rounds than a release build could take: the judge looks at what comes, not at how fast.
-.PHONY: test-soak
-test-soak: ## short soaks: each capture mode, two nodes, lost commits; docs/guarantees.md says what they prove
-	cargo build --quiet -p datastream-soak
-	for how in '--capture auto' '--capture notify' '--capture poll' '--nodes 2' '--nodes 2 --capture poll' --lossy; do \
-	  target/debug/soak --seconds 15 --seed 1 --write-every 60ms $$how \
-	    --pg-bin "$$(scripts/postgresql '$(STATE)')"; \
+VERSIONS ?= 13 14 16 17
+.PHONY: test-versions
+test-versions: prepare ## the black-box tests on PostgreSQL 13, 14, 16 and 17 (VERSIONS='16' picks)
+	@for major in $(VERSIONS); do \
+	  bin=$$(scripts/fetch-postgresql-version '$(STATE)' "$$major"); \
+	  echo "PostgreSQL $$major"; \
+	  PG_BIN="$$bin" scripts/repeat-failed cargo test --test main; \
 	done
 
-# The program that the tests below run. As `cargo test` builds it, so that it is not built twice.
-.PHONY: binary
-binary:
-	cargo test --quiet --no-run --test main
+# Fewer rounds than a release build could take: the soak checks which rounds arrive, not how fast.
+.PHONY: test-soak
+test-soak: build ## short soaks: each capture mode, two nodes, lost commits (docs/guarantees.md)
+	PG_BIN="$$(scripts/postgresql '$(STATE)')" SOAK=target/debug/soak scripts/soaks 15 --seed 1 --write-every 60ms
 
-# Clients that share no code with the server. Each of the three installs what it needs.
+LONG ?= 600
+.PHONY: test-long
+test-long: build ## soaks and fuzz targets of ten minutes each; record the results in docs/benchmarks.md
+	PG_BIN="$$(scripts/postgresql '$(STATE)')" SOAK=target/debug/soak scripts/soaks $(LONG) --seed 7 --write-every 120ms
+	$(MAKE) --no-print-directory fuzz FUZZ=$(LONG)
+
+# Clients that share no code with the server. Each target installs the programs that it needs.
 test-client test-browsers test-aioquic: export DATASTREAM := $(CURDIR)/target/debug/datastream
+test-autobahn: export WS_ECHO := $(CURDIR)/target/debug/ws_echo
 
 .PHONY: test-client
-test-client: binary ## the JavaScript client in Node, and the examples of docs/clients.md
-	@node=$$(scripts/node '$(STATE)'); PATH="$$node:$$PATH" npm --prefix clients/js test --silent
+test-client: build ## the JavaScript client in Node, and the examples of docs/clients.md
+	@node=$$(scripts/node '$(STATE)'); PATH="$$node:$$PATH" scripts/repeat-failed npm --prefix clients/js test --silent
 
 .PHONY: test-browsers
-test-browsers: binary ## the client, the live page and WebTransport in Chromium and Firefox
-	@tests/browser/client.sh
-	@tests/browser/run.sh
+test-browsers: build ## the client, the live page and WebTransport in Chromium and Firefox
+	@scripts/repeat-failed tests/browser/client.sh
+	@scripts/repeat-failed tests/browser/run.sh
 
 .PHONY: test-aioquic
-test-aioquic: binary ## WebTransport against a client in Python, well behaved and not
-	@tests/aioquic/run.sh
+test-aioquic: build ## WebTransport against a client in Python, well behaved and not
+	@scripts/repeat-failed tests/aioquic/run.sh
 
-# Python and pip are there: they fetched PostgreSQL 18.
+# `prepare` has installed python and pip, which fetch PostgreSQL 18.
 .PHONY: test-autobahn
-test-autobahn: ## the Autobahn cases against the WebSocket frame reader (6 s)
+test-autobahn: build ## the Autobahn cases against the WebSocket frame reader (6 s)
 	tests/autobahn/run '$(STATE)'
 
+FUZZ ?= 60
 .PHONY: fuzz
-fuzz: ## both fuzz targets, a minute each (needs cargo-fuzz)
-	RUSTC_BOOTSTRAP=1 cargo fuzz run payload -- -max_total_time=60
-	RUSTC_BOOTSTRAP=1 cargo fuzz run frames -- -max_total_time=60
+fuzz: export PATH := $(STATE)/cargo/bin:$(PATH)
+fuzz: ## both fuzz targets, a minute each (FUZZ=600: ten); builds cargo-fuzz if it is missing
+	command -v cargo-fuzz >/dev/null || cargo install cargo-fuzz --locked --quiet --root '$(STATE)/cargo'
+	RUSTC_BOOTSTRAP=1 cargo fuzz run payload -- -max_total_time=$(FUZZ)
+	RUSTC_BOOTSTRAP=1 cargo fuzz run frames -- -max_total_time=$(FUZZ)
 
 .PHONY: bench
 bench: ## the benchmarks (docs/benchmarks.md says how to read them)
 	PG_BIN="$$(scripts/postgresql '$(STATE)')" cargo bench
 
 .PHONY: bench-writer
-bench-writer: ## what it costs the game: pgbench with and without us, in turn
+bench-writer: ## the cost for the game: pgbench with and without our trigger, in turn
 	cargo build --bin datastream
 	PG_BIN="$$(scripts/postgresql '$(STATE)')" benches/writer/run target/debug/datastream

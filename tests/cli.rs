@@ -6,31 +6,12 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 
 use testkit::{
     TestDatabase, TestServer, WireRound, WsClient,
-    binary::{Output, datastream},
+    binary::{Output, VARIABLES, datastream},
     cluster::{Address, free_port},
     eventually, get,
     http::try_get,
     serving, within,
 };
-
-/// Every variable of contract section 8.
-pub(crate) const VARIABLES: [&str; 15] = [
-    "DATABASE_URL",
-    "DATASTREAM_LISTEN_URL",
-    "DATASTREAM_HTTP_ADDR",
-    "DATASTREAM_WT_ENABLED",
-    "DATASTREAM_WT_ADDR",
-    "DATASTREAM_WT_CERT",
-    "DATASTREAM_WT_KEY",
-    "DATASTREAM_HEARTBEAT",
-    "DATASTREAM_HISTORY",
-    "DATASTREAM_RESUME_LIMIT",
-    "DATASTREAM_RETENTION",
-    "DATASTREAM_SHUTDOWN_GRACE",
-    "DATASTREAM_ALLOWED_ORIGINS",
-    "DATASTREAM_MAX_CONNECTIONS",
-    "DATASTREAM_LOG_FORMAT",
-];
 
 /// A failure is told in one line, without a backtrace.
 #[track_caller]

@@ -50,6 +50,5 @@ mod slow_subscribers;
 mod strangers;
 mod stream_sse;
 mod stream_ws;
-mod tidy;
 mod webtransport;
 mod writers;

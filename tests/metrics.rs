@@ -1,7 +1,7 @@
 //! What `/metrics` tells of the way of a round and of the database's side, as docs/operations.md
 //! promises it.
 
-use testkit::{TestDatabase, TestServer, WsClient, eventually, serving};
+use testkit::{TestServer, WsClient, database_alone, eventually, serving};
 
 /// A round that the trigger did not record, finished now.
 const SKIPPED: &str = "set datastream.skip = 'on'; insert into rounds (game_id, finished_at) \
@@ -41,7 +41,7 @@ async fn a_round_that_a_poll_finds_is_measured_from_its_row_in_the_outbox() {
 
 #[tokio::test]
 async fn the_outbox_and_the_notification_queue_are_measured() {
-    let database = TestDatabase::new().await;
+    let (_cluster, database) = database_alone().await;
     database.finish_many("crash", 10).await;
     database
         .run(

@@ -2,7 +2,7 @@
 
 use sqlx::{Postgres, Transaction};
 
-use testkit::{TestDatabase, TestServer, WsClient, round::ids};
+use testkit::{TestDatabase, TestServer, WsClient, database_alone, round::ids};
 
 /// A round of crash in a transaction that stays open.
 async fn unfinished(database: &TestDatabase, id: i64) -> Transaction<'static, Postgres> {
@@ -44,7 +44,7 @@ async fn a_round_that_another_node_had_still_to_send_is_not_lost_to_who_comes_fr
 
 #[tokio::test]
 async fn a_node_that_is_alone_again_repeats_nothing_of_what_it_sends_from_then_on() {
-    let database = TestDatabase::new().await;
+    let (_cluster, database) = database_alone().await;
     let one = TestServer::on(database.url()).start().await;
     let other = TestServer::on(database.url()).start().await;
     one.counts("datastream_other_nodes 1").await;

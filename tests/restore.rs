@@ -7,8 +7,8 @@ use embedded_postgres::Stop;
 use tokio::process::Command;
 
 use testkit::{
-    DedicatedCluster, TestDatabase, TestServer, WsClient, cluster::installation, eventually,
-    round::ids, serving,
+    DedicatedCluster, TestDatabase, TestServer, WsClient, cluster::installation, database_alone,
+    eventually, round::ids, serving,
 };
 
 /// Makes the outbox look as if another cluster, five million transactions older, had written it.
@@ -19,7 +19,7 @@ const OF_ANOTHER_CLUSTER: &str = "update datastream.outbox set \
 
 /// Dumps a database and restores it as another.
 async fn restored(from: &TestDatabase) -> TestDatabase {
-    let to = TestDatabase::empty().await;
+    let to = TestDatabase::empty_on(&from.address).await;
     let bin = installation().bin().to_path_buf();
     let mut dump = Command::new(bin.join("pg_dump"));
     let mut dump = dump.args(["-d", &from.url()]).stdout(Stdio::piped()).spawn().expect("pg_dump");
@@ -65,7 +65,7 @@ async fn outbox_rows_of_transactions_that_have_yet_to_begin_are_no_news() {
 
 #[tokio::test]
 async fn a_database_restored_from_a_dump_streams_what_comes_next_and_nothing_else() {
-    let original = TestDatabase::new().await;
+    let (_cluster, original) = database_alone().await;
     let old = original.finish_many("crash", 20).await;
     original.run(OF_ANOTHER_CLUSTER).await;
     let database = restored(&original).await;

@@ -1,13 +1,16 @@
-//! The house rules that no other tool checks: layers, sizes, borders, documents.
+//! The house rules that no other tool checks: layers, sizes, borders, words, documents.
+
+#![allow(missing_docs)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod tidy_words;
 
 use std::{
     fs,
     path::{Path, PathBuf},
 };
 
-use testkit::binary::datastream;
-
-use crate::cli::VARIABLES;
+use testkit::binary::{VARIABLES, datastream};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 

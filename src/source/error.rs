@@ -1,4 +1,4 @@
-//! Why the capture cannot go on, and whether waiting may mend it.
+//! Why the capture cannot go on, and whether waiting may fix it.
 
 use std::time::Duration;
 
@@ -38,14 +38,14 @@ pub enum CaptureError {
     )]
     Standby,
     /// Our schema is not there.
-    #[error("the database has no schema of Data Stream; run: datastream migrate")]
+    #[error("the database has no schema datastream. Run: datastream migrate")]
     NoSchema,
-    /// Our schema is there, but of another version of the program, or part of it was dropped.
-    #[error(
-        "the schema of Data Stream is not of this version, or not whole ({0}); run: datastream doctor, \
-             which says what brings it back"
-    )]
+    /// Part of the schema was dropped or changed.
+    #[error("the schema datastream is not complete ({0}). Run datastream doctor, which names the fix.")]
     OtherSchema(String),
+    /// The schema has other migrations than this program knows.
+    #[error("{0}")]
+    SchemaVersion(String),
     /// The operator's own queries do not give what the read-only mode needs.
     #[error("DATASTREAM_READ_ONLY_ROUNDS or …_GAMES does not give the columns that it must: {0}")]
     Query(String),
@@ -93,12 +93,13 @@ fn describe(error: &tokio_postgres::Error) -> String {
 }
 
 impl CaptureError {
-    /// Whether waiting cannot mend it: a wrong database, a wrong role.
+    /// Whether waiting cannot fix it: a wrong database, a wrong role.
     pub fn is_final(&self) -> bool {
         match self {
             Self::Standby
             | Self::NoSchema
             | Self::OtherSchema(_)
+            | Self::SchemaVersion(_)
             | Self::NothingAttached
             | Self::Query(_) => true,
             Self::Database(error) => error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE),

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     ops::shutdown::Shutdown,
-    postgres::{client, target::PgTarget},
+    postgres::{client, schema_version, target::PgTarget},
 };
 
 /// The poll must use the outbox's primary key. After ANALYZE on a big outbox the generic plan
@@ -121,6 +121,7 @@ impl Listener {
         receiving: AbortHandle,
     ) -> Result<(Self, Presence), CaptureError> {
         let identity = identity(&session).await?;
+        check_version(&session).await?;
         let modes = modes(&session).await?.ok_or(CaptureError::NothingAttached)?;
         end_former(&session, former).await?;
         if !session.is_own() {
@@ -185,6 +186,19 @@ async fn identity(session: &Session) -> Result<Identity, CaptureError> {
         return Err(CaptureError::NoSchema);
     }
     Ok(Identity { system: row.try_get("system_identifier")?, timeline: row.try_get("timeline")? })
+}
+
+/// Whether this program can use the schema; a newer program may have changed it since the last
+/// connection.
+async fn check_version(session: &Session) -> Result<(), CaptureError> {
+    let rows = session.query(schema_version::QUERY, &[]).await?;
+    let applied: Result<Vec<(i64, bool)>, CaptureError> =
+        rows.iter().map(|row| Ok((row.try_get("version")?, row.try_get("compatible")?))).collect();
+    let verdict = schema_version::verdict(&applied?);
+    match verdict.remedy() {
+        None => Ok(()),
+        Some(remedy) => Err(CaptureError::SchemaVersion(format!("{verdict}; {remedy}"))),
+    }
 }
 
 /// `None` if no table is attached.

@@ -12,7 +12,7 @@ import { cases as fallback } from './client-fallback.mjs';
 import { firefoxCases, cases as live } from './page-cases.mjs';
 
 const LIMIT_MS = 60_000;
-const [wanted = ''] = process.argv.slice(2);
+const wanted = process.argv[2] ?? process.env.ONLY ?? '';
 const count = { passed: 0, failed: 0 };
 
 const limited = (work) => {

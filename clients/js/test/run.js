@@ -1,4 +1,4 @@
-/** `npm test`: installs and builds what is missing, then runs all tests and says how many passed. */
+/** `npm test`: installs and builds what is missing, then runs all tests and says how many passed. ONLY=NAME runs one test. */
 
 import { spawnSync } from 'node:child_process';
 import { readdirSync } from 'node:fs';
@@ -13,17 +13,25 @@ const must = (program, args, cwd) => {
 
 must(join(here, '../../scripts/npm-packages'), [here], here);
 if (!process.env.DATASTREAM) must('cargo', ['build', '--quiet', '--bin', 'datastream'], join(here, '../..'));
-must(process.execPath, ['build.js', '--check'], here);
-must('npx', ['publint', '--strict'], here);
-must('npx', ['attw', '--pack', '.', '--profile', 'esm-only', '--quiet'], here);
+const { ONLY } = process.env;
+if (!ONLY) {
+  must(process.execPath, ['build.js', '--check'], here);
+  must('npx', ['publint', '--strict'], here);
+  must('npx', ['attw', '--pack', '.', '--profile', 'esm-only', '--quiet'], here);
+}
 
 const tests = readdirSync(join(here, 'test')).filter((name) => name.endsWith('.test.js'));
+const escaped = ONLY?.replace(/[\\^$.*+?()[\]{}|/]/g, '\\$&');
+const only = ONLY ? [`--test-name-pattern=${escaped}`] : [];
 const { status, stdout } = spawnSync(
   process.execPath,
-  ['--test', '--test-reporter=spec', '--test-concurrency=1', '--test-timeout=60000', ...tests.map((name) => join(here, 'test', name))],
+  ['--test', ...only, '--test-reporter=spec', '--test-concurrency=1', '--test-timeout=60000', ...tests.map((name) => join(here, 'test', name))],
   { cwd: here, encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit'], maxBuffer: 1 << 26 },
 );
 process.stdout.write(stdout);
 const count = (word) => new RegExp(`${word} (\\d+)`).exec(stdout)?.[1] ?? '0';
+// `scripts/repeat-failed` reads these lines. The reporter ends with the list of what failed.
+const [, list = ''] = stdout.split('failing tests:');
+for (const [, name] of list.matchAll(/^✖ (.*) \([\d.]+ms\)$/gm)) console.log(`FAILED  ${name}`);
 console.log(`clients/js: ${count('pass')} passed, ${count('fail')} failed`);
 process.exit(status ?? 1);

@@ -196,7 +196,7 @@ fn initdb(installation: &Installation, data_dir: &Path, durable: bool) -> Result
     make_dir(installation, &partial)?;
     let mut command = installation.command("initdb");
     command.arg("-D").arg(&partial).args(["-A", "trust", "-E", "UTF8", "--no-locale"]);
-    command.args(["-U", SUPERUSER, "--no-instructions", "--wal-segsize=1"]);
+    command.args(["-U", SUPERUSER, "--wal-segsize=1"]);
     if !durable {
         command.arg("--no-sync"); // 0.4 s instead of 1 s
     }

@@ -9,6 +9,25 @@ use tokio::process::Command;
 
 use super::within;
 
+/// Every variable of contract section 8.
+pub const VARIABLES: [&str; 15] = [
+    "DATABASE_URL",
+    "DATASTREAM_LISTEN_URL",
+    "DATASTREAM_HTTP_ADDR",
+    "DATASTREAM_WT_ENABLED",
+    "DATASTREAM_WT_ADDR",
+    "DATASTREAM_WT_CERT",
+    "DATASTREAM_WT_KEY",
+    "DATASTREAM_HEARTBEAT",
+    "DATASTREAM_HISTORY",
+    "DATASTREAM_RESUME_LIMIT",
+    "DATASTREAM_RETENTION",
+    "DATASTREAM_SHUTDOWN_GRACE",
+    "DATASTREAM_ALLOWED_ORIGINS",
+    "DATASTREAM_MAX_CONNECTIONS",
+    "DATASTREAM_LOG_FORMAT",
+];
+
 /// How a run ended and what it printed.
 #[derive(Debug)]
 pub struct Output {

@@ -1,6 +1,8 @@
 //! PostgreSQL: one cluster for the whole run, others for tests that stop or kill it.
 
 use std::{
+    fs::OpenOptions,
+    io::Write,
     iter,
     net::TcpListener,
     ops::Range,
@@ -132,6 +134,10 @@ impl DedicatedCluster {
         copy.uid(owner.uid()).gid(owner.gid());
         let output = copy.output().expect("pg_basebackup");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        // The last line counts. A newer pg_basebackup names options that an older server refuses.
+        let follow = format!("primary_conninfo = '{}'\n", self.cluster.url("postgres"));
+        let settings = OpenOptions::new().append(true).open(folder.join("postgresql.auto.conf"));
+        settings.and_then(|mut file| file.write_all(follow.as_bytes())).expect("the settings");
     }
 
     /// Copies the files of a server that is stopped; where to.

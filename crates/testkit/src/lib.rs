@@ -43,3 +43,19 @@ pub async fn serving() -> (TestDatabase, TestServer) {
     let server = TestServer::on(database.url()).start().await;
     (database, server)
 }
+
+/// The same on a cluster of its own, for a test that an open transaction of another test would
+/// disturb: a snapshot names the transactions in progress of the whole cluster. The cluster stops when
+/// it is dropped, which must be last.
+pub async fn serving_alone() -> (DedicatedCluster, TestDatabase, TestServer) {
+    let (cluster, database) = database_alone().await;
+    let server = TestServer::on(database.url()).start().await;
+    (cluster, database, server)
+}
+
+/// A migrated database on a cluster of its own, likewise. Autovacuum would open transactions, too.
+pub async fn database_alone() -> (DedicatedCluster, TestDatabase) {
+    let cluster = DedicatedCluster::start_with(&[("autovacuum", "off")]);
+    let database = TestDatabase::on(&cluster.address()).await;
+    (cluster, database)
+}
