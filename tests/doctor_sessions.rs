@@ -24,7 +24,7 @@ async fn an_uncommitted_round_that_holds_the_notification_lock_is_reported() {
         let found = findings(&url, "transactions", &[]).await;
         found
             .iter()
-            .any(|line| line.says.contains("finished a round and has not committed"))
+            .any(|line| line.says.contains("held the lock that a writer needs to notify"))
             .then_some(())
     })
     .await;
@@ -151,7 +151,7 @@ async fn what_other_roles_do_is_shown_to_the_reader_once_it_is_granted() {
         let found = findings(&reader, "transactions", &[]).await;
         found
             .iter()
-            .any(|line| line.says.contains("finished a round and has not committed"))
+            .any(|line| line.says.contains("held the lock that a writer needs to notify"))
             .then_some(())
     })
     .await;
