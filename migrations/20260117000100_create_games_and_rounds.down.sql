@@ -1,13 +1,13 @@
--- The game's tables go only where we made them and they hold nothing: data is never ours to drop.
+-- Drops the game's tables only if a migration made them and they are empty: the rows belong to the game.
 set local lock_timeout = '2s';
--- Where a policy would hide rows from the look, it fails.
+-- If a policy could hide rows, the query for rows fails instead of finding none.
 set local row_security = off;
 
 do $$
 declare
   made regclass[] := array(select relation from datastream.made);
 begin
-  -- The lock comes first, so that no row can slip in between the look and the drop.
+  -- The lock comes first, so that nobody inserts a row between the query and the drop.
   if to_regclass('public.rounds') = any (made) then
     lock table public.rounds in access exclusive mode;
     if not exists (select from public.rounds) then

@@ -1,6 +1,6 @@
--- The two tables a game writes to, made only where the database has none of that name.
+-- Makes the two tables that a game writes to, if the database has none of that name.
 
--- From another folder sqlx does not see sqlx.toml and keeps its table in `public`. Say so before anything is made.
+-- sqlx reads sqlx.toml only in the project's root. Elsewhere it keeps its own table in `public`, so stop before anything is made.
 do $$
 begin
   if to_regclass('datastream._sqlx_migrations') is null then
@@ -10,8 +10,8 @@ begin
 end
 $$;
 
--- A publication for all tables would send ours too, and a subscriber that has none of them stops: the game's own
--- replication must not break. (`datastream migrate` asks the same before it makes the schema.)
+-- A publication for all tables sends ours too, and a subscriber without them stops. The game's own replication must not
+-- break. (`datastream migrate` checks the same before it makes the schema.)
 do $$
 declare
   publications text := (select string_agg(distinct p.pubname, ', ') from pg_publication_tables p where p.schemaname = 'datastream');
@@ -24,19 +24,19 @@ begin
 end
 $$;
 
--- A statement that waits for a lock on a game's table makes every later writer of the game wait behind it.
--- Two seconds are the most we take; a migration that gave up changed nothing and can be run again.
+-- While a statement waits for a lock on a game's table, the game's later writes wait behind it. So no statement waits
+-- for more than two seconds. A migration that fails by that changed nothing and can be run again.
 set local lock_timeout = '2s';
 
--- Which tables are of our making: only those may be dropped by the down migration.
--- (By what they are, not by name: a game may have made others of the same names since.)
+-- The tables that this migration made. The down migration may drop no others.
+-- (It stores oids, because a game may make other tables of these names later.)
 create table datastream.made (
   relation regclass primary key
 );
 
--- A missing table is made where the other is missing as well, or has the columns that go with it.
--- Next to tables of another shape nothing is made: `datastream attach` is the way there. Nor is
--- anything where `set datastream.tables = off` says so (`datastream migrate --no-tables`, `attach`).
+-- Makes a missing table if the other one is missing too, or has the columns that fit it.
+-- Makes nothing beside tables with other columns: `datastream attach` can stream those. Makes nothing after
+-- `set datastream.tables = off` either (`datastream migrate --no-tables`, `attach`).
 do $$
 declare
   games regclass := to_regclass('public.games');

@@ -6,4 +6,4 @@ drop table if exists datastream.outbox;
 drop function if exists datastream.as_jsonb(json);
 drop function if exists datastream.moment(text, timestamp);
 drop function if exists datastream.micros(timestamptz);
-drop function if exists datastream.is_finished(anyelement) cascade;  -- copies of our index, on tables of others
+drop function if exists datastream.is_finished(anyelement) cascade;  -- also drops copies of our index on other tables

@@ -1,17 +1,17 @@
--- The outbox: what a finishing transaction leaves behind, and the one truth that survives an outage.
+-- The outbox: one row for each finished round, written by the transaction that finished it. It survives every outage.
 
 set local lock_timeout = '2s';
 
--- True for a finished round. A function rather than `is not null` in indexes of ours, so that they
--- depend on this schema and fall with it; the planner replaces the call by the comparison, in the
--- index and in the query alike (0.01 ms to the latest of 5 million rounds).
+-- True for a finished round. Our indexes use a function instead of `is not null`, so that they depend on this schema
+-- and are dropped with it. The planner inlines the function in indexes and queries: it finds the latest of 5 million
+-- rounds in 0.01 ms.
 create function datastream.is_finished(anyelement) returns boolean
 language sql immutable parallel safe
 as $$ select $1 is not null $$;
 
--- Microseconds since 1970, exact; null for infinity and beyond what a bigint holds (the year 294247).
--- Seconds and their fraction apart: before PostgreSQL 14 `extract` computes in floating point. It is
--- called under the search_path of whoever writes a round: all names are qualified.
+-- Microseconds since 1970, exact. Null for infinity and for years that a bigint cannot hold (294247 and later).
+-- It computes whole seconds and the fraction apart, because `extract` before PostgreSQL 14 uses floating point.
+-- All names are qualified: callers have any search_path.
 create function datastream.micros(timestamptz) returns bigint
 language sql immutable parallel safe
 as $$
@@ -21,9 +21,9 @@ as $$
   end
 $$;
 
--- A moment without a time zone as one of this zone; null for infinity, and where the zone would shift it
--- beyond what PostgreSQL holds: that would fail a game's write through the index, and every query that
--- meets the round. The planner replaces the call here too.
+-- Converts a timestamp of this time zone to timestamptz. Null for infinity, and if the zone would shift it out of
+-- PostgreSQL's range: an error would fail the game's write, through the index, and every query that reads the round.
+-- The planner inlines this function too.
 create function datastream.moment(zone text, moment timestamp) returns timestamptz
 language sql immutable parallel safe
 as $$
@@ -32,9 +32,9 @@ as $$
   end
 $$;
 
--- A JSON text as jsonb prints it, or as it stands where jsonb does not take it: `\u0000`, half of a
--- surrogate pair and a number beyond numeric are valid json. One such round must not fail a query that
--- reads many. It writes nothing, so that its block takes no transaction id.
+-- Prints JSON as jsonb does. Returns it unchanged if jsonb rejects it: json accepts `\u0000`, half of a surrogate pair
+-- and numbers beyond numeric. One such round must not fail a query that reads many. The block writes nothing, so it
+-- takes no transaction id.
 create function datastream.as_jsonb(json) returns text
 language plpgsql immutable
 as $$
@@ -45,16 +45,16 @@ exception when others then
 end
 $$;
 
--- All are called on behalf of whoever writes a round or reads a view. Said explicitly because a
--- database may be hardened by `alter default privileges revoke execute on functions from public`,
--- and then an index predicate would fail the game's insert.
+-- Every role that writes a round or reads a view calls these. The grant is explicit because a database may have
+-- `alter default privileges revoke execute on functions from public`. Then an index predicate would fail the game's insert.
 grant execute on function datastream.is_finished(anyelement), datastream.micros(timestamptz),
   datastream.moment(text, timestamp), datastream.as_jsonb(json) to public;
 
--- xid     the transaction that finished the round, as a number that never wraps;
--- before  no round that was delivered after this one has a smaller xid: replay starts there;
--- at      when, by the clock: for retention and for latency figures.
--- One index, no sequence, no foreign key: the least a writer can pay, and nothing that can wait.
+-- xid     the transaction that finished the round; 64 bits, so that it never wraps
+-- before  the oldest transaction in progress at that time; a replay after this round starts at that xid, because no
+--         round published after this one has a smaller xid
+-- at      the time of the write, for retention and latency figures
+-- One index, no sequence and no foreign key keep the cost of a write low, and no writer waits for another.
 create table datastream.outbox (
   xid xid8 not null default pg_current_xact_id(),
   before xid8 not null default pg_snapshot_xmin(pg_current_snapshot()),
@@ -63,17 +63,16 @@ create table datastream.outbox (
   primary key (xid, round_id)
 );
 
--- The greatest xid, and the latest time, that `trim` has deleted: one row. A resume point from before
--- that cannot be honored completely, and must not look as if it were; nor is a round from before it
--- missing in the outbox.
+-- One row: the greatest xid and the latest time that `trim` has deleted. Resume points up to that xid are incomplete,
+-- and `reconcile` does not add rounds up to that time again.
 create table datastream.trimmed (
   one boolean primary key default true check (one),
   xid xid8 not null,
   at timestamptz not null
 );
 
--- Later migrations that programs of an earlier version may go on with. Such a migration adds its own version here. An
--- earlier program stops at a migration that it does not know and does not find here.
+-- Versions of migrations that earlier programs may go on with. Such a migration adds its own version here. `serve` ends if
+-- the database has a migration that the program does not know and that is not listed here.
 create table datastream.compatible_migrations (
   version bigint primary key
 );

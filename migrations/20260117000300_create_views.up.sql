@@ -1,8 +1,8 @@
--- What the server reads of the attached tables, and the words for their columns.
+-- The attached tables, their options, and the views and functions that the server reads them by.
 
 set local lock_timeout = '2s';
 
--- What is attached, and how. `id` names the generated functions and the index.
+-- One row for each attached table. `id` is part of the names of its generated functions, view and index.
 create table datastream.attached (
   relation text primary key,
   id integer not null unique,
@@ -11,7 +11,7 @@ create table datastream.attached (
   attached_at timestamptz not null default now()
 );
 
--- A table's full name, quoted where it must be, whatever the search_path.
+-- The full name of a table, quoted if necessary; the search_path has no effect on it.
 create function datastream.qualified(relation regclass) returns text
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
@@ -20,7 +20,7 @@ as $$
   where c.oid = relation
 $$;
 
--- The type of a column, through domains (also of domains); an error where the column is missing or of no usable type.
+-- The type of a column; of a domain, its base type. Raises an error if the column is missing or of another type than `usable`.
 create function datastream.column_type(relation regclass, wanted text, usable regtype[] default null) returns regtype
 language plpgsql stable
 as $$
@@ -45,7 +45,7 @@ begin
 end
 $$;
 
--- An error where two of the parameters of `attach` exclude each other: one of them would be ignored without a word.
+-- Raises an error if two parameters of `attach` exclude each other, because one of them would have no effect.
 create function datastream.refuse_contradictions(given jsonb) returns void
 language plpgsql stable
 as $$
@@ -70,7 +70,7 @@ begin
 end
 $$;
 
--- An error where the triggers of a table would not see its rounds, or not all of a row.
+-- Raises an error if triggers of the table would miss rounds or columns.
 create function datastream.refuse_unseen(relation regclass, options jsonb) returns void
 language plpgsql stable
 as $$
@@ -98,8 +98,8 @@ begin
 end
 $$;
 
--- What `attach` was told, as it is kept: names that were not given become the defaults, and only what
--- the way of finding the game needs stays. An error where the parts do not make a whole.
+-- The parameters of `attach` as datastream.attached keeps them, with defaults filled in. Of the parameters for the game it
+-- keeps those that are needed. Raises an error if the parameters are incomplete.
 create function datastream.attach_options(relation regclass, given jsonb) returns jsonb
 language plpgsql stable
 as $$
@@ -120,7 +120,7 @@ begin
   perform datastream.column_type(relation, o->>'id', integers);
   if datastream.column_type(relation, o->>'finished_at', '{timestamptz,timestamp}') = 'timestamp'::regtype then
     o := '{"time_zone": "UTC"}'::jsonb || o;
-    perform timezone(o->>'time_zone', timestamp 'epoch');  -- an unknown time zone is told now
+    perform timezone(o->>'time_zone', timestamp 'epoch');  -- fails now if the time zone is unknown
   elsif o ? 'time_zone' then
     raise invalid_parameter_value using message = format('column %I of %s has a time zone of its own: leave time_zone out', o->>'finished_at', datastream.qualified(relation));
   end if;
@@ -156,14 +156,16 @@ begin
 end
 $$;
 
--- How an attached table's columns are written in SQL: expressions over a row named `alias`
--- (a table's alias, a transition table's, or `new`), and over a row `g` of the table of games. All names
--- are qualified: the trigger functions evaluate them under the search_path of whoever writes a round.
--- `payload` is the text of a notification about one round, in JSON. It is null if the round has no game, and if a column is
--- so large that the text could not fit into a notification. (The trigger functions look at the length of the whole.)
--- It prints a value as the writer's settings say. Extras in a column of type text or varchar become a JSON string,
--- because PostgreSQL before 16 has no way to ask, without an EXCEPTION block, if a text is JSON.
--- `format` is the cheapest way to print it: 1.5 us, `concat` 1.8, `json_build_object` 1.9, `||` 2.0.
+-- The columns of an attached table as SQL expressions. They read a row named `alias` (the alias of the table or of the
+-- transition table, or `new`) and a row `g` of the table of games. All names are qualified, because the trigger functions
+-- run under the writer's search_path.
+--
+-- `payload` is the JSON text of a notification about one round. It is null if the round has no game, or if one column is too
+-- large for a notification. (The trigger functions then check the length of the text.)
+-- * The writer's settings decide how values are printed (TimeZone, IntervalStyle).
+-- * Extras in a text or varchar column become a JSON string. PostgreSQL before 16 cannot check, without an EXCEPTION block,
+--   that a text is JSON.
+-- * `format` is the fastest: 1.5 us, `concat` 1.8, `json_build_object` 1.9, `||` 2.0.
 create function datastream.expressions(relation regclass, options jsonb, alias text,
   out round_id text, out named text, out finished text, out finished_at text, out extras text,
   out game_id text, out game_slug text, out game_type text, out payload text)
@@ -176,16 +178,16 @@ declare
   large text;   -- a condition: a column alone is larger than a notification
 begin
   round_id := format('%s.%I', alias, options->>'id');
-  -- A condition for a table without a key: a round without an id cannot be told of.
+  -- If the id can be null, a condition leaves out rounds without one: they cannot be named.
   named := case when exists (select from pg_catalog.pg_attribute a where a.attrelid = relation and a.attname = options->>'id' and a.attnotnull)
     then '' else format(' and %s is not null', round_id) end;
-  -- The bare column says whether a round is finished; the other is its moment with a time zone.
+  -- `finished` is the bare column, for the test; `finished_at` is a timestamptz.
   finished := format('%s.%I', alias, options->>'finished_at');
   finished_at := case datastream.column_type(relation, options->>'finished_at')
     when 'timestamp'::regtype then format('datastream.moment(%L, %s)', options->>'time_zone', finished)
     else finished end;
-  -- `extras` as one column, or built from several: by json where one of them may hold what jsonb does not take
-  -- (of a type that is no plain one, or made of others), which costs 3 us more.
+  -- `extras` is one column, or an object of several. If jsonb may reject a value of one (a type that is made of others, or
+  -- an unknown one), the object is built as json, for 3 us more.
   if options ? 'extras_columns' then
     select format(case when bool_or(t.typcategory in ('A', 'C', 'U') and t.oid not in ('jsonb'::regtype, 'uuid'::regtype, 'bytea'::regtype))
         then 'datastream.as_jsonb(pg_catalog.json_build_object(%s))' else 'pg_catalog.jsonb_build_object(%s)::pg_catalog.text' end,
@@ -196,14 +198,14 @@ begin
   else
     extras := format('coalesce(%s.%I::pg_catalog.text, ''{}'')', alias, options->>'extras');
   end if;
-  -- The game: in a table of its own, in columns beside the round, or the same for all rounds.
-  -- (`||` with null is null, `format` with null is not.)
+  -- The game is in a table of its own, in columns of the round, or the same for all rounds.
+  -- (`||` with a null gives null, which `coalesce` skips; `format` does not.)
   game_id := coalesce('(' || (options->>'game_id_value') || ')::bigint', alias || '.' || quote_ident(options->>'game_id'));
   game_slug := coalesce(quote_literal(options->>'slug'), alias || '.' || quote_ident(options->>'slug_column'),
     'g.' || quote_ident(options->>'games_slug')) || '::text';
   game_type := coalesce(quote_literal(options->>'type'), alias || '.' || quote_ident(options->>'type_column'),
     'g.' || quote_ident(options->>'games_type')) || '::text';
-  -- json takes every value that a row can hold, so that printing cannot fail the outbox row.
+  -- json, because jsonb rejects some values, and an error here would undo the outbox row.
   if options ? 'extras_columns' then
     select format('pg_catalog.json_build_object(%s)', coalesce(string_agg(format('%L, %s.%I', c.name, alias, c.name), ', ' order by c.ord), ''))
     into value from unnest(columns) with ordinality as c(name, ord);
@@ -213,7 +215,7 @@ begin
       alias, options->>'extras');
     columns := array[options->>'extras'];
   end if;
-  -- By the stored size, which PostgreSQL knows without reading the value. jsonb takes up to four times the bytes of its text: [1, 1, ...].
+  -- PostgreSQL knows the stored size without reading the value. jsonb takes up to four times the bytes of its text: [1, 1, ...].
   select string_agg(format('pg_catalog.pg_column_size(%s.%I) operator(pg_catalog.>) %s or ', alias, a.attname,
       case when datastream.column_type(relation, a.attname) = 'jsonb'::regtype then 32768 else 7904 end), '' order by a.attnum)
   into large from pg_catalog.pg_attribute a
@@ -224,8 +226,8 @@ begin
 end
 $$;
 
--- The view over one attached table, `datastream.rounds_<id>`: the contract's columns, finished rounds
--- only. Keys keep the table's own type: an `integer` is found through the table's index only bare.
+-- The view of one attached table, `datastream.rounds_<id>`: the columns that the server reads, finished rounds only.
+-- Keys keep the table's type, because a cast would keep PostgreSQL from using the table's index.
 create function datastream.view_sql(t datastream.attached) returns text
 language plpgsql stable
 as $$
@@ -236,14 +238,14 @@ begin
       '%s as finished_at, %s as extras from %s r', t.id, e.round_id, e.game_id, e.game_slug, e.game_type, e.finished_at, e.extras, t.relation)
     || case when t.options ? 'games' then format(' join %s g on g.%I = %s', t.options->>'games', t.options->>'games_id', e.game_id) else '' end
     || format(' where datastream.is_finished(%s)%s', e.finished, e.named)
-    -- A game without an id, a slug or a type cannot be subscribed to.
+    -- Nobody can subscribe to a game without an id, a slug or a type.
     || case when t.options ? 'slug' then '' else format(' and %s is not null and %s is not null and %s is not null', e.game_id, e.game_slug, e.game_type) end;
 end
 $$;
 
--- One attached table's part of `datastream.games`. Where the game is in columns beside the round, its
--- games are those that have finished one, read by jumping from game to game through the seed index
--- (`select distinct` would read the whole table at each look).
+-- The part of `datastream.games` for one attached table. If the game is in columns of the round, the games are those with a
+-- finished round. A recursive query then reads one entry of the seed index for each game; `select distinct` would read
+-- the whole table.
 create function datastream.games_sql(t datastream.attached) returns text
 language plpgsql stable
 as $$
@@ -265,10 +267,9 @@ begin
 end
 $$;
 
--- The statements that make what the server reads, over these tables: the views `games` and
--- `finished_rounds`, and two functions for the reads that must be fast. The functions ask each table
--- apart, with its own types and its own LIMIT: over a UNION ALL the planner reads all of a game's
--- rounds to find the latest (610 ms against 0.5 ms for 26 games in 200,000 rounds).
+-- The statements that make the views `games` and `finished_rounds` over these tables, and two functions for the reads that
+-- must be fast. Each function queries every table with its own types and LIMIT. Over a plain UNION ALL the planner reads
+-- all rounds of a game to find the latest (26 games in 200,000 rounds: 610 ms against 0.5 ms).
 create function datastream.reads_sql(tables datastream.attached[]) returns setof text
 language plpgsql stable
 as $$
@@ -286,10 +287,10 @@ begin
         from (select distinct datastream.games_sql(t) as sql from unnest(tables) t) as once),
       'select null::bigint as id, null::text as slug, null::text as name, null::text as type where false');
   return next 'create or replace view datastream.finished_rounds as ' || coalesce(nullif(array_to_string(branches, joint), ''), nothing);
-  -- The finished rounds of these ids, through each table's key.
+  -- The finished rounds with these ids, found by each table's key.
   return next format(E'create or replace function datastream.rounds_by_id(ids bigint[]) %s as $datastream$\n  %s\n$datastream$', returned,
     coalesce((select string_agg(b || ' where r.round_id = any (ids)', joint) from unnest(branches) b), nothing));
-  -- The rounds of a game by age: from below (newest, newest_id) down to `oldest`, at most `most`, through the seed index.
+  -- At most `most` rounds of a game, newest first, from before (newest, newest_id) back to `oldest`, by the seed index.
   return next format(E'create or replace function datastream.rounds_of(game bigint, newest timestamptz, newest_id bigint, oldest timestamptz, most bigint) '
     '%s as $datastream$\n  select * from (%s) r order by r.finished_at desc, r.round_id desc limit most\n$datastream$', returned,
     coalesce((select string_agg('(' || b || ' where r.game_id = game and r.finished_at >= oldest and (r.finished_at, r.round_id) < (newest, newest_id)'
@@ -297,7 +298,7 @@ begin
 end
 $$;
 
--- What the server reads, over no table yet.
+-- Makes them over no table yet.
 do $$
 declare
   statement text;
@@ -308,6 +309,6 @@ begin
 end
 $$;
 
--- They read with the rights of who calls them, from views that read with their owner's.
+-- The functions read with the caller's rights; the views that they read use their owner's.
 grant execute on function datastream.rounds_by_id(bigint[]),
   datastream.rounds_of(bigint, timestamptz, bigint, timestamptz, bigint) to public;

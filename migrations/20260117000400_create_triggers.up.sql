@@ -27,17 +27,21 @@ as $$
 declare
   e record := datastream.expressions(relation, options, 'r');
   condition text := e.finished || ' is not null' || e.named;
+  -- (FOUND costs no expression.)
   notify text := case capture
     when 'poll' then ''
     when 'notify' then format($sql$
-      if again then
+      if not found then
+        return null;
+      elsif again then
         done := pg_catalog.pg_notify('datastream_rounds', null);
       else
         perform pg_catalog.pg_notify('datastream_rounds', case when pg_catalog.octet_length(p.body) operator(pg_catalog.<=) 7900 then p.body end)
         from (select %2$s as body from new_rounds r where %1$s offset 0) p;
       end if;$sql$, condition, e.payload)
     else format($sql$
-      if pg_catalog.pg_try_advisory_xact_lock(7264, 1) then
+      get diagnostics recorded = row_count;
+      if recorded operator(pg_catalog.>) 0 and pg_catalog.pg_try_advisory_xact_lock(7264, 1) then
         if recorded operator(pg_catalog.=) 1 and not again then
           select %2$s into body from new_rounds r where %1$s;
         end if;
@@ -63,10 +67,6 @@ begin
         insert into datastream.outbox (round_id) select %2$s from new_rounds r where %3$s on conflict do nothing;
       else
         insert into datastream.outbox (round_id) select %2$s from new_rounds r where %3$s;
-      end if;
-      get diagnostics recorded = row_count;
-      if recorded operator(pg_catalog.=) 0 then
-        return null;
       end if;%4$s
       return null;
     exception when others then
@@ -150,13 +150,13 @@ $sql$, function_name, e.round_id, payload, notify_first, notify_each);
 end
 $$;
 
--- The triggers' kinds depend on the table's: see the two functions above.
+-- Whether the table needs a row trigger for INSERT: see the function above.
 create function datastream.by_row(relation regclass) returns boolean
 language sql stable
 as $$ select c.relkind = 'p' or c.relispartition from pg_catalog.pg_class c where c.oid = relation $$;
 
--- Whether a logical subscription writes the table, or a partition of it. It fires triggers for rows only, not those for
--- statements, and of them only what is enabled ALWAYS.
+-- Whether a logical subscription writes to the table or to a partition of it. Then only row triggers run, and of these only
+-- the ones that are enabled ALWAYS.
 create function datastream.is_subscribed(relation regclass) returns boolean
 language sql stable
 as $$
@@ -164,7 +164,8 @@ as $$
     where s.srrelid = relation or s.srrelid in (select p.relid from pg_partition_tree(relation) p))
 $$;
 
--- Whether our two triggers are on a table, of the kinds that it needs: it may have become a partition, or subscribed, since.
+-- Whether the table has our two triggers, of the kinds that it needs now. It may have become a partition, or subscribed,
+-- since it was attached.
 create function datastream.has_triggers(relation regclass) returns boolean
 language sql stable
 as $$
@@ -174,9 +175,9 @@ as $$
       and (t.tgenabled = 'A' or not datastream.is_subscribed(relation)))
 $$;
 
--- The statements that put our functions and triggers on a table. The triggers come last: their lock
--- (SHARE ROW EXCLUSIVE) makes writers wait, so it is held for as short as can be. No column list on
--- UPDATE: it would miss a BEFORE trigger that sets the column.
+-- The statements that make the functions and triggers of a table. The triggers come last, because their lock (SHARE ROW
+-- EXCLUSIVE) makes writers wait until the end of the transaction. The UPDATE trigger has no column list: it would
+-- miss a BEFORE trigger that sets the column.
 create function datastream.triggers_sql(relation regclass, options jsonb, id integer, capture text) returns setof text
 language plpgsql stable
 as $$
@@ -192,8 +193,8 @@ begin
   return next case when by_row then datastream.row_function_sql(relation, options, format('inserted_%s', id), capture)
     else datastream.insert_function_sql(relation, options, format('inserted_%s', id), capture) end;
   return next datastream.row_function_sql(relation, options, format('updated_%s', id), capture);
-  -- They run with their owner's rights: who may call them could put them on a table of his own, with columns whose casts are
-  -- his. To fire a trigger takes no right; to make a partition, whose triggers are copies, does.
+  -- The functions run with their owner's rights. A role with EXECUTE could put them on a table of its own, whose columns have
+  -- casts of its own. Firing a trigger needs no right. Making a partition does, because its triggers are copies.
   for name in select unnest(array[format('inserted_%s', id), format('updated_%s', id)]) loop
     return next format('revoke execute on function datastream.%I() from public', name);
     if datastream.by_row(relation) then

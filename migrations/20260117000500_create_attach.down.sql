@@ -1,6 +1,6 @@
 set local lock_timeout = '2s';
 
--- Leaves every attached table as it was before: no trigger, no index, no view over it.
+-- Detaches every table: its triggers, index and view are dropped.
 do $$
 declare
   relation text;

@@ -1,9 +1,9 @@
--- Attaching: from a game's own table to the outbox and to the views the server reads.
+-- `attach` and `detach`: a game's own table gets triggers, a view and an index, and loses them.
 
 set local lock_timeout = '2s';
 
--- Whether an attached table, and its table of games, are still what our view reads, by the names that they were
--- attached by: neither renamed, nor dropped, nor another table of that name; nor the columns that `games_sql` names.
+-- Whether our view still reads the attached table and its table of games under the names that they had when they were
+-- attached. False if one was renamed, dropped or replaced, or a column that `games_sql` names.
 create function datastream.is_whole(t datastream.attached) returns boolean
 language sql stable
 as $$
@@ -17,7 +17,7 @@ as $$
           and c.attname = o.value and not c.attisdropped))
 $$;
 
--- Whether what the server reads is there, over this table too: a view falls with what it reads (`drop ... cascade`).
+-- Whether the views and functions that the server reads exist and include this table. (`drop ... cascade` of a table drops its views.)
 create function datastream.is_read(t datastream.attached) returns boolean
 language sql stable
 as $$
@@ -29,7 +29,7 @@ as $$
       where r.ev_class = to_regclass('datastream.finished_rounds') and d.refobjid = to_regclass('datastream.rounds_' || t.id))
 $$;
 
--- The attached tables but this one, as far as they can be read; a notice for each that cannot.
+-- The other attached tables that can be read. Raises a notice for each that cannot.
 create function datastream.others(number integer) returns datastream.attached[]
 language plpgsql stable
 as $$
@@ -43,7 +43,7 @@ begin
 end
 $$;
 
--- Our indexes, whatever they are called: what depends on this schema's predicate.
+-- Our indexes, under any name: all that use this schema's predicate.
 create function datastream.own_indexes() returns table (indexrelid regclass, indrelid regclass)
 language sql stable
 as $$
@@ -53,10 +53,10 @@ as $$
     and d.refobjid = 'datastream.is_finished(anyelement)'::regprocedure
 $$;
 
--- The statements that take what is ours off any table that was attached by this number, whatever it is called now,
--- but for `kept`. By what depends on our functions: a name says nothing after a rename. A partition's trigger and
--- index fall with the parent's; a partition that was detached from its parent has kept the index, and is nobody's: it goes
--- when the table is let go, as does what `like ... including indexes` has copied, where it is ours to drop.
+-- The statements that drop our triggers and indexes from every table that was attached by this number, except `kept`.
+-- Dependencies on our functions find them, because a table may have another name now. A partition's trigger and index are
+-- dropped with the parent's. A partition that was detached from its parent has kept the index, and `like ... including
+-- indexes` copies one; these are dropped when the table is detached, if this role may.
 create function datastream.remains_sql(number integer, kept regclass default null) returns setof text
 language sql stable
 as $$
@@ -73,14 +73,14 @@ as $$
       where other.id <> number and t.tgrelid = i.indrelid)
 $$;
 
--- The next id of a table's sequence (identity, serial, or of its default), and its step; null where there is none.
+-- The next id of a table's sequence (of an identity, serial or default), and its step. Null if the table has none.
 create function datastream.next_id(relation regclass, id text, out sequence regclass, out step bigint, out next_one numeric)
 language plpgsql stable
 as $$
 begin
   select s.seqrelid, s.seqincrement into sequence, step from pg_catalog.pg_sequence s
   where has_sequence_privilege(s.seqrelid, 'select') and s.seqrelid in (
-    -- `pg_get_serial_sequence` fails where the column is called otherwise now.
+    -- `pg_get_serial_sequence` fails if the column was renamed.
     select d.objid from pg_catalog.pg_attribute c
     join pg_catalog.pg_depend d on d.classid = 'pg_class'::regclass and d.refclassid = 'pg_class'::regclass and d.refobjid = c.attrelid and d.refobjsubid = c.attnum
     where c.attrelid = relation and c.attname = id
@@ -96,7 +96,7 @@ begin
 end
 $$;
 
--- The query for an id of one table that another has too, among its lowest and highest thousand: a step through an index for each.
+-- The query for an id that two tables share. It looks up the lowest and highest thousand ids of one in the other's index.
 create function datastream.shared_id_sql(one text, id text, other text, other_id text) returns text
 language sql stable
 as $$
@@ -104,7 +104,7 @@ as $$
     'cross join lateral (select from %3$s b where b.%4$I = a.id limit 1) b limit 1)', one, id, other, other_id)
 $$;
 
--- Whether a table's ids may be looked at through an index that begins with them: without one all of it would be read.
+-- Whether this role may read the ids, and an index begins with them. Without one PostgreSQL would read the whole table.
 create function datastream.is_indexed(relation text, id text) returns boolean
 language sql stable
 as $$
@@ -113,7 +113,7 @@ as $$
     where i.indrelid = to_regclass(relation) and i.indpred is null and i.indisvalid and c.attname = id)
 $$;
 
--- An id that two tables have both, as far as it may be looked for.
+-- An id that two tables share. Null if there is none, or if it cannot be looked up.
 create function datastream.shared_id(one text, id text, other text, other_id text) returns bigint
 language plpgsql stable
 as $$
@@ -127,8 +127,8 @@ begin
 end
 $$;
 
--- An error where a round of this table and one of an attached one have the same id, and a notice where their sequences will
--- give the same ones: where they are less than a hundred million apart, unless they take turns (odd and even numbers), or are one.
+-- Raises an error if a round of this table and one of an attached table have the same id. Raises a notice if their sequences
+-- will give the same ids: they are less than a hundred million apart, are not the same sequence, and do not alternate.
 create function datastream.look_at_ids(relation regclass, id text, others datastream.attached[]) returns void
 language plpgsql stable
 as $$
@@ -158,7 +158,7 @@ begin
 end
 $$;
 
--- After NOTIFY a transaction cannot be prepared: where two-phase commit is on, `auto` stays silent.
+-- A transaction that has notified cannot be prepared. If two-phase commit is on, `auto` becomes `poll`.
 create function datastream.capture_mode(wanted text) returns text
 language plpgsql stable
 as $$
@@ -173,24 +173,24 @@ begin
 end
 $$;
 
--- Attaches a table. Returns the statements it ran, or with `dry_run` would have run; none where the
--- table is attached in just this way already and all of it is there. Null means the default. Rounds and games of several
--- attached tables are told apart by their ids alone, which therefore must not overlap.
+-- Attaches a table. Returns the statements that it ran, or would run (`dry_run`). Returns none if the table is attached with
+-- the same options and nothing is missing. A null parameter means the default. Only ids distinguish the rounds and games
+-- of several attached tables, so they must not overlap.
 create function datastream.attach(
   relation regclass,
   id text default null,               -- the round's key: an integer column, 'id'
   finished_at text default null,      -- 'finished_at'
   extras text default null,           -- a jsonb, json or text column, 'extras'
-  extras_columns text[] default null, -- or the columns of which to make an object
+  extras_columns text[] default null, -- or the columns to make an object of
   game_id text default null,          -- 'game_id'
   game_id_value bigint default null,  -- or the one game's id
   games regclass default null,        -- the table of games, public.games
   games_id text default null, games_slug text default null, games_name text default null, games_type text default null,
-  slug_column text default null, type_column text default null,  -- or columns beside the round
+  slug_column text default null, type_column text default null,  -- or columns of the round
   slug text default null, type text default null,                -- or constants
-  time_zone text default null,        -- of a finished_at without one, 'UTC'
-  capture text default null,          -- auto, notify or poll; as it is when attached again, 'auto' at first
-  replace boolean default null,       -- whether to change what is attached in another way
+  time_zone text default null,        -- of a finished_at without time zone, 'UTC'
+  capture text default null,          -- auto, notify or poll; 'auto' for a new table, otherwise unchanged
+  replace boolean default null,       -- whether to change the options of an attached table
   dry_run boolean default null
 ) returns setof text
 language plpgsql
@@ -256,9 +256,9 @@ begin
 end
 $$;
 
--- Takes our triggers, functions and indexes off a table and the table out of the views. A table that
--- was renamed, or is gone, goes by its full name as it stands in datastream.attached, or by its new one.
--- Returns what it ran.
+-- Drops the triggers, functions, view and indexes of a table, and removes it from the common views. A table that was renamed
+-- is found by its new name or by the one in datastream.attached, a dropped one by the latter. Returns the statements that
+-- it ran.
 create function datastream.let_go(relation text, attached_to regclass, dry_run boolean) returns setof text
 language plpgsql
 set lock_timeout = '2s' set search_path = pg_catalog, pg_temp
@@ -294,20 +294,20 @@ begin
 end
 $$;
 
--- The same for a name as in SQL, found by the search_path of who asks. All else is looked up where nobody else puts anything.
+-- The same for a name as in SQL, which the caller's search_path resolves. `let_go` has a search_path of its own.
 create function datastream.detach(relation text, dry_run boolean default null) returns setof text
 language sql
 as $$ select * from datastream.let_go(relation, pg_catalog.to_regclass(relation), dry_run) $$;
 
--- The statements that build the index by which the latest round of a game is found, CONCURRENTLY (each
--- on its own, outside a transaction), or not, for a table that is empty; none where it is there and whole.
--- What is there is told by its definition: an index of ours with another one, or which an interrupted
--- CONCURRENTLY has left invalid, is dropped first. A partitioned table's index is made partition by
--- partition: it cannot be built concurrently as a whole. It is invalid until each has its own, and it
--- takes an invalid one for good, which then cannot be dropped without it.
+-- The statements that build the seed index, by which the server finds the latest round of a game. None if it exists and is
+-- valid. By default they use CONCURRENTLY, and each runs on its own, outside a transaction.
+-- First they drop indexes of ours with another definition, and invalid ones that an interrupted CONCURRENTLY left.
+-- PostgreSQL cannot build the index of a partitioned table concurrently, so they build one for each partition. The
+-- parent's index is invalid until every partition has one. An invalid index must not be attached to it: it stays
+-- invalid, and cannot be dropped alone.
 create function datastream.index_sql(relation regclass, online boolean default true) returns setof text
 language plpgsql stable
-set search_path = pg_catalog, pg_temp  -- PostgreSQL prints of an index what is not in the path with its schema
+set search_path = pg_catalog, pg_temp  -- PostgreSQL prints the names in an index with their schema if it is not in the path
 as $$
 declare
   a datastream.attached;
@@ -315,8 +315,8 @@ declare
   finished text;
   keys text[];
   predicate text;
-  ours jsonb;       -- by table: our index on it that can stay
-  wrong regclass[]; -- those that cannot
+  ours jsonb;       -- by table: our index that is right
+  wrong regclass[]; -- our other indexes
   part record;
   mine regclass;
   name text;
@@ -325,7 +325,7 @@ begin
   if not found then
     raise undefined_object using message = format('%s is not attached', datastream.qualified(index_sql.relation));
   end if;
-  -- As PostgreSQL prints them, so that they can be compared.
+  -- As PostgreSQL prints them, for the comparison below.
   finished := quote_ident(a.options->>'finished_at');
   predicate := format('datastream.is_finished(%s)', finished);
   keys := array_remove(array[quote_ident(a.options->>'game_id'),
@@ -365,7 +365,7 @@ begin
         case when a.options ? 'game_id' then keys[1] || ', ' || array_to_string(keys[2:], ' desc, ') else array_to_string(keys, ' desc, ') end, predicate);
       name := format('%s.%s', part.schema_name, name);
     end if;
-    exit when not online;  -- then it is made, or there, on all partitions
+    exit when not online;  -- the statement for the parent covers all partitions
     if part.level > 0 and not coalesce((select c.relispartition from pg_class c where c.oid = mine), false) then
       return next format('alter index %s attach partition %s', ours->>part.parentrelid::oid::text, name);
     end if;

@@ -1,4 +1,4 @@
--- Attaches public.rounds where its columns are the ones we know, and indexes it where that is free.
+-- Attaches public.rounds if it has the columns of our own table. Makes the seed index if the table is empty.
 
 set local lock_timeout = '2s';
 
@@ -9,7 +9,7 @@ declare
   empty boolean;
 begin
   if current_setting('datastream.tables', true) = 'off' then
-    return;  -- the schema alone: see the first migration
+    return;  -- only the schema is wanted: see the first migration
   end if;
   begin
     perform datastream.attach('public.rounds');
@@ -17,9 +17,9 @@ begin
     raise notice 'public.rounds is left alone: %; to stream it, run: %', sqlerrm, command;
     return;
   end;
-  -- (The commands are in the messages: sqlx shows no hints.)
-  -- No index is built on a table with rows by a migration: the game could not write meanwhile.
-  -- (By its size: a policy may hide rows.)
+  -- (The messages contain the commands, because sqlx shows no hints.)
+  -- A migration builds no index on a table with rows: the game could not write meanwhile.
+  -- (It looks at the table's size, because a policy may hide rows.)
   select sum(pg_relation_size(t.oid)) = 0 into empty
   from (select 'public.rounds'::regclass::oid union select p.relid from pg_partition_tree('public.rounds') p) t(oid);
   if empty then

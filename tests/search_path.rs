@@ -29,7 +29,7 @@ const TRAP: &str = r#"
         'json_build_object(text, numeric, text, text) returns json', 'to_json(timestamptz) returns json',
         'timezone(text, timestamptz) returns timestamp', 'timezone(text, timestamp) returns timestamptz',
         'equal_text(text, text) returns boolean', 'other_text(text, text) returns boolean', 'joined(text, text) returns text',
-        'joined_json(text, json) returns text', 'equal_int(bigint, integer) returns boolean', 'most(integer, integer) returns boolean',
+        'joined_json(text, json) returns text', 'equal_int(bigint, integer) returns boolean', 'some_int(bigint, integer) returns boolean', 'most(integer, integer) returns boolean',
         'more(integer, integer) returns boolean', 'before(timestamptz, timestamptz) returns boolean',
         'times(bigint, integer) returns bigint', 'plus(bigint, bigint) returns bigint', 'rest(bigint, integer) returns bigint']
       loop
@@ -40,7 +40,7 @@ const TRAP: &str = r#"
         '= (function = trap.equal_text, leftarg = text, rightarg = text)', '<> (function = trap.other_text, leftarg = text, rightarg = text)',
         '|| (function = trap.joined, leftarg = text, rightarg = text)', '|| (function = trap.joined_json, leftarg = text, rightarg = json)',
         '= (function = trap.equal_int, leftarg = bigint, rightarg = integer)', '<= (function = trap.most, leftarg = integer, rightarg = integer)',
-        '> (function = trap.more, leftarg = integer, rightarg = integer)', '< (function = trap.before, leftarg = timestamptz, rightarg = timestamptz)',
+        '> (function = trap.more, leftarg = integer, rightarg = integer)', '> (function = trap.some_int, leftarg = bigint, rightarg = integer)', '< (function = trap.before, leftarg = timestamptz, rightarg = timestamptz)',
         '* (function = trap.times, leftarg = bigint, rightarg = integer)', '+ (function = trap.plus, leftarg = bigint, rightarg = bigint)',
         '% (function = trap.rest, leftarg = bigint, rightarg = integer)']
       loop
