@@ -77,7 +77,7 @@ async fn a_database_without_our_schema_exits_with_1_and_says_what_to_run() {
     let run = datastream(&["serve"])
         .env("DATABASE_URL", database.url())
         .env("DATASTREAM_HTTP_ADDR", "127.0.0.1:0");
-    assert_one_line(&run.run().await, 1, "run: datastream migrate");
+    assert_one_line(&run.run().await, 1, "Run: datastream migrate");
 }
 
 #[tokio::test]

@@ -50,9 +50,12 @@ async fn a_node_that_is_alone_again_repeats_nothing_of_what_it_sends_from_then_o
     one.counts("datastream_other_nodes 1").await;
     let mut steady = WsClient::connect(one.ws("/ws/crash")).await;
     let shared = [unfinished(&database, 7001).await, unfinished(&database, 7002).await];
+    // One poll finds both, so that the other server may have sent them in the other order.
+    one.freeze().await;
     for transaction in shared {
         commit(transaction).await;
     }
+    one.signal("CONT");
     assert_eq!(ids(&steady.rounds(2).await), [7001, 7002]);
     other.kill().await;
     one.counts("datastream_other_nodes 0").await;
