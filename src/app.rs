@@ -199,7 +199,7 @@ impl<'a> Wiring<'a> {
         let limit = usize::try_from(self.config.resume_limit)?;
         let feed =
             Feed::new(self.hub.clone(), self.games.clone(), Arc::new(self.history.clone()), limit);
-        self.shutdown.spawn(feed.clone().tidy_up(self.shutdown.clone()));
+        self.shutdown.spawn(feed.clone().remove_expired(self.shutdown.clone()));
         let (metrics, shutdown) = (self.metrics.clone(), self.shutdown.clone());
         let state = AppState::new(feed, phase, metrics, shutdown, settings);
         Ok(Arc::new(state.advertising(advertised)))
