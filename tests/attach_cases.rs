@@ -1,4 +1,4 @@
-//! `datastream attach` where a game's tables are odd, where it is told wrong, and with psql alone.
+//! `datastream attach` with unusual tables, with invalid options, and through psql alone.
 
 use testkit::{
     TestDatabase, TestServer, WsClient,
@@ -10,7 +10,7 @@ use testkit::{
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 #[tokio::test]
-async fn columns_of_types_that_are_no_round_are_refused_by_name() {
+async fn attach_refuses_and_names_columns_of_unsupported_types() {
     let database = migrated_game(
         "create table odd (key uuid, number numeric, word text, day date, at time, ok timestamptz, \
            id bigint, game_id uuid, extras bytea); \
@@ -47,7 +47,7 @@ async fn columns_of_types_that_are_no_round_are_refused_by_name() {
 }
 
 #[tokio::test]
-async fn ids_beyond_what_javascript_reads_exactly_are_told_and_streamed() {
+async fn attach_reports_ids_above_the_exact_range_of_javascript_and_streams_them() {
     let database = migrated_game("create table big (id bigint primary key, at timestamptz)").await;
     database.run("insert into big values (9007199254740993, now())").await;
     let args = ["--table", "big", "--finished-at", "at", "--extras-columns", "id", "--slug", "one"];
@@ -60,7 +60,7 @@ async fn ids_beyond_what_javascript_reads_exactly_are_told_and_streamed() {
 }
 
 #[tokio::test]
-async fn games_of_two_tables_with_one_id_are_told() {
+async fn attach_reports_a_game_id_that_two_tables_share() {
     let database = migrated_game(GAME).await;
     attach(&database, &contract(&[])).await;
     database
@@ -81,7 +81,7 @@ async fn games_of_two_tables_with_one_id_are_told() {
 }
 
 #[tokio::test]
-async fn what_is_replaced_holds_from_then_on() {
+async fn replaced_options_apply_from_the_next_round_on() {
     let database = migrated_game(GAME).await;
     attach(&database, &contract(&[])).await;
     let server = TestServer::on(database.url()).start().await;
@@ -99,7 +99,7 @@ async fn what_is_replaced_holds_from_then_on() {
     let said = refused(&database, &columns).await;
     assert!(said.contains("--replace"), "{said}");
     attach(&database, &[&columns[..], &["--replace"]].concat()).await;
-    // Whatever the zone of the session that writes.
+    // In any time zone of the writing session.
     database.run(&format!("set timezone = 'America/New_York'; {insert}; reset timezone")).await;
     let round = client.next_round().await;
     assert_eq!(round.extras, r#"{"note": "n", "stake": 2.50}"#);
@@ -107,7 +107,7 @@ async fn what_is_replaced_holds_from_then_on() {
 }
 
 #[tokio::test]
-async fn rounds_behind_row_security_are_streamed_and_its_policies_hold_for_the_game() {
+async fn rounds_under_row_security_are_streamed_and_its_policies_still_apply_to_the_game() {
     let database = migrated_game(GAME).await;
     let role = format!("{}_tenant", database.name);
     database
@@ -133,7 +133,7 @@ async fn rounds_behind_row_security_are_streamed_and_its_policies_hold_for_the_g
 }
 
 #[tokio::test]
-async fn an_id_that_comes_twice_in_a_transaction_costs_the_game_nothing() {
+async fn a_repeated_id_within_a_transaction_does_not_fail_the_game() {
     let database = migrated_game("create table keyless (id bigint, at timestamptz, n int)").await;
     let args =
         ["--table", "keyless", "--finished-at", "at", "--extras-columns", "n", "--slug", "one"];
@@ -162,7 +162,7 @@ async fn an_id_that_comes_twice_in_a_transaction_costs_the_game_nothing() {
         client.rounds_until(id).await;
     }
     assert_eq!(client.next_round().await.round_id, 4);
-    // A statement that writes nothing takes no transaction id.
+    // A statement that writes nothing gets no transaction id.
     let idle = "begin; insert into keyless select 5, now(), 1 where false; \
         select 'xid: ' || coalesce(pg_current_xact_id_if_assigned()::text, 'none'); commit";
     let output = psql(&database, &["-t", "-A", "-c", idle]).await;
@@ -170,7 +170,7 @@ async fn an_id_that_comes_twice_in_a_transaction_costs_the_game_nothing() {
 }
 
 #[tokio::test]
-async fn a_finished_round_that_an_update_moves_to_another_partition_is_pushed_again() {
+async fn an_update_that_moves_a_finished_round_to_another_partition_streams_it_again() {
     let database = migrated_game(
         "create table parts (id bigint, at timestamptz, n int, state text) partition by list (state); \
          create table hot partition of parts for values in ('hot'); \
@@ -184,23 +184,23 @@ async fn a_finished_round_that_an_update_moves_to_another_partition_is_pushed_ag
     let mut client = WsClient::connect(server.ws("/ws/one")).await;
     database.run("insert into parts values (1, null, 1, 'hot'), (2, now(), 1, 'hot')").await;
     assert_eq!(client.next_round().await.round_id, 2);
-    // Moved while it is unfinished: nothing. Finished and moved at once: pushed, once.
+    // Moving an unfinished round sends nothing. Finishing and moving it at once sends it once.
     database.run("update parts set state = 'cold' where id = 1").await;
     database.run("update parts set state = 'hot', at = now() where id = 1").await;
     assert_eq!(client.next_round().await.round_id, 1);
-    // Changed where it is: nothing. Moved: a DELETE and an INSERT, for triggers.
+    // An update in place sends nothing. For triggers, a move is a DELETE and an INSERT.
     database.run("update parts set n = 2 where id = 2").await;
     database.run("update parts set state = 'cold' where id = 2").await;
     let again = client.next_round().await;
     assert_eq!((again.round_id, &*again.extras), (2, r#"{"n": 2}"#));
-    // Unless the transaction that moves it says that it finishes nothing.
+    // Unless the transaction sets datastream.skip.
     let moving = "begin; set local datastream.skip = 'on'; update parts set state = 'hot'; commit";
     database.run(moving).await;
     database.run("insert into parts values (3, now(), 1, 'cold')").await;
     assert_eq!(client.next_round().await.round_id, 3);
 }
 
-/// psql's variables for the contract's command.
+/// The psql variables for the command of the contract.
 fn variables(more: &[&'static str]) -> Vec<String> {
     let mut variables = vec!["-v".to_owned(), "ON_ERROR_STOP=1".to_owned()];
     for pair in contract(&[]).chunks(2) {
@@ -225,7 +225,7 @@ async fn by_psql(database: &TestDatabase, more: &[&'static str]) -> String {
 }
 
 #[tokio::test]
-async fn psql_alone_makes_the_same_and_migrate_finds_it_done() {
+async fn attaching_with_psql_gives_the_same_schema_and_migrate_changes_nothing() {
     let (ours, theirs) = (TestDatabase::empty().await, TestDatabase::empty().await);
     for database in [&ours, &theirs] {
         database.run(GAME).await;
@@ -245,7 +245,7 @@ async fn psql_alone_makes_the_same_and_migrate_finds_it_done() {
     let mut client = WsClient::connect(server.ws("/ws/crash")).await;
     theirs.run("insert into game.results (title_id, ended_at) values (1, now())").await;
     assert_eq!(client.next_round().await.round_id, 1);
-    // Sessions of a server that was killed end with their query: none is to be in the drop's way.
+    // Sessions of a killed server end after their query: wait, because they would block the drop.
     server.counts("datastream_reconciliations_total 1").await;
     drop(server);
     theirs.run("drop schema datastream cascade").await;
@@ -253,7 +253,7 @@ async fn psql_alone_makes_the_same_and_migrate_finds_it_done() {
 }
 
 #[tokio::test]
-async fn psqls_dry_run_attaches_nothing_and_makes_no_schema() {
+async fn a_dry_run_with_psql_creates_nothing() {
     let (migrated, empty) = (migrated_game(GAME).await, TestDatabase::empty().await);
     empty.run(GAME).await;
     for database in [&migrated, &empty] {
@@ -265,7 +265,7 @@ async fn psqls_dry_run_attaches_nothing_and_makes_no_schema() {
 }
 
 #[tokio::test]
-async fn what_psqls_dry_run_prints_attaches_when_psql_runs_it() {
+async fn the_sql_of_a_dry_run_with_psql_attaches_the_table() {
     let ours = migrated_game(GAME).await;
     attach(&ours, &contract(&[])).await;
     let (migrated, empty) = (migrated_game(GAME).await, TestDatabase::empty().await);
@@ -284,7 +284,7 @@ async fn what_psqls_dry_run_prints_attaches_when_psql_runs_it() {
 }
 
 #[tokio::test]
-async fn psql_from_another_folder_records_nothing_wrong() {
+async fn attaching_with_psql_from_another_folder_fails_without_recording_a_migration() {
     let database = TestDatabase::empty().await;
     database.run(GAME).await;
     let (url, before) = (database.url(), dump(&database).await);
@@ -298,7 +298,7 @@ async fn psql_from_another_folder_records_nothing_wrong() {
 }
 
 #[tokio::test]
-async fn psql_alone_attaches_after_the_migrations_were_reverted() {
+async fn attaching_with_psql_works_after_the_migrations_were_reverted() {
     let database = migrated_game(GAME).await;
     assert_eq!(run(&database, "migrate", &["--revert"]).await.code, Some(0));
     by_psql(&database, &["index=true"]).await;
@@ -307,7 +307,7 @@ async fn psql_alone_attaches_after_the_migrations_were_reverted() {
 }
 
 #[tokio::test]
-async fn a_database_that_is_not_utf_8_is_attached_looked_at_and_streamed() {
+async fn a_database_in_another_encoding_than_utf_8_is_attached_checked_and_streamed() {
     let database = TestDatabase::in_latin1().await;
     database.run(GAME).await;
     attach(&database, &contract(&["--index"])).await;
@@ -319,7 +319,7 @@ async fn a_database_that_is_not_utf_8_is_attached_looked_at_and_streamed() {
         "insert into game.results (title_id, ended_at, payload) values (1, now(), '{\"ä\":1}')";
     database.run(insert).await;
     assert_eq!(client.next_round().await.extras, r#"{"ä":1}"#);
-    // Sessions of a server that was killed end with their query: none is to be in the drop's way.
+    // Sessions of a killed server end after their query: wait, because they would block the drop.
     server.counts("datastream_reconciliations_total 1").await;
     drop(server);
     database.run("drop schema datastream cascade").await;
@@ -329,7 +329,7 @@ async fn a_database_that_is_not_utf_8_is_attached_looked_at_and_streamed() {
 }
 
 #[tokio::test]
-async fn attaching_one_table_hides_nothing_of_another_from_reconciliation() {
+async fn attaching_a_table_does_not_hide_rounds_of_another_from_reconciliation() {
     let database = migrated_game(GAME).await;
     attach(&database, &contract(&["--index"])).await;
     let missed = "set datastream.skip = 'on'; \
