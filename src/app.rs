@@ -218,7 +218,7 @@ impl<'a> Wiring<'a> {
             Arc::new(self.round_queries.clone()),
             limit,
         );
-        self.shutdown.spawn(feed.clone().tidy_up(self.shutdown.clone()));
+        self.shutdown.spawn(feed.clone().remove_expired(self.shutdown.clone()));
         let (metrics, shutdown) = (self.metrics.clone(), self.shutdown.clone());
         let state = AppState::new(feed, phase, metrics, shutdown, settings);
         Ok(Arc::new(state.advertising(advertised)))

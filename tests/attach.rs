@@ -1,4 +1,4 @@
-//! Alongside a game's own database: its tables attached, streamed, let go, and never slowed.
+//! Existing databases of games: tables are attached, streamed and detached without blocking the game.
 
 use testkit::{
     TestDatabase, TestServer, WsClient,
@@ -12,7 +12,7 @@ use testkit::{
 };
 
 #[tokio::test]
-async fn a_games_own_table_is_streamed_with_its_own_names() {
+async fn a_table_with_its_own_column_names_is_attached_and_streamed() {
     let database = migrated_game(GAME).await;
     attach(&database, &contract(&[])).await;
     let server = TestServer::on(database.url()).start().await;
@@ -33,7 +33,7 @@ async fn a_games_own_table_is_streamed_with_its_own_names() {
 }
 
 #[tokio::test]
-async fn attaching_twice_changes_nothing_and_another_way_needs_replace() {
+async fn attaching_again_changes_nothing_and_other_options_need_replace() {
     let database = migrated_game(GAME).await;
     attach(&database, &contract(&["--index"])).await;
     let attached = dump(&database).await;
@@ -44,13 +44,13 @@ async fn attaching_twice_changes_nothing_and_another_way_needs_replace() {
     let told = refused(&database, &poll).await;
     assert!(told.contains("attached in another way") && told.contains("--replace"), "{told}");
     attach(&database, &[&poll[..], &["--replace"]].concat()).await;
-    // What is not said stays as it is.
+    // Options that are not given stay unchanged.
     let output = attach(&database, &contract(&[])).await;
     assert!(output.stdout.contains("No changes needed"), "{}", output.stdout);
 }
 
 #[tokio::test]
-async fn a_schema_dump_is_the_same_before_and_after() {
+async fn attach_and_detach_leave_the_schema_dump_unchanged() {
     let database = TestDatabase::empty().await;
     database.run(GAME).await;
     let before = dump(&database).await;
@@ -68,14 +68,14 @@ async fn a_schema_dump_is_the_same_before_and_after() {
     assert_eq!(database.text(theirs).await.as_deref(), Some("theirs"));
 }
 
-/// A game of other names: no table of it is called as one of ours would be.
+/// A game with other table names than `rounds` and `games`.
 fn other_names() -> String {
     GAME.replace("create table public.rounds", "create table public.plays")
         .replace("create table public.games", "create table public.rules")
 }
 
 #[tokio::test]
-async fn beside_a_game_of_other_names_nothing_is_made_outside_our_schema() {
+async fn attach_creates_nothing_outside_its_schema_for_tables_of_other_names() {
     let ways: [&[&str]; 2] = [&[], &["migrate", "--no-tables"]];
     for first in ways {
         let database = TestDatabase::empty().await;
@@ -92,7 +92,7 @@ async fn beside_a_game_of_other_names_nothing_is_made_outside_our_schema() {
             where schemaname = 'public'";
         let foreign = database.text(foreign).await;
         assert_eq!(foreign.as_deref(), Some("_sqlx_migrations plays rules"));
-        // What comes later finds it done.
+        // A second run changes nothing.
         let output = run(&database, "migrate", &[]).await;
         assert!(output.stdout.contains("up to date"), "{}{}", output.stdout, output.stderr);
         database.run("drop schema datastream cascade").await;
@@ -101,7 +101,7 @@ async fn beside_a_game_of_other_names_nothing_is_made_outside_our_schema() {
 }
 
 #[tokio::test]
-async fn attach_makes_the_schema_for_a_table_of_our_own_names_too() {
+async fn attach_creates_the_schema_for_a_table_named_rounds() {
     let database = TestDatabase::empty().await;
     database
         .run(
@@ -118,7 +118,7 @@ async fn attach_makes_the_schema_for_a_table_of_our_own_names_too() {
 }
 
 #[tokio::test]
-async fn a_dry_run_prints_sql_that_does_the_same() {
+async fn the_sql_of_a_dry_run_attaches_the_table() {
     let (one, other) = (migrated_game(GAME).await, migrated_game(GAME).await);
     let before = dump(&one).await;
     let sql = attach(&one, &contract(&["--index", "--dry-run"])).await.stdout;
@@ -130,7 +130,7 @@ async fn a_dry_run_prints_sql_that_does_the_same() {
     assert_eq!(output.code, Some(0), "{sql}\n{}", output.stderr);
     attach(&other, &contract(&["--index"])).await;
     assert_eq!(dump(&one).await, dump(&other).await);
-    // Where there is no schema yet, its SQL comes first; what comes later finds it done.
+    // If the schema does not exist, its SQL comes first; a second run changes nothing.
     let alone = TestDatabase::empty().await;
     alone.run(GAME).await;
     let before = dump(&alone).await;
@@ -148,7 +148,7 @@ async fn a_dry_run_prints_sql_that_does_the_same() {
 }
 
 #[tokio::test]
-async fn a_long_writer_is_told_and_not_waited_for() {
+async fn attach_reports_a_long_transaction_instead_of_waiting_for_it() {
     let database = migrated_game(GAME).await;
     attach(&database, &contract(&[])).await;
     let mut writer = database.pool.acquire().await.expect("a connection");
@@ -185,7 +185,7 @@ async fn a_long_writer_is_told_and_not_waited_for() {
 }
 
 #[tokio::test]
-async fn a_short_lock_is_waited_for_and_the_game_writes_on_between() {
+async fn attach_retries_a_short_lock_and_does_not_block_the_game_between_attempts() {
     let database = migrated_game(GAME).await;
     let mut writer = database.pool.acquire().await.expect("a connection");
     sqlx::raw_sql("begin; insert into game.results (title_id) values (1)")
@@ -206,7 +206,7 @@ async fn a_short_lock_is_waited_for_and_the_game_writes_on_between() {
         eventually("attach to wait", || async { waits("datastream.attach").await.then_some(()) })
             .await;
     };
-    // Who comes later waits behind it, until it gives way.
+    // Later writers wait behind attach until it gives up its lock request.
     seen_once("a later writer that waits", async || {
         attach_waits().await;
         let other = database.clone();
@@ -229,7 +229,7 @@ async fn a_short_lock_is_waited_for_and_the_game_writes_on_between() {
 }
 
 #[tokio::test]
-async fn ids_that_collide_are_told() {
+async fn attach_reports_ids_that_two_tables_share() {
     let database = migrated_game(GAME).await;
     attach(&database, &contract(&[])).await;
     database.run("create table game.old (like game.results including all)").await;
@@ -258,7 +258,7 @@ async fn ids_that_collide_are_told() {
 }
 
 #[tokio::test]
-async fn a_game_whose_id_is_below_zero_is_pushed_at_once() {
+async fn a_round_of_a_game_with_a_negative_id_is_streamed_at_once() {
     let database = migrated_game("create table odd (id bigint primary key, at timestamptz)").await;
     let game = ["--slug", "dice", "--type", "chance", "--game-id-value=-5"];
     let table = ["--table", "odd", "--finished-at", "at", "--extras-columns", "id"];
@@ -271,7 +271,7 @@ async fn a_game_whose_id_is_below_zero_is_pushed_at_once() {
 }
 
 #[tokio::test]
-async fn sequences_that_only_defaults_name_are_told_to_collide_unless_they_are_one() {
+async fn attach_reports_sequences_used_in_defaults_that_will_share_ids() {
     let database = migrated_game(
         "create sequence one; create sequence other; \
          create table a (id bigint primary key default nextval('one'), at timestamptz); \
@@ -288,7 +288,7 @@ async fn sequences_that_only_defaults_name_are_told_to_collide_unless_they_are_o
 }
 
 #[tokio::test]
-async fn a_constant_game_and_a_game_beside_the_round_are_streamed() {
+async fn a_constant_game_and_a_game_in_columns_of_the_round_are_streamed() {
     let database = migrated_game(
         "create table wheel (id bigint primary key, at timestamp, a int, \"B c\" text); \
          create table plays (id bigint primary key, finished_at timestamptz, extras text, \
@@ -351,7 +351,7 @@ async fn quoted_names_and_partitions_are_attached_with_their_index() {
 }
 
 #[tokio::test]
-async fn a_large_table_without_its_index_is_told_by_attach_and_by_migrate() {
+async fn attach_and_migrate_report_a_large_table_without_its_index() {
     let database = migrated_game(GAME).await;
     let told = "no index for the latest round of a game on game.results";
     let output = attach(&database, &contract(&[])).await;

@@ -1,4 +1,4 @@
-//! Attaching again puts back what is missing, and what a table has come to need.
+//! Attaching again recreates missing objects and adapts to a changed table.
 
 use testkit::{
     TestDatabase, TestServer, WsClient,
@@ -17,7 +17,7 @@ async fn is_streamed(database: &TestDatabase) {
 }
 
 #[tokio::test]
-async fn what_fell_with_a_table_a_column_or_a_function_is_made_anew_by_attaching_again() {
+async fn attaching_again_recreates_objects_dropped_with_a_table_a_column_or_a_function() {
     for loss in [
         "create table game.new as table game.titles; drop table game.titles cascade; \
          alter table game.new rename to titles; alter table game.titles add primary key (id)",
@@ -40,7 +40,7 @@ async fn what_fell_with_a_table_a_column_or_a_function_is_made_anew_by_attaching
 }
 
 #[tokio::test]
-async fn what_of_the_schema_was_dropped_is_told_by_migrate_with_a_remedy_that_works() {
+async fn migrate_reports_dropped_schema_objects_with_a_working_remedy() {
     let database = migrated_game(GAME).await;
     attach(&database, &contract(&[])).await;
     database.run("drop table datastream.outbox").await;
@@ -59,7 +59,7 @@ async fn what_of_the_schema_was_dropped_is_told_by_migrate_with_a_remedy_that_wo
 }
 
 #[tokio::test]
-async fn a_table_that_has_become_a_partition_is_streamed_once_it_is_attached_again() {
+async fn a_table_that_became_a_partition_is_streamed_after_attaching_it_again() {
     let database = migrated_game(GAME).await;
     attach(&database, &contract(&[])).await;
     database
@@ -82,7 +82,7 @@ async fn a_table_that_has_become_a_partition_is_streamed_once_it_is_attached_aga
 }
 
 #[tokio::test]
-async fn a_table_that_others_inherit_from_is_refused_and_each_of_them_is_streamed() {
+async fn attach_refuses_an_inheritance_parent_and_streams_each_child() {
     let database = migrated_game(GAME).await;
     database
         .run("create table game.this_year (primary key (result_id)) inherits (game.results)")
@@ -108,7 +108,7 @@ async fn a_table_that_others_inherit_from_is_refused_and_each_of_them_is_streame
 }
 
 #[tokio::test]
-async fn a_name_that_is_not_attached_is_answered_by_those_that_are() {
+async fn detaching_an_unknown_table_lists_the_attached_ones() {
     let database = migrated_game(PLAY_GROUND).await;
     attach(&database, &ATTACH_PLAY_GROUND).await;
     let output = run(&database, "detach", &["--table", "playground.rounds"]).await;

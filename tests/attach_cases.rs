@@ -8,7 +8,7 @@ use testkit::{
 };
 
 #[tokio::test]
-async fn columns_of_types_that_are_no_round_are_refused_by_name() {
+async fn attach_refuses_and_names_columns_of_unsupported_types() {
     let database = migrated_game(
         "create table odd (key uuid, number numeric, word text, day date, at time, ok timestamptz, \
            id bigint, game_id uuid, extras bytea); \
@@ -45,7 +45,7 @@ async fn columns_of_types_that_are_no_round_are_refused_by_name() {
 }
 
 #[tokio::test]
-async fn ids_beyond_what_javascript_reads_exactly_are_told_and_streamed() {
+async fn attach_reports_ids_above_the_exact_range_of_javascript_and_streams_them() {
     let database = migrated_game("create table big (id bigint primary key, at timestamptz)").await;
     database.run("insert into big values (9007199254740993, now())").await;
     let args = ["--table", "big", "--finished-at", "at", "--extras-columns", "id", "--slug", "one"];
@@ -58,7 +58,7 @@ async fn ids_beyond_what_javascript_reads_exactly_are_told_and_streamed() {
 }
 
 #[tokio::test]
-async fn games_of_two_tables_with_one_id_are_told() {
+async fn attach_reports_a_game_id_that_two_tables_share() {
     let database = migrated_game(GAME).await;
     attach(&database, &contract(&[])).await;
     database
@@ -79,7 +79,7 @@ async fn games_of_two_tables_with_one_id_are_told() {
 }
 
 #[tokio::test]
-async fn what_is_replaced_holds_from_then_on() {
+async fn replaced_options_apply_from_the_next_round_on() {
     let database = migrated_game(GAME).await;
     attach(&database, &contract(&[])).await;
     let server = TestServer::on(database.url()).start().await;
@@ -97,7 +97,7 @@ async fn what_is_replaced_holds_from_then_on() {
     let said = refused(&database, &columns).await;
     assert!(said.contains("--replace"), "{said}");
     attach(&database, &[&columns[..], &["--replace"]].concat()).await;
-    // Whatever the zone of the session that writes.
+    // In any time zone of the writing session.
     database.run(&format!("set timezone = 'America/New_York'; {insert}; reset timezone")).await;
     let round = client.next_round().await;
     assert_eq!(round.extras, r#"{"note": "n", "stake": 2.50}"#);
@@ -105,7 +105,7 @@ async fn what_is_replaced_holds_from_then_on() {
 }
 
 #[tokio::test]
-async fn rounds_behind_row_security_are_streamed_and_its_policies_hold_for_the_game() {
+async fn rounds_under_row_security_are_streamed_and_its_policies_still_apply_to_the_game() {
     let database = migrated_game(GAME).await;
     let role = format!("{}_tenant", database.name);
     database
@@ -131,7 +131,7 @@ async fn rounds_behind_row_security_are_streamed_and_its_policies_hold_for_the_g
 }
 
 #[tokio::test]
-async fn an_id_that_comes_twice_in_a_transaction_costs_the_game_nothing() {
+async fn a_repeated_id_within_a_transaction_does_not_fail_the_game() {
     let database = migrated_game("create table keyless (id bigint, at timestamptz, n int)").await;
     let args =
         ["--table", "keyless", "--finished-at", "at", "--extras-columns", "n", "--slug", "one"];
@@ -160,7 +160,7 @@ async fn an_id_that_comes_twice_in_a_transaction_costs_the_game_nothing() {
         client.rounds_until(id).await;
     }
     assert_eq!(client.next_round().await.round_id, 4);
-    // A statement that writes nothing takes no transaction id.
+    // A statement that writes nothing gets no transaction id.
     let idle = "begin; insert into keyless select 5, now(), 1 where false; \
         select 'xid: ' || coalesce(pg_current_xact_id_if_assigned()::text, 'none'); commit";
     let output = psql(&database, &["-t", "-A", "-c", idle]).await;
@@ -168,7 +168,7 @@ async fn an_id_that_comes_twice_in_a_transaction_costs_the_game_nothing() {
 }
 
 #[tokio::test]
-async fn a_finished_round_that_an_update_moves_to_another_partition_is_pushed_again() {
+async fn an_update_that_moves_a_finished_round_to_another_partition_streams_it_again() {
     let database = migrated_game(
         "create table parts (id bigint, at timestamptz, n int, state text) partition by list (state); \
          create table hot partition of parts for values in ('hot'); \
@@ -182,16 +182,16 @@ async fn a_finished_round_that_an_update_moves_to_another_partition_is_pushed_ag
     let mut client = WsClient::connect(server.ws("/ws/one")).await;
     database.run("insert into parts values (1, null, 1, 'hot'), (2, now(), 1, 'hot')").await;
     assert_eq!(client.next_round().await.round_id, 2);
-    // Moved while it is unfinished: nothing. Finished and moved at once: pushed, once.
+    // Moving an unfinished round sends nothing. Finishing and moving it at once sends it once.
     database.run("update parts set state = 'cold' where id = 1").await;
     database.run("update parts set state = 'hot', at = now() where id = 1").await;
     assert_eq!(client.next_round().await.round_id, 1);
-    // Changed where it is: nothing. Moved: a DELETE and an INSERT, for triggers.
+    // An update in place sends nothing. For triggers, a move is a DELETE and an INSERT.
     database.run("update parts set n = 2 where id = 2").await;
     database.run("update parts set state = 'cold' where id = 2").await;
     let again = client.next_round().await;
     assert_eq!((again.round_id, &*again.extras), (2, r#"{"n": 2}"#));
-    // Unless the transaction that moves it says that it finishes nothing.
+    // Unless the transaction sets datastream.skip.
     let moving = "begin; set local datastream.skip = 'on'; update parts set state = 'hot'; commit";
     database.run(moving).await;
     database.run("insert into parts values (3, now(), 1, 'cold')").await;
@@ -215,7 +215,7 @@ async fn by_psql(database: &TestDatabase, sql: &str) {
 }
 
 #[tokio::test]
-async fn psql_alone_makes_the_same_and_migrate_finds_it_done() {
+async fn attaching_with_psql_gives_the_same_schema_and_migrate_changes_nothing() {
     let (ours, theirs, copy) =
         (TestDatabase::empty().await, TestDatabase::empty().await, TestDatabase::empty().await);
     for database in [&ours, &theirs, &copy] {
@@ -238,7 +238,7 @@ async fn psql_alone_makes_the_same_and_migrate_finds_it_done() {
     let mut client = WsClient::connect(server.ws("/ws/crash")).await;
     theirs.run("insert into game.results (title_id, ended_at) values (1, now())").await;
     assert_eq!(client.next_round().await.round_id, 1);
-    // Sessions of a server that was killed end with their query: none is to be in the drop's way.
+    // Sessions of a killed server end after their query: wait, because they would block the drop.
     server.counts("datastream_reconciliations_total 1").await;
     drop(server);
     theirs.run("drop schema datastream cascade").await;
@@ -246,7 +246,7 @@ async fn psql_alone_makes_the_same_and_migrate_finds_it_done() {
 }
 
 #[tokio::test]
-async fn psql_alone_attaches_after_the_migrations_were_reverted() {
+async fn attaching_with_psql_works_after_the_migrations_were_reverted() {
     let database = migrated_game(GAME).await;
     assert_eq!(run(&database, "migrate", &["--revert"]).await.code, Some(0));
     by_psql(&database, &dry_run(&database, &["--index"]).await).await;
@@ -255,7 +255,7 @@ async fn psql_alone_attaches_after_the_migrations_were_reverted() {
 }
 
 #[tokio::test]
-async fn a_database_that_is_not_utf_8_is_attached_looked_at_and_streamed() {
+async fn a_database_in_another_encoding_than_utf_8_is_attached_checked_and_streamed() {
     let database = TestDatabase::in_latin1().await;
     database.run(GAME).await;
     attach(&database, &contract(&["--index"])).await;
@@ -267,7 +267,7 @@ async fn a_database_that_is_not_utf_8_is_attached_looked_at_and_streamed() {
         "insert into game.results (title_id, ended_at, payload) values (1, now(), '{\"ä\":1}')";
     database.run(insert).await;
     assert_eq!(client.next_round().await.extras, r#"{"ä":1}"#);
-    // Sessions of a server that was killed end with their query: none is to be in the drop's way.
+    // Sessions of a killed server end after their query: wait, because they would block the drop.
     server.counts("datastream_reconciliations_total 1").await;
     drop(server);
     database.run("drop schema datastream cascade").await;
@@ -277,7 +277,7 @@ async fn a_database_that_is_not_utf_8_is_attached_looked_at_and_streamed() {
 }
 
 #[tokio::test]
-async fn attaching_one_table_hides_nothing_of_another_from_reconciliation() {
+async fn attaching_a_table_does_not_hide_rounds_of_another_from_reconciliation() {
     let database = migrated_game(GAME).await;
     attach(&database, &contract(&["--index"])).await;
     let missed = "set datastream.skip = 'on'; \

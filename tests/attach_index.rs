@@ -1,4 +1,4 @@
-//! The seed index of an attached table: the right one, whole, and gone when the table is let go.
+//! The seed index of an attached table: its definition, its validity, and its removal by detach.
 
 use std::process::Stdio;
 
@@ -15,14 +15,14 @@ use testkit::{
     wait::{beside, within},
 };
 
-/// Our indexes but that of the migrations, by table, with what they are of.
+/// The created indexes except that of the migrations, by table, with their columns.
 const OURS: &str = "select string_agg(format('%s %s', o.indrelid, \
     substring(pg_get_indexdef(o.indexrelid) from 'btree (.*) WHERE')), '; ' order by o.indrelid::text) \
     from datastream.own_indexes() o join pg_index i on i.indexrelid = o.indexrelid where i.indisvalid and o.indrelid::text <> 'rounds'";
-/// Those that are not valid.
+/// The number of invalid indexes.
 const INVALID: &str = "select count(*)::text from pg_index where not indisvalid";
 
-/// A table in partitions, and two that may become some; the first is older than the parent.
+/// A partitioned table, and two tables that may become partitions; the first is older than the parent.
 const PARTS: &str = "create table early (id bigint not null, at timestamptz, n int); \
     create table parts (id bigint not null, at timestamptz, n int) partition by range (id); \
     create table one partition of parts for values from (1000) to (2000); \
@@ -36,8 +36,8 @@ async fn ours(database: &TestDatabase) -> String {
     database.text(OURS).await.unwrap_or_default()
 }
 
-/// The session in which this statement waits for somebody else's: any index that is built
-/// concurrently waits for a moment for the look itself.
+/// The session in which this statement waits for another session. A concurrent index build also waits
+/// briefly for this query itself.
 async fn waits(database: &TestDatabase, statement: &str) -> i32 {
     let waiting = format!(
         "select max(pid)::text from pg_stat_activity where datname = current_database() \
@@ -49,7 +49,7 @@ async fn waits(database: &TestDatabase, statement: &str) -> i32 {
 }
 
 #[tokio::test]
-async fn an_index_of_another_definition_is_built_anew() {
+async fn attach_rebuilds_an_index_with_another_definition() {
     let database = migrated_game(GAME).await;
     attach(&database, &contract(&["--index"])).await;
     let utc =
@@ -67,7 +67,7 @@ async fn an_index_of_another_definition_is_built_anew() {
     attach(&database, &id).await;
     let by_number = utc.replace("UTC", "Asia/Kolkata").replace("result_id", "round_no");
     assert_eq!(ours(&database).await, by_number);
-    // The index follows a column that is renamed.
+    // The index follows a renamed column.
     database.run("alter table game.results rename round_no to \"No\"").await;
     let named: Vec<&str> =
         zone.iter().map(|it| if *it == "result_id" { "No" } else { it }).collect();
@@ -76,7 +76,7 @@ async fn an_index_of_another_definition_is_built_anew() {
 }
 
 #[tokio::test]
-async fn a_large_table_with_an_index_of_another_definition_is_told() {
+async fn attach_reports_a_large_table_whose_index_has_another_definition() {
     let database = migrated_game(GAME).await;
     attach(&database, &contract(&["--index"])).await;
     database
@@ -87,7 +87,7 @@ async fn a_large_table_with_an_index_of_another_definition_is_told() {
 }
 
 #[tokio::test]
-async fn an_index_that_a_deadlock_has_left_invalid_is_built_again() {
+async fn attach_rebuilds_an_index_that_a_deadlock_left_invalid() {
     let database = migrated_game(GAME).await;
     attach(&database, &contract(&[])).await;
     let mut writer = database.pool.acquire().await.expect("a connection");
@@ -97,7 +97,7 @@ async fn an_index_that_a_deadlock_has_left_invalid_is_built_again() {
     options.insert(0, "attach");
     let building = beside(datastream(&options).env("DATABASE_URL", database.url()).run());
     waits(&database, "create index concurrently datastream").await;
-    // The game's own waits for ours, and ours will wait for it; ours is to be the one to find out.
+    // The game's build waits for that of attach, and vice versa; attach must detect the deadlock.
     let (game, mut session) = (database.clone(), database.pool.acquire().await.expect("one"));
     let theirs = beside(async move {
         let _pool = game;
@@ -117,7 +117,7 @@ async fn an_index_that_a_deadlock_has_left_invalid_is_built_again() {
 }
 
 #[tokio::test]
-async fn a_partition_whose_index_was_interrupted_gets_a_whole_one_and_others_may_come_meanwhile() {
+async fn attach_completes_an_interrupted_index_of_a_partition_while_new_partitions_are_added() {
     let database = migrated_game(PARTS).await;
     attach(&database, &parts(&[])).await;
     let mut writer = database.pool.acquire().await.expect("a connection");
@@ -140,8 +140,8 @@ async fn a_partition_whose_index_was_interrupted_gets_a_whole_one_and_others_may
     assert!(output.stdout.contains("No changes needed"), "{}", output.stdout);
 }
 
-/// Attaches with the index, until this is in the log.
-async fn build_until_it_says(database: &TestDatabase, told: &str) -> Child {
+/// Attaches with the index until the log contains this text.
+async fn build_until_logged(database: &TestDatabase, told: &str) -> Child {
     let index = [vec!["attach"], contract(&["--index"])].concat();
     let mut run = datastream(&index).env("DATABASE_URL", database.url());
     let mut child = run.command.stderr(Stdio::piped()).spawn().expect("the binary");
@@ -155,13 +155,13 @@ async fn build_until_it_says(database: &TestDatabase, told: &str) -> Child {
         panic!("the program ended without a word");
     })
     .await;
-    // Nobody reads the rest: a full pipe would hold it up.
+    // Closes the pipe: a full one would block the process.
     beside(async move { while let Ok(Some(_)) = lines.next_line().await {} });
     child
 }
 
 #[tokio::test]
-async fn a_build_that_waits_for_a_transaction_says_for_whose() {
+async fn an_index_build_that_waits_for_a_transaction_names_its_session() {
     let database = migrated_game(GAME).await;
     attach(&database, &contract(&[])).await;
     let mut writer = database.pool.acquire().await.expect("a connection");
@@ -170,13 +170,13 @@ async fn a_build_that_waits_for_a_transaction_says_for_whose() {
     let holder = "select pg_backend_pid()";
     let holder: i32 = sqlx::query_scalar(holder).fetch_one(&mut *writer).await.expect("a pid");
     let told = format!("the index build waits for pid {holder} (");
-    let mut interrupted = build_until_it_says(&database, &told).await;
+    let mut interrupted = build_until_logged(&database, &told).await;
     let pid = waits(&database, "create index concurrently datastream").await;
     database.run(&format!("select pg_cancel_backend({pid})")).await;
     let status = within("the end of the build", interrupted.wait()).await.expect("a status");
     assert_eq!(status.code(), Some(1));
-    // What it has left is dropped first, and that waits as well.
-    let mut again = build_until_it_says(&database, &told).await;
+    // The next run drops the invalid index first, and that waits as well.
+    let mut again = build_until_logged(&database, &told).await;
     waits(&database, "drop index concurrently").await;
     sqlx::raw_sql("commit").execute(&mut *writer).await.expect("a commit");
     let status = within("the end of the build", again.wait()).await.expect("a status");
@@ -185,10 +185,10 @@ async fn a_build_that_waits_for_a_transaction_says_for_whose() {
 }
 
 #[tokio::test]
-async fn an_invalid_index_that_a_partitioned_one_has_taken_goes_with_it() {
+async fn attach_rebuilds_a_partitioned_index_that_contains_an_invalid_one() {
     let database = migrated_game(PARTS).await;
     attach(&database, &parts(&["--index"])).await;
-    // As a REINDEX CONCURRENTLY that failed, or an older version of ours, would leave it.
+    // As after a failed REINDEX CONCURRENTLY or an older version of attach.
     let spoil = "update pg_index set indisvalid = false where indrelid in ('two'::regclass, 'parts'::regclass)";
     database.run(spoil).await;
     attach(&database, &parts(&["--index"])).await;
@@ -197,7 +197,7 @@ async fn an_invalid_index_that_a_partitioned_one_has_taken_goes_with_it() {
 }
 
 #[tokio::test]
-async fn what_a_partition_has_kept_is_gone_when_its_table_is_let_go() {
+async fn detach_drops_the_indexes_that_remain_on_partitions() {
     let database = migrated_game(PARTS).await;
     attach(&database, &parts(&["--index"])).await;
     database.run("create table other (id bigint primary key, at timestamptz, n int)").await;
@@ -223,7 +223,7 @@ async fn what_a_partition_has_kept_is_gone_when_its_table_is_let_go() {
 }
 
 #[tokio::test]
-async fn a_copy_of_the_index_on_a_table_of_somebody_else_is_in_nobodys_way() {
+async fn a_copy_of_the_index_on_a_table_of_another_owner_does_not_block_detach() {
     let database = migrated_game(GAME).await;
     attach(&database, &contract(&["--index"])).await;
     let boss = format!("{}_boss", database.name);
@@ -239,7 +239,7 @@ async fn a_copy_of_the_index_on_a_table_of_somebody_else_is_in_nobodys_way() {
         "select count(*)::text from datastream.own_indexes() where indrelid = 'archive'::regclass";
     attach(&database, &dice("dice", &["--extras-columns", "n"])).await;
     assert_eq!(database.text(copied).await.as_deref(), Some("1"), "attaching");
-    // Who may not drop it lets go of what is his.
+    // A role that may not drop the copy can still detach its own table.
     let hand_over = format!(
         "do $$ declare it record; begin \
            for it in select p.oid::regprocedure as name from pg_proc p where p.pronamespace = 'datastream'::regnamespace loop \
@@ -250,7 +250,7 @@ async fn a_copy_of_the_index_on_a_table_of_somebody_else_is_in_nobodys_way() {
          alter schema datastream owner to {boss}; grant select on all tables in schema game to {boss}"
     );
     database.run(&hand_over).await;
-    let let_go = format!("set role {boss}; select datastream.detach('public.dice'); reset role");
-    database.run(&let_go).await;
+    let detach = format!("set role {boss}; select datastream.detach('public.dice'); reset role");
+    database.run(&detach).await;
     assert_eq!(database.text(copied).await.as_deref(), Some("1"), "letting go");
 }

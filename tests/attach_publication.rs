@@ -1,4 +1,4 @@
-//! Beside a game that publishes all of its tables: its subscriber goes on.
+//! A game that publishes all of its tables: its subscriber continues.
 
 use testkit::{
     DedicatedCluster, TestDatabase,
@@ -18,7 +18,7 @@ async fn publisher(cluster: &DedicatedCluster) -> TestDatabase {
 }
 
 #[tokio::test]
-async fn a_publication_for_all_tables_is_refused_before_anything_is_made() {
+async fn a_publication_for_all_tables_is_refused_before_any_change() {
     let cluster = DedicatedCluster::start_with(&[("wal_level", "logical")]);
     let database = publisher(&cluster).await;
     let told = [
@@ -37,7 +37,7 @@ async fn a_publication_for_all_tables_is_refused_before_anything_is_made() {
     attach(&database, &contract(&[])).await;
 }
 
-/// The schema, and the tables in it, as a subscriber needs them.
+/// Copies the schema and its tables to a subscriber.
 async fn copy_schema(from: &str, to: &TestDatabase) {
     let pg_dump = installation().bin().join("pg_dump").display().to_string();
     let output = program(&pg_dump, &["-s", "-n", "datastream", from]).run().await;
@@ -50,13 +50,13 @@ async fn copy_schema(from: &str, to: &TestDatabase) {
 }
 
 #[tokio::test]
-async fn a_subscriber_that_has_been_given_the_schema_goes_on() {
+async fn a_subscriber_that_has_the_schema_continues_to_replicate() {
     let cluster = DedicatedCluster::start_with(&[("wal_level", "logical")]);
     let database = publisher(&cluster).await;
     let subscriber = TestDatabase::empty_on(&cluster.address()).await;
     subscriber.run(GAME).await;
     subscriber.run("truncate game.titles cascade; truncate public._sqlx_migrations").await;
-    // In one cluster the slot must be there first.
+    // Within one cluster the slot must exist first.
     database.run("select pg_create_logical_replication_slot('everything', 'pgoutput')").await;
     let subscription = format!(
         "create subscription everything connection 'host=127.0.0.1 port={} user=postgres dbname={}' \
@@ -75,7 +75,7 @@ async fn a_subscriber_that_has_been_given_the_schema_goes_on() {
         (rounds.as_deref() == Some("1")).then_some(())
     })
     .await;
-    // Dropped while a table is still copied, within one cluster, it would wait for itself.
+    // Dropping the subscription during its initial copy, within one cluster, would wait for itself.
     eventually("all tables to be copied", || async {
         let copied = "select bool_and(srsubstate = 'r')::text from pg_subscription_rel";
         (subscriber.text(copied).await.as_deref() == Some("true")).then_some(())

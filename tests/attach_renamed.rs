@@ -1,5 +1,5 @@
-//! Attached tables that are renamed, moved, dropped or replaced behind our back: they are let go or
-//! attached again, and hinder nobody else.
+//! Attached tables that the game renames, moves, drops or replaces: they can be detached or attached
+//! again, and do not affect other tables.
 
 use testkit::{
     TestDatabase, TestServer, WsClient,
@@ -7,7 +7,7 @@ use testkit::{
     game::{GAME, attach, contract, dice, dump, migrated_game, run},
 };
 
-/// Another table with a game of its own.
+/// Another table with its own game.
 const OTHER: &str = "create table other (id bigint primary key, at timestamptz, n int)";
 
 fn other() -> Vec<&'static str> {
@@ -19,7 +19,7 @@ fn succeeded(output: &Output) {
     assert_eq!(output.code, Some(0), "{}{}", output.stdout, output.stderr);
 }
 
-/// The other table is attached, changed and streamed, whatever has become of the game's.
+/// Asserts that the other table can be attached, changed and streamed.
 async fn the_other_is_well(database: &TestDatabase) {
     let output = attach(database, &other()).await;
     assert!(output.stderr.contains("game.results is left out"), "{output:?}");
@@ -36,8 +36,8 @@ async fn the_other_is_well(database: &TestDatabase) {
     assert!(doctor.stdout.contains("datastream detach --table 'game.results'"), "{doctor:?}");
 }
 
-/// `rename`s what is attached, and lets it go by its old name: the same as never attached.
-async fn is_let_go(rename: &str, name: &str) {
+/// Runs `rename` and detaches the table by this name: the schema is as before attaching.
+async fn is_detached(rename: &str, name: &str) {
     let database = migrated_game(GAME).await;
     database.run(OTHER).await;
     let expected = migrated_game(GAME).await;
@@ -53,27 +53,27 @@ async fn is_let_go(rename: &str, name: &str) {
 }
 
 #[tokio::test]
-async fn a_renamed_table_is_let_go_by_its_old_name_and_hinders_no_other() {
-    is_let_go("alter table game.results rename to archive", "game.results").await;
+async fn a_renamed_table_is_detached_by_its_old_name_and_does_not_affect_others() {
+    is_detached("alter table game.results rename to archive", "game.results").await;
 }
 
 #[tokio::test]
-async fn a_renamed_table_is_let_go_by_its_new_name() {
-    is_let_go("alter table game.results rename to archive", "game.archive").await;
+async fn a_renamed_table_is_detached_by_its_new_name() {
+    is_detached("alter table game.results rename to archive", "game.archive").await;
 }
 
 #[tokio::test]
-async fn a_table_whose_schema_is_renamed_is_let_go_and_hinders_no_other() {
-    is_let_go("alter schema game rename to play", "game.results").await;
+async fn a_table_in_a_renamed_schema_is_detached_and_does_not_affect_others() {
+    is_detached("alter schema game rename to play", "game.results").await;
 }
 
 #[tokio::test]
-async fn a_dropped_table_is_let_go_and_hinders_no_other() {
-    is_let_go("drop table game.results cascade", "game.results").await;
+async fn a_dropped_table_is_detached_and_does_not_affect_others() {
+    is_detached("drop table game.results cascade", "game.results").await;
 }
 
 #[tokio::test]
-async fn what_was_renamed_is_reverted() {
+async fn a_revert_works_with_a_renamed_table() {
     let database = migrated_game(GAME).await;
     database.run(OTHER).await;
     attach(&database, &contract(&["--index"])).await;
@@ -86,7 +86,7 @@ async fn what_was_renamed_is_reverted() {
 }
 
 #[tokio::test]
-async fn a_renamed_column_hinders_neither_another_table_nor_a_revert() {
+async fn a_renamed_column_affects_neither_another_table_nor_a_revert() {
     for rename in [
         "alter table game.results rename ended_at to over_at",
         "alter table game.results rename result_id to round_no",
@@ -97,7 +97,7 @@ async fn a_renamed_column_hinders_neither_another_table_nor_a_revert() {
         attach(&database, &contract(&["--index"])).await;
         database.run(rename).await;
         let output = attach(&database, &other()).await;
-        // (Of a renamed id the views know, by the column's number.)
+        // (The views follow a renamed id by its column number.)
         let left_out = output.stderr.contains("game.results is left out");
         assert_eq!(left_out, !rename.contains("result_id"), "{output:?}");
         let doctor = run(&database, "doctor", &[]).await;
@@ -133,7 +133,7 @@ async fn a_renamed_table_is_attached_again_by_its_new_name() {
 }
 
 #[tokio::test]
-async fn a_new_table_of_the_old_ones_name_takes_its_place() {
+async fn a_new_table_with_the_name_of_a_dropped_one_replaces_it() {
     let database = migrated_game(GAME).await;
     attach(&database, &contract(&["--index"])).await;
     database.run("insert into game.results (title_id, ended_at) values (1, now())").await;

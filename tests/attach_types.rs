@@ -1,12 +1,12 @@
-//! The columns of a game's own table are of its own types, which come out as ours; what cannot is
-//! refused by name.
+//! Columns of other types are cast to the types of the view; attach refuses and names columns that
+//! cannot be cast.
 
 use testkit::{
     TestDatabase, TestServer, WsClient,
     game::{attach, migrated_game, psql, refused, run},
 };
 
-/// As ORMs and careful designers write them: a precision, domains of domains, collations, lengths.
+/// Types as ORMs generate them: a precision, domains of domains, collations, lengths.
 const TYPED: &str = r#"
     create domain moment as timestamptz(3); create domain ending as moment;
     create domain number as integer check (value > 0); create domain key as number;
@@ -23,10 +23,10 @@ const PLAYS: [&str; 7] =
 const BESIDE: [&str; 6] = ["--table", "beside", "--slug-column", "slug", "--type-column", "type"];
 
 #[tokio::test]
-async fn a_precision_a_domain_and_a_collation_come_out_as_our_types() {
+async fn columns_with_a_precision_a_domain_or_a_collation_are_cast_to_the_types_of_the_view() {
     let database = TestDatabase::empty().await; // attach makes the schema alone
     database.run(TYPED).await;
-    // Over none, one, two, the other one: each view replaces one over other types.
+    // With no, one and two tables, and with the other one: each view replaces one with other types.
     attach(&database, &PLAYS).await;
     attach(&database, &BESIDE).await;
     let server = TestServer::on(database.url()).start().await;
@@ -50,7 +50,7 @@ async fn a_precision_a_domain_and_a_collation_come_out_as_our_types() {
 }
 
 #[tokio::test]
-async fn rounds_of_another_precision_are_there_before_migrate_and_streamed() {
+async fn an_existing_rounds_table_with_another_precision_is_migrated_and_streamed() {
     let database = TestDatabase::empty().await;
     database
         .run(
@@ -70,7 +70,7 @@ async fn rounds_of_another_precision_are_there_before_migrate_and_streamed() {
 }
 
 #[tokio::test]
-async fn the_index_for_the_latest_round_serves_whatever_the_types() {
+async fn the_query_for_the_latest_round_uses_the_index_for_all_column_types() {
     let database = migrated_game(TYPED).await;
     attach(&database, &PLAYS).await;
     attach(&database, &BESIDE).await;
@@ -124,7 +124,7 @@ async fn options_that_would_be_ignored_are_refused() {
 }
 
 #[tokio::test]
-async fn a_generated_column_that_is_not_stored_is_refused() {
+async fn a_virtual_generated_column_is_refused() {
     let database = TestDatabase::empty().await;
     let virtual_columns = "select (current_setting('server_version_num')::integer >= 180000)::text";
     if database.text(virtual_columns).await.as_deref() != Some("true") {

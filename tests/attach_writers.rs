@@ -1,4 +1,4 @@
-//! A game's own table under several writers at once: partitioned, of quoted names, every round once.
+//! A partitioned table with quoted names under concurrent writers: every round is streamed once.
 
 use futures_util::future::join_all;
 
@@ -8,7 +8,7 @@ use testkit::{
     round::ids,
 };
 
-/// Half of the rounds go to each partition, by their ids; a writer has 100 of its own.
+/// Half of the rounds go to each partition by their ids; each writer has 100 ids.
 fn id(writer: usize, number: usize) -> usize {
     (number % 2) * 1000 + writer * 100 + number / 2
 }
@@ -17,8 +17,8 @@ fn row(id: usize, finished: &str) -> String {
     format!("({id}, 1, {finished}, '{{\"n\": {id}}}')")
 }
 
-/// A script of inserts into the table and straight into its partitions, of rounds finished by
-/// UPDATE, of rollbacks and savepoints.
+/// A script with inserts into the table and into its partitions, rounds finished by UPDATE,
+/// rollbacks and savepoints.
 fn script(writer: usize) -> Vec<String> {
     let table = r#"insert into "Play Ground"."Rounds" values "#;
     let mut script = Vec::new();
@@ -82,16 +82,16 @@ async fn every_round_comes_once(capture: &'static str) {
 }
 
 #[tokio::test]
-async fn every_round_of_a_partitioned_table_with_six_writers_comes_once() {
+async fn every_round_of_a_partitioned_table_with_six_writers_is_streamed_once_in_auto() {
     every_round_comes_once("auto").await;
 }
 
 #[tokio::test]
-async fn every_round_of_a_partitioned_table_with_six_writers_comes_once_by_notifications() {
+async fn every_round_of_a_partitioned_table_with_six_writers_is_streamed_once_in_notify() {
     every_round_comes_once("notify").await;
 }
 
 #[tokio::test]
-async fn every_round_of_a_partitioned_table_with_six_writers_comes_once_by_polls() {
+async fn every_round_of_a_partitioned_table_with_six_writers_is_streamed_once_in_poll() {
     every_round_comes_once("poll").await;
 }

@@ -25,7 +25,7 @@ fn assert_one_line(output: &Output, code: i32, says: &str) {
 }
 
 #[tokio::test]
-async fn help_tells_every_option_with_its_variable() {
+async fn help_lists_every_option_with_its_variable() {
     let output = datastream(&["serve", "--help"]).run().await;
     assert_eq!(output.code, Some(0));
     for variable in VARIABLES {
@@ -55,7 +55,7 @@ async fn bad_usage_exits_with_2_and_names_the_option() {
 }
 
 #[tokio::test]
-async fn a_bad_variable_exits_with_2_and_is_named() {
+async fn an_invalid_variable_exits_with_2_and_is_named() {
     let url = "postgresql://localhost/x";
     let run = datastream(&["serve"]).env("DATABASE_URL", url).env("DATASTREAM_HISTORY", "many");
     assert_one_line(&run.run().await, 2, "history");
@@ -72,7 +72,7 @@ async fn a_password_is_never_printed() {
 }
 
 #[tokio::test]
-async fn a_database_without_our_schema_exits_with_1_and_says_what_to_run() {
+async fn a_database_without_the_schema_exits_with_1_and_names_the_command_to_run() {
     let database = TestDatabase::empty().await;
     let run = datastream(&["serve"])
         .env("DATABASE_URL", database.url())
@@ -101,7 +101,7 @@ async fn a_role_without_rights_exits_with_1() {
 }
 
 #[tokio::test]
-async fn serve_waits_for_a_database_that_is_not_up_yet() {
+async fn serve_waits_until_the_database_starts() {
     let mut cluster = testkit::DedicatedCluster::start();
     let database = TestDatabase::on(&cluster.address()).await;
     let url = Address::tcp_url(&database.name, cluster.address().tcp_port);
@@ -116,7 +116,7 @@ async fn serve_waits_for_a_database_that_is_not_up_yet() {
 }
 
 #[tokio::test]
-async fn pg_variables_are_read_where_there_is_no_url() {
+async fn pg_variables_are_used_without_a_url() {
     let database = TestDatabase::new().await;
     let server = TestServer::on("")
         .without("DATABASE_URL")
@@ -130,7 +130,7 @@ async fn pg_variables_are_read_where_there_is_no_url() {
 }
 
 #[tokio::test]
-async fn a_dotenv_file_is_read_and_the_environment_wins() {
+async fn the_environment_overrides_a_dotenv_file() {
     let database = TestDatabase::new().await;
     let folder = tempfile::tempdir().expect("a folder");
     let lines = format!(
@@ -150,7 +150,7 @@ async fn a_dotenv_file_is_read_and_the_environment_wins() {
 }
 
 #[tokio::test]
-async fn the_log_is_json_where_asked() {
+async fn the_log_is_json_if_requested() {
     let database = TestDatabase::new().await;
     let server = TestServer::on(database.url()).env("DATASTREAM_LOG_FORMAT", "json").start().await;
     for line in server.log() {
@@ -160,7 +160,7 @@ async fn the_log_is_json_where_asked() {
 }
 
 #[tokio::test]
-async fn flags_win_over_variables() {
+async fn flags_override_variables() {
     let database = TestDatabase::new().await;
     let port = free_port();
     let flag = format!("127.0.0.1:{port}");
@@ -193,7 +193,7 @@ async fn tail_prints_each_round_of_a_game_once_across_a_restart_of_the_server() 
 }
 
 #[tokio::test]
-async fn a_log_that_cannot_be_written_ends_nothing() {
+async fn serve_continues_when_its_log_cannot_be_written() {
     let full = || fs::OpenOptions::new().write(true).open("/dev/full").expect("a device");
     let mut bad = datastream(&["serve", "--http-addr", "nonsense"]);
     let status = bad.command.stderr(full()).status();
@@ -207,7 +207,7 @@ async fn a_log_that_cannot_be_written_ends_nothing() {
     let ready = || async { (try_get(&health).await?.status == 200).then_some(()) };
     eventually("a server that is ready", ready).await;
     let mut client = WsClient::connect(format!("ws://{address}/ws/crash")).await;
-    // Each of these is told in the log.
+    // Each of these writes a log line.
     database.terminate_server_sessions().await;
     let round = database.finish("crash", "{}").await;
     assert_eq!(client.next_round().await.round_id, round);
@@ -215,7 +215,7 @@ async fn a_log_that_cannot_be_written_ends_nothing() {
 }
 
 #[tokio::test]
-async fn the_application_name_tells_whose_sessions_they_are() {
+async fn the_application_name_identifies_the_sessions_of_the_server() {
     let (database, _server) = serving().await;
     let sql = "select string_agg(distinct application_name, ',' order by application_name) \
         from pg_stat_activity where datname = current_database() and application_name like 'datastream%'";
@@ -224,9 +224,9 @@ async fn the_application_name_tells_whose_sessions_they_are() {
 }
 
 #[tokio::test]
-async fn demo_plays_and_serves_and_stops() {
+async fn demo_inserts_rounds_serves_them_and_stops() {
     let folder = tempfile::tempdir_in("/tmp").expect("a folder");
-    // The server's user must be able to enter it where the tests run as root.
+    // If the tests run as root, the server's user must be able to enter the folder.
     use std::os::unix::fs::PermissionsExt;
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("open");
     let data = folder.path().join("demo");

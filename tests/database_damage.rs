@@ -1,5 +1,5 @@
-//! The database is there, but not as it should be: what the game writes still succeeds, and what was
-//! not recorded or not announced is found.
+//! A damaged database: writes of the game still succeed, and rounds that were not recorded or not
+//! announced are found.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -17,7 +17,7 @@ use testkit::{
 };
 
 #[tokio::test]
-async fn rounds_finished_without_an_outbox_arrive_once_it_is_back() {
+async fn rounds_finished_without_an_outbox_arrive_after_it_is_restored() {
     let (database, server) = serving().await;
     let mut client = WsClient::connect(server.ws("/ws/crash")).await;
     let open = database.open("crash").await;
@@ -37,7 +37,7 @@ async fn rounds_finished_without_an_outbox_arrive_once_it_is_back() {
 #[tokio::test]
 async fn an_outbox_that_refuses_rows_does_not_fail_the_insert() {
     let (database, server) = serving().await;
-    // The first reconciliation would find the round before the next one is there.
+    // Otherwise the first reconciliation could find the round before the next one exists.
     server.counts("datastream_reconciliations_total 1").await;
     let mut client = WsClient::connect(server.ws("/ws/crash")).await;
     database
@@ -47,14 +47,14 @@ async fn an_outbox_that_refuses_rows_does_not_fail_the_insert() {
     database.run("alter table datastream.outbox drop constraint refuses").await;
     let next = database.finish("crash", "{}").await;
     assert_eq!(client.next_round().await.round_id, next);
-    // Reconciliation follows each connection.
+    // Each connection starts a reconciliation.
     database.terminate_server_sessions().await;
     assert_eq!(client.next_round().await.round_id, inserted);
     server.counts("datastream_rounds_reconciled_total 1").await;
 }
 
 #[tokio::test]
-async fn what_retention_has_trimmed_does_not_come_again() {
+async fn rounds_deleted_by_retention_are_not_streamed_again() {
     let database = TestDatabase::new().await;
     let server = TestServer::on(database.url()).env("DATASTREAM_RETENTION", "1ms").start().await;
     let mut client = WsClient::connect(server.ws("/ws/crash")).await;
@@ -62,7 +62,7 @@ async fn what_retention_has_trimmed_does_not_come_again() {
         server.counts(&format!("datastream_reconciliations_total {looks}")).await;
         let round = database.finish("crash", "{}").await;
         assert_eq!(client.next_round().await.round_id, round);
-        // Each connection is followed by a reconciliation and a trim.
+        // Each connection starts a reconciliation and a trim.
         database.terminate_server_sessions().await;
     }
     server.counts("datastream_reconciliations_total 4").await;
@@ -79,8 +79,8 @@ enum Pass {
     Cut,
 }
 
-/// Passes sessions on, but for what `look` says of each message: its kind and the rest.
-async fn picky_proxy(
+/// Forwards sessions; `look` decides for each message by its type and content.
+async fn filtering_proxy(
     upstream: u16,
     look: impl Fn(u8, &[u8]) -> Pass + Copy + Send + 'static,
 ) -> u16 {
@@ -101,7 +101,7 @@ async fn picky_proxy(
     port
 }
 
-/// Each message of PostgreSQL is a letter, its length in four bytes, and the rest.
+/// A message of PostgreSQL has a type byte, its length in four bytes, and its content.
 async fn pass(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
@@ -123,14 +123,14 @@ async fn pass(
 }
 
 #[tokio::test]
-async fn a_link_that_breaks_while_rounds_are_read_loses_none() {
+async fn a_connection_that_breaks_during_a_read_loses_no_round() {
     static CUT: AtomicBool = AtomicBool::new(false);
     let database = TestDatabase::migrated_with(&["--capture", "poll"]).await;
     let cut_once = |kind, message: &[u8]| {
         let marked = kind == b'D' && message.windows(8).any(|part| part == b"cut here");
         if marked && !CUT.swap(true, Ordering::SeqCst) { Pass::Cut } else { Pass::On }
     };
-    let port = picky_proxy(database.address.tcp_port, cut_once).await;
+    let port = filtering_proxy(database.address.tcp_port, cut_once).await;
     let server = TestServer::on(database.url())
         .env("DATASTREAM_LISTEN_URL", database.url_through(port) + "?sslmode=disable")
         .start()
@@ -144,19 +144,19 @@ async fn a_link_that_breaks_while_rounds_are_read_loses_none() {
 }
 
 #[tokio::test]
-async fn what_was_read_when_a_link_breaks_at_the_start_is_not_read_again() {
+async fn rounds_read_before_the_first_connection_breaks_are_not_streamed_again() {
     static READ: AtomicUsize = AtomicUsize::new(0);
     static CUT: AtomicBool = AtomicBool::new(false);
     let database = TestDatabase::new().await;
     let rounds = database.finish_many("crash", 5).await;
-    // The columns of an answer tell which it is: first the recent rounds, then what finished lately.
+    // The columns identify the result: first the recent rounds, then the rounds finished lately.
     let cut_once = |kind, columns: &[u8]| {
         let has = |name: &[u8]| kind == b'T' && columns.windows(name.len()).any(|at| at == name);
         READ.fetch_add(usize::from(has(b"floor\0")), Ordering::SeqCst);
         let is_lately = has(b"finished_micros\0") && !has(b"extras\0");
         if is_lately && !CUT.swap(true, Ordering::SeqCst) { Pass::Cut } else { Pass::On }
     };
-    let port = picky_proxy(database.address.tcp_port, cut_once).await;
+    let port = filtering_proxy(database.address.tcp_port, cut_once).await;
     let server = TestServer::on(database.url())
         .env("DATASTREAM_LISTEN_URL", database.url_through(port) + "?sslmode=disable")
         .start()
@@ -171,11 +171,11 @@ async fn what_was_read_when_a_link_breaks_at_the_start_is_not_read_again() {
 }
 
 #[tokio::test]
-async fn a_listener_that_hears_nothing_is_noticed_and_rounds_still_arrive() {
+async fn a_listener_without_notifications_is_reported_and_rounds_arrive_by_polls() {
     let database = TestDatabase::new().await;
-    // A pooler that shares server connections gives notifications to nobody.
+    // A pooler in transaction mode delivers no notifications.
     let deaf = |kind, _: &[u8]| if kind == b'A' { Pass::Drop } else { Pass::On };
-    let port = picky_proxy(database.address.tcp_port, deaf).await;
+    let port = filtering_proxy(database.address.tcp_port, deaf).await;
     let server = TestServer::on(database.url())
         .env("DATASTREAM_LISTEN_URL", database.url_through(port) + "?sslmode=disable")
         .start()
@@ -192,7 +192,7 @@ async fn a_listener_that_hears_nothing_is_noticed_and_rounds_still_arrive() {
 }
 
 #[tokio::test]
-async fn a_listener_is_not_called_deaf_for_a_probe_that_could_not_be_sent() {
+async fn a_probe_that_could_not_be_sent_does_not_mark_the_listener_deaf() {
     let database = TestDatabase::new().await;
     let proxy = FaultProxy::start(database.address.tcp_port).await;
     proxy.refuse();
@@ -214,7 +214,7 @@ async fn a_listener_is_not_called_deaf_for_a_probe_that_could_not_be_sent() {
 }
 
 #[tokio::test]
-async fn a_full_notify_queue_ends_with_its_cause_and_poll_never_meets_it() {
+async fn a_full_notify_queue_recovers_and_does_not_affect_capture_poll() {
     let Ok(major) = testkit::cluster::installation().major().parse::<u32>() else { return };
     if major < 17 {
         eprintln!("left out: the size of the notification queue can be set since PostgreSQL 17");
@@ -224,7 +224,7 @@ async fn a_full_notify_queue_ends_with_its_cause_and_poll_never_meets_it() {
     let database = TestDatabase::on(&cluster.address()).await;
     let server = TestServer::on(database.url()).start().await;
     let mut client = WsClient::connect(server.ws("/ws/crash")).await;
-    // A listener that sits in a transaction holds the queue's tail.
+    // A listener that is idle in a transaction keeps the queue from being truncated.
     let mut idle = database.pool.acquire().await.expect("a connection");
     for statement in ["listen other", "begin", "select pg_current_xact_id()"] {
         sqlx::raw_sql(statement).execute(&mut *idle).await.expect(statement);
@@ -253,11 +253,11 @@ async fn a_full_notify_queue_ends_with_its_cause_and_poll_never_meets_it() {
     database
         .run("select datastream.attach('public.rounds', capture => 'auto', replace => true)")
         .await;
-    // Its end, rather than a rollback: it would be sent what it listened for, and nobody reads.
+    // Closes the session instead of a rollback, after which it would be sent all notifications.
     drop(idle.detach());
     let written = eventually("the game to write again", || async {
-        // What has been read is given up by the next notification, and there is none, or by who
-        // asks for the usage; the server does each minute.
+        // PostgreSQL truncates the queue at the next notification or when the usage is queried, which the
+        // server does each minute.
         database.run("select pg_notification_queue_usage()").await;
         sqlx::query(insert).execute(&database.pool).await.ok()
     });

@@ -1,5 +1,5 @@
-//! The link to PostgreSQL breaks in every way, and PostgreSQL itself stops: each committed round
-//! still arrives once.
+//! Faults of the connection to PostgreSQL, and stops of PostgreSQL: each committed round is still
+//! streamed once.
 
 use std::time::Instant;
 
@@ -11,7 +11,7 @@ use testkit::{
     round::ids, serving,
 };
 
-/// A server whose link to the database goes through a proxy.
+/// A server that is connected to the database through a proxy.
 async fn proxied() -> (TestDatabase, FaultProxy, TestServer) {
     let database = TestDatabase::new().await;
     let proxy = FaultProxy::start(database.address.tcp_port).await;
@@ -20,7 +20,7 @@ async fn proxied() -> (TestDatabase, FaultProxy, TestServer) {
 }
 
 #[tokio::test]
-async fn rounds_finished_during_an_outage_arrive_once_after_it() {
+async fn rounds_finished_during_an_outage_are_streamed_once_after_it() {
     let (database, proxy, server) = proxied().await;
     let mut websocket = WsClient::connect(server.ws("/ws/crash")).await;
     let mut events = SseClient::connect(&server.http("/sse/crash")).await;
@@ -38,7 +38,7 @@ async fn rounds_finished_during_an_outage_arrive_once_after_it() {
 }
 
 #[tokio::test]
-async fn a_round_finished_by_update_during_an_outage_arrives() {
+async fn a_round_finished_by_update_during_an_outage_is_streamed() {
     let (database, proxy, server) = proxied().await;
     let mut client = WsClient::connect(server.ws("/ws/crash")).await;
     let old = database.open("crash").await;
@@ -52,7 +52,7 @@ async fn a_round_finished_by_update_during_an_outage_arrives() {
 }
 
 #[tokio::test]
-async fn a_transaction_that_was_open_across_the_outage_arrives() {
+async fn a_transaction_that_is_open_across_an_outage_is_streamed() {
     let (database, proxy, server) = proxied().await;
     let mut client = WsClient::connect(server.ws("/ws/crash")).await;
     let mut late = database.pool.begin().await.expect("a transaction");
@@ -69,7 +69,7 @@ async fn a_transaction_that_was_open_across_the_outage_arrives() {
 }
 
 #[tokio::test]
-async fn a_flapping_link_loses_nothing_and_repeats_nothing() {
+async fn a_flapping_connection_loses_and_repeats_no_round() {
     let (database, proxy, server) = proxied().await;
     let mut client = WsClient::connect(server.ws("/ws/crash")).await;
     let (rounds, ()) = tokio::join!(database.finish_many("crash", 300), proxy.flap(10));
@@ -79,7 +79,7 @@ async fn a_flapping_link_loses_nothing_and_repeats_nothing() {
 }
 
 #[tokio::test]
-async fn a_half_open_link_is_noticed_and_made_anew() {
+async fn a_half_open_connection_is_detected_and_replaced() {
     let (database, proxy, server) = proxied().await;
     let mut client = WsClient::connect(server.ws("/ws/crash")).await;
     let links = proxy.connections();
@@ -91,7 +91,7 @@ async fn a_half_open_link_is_noticed_and_made_anew() {
 }
 
 #[tokio::test]
-async fn a_stalled_link_delivers_once_it_moves_again() {
+async fn a_stalled_connection_delivers_once_after_it_continues() {
     let (database, proxy, server) = proxied().await;
     let mut client = WsClient::connect(server.ws("/ws/crash")).await;
     proxy.stall();
@@ -101,7 +101,7 @@ async fn a_stalled_link_delivers_once_it_moves_again() {
 }
 
 #[tokio::test]
-async fn terminated_sessions_come_back() {
+async fn terminated_sessions_reconnect() {
     let (database, server) = serving().await;
     let mut client = WsClient::connect(server.ws("/ws/crash")).await;
     let mut all = Vec::new();
@@ -112,7 +112,7 @@ async fn terminated_sessions_come_back() {
     assert_eq!(ids(&client.rounds_until(all[49]).await), all);
 }
 
-/// PostgreSQL ends in this way and comes back; the server must follow.
+/// Stops PostgreSQL in this way and starts it; the server must reconnect.
 async fn restarted(how: Stop) {
     let mut cluster = DedicatedCluster::start_with(&[
         ("fsync", "on"),
@@ -124,7 +124,7 @@ async fn restarted(how: Stop) {
     let mut client = WsClient::connect(server.ws("/ws/crash")).await;
     let mut all = database.finish_many("crash", 10).await;
     cluster.restart(how);
-    // The game's own pool has to reconnect as well.
+    // The game's pool has to reconnect as well.
     let first = eventually("the game to write again", || database.try_finish()).await;
     all.push(first);
     all.extend(database.finish_many("crash", 10).await);
@@ -133,22 +133,22 @@ async fn restarted(how: Stop) {
 }
 
 #[tokio::test]
-async fn a_fast_restart_of_postgresql_loses_nothing() {
+async fn a_fast_restart_of_postgresql_loses_no_round() {
     restarted(Stop::Fast).await;
 }
 
 #[tokio::test]
-async fn an_immediate_restart_of_postgresql_loses_nothing() {
+async fn an_immediate_restart_of_postgresql_loses_no_round() {
     restarted(Stop::Immediate).await;
 }
 
 #[tokio::test]
-async fn a_killed_postgresql_loses_nothing() {
+async fn a_killed_postgresql_loses_no_round() {
     restarted(Stop::Kill).await;
 }
 
 #[tokio::test]
-async fn a_killed_backend_loses_nothing() {
+async fn a_killed_backend_loses_no_round() {
     let cluster = DedicatedCluster::start_with(&[("synchronous_commit", "on")]);
     let database = TestDatabase::on(&cluster.address()).await;
     let server = TestServer::on(database.url()).start().await;
@@ -159,8 +159,8 @@ async fn a_killed_backend_loses_nothing() {
     let victim = database.text(victim).await.expect("a session of the server");
     let killed = std::process::Command::new("kill").args(["-9", &victim]).status();
     assert!(killed.expect("kill").success());
-    // PostgreSQL ends every session and recovers; the game's own pool has to reconnect as well, and
-    // of a write that failed it does not know whether it was committed: the table does.
+    // PostgreSQL ends every session and recovers. The game's pool has to reconnect as well; only the
+    // table shows whether a failed write was committed.
     let mut last = 0;
     for _ in 0..10 {
         last = eventually("the game to write again", || database.try_finish()).await;
@@ -172,21 +172,21 @@ async fn a_killed_backend_loses_nothing() {
 }
 
 #[tokio::test]
-async fn commits_that_postgresql_forgets_cost_no_later_round_though_their_ids_come_again() {
+async fn later_rounds_are_streamed_after_a_crash_loses_commits_and_reuses_their_ids() {
     let lossy = [("synchronous_commit", "off"), ("wal_writer_delay", "10s")];
     let mut cluster = DedicatedCluster::start_with(&lossy);
     let database = TestDatabase::on(&cluster.address()).await;
     let server = TestServer::on(database.url()).start().await;
     let mut client = WsClient::connect(server.ws("/ws/crash")).await;
-    // The tables and the games are not to be forgotten.
+    // The crash must not lose the tables and the games.
     database.run("checkpoint").await;
-    // Numbers its rounds itself: those that are forgotten are numbered again.
+    // The game assigns ids itself and reuses those of lost rounds.
     let insert = "insert into rounds (id, game_id, finished_at) \
         select (select coalesce(max(id), 0) + 1 from rounds), id, clock_timestamp() \
         from games where slug = 'crash' returning id";
     let finish =
         || async { sqlx::query_scalar::<_, i64>(insert).fetch_one(&database.pool).await.ok() };
-    // PostgreSQL writes its log every ten seconds: a crash just after that forgets nothing.
+    // PostgreSQL writes its WAL every ten seconds: a crash just after that loses nothing.
     for _ in 0..10 {
         let mut finished = Vec::new();
         for _ in 0..10 {
@@ -207,11 +207,11 @@ async fn commits_that_postgresql_forgets_cost_no_later_round_though_their_ids_co
 }
 
 #[tokio::test]
-async fn the_stream_begins_where_a_crash_takes_nothing_back() {
+async fn the_stream_starts_at_a_position_that_a_crash_cannot_lose() {
     let lossy = [("synchronous_commit", "off"), ("wal_writer_delay", "200ms")];
     let cluster = DedicatedCluster::start_with(&lossy);
     let database = TestDatabase::on(&cluster.address()).await;
-    // By chance PostgreSQL flushes just while the server starts, so once is not enough.
+    // PostgreSQL may flush while the server starts, so one try is not enough.
     for _ in 0..5 {
         database.finish("crash", "{}").await;
         let inserted = database.text("select pg_current_wal_insert_lsn()::text").await;
@@ -239,10 +239,10 @@ async fn clients_stay_connected_and_new_ones_are_seeded_during_an_outage() {
 }
 
 #[tokio::test]
-async fn a_database_that_is_away_is_asked_once_for_all_who_wait() {
+async fn waiting_clients_share_one_attempt_while_the_database_is_unavailable() {
     let mut cluster = DedicatedCluster::start();
     let database = TestDatabase::on(&cluster.address()).await;
-    // By TCP: that a socket is gone is an error at once, a port that refuses is tried again.
+    // Over TCP: a missing Unix socket is an error at once, a refused port is retried.
     let server = TestServer::on(database.url_through(cluster.address().tcp_port))
         .env("DATASTREAM_HISTORY", "4")
         .start()
@@ -266,8 +266,8 @@ async fn a_database_that_is_away_is_asked_once_for_all_who_wait() {
     assert!(games.iter().all(|games| games.status == 200 && games.body.contains("crash")));
     assert!(resumes.iter().all(|status| *status == Some(503)), "{resumes:?}");
     unknown.iter().for_each(|unknown| unknown.assert_problem(503));
-    // One for the names, and one for each of the replays that may run at once; who comes two seconds
-    // later than all others, on a machine that is busy, makes another.
+    // One for the names, and one for each concurrent replay. On a busy machine, a client that arrives two
+    // seconds later causes another.
     let made = server.queries().await - before;
     let most = 6.0 * (1.0 + begun.elapsed().as_secs_f64() / 2.0).floor();
     assert!(made <= most, "40 clients waited for {made} attempts");

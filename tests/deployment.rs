@@ -1,4 +1,4 @@
-//! What the deployment page offers, as it stands there.
+//! The configuration files of the deployment page, unchanged.
 
 use std::{net::TcpListener, path::Path, process::Stdio};
 
@@ -13,20 +13,20 @@ use testkit::{
     serving,
 };
 
-/// A running nginx; dropping it stops it. It stays in the foreground, so that nothing outlives it.
+/// A running nginx; dropping it stops it. It runs in the foreground, so no process outlives it.
 struct Nginx {
     _child: Child,
     _folder: tempfile::TempDir,
     address: String,
 }
 
-/// Debian's nginx is on no ordinary user's path.
+/// On Debian, nginx is not on the PATH of ordinary users.
 fn program() -> Option<&'static str> {
     ["/usr/sbin/nginx", "/usr/local/sbin/nginx"].into_iter().find(|path| Path::new(path).exists())
 }
 
 impl Nginx {
-    /// The offered file without TLS, on a free port, in front of `upstream`.
+    /// The provided file without TLS, on a free port, in front of `upstream`.
     async fn start(program: &str, upstream: &str) -> Self {
         let port = || {
             let free = TcpListener::bind("127.0.0.1:0").expect("a free port");
@@ -52,7 +52,7 @@ impl Nginx {
     }
 }
 
-/// What a test changes: addresses, no certificate, and folders that any user may write to.
+/// Adapts the file: addresses, no certificate, and folders that any user may write to.
 fn adapt(address: &str, plain: &str, upstream: &str) -> String {
     let offered = include_str!("../docs/deployment/nginx.conf");
     let folders = "http { client_body_temp_path b; proxy_temp_path p; fastcgi_temp_path f; \
@@ -89,7 +89,7 @@ async fn rounds_pass_through_nginx_over_websocket_and_sse_at_once() {
 }
 
 #[tokio::test]
-async fn nginx_hangs_up_on_an_event_source_while_the_server_is_away() {
+async fn nginx_closes_the_connection_of_an_event_source_while_the_server_is_down() {
     let Some(program) = program() else {
         eprintln!("skipped: no nginx (apt-get install nginx-light)");
         return;
@@ -97,18 +97,18 @@ async fn nginx_hangs_up_on_an_event_source_while_the_server_is_away() {
     let (_database, server) = serving().await;
     let nginx = Nginx::start(program, &server.addr.to_string()).await;
     server.kill().await;
-    // Any answer but 200 would end an EventSource for good; a broken connection makes it retry.
+    // An EventSource stops after any status but 200; it retries after a broken connection.
     assert!(try_get(&format!("http://{}/sse/crash", nginx.address)).await.is_none());
     assert_eq!(get(&format!("http://{}/healthz", nginx.address)).await.status, 502);
 }
 
 #[tokio::test]
-async fn what_is_piped_into_the_composed_database_finishes_a_round() {
+async fn sql_piped_into_the_composed_database_finishes_a_round() {
     let database = TestDatabase::migrated_with(&[]).await;
     database.run("truncate public.games, public.rounds").await;
     let page = include_str!("../docs/deployment.md");
     let line = page.lines().find(|line| line.contains("compose exec")).expect("a line for psql");
-    // Without -T compose asks for a terminal, which a pipe is not.
+    // Without -T compose requires a terminal.
     let before = "docker compose exec -T postgres psql -U datastream";
     assert!(line.contains(before), "{line}");
     let psql = installation().bin().join("psql").display().to_string();

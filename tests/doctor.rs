@@ -1,5 +1,5 @@
-//! `datastream doctor`: content where all is well; what it finds of roles, addresses and this machine.
-//! Faults of a database are in `doctor_faults`.
+//! `datastream doctor`: a healthy database, addresses, partitions and this machine. Faults of a database
+//! are in `doctor_faults`.
 
 use testkit::{
     TestDatabase,
@@ -9,7 +9,7 @@ use testkit::{
 };
 
 #[tokio::test]
-async fn a_database_that_is_well_is_told_so() {
+async fn doctor_reports_ok_for_a_healthy_database() {
     let database = TestDatabase::new().await;
     database.finish("crash", "{}").await;
     let output = run(&database.url(), "doctor", &[]).await;
@@ -26,7 +26,7 @@ async fn a_database_that_is_well_is_told_so() {
 }
 
 #[tokio::test]
-async fn a_database_that_is_away_and_one_without_our_schema_are_told() {
+async fn doctor_reports_an_unavailable_database_and_a_missing_schema() {
     let away = findings("postgresql://nobody@127.0.0.1:1/none", "connection", &[]).await;
     told(&away, "failed", "127.0.0.1:1");
     let database = TestDatabase::empty().await;
@@ -36,7 +36,7 @@ async fn a_database_that_is_away_and_one_without_our_schema_are_told() {
 }
 
 #[tokio::test]
-async fn no_table_at_all_is_found() {
+async fn doctor_reports_that_no_table_is_attached() {
     let database = TestDatabase::new().await;
     assert_well(&findings(&database.url(), "attached", &[]).await, "attached");
     database.run("select datastream.detach('public.rounds')").await;
@@ -45,7 +45,7 @@ async fn no_table_at_all_is_found() {
 }
 
 #[tokio::test]
-async fn a_listen_url_that_is_not_delivered_to_is_found() {
+async fn doctor_reports_a_listen_url_without_notifications() {
     let (database, other) = (TestDatabase::new().await, TestDatabase::empty().await);
     let found = findings(&database.url(), "listener", &["--listen-url", &other.url()]).await;
     told(&found, "failed", "delivers no notifications");
@@ -54,7 +54,7 @@ async fn a_listen_url_that_is_not_delivered_to_is_found() {
 }
 
 #[tokio::test]
-async fn a_listener_without_tcp_user_timeout_is_found() {
+async fn doctor_reports_a_listener_without_tcp_user_timeout() {
     let database = TestDatabase::new().await;
     let url = database.url_through(database.address.tcp_port);
     assert_well(&findings(&url, "tcp_user_timeout", &[]).await, "tcp_user_timeout");
@@ -63,10 +63,10 @@ async fn a_listener_without_tcp_user_timeout_is_found() {
 }
 
 #[tokio::test]
-async fn too_few_open_files_are_found_by_the_count_of_the_server() {
+async fn doctor_counts_open_files_like_the_server() {
     let database = TestDatabase::new().await;
     let (_, hard) = rlimit::getrlimit(rlimit::Resource::NOFILE).expect("a limit");
-    // docs/operations.md: 384 are no streams.
+    // docs/operations.md: 384 descriptors are not for streams.
     let look = async |streams: u64| {
         let streams = streams.to_string();
         findings(&database.url(), "files", &["--max-connections", &streams]).await
@@ -84,7 +84,7 @@ async fn too_few_open_files_are_found_by_the_count_of_the_server() {
 }
 
 #[tokio::test]
-async fn of_a_table_in_partitions_a_disabled_trigger_is_told_once_and_an_owner_without_rights() {
+async fn doctor_reports_a_disabled_trigger_of_a_partitioned_table_once() {
     let database = TestDatabase::empty().await;
     let parts = "create table parts (id bigint, at timestamptz) partition by range (id); \
         create table one partition of parts for values from (0) to (10); \
@@ -114,7 +114,7 @@ async fn of_a_table_in_partitions_a_disabled_trigger_is_told_once_and_an_owner_w
 }
 
 #[tokio::test]
-async fn a_sequence_that_was_set_on_is_where_it_is_now_whatever_its_schema_is_called() {
+async fn doctor_reads_the_current_value_of_a_sequence_in_any_schema() {
     let database = TestDatabase::empty().await;
     let tables = "create schema \"Play Ground\"; \
         create table \"Play Ground\".one (id serial primary key, at timestamptz); \

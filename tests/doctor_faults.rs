@@ -1,5 +1,5 @@
-//! `datastream doctor` on a game's own database: faults planted one after the other, each told with
-//! what to do about it, and gone when just that is done.
+//! `datastream doctor` on an existing database: each fault is injected, reported with a remedy, and
+//! fixed by that remedy.
 
 use testkit::{
     DedicatedCluster, TestDatabase, TestServer,
@@ -20,7 +20,7 @@ const ATTACH: &str = "attach --table game.results --id result_id --finished-at e
     --extras payload --game-id title_id --games game.titles --games-slug code --games-name title \
     --games-type kind --index";
 
-/// What needs quotes, in a shell and in SQL.
+/// Names that need quotes in a shell and in SQL.
 const ATTACH_OTHER: [&str; 17] = [
     "attach",
     "--table",
@@ -56,13 +56,13 @@ pub(crate) async fn game(address: &Address) -> TestDatabase {
 enum Fix {
     /// By the commands that are printed.
     Printed,
-    /// By what the words say, in SQL.
+    /// By SQL that does what the text says.
     Words(&'static str, &'static str),
-    /// By a server that runs.
+    /// By a running server.
     Serve(&'static str),
 }
 
-/// What is planted, what is said of it, and what undoes it.
+/// The injected fault, the finding, and the fix.
 struct Fault {
     plant: &'static str,
     check: &'static str,
@@ -240,7 +240,7 @@ async fn apply_fix(database: &TestDatabase, told: &Finding, fault: &Fault) {
 }
 
 #[tokio::test]
-async fn each_fault_is_told_with_its_remedy_and_is_gone_after_it() {
+async fn doctor_reports_each_fault_and_its_remedy_fixes_it() {
     let cluster = DedicatedCluster::start_with(&[("max_prepared_transactions", "2")]);
     let database = game(&cluster.address()).await;
     let url = database.url();
@@ -256,7 +256,7 @@ async fn each_fault_is_told_with_its_remedy_and_is_gone_after_it() {
 }
 
 #[tokio::test]
-async fn where_what_is_attached_is_lost_the_options_are_asked_for() {
+async fn doctor_asks_for_the_options_if_the_attached_table_is_not_recorded() {
     let database = TestDatabase::new().await;
     database.run("drop table datastream.attached cascade").await;
     let found = findings(&database.url(), "schema", &[]).await;
@@ -270,12 +270,12 @@ async fn where_what_is_attached_is_lost_the_options_are_asked_for() {
 }
 
 #[tokio::test]
-async fn an_index_that_was_left_half_built_is_told_however_small_the_table() {
+async fn doctor_reports_an_invalid_index_of_a_small_table() {
     let database = TestDatabase::new().await;
     let url = database.url();
     assert_well(&findings(&url, "index", &[]).await, "index");
     database.run("drop index if exists datastream_latest_1").await;
-    // CONCURRENTLY waits for who has written the table.
+    // CONCURRENTLY waits for transactions that have written to the table.
     let mut writer = database.pool.begin().await.expect("a transaction");
     let write = "insert into rounds (game_id) select id from games limit 1";
     sqlx::query(write).execute(&mut *writer).await.expect("a row");
@@ -295,7 +295,7 @@ async fn an_index_that_was_left_half_built_is_told_however_small_the_table() {
     told(&found, "ok", "public.rounds: the index for seeds is valid");
 }
 
-/// A function of the server that says something else in this database, as long as it is so.
+/// Replaces a function of PostgreSQL in this database.
 macro_rules! pretended {
     ($function:literal) => {
         concat!(
@@ -311,7 +311,7 @@ pub(crate) use pretended;
 const NO_LONGER_PRETENDED: &str = "drop schema late cascade; \
     do $$ begin execute format('alter database %I reset search_path', current_database()); end $$";
 
-/// What cannot be had for a test: the check that is told so, its status, what it says, and what to do.
+/// States that a test cannot create: the check, its status, its text and its remedy.
 const PRETENDED: [(&str, [&str; 4]); 4] = [
     (
         pretended!(
@@ -337,7 +337,7 @@ const PRETENDED: [(&str, [&str; 4]); 4] = [
         ["version", "failed", "PostgreSQL 12.22", "use PostgreSQL 13 or later"],
     ),
     (
-        // Really full it is in `database_damage`, where PostgreSQL lets it be small.
+        // `database_damage` fills a real queue, if PostgreSQL allows a small one.
         pretended!(
             "pg_notification_queue_usage() returns double precision language sql \
              as 'select 0.125::double precision'"
@@ -347,7 +347,7 @@ const PRETENDED: [(&str, [&str; 4]); 4] = [
 ];
 
 #[tokio::test]
-async fn what_a_test_can_only_pretend_is_told_as_well() {
+async fn doctor_reports_simulated_server_states() {
     let database = TestDatabase::new().await;
     let url = database.url();
     for (pretend, [check, status, says, remedy]) in PRETENDED {
@@ -362,7 +362,7 @@ async fn what_a_test_can_only_pretend_is_told_as_well() {
 }
 
 #[tokio::test]
-async fn sequences_that_will_give_the_same_ids_are_told_to_any_role_and_apart_after_the_remedy() {
+async fn doctor_reports_sequences_that_will_share_ids_to_any_role() {
     let database = TestDatabase::new().await;
     let url = database.url();
     let more = "create table plays (id serial primary key, at timestamptz, extras jsonb)";
@@ -380,7 +380,7 @@ async fn sequences_that_will_give_the_same_ids_are_told_to_any_role_and_apart_af
 }
 
 #[tokio::test]
-async fn a_table_that_became_a_partition_or_is_inherited_from_is_told() {
+async fn doctor_reports_a_table_that_became_a_partition_or_a_parent() {
     let database = TestDatabase::new().await;
     let url = database.url();
     let join = "alter table rounds alter id drop identity; \

@@ -1,5 +1,5 @@
-//! `datastream doctor` on who may do what: the role that it runs as, and the one that owns the views,
-//! whose rights and row security decide what is streamed.
+//! `datastream doctor` on privileges: of the role that runs it, and of the owner of the views, whose
+//! rights and row security decide which rounds are streamed.
 
 use testkit::{
     TestDatabase,
@@ -10,7 +10,7 @@ use testkit::{
 use crate::doctor_faults::pretended;
 
 #[tokio::test]
-async fn a_role_that_may_not_even_use_the_schema_is_told_and_may_all_after_the_remedy() {
+async fn doctor_reports_a_role_without_usage_of_the_schema_and_the_remedy_grants_all_rights() {
     let database = TestDatabase::new().await;
     let role = format!("{} bare", database.name);
     database.run(&format!("create role \"{role}\" login")).await;
@@ -19,7 +19,7 @@ async fn a_role_that_may_not_even_use_the_schema_is_told_and_may_all_after_the_r
     let found = findings(&url, "rights", &[]).await;
     let told = told(&found, "failed", "use the schema datastream, select from datastream.");
     assert!(told.says.contains("execute datastream.trim"), "{told:?}");
-    // What cannot be looked at is not said to be well.
+    // A check that cannot run does not report ok.
     let unseen = findings(&url, "attached", &[]).await;
     assert!(unseen.iter().all(|line| line.status == "skipped"), "{unseen:?}");
     told.follow(&database).await;
@@ -30,7 +30,7 @@ async fn a_role_that_may_not_even_use_the_schema_is_told_and_may_all_after_the_r
 }
 
 #[tokio::test]
-async fn what_could_not_be_looked_at_is_not_well() {
+async fn doctor_does_not_report_ok_for_a_check_that_failed() {
     let database = TestDatabase::new().await;
     let broken = pretended!(
         "pg_notification_queue_usage() returns double precision language plpgsql \
@@ -41,7 +41,7 @@ async fn what_could_not_be_looked_at_is_not_well() {
     told(&found, "failed", "the check could not run: out of order");
 }
 
-/// A database whose views belong to a role of the test's own, with two rounds in it.
+/// A database with two rounds whose views belong to a role of this test.
 struct Owned {
     database: TestDatabase,
     owner: String,
@@ -61,7 +61,7 @@ impl Owned {
         Self { database, owner }
     }
 
-    /// `$owner` in the statement is the role.
+    /// Replaces `$owner` in the statement by the role.
     async fn run(&self, sql: &str) {
         self.database.run(&sql.replace("$owner", &self.owner)).await;
     }
@@ -70,7 +70,7 @@ impl Owned {
         findings(&self.database.url(), "readable", &[]).await
     }
 
-    /// The doctor is right to be content: all rounds are there.
+    /// Asserts that doctor reports ok and that the view contains all rounds.
     #[track_caller]
     fn is_well(&self) -> impl Future<Output = ()> {
         let caller = std::panic::Location::caller();
@@ -81,7 +81,7 @@ impl Owned {
         }
     }
 
-    /// After this statement it is told so, and no longer after what is to be done.
+    /// Asserts that doctor reports this after the statement, and not after the remedy.
     #[track_caller]
     fn is_told(&self, sql: &str, status: &str, says: &str) -> impl Future<Output = ()> {
         let caller = std::panic::Location::caller();
@@ -97,7 +97,7 @@ impl Owned {
 }
 
 #[tokio::test]
-async fn tables_that_the_views_may_not_read_are_told() {
+async fn doctor_reports_tables_that_the_views_may_not_read() {
     let it = Owned::new().await;
     let found = it.found().await;
     for table in ["rounds", "games"] {
@@ -105,21 +105,21 @@ async fn tables_that_the_views_may_not_read_are_told() {
         told(&found, "failed", &says).follow(&it.database).await;
     }
     it.is_well().await;
-    // A view needs no more than the columns that it names, and no right on the schema.
+    // A view needs only the columns that it names, and no right on the schema.
     it.run("revoke select on rounds from $owner; revoke usage on schema public from public").await;
     it.run("grant select (id, game_id, finished_at, extras) on rounds to $owner").await;
     it.is_well().await;
 }
 
 #[tokio::test]
-async fn rows_that_row_security_hides_or_may_hide_are_told() {
+async fn doctor_reports_row_security_that_hides_or_may_hide_rows() {
     let it = Owned::new().await;
     it.run("grant select on rounds, games to $owner").await;
     let enable = "alter table rounds enable row level security";
     it.is_told(enable, "failed", "no policy shows it a row").await;
     let policies = "do $$ begin execute (select string_agg(format('drop policy %I on rounds', polname), '; ') \
         from pg_policy where polrelid = 'rounds'::regclass); end $$; ";
-    // The other way that is named.
+    // The other remedy.
     it.run(policies).await;
     let found = it.found().await;
     let bypass = format!("alter role {} bypassrls", it.owner);
@@ -136,7 +136,7 @@ async fn rows_that_row_security_hides_or_may_hide_are_told() {
 }
 
 #[tokio::test]
-async fn who_has_the_rights_of_the_tables_owner_is_shown_all_unless_that_is_forced() {
+async fn doctor_accepts_row_security_for_the_owner_unless_it_is_forced() {
     let it = Owned::new().await;
     let enable = "create role $owner_of_tables; alter table rounds owner to $owner_of_tables; \
         alter table games owner to $owner_of_tables; grant $owner_of_tables to $owner; \

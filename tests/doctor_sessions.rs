@@ -1,5 +1,5 @@
-//! `datastream doctor` on what other sessions and other servers do: transactions that stay open,
-//! connections that are taken, subscriptions, publications, a standby.
+//! `datastream doctor` on other sessions and servers: long transactions, used connections,
+//! subscriptions, publications, a standby.
 
 use testkit::{
     DedicatedCluster, TestDatabase, TestServer, WsClient,
@@ -31,7 +31,7 @@ async fn an_uncommitted_round_that_holds_the_notification_lock_is_reported() {
 }
 
 #[tokio::test]
-async fn a_transaction_that_stays_open_is_told_with_what_ends_it() {
+async fn doctor_reports_a_long_transaction_and_how_to_end_it() {
     let database = TestDatabase::new().await;
     let url = database.url();
     let mut forgotten = database.pool.acquire().await.expect("a connection");
@@ -56,7 +56,7 @@ async fn a_transaction_that_stays_open_is_told_with_what_ends_it() {
     .await;
 }
 
-/// The role that the server is to have, who is shown less of other sessions than a superuser.
+/// The role of the server, which sees less of other sessions than a superuser.
 async fn reader(cluster: &DedicatedCluster, database: &TestDatabase) -> String {
     let url = database.url();
     told(&findings(&url, "rights", &[]).await, "warning", "is a superuser").follow(database).await;
@@ -65,7 +65,7 @@ async fn reader(cluster: &DedicatedCluster, database: &TestDatabase) -> String {
 }
 
 #[tokio::test]
-async fn a_server_with_few_connections_left_is_told_whoever_has_them() {
+async fn doctor_reports_a_server_with_few_free_connections() {
     let cluster = DedicatedCluster::start_with(&[("max_connections", "20")]);
     let database = game(&cluster.address()).await;
     let reader = reader(&cluster, &database).await;
@@ -73,7 +73,7 @@ async fn a_server_with_few_connections_left_is_told_whoever_has_them() {
     for _ in 0..8 {
         taken.push(database.pool.acquire().await.expect("a connection"));
     }
-    // As many by the count of who sees them all, but for the one by which each looks.
+    // The superuser counts the same connections, except the one of each query.
     let free = "select (20 - 3 - count(*) - 1)::text from pg_stat_activity \
         where backend_type = 'client backend'";
     let free = sqlx::query_scalar::<_, String>(free).fetch_one(&mut *taken[0]).await;
@@ -92,7 +92,7 @@ async fn a_server_with_few_connections_left_is_told_whoever_has_them() {
 }
 
 #[tokio::test]
-async fn a_logical_subscription_is_told_and_its_rounds_are_streamed_after_the_remedy() {
+async fn doctor_reports_a_logical_subscription_and_the_remedy_streams_its_rounds() {
     let cluster = DedicatedCluster::start_with(&[("wal_level", "logical")]);
     let (publisher, database) = (game(&cluster.address()).await, game(&cluster.address()).await);
     let url = database.url();
@@ -121,12 +121,12 @@ async fn a_logical_subscription_is_told_and_its_rounds_are_streamed_after_the_re
     assert_eq!(attached.code, Some(0), "{}", attached.stderr);
     publisher.run("insert into game.results (title_id, ended_at) values (1, now())").await;
     assert_eq!(client.next_round().await.round_id, 3);
-    // A subscription keeps its database and its publisher's slot.
+    // A subscription blocks the drop of its database and keeps the publisher's slot.
     database.run("drop subscription rounds").await;
 }
 
 #[tokio::test]
-async fn a_standby_is_told() {
+async fn doctor_reports_a_standby() {
     let primary = DedicatedCluster::start();
     let database = TestDatabase::on(&primary.address()).await;
     let standby = DedicatedCluster::standby_of(&primary);
@@ -137,7 +137,7 @@ async fn a_standby_is_told() {
 }
 
 #[tokio::test]
-async fn what_other_roles_do_is_shown_to_the_reader_once_it_is_granted() {
+async fn doctor_sees_other_sessions_as_the_reader_after_the_grant() {
     let cluster = DedicatedCluster::start();
     let database = game(&cluster.address()).await;
     let reader = reader(&cluster, &database).await;
@@ -159,7 +159,7 @@ async fn what_other_roles_do_is_shown_to_the_reader_once_it_is_granted() {
 }
 
 #[tokio::test]
-async fn a_publication_that_sends_our_tables_is_told_and_the_subscriber_goes_on_after_the_remedy() {
+async fn doctor_reports_a_publication_of_the_schema_and_the_remedy_unblocks_its_subscriber() {
     let cluster = DedicatedCluster::start_with(&[("wal_level", "logical")]);
     let database = game(&cluster.address()).await;
     let subscriber = TestDatabase::on(&cluster.address()).await;
@@ -175,7 +175,7 @@ async fn a_publication_that_sends_our_tables_is_told_and_the_subscriber_goes_on_
     let parts = "create table game.parts (id bigint) partition by range (id); \
         create table game.part partition of game.parts for values from (0) to (10)";
     database.run(parts).await;
-    // Who may not use the game's schema is told as well.
+    // A role without usage of the game's schema gets the finding as well.
     let url = reader(&cluster, &database).await;
     assert_well(&findings(&url, "publications", &[]).await, "publications");
     database.run("create publication named for table game.results, datastream.trimmed").await;
@@ -191,7 +191,7 @@ async fn a_publication_that_sends_our_tables_is_told_and_the_subscriber_goes_on_
     let published = "select string_agg(tablename, ' ' order by tablename) from pg_publication_tables \
         where tablename in ('later', 'parts')";
     assert_eq!(database.text(published).await.as_deref(), Some("later"), "with its parent");
-    // The subscriber has no such table.
+    // The subscriber lacks the table.
     database.run("drop table game.parts").await;
     assert_well(&findings(&url, "publications", &[]).await, "publications");
     database.run("select pg_create_logical_replication_slot('everything', 'pgoutput')").await;
@@ -212,7 +212,7 @@ async fn a_publication_that_sends_our_tables_is_told_and_the_subscriber_goes_on_
 }
 
 #[tokio::test]
-async fn two_attached_tables_that_hold_the_same_id_are_told() {
+async fn doctor_reports_an_id_that_two_attached_tables_share() {
     let database =
         migrated_game("create table dice (id bigint primary key, at timestamptz, n int)").await;
     attach(&database, &dice("dice", &["--extras-columns", "n"])).await;

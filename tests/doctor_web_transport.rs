@@ -10,7 +10,7 @@ use testkit::{
 };
 
 #[tokio::test]
-async fn a_udp_port_that_is_taken_or_not_of_this_machine_is_told() {
+async fn doctor_reports_a_udp_address_that_is_in_use_or_not_local() {
     let database = TestDatabase::new().await;
     let url = database.url();
     assert_well(&findings(&url, "webtransport", &[]).await, "webtransport");
@@ -31,7 +31,7 @@ async fn a_udp_port_that_is_taken_or_not_of_this_machine_is_told() {
     assert!(told.remedy.contains("DATASTREAM_WT_ADDR"), "{told:?}");
 }
 
-/// A certificate that is valid from and until these days from now, and its key.
+/// A certificate valid between these days from now, and its key.
 async fn certificate(folder: &Path, from: i64, until: i64) -> [String; 2] {
     use wtransport::tls::self_signed::time::{Duration, OffsetDateTime};
     let day = |days| OffsetDateTime::now_utc() + Duration::days(days);
@@ -47,7 +47,7 @@ async fn certificate(folder: &Path, from: i64, until: i64) -> [String; 2] {
 }
 
 #[tokio::test]
-async fn a_certificate_that_is_none_has_expired_or_soon_does_is_told() {
+async fn doctor_reports_an_invalid_an_expired_and_an_expiring_certificate() {
     let database = TestDatabase::new().await;
     let url = database.url();
     let look = async |files: &[String; 2]| {

@@ -1,4 +1,4 @@
-//! A standby: refused while it is one, followed once it is promoted.
+//! A standby is refused until its promotion, and streamed after it.
 
 use embedded_postgres::Stop;
 
@@ -8,7 +8,7 @@ use testkit::{
 };
 
 #[tokio::test]
-async fn a_standby_is_refused_with_a_line_that_says_what_to_do() {
+async fn a_standby_is_refused_with_a_remedy() {
     let primary = DedicatedCluster::start();
     let database = TestDatabase::on(&primary.address()).await;
     let standby = DedicatedCluster::standby_of(&primary);
@@ -21,10 +21,10 @@ async fn a_standby_is_refused_with_a_line_that_says_what_to_do() {
 }
 
 #[tokio::test]
-async fn a_promoted_standby_is_followed_and_nothing_comes_twice() {
+async fn a_promoted_standby_is_streamed_without_repeats() {
     let mut primary = DedicatedCluster::start_with(&[("synchronous_commit", "on")]);
     let database = TestDatabase::on(&primary.address()).await;
-    // Of the last ten minutes, but from before the server came: they are no news at the failover.
+    // Finished within ten minutes, but before the server started: not streamed at the failover.
     database.finish_many("crash", 20).await;
     let standby = DedicatedCluster::standby_of(&primary);
     let server = TestServer::on(either(&primary, &standby, &database))
@@ -34,7 +34,7 @@ async fn a_promoted_standby_is_followed_and_nothing_comes_twice() {
     let before = database.finish_many_streamed(&server, "crash", 10).await;
     let mut client = WsClient::connect(server.ws(&format!("/ws/crash?after={}", before[9]))).await;
     let replica = connected(&standby.address(), &database.name).await;
-    // What the game has deleted since is not lost by the database.
+    // Rounds that the game deleted do not count as lost by the database.
     database.run(&format!("delete from rounds where id = {}", before[2])).await;
     gone(&replica, before[2]).await;
     replayed(&replica, before[9]).await;
@@ -75,10 +75,10 @@ async fn rounds_that_a_standby_had_not_received_are_counted_as_lost() {
 }
 
 #[tokio::test]
-async fn what_only_the_new_primary_tells_is_sent_however_old_its_moment() {
+async fn old_rounds_that_only_the_new_primary_has_are_streamed() {
     let mut primary = DedicatedCluster::start_with(&[("synchronous_commit", "on")]);
     let database = TestDatabase::on(&primary.address()).await;
-    // Without a notification nothing waits in the server's socket.
+    // Without a notification, no data waits in the server's socket.
     database
         .run("select datastream.attach('public.rounds', capture => 'poll', replace => true)")
         .await;
@@ -99,7 +99,7 @@ async fn what_only_the_new_primary_tells_is_sent_however_old_its_moment() {
     assert_eq!(client.next_round().await.round_id, next);
 }
 
-/// A URL that leads to whichever of the two is the primary.
+/// A URL with both hosts that connects to the primary.
 fn either(one: &DedicatedCluster, two: &DedicatedCluster, database: &TestDatabase) -> String {
     let (one, two) = (one.address().tcp_port, two.address().tcp_port);
     format!(
@@ -109,17 +109,17 @@ fn either(one: &DedicatedCluster, two: &DedicatedCluster, database: &TestDatabas
 }
 
 #[tokio::test]
-async fn queries_go_to_the_primary_though_the_first_host_is_a_standby() {
+async fn queries_go_to_the_primary_if_the_first_host_is_a_standby() {
     let primary = DedicatedCluster::start();
     let database = TestDatabase::on(&primary.address()).await;
     let standby = DedicatedCluster::standby_of(&primary);
     let server = TestServer::on(either(&standby, &primary, &database)).start().await;
-    // Maintenance writes: on a standby it fails, and tries again a minute later.
+    // Maintenance writes: on a standby it fails and retries a minute later.
     server.counts("datastream_reconciliations_total 1").await;
     let sessions =
         "select count(*)::text from pg_stat_activity where application_name = 'datastream query'";
     let replica = connected(&standby.address(), &database.name).await;
-    // One that was refused is listed until it has ended.
+    // A refused session is listed until it has ended.
     eventually("no session on the standby", || async {
         (replica.text(sessions).await.as_deref() == Some("0")).then_some(())
     })
@@ -127,7 +127,7 @@ async fn queries_go_to_the_primary_though_the_first_host_is_a_standby() {
 }
 
 #[tokio::test]
-async fn queries_leave_a_server_that_has_come_to_only_read() {
+async fn queries_leave_a_server_that_became_read_only() {
     let primary = DedicatedCluster::start_with(&[("synchronous_commit", "on")]);
     let database = TestDatabase::on(&primary.address()).await;
     let first = database.finish("crash", "{}").await;
@@ -138,7 +138,7 @@ async fn queries_leave_a_server_that_has_come_to_only_read() {
     assert_eq!(latest().await, first);
     let replica = connected(&standby.address(), &database.name).await;
     replayed(&replica, first).await;
-    // Demoted in place: it goes on to answer the sessions that it has.
+    // Demoted in place: it still answers its existing sessions.
     database.run("alter system set default_transaction_read_only = on").await;
     database.run("select pg_reload_conf()").await;
     replica.run("select pg_promote()").await;

@@ -1,5 +1,5 @@
-//! A database modelled on a real game, with all at once that games have of their own: attached by its
-//! owner, streamed as the reader, loaded, compared with its twin that nobody attached, and let go.
+//! A database like that of a real game, with many features at once: attached by its owner, streamed as
+//! the reader, loaded, compared with an unattached copy, and detached.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -19,7 +19,7 @@ use testkit::{
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/game_database");
 const ROLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/sql/roles.sql");
 const WRITERS: i64 = 8;
-/// The rounds before the writers begin and when all are done: beyond those of the sequence.
+/// Ids of the rounds before the writers start and after all have ended, beyond the sequence.
 const FIRST: i64 = 900_000_000;
 const LAST: i64 = 900_000_001;
 
@@ -67,7 +67,7 @@ const ALL: &str = r#"select string_agg(id::text, ',') from (
     select "Round" as id from "Casino Night"."Rounds" where "Closed ""At""" is not null
     union all select id from "Casino Night"."Wheel Spins" where isfinite(ended)) r"#;
 
-/// The game's database, owned by a role that is no superuser, and its twin.
+/// The game's database, owned by a role without superuser, and its unattached copy.
 struct Game {
     database: TestDatabase,
     twin: TestDatabase,
@@ -92,7 +92,7 @@ async fn sql(database: &TestDatabase, role: &str, sql: &str) {
     succeeded(&psql(database, role, &["-q", "-v", "ON_ERROR_STOP=1", "-c", sql]).await);
 }
 
-/// Schema and grants as pg_dump prints them, without the key that it makes up at each run.
+/// Schema and grants as pg_dump prints them, without the random key of each run.
 async fn dump(database: &TestDatabase) -> String {
     let pg_dump = installation().bin().join("pg_dump").display().to_string();
     let output = program(&pg_dump, &["-s", &url(database, "boss")]).run().await;
@@ -120,12 +120,12 @@ impl Game {
         succeeded(&run);
     }
 
-    /// Both tables, the second by who handed the schema over to a role of the least rights.
+    /// Attaches both tables, the second after the schema was given to a role with few rights.
     async fn attach(&self) {
         self.as_boss(&[&ROUNDS[..], &NAMES].concat()).await;
         succeeded(&psql(&self.database, "boss", &["-q", "-f", ROLES]).await);
         self.as_boss(&SPINS).await;
-        // Row security holds for our owner as well.
+        // Row security applies to the owner of the schema as well.
         let policy = r#"create policy streamed on "Casino Night"."Rounds" for select to datastream_owner using (true)"#;
         sql(&self.database, "boss", policy).await;
     }
@@ -143,7 +143,7 @@ impl Game {
         }
     }
 
-    /// Finishes a round of this number.
+    /// Finishes the round with this id.
     async fn mark(&self, id: i64) {
         let insert = format!(
             r#"insert into "Casino Night"."Rounds" ("Round", "Title Id", state) values ({id}, 1, 'done')"#
@@ -156,16 +156,16 @@ impl Game {
         all.split(',').map(|id| id.parse().expect("an id")).collect()
     }
 
-    /// What PostgreSQL says to the game's statements.
+    /// The output of PostgreSQL for the game's statements.
     async fn said(database: &TestDatabase) -> String {
         let file = format!("{FOLDER}/statements.sql");
         let output = psql(database, "game", &["-f", &file]).await;
-        // Where in PostgreSQL's own source an error was raised says nothing.
+        // Removes the position in PostgreSQL's source code.
         output.stdout + &output.stderr
     }
 }
 
-/// A writer of the game, whose transactions are of one title each.
+/// A writer of the game; each transaction concerns one title.
 struct Writer {
     db: PgConnection,
     title: i64,
@@ -221,8 +221,8 @@ impl Writer {
     }
 }
 
-/// Looks, as long as it is let, for sessions of the game that wait for a lock of ours: how often it
-/// looked, and how many it saw.
+/// Polls for sessions of the game that wait for a lock of this program; returns the number of polls
+/// and of waiting sessions.
 async fn waiters(database: TestDatabase, mut over: watch::Receiver<bool>) -> (u32, i64) {
     let waiting = "select count(*) from pg_stat_activity w \
         where w.wait_event_type = 'Lock' and w.application_name not like 'datastream%' \
@@ -243,7 +243,7 @@ fn sorted(mut ids: Vec<i64>) -> Vec<i64> {
     ids
 }
 
-/// Eight writers at once, while a subscriber to everything reads; what it got.
+/// Runs eight writers while a subscriber to everything reads; returns the rounds it received.
 async fn load(game: &Game, mut client: WsClient) -> Vec<i64> {
     let reader = beside(async move { ids(&client.rounds_until(LAST).await) });
     let (over, watched) = watch::channel(false);
@@ -265,7 +265,7 @@ async fn load(game: &Game, mut client: WsClient) -> Vec<i64> {
 }
 
 #[tokio::test]
-async fn a_game_with_everything_of_its_own_is_streamed_whole_and_does_not_notice() {
+async fn a_complex_game_is_streamed_completely_and_behaves_as_without_us() {
     let cluster = DedicatedCluster::start_with(&[("wal_level", "logical")]);
     let game = Game::on(&cluster.address()).await;
     let before = dump(&game.database).await;

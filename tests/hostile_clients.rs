@@ -1,4 +1,4 @@
-//! Clients that send junk, too much, half of it, or nothing. Others must not feel it.
+//! Clients that send invalid, too much, incomplete or no data. Other clients must not be affected.
 
 use tokio_tungstenite::tungstenite::Message;
 
@@ -9,7 +9,7 @@ use testkit::{
 const HANDSHAKE: &str = "GET /ws/crash HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\n\
     Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
 
-/// The server still streams to a well-behaved client.
+/// Asserts that the server still streams to a valid client.
 async fn assert_streams(database: &TestDatabase, server: &TestServer) {
     let mut client = WsClient::connect(server.ws("/ws/double")).await;
     let round = database.finish("double", "{}").await;
@@ -24,7 +24,7 @@ async fn upgraded(server: &TestServer) -> RawHttp {
 }
 
 #[tokio::test]
-async fn junk_instead_of_http_is_answered_with_400_or_a_hangup() {
+async fn bytes_that_are_not_http_get_400_or_a_close() {
     let (database, server) = serving().await;
     for junk in [
         b"\0\x01\x02\x03\r\n\r\n".as_slice(),
@@ -40,7 +40,7 @@ async fn junk_instead_of_http_is_answered_with_400_or_a_hangup() {
 }
 
 #[tokio::test]
-async fn a_head_without_end_is_refused() {
+async fn an_endless_request_head_is_refused() {
     let (database, server) = serving().await;
     let mut client = raw_http(server.addr, "GET /sse/crash HTTP/1.1\r\nHost: x\r\n").await;
     let line = format!("X-Filler: {}\r\n", "x".repeat(8_000));
@@ -55,7 +55,7 @@ async fn a_head_without_end_is_refused() {
 }
 
 #[tokio::test]
-async fn half_a_handshake_and_silence_hold_nobody_up() {
+async fn an_incomplete_handshake_does_not_delay_other_clients() {
     let (database, server) = serving().await;
     let _half = raw_http(server.addr, &HANDSHAKE[..HANDSHAKE.len() / 2]).await;
     let _silent = raw_http(server.addr, "").await;
@@ -78,10 +78,10 @@ async fn a_handshake_without_a_key_or_of_another_version_is_refused() {
 }
 
 #[tokio::test]
-async fn a_huge_frame_is_refused_before_it_has_come() {
+async fn a_huge_frame_is_refused_by_its_header() {
     let (database, server) = serving().await;
     let mut client = upgraded(&server).await;
-    // A masked binary frame that announces 2^62 bytes, of which none need to follow.
+    // A masked binary frame that announces 2^62 bytes and contains none.
     let head = [[0x82, 0xff].as_slice(), &(1_u64 << 62).to_be_bytes(), &[1, 2, 3, 4]].concat();
     client.send(head).await;
     client.read_to_end().await;
@@ -89,13 +89,13 @@ async fn a_huge_frame_is_refused_before_it_has_come() {
 }
 
 #[tokio::test]
-async fn too_large_a_message_in_small_pieces_is_1009() {
+async fn a_fragmented_message_that_is_too_large_gets_1009() {
     let (database, server) = serving().await;
     let mut client = WsClient::connect(server.ws("/ws/crash")).await;
     client.send(Message::binary(vec![7; 1 << 20])).await;
     assert!(matches!(client.close_code().await, Some(1009) | None));
     let mut client = upgraded(&server).await;
-    // 3 fragments of 2,000 bytes, the last one never.
+    // 3 fragments of 2,000 bytes, none of them final.
     for opcode in [0x02, 0x00, 0x00] {
         let head = [opcode, 0xfe, 0x07, 0xd0, 0, 0, 0, 0];
         client.send([head.as_slice(), &[0; 2000]].concat()).await;
@@ -105,7 +105,7 @@ async fn too_large_a_message_in_small_pieces_is_1009() {
 }
 
 #[tokio::test]
-async fn frames_against_the_protocol_end_their_connection_only() {
+async fn a_protocol_violation_ends_only_its_connection() {
     let (database, server) = serving().await;
     let long_ping = [[0x89, 0xfe, 0, 126, 0, 0, 0, 0].as_slice(), &[0; 126]].concat();
     for frame in [
@@ -123,7 +123,7 @@ async fn frames_against_the_protocol_end_their_connection_only() {
 }
 
 #[tokio::test]
-async fn garbage_on_the_notify_channel_is_counted_and_never_streamed() {
+async fn invalid_notifications_are_counted_and_never_streamed() {
     let (database, server) = serving().await;
     let mut client = WsClient::connect(server.ws("/ws/crash")).await;
     for garbage in [
@@ -152,7 +152,7 @@ async fn garbage_on_the_notify_channel_is_counted_and_never_streamed() {
 }
 
 #[tokio::test]
-async fn clients_that_come_and_go_leave_nothing_behind() {
+async fn disconnected_clients_leave_no_resources_behind() {
     let (database, server) = serving().await;
     for _ in 0..50 {
         drop(WsClient::connect(server.ws("/ws/crash")).await);

@@ -1,4 +1,4 @@
-//! Everything over HTTP that is not a stream.
+//! HTTP routes that are not streams.
 
 use reqwest::Method;
 
@@ -7,7 +7,7 @@ use testkit::{
 };
 
 #[tokio::test]
-async fn games_are_listed_as_the_contract_shows_them() {
+async fn games_are_listed_in_the_format_of_the_contract() {
     let (database, server) = serving().await;
     let response = get(&server.http("/games")).await;
     assert_eq!((response.status, response.header("content-type")), (200, "application/json"));
@@ -25,7 +25,7 @@ async fn games_are_listed_as_the_contract_shows_them() {
 }
 
 #[tokio::test]
-async fn the_latest_round_is_answered() {
+async fn the_latest_round_is_returned() {
     let (database, server) = serving().await;
     let id = database.finish("crash", r#"{"point": "11.72"}"#).await;
     testkit::eventually("the latest round", || async {
@@ -116,12 +116,12 @@ async fn a_list_of_origins_guards_cors_and_the_handshake() {
     assert_eq!(response.header("access-control-allow-origin"), "");
     assert!(WsClient::try_connect(&server.ws("/ws/crash"), &good).await.is_ok());
     assert_eq!(WsClient::try_connect(&server.ws("/ws/crash"), &bad).await.err(), Some(403));
-    // A client that is no browser sends no origin.
+    // Clients other than browsers send no origin.
     assert!(WsClient::try_connect(&server.ws("/ws/crash"), &[]).await.is_ok());
 }
 
 #[tokio::test]
-async fn health_is_of_the_process_and_readiness_of_the_listener() {
+async fn healthz_reports_the_process_and_readyz_the_listener() {
     let nobody = format!("postgresql://postgres@127.0.0.1:{}/nothing", free_port());
     let server = TestServer::on(nobody).start_unready().await;
     assert_eq!(get(&server.http("/healthz")).await.status, 200);
@@ -131,7 +131,7 @@ async fn health_is_of_the_process_and_readiness_of_the_listener() {
 }
 
 #[tokio::test]
-async fn metrics_are_prometheus_text() {
+async fn metrics_are_in_prometheus_text_format() {
     let (database, server) = serving().await;
     let mut client = WsClient::connect(server.ws("/ws/crash")).await;
     database.finish("crash", "{}").await;
@@ -149,7 +149,7 @@ async fn metrics_are_prometheus_text() {
 }
 
 #[tokio::test]
-async fn one_encode_for_a_round_whatever_the_number_of_subscribers() {
+async fn a_round_is_encoded_once_for_all_subscribers() {
     let (database, server) = serving().await;
     let mut clients = Vec::new();
     for _ in 0..20 {
@@ -172,7 +172,7 @@ async fn the_live_page_is_html() {
 }
 
 #[tokio::test]
-async fn a_method_that_is_not_there_is_405() {
+async fn an_unsupported_method_is_405() {
     let (_database, server) = serving().await;
     for path in ["/games", "/sse/crash", "/rounds/crash"] {
         let response = request(&Method::DELETE, &server.http(path), &[]).await;

@@ -1,10 +1,10 @@
-//! More rounds are missed than are read at once: they are read page by page (10,000 rows each).
+//! More missed rounds than one page of a catch-up: it reads pages of 10,000 rows.
 
 use testkit::{FaultProxy, TestDatabase, TestServer, WsClient, round::ids};
 
 const BULK: &str = "insert into rounds (game_id, finished_at) \
     select g.id, now() from games g, generate_series(1, 12000) where slug = 'crash'";
-/// Each in a transaction of its own.
+/// Each in its own transaction.
 const SINGLE: &str = "do $$ begin for i in 1..10500 loop \
     insert into rounds (game_id, finished_at) select id, now() from games where slug = 'crash'; \
     commit; end loop; end $$";
@@ -17,7 +17,7 @@ struct Scene {
 }
 
 impl Scene {
-    /// A subscriber with a memory that holds all, so that only the capture can lose something.
+    /// A subscriber to a hub whose ring buffer holds all rounds, so only the capture can lose some.
     async fn set() -> Self {
         let database = TestDatabase::new().await;
         let proxy = FaultProxy::start(database.address.tcp_port).await;
@@ -29,7 +29,7 @@ impl Scene {
         Self { database, proxy, server, client }
     }
 
-    /// Every round of the table, in order, and the next one too.
+    /// Asserts that every round of the table arrives in order, and the next one as well.
     async fn all_arrive_in_order(&mut self, count: usize) {
         let last = i64::try_from(count).expect("small");
         assert_eq!(ids(&self.client.rounds_until(last).await), (1..=last).collect::<Vec<_>>());
@@ -39,7 +39,7 @@ impl Scene {
 }
 
 #[tokio::test]
-async fn what_a_long_outage_has_missed_arrives_once_and_in_order() {
+async fn rounds_of_a_long_outage_are_streamed_once_and_in_order() {
     let mut scene = Scene::set().await;
     scene.proxy.refuse();
     scene.server.unready().await;
@@ -52,7 +52,7 @@ async fn what_a_long_outage_has_missed_arrives_once_and_in_order() {
 }
 
 #[tokio::test]
-async fn a_link_that_breaks_between_pages_goes_on_where_it_was() {
+async fn a_catch_up_continues_at_its_position_after_a_broken_connection() {
     let mut scene = Scene::set().await;
     scene.proxy.refuse();
     scene.server.unready().await;
@@ -68,7 +68,7 @@ async fn a_link_that_breaks_between_pages_goes_on_where_it_was() {
 }
 
 #[tokio::test]
-async fn a_transaction_of_more_rounds_than_a_page_arrives_while_the_stream_is_live() {
+async fn a_transaction_larger_than_a_page_is_streamed_live() {
     let mut scene = Scene::set().await;
     scene.database.run(&BULK.replace("12000", "25000")).await;
     scene.server.counts("datastream_rounds_captured_total{source=\"poll\"} 25000").await;
@@ -77,7 +77,7 @@ async fn a_transaction_of_more_rounds_than_a_page_arrives_while_the_stream_is_li
 }
 
 #[tokio::test]
-async fn what_is_trimmed_while_pages_are_read_is_found_all_the_same() {
+async fn rounds_deleted_by_retention_during_a_catch_up_are_recovered() {
     let mut scene = Scene::set().await;
     scene.proxy.refuse();
     scene.server.unready().await;
@@ -98,7 +98,7 @@ async fn what_is_trimmed_while_pages_are_read_is_found_all_the_same() {
 }
 
 #[tokio::test]
-async fn a_point_is_no_gap_because_a_catch_up_stands_still() {
+async fn a_resume_during_a_stalled_catch_up_is_no_gap() {
     let database = TestDatabase::new().await;
     let proxy = FaultProxy::start(database.address.tcp_port).await;
     let server = TestServer::on(database.url())

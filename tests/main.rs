@@ -1,11 +1,12 @@
-//! The product as its users meet it: the real binary, real PostgreSQL, real clients.
+//! Tests of the product from outside: the real binary, real PostgreSQL, real clients.
 //!
-//! One module per condition. Each test has a database of its own; `PG_BIN` chooses the PostgreSQL
-//! under test. A test may rely on nothing but the contract.
+//! One module per condition. Each test has its own database; `PG_BIN` selects the PostgreSQL under test.
+//! A test may rely only on the contract.
 
 #![allow(missing_docs)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod accept_loop;
 mod attach;
 mod attach_again;
 mod attach_cases;
@@ -23,10 +24,9 @@ mod doctor_faults;
 mod doctor_rights;
 mod doctor_sessions;
 mod doctor_web_transport;
-mod door;
 mod failover;
 mod game_database;
-mod game_goes_on;
+mod game_statements;
 mod hostile_clients;
 mod http_routes;
 mod long_outages;
@@ -35,7 +35,6 @@ mod metrics;
 mod migrations;
 mod nodes;
 mod notifications;
-mod odd_rounds;
 mod pgbouncer;
 mod read_only;
 mod restore;
@@ -50,5 +49,6 @@ mod slow_subscribers;
 mod strangers;
 mod stream_sse;
 mod stream_ws;
+mod unusual_rounds;
 mod webtransport;
 mod writers;

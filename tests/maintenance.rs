@@ -1,9 +1,9 @@
-//! What is done each minute: each part of it whatever becomes of the others.
+//! Maintenance each minute: a failure of one step does not affect the others.
 
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use testkit::{TestDatabase, TestServer, eventually, get};
 
-/// Five days old where one is kept, and an hour.
+/// One row of five days, beyond the retention of one day, and one of an hour.
 const OLD: &str = "insert into datastream.outbox (xid, round_id, at) \
     values ('3', 1, now() - interval '5 days'), ('4', 1, now() - interval '1 hour')";
 
@@ -16,9 +16,9 @@ async fn trimmed(database: &TestDatabase) {
 }
 
 #[tokio::test]
-async fn a_comparison_that_takes_too_long_is_told_with_its_remedy_and_the_outbox_is_trimmed() {
+async fn a_reconciliation_timeout_is_logged_with_a_remedy_and_the_outbox_is_trimmed() {
     let database = TestDatabase::new().await;
-    // As a large table without its index is compared.
+    // As slow as the reconciliation of a large table without its index.
     database
         .run(
             "create or replace function datastream.reconcile(since xid8) returns bigint \
@@ -26,7 +26,7 @@ async fn a_comparison_that_takes_too_long_is_told_with_its_remedy_and_the_outbox
         )
         .await;
     database.run(OLD).await;
-    // Time enough for the other steps on a machine that is busy.
+    // Enough time for the other steps on a busy machine.
     let hurried = format!("{}?options=-c%20statement_timeout%3D5s", database.url());
     let server = TestServer::on(hurried).env("DATASTREAM_LISTEN_URL", database.url()).start().await;
     trimmed(&database).await;
@@ -36,7 +36,7 @@ async fn a_comparison_that_takes_too_long_is_told_with_its_remedy_and_the_outbox
     })
     .await;
     assert!(log.contains("datastream attach --index"), "{log}");
-    // What comes after it is done, too.
+    // The following steps run as well.
     eventually("the age of what is kept", || async {
         let metrics = get(&server.http("/metrics")).await.body;
         let age = metrics.lines().find(|line| line.starts_with("datastream_outbox_oldest_age_"));
@@ -47,7 +47,7 @@ async fn a_comparison_that_takes_too_long_is_told_with_its_remedy_and_the_outbox
 }
 
 #[tokio::test]
-async fn rounds_are_reconciled_where_the_outbox_cannot_be_trimmed() {
+async fn rounds_are_reconciled_if_the_outbox_cannot_be_trimmed() {
     let database = TestDatabase::new().await;
     database.run("alter function datastream.trim(interval, integer) rename to cut").await;
     let skip = "begin; set local datastream.skip = 'on'; insert into rounds (game_id, finished_at) \
@@ -62,9 +62,9 @@ async fn rounds_are_reconciled_where_the_outbox_cannot_be_trimmed() {
 }
 
 #[tokio::test]
-async fn a_link_that_is_made_anew_during_the_work_is_followed_by_another_at_once() {
+async fn a_reconnect_during_maintenance_starts_another_maintenance_at_once() {
     let database = TestDatabase::new().await;
-    // Takes as long as the test wants.
+    // Blocks until the test continues.
     database
         .run(
             "create or replace function datastream.reconcile(since xid8) returns bigint \

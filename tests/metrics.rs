@@ -1,20 +1,19 @@
-//! What `/metrics` tells of the way of a round and of the database's side, as docs/operations.md
-//! promises it.
+//! The metrics of latency and of the database, as docs/operations.md describes them.
 
 use testkit::{TestServer, WsClient, database_alone, eventually, serving};
 
-/// A round that the trigger did not record, finished now.
+/// Finishes a round now that the trigger does not record.
 const SKIPPED: &str = "set datastream.skip = 'on'; insert into rounds (game_id, finished_at) \
     select id, now() from games where slug = 'crash'; reset datastream.skip";
 
 #[tokio::test]
-async fn the_way_of_a_round_is_measured_up_to_the_decoding_and_to_the_socket() {
+async fn latency_is_measured_until_decoding_and_until_the_socket_write() {
     let (database, server) = serving().await;
     let mut client = WsClient::connect(server.ws("/ws/crash")).await;
     database.finish_many("crash", 3).await;
     client.rounds(3).await;
     server.counts("datastream_commit_to_decode_seconds_count 3").await;
-    // Rounds that arrive together are written together, and measured by the first.
+    // Rounds of one batch are written together and measured by the first.
     let written = server.metric("datastream_commit_to_write_seconds_count").await;
     assert!((1.0..=3.0).contains(&written), "{written}");
     for name in ["decode", "write"] {
@@ -24,7 +23,7 @@ async fn the_way_of_a_round_is_measured_up_to_the_decoding_and_to_the_socket() {
 }
 
 #[tokio::test]
-async fn a_round_that_a_poll_finds_is_measured_from_its_row_in_the_outbox() {
+async fn latency_of_a_polled_round_is_measured_from_its_outbox_row() {
     let (database, server) = serving().await;
     server.counts("datastream_reconciliations_total 1").await;
     let mut client = WsClient::connect(server.ws("/ws/crash")).await;
@@ -49,7 +48,7 @@ async fn the_outbox_and_the_notification_queue_are_measured() {
              values ('3', 0, now() - interval '1 hour'); analyze datastream.outbox",
         )
         .await;
-    // A listener that sits in a transaction reads nothing, so the queue keeps what follows.
+    // A listener that is idle in a transaction reads nothing, so the queue keeps all notifications.
     let mut idle = database.pool.acquire().await.expect("a connection");
     for statement in ["listen other", "begin", "select 1"] {
         sqlx::raw_sql(statement).execute(&mut *idle).await.expect(statement);

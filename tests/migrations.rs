@@ -1,4 +1,4 @@
-//! The schema: by `datastream migrate` and by sqlx-cli, up and down, beside what was there.
+//! Migrations by `datastream migrate` and by sqlx-cli, up and down, beside existing tables.
 
 use std::{
     env,
@@ -13,8 +13,8 @@ use testkit::{
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
-/// sqlx-cli: where `make test` builds it, or the one in `$SQLX`. Without it these tests cannot say
-/// anything and tell so.
+/// sqlx-cli: built by `make test`, or the one in `$SQLX`. Without it these tests print that they are
+/// skipped.
 fn sqlx() -> Option<PathBuf> {
     let built = PathBuf::from(ROOT).join(".datastream/cargo/bin/sqlx");
     let found = env::var_os("SQLX").map_or(built, PathBuf::from);
@@ -37,7 +37,7 @@ async fn migrate(database: &TestDatabase) -> Output {
     output
 }
 
-/// Everything that is ours or next to us, as text.
+/// The catalog of the schema and of existing objects, as text.
 async fn catalog(database: &TestDatabase) -> String {
     let sql = "select string_agg(line, E'\\n' order by line) from (
         select format('relation %s %s', c.oid::regclass, c.relkind) as line from pg_class c
@@ -61,7 +61,7 @@ async fn catalog(database: &TestDatabase) -> String {
     database.text(sql).await.unwrap_or_default()
 }
 
-/// What of ours is left, other than the empty schema with its migration table.
+/// Remaining objects of the schema, except the schema itself and its migration table.
 async fn left_of_ours(database: &TestDatabase) -> String {
     let lines = catalog(database).await;
     let ours = |line: &&str| line.contains("datastream") && !line.contains("_sqlx_migrations");
@@ -69,7 +69,7 @@ async fn left_of_ours(database: &TestDatabase) -> String {
 }
 
 #[tokio::test]
-async fn a_revert_drops_no_table_of_the_games_own_and_none_with_rows_that_a_policy_hides() {
+async fn a_revert_drops_neither_tables_of_the_game_nor_tables_with_hidden_rows() {
     let database = TestDatabase::new().await;
     database.run("select datastream.detach('public.rounds'); drop table rounds, games").await;
     database.run("create table games (id bigint primary key, title text)").await;
@@ -100,7 +100,7 @@ async fn a_revert_drops_no_table_of_the_games_own_and_none_with_rows_that_a_poli
 }
 
 #[tokio::test]
-async fn sqlx_migrate_and_datastream_migrate_make_the_same() {
+async fn sqlx_migrate_and_datastream_migrate_create_the_same_schema() {
     let Some(sqlx) = sqlx() else { return };
     let (ours, theirs) = (TestDatabase::empty().await, TestDatabase::empty().await);
     migrate(&ours).await;
@@ -131,7 +131,7 @@ async fn a_revert_on_an_empty_database_leaves_only_the_migration_table() {
 }
 
 #[tokio::test]
-async fn a_revert_keeps_tables_that_hold_rows() {
+async fn a_revert_keeps_tables_with_rows() {
     let Some(sqlx) = sqlx() else { return };
     let database = TestDatabase::new().await;
     database.finish("crash", "{}").await;
@@ -144,7 +144,7 @@ async fn a_revert_keeps_tables_that_hold_rows() {
 }
 
 #[tokio::test]
-async fn a_revert_keeps_tables_that_were_there_before() {
+async fn a_revert_keeps_tables_that_existed_before() {
     let Some(sqlx) = sqlx() else { return };
     let database = TestDatabase::empty().await;
     database
@@ -168,7 +168,7 @@ async fn a_revert_keeps_tables_that_were_there_before() {
 }
 
 #[tokio::test]
-async fn sqlx_from_another_folder_is_told_where_to_run() {
+async fn sqlx_from_another_folder_fails_with_the_folder_to_use() {
     let Some(sqlx) = sqlx() else { return };
     let database = TestDatabase::empty().await;
     let source = format!("{ROOT}/migrations");
@@ -180,7 +180,7 @@ async fn sqlx_from_another_folder_is_told_where_to_run() {
 }
 
 #[tokio::test]
-async fn the_schema_alone_is_made_by_sqlx_and_by_us_alike() {
+async fn sqlx_and_migrate_no_tables_create_the_same_schema() {
     let Some(sqlx) = sqlx() else { return };
     let (ours, theirs) = (TestDatabase::empty().await, TestDatabase::empty().await);
     let no_tables = datastream(&["migrate", "--no-tables"]).env("DATABASE_URL", ours.url());
@@ -204,7 +204,7 @@ async fn migrating_twice_changes_nothing() {
 }
 
 #[tokio::test]
-async fn two_that_migrate_at_once_both_succeed() {
+async fn concurrent_migrations_both_succeed() {
     let database = TestDatabase::empty().await;
     tokio::join!(migrate(&database), migrate(&database));
     let server = TestServer::on(database.url()).start().await;
@@ -212,7 +212,7 @@ async fn two_that_migrate_at_once_both_succeed() {
 }
 
 #[tokio::test]
-async fn all_of_ours_is_in_our_schema() {
+async fn all_created_objects_are_in_the_schema_datastream() {
     let database = TestDatabase::empty().await;
     migrate(&database).await;
     let sql = "select count(*)::text from pg_class c join pg_namespace n on n.oid = c.relnamespace \
@@ -225,7 +225,7 @@ async fn all_of_ours_is_in_our_schema() {
 }
 
 #[tokio::test]
-async fn dropping_the_schema_removes_every_trace_and_writes_go_on() {
+async fn dropping_the_schema_removes_all_objects_and_writes_still_succeed() {
     let database = TestDatabase::new().await;
     database.finish("crash", "{}").await;
     database.run("drop schema datastream cascade").await;
@@ -238,7 +238,7 @@ async fn dropping_the_schema_removes_every_trace_and_writes_go_on() {
 }
 
 #[tokio::test]
-async fn a_games_own_migration_table_is_not_touched() {
+async fn the_migration_table_of_a_game_is_unchanged() {
     let database = TestDatabase::empty().await;
     database
         .run(
@@ -254,7 +254,7 @@ async fn a_games_own_migration_table_is_not_touched() {
 }
 
 #[tokio::test]
-async fn a_rounds_table_of_other_columns_is_left_alone_and_the_way_on_is_told() {
+async fn a_rounds_table_with_other_columns_is_unchanged_and_migrate_names_the_remedy() {
     let database = TestDatabase::empty().await;
     database.run("create table rounds (number int primary key, ended timestamp, data json)").await;
     let output = migrate(&database).await;
@@ -272,7 +272,7 @@ async fn a_rounds_table_of_other_columns_is_left_alone_and_the_way_on_is_told() 
 }
 
 #[tokio::test]
-async fn tables_that_are_there_and_fit_are_streamed() {
+async fn existing_tables_with_matching_columns_are_streamed() {
     let database = TestDatabase::empty().await;
     database
         .run(
@@ -293,7 +293,7 @@ async fn tables_that_are_there_and_fit_are_streamed() {
 }
 
 #[tokio::test]
-async fn the_example_insert_works_as_its_head_tells() {
+async fn the_example_insert_works_as_its_comment_says() {
     let database = TestDatabase::empty().await;
     migrate(&database).await;
     let server = TestServer::on(database.url()).start().await;

@@ -1,5 +1,4 @@
-//! Through PgBouncer in transaction mode: queries may lead through it, LISTEN may not, and what must
-//! not is told.
+//! PgBouncer in transaction mode: queries may go through it, LISTEN may not, and the server reports it.
 
 use sqlx::{AssertSqlSafe, ConnectOptions, PgConnection, Row, postgres::PgConnectOptions};
 
@@ -10,7 +9,7 @@ use testkit::{
     round::ids,
 };
 
-/// What a pooler is set to where a driver needs it: settings are taken, and nothing comes of them.
+/// A common setting for drivers: the pooler accepts startup parameters and ignores them.
 const IGNORES: &str = "ignore_startup_parameters = options,extra_float_digits";
 
 async fn run(words: &[&str], url: &str, listen: Option<&str>) -> Output {
@@ -25,7 +24,7 @@ async fn serve(pooler: &PgBouncer, database: &TestDatabase) -> TestServer {
     TestServer::on(pooler.url()).env("DATASTREAM_LISTEN_URL", database.url()).start().await
 }
 
-/// The game is another client of the pooler, and names its statements as sqlx does.
+/// The game is another client of the pooler and names its statements like sqlx.
 async fn game(pooler: &PgBouncer) -> PgConnection {
     let options: PgConnectOptions = pooler.url().parse().expect("a URL");
     let mut game = options.extra_float_digits(None).connect().await.expect("the pooler");
@@ -37,7 +36,7 @@ async fn game(pooler: &PgBouncer) -> PgConnection {
     game
 }
 
-/// A server whose queries lead through the pooler does all that it does else.
+/// Asserts that a server with queries through the pooler works completely.
 async fn works_through(more: &str) {
     let database = TestDatabase::new().await;
     let Some(pooler) = PgBouncer::with(&database, more).await else { return };
@@ -53,13 +52,13 @@ async fn works_through(more: &str) {
     assert!(page.starts_with(&format!("[{{\"round_id\":{live},")), "{page}");
     drop(server);
 
-    // What the trigger did not record is found through the pooler, and what is old is trimmed.
+    // Reconciliation and trimming work through the pooler.
     let skipped = "set datastream.skip = 'on'; insert into rounds (game_id, finished_at) \
         select id, now() from games where slug = 'crash'";
     database.run(skipped).await;
     let old = "insert into datastream.outbox (xid, round_id, at) values ('3', 1, now() - interval '5 days')";
     database.run(old).await;
-    // One round in memory: to go further back asks the database.
+    // The ring buffer holds one round: an older resume point needs the database.
     let server = TestServer::on(pooler.url())
         .env("DATASTREAM_LISTEN_URL", database.url())
         .env("DATASTREAM_HISTORY", "1")
@@ -75,7 +74,7 @@ async fn works_through(more: &str) {
     })
     .await;
     let mut resumed = WsClient::connect(server.ws(&format!("/ws/crash?after={}", before[1]))).await;
-    // After a restart it may repeat rounds whose transactions overlapped the named one's.
+    // After a restart a resume may repeat rounds of overlapping transactions.
     let mut replayed = ids(&resumed.rounds_until(live).await);
     replayed.retain(|id| *id > before[1]);
     assert_eq!(replayed, [before[2], before[3], before[4], live]);
@@ -90,7 +89,7 @@ async fn works_through(more: &str) {
 }
 
 #[tokio::test]
-async fn a_server_works_whose_queries_lead_through_a_pooler() {
+async fn a_server_works_with_queries_through_a_pooler() {
     works_through("").await;
 }
 
@@ -100,7 +99,7 @@ async fn a_server_works_behind_a_pooler_that_ignores_settings() {
 }
 
 #[tokio::test]
-async fn many_readers_share_the_poolers_few_sessions() {
+async fn many_readers_share_few_server_connections_of_the_pooler() {
     let database = TestDatabase::new().await;
     let Some(pooler) = PgBouncer::before(&database).await else { return };
     let rounds = database.finish_many("crash", 20).await;
@@ -120,7 +119,7 @@ async fn many_readers_share_the_poolers_few_sessions() {
 }
 
 #[tokio::test]
-async fn a_listener_behind_a_pooler_is_told_and_rounds_come_by_polls() {
+async fn a_listener_behind_a_pooler_is_reported_and_rounds_arrive_by_polls() {
     for more in ["", IGNORES] {
         let database = TestDatabase::new().await;
         let Some(pooler) = PgBouncer::with(&database, more).await else { return };
@@ -150,7 +149,7 @@ async fn a_listener_behind_a_pooler_is_told_and_rounds_come_by_polls() {
 }
 
 #[tokio::test]
-async fn doctor_looks_through_a_pooler_and_finds_the_listener_behind_it() {
+async fn doctor_works_through_a_pooler_and_reports_the_listener_behind_it() {
     let database = TestDatabase::new().await;
     database.finish("crash", "{}").await;
     for more in ["", IGNORES] {
@@ -169,7 +168,7 @@ async fn doctor_looks_through_a_pooler_and_finds_the_listener_behind_it() {
 }
 
 #[tokio::test]
-async fn what_needs_a_session_takes_the_direct_url_or_says_that_it_wants_one() {
+async fn commands_that_need_a_session_use_the_direct_url_or_ask_for_one() {
     let database = TestDatabase::empty().await;
     let Some(pooler) = PgBouncer::before(&database).await else { return };
     let Some(ignoring) = PgBouncer::with(&database, IGNORES).await else { return };
@@ -191,7 +190,7 @@ async fn what_needs_a_session_takes_the_direct_url_or_says_that_it_wants_one() {
 }
 
 #[tokio::test]
-async fn a_games_own_table_of_names_that_need_quotes_is_attached_and_streamed() {
+async fn a_table_with_quoted_names_is_attached_and_streamed_through_a_pooler() {
     let database = TestDatabase::empty().await;
     let Some(pooler) = PgBouncer::before(&database).await else { return };
     let game_of_its_own = "create schema \"The Game\"; create table \"The Game\".\"Title's\" \

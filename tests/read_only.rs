@@ -1,4 +1,4 @@
-//! `serve --read-only`: a game that lets us add nothing at all, not even on its primary.
+//! `serve --read-only`: a database to which nothing may be added.
 
 use testkit::{TestDatabase, TestServer, WsClient, eventually, get, round::ids, server::Builder};
 
@@ -27,7 +27,7 @@ async fn game() -> TestDatabase {
     database
 }
 
-/// As a role that may read two tables and nothing else.
+/// A server with a role that may only read two tables.
 fn server(database: &TestDatabase) -> Builder {
     let url = database.url_through(database.address.tcp_port);
     TestServer::on(url.replace("postgres@", &format!("{}_looker@", database.name)))
@@ -41,7 +41,7 @@ async fn finish(database: &TestDatabase) -> i64 {
 }
 
 #[tokio::test]
-async fn a_game_that_is_only_read_is_streamed_seeded_and_resumed() {
+async fn a_read_only_game_is_streamed_seeded_and_resumed() {
     let database = game().await;
     let first = finish(&database).await;
     let running = server(&database).start().await;
@@ -61,7 +61,7 @@ async fn a_game_that_is_only_read_is_streamed_seeded_and_resumed() {
     drop(running);
     let running = server(&database).start().await;
     let mut resumed = WsClient::connect(running.ws(&format!("/ws/crash?after={second}"))).await;
-    // Another process: at least once, never a loss.
+    // Another process: at least once, without loss.
     let came = ids(&resumed.rounds(2).await);
     assert!(came.contains(&third) && came.contains(&first), "{came:?}");
     let page = get(&running.http("/rounds/crash?limit=2")).await.body;
@@ -73,7 +73,8 @@ async fn a_game_that_is_only_read_is_streamed_seeded_and_resumed() {
 }
 
 #[tokio::test]
-async fn a_commit_within_the_overlap_comes_once_and_one_beyond_it_is_lost_as_documented() {
+async fn a_late_commit_within_the_overlap_is_streamed_once_and_one_beyond_it_is_lost_as_documented()
+{
     let database = game().await;
     let running = server(&database).start().await;
     let mut late = database.pool.acquire().await.expect("a connection");
@@ -90,7 +91,7 @@ async fn a_commit_within_the_overlap_comes_once_and_one_beyond_it_is_lost_as_doc
 }
 
 #[tokio::test]
-async fn what_finished_while_the_database_was_away_comes_once() {
+async fn rounds_finished_during_an_outage_are_streamed_once() {
     let database = game().await;
     let running = server(&database).start().await;
     let mut client = WsClient::connect(running.ws("/ws/crash")).await;
@@ -103,7 +104,7 @@ async fn what_finished_while_the_database_was_away_comes_once() {
     assert_eq!(client.next_round().await.round_id, after);
 }
 
-/// Puts a clock before PostgreSQL's own, for the role of the server.
+/// Replaces PostgreSQL's clock for the role of the server.
 async fn set_clock(database: &TestDatabase, shift: &str) {
     let looker = format!("{}_looker", database.name);
     database
@@ -115,21 +116,21 @@ async fn set_clock(database: &TestDatabase, shift: &str) {
         .await;
 }
 
-/// A round that finishes when that clock says so.
+/// Finishes a round at the time of that clock.
 async fn finish_by(database: &TestDatabase, shift: &str) -> i64 {
     let finish = FINISH.replace("clock_timestamp()", &format!("now() + interval '{shift}'"));
     database.text(&finish).await.and_then(|id| id.parse().ok()).expect("an id")
 }
 
 #[tokio::test]
-async fn a_clock_that_is_set_back_repeats_nothing() {
+async fn a_clock_that_is_set_back_repeats_no_round() {
     let database = game().await;
     set_clock(&database, "0 s").await;
     let running = server(&database).start().await;
     let mut client = WsClient::connect(running.ws("/ws/crash")).await;
     let first = finish_by(&database, "0 s").await;
     assert_eq!(client.next_round().await.round_id, first);
-    // The overlap is 10 s: the first round is left behind, and then within it again.
+    // The overlap is 10 s: the first round leaves it and enters it again.
     for shift in ["15 s", "8 s", "8 s", "1 hour"] {
         set_clock(&database, shift).await;
         let round = finish_by(&database, shift).await;
@@ -147,7 +148,7 @@ async fn a_clock_that_is_set_back_repeats_nothing() {
 }
 
 #[tokio::test]
-async fn the_operators_own_tables_may_have_any_name() {
+async fn tables_may_have_any_name() {
     let database = game().await;
     let looker = format!("{}_looker", database.name);
     let tables = "create table public.games (id int, code text); \
@@ -164,7 +165,7 @@ async fn the_operators_own_tables_may_have_any_name() {
 }
 
 #[tokio::test]
-async fn a_finish_without_a_time_zone_is_refused_by_serve_and_told_by_doctor() {
+async fn serve_refuses_and_doctor_reports_a_finished_at_without_time_zone() {
     let database = game().await;
     let unzoned = ROUNDS.replace("timezone('UTC', ended_at)", "ended_at");
     let run = |words: &'static [&'static str], rounds: String| {
@@ -186,7 +187,7 @@ async fn a_finish_without_a_time_zone_is_refused_by_serve_and_told_by_doctor() {
 }
 
 #[tokio::test]
-async fn a_query_that_is_none_ends_the_server_with_1() {
+async fn an_invalid_query_exits_with_1() {
     let database = game().await;
     let run = testkit::binary::datastream(&["serve", "--read-only"])
         .env("DATABASE_URL", database.url())

@@ -1,5 +1,5 @@
-//! The database is put back from a dump, or from an older copy of its files: what is in it of
-//! another time is not taken for news, and what comes next is streamed.
+//! A database restored from a dump or from an older copy of its files: old outbox rows are not
+//! streamed, and later rounds are.
 
 use std::process::Stdio;
 
@@ -11,13 +11,13 @@ use testkit::{
     eventually, round::ids, serving,
 };
 
-/// Makes the outbox look as if another cluster, five million transactions older, had written it.
+/// Makes the outbox look like that of another cluster which is five million transactions ahead.
 const OF_ANOTHER_CLUSTER: &str = "update datastream.outbox set \
     xid = (xid::text::bigint + 5000000)::text::xid8, before = (before::text::bigint + 5000000)::text::xid8; \
     insert into datastream.trimmed (xid, at) values ('4900000', now() - interval '1 day') \
     on conflict (one) do update set xid = excluded.xid";
 
-/// Dumps a database and restores it as another.
+/// Dumps a database and restores it under another name.
 async fn restored(from: &TestDatabase) -> TestDatabase {
     let to = TestDatabase::empty_on(&from.address).await;
     let bin = installation().bin().to_path_buf();
@@ -33,7 +33,7 @@ async fn restored(from: &TestDatabase) -> TestDatabase {
 }
 
 #[tokio::test]
-async fn outbox_rows_of_transactions_that_have_yet_to_begin_are_no_news() {
+async fn outbox_rows_of_future_transactions_are_not_streamed() {
     let (database, server) = serving().await;
     let mut client = WsClient::connect(server.ws("/ws/crash")).await;
     let rounds = database.finish_many("crash", 5).await;
@@ -44,7 +44,7 @@ async fn outbox_rows_of_transactions_that_have_yet_to_begin_are_no_news() {
     let mut next = Vec::new();
     for _ in 0..3 {
         next.push(database.finish("crash", "{}").await);
-        // Each connection begins with a poll from further back.
+        // The first poll of each connection reads from an older position.
         database.terminate_server_sessions().await;
         next.push(database.finish("crash", "{}").await);
     }
@@ -64,7 +64,7 @@ async fn outbox_rows_of_transactions_that_have_yet_to_begin_are_no_news() {
 }
 
 #[tokio::test]
-async fn a_database_restored_from_a_dump_streams_what_comes_next_and_nothing_else() {
+async fn a_database_restored_from_a_dump_streams_only_later_rounds() {
     let (_cluster, original) = database_alone().await;
     let old = original.finish_many("crash", 20).await;
     original.run(OF_ANOTHER_CLUSTER).await;
@@ -78,7 +78,7 @@ async fn a_database_restored_from_a_dump_streams_what_comes_next_and_nothing_els
     assert_eq!(database.text(left).await.as_deref(), Some("0t"));
     let new = database.finish_many("crash", 5).await;
     assert_eq!(ids(&client.rounds(5).await), new);
-    // Nothing tells what came after a round of the old cluster; what came after a new one is told.
+    // A resume after a round of the old cluster is a gap; after a new round it works.
     let mut client = WsClient::connect(server.ws(&format!("/ws/crash?after={}", old[3]))).await;
     assert_eq!(client.close_code().await, Some(4410));
     let mut client = WsClient::connect(server.ws(&format!("/ws/crash?after={}", new[1]))).await;
@@ -86,17 +86,17 @@ async fn a_database_restored_from_a_dump_streams_what_comes_next_and_nothing_els
 }
 
 #[tokio::test]
-async fn an_older_copy_of_the_database_is_followed_though_its_transactions_are_counted_again() {
+async fn an_older_copy_of_the_database_is_streamed_though_its_transaction_ids_repeat() {
     follows_an_older_copy(5).await;
 }
 
 #[tokio::test]
-async fn an_older_copy_is_noticed_though_it_has_gone_further_than_the_database_it_replaces() {
+async fn an_older_copy_is_detected_though_it_has_more_transactions_than_the_original() {
     follows_an_older_copy(100).await;
 }
 
-/// A copy from 31 rounds before takes the place of the database and finishes `again` before the server
-/// looks.
+/// Replaces the database by a copy that is 31 rounds older, and finishes `again` rounds before the
+/// server connects.
 async fn follows_an_older_copy(again: usize) {
     let mut cluster = DedicatedCluster::start_with(&[("synchronous_commit", "on")]);
     let database = TestDatabase::on(&cluster.address()).await;
@@ -115,7 +115,7 @@ async fn follows_an_older_copy(again: usize) {
     cluster.put_back(&copy);
     server.freeze().await;
     cluster.start_again();
-    // Its ids are given again; none of these moments has been seen.
+    // The copy reuses ids, but none of these finish times.
     let first = eventually("the game to write again", || database.try_finish()).await;
     let mut new = vec![first];
     new.extend(database.finish_many("crash", again).await);

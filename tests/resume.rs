@@ -1,4 +1,4 @@
-//! A client that was away names the last round it saw and gets what it missed.
+//! A client that reconnects names its last round and receives the missed ones.
 
 use std::time::Instant;
 
@@ -11,7 +11,7 @@ use testkit::{
 };
 
 #[tokio::test]
-async fn after_brings_every_later_round_once_and_no_seed() {
+async fn after_replays_every_later_round_once_without_a_seed() {
     let (_cluster, database, server) = serving_alone().await;
     let rounds = database.finish_many_streamed(&server, "crash", 10).await;
     let mut client = WsClient::connect(server.ws(&format!("/ws/crash?after={}", rounds[3]))).await;
@@ -21,7 +21,7 @@ async fn after_brings_every_later_round_once_and_no_seed() {
 }
 
 #[tokio::test]
-async fn last_event_id_resumes_and_wins_over_after() {
+async fn last_event_id_resumes_and_overrides_after() {
     let (_cluster, database, server) = serving_alone().await;
     let rounds = database.finish_many_streamed(&server, "crash", 5).await;
     let url = server.http(&format!("/sse/crash?after={}", rounds[0]));
@@ -32,7 +32,7 @@ async fn last_event_id_resumes_and_wins_over_after() {
 }
 
 #[tokio::test]
-async fn a_resume_at_the_newest_round_brings_only_what_comes_later() {
+async fn a_resume_at_the_newest_round_replays_nothing() {
     let (database, server) = serving().await;
     database.finish("crash", "{}").await;
     let newest = database.finish_streamed(&server, "crash", "{}").await;
@@ -42,7 +42,7 @@ async fn a_resume_at_the_newest_round_brings_only_what_comes_later() {
 }
 
 #[tokio::test]
-async fn the_point_may_be_a_round_of_another_game() {
+async fn the_resume_point_may_be_a_round_of_another_game() {
     let (database, server) = serving().await;
     let crash = database.finish("crash", "{}").await;
     let double = database.finish("double", "{}").await;
@@ -51,7 +51,7 @@ async fn the_point_may_be_a_round_of_another_game() {
 }
 
 #[tokio::test]
-async fn a_point_from_before_a_restart_is_honored() {
+async fn a_resume_point_from_before_a_restart_is_honored() {
     let (_cluster, database, server) = serving_alone().await;
     let seen = database.finish("crash", "{}").await;
     server.kill().await;
@@ -64,7 +64,7 @@ async fn a_point_from_before_a_restart_is_honored() {
 }
 
 #[tokio::test]
-async fn what_is_older_than_memory_comes_from_the_database() {
+async fn rounds_older_than_the_ring_buffer_are_replayed_from_the_database() {
     let (_cluster, database) = database_alone().await;
     let server = TestServer::on(database.url()).env("DATASTREAM_HISTORY", "4").start().await;
     let rounds = database.finish_many_streamed(&server, "crash", 50).await;
@@ -75,7 +75,7 @@ async fn what_is_older_than_memory_comes_from_the_database() {
 }
 
 #[tokio::test]
-async fn rounds_of_a_game_that_nobody_has_asked_for_by_name_are_of_its_type_at_once() {
+async fn a_new_game_belongs_to_its_type_at_once() {
     let (_cluster, database) = database_alone().await;
     let server = TestServer::on(database.url()).env("DATASTREAM_HISTORY", "1").start().await;
     server.counts("datastream_reconciliations_total 1").await;
@@ -92,12 +92,12 @@ async fn rounds_of_a_game_that_nobody_has_asked_for_by_name_are_of_its_type_at_o
 }
 
 #[tokio::test]
-async fn a_client_that_breaks_off_in_a_replay_of_the_database_loses_nothing() {
+async fn a_client_that_disconnects_during_a_replay_loses_no_round() {
     let (_cluster, database) = database_alone().await;
     let server = TestServer::on(database.url()).env("DATASTREAM_HISTORY", "4").start().await;
     let mut steady = WsClient::connect(server.ws("/ws/crash")).await;
     let rounds = database.finish_many("crash", 10).await;
-    // Older by its transaction, later on the stream.
+    // Its transaction is older, but it is later in the stream.
     let mut late = database.pool.begin().await.expect("a transaction");
     let insert = "insert into rounds (id, game_id, finished_at) \
         select 5000, id, now() from games where slug = 'crash'";
@@ -116,11 +116,11 @@ async fn a_client_that_breaks_off_in_a_replay_of_the_database_loses_nothing() {
 }
 
 #[tokio::test]
-async fn a_point_that_retention_has_trimmed_is_told() {
+async fn a_resume_point_deleted_by_retention_is_a_gap() {
     let (database, server) = serving().await;
     let rounds = database.finish_many("crash", 5).await;
     server.kill().await;
-    // The server that was killed may be trimming just then: only one does at a time.
+    // The killed server may still be trimming, and only one session trims at a time.
     eventually("everything to be trimmed", || async {
         database.run("select datastream.trim('0', 100000)").await;
         let left = database.text("select count(*)::text from datastream.outbox").await;
@@ -137,7 +137,7 @@ async fn a_point_that_retention_has_trimmed_is_told() {
 }
 
 #[tokio::test]
-async fn many_clients_that_come_back_at_once_after_a_restart_share_a_few_queries() {
+async fn many_clients_that_resume_after_a_restart_share_few_queries() {
     let (_cluster, database) = database_alone().await;
     let server = TestServer::on(database.url()).start().await;
     let mut client = WsClient::connect(server.ws("/ws")).await;
@@ -149,7 +149,7 @@ async fn many_clients_that_come_back_at_once_after_a_restart_share_a_few_queries
     let before = server.queries().await;
     let last = missed[9];
     let begun = Instant::now();
-    // They have seen forty different rounds last.
+    // Their last rounds are forty different ones.
     let back = (0..200).map(|number| {
         let url = server.http(&format!("/sse/crash?after={}", rounds[number % 40]));
         async move { SseClient::connect(&url).await.messages_until(last).await }
@@ -158,13 +158,13 @@ async fn many_clients_that_come_back_at_once_after_a_restart_share_a_few_queries
         assert_eq!(ids(&replayed), [&rounds[number % 40 + 1..], &missed].concat());
     }
     let made = server.queries().await - before;
-    // A page is kept for 5 s: who comes later, on a machine that is busy, has it read again.
+    // A page is kept for 5 s: on a busy machine, a later client causes another read.
     let most = 20.0 * (1.0 + begun.elapsed().as_secs_f64() / 5.0).floor();
     assert!(made <= most, "200 clients cost {made} queries");
 }
 
 #[tokio::test]
-async fn what_memory_holds_is_replayed_while_the_database_is_away() {
+async fn recent_rounds_are_replayed_while_the_database_is_unavailable() {
     let mut cluster = DedicatedCluster::start();
     let database = TestDatabase::on(&cluster.address()).await;
     let server = TestServer::on(database.url()).start().await;
@@ -182,7 +182,7 @@ async fn what_memory_holds_is_replayed_while_the_database_is_away() {
 }
 
 #[tokio::test]
-async fn another_node_honors_the_point() {
+async fn another_node_honors_the_resume_point() {
     let (_cluster, database, one) = serving_alone().await;
     let two = TestServer::on(database.url()).start().await;
     let mut client = WsClient::connect(one.ws("/ws/crash")).await;
@@ -196,7 +196,7 @@ async fn another_node_honors_the_point() {
 }
 
 #[tokio::test]
-async fn an_unknown_point_closes_a_websocket_with_4410() {
+async fn an_unknown_resume_point_closes_a_websocket_with_4410() {
     let (database, server) = serving().await;
     database.finish("crash", "{}").await;
     let mut client = WsClient::connect(server.ws("/ws/crash?after=987654321")).await;
@@ -204,7 +204,7 @@ async fn an_unknown_point_closes_a_websocket_with_4410() {
 }
 
 #[tokio::test]
-async fn an_unknown_point_starts_sse_over_with_initial() {
+async fn an_unknown_resume_point_restarts_sse_with_initial() {
     let (database, server) = serving().await;
     let latest = database.finish_streamed(&server, "crash", "{}").await;
     let mut client = SseClient::resume(&server.http("/sse/crash"), 987_654_321).await;
@@ -213,7 +213,7 @@ async fn an_unknown_point_starts_sse_over_with_initial() {
 }
 
 #[tokio::test]
-async fn a_point_beyond_the_limit_is_told() {
+async fn a_resume_point_beyond_the_limit_is_a_gap() {
     let (_cluster, database) = database_alone().await;
     let server = TestServer::on(database.url()).env("DATASTREAM_RESUME_LIMIT", "5").start().await;
     let rounds = database.finish_many_streamed(&server, "crash", 10).await;
@@ -224,7 +224,7 @@ async fn a_point_beyond_the_limit_is_told() {
 }
 
 #[tokio::test]
-async fn a_malformed_point_is_400() {
+async fn a_malformed_resume_point_is_400() {
     let (_database, server) = serving().await;
     for path in ["/sse/crash?after=x", "/sse/crash?after=1.5", "/sse?after=99999999999999999999"] {
         get(&server.http(path)).await.assert_problem(400);
@@ -236,7 +236,7 @@ async fn a_malformed_point_is_400() {
 }
 
 #[tokio::test]
-async fn an_empty_point_counts_as_absent() {
+async fn an_empty_resume_point_is_ignored() {
     let (database, server) = serving().await;
     let seed = database.finish_streamed(&server, "crash", "{}").await;
     let mut client = WsClient::connect(server.ws("/ws/crash?after=")).await;

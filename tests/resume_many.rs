@@ -1,4 +1,4 @@
-//! Clients that come back to topics of all kinds: what they cost the database, and what they get.
+//! Clients that resume many topics: the number of queries, and the replayed rounds.
 
 use std::time::Instant;
 
@@ -7,7 +7,7 @@ use testkit::{SseClient, TestDatabase, TestServer, WsClient, database_alone, rou
 const TOPICS: usize = 50;
 
 #[tokio::test]
-async fn clients_that_come_back_to_many_topics_cost_a_few_queries_for_each() {
+async fn clients_that_resume_many_topics_cause_few_queries_per_topic() {
     let (_cluster, database) = database_alone().await;
     let games = format!(
         "insert into games (slug, name, type) select 'g' || i, 'G', 'other' from generate_series(1, {TOPICS}) i"
@@ -26,15 +26,15 @@ async fn clients_that_come_back_to_many_topics_cost_a_few_queries_for_each() {
     for (number, replayed) in futures_util::future::join_all(back).await.into_iter().enumerate() {
         assert_eq!(ids(&replayed), rounds[number / TOPICS + 1..]);
     }
-    // A page of each topic, or two where an older point came later, and a look for points at most
-    // for each; a page is kept for 5 s.
+    // One page per topic, or two if an older resume point came later, and at most one query for resume
+    // points each; a page is kept for 5 s.
     let most = 4.0 * TOPICS as f64 * (1.0 + begun.elapsed().as_secs_f64() / 5.0).floor();
     let made = server.queries().await - before;
     assert!(made <= most, "200 clients of {TOPICS} topics cost {made} queries");
 }
 
 #[tokio::test]
-async fn a_point_after_which_something_was_trimmed_is_told_though_it_is_still_there() {
+async fn a_resume_point_is_a_gap_if_later_rounds_were_deleted_by_retention() {
     let database = TestDatabase::new().await;
     let rounds = database.finish_many("crash", 5).await;
     let trimmed = "insert into datastream.trimmed (xid, at) \
@@ -46,7 +46,7 @@ async fn a_point_after_which_something_was_trimmed_is_told_though_it_is_still_th
 }
 
 #[tokio::test]
-async fn a_finish_that_a_client_may_not_have_seen_is_replayed_from_the_database() {
+async fn a_later_finish_of_the_resume_point_is_replayed_from_the_database() {
     let (_cluster, database) = database_alone().await;
     let server = TestServer::on(database.url()).env("DATASTREAM_HISTORY", "1").start().await;
     let seen = database.finish_streamed(&server, "crash", "{}").await;

@@ -1,4 +1,4 @@
-//! The least rights: `sql/roles.sql`, and each side working as the role it gets there.
+//! Least privilege: `sql/roles.sql`, and server and game with the roles from it.
 
 use testkit::{
     TestDatabase, TestServer, WsClient,
@@ -18,8 +18,8 @@ const GAME: &str = "create schema shop; \
 
 const ATTACH: [&str; 5] = ["attach", "--table", "shop.plays", "--games", "shop.titles"];
 
-/// A game attached by its owner, and roles made for it. Roles are the server's, so each test has
-/// names of its own.
+/// A game attached by its owner, and roles for it. Roles are shared by all databases of a cluster, so
+/// each test has its own names.
 struct Hardened {
     database: TestDatabase,
     owner: String,
@@ -59,7 +59,7 @@ impl Hardened {
         url.replace("postgres@", &format!("{role}@"))
     }
 
-    /// Whether a role may run a statement: what PostgreSQL said, if it refused.
+    /// The error of PostgreSQL for a statement of this role; empty if it succeeds.
     async fn refused(&self, role: &str, sql: &str) -> String {
         let psql = installation().bin().join("psql").display().to_string();
         let url = self.url_as(role);
@@ -87,7 +87,7 @@ async fn the_server_streams_seeds_and_resumes_as_the_reader() {
     let mut resumed = WsClient::connect(server.ws("/ws/crash?after=1")).await;
     assert_eq!(resumed.next_round().await.round_id, 2);
     assert!(get(&server.http("/rounds/crash")).await.body.contains("\"round_id\":1"));
-    // Maintenance works with the reader's rights: what the trigger could not record is found.
+    // Maintenance works with the reader's rights: it finds a round that the trigger did not record.
     let skipped = format!("set datastream.skip = 'on'; {insert}");
     assert_eq!(game.refused(&game.writer, &skipped).await, "");
     drop(server);
@@ -102,7 +102,7 @@ async fn the_server_streams_seeds_and_resumes_as_the_reader() {
 }
 
 #[tokio::test]
-async fn the_reader_and_the_game_may_do_no_more_than_they_must() {
+async fn the_reader_and_the_game_have_only_the_rights_they_need() {
     let game = Hardened::new().await;
     for (role, sql) in [
         (&game.reader, "insert into datastream.outbox (round_id) values (1)"),
@@ -177,7 +177,7 @@ async fn the_sql_of_a_dry_run_keeps_owner_and_reader() {
 }
 
 #[tokio::test]
-async fn another_way_of_sending_word_keeps_owner_and_reader() {
+async fn changing_the_capture_mode_keeps_owner_and_reader() {
     let game = Hardened::new().await;
     let server = TestServer::on(game.url_as(&game.reader)).start().await;
     let mut client = WsClient::connect(server.ws("/ws/crash")).await;
@@ -188,7 +188,7 @@ async fn another_way_of_sending_word_keeps_owner_and_reader() {
     let output = capture.env("DATABASE_URL", game.database.url()).run().await;
     succeeded(&output);
     assert!(output.stdout.contains("shop.plays: capture is poll"), "{}", output.stdout);
-    // Without a payload the round is read through the view, which was made anew.
+    // Without a payload the server reads the round through the recreated view.
     assert_eq!(game.refused(&game.writer, insert).await, "");
     assert_eq!(client.next_round().await.round_id, 2);
     let log = server.log().join("\n");
@@ -202,7 +202,7 @@ async fn another_way_of_sending_word_keeps_owner_and_reader() {
 }
 
 #[tokio::test]
-async fn what_fell_with_a_dropped_table_is_read_again_by_the_reader() {
+async fn the_reader_can_read_recreated_objects_after_a_drop() {
     let game = Hardened::new().await;
     let admin = game.database.url();
     game.database.run("drop table shop.plays cascade").await;
@@ -220,7 +220,7 @@ async fn what_fell_with_a_dropped_table_is_read_again_by_the_reader() {
     assert_eq!(client.next_round().await.round_id, 5);
 }
 
-/// Schema and grants as pg_dump prints them, without the key that it makes up at each run.
+/// Schema and grants as pg_dump prints them, without the random key of each run.
 async fn dump(url: &str) -> String {
     let pg_dump = installation().bin().join("pg_dump").display().to_string();
     let output = program(&pg_dump, &["-s", url]).run().await;
@@ -230,7 +230,7 @@ async fn dump(url: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_games_owner_who_is_no_superuser_attaches_makes_the_roles_and_takes_all_of_it_away() {
+async fn an_owner_without_superuser_attaches_creates_the_roles_and_removes_everything() {
     let database = TestDatabase::empty().await;
     let name = |role: &str| format!("{}_{role}", database.name);
     let (boss, owner, reader) = (name("boss"), name("owner"), name("reader"));
@@ -280,7 +280,7 @@ async fn a_games_owner_who_is_no_superuser_attaches_makes_the_roles_and_takes_al
 }
 
 #[tokio::test]
-async fn nobody_puts_our_trigger_functions_on_a_table_of_his_own() {
+async fn other_roles_cannot_use_the_trigger_functions_on_their_tables() {
     let game = Hardened::new().await;
     let hang = "create temp table t (id bigint, game_id bigint, finished_at timestamptz, extras jsonb); \
         create trigger x after insert on t referencing new table as new_rounds \
@@ -290,7 +290,7 @@ async fn nobody_puts_our_trigger_functions_on_a_table_of_his_own() {
 }
 
 #[tokio::test]
-async fn the_owner_of_a_table_in_partitions_makes_further_ones() {
+async fn the_owner_of_a_partitioned_table_can_add_partitions() {
     let database = TestDatabase::new().await;
     let boss = format!("{}_boss", database.name);
     let tables = format!(
@@ -322,7 +322,7 @@ async fn the_owner_of_a_table_in_partitions_makes_further_ones() {
 }
 
 #[tokio::test]
-async fn a_role_that_may_create_in_the_database_may_go_on_to() {
+async fn a_role_keeps_its_create_right_on_the_database() {
     let database = TestDatabase::new().await;
     let name = |role: &str| format!("{}_{role}", database.name);
     let (owner, reader) = (name("group"), name("reader"));
@@ -342,7 +342,7 @@ async fn a_role_that_may_create_in_the_database_may_go_on_to() {
 }
 
 #[tokio::test]
-async fn who_may_not_use_the_schema_is_told_what_to_grant() {
+async fn a_role_without_usage_of_the_schema_gets_an_error_with_the_grant() {
     let hardened = Hardened::new().await;
     let url = hardened.url_as(&hardened.writer);
     let detach = datastream(&["detach", "--table", "shop.plays"]).env("DATABASE_URL", url);
@@ -353,14 +353,14 @@ async fn who_may_not_use_the_schema_is_told_what_to_grant() {
 }
 
 #[tokio::test]
-async fn doctor_looks_at_two_tables_as_the_reader_who_may_not_read_them() {
+async fn doctor_checks_two_tables_as_a_reader_without_rights_on_them() {
     let game = Hardened::new().await;
     let second = "create table shop.spins (id bigint primary key, game_id bigint, \
         finished_at timestamptz, extras jsonb)";
     game.database.run(second).await;
     let attach = ["attach", "--table", "shop.spins", "--games", "shop.titles"];
     succeeded(&datastream(&attach).env("DATABASE_URL", game.database.url()).run().await);
-    // (That their sequences are near each other is told; with all rights no more.)
+    // (The finding about close sequences remains, with all rights nothing else.)
     let found = findings(&game.url_as(&game.reader), "ids", &[]).await;
     assert!(found.iter().all(|line| line.status == "warning"), "{found:?}");
 }

@@ -1,5 +1,5 @@
-//! The triggers run with their owner's rights under the search_path of whoever writes a round: they
-//! must look up nothing there. A writer shadows all that they use, in a schema that comes first.
+//! The triggers run with their owner's rights and the search_path of the session that writes a round, so
+//! they must not depend on it. A writer shadows every function they use, in a schema that comes first.
 
 use testkit::{TestDatabase, TestServer, WsClient, binary::datastream};
 
@@ -9,7 +9,7 @@ const GAME: &str = "create schema shop; \
     create table shop.plays (id integer generated always as identity primary key, game_id bigint, \
       finished_at timestamp, point numeric, note text)";
 
-/// Whatever of this is called leaves its name in `trap.caught`.
+/// Each of these functions writes its name to `trap.caught` if it is called.
 const TRAP: &str = r#"
     create schema trap;
     create table trap.caught (name text);
@@ -59,7 +59,7 @@ const FINISH: [&str; 3] = [
     "update shop.plays set finished_at = localtimestamp where finished_at is null",
 ];
 
-async fn each_round_is_streamed_and_nothing_is_caught(capture: &str, by_row: bool) {
+async fn each_round_is_streamed_and_no_shadowing_function_is_called(capture: &str, by_row: bool) {
     let database = TestDatabase::empty().await;
     database.run(GAME).await;
     if by_row {
@@ -90,21 +90,21 @@ async fn each_round_is_streamed_and_nothing_is_caught(capture: &str, by_row: boo
 }
 
 #[tokio::test]
-async fn a_writer_who_shadows_what_the_triggers_use_is_not_heard() {
+async fn triggers_ignore_functions_in_the_search_path_of_the_writer() {
     for capture in ["auto", "notify", "poll"] {
-        each_round_is_streamed_and_nothing_is_caught(capture, false).await;
+        each_round_is_streamed_and_no_shadowing_function_is_called(capture, false).await;
     }
-    each_round_is_streamed_and_nothing_is_caught("auto", true).await;
+    each_round_is_streamed_and_no_shadowing_function_is_called("auto", true).await;
 }
 
 #[tokio::test]
-async fn who_detaches_and_attaches_hears_no_function_of_others() {
+async fn attach_and_detach_ignore_functions_in_the_search_path() {
     let database = TestDatabase::empty().await;
     database.run(GAME).await;
     let words = ["attach", "--table", "shop.plays", "--games", "shop.titles", "--extras", "note"];
     let attach = async || datastream(&words).env("DATABASE_URL", database.url()).run().await;
     assert_eq!(attach().await.code, Some(0));
-    // Nearer to what is asked for than PostgreSQL's own, which takes any number of any type.
+    // A better match than PostgreSQL's function, which accepts any number of arguments of any type.
     database
         .run(
             "create table public.caught (name text); \

@@ -1,11 +1,11 @@
-//! What a new connection gets first, and that nothing falls between it and the stream.
+//! The seed of a new connection, and that no round is lost between it and the stream.
 
 use futures_util::future::join_all;
 
 use testkit::{SseClient, WsClient, round::ids, serving};
 
 #[tokio::test]
-async fn a_connection_first_gets_the_latest_round_of_its_selection() {
+async fn a_connection_starts_with_the_latest_round_of_its_selection() {
     let (database, server) = serving().await;
     let mut streamed = WsClient::connect(server.ws("/ws")).await;
     database.finish("crash", "{}").await;
@@ -24,7 +24,7 @@ async fn a_connection_first_gets_the_latest_round_of_its_selection() {
 }
 
 #[tokio::test]
-async fn the_latest_is_by_finished_at_and_then_by_id() {
+async fn the_latest_round_is_the_greatest_by_finished_at_and_id() {
     let (database, server) = serving().await;
     let mut streamed = WsClient::connect(server.ws("/ws")).await;
     let latest = database.finish_at("crash", "now() + interval '1 hour'").await;
@@ -77,7 +77,7 @@ async fn a_rolled_back_round_is_no_seed() {
 }
 
 #[tokio::test]
-async fn who_subscribes_during_a_flood_misses_nothing_and_gets_nothing_twice() {
+async fn subscribing_during_a_burst_loses_and_repeats_no_round() {
     let (database, server) = serving().await;
     let mut whole = WsClient::connect(server.ws("/ws/crash")).await;
     let flood = {
@@ -102,7 +102,7 @@ async fn who_subscribes_during_a_flood_misses_nothing_and_gets_nothing_twice() {
     assert_eq!(order.len(), 601);
     for (seed, mut client) in clients {
         let seen = ids(&client.rounds_until(last).await);
-        // The seed is the latest by its time, which need not be the last that was streamed.
+        // The seed is the latest by finished_at, not necessarily the last streamed round.
         let (before, after) = order.split_at(order.len() - seen.len());
         assert_eq!(seen, after, "the stream after the seed {seed}");
         assert!(before.contains(&seed), "the seed {seed} is not of {before:?}");

@@ -1,4 +1,4 @@
-//! Stopping: by signal, with clients connected, within the grace period.
+//! Shutdown by signal, with connected clients, within the grace period.
 
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ const HANDSHAKE: &str = "GET /ws/crash HTTP/1.1\r\nHost: x\r\nConnection: Upgrad
     Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
 
 #[tokio::test]
-async fn sigterm_tells_every_client_and_exits_with_0() {
+async fn sigterm_closes_every_client_and_exits_with_0() {
     let (database, server) = serving().await;
     let mut websocket = WsClient::connect(server.ws("/ws/crash")).await;
     let mut events = SseClient::connect(&server.http("/sse/crash")).await;
@@ -27,7 +27,7 @@ async fn sigterm_tells_every_client_and_exits_with_0() {
 }
 
 #[tokio::test]
-async fn sigint_stops_likewise() {
+async fn sigint_closes_every_client_and_exits_with_0() {
     let (_database, server) = serving().await;
     let mut client = WsClient::connect(server.ws("/ws/crash")).await;
     server.signal("INT");
@@ -36,7 +36,7 @@ async fn sigint_stops_likewise() {
 }
 
 #[tokio::test]
-async fn a_server_that_waits_for_its_database_stops_as_well() {
+async fn a_server_that_waits_for_its_database_stops_on_a_signal() {
     let nobody = testkit::cluster::free_port();
     let url = format!("postgresql://postgres@127.0.0.1:{nobody}/nothing");
     let server = TestServer::on(url).start_unready().await;
@@ -46,7 +46,7 @@ async fn a_server_that_waits_for_its_database_stops_as_well() {
 
 const GRACE: Duration = Duration::from_millis(450);
 
-/// How long a server with half a second of grace takes to stop, and what it logged.
+/// The duration of a stop with a grace period of half a second, and the log.
 async fn stopped(server: TestServer) -> (Duration, String) {
     let began = Instant::now();
     server.signal("TERM");
@@ -61,22 +61,22 @@ async fn with_half_a_second() -> TestServer {
 }
 
 #[tokio::test]
-async fn a_client_that_does_not_answer_cannot_outlast_the_grace_period() {
+async fn a_client_that_does_not_answer_is_closed_after_the_grace_period() {
     seen_once("a stop within the grace period", async || {
         let server = with_half_a_second().await;
         let mut silent = raw_http(server.addr, HANDSHAKE).await;
         silent.read_until("\r\n\r\n").await;
         let (took, log) = stopped(server).await;
-        // One that answers takes none of it.
+        // A client that answers does not delay the stop.
         assert!(took >= GRACE, "{took:?}\n{log}");
-        // Without a limit it is given three seconds for its answer.
+        // By default the server waits three seconds for its answer.
         took < Duration::from_millis(2900)
     })
     .await;
 }
 
 #[tokio::test]
-async fn half_a_request_cannot_outlast_the_grace_period() {
+async fn an_incomplete_request_is_closed_after_the_grace_period() {
     let server = with_half_a_second().await;
     let half = raw_http(server.addr, "GET /sse/crash HT").await;
     let (_, log) = stopped(server).await;
@@ -85,14 +85,14 @@ async fn half_a_request_cannot_outlast_the_grace_period() {
 }
 
 #[tokio::test]
-async fn many_clients_are_told_one_after_the_other() {
-    // 1,000 a second where the grace period asks for no more. Who reads late sees them all at once.
-    seen_once("600 told over time", async || told_within().await > Duration::from_millis(150))
+async fn many_clients_are_closed_spread_over_the_grace_period() {
+    // 1,000 per second, unless the grace period requires more. A late reader sees all at once.
+    seen_once("600 told over time", async || closed_within().await > Duration::from_millis(150))
         .await;
 }
 
-/// How far apart the first and the last of 600 clients are told.
-async fn told_within() -> Duration {
+/// The time between the first and the last close of 600 clients.
+async fn closed_within() -> Duration {
     let (_database, server) = serving().await;
     let stream = "GET /sse/wall-street HTTP/1.1\r\nHost: x\r\n\r\n";
     let mut clients = Vec::new();
@@ -118,7 +118,7 @@ async fn told_within() -> Duration {
 
 #[tokio::test]
 async fn a_second_signal_stops_at_once() {
-    // The first alone ends with 0, after three seconds.
+    // The first signal alone would end with 0 after three seconds.
     seen_once("a stop by the second signal", async || {
         let (_database, server) = serving().await;
         let mut silent = raw_http(server.addr, HANDSHAKE).await;
@@ -132,7 +132,7 @@ async fn a_second_signal_stops_at_once() {
 }
 
 #[tokio::test]
-async fn a_stalled_database_does_not_hold_up_the_stop() {
+async fn a_stalled_database_does_not_delay_the_stop() {
     let database = TestDatabase::new().await;
     let proxy = FaultProxy::start(database.address.tcp_port).await;
     let server = TestServer::on(database.url_through(proxy.port)).start().await;
@@ -143,11 +143,11 @@ async fn a_stalled_database_does_not_hold_up_the_stop() {
 
 #[tokio::test]
 async fn new_connections_are_refused_once_the_server_stops() {
-    // A port of no process refuses as well.
+    // A port without a process refuses as well.
     seen_once("connections refused by a server that runs", async || {
         let (_database, mut server) = serving().await;
         let addr = server.addr;
-        // It is given three seconds to hear the goodbye.
+        // The server waits three seconds for its close frame.
         let mut silent = raw_http(addr, HANDSHAKE).await;
         silent.read_until("\r\n\r\n").await;
         server.signal("TERM");

@@ -1,10 +1,10 @@
-//! Subscribers that read too slowly, or not at all. Others must not feel it.
+//! Subscribers that read too slowly or not at all. Other subscribers must not be affected.
 
 use testkit::{
     SseClient, TestDatabase, TestServer, WsClient, eventually, get, raw_http, round::ids,
 };
 
-/// More than a socket, its peer's and a queue take: 6 MB.
+/// 6 MB: more than both socket buffers and a send queue can hold.
 const MANY: usize = 300;
 
 async fn server(database: &TestDatabase, heartbeat: &str, history: &str) -> TestServer {
@@ -12,7 +12,7 @@ async fn server(database: &TestDatabase, heartbeat: &str, history: &str) -> Test
     server.env("DATASTREAM_HISTORY", history).start().await
 }
 
-/// Finishes rounds of 20 KB, one after the other; returns their ids.
+/// Finishes rounds of 20 KB one by one; returns their ids.
 async fn finish_large(database: &TestDatabase) -> Vec<i64> {
     let mut ids = Vec::with_capacity(MANY);
     for _ in 0..MANY {
@@ -35,7 +35,7 @@ fn metric(server: &TestServer, line: &str) -> impl Future<Output = ()> {
 }
 
 #[tokio::test]
-async fn who_falls_behind_is_refilled_from_memory_without_loss_or_repeat() {
+async fn a_lagging_subscriber_is_refilled_without_loss_or_repeat() {
     let database = TestDatabase::new().await;
     let server = server(&database, "60s", "1024").await;
     let mut slow = WsClient::connect(server.ws("/ws/crash")).await;
@@ -52,7 +52,7 @@ async fn who_falls_behind_is_refilled_from_memory_without_loss_or_repeat() {
 }
 
 #[tokio::test]
-async fn a_transaction_of_more_rounds_than_memory_holds_reaches_who_reads_them() {
+async fn a_transaction_larger_than_the_ring_buffer_reaches_subscribers_that_read() {
     let database = TestDatabase::new().await;
     let server = server(&database, "60s", "16").await;
     let mut socket = WsClient::connect(server.ws("/ws/crash")).await;
@@ -70,13 +70,13 @@ async fn a_transaction_of_more_rounds_than_memory_holds_reaches_who_reads_them()
 }
 
 #[tokio::test]
-async fn who_falls_further_behind_than_memory_reaches_is_told_1013() {
+async fn a_subscriber_behind_the_ring_buffer_is_closed_with_1013() {
     let database = TestDatabase::new().await;
     let server = server(&database, "60s", "8").await;
     let mut slow = WsClient::connect(server.ws("/ws/crash")).await;
     let mut slow_events = SseClient::connect(&server.http("/sse/crash")).await;
     let mut fast = WsClient::connect(server.ws("/ws/crash")).await;
-    // With so short a memory, a burst may be too much for anybody: it has to wait for the fast.
+    // With such a small ring buffer a burst may outrun any subscriber: the writer waits for the fast one.
     for _ in 0..MANY {
         let round = database.finish("crash", &large()).await;
         assert_eq!(fast.next_round().await.round_id, round);
@@ -88,9 +88,9 @@ async fn who_falls_further_behind_than_memory_reaches_is_told_1013() {
 }
 
 #[tokio::test]
-async fn who_reads_nothing_is_let_go_on_every_transport_and_nobody_else_feels_it() {
+async fn a_subscriber_that_reads_nothing_is_closed_without_effect_on_others() {
     let database = TestDatabase::new().await;
-    // Their sockets are full long before the third ping, which would be another reason.
+    // Their sockets are full long before the third ping, which would be another reason to close.
     let server = server(&database, "5s", "1024").await;
     let _events = raw_http(server.addr, "GET /sse/crash HTTP/1.1\r\nHost: x\r\n\r\n").await;
     let _plain = raw_http(server.addr, "GET /sse/crash HTTP/1.0\r\n\r\n").await;

@@ -11,7 +11,7 @@ use testkit::{
 };
 
 #[tokio::test]
-async fn a_seed_is_initial_and_all_else_is_message() {
+async fn a_seed_is_an_initial_event_and_all_others_are_messages() {
     let (database, server) = serving().await;
     let seed = database.finish_streamed(&server, "crash", r#"{"point": "1.00"}"#).await;
     let mut client = SseClient::connect(&server.http("/sse/crash")).await;
@@ -22,9 +22,9 @@ async fn a_seed_is_initial_and_all_else_is_message() {
 }
 
 #[tokio::test]
-async fn a_stream_is_written_in_exactly_the_bytes_of_the_contract() {
+async fn an_event_stream_has_exactly_the_bytes_of_the_contract() {
     let database = TestDatabase::new().await;
-    // No heartbeat between two rounds, however slow the machine.
+    // No heartbeat between two rounds, even on a slow machine.
     let server = TestServer::on(database.url()).env("DATASTREAM_HEARTBEAT", "1h").start().await;
     let first = database.finish_streamed(&server, "crash", r#"{"point": "11.72"}"#).await;
     let request = "GET /sse/crash HTTP/1.0\r\n\r\n";
@@ -44,7 +44,7 @@ async fn a_stream_is_written_in_exactly_the_bytes_of_the_contract() {
 }
 
 #[tokio::test]
-async fn headers_come_at_once_where_there_is_no_round() {
+async fn headers_are_sent_at_once_without_a_round() {
     let (_database, server) = serving().await;
     let client = SseClient::connect(&server.http("/sse/wall-street")).await;
     assert_eq!(client.status, 200);
@@ -64,7 +64,7 @@ async fn headers_come_at_once_where_there_is_no_round() {
 }
 
 #[tokio::test]
-async fn head_answers_the_headers_and_no_stream() {
+async fn a_head_request_returns_the_headers_without_a_stream() {
     let (database, server) = serving().await;
     database.finish("crash", "{}").await;
     let response = request(&Method::HEAD, &server.http("/sse/crash"), &[]).await;
@@ -88,7 +88,7 @@ async fn heartbeats_are_comments_with_unix_seconds() {
 }
 
 #[tokio::test]
-async fn http_1_1_bodies_are_chunked_with_whole_events() {
+async fn http_1_1_bodies_have_one_event_per_chunk() {
     let (database, server) = serving().await;
     let mut client =
         raw_http(server.addr, "GET /sse/type/color HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
@@ -121,7 +121,7 @@ async fn every_selection_streams() {
 }
 
 #[tokio::test]
-async fn websocket_and_sse_clients_get_the_same_bytes_in_the_same_order() {
+async fn websocket_and_sse_clients_receive_the_same_bytes_in_the_same_order() {
     let (database, server) = serving().await;
     let mut sse = SseClient::connect(&server.http("/sse")).await;
     let mut ws = testkit::WsClient::connect(server.ws("/ws")).await;
@@ -131,7 +131,7 @@ async fn websocket_and_sse_clients_get_the_same_bytes_in_the_same_order() {
 }
 
 #[tokio::test]
-async fn a_stream_asked_for_while_the_server_catches_up_is_answered_when_it_has() {
+async fn a_stream_requested_during_a_catch_up_opens_after_it() {
     let mut cluster = DedicatedCluster::start();
     let database = TestDatabase::on(&cluster.address()).await;
     let url = Address::tcp_url(&database.name, cluster.address().tcp_port);
@@ -140,13 +140,13 @@ async fn a_stream_asked_for_while_the_server_catches_up_is_answered_when_it_has(
     server.unready().await;
     let mut client = raw_http(server.addr, "GET /sse/crash HTTP/1.0\r\n\r\n").await;
     cluster.start_again();
-    // Any answer but 200 would end an EventSource for good.
+    // An EventSource stops after any status but 200.
     let head = client.read_until("\r\n\r\n").await;
     assert!(head.contains(" 200 OK"), "{head}");
 }
 
 #[tokio::test]
-async fn an_event_source_is_sent_back_later_where_others_are_told_503() {
+async fn a_server_that_is_not_ready_tells_an_event_source_to_retry_and_others_503() {
     let nobody = format!("postgresql://postgres@127.0.0.1:{}/nothing", free_port());
     let server = TestServer::on(nobody).start_unready().await;
     let url = server.http("/sse/crash");

@@ -1,4 +1,4 @@
-//! Rounds over WebSocket: what is pushed, when, to whom, and in which bytes.
+//! Rounds over WebSocket: which are streamed, when, to which subscribers, in which bytes.
 
 use futures_util::future::join_all;
 use tokio_tungstenite::tungstenite::Message;
@@ -6,7 +6,7 @@ use tokio_tungstenite::tungstenite::Message;
 use testkit::{TestDatabase, TestServer, WsClient, round::ids, serving};
 
 #[tokio::test]
-async fn a_round_arrives_in_exactly_the_bytes_of_the_contract() {
+async fn a_round_message_has_exactly_the_bytes_of_the_contract() {
     let (database, server) = serving().await;
     let mut client = WsClient::connect(server.ws("/ws/crash")).await;
     let insert = "insert into rounds (id, game_id, finished_at, extras) \
@@ -41,7 +41,7 @@ async fn finished_at_is_utc_with_no_fraction_or_up_to_six_digits() {
 }
 
 #[tokio::test]
-async fn a_moment_that_cannot_be_printed_is_counted_and_not_streamed() {
+async fn a_finished_at_out_of_range_is_counted_and_not_streamed() {
     let (database, server) = serving().await;
     let mut client = WsClient::connect(server.ws("/ws/crash")).await;
     for moment in ["'infinity'", "'-infinity'", "'10000-01-01 00:00:00+00'"] {
@@ -57,7 +57,7 @@ async fn a_moment_that_cannot_be_printed_is_counted_and_not_streamed() {
 }
 
 #[tokio::test]
-async fn an_unfinished_round_is_pushed_once_it_finishes() {
+async fn an_unfinished_round_is_streamed_when_it_finishes() {
     let (database, server) = serving().await;
     let mut client = WsClient::connect(server.ws("/ws/crash")).await;
     let open = database.open("crash").await;
@@ -69,7 +69,7 @@ async fn an_unfinished_round_is_pushed_once_it_finishes() {
 }
 
 #[tokio::test]
-async fn a_later_update_or_a_delete_of_a_finished_round_pushes_nothing() {
+async fn an_update_or_delete_of_a_finished_round_sends_nothing() {
     let (database, server) = serving().await;
     let mut client = WsClient::connect(server.ws("/ws/crash")).await;
     let first = database.finish("crash", "{}").await;
@@ -81,7 +81,7 @@ async fn a_later_update_or_a_delete_of_a_finished_round_pushes_nothing() {
 }
 
 #[tokio::test]
-async fn a_round_finished_unfinished_and_finished_again_is_pushed_again() {
+async fn a_round_finished_unfinished_and_finished_again_is_streamed_again() {
     let (database, server) = serving().await;
     let mut client = WsClient::connect(server.ws("/ws/crash")).await;
     let round = database.finish("crash", "{}").await;
@@ -93,7 +93,7 @@ async fn a_round_finished_unfinished_and_finished_again_is_pushed_again() {
 }
 
 #[tokio::test]
-async fn a_rolled_back_round_is_never_pushed() {
+async fn a_rolled_back_round_is_never_streamed() {
     let (database, server) = serving().await;
     let mut client = WsClient::connect(server.ws("/ws/crash")).await;
     let insert = "insert into rounds (game_id, finished_at, extras) \
@@ -104,7 +104,7 @@ async fn a_rolled_back_round_is_never_pushed() {
 }
 
 #[tokio::test]
-async fn of_savepoints_only_what_committed_is_pushed() {
+async fn rounds_rolled_back_to_a_savepoint_are_never_streamed() {
     let (database, server) = serving().await;
     let mut client = WsClient::connect(server.ws("/ws/crash")).await;
     let insert = |id: i64| {
@@ -152,7 +152,7 @@ async fn extras_of_every_kind_arrive_as_postgresql_prints_them() {
 }
 
 #[tokio::test]
-async fn each_subscriber_gets_its_selection_and_nothing_else() {
+async fn each_subscriber_receives_only_its_selection() {
     let (database, server) = serving().await;
     let paths = [
         ("/ws/crash", vec!["crash"]),
@@ -173,7 +173,7 @@ async fn each_subscriber_gets_its_selection_and_nothing_else() {
         slugs.sort_unstable();
         assert_eq!(&slugs, expected, "{path}");
     }
-    // Nothing more came before the next round of each selection.
+    // No other round arrived before the next one of each selection.
     for game in ["crash", "double", "slot", "wall-street"] {
         let next = database.finish(game, "{}").await;
         for (client, (path, games)) in clients.iter_mut().zip(&paths) {
@@ -202,7 +202,7 @@ async fn all_subscribers_see_the_same_order() {
 }
 
 #[tokio::test]
-async fn rounds_of_one_transaction_come_by_id_and_after_earlier_commits() {
+async fn rounds_of_a_transaction_are_ordered_by_id_after_earlier_commits() {
     let (database, server) = serving().await;
     let mut client = WsClient::connect(server.ws("/ws/crash")).await;
     let before = database.finish("crash", "{}").await;
@@ -219,7 +219,7 @@ async fn rounds_of_one_transaction_come_by_id_and_after_earlier_commits() {
 }
 
 #[tokio::test]
-async fn a_game_and_a_type_made_while_running_are_found() {
+async fn a_game_and_a_type_added_while_running_are_found() {
     let (database, server) = serving().await;
     let mut everything = WsClient::connect(server.ws("/ws")).await;
     assert_eq!(WsClient::try_connect(&server.ws("/ws/plinko"), &[]).await.err(), Some(404));
@@ -235,7 +235,7 @@ async fn a_game_and_a_type_made_while_running_are_found() {
 }
 
 #[tokio::test]
-async fn the_first_round_of_a_game_nobody_has_asked_for_reaches_everyone() {
+async fn the_first_round_of_an_unknown_game_reaches_all_subscribers() {
     let (database, server) = serving().await;
     let mut everything = WsClient::connect(server.ws("/ws")).await;
     database
@@ -249,11 +249,11 @@ async fn the_first_round_of_a_game_nobody_has_asked_for_reaches_everyone() {
 }
 
 #[tokio::test]
-async fn the_server_pings_and_a_peer_that_answers_stays() {
+async fn the_server_pings_and_keeps_a_client_that_answers() {
     let database = TestDatabase::new().await;
     let server = TestServer::on(database.url()).env("DATASTREAM_HEARTBEAT", "2s").start().await;
     let mut client = WsClient::connect(server.ws("/ws/crash")).await;
-    // Who leaves two without an answer is let go at the third.
+    // A client that misses two pings is closed at the third.
     for _ in 0..3 {
         client.ping().await;
     }
@@ -262,7 +262,7 @@ async fn the_server_pings_and_a_peer_that_answers_stays() {
 }
 
 #[tokio::test]
-async fn a_peer_that_answers_no_ping_is_let_go_after_two() {
+async fn a_client_that_misses_two_pings_is_closed() {
     let database = TestDatabase::new().await;
     let server = TestServer::on(database.url()).env("DATASTREAM_HEARTBEAT", "100ms").start().await;
     let handshake = "GET /ws/crash HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
@@ -271,7 +271,7 @@ async fn a_peer_that_answers_no_ping_is_let_go_after_two() {
     let head = silent.read_until("\r\n\r\n").await;
     assert!(head.starts_with("HTTP/1.1 101"), "{head}");
     assert!(head.to_ascii_lowercase().contains("s3pplmbitxaq9kygzzhzrbk+xoo="), "{head}");
-    // Two empty pings, then 1013. Its bytes beyond ASCII are no text.
+    // Two empty pings, then 1013, whose code is not valid UTF-8.
     let frames = silent.read_to_end().await;
     let goodbye = "two pings without an answer: reconnect with after";
     let length = char::from(u8::try_from(2 + goodbye.len()).expect("short"));
@@ -280,7 +280,7 @@ async fn a_peer_that_answers_no_ping_is_let_go_after_two() {
 }
 
 #[tokio::test]
-async fn messages_of_a_client_are_ignored_up_to_4_kib() {
+async fn client_messages_up_to_4_kib_are_ignored() {
     let (database, server) = serving().await;
     let mut client = WsClient::connect(server.ws("/ws/crash")).await;
     assert!(client.send(Message::text("x".repeat(4096))).await);
@@ -292,7 +292,7 @@ async fn messages_of_a_client_are_ignored_up_to_4_kib() {
 }
 
 #[tokio::test]
-async fn a_client_that_closes_gets_its_close_back() {
+async fn the_server_answers_a_close_frame() {
     let (_database, server) = serving().await;
     let mut client = WsClient::connect(server.ws("/ws/crash")).await;
     assert!(client.send(Message::Close(None)).await);

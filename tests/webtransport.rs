@@ -1,7 +1,6 @@
-//! Rounds over WebTransport, to a client that reads datagrams and streams as they come.
+//! Rounds over WebTransport, to a client that reads datagrams and streams.
 //!
-//! What only a browser or a client of another make can show is in `tests/browser` and
-//! `tests/aioquic`.
+//! `tests/browser` and `tests/aioquic` test with a browser and with another implementation.
 
 use testkit::{
     Certificate, TestDatabase, TestServer, WireRound, WtClient, eventually, get,
@@ -23,7 +22,7 @@ fn on(database: &TestDatabase) -> testkit::server::Builder {
         .env("DATASTREAM_WT_ADDR", "127.0.0.1:0")
 }
 
-/// Waits until a round is what newcomers are given.
+/// Waits until this round is the seed of new sessions.
 async fn latest(server: &TestServer, game: &str, round_id: i64) {
     let url = server.http(&format!("/rounds/{game}/latest"));
     let id = format!("\"round_id\":{round_id},");
@@ -34,7 +33,7 @@ async fn latest(server: &TestServer, game: &str, round_id: i64) {
     .await;
 }
 
-/// Waits until the latest round is another one.
+/// Waits until the latest round is a different one.
 async fn latest_but(server: &TestServer, game: &str, round_id: i64) {
     let url = server.http(&format!("/rounds/{game}/latest"));
     let id = format!("\"round_id\":{round_id},");
@@ -50,7 +49,7 @@ fn lines(text: &str) -> Vec<WireRound> {
 }
 
 #[tokio::test]
-async fn the_seed_comes_by_stream_and_later_rounds_by_datagram() {
+async fn the_seed_is_sent_by_stream_and_later_rounds_by_datagram() {
     let (database, server) = serving().await;
     let seed = database.finish("crash", r#"{"point": "11.72"}"#).await;
     latest(&server, "crash", seed).await;
@@ -63,7 +62,7 @@ async fn the_seed_comes_by_stream_and_later_rounds_by_datagram() {
 }
 
 #[tokio::test]
-async fn a_round_that_fits_no_datagram_comes_on_a_stream_of_its_own() {
+async fn a_round_too_large_for_a_datagram_is_sent_on_its_own_stream() {
     let (database, server) = serving().await;
     let client = WtClient::connect(&server, "/wt").await;
     let extras = format!(r#"{{"reels": "{}"}}"#, "x".repeat(5000));
@@ -74,7 +73,7 @@ async fn a_round_that_fits_no_datagram_comes_on_a_stream_of_its_own() {
     assert_eq!(client.next_datagram().await.round_id, small);
 }
 
-/// Finishes so many rounds in one statement.
+/// Finishes this number of rounds in one statement.
 async fn burst(database: &TestDatabase, rounds: usize) {
     let insert = format!(
         "insert into public.rounds (game_id, finished_at) select id, now() \
@@ -84,14 +83,14 @@ async fn burst(database: &TestDatabase, rounds: usize) {
 }
 
 #[tokio::test]
-async fn a_burst_of_one_statement_does_not_push_itself_out_of_the_buffer() {
+async fn a_burst_of_one_statement_does_not_overflow_the_datagram_buffer() {
     const BURST: usize = 2000;
     let (database, server) = serving().await;
     let seed = database.finish("crash", "{}").await;
     latest(&server, "crash", seed).await;
     let client = WtClient::connect(&server, "/wt/crash").await;
     client.next_stream_round().await;
-    // Given at once, 600 of them arrived.
+    // Without pacing, 600 of them arrived.
     seen_once("more than half of a burst", async || {
         burst(&database, BURST).await;
         let last = database.text("select max(id)::text from public.rounds").await;
@@ -101,7 +100,7 @@ async fn a_burst_of_one_statement_does_not_push_itself_out_of_the_buffer() {
 }
 
 #[tokio::test]
-async fn a_replay_comes_in_order_on_one_stream_and_live_rounds_follow() {
+async fn a_replay_is_sent_in_order_on_one_stream_before_live_rounds() {
     let (database, server) = serving().await;
     let rounds = database.finish_many("crash", 200).await;
     latest(&server, "crash", rounds[199]).await;
@@ -113,7 +112,7 @@ async fn a_replay_comes_in_order_on_one_stream_and_live_rounds_follow() {
 }
 
 #[tokio::test]
-async fn nothing_is_lost_or_repeated_between_replay_and_live() {
+async fn no_round_is_lost_or_repeated_between_replay_and_live_rounds() {
     let (database, server) = serving().await;
     let first = database.finish("crash", "{}").await;
     latest(&server, "crash", first).await;
@@ -140,7 +139,7 @@ async fn nothing_is_lost_or_repeated_between_replay_and_live() {
 }
 
 #[tokio::test]
-async fn a_resumed_session_begins_with_its_replay_though_nothing_was_missed() {
+async fn a_resumed_session_starts_with_a_stream_even_for_an_empty_replay() {
     let (database, server) = serving().await;
     let round = database.finish("slot", "{}").await;
     latest(&server, "slot", round).await;
@@ -152,7 +151,7 @@ async fn a_resumed_session_begins_with_its_replay_though_nothing_was_missed() {
 }
 
 #[tokio::test]
-async fn an_unknown_resume_point_is_told_before_the_seed() {
+async fn an_unknown_resume_point_is_reported_before_the_seed() {
     let (database, server) = serving().await;
     let seed = database.finish("crash", "{}").await;
     latest(&server, "crash", seed).await;
@@ -162,7 +161,7 @@ async fn an_unknown_resume_point_is_told_before_the_seed() {
 }
 
 #[tokio::test]
-async fn what_other_doors_refuse_is_refused() {
+async fn requests_that_http_refuses_are_refused() {
     let (_database, server) = serving().await;
     for path in ["/wt/chess", "/wt/type/board", "/elsewhere", "/wt?after=x"] {
         assert!(WtClient::try_connect(&server, path).await.is_err(), "{path}");
@@ -170,7 +169,7 @@ async fn what_other_doors_refuse_is_refused() {
 }
 
 #[tokio::test]
-async fn a_stopping_server_says_bye_and_ends_cleanly() {
+async fn a_stopping_server_sends_bye_and_closes_cleanly() {
     let (database, server) = serving().await;
     let seed = database.finish("crash", "{}").await;
     latest(&server, "crash", seed).await;
@@ -186,14 +185,14 @@ async fn a_stopping_server_says_bye_and_ends_cleanly() {
 }
 
 #[tokio::test]
-async fn a_stop_in_the_middle_of_a_burst_is_told() {
+async fn a_stop_during_a_burst_is_announced() {
     let (database, server) = serving().await;
     let client = WtClient::connect(&server, "/wt/crash").await;
-    // Its buffer is full after 230 rounds, and never empties.
+    // The buffer of this client is full after 230 rounds and stays full.
     WtClient::vanish(&server, "/wt/crash");
     server.counts("datastream_subscribers{transport=\"webtransport\"} 2").await;
     burst(&database, 20_000).await;
-    // The first thousand are captured by themselves, the rest while they are sent.
+    // The first thousand are captured alone, the rest while they are sent.
     while client.next_datagram().await.round_id < 1500 {}
     server.signal("TERM");
     let bye = client.next_stream().await;
@@ -202,7 +201,7 @@ async fn a_stop_in_the_middle_of_a_burst_is_told() {
 }
 
 #[tokio::test]
-async fn sessions_are_counted_while_they_last() {
+async fn open_sessions_are_counted() {
     let (_database, server) = serving().await;
     let open = |count: i64| {
         let url = server.http("/metrics");
@@ -219,11 +218,11 @@ async fn sessions_are_counted_while_they_last() {
 }
 
 #[tokio::test]
-async fn a_round_is_counted_as_written_when_its_stream_has_taken_it() {
+async fn a_round_counts_as_written_when_its_stream_accepted_it() {
     let (database, server) = serving().await;
     let client = WtClient::connect(&server, "/wt").await;
     server.counts("datastream_subscribers{transport=\"webtransport\"} 1").await;
-    // More than a connection holds that is not acknowledged yet.
+    // More than a connection buffers without an acknowledgement.
     let extras = format!(r#"{{"reels": "{}"}}"#, "x".repeat(1_000_000));
     let large = database.finish("slot", &extras).await;
     assert_eq!(client.next_stream_round().await.round_id, large);
@@ -231,7 +230,7 @@ async fn a_round_is_counted_as_written_when_its_stream_has_taken_it() {
 }
 
 #[tokio::test]
-async fn the_certificate_is_told_with_the_next_one_and_where_to_connect() {
+async fn the_certificate_route_returns_the_current_and_next_hash_and_the_url() {
     let (_database, server) = serving().await;
     let told = Certificate::of(&server).await;
     assert_eq!(told.algorithm, "sha-256");
@@ -243,14 +242,14 @@ async fn the_certificate_is_told_with_the_next_one_and_where_to_connect() {
 }
 
 #[tokio::test]
-async fn without_web_transport_there_is_no_certificate() {
+async fn without_webtransport_the_certificate_route_is_404() {
     let database = TestDatabase::new().await;
     let server = TestServer::on(database.url()).start().await;
     assert_eq!(get(&server.http("/wt/certificate")).await.status, 404);
 }
 
 #[tokio::test]
-async fn a_certificate_that_cannot_be_used_stops_the_start() {
+async fn an_invalid_certificate_fails_the_start() {
     let database = TestDatabase::new().await;
     let run = testkit::binary::datastream(&["serve"])
         .env("DATABASE_URL", database.url())

@@ -1,10 +1,10 @@
-//! Waiting longer after each failure, with jitter, so that many do not come back at once.
+//! Exponential backoff with jitter, so that many processes do not reconnect at the same time.
 
 use std::time::Duration;
 
-/// LISTEN works again 4 ms after a terminated backend and 190 ms after a restart: start low.
+/// LISTEN works again 4 ms after a backend is terminated and 190 ms after a restart.
 const FIRST: Duration = Duration::from_millis(10);
-/// A second at most: a longer wait would be the outage itself.
+/// A longer delay would prolong the outage noticeably.
 const MAX: Duration = Duration::from_secs(1);
 
 /// Delays that double from 10 ms to 1 s.
@@ -20,19 +20,19 @@ impl Default for Backoff {
 }
 
 impl Backoff {
-    /// The next delay, between half of the step and the whole of it.
+    /// The next delay: between half of the step and the whole step.
     pub(crate) fn delay(&mut self) -> Duration {
         self.delay_up_to(MAX)
     }
 
-    /// The next delay, of a step that is at most this long.
+    /// The next delay, with the step limited to `max`.
     pub(crate) fn delay_up_to(&mut self, max: Duration) -> Duration {
         let step = self.next.min(max);
         self.next = (self.next * 2).min(MAX);
         step.mul_f64(0.5 + fastrand::f64() / 2.0)
     }
 
-    /// Starts over, after something worked.
+    /// Starts again with the shortest delay, after a success.
     pub(crate) fn reset(&mut self) {
         self.next = FIRST;
     }
@@ -51,7 +51,7 @@ mod tests {
         assert!((MAX / 2..=MAX).contains(&last), "{last:?}");
         let short = backoff.delay_up_to(FIRST);
         assert!((FIRST / 2..=FIRST).contains(&short), "{short:?}");
-        assert!(backoff.delay() > FIRST, "a shorter delay starts nothing over");
+        assert!(backoff.delay() > FIRST, "a limited delay does not reset the backoff");
         backoff.reset();
         assert!(backoff.delay() <= FIRST);
     }

@@ -1,20 +1,20 @@
-//! How far the source of rounds has come: the capture publishes it, readiness and maintenance read it.
+//! The phase of the capture. The capture publishes it; readiness and maintenance read it.
 
 use std::time::Instant;
 
-/// Where the capture stands. Published on a `watch` channel: readiness reads it.
+/// The phase of the capture, published on a `watch` channel.
 #[derive(Clone, Debug)]
 pub enum Phase {
-    /// No connection; `problem` says why the last attempt failed.
+    /// Not connected.
     Connecting {
-        /// The last error, for people.
+        /// The error of the last attempt, as text for operators.
         problem: Option<String>,
     },
-    /// Connected, LISTEN acknowledged, reading what was missed.
+    /// Connected and listening; reads the rounds that finished before.
     CatchingUp,
-    /// Every committed round known so far is on the stream.
+    /// Every committed round found so far is published.
     Live {
-        /// Since when.
+        /// The start of this phase.
         since: Instant,
     },
 }

@@ -1,11 +1,11 @@
-//! Stopping: one token that says when, one tracker that says who is still busy.
+//! Shutdown: a token asks all tasks to stop, a tracker waits for them.
 
 use std::{future::Future, time::Duration};
 
 use tokio::task::JoinHandle;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-/// Handle to stop the process's tasks and to wait for them. Cheap to clone.
+/// Stops the tasks of the process and waits for them. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct Shutdown {
     token: CancellationToken,
@@ -27,17 +27,17 @@ impl Shutdown {
         self.token.cancel();
     }
 
-    /// Resolves once a stop was asked for.
+    /// Resolves after [`request`](Self::request).
     pub async fn requested(&self) {
         self.token.cancelled().await;
     }
 
-    /// Whether a stop was asked for.
+    /// Whether a stop was requested.
     pub fn is_requested(&self) -> bool {
         self.token.is_cancelled()
     }
 
-    /// Waits until every task has ended, at most `grace`; says whether all did.
+    /// Waits at most `grace` until every task has ended; returns whether all tasks did.
     pub async fn finish(&self, grace: Duration) -> bool {
         self.tasks.close();
         tokio::time::timeout(grace, self.tasks.wait()).await.is_ok()

@@ -1,4 +1,5 @@
-//! The one way to open a subscription: the hub's memory first, the outbox when older.
+//! Opens subscriptions: from the hub's recent rounds if they reach back far enough, otherwise from
+//! the outbox.
 
 use std::{
     sync::Arc,
@@ -14,39 +15,39 @@ use crate::{
         games::{Games, UnknownName},
         hub::{Hub, Joint, Opening, Start, Subscription},
         last_failure::LastFailure,
-        replay::{OUTRUN_FOR, ReplayError, Replays},
+        replay::{GIVE_UP_AFTER, ReplayError, Replays},
         round::{Game, GameId, Round, RoundId},
         round_store::{SharedRoundStore, StoreError},
         topic::{Selection, Topic},
     },
 };
 
-/// Unknown names, and `GET /games`, make the directory be read again, but not more often than this
-/// for all clients.
+/// Shortest time between two reloads of the directory of games. Unknown names and `GET /games` cause
+/// a reload, and all clients share it.
 const RELOAD_EVERY: Duration = Duration::from_millis(250);
 
-/// The directory is a few rows: a database that does not tell them in this time is away.
+/// The directory has few rows: a database that does not return them in this time is unavailable.
 const RELOAD_WITHIN: Duration = Duration::from_secs(2);
 
-/// How long a database that did not answer is taken to be away by `GET /games`, which has an answer
-/// without it.
-const AWAY_FOR: Duration = Duration::from_secs(5);
+/// After a failed reload, `GET /games` answers from the last directory for this long. It does not
+/// wait for the database again.
+const SKIP_RELOAD_FOR: Duration = Duration::from_secs(5);
 
-/// How long a stream's request waits for a server that has not caught up yet: a restart takes
-/// 0.5 s, a database that is away may take for ever.
+/// How long a request for a stream waits until the server has caught up. A restart takes 0.5 s; an
+/// outage of the database has no limit.
 const CAUGHT_UP_WITHIN: Duration = Duration::from_secs(5);
 
-/// Why a stream cannot be opened now.
+/// The reason for which a request fails.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum FeedError {
-    /// A slug or a type that no game has: 404.
+    /// No game has this slug or this type: 404.
     #[error(transparent)]
     Unknown(#[from] UnknownName),
-    /// The listener has not caught up since the process started, or has published half of what an
-    /// outage has left, which no resume can be answered beside: 503.
+    /// The capture has not caught up since the process started, or is publishing the rounds of an
+    /// outage. The server cannot answer a resume until it has published all of them: 503.
     #[error("the stream has not caught up with the database yet")]
     NotReady,
-    /// The database could not answer: 503.
+    /// The database did not answer: 503.
     #[error("the database could not answer")]
     Database(#[from] Arc<StoreError>),
 }
@@ -68,35 +69,35 @@ impl From<ReplayError> for FeedError {
 
 /// Opens subscriptions and answers reads. Cheap to clone.
 #[derive(Clone, Debug)]
-pub(crate) struct Feed(Arc<Parts>);
+pub(crate) struct Feed(Arc<FeedState>);
 
 #[derive(Debug)]
-struct Parts {
+struct FeedState {
     hub: Hub,
     games: Games,
     store: SharedRoundStore,
     replays: Replays,
     limit: usize,
-    /// When the directory was last read for a client.
+    /// The time of the last reload of the directory for a client.
     reloaded: Mutex<Option<Instant>>,
-    not_reloaded: LastFailure,
+    failed_reload: LastFailure,
 }
 
 impl Feed {
     /// A feed that replays at most `limit` rounds to one connection.
     pub(crate) fn new(hub: Hub, games: Games, store: SharedRoundStore, limit: usize) -> Self {
         let replays = Replays::new(hub.clone(), store.clone(), games.clone(), limit);
-        let (reloaded, not_reloaded) = (Mutex::new(None), LastFailure::default());
-        Self(Arc::new(Parts { hub, games, store, replays, limit, reloaded, not_reloaded }))
+        let (reloaded, failed_reload) = (Mutex::new(None), LastFailure::default());
+        Self(Arc::new(FeedState { hub, games, store, replays, limit, reloaded, failed_reload }))
     }
 
-    /// Lets go, until the shutdown, of what was read for clients that came back.
-    pub(crate) async fn tidy_up(self, shutdown: Shutdown) {
-        self.0.replays.clone().tidy_up(shutdown).await;
+    /// Removes expired pages of replays until the shutdown.
+    pub(crate) async fn remove_expired(self, shutdown: Shutdown) {
+        self.0.replays.clone().remove_expired(shutdown).await;
     }
 
-    /// Looks the names up; asks the database when one is not known yet, so that a game added
-    /// while running is found.
+    /// Resolves the names. An unknown name causes a reload, so that games added while the server
+    /// runs are found.
     pub(crate) async fn topic(&self, selection: &Selection) -> Result<Topic, FeedError> {
         self.look_up(|games| games.topic(selection)).await
     }
@@ -118,15 +119,15 @@ impl Feed {
         Ok(find(&self.0.games)?)
     }
 
-    /// Reads the directory again, once for all who ask meanwhile; they share a failure as well.
+    /// Reads the directory again. Requests that arrive during the read share its result or failure.
     async fn reload(&self) -> Result<(), FeedError> {
-        let asked = Instant::now();
+        let requested_at = Instant::now();
         let mut reloaded = self.0.reloaded.lock().await;
-        if let Some(error) = self.0.not_reloaded.since(asked) {
+        if let Some(error) = self.0.failed_reload.since(requested_at) {
             return Err(error.into());
         }
         if let Some(last) = *reloaded {
-            if last > asked {
+            if last > requested_at {
                 return Ok(());
             }
             tokio::time::sleep(RELOAD_EVERY.saturating_sub(last.elapsed())).await;
@@ -134,13 +135,13 @@ impl Feed {
         let started = Instant::now();
         let read = tokio::time::timeout(RELOAD_WITHIN, self.0.store.games()).await;
         let games = read.unwrap_or(Err(StoreError::Unavailable("no answer in time".to_owned())));
-        self.0.games.replace(games.map_err(|error| self.0.not_reloaded.note(error))?);
+        self.0.games.replace(games.map_err(|error| self.0.failed_reload.record(error))?);
         *reloaded = Some(started);
         Ok(())
     }
 
-    /// Does all of an opening that can fail or wait: looks a resume point up that memory does not
-    /// know.
+    /// Does all steps of an opening that can fail or wait: reads the rounds after a resume point that
+    /// the hub does not hold.
     pub(crate) async fn prepare(
         &self,
         topic: Topic,
@@ -148,21 +149,21 @@ impl Feed {
     ) -> Result<Prepared, FeedError> {
         self.ready()?;
         let start = self.0.start(&topic, after).await?;
-        Ok(Prepared { parts: Arc::clone(&self.0), topic, after, start, since: Instant::now() })
+        Ok(Prepared { feed: Arc::clone(&self.0), topic, after, start, since: Instant::now() })
     }
 
-    /// All games, by id: as the database has them, or, while it is away, as it last had them.
+    /// All games, by id. While the database is unavailable, these are the games of the last reload.
     pub(crate) async fn games(&self) -> Result<Arc<[Game]>, FeedError> {
         self.ready()?;
-        if !self.0.not_reloaded.is_recent(AWAY_FOR)
+        if !self.0.failed_reload.is_recent(SKIP_RELOAD_FOR)
             && let Err(error) = self.reload().await
         {
-            tracing::debug!(%error, "the games are told from memory");
+            tracing::debug!(%error, "cannot reload the games; answering with the last known ones");
         }
         Ok(self.0.games.all())
     }
 
-    /// The latest round of a topic, as a seed would show it.
+    /// The latest round of a topic: the seed of a new stream.
     pub(crate) fn latest(&self, topic: &Topic) -> Result<Option<Frame>, FeedError> {
         self.ready()?;
         Ok(self.0.hub.latest(topic))
@@ -178,8 +179,8 @@ impl Feed {
         Ok(self.0.store.rounds_before(game, before, i64::from(limit)).await?)
     }
 
-    /// Waits for a server that has just started. An `EventSource` gives up for good on any answer
-    /// but 200 (WHATWG HTML, "server-sent events"), so a restart must not answer it with 503.
+    /// Waits until a server that has just started has caught up. An `EventSource` does not reconnect
+    /// after any status but 200 (WHATWG HTML, "server-sent events"), so a restart must not cause 503.
     async fn caught_up(&self) -> Result<(), FeedError> {
         let warmed = tokio::time::timeout(CAUGHT_UP_WITHIN, self.0.hub.warmed()).await;
         warmed.map_err(|_| FeedError::NotReady)
@@ -190,11 +191,11 @@ impl Feed {
     }
 }
 
-/// A stream that only has to be opened. That takes no time, and fails in one case alone: memory
-/// has lost a round meanwhile, and the database, asked for it, does not answer.
+/// A stream that is ready to open. Opening does not wait, with one exception: if the hub has dropped
+/// a round since the preparation, the database is read again, and that read may fail.
 #[derive(Debug)]
 pub(crate) struct Prepared {
-    parts: Arc<Parts>,
+    feed: Arc<FeedState>,
     topic: Topic,
     after: Option<RoundId>,
     start: Start,
@@ -202,11 +203,12 @@ pub(crate) struct Prepared {
 }
 
 impl Prepared {
-    /// Subscribes: what the stream starts with, and what follows, with nothing between them.
+    /// Subscribes: returns the start of the stream and the subscription that continues it. No round
+    /// is lost between the two.
     pub(crate) async fn subscribe(mut self) -> Result<(Opening, Subscription), FeedError> {
         loop {
             let start = self.take_start();
-            let Parts { hub, limit, .. } = &*self.parts;
+            let FeedState { hub, limit, .. } = &*self.feed;
             if let Some(opened) = hub.subscribe(&self.topic, start, *limit) {
                 return Ok(opened);
             }
@@ -214,14 +216,14 @@ impl Prepared {
         }
     }
 
-    /// The same for a subscriber that gets its rounds from an outlet: see [`Hub::open`].
+    /// The same for a subscriber that reads its rounds from an outlet: see [`Hub::open`].
     pub(crate) async fn open<T>(
         mut self,
         mut join: impl FnOnce(Joint) -> T + Send,
     ) -> Result<T, FeedError> {
         loop {
             let start = self.take_start();
-            let Parts { hub, limit, .. } = &*self.parts;
+            let FeedState { hub, limit, .. } = &*self.feed;
             join = match hub.open(&self.topic, start, *limit, join) {
                 Ok(opened) => return Ok(opened),
                 Err(join) => join,
@@ -230,27 +232,27 @@ impl Prepared {
         }
     }
 
-    /// What is subscribed to.
+    /// The topic of the subscription.
     pub(crate) fn topic(&self) -> &Topic {
         &self.topic
     }
 
-    /// How to start; what is left is a gap.
+    /// Takes the prepared start and leaves a gap, the start to use if no other can be prepared.
     fn take_start(&mut self) -> Start {
         std::mem::replace(&mut self.start, Start::Gap)
     }
 
-    /// Looks the resume point up again, where memory has lost rounds since that was done; but not
-    /// for ever where it loses them faster than clients are opened.
+    /// Reads the rounds after the resume point again, because the hub has dropped some of them since.
+    /// Gives up if the hub keeps dropping rounds faster than this client can be opened.
     async fn prepare_again(&mut self) -> Result<(), FeedError> {
-        if self.since.elapsed() < OUTRUN_FOR {
-            self.start = self.parts.start(&self.topic, self.after).await?;
+        if self.since.elapsed() < GIVE_UP_AFTER {
+            self.start = self.feed.start(&self.topic, self.after).await?;
         }
         Ok(())
     }
 }
 
-impl Parts {
+impl FeedState {
     async fn start(&self, topic: &Topic, after: Option<RoundId>) -> Result<Start, FeedError> {
         Ok(match after {
             None => Start::Seed,

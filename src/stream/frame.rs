@@ -1,8 +1,8 @@
-//! A round encoded once, shared by everyone it is sent to.
+//! A round, encoded once and shared by all its subscribers.
 //!
-//! Each protocol gets its bytes whole: a WebSocket frame with its header, and an SSE event as a
-//! chunk of an HTTP/1.1 body. The JSON is a slice of the former, the event without the chunk (for
-//! HTTP/1.0) one of the latter. Clones count references, nothing is copied per subscriber.
+//! A frame has two buffers: a WebSocket frame with its header, and an SSE event as a chunk of an
+//! HTTP/1.1 body. The JSON is a slice of the first buffer. The event without the chunk (for
+//! HTTP/1.0) is a slice of the second. A clone shares both: no bytes are copied per subscriber.
 
 use bytes::Bytes;
 
@@ -10,9 +10,9 @@ use crate::stream::round::{Round, RoundId};
 
 /// The event name of a live or replayed round.
 const MESSAGE: &[u8] = b"event: message\n";
-/// The event name of the round that starts a stream which was not resumed.
+/// The event name of the seed of a stream that does not resume.
 const INITIAL: &[u8] = b"event: initial\n";
-/// What ends the data of a chunk.
+/// The line break after the data of a chunk.
 const CHUNK_END: &[u8] = b"\r\n";
 /// A final text frame (RFC 6455 section 5.2).
 const TEXT: u8 = 0x81;
@@ -30,7 +30,7 @@ pub struct Frame {
 }
 
 impl Frame {
-    /// Encodes a round: the only place where a round becomes bytes.
+    /// Encodes a round. No other function does.
     pub fn encode(round: &Round) -> Self {
         let json = round.to_json();
         let (message, json_at) = text_message(&json);
@@ -39,17 +39,17 @@ impl Frame {
         Self { round_id: round.round_id, message, json_at, chunk, event_at }
     }
 
-    /// The round these bytes tell of.
+    /// The id of the encoded round.
     pub fn round_id(&self) -> RoundId {
         self.round_id
     }
 
-    /// How many bytes it holds.
+    /// The size of both buffers in bytes.
     pub fn size(&self) -> usize {
         self.message.len() + self.chunk.len()
     }
 
-    /// The JSON object: a datagram, an answer to a read.
+    /// The JSON object: the bytes of a datagram and of a response to `GET`.
     pub fn json(&self) -> Bytes {
         self.message.slice(usize::from(self.json_at)..)
     }
@@ -64,18 +64,18 @@ impl Frame {
         self.chunk.clone()
     }
 
-    /// The same without the chunk around it.
+    /// The same event without the chunk.
     pub fn message_event(&self) -> Bytes {
         self.chunk.slice(usize::from(self.event_at)..self.chunk.len() - CHUNK_END.len())
     }
 
-    /// `event: initial` with id and data: the SSE event of a seed. Copies, once per new stream.
-    /// The name is as long as that of a message, so that the chunk's size stays right.
+    /// `event: initial` with id and data: the SSE event of a seed. Copies once per new stream.
+    /// Both event names have the same length, so the size of the chunk stays correct.
     pub fn initial_event(&self) -> Bytes {
         renamed(&self.message_event(), 0)
     }
 
-    /// The same as a chunk.
+    /// The same event as a chunk.
     pub fn initial_chunk(&self) -> Bytes {
         renamed(&self.chunk, usize::from(self.event_at))
     }
@@ -83,7 +83,7 @@ impl Frame {
 
 const _: () = assert!(MESSAGE.len() == INITIAL.len());
 
-/// A server's text frame, and where its payload begins.
+/// A server's text frame and the offset of its payload.
 fn text_message(json: &[u8]) -> (Bytes, u8) {
     let mut frame = Vec::with_capacity(json.len() + 10);
     web_socket_header(TEXT, json.len(), &mut frame);
@@ -92,7 +92,8 @@ fn text_message(json: &[u8]) -> (Bytes, u8) {
     (frame.into(), header as u8)
 }
 
-/// The header of a server's frame: its first byte, then its size in as few bytes as it takes.
+/// The header of a server's frame: its first byte, then its size in as few bytes as possible
+/// (RFC 6455 section 5.2).
 pub fn web_socket_header(first: u8, size: usize, into: &mut Vec<u8>) {
     into.push(first);
     match (u8::try_from(size), u16::try_from(size)) {
@@ -108,7 +109,7 @@ pub fn web_socket_header(first: u8, size: usize, into: &mut Vec<u8>) {
     }
 }
 
-/// A chunk of an HTTP/1.1 body (RFC 9112 section 7.1), and where its data begin.
+/// A chunk of an HTTP/1.1 body (RFC 9112 section 7.1) and the offset of its data.
 fn chunk(parts: &[&[u8]]) -> (Bytes, u8) {
     let size: usize = parts.iter().map(|part| part.len()).sum();
     let header = format!("{size:x}\r\n");
@@ -141,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_is_the_json_with_its_name_and_id() {
+    fn an_event_contains_its_name_its_id_and_the_json() {
         let frame = frame("{\"a\": \"line\\nbreak\"}");
         let json = String::from_utf8(frame.json().to_vec()).expect("UTF-8");
         let expected = format!("event: message\nid: 7\ndata: {json}\n\n");
@@ -151,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn a_chunk_is_its_size_its_event_and_a_line_break() {
+    fn a_chunk_contains_its_size_the_event_and_a_line_break() {
         let frame = frame("{}");
         for (chunk, event) in [
             (frame.message_chunk(), frame.message_event()),
@@ -169,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_of_any_size_has_the_shortest_header() {
+    fn a_websocket_message_has_the_shortest_header_for_its_size() {
         for (size, header) in [(0, 2), (125, 2), (126, 4), (65_535, 4), (65_536, 10), (1 << 20, 10)]
         {
             let (message, payload) = text_message(&vec![b'x'; size]);
@@ -181,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn all_encodings_of_a_round_share_their_bytes() {
+    fn the_json_and_the_event_are_slices_of_the_two_buffers() {
         let frame = frame("{}");
         assert_eq!(frame.json().as_ptr(), frame.message()[2 + 2..].as_ptr());
         let (event, chunk) = (frame.message_event(), frame.message_chunk());

@@ -1,4 +1,4 @@
-//! The directory of games: names to ids, ids to names. Read on every path, replaced as a whole.
+//! The directory of games: names to ids, ids to names. Every request reads it; a reload replaces it.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -32,7 +32,7 @@ struct Directory {
 pub struct Games(Arc<ArcSwap<Directory>>);
 
 impl Games {
-    /// Takes these games for all there are.
+    /// Replaces the directory with these games.
     pub fn replace(&self, games: Vec<Game>) {
         let by_id = games.iter().enumerate().map(|(index, game)| (game.id, index)).collect();
         let slugs = games.iter().enumerate();
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_name_is_told() {
+    fn the_error_contains_the_unknown_name() {
         let unknown = games().topic(&select(&["crash", "chess"], &[]));
         assert_eq!(unknown, Err(UnknownName::Game("chess".into())));
         let unknown = games().topic(&select(&[], &["crash"]));

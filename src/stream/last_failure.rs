@@ -1,8 +1,8 @@
-//! A failure that is shared: who waited for an attempt that failed has failed with it.
+//! A shared failure: all requests that wait for one attempt fail with it.
 //!
-//! A database that is away costs an attempt five seconds, the time the pool waits for a connection.
-//! Where attempts are made one after the other, each that waits would make one of its own, and the
-//! tenth client be told after 50 seconds what the first was told after five.
+//! If the database is unavailable, an attempt fails after five seconds: the pool waits that long for
+//! a connection. Attempts run one at a time. If each request made its own attempt, the tenth client
+//! would get its error after 50 seconds.
 
 use parking_lot::Mutex;
 use std::{
@@ -12,21 +12,21 @@ use std::{
 
 use crate::stream::round_store::StoreError;
 
-/// The last attempt that failed: when that was known, and why.
+/// The last failed attempt: the time of the failure and its error.
 #[derive(Debug, Default)]
 pub(crate) struct LastFailure(Mutex<Option<(Instant, Arc<StoreError>)>>);
 
 impl LastFailure {
-    /// Notes that an attempt has failed now.
-    pub(crate) fn note(&self, error: StoreError) -> Arc<StoreError> {
+    /// Records that an attempt failed now.
+    pub(crate) fn record(&self, error: StoreError) -> Arc<StoreError> {
         let error = Arc::new(error);
         *self.0.lock() = Some((Instant::now(), Arc::clone(&error)));
         error
     }
 
-    /// The failure, for somebody who asked before it was known.
-    pub(crate) fn since(&self, asked: Instant) -> Option<Arc<StoreError>> {
-        let (_, error) = self.last().filter(|(at, _)| *at >= asked)?;
+    /// The failure, if it happened after this request began.
+    pub(crate) fn since(&self, requested_at: Instant) -> Option<Arc<StoreError>> {
+        let (_, error) = self.last().filter(|(at, _)| *at >= requested_at)?;
         Some(error)
     }
 
@@ -45,10 +45,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_asked_before_a_failure_shares_it_and_who_asks_after_it_does_not() {
+    fn requests_made_before_a_failure_share_it_and_later_requests_do_not() {
         let (failure, before) = (LastFailure::default(), Instant::now());
         assert!(failure.since(before).is_none() && !failure.is_recent(Duration::MAX));
-        failure.note(StoreError::Unavailable("away".to_owned()));
+        failure.record(StoreError::Unavailable("no connection".to_owned()));
         assert!(failure.since(before).is_some() && failure.is_recent(Duration::MAX));
         assert!(failure.since(Instant::now() + Duration::from_nanos(1)).is_none());
         assert!(!failure.is_recent(Duration::ZERO));

@@ -1,14 +1,14 @@
-//! Resume points that memory does not reach: answered from the outbox, for many clients at once.
+//! Replays from the outbox, for resume points older than the hub's recent rounds.
 //!
-//! A topic has one *lane*. Who asks while a query of the lane is under way waits, and the next
-//! query serves all that wait; its answer, a *page*, is kept for a few seconds. So any number of
-//! clients that come back at once cost a few queries per topic, and all topics together a few looks
-//! for where their points lie. Where the query fails, it has failed for all that waited; where the
-//! database is away, for those of all topics.
+//! Many clients share few queries. One query per topic runs at a time; clients that arrive during it
+//! wait for the next one, which serves all of them. Its result, a *page*, is kept for a few seconds.
+//! The resume points of all topics share the queries of [`ResumePoints`]. A query that fails has
+//! failed for all clients that wait for it. If the database is unavailable, it has failed for the
+//! clients of all topics.
 //!
-//! A page holds what is on the stream by some position, in the order of transactions; what memory
-//! holds of the same rounds is put behind the others, in the order of the stream. So a client may
-//! break off anywhere and name the last round it got (see [`Replay`](crate::stream::hub::Replay)).
+//! A page contains the rounds published up to some position, in the order of transactions. The hub
+//! appends the recent rounds among them in the order of the stream. So a client may disconnect at
+//! any point and resume after its last round (see [`Replay`](crate::stream::hub::Replay)).
 
 mod page;
 mod points;
@@ -23,8 +23,8 @@ use std::{
 use tokio::sync::Semaphore;
 
 use self::{
-    page::{PAGE_KEPT, Page, Pages},
-    points::Points,
+    page::{PAGE_TTL, Page, Pages},
+    points::ResumePoints,
 };
 use crate::{
     ops::shutdown::Shutdown,
@@ -39,19 +39,19 @@ use crate::{
     },
 };
 
-/// Replays that may run in the database at once, over all topics.
+/// Replay queries that may run at once, over all topics.
 const QUERIES_AT_ONCE: usize = 2;
-/// While the capture publishes the many rounds of an outage, memory may lose some that no page holds
-/// yet. A client waits so long for the page that does before it is told to come again, or, where memory
-/// loses rounds faster than pages are read, of a gap.
-pub(crate) const OUTRUN_FOR: Duration = Duration::from_secs(5);
-/// How often it is looked whether the capture has finished a poll; it polls every 5 ms.
-const LOOK_EVERY: Duration = Duration::from_millis(10);
+/// While the capture publishes the rounds of an outage, the hub may drop rounds that no page contains
+/// yet. A client waits this long for a page that contains them. After that it gets 503, or a gap if
+/// the hub drops rounds faster than pages are read.
+pub(crate) const GIVE_UP_AFTER: Duration = Duration::from_secs(5);
+/// Time between two checks whether the capture has finished a poll; it polls every 5 ms.
+const CHECK_EVERY: Duration = Duration::from_millis(10);
 
-/// Why a resume point cannot be answered now.
+/// The reason for which a resume fails.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ReplayError {
-    /// The capture is in the middle of what it reads.
+    /// The capture has not published all rounds that it is reading.
     #[error("the stream has not caught up with the database")]
     Behind,
     /// The database did not answer.
@@ -59,120 +59,132 @@ pub(crate) enum ReplayError {
     Database(#[from] Arc<StoreError>),
 }
 
-/// Answers resume points from the database. Cheap to clone.
+/// Reads replays from the database. Cheap to clone.
 #[derive(Clone, Debug)]
-pub(crate) struct Replays(Arc<Shared>);
+pub(crate) struct Replays(Arc<ReplayState>);
 
 #[derive(Debug)]
-struct Shared {
+struct ReplayState {
     hub: Hub,
     store: SharedRoundStore,
     games: Games,
     /// Most rounds replayed to one connection.
     limit: usize,
-    lanes: Mutex<HashMap<Topic, Arc<Lane>>>,
+    topics: Mutex<HashMap<Topic, Arc<TopicReplays>>>,
     pages: Mutex<Pages>,
-    points: Points,
+    points: ResumePoints,
     queries: Semaphore,
-    /// The last query that the database did not answer at all.
+    /// The last query to which the database did not respond.
     unanswered: LastFailure,
 }
 
+/// The clients of one topic that wait for a replay.
 #[derive(Debug, Default)]
-struct Lane {
+struct TopicReplays {
+    /// The resume points for which the next query reads.
     waiting: Mutex<HashSet<RoundId>>,
-    turn: tokio::sync::Mutex<()>,
-    /// The last query of the lane that the database refused.
+    /// Held during a query: one query per topic runs at a time.
+    query: tokio::sync::Mutex<()>,
+    /// The last query of the topic that the database refused.
     refused: LastFailure,
 }
 
 impl Replays {
     /// Replays of at most `limit` rounds each.
     pub(crate) fn new(hub: Hub, store: SharedRoundStore, games: Games, limit: usize) -> Self {
-        let (lanes, pages, points) = (Mutex::default(), Mutex::default(), Points::default());
-        let (queries, unanswered) = (Semaphore::new(QUERIES_AT_ONCE), LastFailure::default());
-        let shared = Shared { hub, store, games, limit, lanes, pages, points, queries, unanswered };
-        Self(Arc::new(shared))
+        Self(Arc::new(ReplayState {
+            hub,
+            store,
+            games,
+            limit,
+            topics: Mutex::default(),
+            pages: Mutex::default(),
+            points: ResumePoints::default(),
+            queries: Semaphore::new(QUERIES_AT_ONCE),
+            unanswered: LastFailure::default(),
+        }))
     }
 
-    /// Lets pages go that are old, until the shutdown.
-    pub(crate) async fn tidy_up(self, shutdown: Shutdown) {
+    /// Removes expired pages until the shutdown.
+    pub(crate) async fn remove_expired(self, shutdown: Shutdown) {
         loop {
             tokio::select! {
                 () = shutdown.requested() => return,
-                () = tokio::time::sleep(PAGE_KEPT) => self.0.pages.lock().tidy_up(),
+                () = tokio::time::sleep(PAGE_TTL) => self.0.pages.lock().remove_expired(),
             }
         }
     }
 
-    /// Every round of the topic after the named one, to be continued from memory; `None` when the
-    /// outbox does not know it, too many rounds lie after it, or more come than memory holds.
+    /// Every round of the topic after the named one; the hub continues with its recent rounds. `None`
+    /// if the outbox does not contain the named round, if too many rounds follow it, or if new rounds
+    /// arrive faster than the hub can hold them.
     pub(crate) async fn after(
         &self,
         topic: &Topic,
         named: RoundId,
     ) -> Result<Option<Start>, ReplayError> {
-        let (lane, asked) = (self.lane(topic), Instant::now());
-        lane.waiting.lock().insert(named);
-        let _turn = lane.turn.lock().await;
+        let (replays, requested_at) = (self.of_topic(topic), Instant::now());
+        replays.waiting.lock().insert(named);
+        let _query = replays.query.lock().await;
         let started = Instant::now();
-        while started.elapsed() < OUTRUN_FOR {
-            let kept = self.0.pages.lock().with(topic, named);
+        while started.elapsed() < GIVE_UP_AFTER {
+            let kept = self.0.pages.lock().containing(topic, named);
             let page = match kept {
                 Some(page) => Some(page),
-                None => self.attempt(topic, &lane, named, asked).await?,
+                None => self.query(topic, &replays, named, requested_at).await?,
             };
             let Some(page) = page else { return Ok(None) };
             let Some(replay) = page.after(named, self.0.limit) else { return Ok(None) };
             if self.0.hub.continues(topic, replay.seen) {
                 return Ok(Some(Start::Replayed(replay)));
             }
-            self.0.pages.lock().forget(topic);
+            self.0.pages.lock().remove(topic);
             self.settled_after(page.settled.position, started).await?;
         }
         Ok(None)
     }
 
-    /// Waits until the capture has come further than this. Where it has not for as long as a client
-    /// waits, it stands still in a catch-up, its link broken, or publishes a transaction of hundreds of
-    /// thousands of rounds: the point is as good as ever after that.
+    /// Waits until the capture has settled rounds after this position. If it does not within the time
+    /// limit, its connection broke during a catch-up, or it publishes a transaction of hundreds of
+    /// thousands of rounds. The client can resume from the same point afterwards.
     async fn settled_after(&self, position: Position, started: Instant) -> Result<(), ReplayError> {
         while self.0.hub.settled().position <= position {
-            if started.elapsed() >= OUTRUN_FOR {
+            if started.elapsed() >= GIVE_UP_AFTER {
                 return Err(ReplayError::Behind);
             }
-            tokio::time::sleep(LOOK_EVERY).await;
+            tokio::time::sleep(CHECK_EVERY).await;
         }
         Ok(())
     }
 
-    /// Reads a page, unless that has failed while this client waited; `None` where the outbox does
-    /// not know the named round.
-    async fn attempt(
+    /// Reads a page, unless such a query has failed while this client waited. `None` if the outbox
+    /// does not contain the named round.
+    async fn query(
         &self,
         topic: &Topic,
-        lane: &Lane,
+        replays: &TopicReplays,
         named: RoundId,
-        asked: Instant,
+        requested_at: Instant,
     ) -> Result<Option<Arc<Page>>, Arc<StoreError>> {
-        let mut waiting = std::mem::take(&mut *lane.waiting.lock());
+        let mut waiting = std::mem::take(&mut *replays.waiting.lock());
         waiting.insert(named);
-        let known = self.0.points.of(&*self.0.store, &waiting, named, asked).await?;
+        let known = self.0.points.find(&*self.0.store, &waiting, named, requested_at).await?;
         if !known.contains_key(&named) {
-            lane.waiting.lock().extend(known.into_keys());
+            replays.waiting.lock().extend(known.into_keys());
             return Ok(None);
         }
-        // Only a closed semaphore refuses, and nobody closes it.
+        // Fails only if the semaphore is closed, and it never is.
         let _permit = self.0.queries.acquire().await;
-        let (unanswered, refused) = (&self.0.unanswered, &lane.refused);
-        if let Some(failed) = unanswered.since(asked).or_else(|| refused.since(asked)) {
+        let (unanswered, refused) = (&self.0.unanswered, &replays.refused);
+        let failed = unanswered.since(requested_at).or_else(|| refused.since(requested_at));
+        if let Some(failed) = failed {
             return Err(failed);
         }
         let page = Arc::new(self.read(topic, known).await.map_err(|error| {
-            let of_this_lane = matches!(error, StoreError::Refused(_));
-            if of_this_lane { refused } else { unanswered }.note(error)
+            let is_refused = matches!(error, StoreError::Refused(_));
+            if is_refused { refused } else { unanswered }.record(error)
         })?);
-        self.0.pages.lock().keep(topic, &page);
+        self.0.pages.lock().insert(topic, &page);
         Ok(Some(page))
     }
 
@@ -180,7 +192,7 @@ impl Replays {
         let settled = self.0.hub.settled();
         let games = self.game_ids(topic);
         let from = points.values().min().copied().unwrap_or_default();
-        // One more than the limit tells "too far" from "just enough"; one for the named round.
+        // One more than the limit, to notice that too many rounds follow, and the named round.
         let most = self.0.limit.saturating_add(2);
         let (store, snapshot) = (&self.0.store, &settled.snapshot);
         let found = store.replay(from, games.as_deref(), most, snapshot).await?;
@@ -193,10 +205,10 @@ impl Replays {
         (*topic != Topic::Everything).then(|| ids.collect())
     }
 
-    fn lane(&self, topic: &Topic) -> Arc<Lane> {
-        let mut lanes = self.0.lanes.lock();
-        // A lane that is in use is held by those who wait.
-        lanes.retain(|_, lane| Arc::strong_count(lane) > 1);
-        Arc::clone(lanes.entry(topic.clone()).or_default())
+    fn of_topic(&self, topic: &Topic) -> Arc<TopicReplays> {
+        let mut topics = self.0.topics.lock();
+        // A client that waits holds a reference; entries without one are not in use.
+        topics.retain(|_, replays| Arc::strong_count(replays) > 1);
+        Arc::clone(topics.entry(topic.clone()).or_default())
     }
 }

@@ -1,15 +1,15 @@
 //! A finished game round: the one value this server moves.
 //!
-//! A `Round` is decoded once, from a notification payload or from a row, and from then on is known
-//! to be streamable: its `finished_at` prints as the contract wants it (RFC 3339, UTC, years 0 to
-//! 9999). Rounds that cannot be printed so are refused by [`FinishedAt::from_micros`] and counted.
+//! The server decodes a `Round` once, from a notification payload or from a row. A decoded round can
+//! always be sent: its `finished_at` prints as the contract requires (RFC 3339, UTC, years 0 to
+//! 9999). [`FinishedAt::from_micros`] rejects every other time; the server counts these rounds.
 
 use std::{fmt, sync::Arc};
 
 use chrono::{DateTime, Datelike, SecondsFormat, Utc};
 use serde::{Serialize, Serializer};
 
-/// `rounds.id`: unique among all rounds of a database, and the point a client resumes from.
+/// `rounds.id`: unique among all rounds of a database. Clients resume after such an id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
 pub struct RoundId(pub i64);
@@ -24,7 +24,7 @@ pub struct GameId(pub i64);
 #[serde(transparent)]
 pub struct UnixMillis(pub i64);
 
-/// A moment that prints as RFC 3339 in UTC with a four-digit year (RFC 3339 section 5.6).
+/// A time that prints as RFC 3339 in UTC with a four-digit year (RFC 3339 section 5.6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FinishedAt(DateTime<Utc>);
 
@@ -35,9 +35,9 @@ pub struct Game {
     pub id: GameId,
     /// `games.slug`: the name in a URL.
     pub slug: Arc<str>,
-    /// `games.name`: the name for people.
+    /// `games.name`: the display name.
     pub name: Arc<str>,
-    /// `games.type`: the category that can be subscribed to as a whole.
+    /// `games.type`: a client can subscribe to all games of one type.
     #[serde(rename = "type")]
     pub kind: Arc<str>,
 }
@@ -53,16 +53,16 @@ pub struct Round {
     pub game_slug: Arc<str>,
     /// `games.type`.
     pub game_type: Arc<str>,
-    /// When the game says the round finished.
+    /// The time at which the round finished, by the game's clock.
     pub finished_at: FinishedAt,
     /// `extras::text`, as PostgreSQL prints jsonb, unchanged.
     pub extras: Box<str>,
-    /// When this server put the round on the stream.
+    /// The time at which this server published the round.
     pub timestamp: UnixMillis,
 }
 
 impl Round {
-    /// What orders rounds by age: the latest round of a selection has the greatest.
+    /// Sort key by age: the latest round of a selection has the greatest key.
     pub fn age(&self) -> (FinishedAt, RoundId) {
         (self.finished_at, self.round_id)
     }
@@ -70,7 +70,7 @@ impl Round {
     /// The round as its JSON object: seven keys, no white space outside strings.
     pub fn to_json(&self) -> Vec<u8> {
         let mut json = Vec::with_capacity(192 + self.extras.len());
-        // Writing plain numbers and strings to memory has no way to fail.
+        // Serializing numbers and strings into a Vec cannot fail.
         let _ = serde_json::to_writer(&mut json, self);
         json
     }
@@ -79,8 +79,8 @@ impl Round {
 impl FinishedAt {
     /// From microseconds since the unix epoch; `None` outside the years 0 to 9999.
     pub fn from_micros(micros: i64) -> Option<Self> {
-        let moment = DateTime::from_timestamp_micros(micros)?;
-        (0..=9999).contains(&moment.year()).then_some(Self(moment))
+        let time = DateTime::from_timestamp_micros(micros)?;
+        (0..=9999).contains(&time.year()).then_some(Self(time))
     }
 
     /// Microseconds since the unix epoch: PostgreSQL's own precision.
@@ -109,7 +109,7 @@ impl Serialize for FinishedAt {
 }
 
 impl UnixMillis {
-    /// The time now by this machine's clock.
+    /// The current time by this machine's clock.
     pub fn now() -> Self {
         Self(Utc::now().timestamp_millis())
     }
@@ -126,11 +126,11 @@ mod tests {
     use super::*;
 
     fn at(micros: i64) -> String {
-        FinishedAt::from_micros(micros).map_or_else(String::new, |moment| moment.to_string())
+        FinishedAt::from_micros(micros).map_or_else(String::new, |time| time.to_string())
     }
 
     #[test]
-    fn a_round_is_written_as_the_contract_shows_it() {
+    fn a_round_serializes_to_the_json_of_the_contract() {
         let round = Round {
             round_id: RoundId(512),
             game_id: GameId(1),
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn years_beyond_9999_are_refused() {
+    fn years_after_9999_are_rejected() {
         assert_eq!(at(253_402_300_799_999_999), "9999-12-31T23:59:59.999999Z");
         assert_eq!(FinishedAt::from_micros(253_402_300_800_000_000), None);
         assert_eq!(FinishedAt::from_micros(i64::MAX), None);

@@ -1,7 +1,6 @@
 //! Reads of rounds that are no longer in the hub's ring buffers, and of the directory of games.
 //!
-//! A seam: the stream asks for rounds by their ids and does not know who answers. Today that is
-//! PostgreSQL (`postgres::round_queries`).
+//! This trait separates the stream from the database. `postgres::round_queries` implements it.
 
 use std::{collections::HashMap, fmt::Debug, sync::Arc};
 
@@ -27,15 +26,15 @@ pub(crate) enum StoreError {
 /// The newest rounds after a transaction, in the order of their transactions.
 #[derive(Debug)]
 pub(crate) struct StoredRounds {
-    /// Those that can be sent.
+    /// The rounds that can be sent.
     pub rounds: Vec<Captured>,
-    /// Whether the store returned as many as the limit, so that older ones may be missing.
+    /// Whether the store returned as many rounds as the limit: older ones may be missing.
     pub is_full: bool,
-    /// Rounds of this transaction or an older one may have been deleted by retention.
+    /// Retention may have deleted rounds of this transaction and of older ones.
     pub trimmed: Xid,
 }
 
-/// An answer that is waited for.
+/// The future of a read.
 pub(crate) type Answer<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
 
 /// Cheap to clone.
@@ -46,7 +45,7 @@ pub(crate) trait RoundStore: Debug + Send + Sync {
     /// All games, by id.
     fn games(&self) -> Answer<'_, Vec<Game>>;
 
-    /// Rounds of a game, newest first, before the named one if given.
+    /// Rounds of a game, newest first, older than `before` if given.
     fn rounds_before(
         &self,
         game: GameId,
@@ -54,12 +53,12 @@ pub(crate) trait RoundStore: Debug + Send + Sync {
         limit: i64,
     ) -> Answer<'_, Vec<Round>>;
 
-    /// For each of these rounds that the store knows: the oldest transaction that was in progress
-    /// when it was recorded.
+    /// For each of these rounds that the store contains: the oldest transaction that was in progress
+    /// when the trigger recorded the round.
     fn resume_points<'a>(&'a self, rounds: &'a [RoundId]) -> Answer<'a, HashMap<RoundId, Xid>>;
 
-    /// Rounds of these games (of all, if `None`) whose transaction is not older than `from`: the
-    /// newest `limit` of those that the snapshot sees, oldest first.
+    /// Rounds of these games (of all games, if `None`) whose transaction is not older than `from`:
+    /// the newest `limit` of the rounds that the snapshot sees, oldest first.
     fn replay<'a>(
         &'a self,
         from: Xid,

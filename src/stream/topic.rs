@@ -1,4 +1,4 @@
-//! What can be subscribed to: a game, the games of a type, several of either, or everything.
+//! A client subscribes to a topic: games, types of games, several of either, or everything.
 
 mod index;
 
@@ -8,8 +8,8 @@ pub use self::index::TopicIndex;
 
 use crate::stream::round::{Game, GameId, Round};
 
-/// A selection of rounds, in canonical form: two requests for the same rounds make equal topics,
-/// so that they share one channel in the hub.
+/// A selection of rounds in canonical form: two requests for the same rounds make equal topics and
+/// share one channel in the hub.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Topic {
     /// Every round.
@@ -53,7 +53,7 @@ impl Topic {
     }
 }
 
-/// What a client asked for by name, before the names are looked up. Empty means everything.
+/// The names in a client's request, not yet resolved. Empty means everything.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Selection {
     /// Game slugs.

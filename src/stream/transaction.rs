@@ -1,4 +1,4 @@
-//! What names a transaction of the database, and a finish of a round within it.
+//! Identifiers of a transaction of the database and of one finish of a round.
 
 use super::round::RoundId;
 
@@ -6,5 +6,5 @@ use super::round::RoundId;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Xid(pub u64);
 
-/// What names one finish of a round: the primary key of the outbox.
+/// Identifies one finish of a round: the primary key of the outbox.
 pub(crate) type Finish = (Xid, RoundId);

@@ -1,42 +1,42 @@
-//! What can go wrong with a cluster of our own, each in one line that says what to do.
+//! Errors of an embedded cluster. Each message is one line and says what to do.
 
 use std::{
     io,
     path::{Path, PathBuf},
 };
 
-/// Why a cluster could not be found, made, started or stopped.
+/// PostgreSQL could not be found, or a cluster could not be created, started or stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// No server programs anywhere.
+    /// No server programs were found.
     #[error(
         "no PostgreSQL server found: install one (Debian, Ubuntu: apt-get install postgresql), \
          run `make demo`, which fetches one, or set PG_BIN to the folder of initdb and postgres"
     )]
     NotInstalled,
-    /// The folder that was named has no server programs.
+    /// The given folder contains no server programs.
     #[error("{} has no initdb and postgres: set PG_BIN to the folder that has both", .0.display())]
     NoServer(PathBuf),
-    /// Root, and nobody to run the server as.
+    /// The process runs as root, and there is no user to run the server as.
     #[error("PostgreSQL does not run as root: add a user `postgres` (useradd --system postgres)")]
     NoAccount,
-    /// Root, and a folder that the server's user may not enter.
+    /// The process runs as root, and the server's user may not enter a folder.
     #[error(
         "PostgreSQL runs as the user {account}, who cannot enter {}: keep {} elsewhere, for \
          example in /var/lib", folder.display(), path.display()
     )]
     Barred {
-        /// Who runs the server.
+        /// The user that runs the server.
         account: String,
-        /// What it must reach: the data directory or its programs.
+        /// The path that the server needs: its data directory or its programs.
         path: PathBuf,
-        /// The closed folder on the way.
+        /// The inaccessible parent folder.
         folder: PathBuf,
     },
-    /// A data directory made by another major version.
+    /// Another major version created the data directory.
     #[error(
-        "{} was made by PostgreSQL {theirs}, this is {ours}: set PG_BIN to the programs of \
-         PostgreSQL {theirs}, or remove the folder to start anew", data_dir.display()
+        "{} was created by PostgreSQL {theirs}, this is {ours}: set PG_BIN to the programs of \
+         PostgreSQL {theirs}, or remove the folder to start with a new cluster", data_dir.display()
     )]
     OtherMajor {
         /// The data directory.
@@ -46,13 +46,13 @@ pub enum Error {
         /// The programs' version.
         ours: String,
     },
-    /// Another live process runs this data directory.
+    /// Another running process uses this data directory.
     #[error("{} is in use by another process: stop it, or choose another data directory", .0.display())]
     InUse(PathBuf),
-    /// `initdb` failed; its own words.
+    /// `initdb` failed; its error output.
     #[error("initdb failed: {0}")]
     Initdb(String),
-    /// The server did not come up, or did not go; its log's last lines.
+    /// The server did not start or did not stop; the last lines of its log.
     #[error("PostgreSQL did not {what}: {log}")]
     Server {
         /// `start` or `stop`.
@@ -63,11 +63,11 @@ pub enum Error {
     /// A file operation failed.
     #[error("cannot {what} {}: {source}", path.display())]
     Io {
-        /// What was tried.
+        /// The operation.
         what: &'static str,
-        /// With which file.
+        /// The file.
         path: PathBuf,
-        /// Why it failed.
+        /// The cause.
         source: io::Error,
     },
 }

@@ -1,4 +1,4 @@
-//! Finding PostgreSQL's server programs, and the user they may run as.
+//! Finds PostgreSQL's server programs and the user to run them as.
 
 use std::{
     env, fs, io,
@@ -12,9 +12,9 @@ use std::{
 
 use super::Error;
 
-/// The programs without which a folder is no server: Debian's client package has only the others.
+/// The programs of a server. Debian's client package contains neither.
 const PROGRAMS: [&str; 2] = ["initdb", "postgres"];
-/// Where `make demo` unpacks a server when none is installed.
+/// The folder into which `make demo` unpacks a server if none is installed.
 const FETCHED: &str = ".datastream/postgresql/bin";
 /// Debian's layout: one folder per major version below this one.
 const DEBIAN: &str = "/usr/lib/postgresql";
@@ -27,7 +27,7 @@ pub struct Installation {
     account: Option<Account>,
 }
 
-/// The user that runs the server where we are root: `initdb` and `postgres` refuse root.
+/// The user that runs the server if this process is root: `initdb` and `postgres` refuse root.
 #[derive(Clone, Debug)]
 pub(super) struct Account {
     name: String,
@@ -45,7 +45,7 @@ impl Installation {
         Self::candidates().iter().find_map(|bin| Self::at(bin).ok()).ok_or(Error::NotInstalled)
     }
 
-    /// The installation for a data directory: one of the major version that made it, else `find`.
+    /// The installation for a data directory: of the major version that created it, else `find`.
     pub fn find_for(data_dir: &Path) -> Result<Self, Error> {
         let found = Self::find()?;
         let Ok(major) = fs::read_to_string(data_dir.join("PG_VERSION")) else { return Ok(found) };
@@ -75,7 +75,7 @@ impl Installation {
         &self.version
     }
 
-    /// The major version, such as `15`: data directories of other majors cannot be opened.
+    /// The major version, such as `15`: it cannot open data directories of other major versions.
     pub fn major(&self) -> &str {
         self.version.split(|c: char| !c.is_ascii_digit()).next().unwrap_or_default()
     }
@@ -85,7 +85,7 @@ impl Installation {
         &self.bin
     }
 
-    /// Whether the user that runs the server can get at this path.
+    /// Checks that the user that runs the server can access this path.
     pub(super) fn check_reach(&self, path: &Path) -> Result<(), Error> {
         let Some(account) = &self.account else { return Ok(()) };
         let Some(folder) = account.barred_at(path) else { return Ok(()) };
@@ -96,7 +96,7 @@ impl Installation {
         self.account.as_ref()
     }
 
-    /// One of the programs, as the right user, without what the environment says of other servers.
+    /// One of the programs, run as the right user and without the variables of other servers.
     pub(super) fn command(&self, program: &str) -> Command {
         let mut command = Command::new(self.bin.join(program));
         command.current_dir("/").env("LC_ALL", "C").env_remove("PGDATA").env_remove("PGPORT");
@@ -117,7 +117,7 @@ impl Installation {
 }
 
 impl Account {
-    /// `postgres`, which every packaged server brings, else `nobody`.
+    /// `postgres`, which every server package creates, else `nobody`.
     fn find() -> Result<Self, Error> {
         let path = Path::new("/etc/passwd");
         let passwd = fs::read_to_string(path).map_err(|source| Error::io("read", path, source))?;
@@ -134,7 +134,7 @@ impl Account {
         (found == name && uid != 0).then(|| Self { name: name.to_owned(), uid, gid })
     }
 
-    /// The first folder on the way to `path` that this user may not enter, such as `/root`.
+    /// The first parent folder of `path` that this user may not enter, such as `/root`.
     fn barred_at(&self, path: &Path) -> Option<PathBuf> {
         let ancestors: Vec<_> = path.ancestors().skip(1).collect();
         let closed =
@@ -152,7 +152,7 @@ impl Account {
     }
 }
 
-/// Whether this process is root: the owner of its own entry in `/proc` says so.
+/// Whether this process runs as root: the owner of its entry in `/proc`.
 fn is_root() -> bool {
     fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0)
 }
@@ -193,7 +193,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_passwd_line_gives_the_account_of_its_name_only() {
+    fn a_passwd_line_is_parsed_only_for_the_requested_name() {
         let line = "postgres:x:101:104:PostgreSQL administrator,,,:/var/lib/postgresql:/bin/bash";
         let account = Account::parse(line, "postgres").expect("an account");
         assert_eq!((account.uid, account.gid), (101, 104));
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_without_a_server_is_named_in_the_error() {
+    fn the_error_names_the_folder_without_a_server() {
         let error = Installation::at(Path::new("/nowhere/bin")).expect_err("no server");
         assert!(error.to_string().contains("/nowhere/bin"), "{error}");
     }

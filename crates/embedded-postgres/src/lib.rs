@@ -1,12 +1,13 @@
-//! A PostgreSQL cluster of our own, for `datastream demo` and for the tests.
+//! An embedded PostgreSQL cluster, for `datastream demo` and for tests.
 //!
-//! It is the ordinary server, started by hand: `initdb`, then `postgres` on a unix socket in a
-//! short folder, and on 127.0.0.1 if asked. Ready 20 ms after the start (`pg_ctl -w` takes 120 ms:
-//! it looks every 100 ms). Where this process is root the server runs as `postgres` or `nobody`.
+//! This crate runs `initdb`, then `postgres` on a Unix socket in a folder with a short path, and
+//! optionally on 127.0.0.1. The server is ready 20 ms after its start. (`pg_ctl -w` takes 120 ms,
+//! because it checks every 100 ms.) If this process is root, the server runs as `postgres` or
+//! `nobody`.
 //!
-//! Nothing stays behind: a small guard process reads a pipe that only this process holds. When the
-//! pipe closes, however this process ended, the guard stops the server. Should the guard be killed
-//! too, the next start stops what it finds running in the data directory.
+//! The server does not outlive this process. A guard process reads a pipe whose other end only this
+//! process holds. When the pipe closes, even after SIGKILL, the guard stops the server. If the guard
+//! was killed too, the next start stops the server that still uses the data directory.
 
 mod error;
 mod installation;
@@ -26,25 +27,25 @@ pub use installation::Installation;
 pub use server::Stop;
 use server::{Launch, Server};
 
-/// The superuser; every local user may log in as it (`trust`), so nothing of worth belongs here.
+/// The superuser. Every local user may log in as it (`trust`): store no valuable data in the cluster.
 pub const SUPERUSER: &str = "postgres";
 
-/// Unix socket addresses hold 107 bytes, and `/.s.PGSQL.65535` is added to the folder.
+/// A Unix socket address holds 107 bytes, including `/.s.PGSQL.65535` after the folder.
 const SOCKET_DIR_BYTES_MAX: usize = 90;
 
-/// How the cluster is run.
+/// Settings of a cluster.
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
-    /// Whether commits survive a power cut and the data directory survives this value. When not,
+    /// Whether commits survive a power failure and the data directory survives this value. If not,
     /// fsync is off and the directory is removed at the end.
     pub durable: bool,
-    /// The port on 127.0.0.1; without one the cluster has its unix socket alone.
+    /// The port on 127.0.0.1; without one the cluster has only its Unix socket.
     pub tcp_port: Option<u16>,
     /// More server settings, by name.
     pub extra: Vec<(String, String)>,
 }
 
-/// A data directory with, between `start` and `stop`, its server. Dropping it stops the server.
+/// A data directory and, between `start` and `stop`, its server. Dropping it stops the server.
 #[derive(Debug)]
 pub struct Cluster {
     installation: Installation,
@@ -52,12 +53,12 @@ pub struct Cluster {
     socket_dir: PathBuf,
     settings: Settings,
     server: Option<Server>,
-    /// Held as long as this value lives: two processes must not run one data directory.
+    /// Held for the life of this value: two processes must not use the same data directory.
     _lock: File,
 }
 
 impl Cluster {
-    /// Opens the data directory, made by `initdb` if it is not there yet.
+    /// Opens the data directory; `initdb` creates it if it does not exist.
     pub fn create_or_open(
         installation: Installation,
         data_dir: &Path,
@@ -75,7 +76,7 @@ impl Cluster {
         Ok(Self { installation, data_dir, socket_dir, settings, server: None, _lock: lock })
     }
 
-    /// Starts the server and waits until it accepts connections. Does nothing where it runs.
+    /// Starts the server and waits until it accepts connections. Does nothing if it runs.
     pub fn start(&mut self) -> Result<(), Error> {
         if self.is_running() {
             return Ok(());
@@ -85,7 +86,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// Stops the server and waits until it is gone. Does nothing where it does not run.
+    /// Stops the server and waits for its exit. Does nothing if it does not run.
     pub fn stop(&mut self, how: Stop) -> Result<(), Error> {
         match self.server.take() {
             Some(server) => server.stop(how),
@@ -93,29 +94,29 @@ impl Cluster {
         }
     }
 
-    /// A URL by way of the unix socket, for libpq, sqlx and tokio-postgres alike.
+    /// A URL of the Unix socket, for libpq, sqlx and tokio-postgres.
     pub fn url(&self, database: &str) -> String {
         let folder = self.socket_dir.to_string_lossy().replace('/', "%2F");
         format!("postgresql://{SUPERUSER}@{folder}:{}/{database}", self.port())
     }
 
-    /// A URL by way of TCP, where the cluster has a port.
+    /// A TCP URL, if the cluster has a port.
     pub fn tcp_url(&self, database: &str) -> Option<String> {
         let port = self.settings.tcp_port?;
         Some(format!("postgresql://{SUPERUSER}@127.0.0.1:{port}/{database}"))
     }
 
-    /// The folder of the unix socket.
+    /// The folder of the Unix socket.
     pub fn socket_dir(&self) -> &Path {
         &self.socket_dir
     }
 
-    /// The port, which is part of the socket's name too.
+    /// The port, which is also part of the socket's name.
     pub fn port(&self) -> u16 {
         self.settings.tcp_port.unwrap_or(5432)
     }
 
-    /// Whether the server runs now.
+    /// Whether the server runs.
     pub fn is_running(&mut self) -> bool {
         self.server.as_mut().is_some_and(Server::is_running)
     }
@@ -125,12 +126,12 @@ impl Cluster {
         self.server.as_ref().map(Server::pid)
     }
 
-    /// The programs in use.
+    /// The installation in use.
     pub fn installation(&self) -> &Installation {
         &self.installation
     }
 
-    /// What the server has logged since its last start.
+    /// The server's log since its last start.
     pub fn log_path(&self) -> PathBuf {
         self.data_dir.join("server.log")
     }
@@ -150,7 +151,7 @@ impl Cluster {
 impl Drop for Cluster {
     fn drop(&mut self) {
         let how = if self.settings.durable { Stop::Fast } else { Stop::Immediate };
-        // Nobody is left to tell; the guard and the next start clean up after a failed stop.
+        // Drop cannot return an error; the guard and the next start clean up after a failed stop.
         let _ = self.stop(how);
         let _ = fs::remove_dir_all(&self.socket_dir);
         if !self.settings.durable {
@@ -160,7 +161,7 @@ impl Drop for Cluster {
     }
 }
 
-/// Beside the data directory, not in it: `initdb` wants an empty folder.
+/// Beside the data directory, because `initdb` requires an empty folder.
 fn lock_path(data_dir: &Path) -> PathBuf {
     data_dir.with_added_extension("lock")
 }
@@ -189,7 +190,7 @@ fn check_major(installation: &Installation, data_dir: &Path, theirs: &str) -> Re
     })
 }
 
-/// Into a folder beside it, then renamed: a half-made data directory is never taken for one.
+/// Creates the cluster in another folder and renames it: an incomplete data directory is never opened.
 fn initdb(installation: &Installation, data_dir: &Path, durable: bool) -> Result<(), Error> {
     let partial = data_dir.with_added_extension("partial");
     let _ = fs::remove_dir_all(&partial);
@@ -210,7 +211,8 @@ fn initdb(installation: &Installation, data_dir: &Path, durable: bool) -> Result
     fs::rename(&partial, data_dir).map_err(|source| Error::io("create", data_dir, source))
 }
 
-/// Short, and in `/tmp` where the temporary folder's own name is too long or barred.
+/// A folder with a short path; in `/tmp` if the path of the temporary folder is too long or the server
+/// cannot access it.
 fn socket_dir(installation: &Installation) -> Result<PathBuf, Error> {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -225,7 +227,7 @@ fn socket_dir(installation: &Installation) -> Result<PathBuf, Error> {
     Ok(path)
 }
 
-/// A folder that belongs to the server's user alone.
+/// Creates a folder that only the server's user may access.
 fn make_dir(installation: &Installation, path: &Path) -> Result<(), Error> {
     let owned = DirBuilder::new().mode(0o700).create(path).and_then(|()| {
         installation.account().map_or(Ok(()), |a| chown(path, Some(a.uid), Some(a.gid)))

@@ -1,4 +1,5 @@
-//! The server process of a cluster, from spawn to exit, and the guard that outlives us to stop it.
+//! The server process of a cluster, from spawn to exit, and the guard process that stops it if this
+//! process ends.
 
 use std::{
     fs::{self, File},
@@ -11,15 +12,15 @@ use std::{
 
 use super::{Error, Installation, Settings};
 
-/// The server is up within 20 ms, within seconds after a crash: this only ends a hopeless wait.
+/// A start takes 20 ms, or seconds after a crash.
 const START_MAX: Duration = Duration::from_secs(60);
-/// A fast stop takes 9 ms, with a large checkpoint a few seconds.
+/// A fast stop takes 9 ms, or a few seconds with a large checkpoint.
 const STOP_MAX: Duration = Duration::from_secs(20);
-/// How often the state is looked at: a tenth of the time that a start takes.
-const LOOK_EVERY: Duration = Duration::from_millis(2);
+/// Time between two checks of the state: a tenth of the duration of a start.
+const CHECK_EVERY: Duration = Duration::from_millis(2);
 
-/// Stops the server when our end of the pipe closes, then removes what is not to stay. The wait is
-/// bounded (5 s): where the init process reaps no orphans, a dead server still takes signals.
+/// Stops the server when this process's end of the pipe closes, then removes temporary folders. The
+/// wait is limited to 5 s: if the init process reaps no orphans, a dead server still accepts signals.
 const GUARD: &str = r#"read _
 kill -s "$2" "$1" 2>/dev/null
 tries=0
@@ -27,18 +28,18 @@ while kill -0 "$1" 2>/dev/null && [ $tries -lt 100 ]; do sleep 0.05; tries=$((tr
 shift 2
 rm -rf -- "$@""#;
 
-/// How to stop a server.
+/// A way to stop a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stop {
-    /// Ends the sessions, writes a checkpoint (SIGINT).
+    /// Fast shutdown: ends the sessions, writes a checkpoint (SIGINT).
     Fast,
-    /// Ends at once; the next start recovers (SIGQUIT).
+    /// Immediate shutdown: the next start recovers (SIGQUIT).
     Immediate,
-    /// As a power cut or the out-of-memory killer would (SIGKILL).
+    /// As after a power failure or by the out-of-memory killer (SIGKILL).
     Kill,
 }
 
-/// What a server is started with.
+/// The parameters of a start.
 pub(super) struct Launch<'a> {
     pub(super) installation: &'a Installation,
     pub(super) data_dir: &'a Path,
@@ -64,7 +65,7 @@ impl Server {
         loop {
             match Self::start_once(launch) {
                 Err(_) if launch.is_held() && Instant::now() < deadline => {
-                    thread::sleep(LOOK_EVERY);
+                    thread::sleep(CHECK_EVERY);
                 }
                 outcome => return outcome,
             }
@@ -92,7 +93,7 @@ impl Server {
         matches!(self.process.try_wait(), Ok(None))
     }
 
-    /// Stops the server and waits until it is gone.
+    /// Stops the server and waits for its exit.
     pub(super) fn stop(mut self, how: Stop) -> Result<(), Error> {
         let signaled = match how {
             Stop::Fast => signal("INT", self.pid()),
@@ -110,7 +111,7 @@ impl Server {
         let mut exited = false;
         let ended = wait_until(START_MAX, || {
             exited = !self.is_running();
-            exited || (says_ready(&pid_file, pid) && UnixStream::connect(&socket).is_ok())
+            exited || (is_ready(&pid_file, pid) && UnixStream::connect(&socket).is_ok())
         });
         if ended && !exited { Ok(()) } else { Err(failed("start", &launch.log)) }
     }
@@ -128,14 +129,14 @@ impl Drop for Server {
 }
 
 impl Launch<'_> {
-    /// Whether sessions of a server that was killed still end: they keep its shared memory.
+    /// Whether sessions of a killed server are still ending: they hold its shared memory.
     fn is_held(&self) -> bool {
         let log = fs::read_to_string(&self.log);
         log.is_ok_and(|log| log.contains("pre-existing shared memory block"))
     }
 
     fn spawn(&self) -> Result<Child, Error> {
-        // Appended to: sessions of a server that was killed may still write.
+        // Append, because sessions of a killed server may still write.
         let log = File::create(&self.log)
             .and_then(|_| File::options().append(true).open(&self.log))
             .map_err(|e| Error::io("create", &self.log, e))?;
@@ -146,7 +147,7 @@ impl Launch<'_> {
         for (name, value) in self.settings() {
             command.arg("-c").arg(format!("{name}={value}"));
         }
-        // A process group of its own: Ctrl-C in the terminal is for us, and we stop the server.
+        // A separate process group: Ctrl-C reaches only this process, which then stops the server.
         command.stdin(Stdio::null()).stdout(log).stderr(errors).process_group(0);
         command.spawn().map_err(|e| Error::io("run", &self.installation.bin().join("postgres"), e))
     }
@@ -175,8 +176,8 @@ impl Launch<'_> {
     }
 }
 
-/// Stops a server that an earlier process of ours left running in this data directory. Our lock
-/// on the directory says that no live one does.
+/// Stops a server that an earlier process left running in this data directory. The lock on the
+/// directory excludes a running process.
 fn stop_leftover(launch: &Launch<'_>) -> Result<(), Error> {
     let file = fs::read_to_string(launch.data_dir.join("postmaster.pid")).unwrap_or_default();
     let pid = file.lines().next().and_then(|line| line.trim().parse::<u32>().ok());
@@ -190,7 +191,7 @@ fn stop_leftover(launch: &Launch<'_>) -> Result<(), Error> {
     Err(failed("stop", &launch.log))
 }
 
-/// Process ids are used again: only a `postgres` started on this directory is the one.
+/// Process ids are reused: checks that the process is a `postgres` with this directory.
 fn is_server_of(pid: u32, data_dir: &Path) -> bool {
     let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     let mut words = line.split(|&byte| byte == 0);
@@ -199,14 +200,14 @@ fn is_server_of(pid: u32, data_dir: &Path) -> bool {
         && words.any(|word| word == data_dir.as_os_str().as_encoded_bytes())
 }
 
-/// Line 1 of postmaster.pid is the process, line 8 its state.
-fn says_ready(pid_file: &Path, pid: u32) -> bool {
+/// Line 1 of postmaster.pid is the process id, line 8 the state.
+fn is_ready(pid_file: &Path, pid: u32) -> bool {
     let file = fs::read_to_string(pid_file).unwrap_or_default();
     let lines: Vec<&str> = file.lines().map(str::trim).collect();
     lines.first().is_some_and(|line| *line == pid.to_string()) && lines.get(7) == Some(&"ready")
 }
 
-/// By the shell's `kill`: std can only send SIGKILL.
+/// Uses the shell's `kill`, because std can only send SIGKILL.
 fn signal(name: &str, pid: u32) -> bool {
     let mut command = Command::new("/bin/sh");
     command.args(["-c", r#"kill -s "$0" "$1""#, name, &pid.to_string()]);
@@ -222,7 +223,7 @@ fn wait_until(max: Duration, mut done: impl FnMut() -> bool) -> bool {
         if Instant::now() >= deadline {
             return false;
         }
-        thread::sleep(LOOK_EVERY);
+        thread::sleep(CHECK_EVERY);
     }
 }
 

@@ -1,4 +1,4 @@
-//! Run on whatever server this machine has; each test has a cluster of its own.
+//! Tests with an installed server; each test has its own cluster.
 
 use std::{
     io::{Read, Write},
@@ -18,7 +18,7 @@ fn cluster(name: &str, settings: Settings) -> Cluster {
     Cluster::create_or_open(installation, &data_dir(name), settings).expect("a cluster")
 }
 
-/// Says hello as a client would: an `R` means that the server answered it.
+/// Sends a startup message; an `R` means that the server answered.
 fn answers(stream: &mut (impl Read + Write)) -> bool {
     let body = b"\0\x03\0\0user\0postgres\0\0";
     let length = u32::try_from(body.len() + 4).expect("short").to_be_bytes();
@@ -34,7 +34,7 @@ fn accepts(cluster: &Cluster) -> bool {
 }
 
 #[test]
-fn a_cluster_starts_stops_and_starts_again_and_leaves_nothing() {
+fn a_cluster_restarts_after_each_kind_of_stop_and_removes_its_files() {
     let mut cluster = cluster("again", Settings::default());
     for how in [Stop::Fast, Stop::Immediate, Stop::Kill] {
         cluster.start().expect("a start");
@@ -75,7 +75,7 @@ fn a_server_left_running_is_stopped_by_the_next_start() {
     let mut first = cluster("left", Settings { durable: true, ..Settings::default() });
     first.start().expect("a start");
     let left = first.pid().expect("a server");
-    // As if this process and its guard had been killed: nothing of it stops the server.
+    // Simulates a kill of this process and its guard: neither stops the server.
     let server = first.server.take().expect("a server");
     Command::new("kill").args(["-KILL", &server_guard(&server)]).status().expect("kill");
     std::mem::forget(server);
@@ -91,7 +91,7 @@ fn server_guard(server: &Server) -> String {
 }
 
 #[test]
-fn a_broken_setting_is_told_in_the_error() {
+fn the_error_contains_an_invalid_setting() {
     let extra = vec![("no_such_setting".to_owned(), "1".to_owned())];
     let mut cluster = cluster("broken", Settings { extra, ..Settings::default() });
     let error = cluster.start().expect_err("no start");

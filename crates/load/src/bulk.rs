@@ -1,30 +1,30 @@
-//! Many rows in one INSERT, and when the last of them is with every subscriber.
+//! Many rows in one INSERT: the time until every subscriber has received the last one.
 
 use std::sync::Arc;
 
 use anyhow::{Result, ensure};
 
 use crate::{
-    board::Board,
     client::Client,
     clock::Clock,
     database::{self, Database},
     options::Options,
     outcome::median,
     publisher::Publisher,
-    run::{self, PATIENCE, Subject},
+    run::{self, Subject, TIME_LIMIT},
+    run_state::RunState,
 };
 
 const ROWS: u64 = 10_000;
 
-/// Repeats the INSERT and prints each time, then the median.
+/// Repeats the INSERT; prints each time and the median.
 pub(crate) fn bulk(options: &Options, database: &Database) -> Result<()> {
     let (target, destination) = run::start(options, Subject::Server, Some(database))?;
-    let board = Arc::new(Board::new(Clock::start()));
-    let client = Client::start(run::plan(options, Subject::Server, &target), board.clone());
-    let (client, _) = client.connected(PATIENCE)?;
+    let state = Arc::new(RunState::new(Clock::start()));
+    let client = Client::start(run::plan(options, Subject::Server, &target), state.clone());
+    let (client, _) = client.connected(TIME_LIMIT)?;
     let runtime = database::runtime()?;
-    let publisher = Publisher::connect(&runtime, &destination, board.clone(), 0);
+    let publisher = Publisher::connect(&runtime, &destination, state.clone(), 0);
     let mut publisher = runtime.block_on(publisher)?;
 
     println!(
@@ -36,15 +36,17 @@ pub(crate) fn bulk(options: &Options, database: &Database) -> Result<()> {
     let encoded = target.metric("datastream_frames_encoded_total")?;
     let (mut times, mut last) = (Vec::new(), 0);
     for attempt in 1..=options.pairs {
-        let begun = board.clock.micros();
+        let begun = state.clock.micros();
         last = runtime.block_on(publisher.publish_statement(ROWS))?;
-        let committed = board.clock.micros();
-        let mut done = board.done.subscribe();
+        let committed = state.clock.micros();
+        let mut done = state.done.subscribe();
         runtime.block_on(async {
-            tokio::time::timeout(PATIENCE, done.wait_for(|&done| done >= last)).await?.map(drop)?;
+            tokio::time::timeout(TIME_LIMIT, done.wait_for(|&done| done >= last))
+                .await?
+                .map(drop)?;
             anyhow::Ok(())
         })?;
-        let arrived = board.clock.micros();
+        let arrived = state.clock.micros();
         let [insert, delivery] = [committed - begun, arrived - committed].map(|us| us as f64 / 1e3);
         println!("| {attempt} | {insert:.1} | {delivery:.1} |");
         times.push(delivery);

@@ -1,4 +1,4 @@
-//! Many subscribers in one thread: an epoll loop that costs little beside the server's own sends.
+//! Many subscribers in one thread: an epoll loop that needs little CPU compared with the server.
 
 use std::{
     net::SocketAddr,
@@ -14,43 +14,44 @@ use anyhow::{Context, Result, anyhow, ensure};
 use mio::{Events, Poll, Token, event::Event};
 
 use crate::{
-    board::{Board, Marks},
     connection::{Connection, Scratch},
+    deliveries::{Deliveries, Faults},
     histogram::Histogram,
     message::Reader,
     options::Transport,
-    tally::{Faults, Tally},
+    run_state::{Marks, RunState},
     websocket,
 };
 
-/// Handshakes under way at once: enough to keep the server busy, fewer than its backlog.
+/// Concurrent handshakes: enough to keep the server busy, fewer than its backlog.
 const OPENING_MAX: usize = 256;
-/// How long a sleeping poll may last before `stop` is looked at.
-const NAP: Duration = Duration::from_millis(20);
+/// The longest wait in `epoll` before `stop` is checked.
+const POLL_WITHIN: Duration = Duration::from_millis(20);
 
-/// What the subscribers do.
+/// The subscribers of a run.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     pub(crate) address: SocketAddr,
     pub(crate) transport: Transport,
     pub(crate) connections: usize,
     pub(crate) start: Start,
-    /// Never sleeps in the kernel: waking a sleeper is a cost that the server's send would bear.
+    /// Whether the client never sleeps in the kernel: waking it would add to the cost of the server's
+    /// send.
     pub(crate) spin: bool,
 }
 
-/// What a connection begins with.
+/// The expected start of a stream.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Start {
     /// The latest round, which has the sequence number 0.
     Seed,
-    /// Nothing: the floor knows no seed.
+    /// No round: the floor sends no seed.
     Bare,
     /// All rounds after this one, which has this sequence number.
     After { round_id: u64, seq: u64 },
 }
 
-/// What was seen.
+/// The result of a client.
 #[derive(Debug, Default)]
 pub(crate) struct Seen {
     /// From the publisher's clock to the client's read.
@@ -66,54 +67,54 @@ pub(crate) struct Seen {
 /// A running client.
 #[derive(Debug)]
 pub(crate) struct Client {
-    board: Arc<Board>,
+    state: Arc<RunState>,
     thread: JoinHandle<Result<Subscribers>>,
     connections: usize,
 }
 
 impl Client {
     /// Starts to connect.
-    pub(crate) fn start(plan: Plan, board: Arc<Board>) -> Self {
-        let (shared, connections) = (board.clone(), plan.connections);
+    pub(crate) fn start(plan: Plan, state: Arc<RunState>) -> Self {
+        let (shared, connections) = (state.clone(), plan.connections);
         let thread = thread::spawn(move || {
             let outcome = Subscribers::new(plan, shared.clone()).and_then(Subscribers::run);
             if outcome.is_err() {
-                // The publisher must not wait for deliveries that nobody will take.
+                // The publisher must not wait for deliveries that will never come.
                 shared.done.send_replace(u64::MAX);
             }
             outcome
         });
-        Self { board, thread, connections }
+        Self { state, thread, connections }
     }
 
-    /// Waits until every connection has its head and its seed; how long that took.
+    /// Waits until every connection has its response head and its seed; returns the duration.
     pub(crate) fn connected(self, patience: Duration) -> Result<(Self, Duration)> {
         let start = Instant::now();
-        while self.board.ready.load(Relaxed) < self.connections {
+        while self.state.ready.load(Relaxed) < self.connections {
             if self.is_finished() {
                 return Err(self.finish(0).err().unwrap_or_else(|| anyhow!("not all connected")));
             }
-            let ready = self.board.ready.load(Relaxed);
+            let ready = self.state.ready.load(Relaxed);
             ensure!(start.elapsed() < patience, "{ready} of {} connected", self.connections);
             thread::sleep(Duration::from_millis(1));
         }
         Ok((self, start.elapsed()))
     }
 
-    /// Whether it has failed.
+    /// Whether the client has failed.
     pub(crate) fn is_finished(&self) -> bool {
         self.thread.is_finished()
     }
 
     /// Ends the connections; `last` is the last round that was published.
     pub(crate) fn finish(self, last: u64) -> Result<Seen> {
-        self.board.stop.store(true, Relaxed);
+        self.state.stop.store(true, Relaxed);
         let subscribers = self.thread.join().map_err(|_| anyhow!("the client panicked"))??;
         Ok(subscribers.seen(last))
     }
 }
 
-/// Latencies since a mark that may be set only after the round has arrived.
+/// Latencies since a mark that may be set after the round has arrived.
 #[derive(Debug, Default)]
 struct Since {
     histogram: Histogram,
@@ -142,14 +143,14 @@ impl Since {
 
 struct Subscribers {
     plan: Plan,
-    board: Arc<Board>,
+    state: Arc<RunState>,
     poll: Poll,
     request: Vec<u8>,
     connections: Vec<Option<Connection>>,
     ready: usize,
     closed: usize,
     reader: Reader,
-    tally: Tally,
+    received: Deliveries,
     publish: Histogram,
     commit: Since,
     notify: Since,
@@ -157,12 +158,12 @@ struct Subscribers {
 }
 
 impl Subscribers {
-    fn new(plan: Plan, board: Arc<Board>) -> Result<Self> {
+    fn new(plan: Plan, state: Arc<RunState>) -> Result<Self> {
         let done = match plan.start {
             Start::Seed | Start::Bare => 0,
             Start::After { seq, .. } => seq,
         };
-        board.done.send_replace(done);
+        state.done.send_replace(done);
         Ok(Self {
             poll: Poll::new()?,
             request: request(&plan),
@@ -170,22 +171,22 @@ impl Subscribers {
             ready: 0,
             closed: 0,
             reader: Reader::default(),
-            tally: Tally::new(u32::try_from(plan.connections)?, done),
+            received: Deliveries::new(u32::try_from(plan.connections)?, done),
             publish: Histogram::default(),
             commit: Since::default(),
             notify: Since::default(),
             round_id: 0,
             plan,
-            board,
+            state,
         })
     }
 
     fn run(mut self) -> Result<Self> {
         let mut events = Events::with_capacity(1024);
         let mut scratch = Scratch::default();
-        while !self.board.stop.load(Relaxed) {
+        while !self.state.stop.load(Relaxed) {
             self.connect()?;
-            let nap = if self.plan.spin { Duration::ZERO } else { NAP };
+            let nap = if self.plan.spin { Duration::ZERO } else { POLL_WITHIN };
             match self.poll.poll(&mut events, Some(nap)) {
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
                 polled => polled?,
@@ -193,8 +194,8 @@ impl Subscribers {
             for event in &events {
                 self.handle(event, &mut scratch)?;
             }
-            self.commit.settle(&self.board.committed);
-            if let Some(notified) = &self.board.notified {
+            self.commit.settle(&self.state.committed);
+            if let Some(notified) = &self.state.notified {
                 self.notify.settle(notified);
             }
         }
@@ -226,21 +227,21 @@ impl Subscribers {
         }
         let taken = connection
             .readable(scratch, |connection, json| self.round(token.0, connection, json))?;
-        self.board.reads.fetch_add(taken.reads, Relaxed);
-        self.board.bytes.fetch_add(taken.bytes, Relaxed);
+        self.state.reads.fetch_add(taken.reads, Relaxed);
+        self.state.bytes.fetch_add(taken.bytes, Relaxed);
         if taken.accepted {
             self.accepted(&mut connection);
         }
         if taken.closed {
             self.closed += 1;
-            self.board.closed.store(self.closed, Relaxed);
+            self.state.closed.store(self.closed, Relaxed);
         } else {
             self.connections[token.0] = Some(connection);
         }
         Ok(())
     }
 
-    /// The head has come: who waits for no seed is ready.
+    /// The response head has arrived: a connection that expects no seed is ready.
     fn accepted(&mut self, connection: &mut Connection) {
         match self.plan.start {
             Start::Seed => {}
@@ -251,7 +252,7 @@ impl Subscribers {
         }
     }
 
-    /// The sequence number before the first round that is expected.
+    /// The sequence number before the first expected round.
     fn first(&self) -> u64 {
         match self.plan.start {
             Start::Seed | Start::Bare => 0,
@@ -261,11 +262,11 @@ impl Subscribers {
 
     fn ready(&mut self) {
         self.ready += 1;
-        self.board.ready.store(self.ready, Release);
+        self.state.ready.store(self.ready, Release);
     }
 
     fn round(&mut self, index: usize, connection: &mut Connection, json: &[u8]) -> Result<()> {
-        let now = self.board.clock.micros();
+        let now = self.state.clock.micros();
         let stamp = self.reader.read(json)?;
         self.round_id = self.round_id.max(stamp.round_id);
         if matches!(self.plan.start, Start::Seed) && connection.last.is_none() {
@@ -276,14 +277,14 @@ impl Subscribers {
         }
         let first = self.first();
         let last = connection.last.get_or_insert(first);
-        if self.tally.take(index, last, stamp.seq) {
-            self.board.done.send_replace(self.tally.done());
+        if self.received.take(index, last, stamp.seq) {
+            self.state.done.send_replace(self.received.done());
         }
-        self.board.deliveries.fetch_add(1, Relaxed);
-        if self.board.recording.load(Relaxed) {
+        self.state.deliveries.fetch_add(1, Relaxed);
+        if self.state.recording.load(Relaxed) {
             self.publish.record(now - stamp.sent_us);
-            self.commit.record(&self.board.committed, stamp.seq, now);
-            if let Some(notified) = &self.board.notified {
+            self.commit.record(&self.state.committed, stamp.seq, now);
+            if let Some(notified) = &self.state.notified {
                 self.notify.record(notified, stamp.seq, now);
             }
         }
@@ -295,7 +296,7 @@ impl Subscribers {
             publish: self.publish,
             commit: self.commit.histogram,
             notify: self.notify.histogram,
-            faults: self.tally.faults(last, self.closed),
+            faults: self.received.faults(last, self.closed),
             round_id: self.round_id,
         }
     }

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-/// One clock for publishers and clients: both live in this process, so their times compare.
+/// One clock for publishers and clients: both run in this process, so their times are comparable.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Clock(Instant);
 

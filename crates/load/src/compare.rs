@@ -1,4 +1,4 @@
-//! Server and floor in turn, so that what else the machine does meets both alike.
+//! Runs server and floor alternately, so that other load on the machine affects both equally.
 
 use anyhow::Result;
 
@@ -9,7 +9,7 @@ use crate::{
     run::{self, Subject},
 };
 
-/// A figure, by its name, and how to read it.
+/// The name of a figure and the function that reads it.
 type Figure = (&'static str, fn(&Outcome) -> f64);
 
 const FIGURES: [Figure; 6] = [
@@ -24,7 +24,7 @@ const FIGURES: [Figure; 6] = [
 /// A run of the server, and the floor's before it.
 pub(crate) type Pair = (Outcome, Outcome);
 
-/// Runs the pairs, prints every run, then medians. A ratio is the median of the pairs' ratios.
+/// Runs the pairs; prints every run and the medians. A ratio is the median of the ratios of all pairs.
 pub(crate) fn compare(options: &Options, database: &Database) -> Result<()> {
     if !options.json {
         println!("{HEAD}");
@@ -38,7 +38,7 @@ pub(crate) fn compare(options: &Options, database: &Database) -> Result<()> {
     Ok(())
 }
 
-/// Runs the pairs, and prints every run.
+/// Runs the pairs and prints every run.
 pub(crate) fn pairs(options: &Options, database: &Database) -> Result<Vec<Pair>> {
     let mut pairs = Vec::with_capacity(options.pairs);
     for _ in 0..options.pairs {
@@ -71,7 +71,7 @@ fn print_json(pairs: &[Pair]) {
     }
 }
 
-/// Of the servers, of the floors, of the pairs' ratios.
+/// The medians of the servers, of the floors and of the ratios.
 pub(crate) fn medians(pairs: &[Pair], figure: fn(&Outcome) -> f64) -> [f64; 3] {
     [
         median(pairs.iter().map(|(server, _)| figure(server))),

@@ -15,10 +15,10 @@ use crate::{
     websocket,
 };
 
-/// Read at once: a socket that gave less is empty, which spares a second call to learn that.
+/// Size of a read. A socket that returned fewer bytes is empty: no second call is needed.
 const READ_BYTES: usize = 64 * 1024;
 
-/// Buffers that all connections share: an idle one owns none.
+/// Buffers that all connections share: an idle connection owns none.
 #[derive(Debug)]
 pub(crate) struct Scratch {
     raw: Box<[u8]>,
@@ -38,13 +38,13 @@ enum Stage {
     Streaming,
 }
 
-/// What became of a read.
+/// The result of a read.
 #[derive(Debug, Default)]
 pub(crate) struct Taken {
     pub(crate) reads: u64,
     pub(crate) bytes: u64,
     pub(crate) closed: bool,
-    /// The head of the response came with this read.
+    /// Whether this read completed the response head.
     pub(crate) accepted: bool,
 }
 
@@ -54,7 +54,7 @@ pub(crate) struct Connection {
     stage: Stage,
     transport: Transport,
     dechunk: Dechunk,
-    /// The beginning of a head, frame or event whose rest has not come.
+    /// The beginning of an incomplete head, frame or event.
     pending: Vec<u8>,
     /// The sequence number of the last round; `None` before the seed.
     pub(crate) last: Option<u64>,
@@ -73,7 +73,7 @@ impl Connection {
         Ok(Self { stream, stage, transport, dechunk, pending: Vec::new(), last: None })
     }
 
-    /// Sends the request once the connection stands.
+    /// Sends the request once the socket is connected.
     pub(crate) fn writable(
         &mut self,
         request: &[u8],
@@ -96,7 +96,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Reads what is there and hands out each round.
+    /// Reads all available bytes and calls `round` for each round.
     pub(crate) fn readable(
         &mut self,
         scratch: &mut Scratch,
@@ -121,12 +121,12 @@ impl Connection {
         }
     }
 
-    /// Ends it without TIME-WAIT, which would use up the ports of later runs.
+    /// Resets the connection: TIME-WAIT would use up the ports of later runs.
     pub(crate) fn abort(self) {
         let _ = SockRef::from(&self.stream).set_linger(Some(std::time::Duration::ZERO));
     }
 
-    /// True when the stream has ended.
+    /// Returns whether the stream has ended.
     fn take(
         &mut self,
         scratch: &mut Scratch,
@@ -162,7 +162,7 @@ impl Connection {
         Ok(closed)
     }
 
-    /// The bytes after a whole head.
+    /// The bytes after a complete head.
     fn head(&mut self) -> Result<Option<Vec<u8>>> {
         let end = self.pending.windows(4).position(|bytes| bytes == b"\r\n\r\n");
         let Some(end) = end else { return Ok(None) };

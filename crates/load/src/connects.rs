@@ -1,4 +1,4 @@
-//! What many connects ask of the database: nothing, once the server is warm.
+//! The database queries that many connects cause: none, once the server is warm.
 
 use std::{
     sync::Arc,
@@ -9,20 +9,20 @@ use std::{
 use anyhow::{Context, Result};
 
 use crate::{
-    board::Board,
     client::Client,
     clock::Clock,
     database::Database,
     options::Options,
-    run::{self, PATIENCE, Subject},
+    run::{self, Subject, TIME_LIMIT},
+    run_state::RunState,
 };
 
 const STATEMENTS: &str = "select coalesce(sum(calls), 0) from pg_stat_statements
     where query not like '%pg_stat_statements%'";
-/// The server polls the outbox while nothing happens: long enough to see how often.
+/// Long enough to count the polls of an idle server.
 const IDLE: Duration = Duration::from_secs(3);
 
-/// Counts the statements of an idle time, then those of the time of the connects.
+/// Counts the statements while idle, then those during the connects.
 pub(crate) fn connects(options: &Options, database: &mut Database) -> Result<()> {
     database.execute("create extension if not exists pg_stat_statements")?;
     let (target, _) = run::start(options, Subject::Server, Some(database))?;
@@ -34,10 +34,10 @@ pub(crate) fn connects(options: &Options, database: &mut Database) -> Result<()>
 
     let queries = target.metric("datastream_database_queries_total")?;
     let before = statements(database)?;
-    let board = Arc::new(Board::new(Clock::start()));
+    let state = Arc::new(RunState::new(Clock::start()));
     let start = Instant::now();
-    let client = Client::start(run::plan(options, Subject::Server, &target), board);
-    let (client, connecting) = client.connected(PATIENCE)?;
+    let client = Client::start(run::plan(options, Subject::Server, &target), state);
+    let (client, connecting) = client.connected(TIME_LIMIT)?;
     let busy = statements(database)? - before;
     let seconds = start.elapsed().as_secs_f64();
     let queries = target.metric("datastream_database_queries_total")? - queries;

@@ -1,4 +1,4 @@
-//! The database that rounds are inserted into: a cluster of its own, or one that is named.
+//! The database into which rounds are inserted: a new cluster, or the one of `--database-url`.
 
 use std::process::Command;
 
@@ -32,7 +32,7 @@ impl Database {
         &self.url
     }
 
-    /// The cluster, to be stopped and started.
+    /// The cluster, to stop and start it.
     pub(crate) fn cluster(&mut self) -> Result<&mut Cluster> {
         self.cluster.as_mut().context("not with --database-url: PostgreSQL is stopped and started")
     }
@@ -41,7 +41,7 @@ impl Database {
         self.cluster.as_ref().and_then(Cluster::pid)
     }
 
-    /// Runs statements on a connection of their own.
+    /// Runs statements on a new connection.
     pub(crate) fn execute(&mut self, sql: &str) -> Result<()> {
         self.query(sql).map(drop)
     }
@@ -62,7 +62,7 @@ impl Database {
         })
     }
 
-    /// fsync is off: the disk under the database is not what is measured.
+    /// Without fsync: the disk is not measured.
     fn start(options: &Options) -> Result<Self> {
         let folder = format!("datastream-load-{}", std::process::id());
         let settings = Settings {
@@ -76,13 +76,13 @@ impl Database {
         let url = cluster.url("postgres");
         let mut migrate = Command::new(options.server()?);
         let output = migrate.arg("migrate").env("DATABASE_URL", &url).output()?;
-        let said = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "datastream migrate: {said}");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "datastream migrate: {stderr}");
         Ok(Self { url, cluster: Some(cluster) })
     }
 }
 
-/// A runtime in this thread: publishing must not share a thread with anything.
+/// A runtime in this thread: the publisher must not share its thread.
 pub(crate) fn runtime() -> Result<tokio::runtime::Runtime> {
     Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?)
 }

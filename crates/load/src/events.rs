@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, bail};
 
-/// Takes the chunks apart. Holds its place between reads: a chunk may end anywhere.
+/// Decodes the chunks. Keeps its state between reads: a read may end anywhere in a chunk.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Dechunk {
     place: Place,
@@ -42,7 +42,7 @@ impl Dechunk {
         Ok(())
     }
 
-    /// Whether the last chunk has come.
+    /// Whether the last chunk has arrived.
     pub(crate) fn is_at_end(self) -> bool {
         self.place == Place::End
     }
@@ -60,7 +60,7 @@ impl Dechunk {
     }
 }
 
-/// An event, as this server writes them: a comment, or lines in a fixed order.
+/// An event as this server writes it: a comment, or lines in a fixed order.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Event<'a> {
     /// `retry:` or a heartbeat.
@@ -71,7 +71,7 @@ pub(crate) enum Event<'a> {
     },
 }
 
-/// The first whole event and its length; `None` where more bytes are needed.
+/// The first complete event and its length; `None` if more bytes are needed.
 pub(crate) fn first(body: &[u8]) -> Result<Option<(Event<'_>, usize)>> {
     let Some(end) = body.windows(2).position(|pair| pair == b"\n\n") else { return Ok(None) };
     let (mut id, mut data) = (None, None);
@@ -90,7 +90,7 @@ pub(crate) fn first(body: &[u8]) -> Result<Option<(Event<'_>, usize)>> {
     Ok(Some((event, end + 2)))
 }
 
-/// A round as an event in a chunk of its own, as the server sends it.
+/// A round as an event in its own chunk, as the server sends it.
 pub(crate) fn chunk(round_id: u64, json: &[u8]) -> Vec<u8> {
     let mut event = format!("event: message\nid: {round_id}\ndata: ").into_bytes();
     event.extend_from_slice(json);
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn half_an_event_is_waited_for_and_one_without_data_is_an_error() {
+    fn an_incomplete_event_needs_more_bytes_and_one_without_data_is_an_error() {
         assert!(first(b"event: message\nid: 7\n").expect("no error").is_none());
         assert!(first(b"id: 7\n\n").is_err());
         assert_eq!(first(b": heartbeat 1\n\n").expect("an event"), Some((Event::Other, 15)));

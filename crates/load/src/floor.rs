@@ -1,7 +1,7 @@
-//! The floor: a bare epoll loop that sends one encoded frame to each socket, and nothing else.
+//! The floor: an epoll loop that only sends one encoded frame to each socket.
 //!
-//! No server can deliver a round to a socket for less than one send of its bytes; what a server
-//! costs beyond this is its own.
+//! No server can deliver a round to a socket with less than one send of its bytes. The difference to
+//! the floor is the cost of the server itself.
 
 use std::{
     io::{ErrorKind, Read, Write},
@@ -20,7 +20,7 @@ use crate::websocket;
 
 const LISTENER: Token = Token(usize::MAX);
 const BACKLOG: i32 = 4096;
-/// The request of the publisher, whose later bytes are frames.
+/// The request of the publisher; frames follow it.
 const PUBLISH: &[u8] = b"PUBLISH";
 
 #[derive(Debug)]
@@ -30,7 +30,7 @@ enum Peer {
     Publisher,
 }
 
-/// Listens on a free port, says which, and serves until a subscriber leaves: the run is over then.
+/// Listens on a free port, prints it, and serves until a subscriber disconnects at the end of the run.
 pub(crate) fn serve() -> Result<()> {
     rlimit::increase_nofile_limit(u64::MAX)?;
     let mut listener = listen()?;
@@ -51,7 +51,7 @@ pub(crate) fn serve() -> Result<()> {
     }
 }
 
-/// With the server's backlog, so that both meet a storm of connects alike.
+/// Listens with the server's backlog, so that many connects affect both equally.
 fn listen() -> Result<TcpListener> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
     socket.set_nonblocking(true)?;
@@ -62,7 +62,7 @@ fn listen() -> Result<TcpListener> {
 
 struct Floor {
     peers: Vec<(TcpStream, Peer)>,
-    /// What the publisher has sent and is not a whole frame yet.
+    /// Bytes of the publisher that are no complete frame yet.
     frames: Vec<u8>,
 }
 
@@ -81,7 +81,7 @@ impl Floor {
         }
     }
 
-    /// False when a subscriber has left.
+    /// Returns false if a subscriber has disconnected.
     fn read(&mut self, index: usize) -> Result<bool> {
         let mut buffer = [0; 16 * 1024];
         loop {
@@ -93,7 +93,7 @@ impl Floor {
             };
             let mut bytes = &buffer[..read];
             if matches!(peer, Peer::Unknown) {
-                *peer = welcome(stream, bytes)?;
+                *peer = respond(stream, bytes)?;
                 bytes = bytes.strip_prefix(PUBLISH).unwrap_or_default();
             }
             if matches!(peer, Peer::Publisher) {
@@ -103,7 +103,7 @@ impl Floor {
         }
     }
 
-    /// Sends each whole frame to every subscriber. Before each go four bytes with its length.
+    /// Sends each complete frame to every subscriber. Four bytes with its length precede each frame.
     fn publish(&mut self) -> Result<()> {
         let frames = std::mem::take(&mut self.frames);
         let mut rest = &frames[..];
@@ -128,8 +128,8 @@ impl Floor {
     }
 }
 
-/// Answers a request that came whole, as those of the load program do.
-fn welcome(stream: &mut TcpStream, request: &[u8]) -> Result<Peer> {
+/// Responds to a request. The load program sends each request in one write, so it is complete.
+fn respond(stream: &mut TcpStream, request: &[u8]) -> Result<Peer> {
     if request.starts_with(PUBLISH) {
         return Ok(Peer::Publisher);
     }

@@ -1,4 +1,4 @@
-//! A histogram of microseconds that is right to 3 %, whatever their size.
+//! A histogram of microseconds with a relative error of at most 3 %.
 
 /// Buckets in each doubling: 32 keep the error of a quantile under 1/32.
 const STEPS: u64 = 32;
@@ -11,7 +11,7 @@ pub(crate) struct Histogram {
 }
 
 impl Histogram {
-    /// Counts a time. One below zero is counted as zero: the event came before the mark.
+    /// Records a time. A negative one counts as zero: the event happened before the mark.
     pub(crate) fn record(&mut self, micros: i64) {
         let bucket = bucket(u64::try_from(micros).unwrap_or(0));
         if bucket >= self.counts.len() {
@@ -21,7 +21,7 @@ impl Histogram {
         self.total += 1;
     }
 
-    /// The time that a share of all recorded ones does not exceed, in milliseconds.
+    /// The quantile in milliseconds.
     pub(crate) fn quantile_ms(&self, share: f64) -> f64 {
         let rank = (share * self.total as f64).ceil().max(1.0) as u64;
         let mut seen = 0;
@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_bucket_begins_at_most_3_percent_below_what_it_holds() {
+    fn a_bucket_starts_at_most_3_percent_below_its_values() {
         for micros in (0..5_000).chain([1 << 20, (1 << 20) + 1, 123_456_789]) {
             let lowest = lowest(bucket(micros) as u64);
             assert!(lowest <= micros && micros - lowest <= micros / 32, "{micros}: {lowest}");
@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn quantiles_are_those_of_the_sorted_times() {
+    fn quantiles_match_those_of_the_sorted_times() {
         let mut histogram = Histogram::default();
         (1..=20).for_each(|micros| histogram.record(micros));
         assert_eq!(histogram.quantile_ms(0.5), 0.010);

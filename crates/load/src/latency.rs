@@ -1,4 +1,4 @@
-//! The table of latencies, and what the server adds to the notification's own arrival.
+//! The table of latencies, and the latency that the server adds to that of the notification.
 
 use std::{
     sync::{Arc, mpsc},
@@ -12,7 +12,6 @@ use serde::Deserialize;
 use tokio_postgres::{AsyncMessage, NoTls};
 
 use crate::{
-    board::{Board, Marks},
     clock::Clock,
     database::{self, Database},
     histogram::Histogram,
@@ -21,12 +20,13 @@ use crate::{
     options::{Options, Transport},
     outcome::Times,
     run::{self, Subject},
+    run_state::{Marks, RunState},
 };
 
 const SUBSCRIBERS: [usize; 2] = [1, 1000];
 const RATES: [f64; 2] = [10.0, 100.0];
 
-/// Measures each cell of the table, then the notification.
+/// Measures each cell of the table, then the notification alone.
 pub(crate) fn latency(options: &Options, database: &Database) -> Result<()> {
     println!("| | rounds/s | commit to client, p50 / p99 / p99.9 ms | publish to client |");
     println!("|---|---|---|---|");
@@ -49,12 +49,12 @@ fn cell(options: &Options, transport: Transport, conns: usize, rate: f64) -> Opt
     Options { transport, conns, rate: Some(rate), batch: 1, ..options.clone() }
 }
 
-/// A plain LISTEN beside the server's: the difference is what decoding, hub and send take.
+/// Measures a plain LISTEN beside the server's: the difference is the time of decoding, hub and send.
 fn notification(options: &Options, database: &Database) -> Result<()> {
-    let board = Board { notified: Some(Marks::default()), ..Board::new(Clock::start()) };
+    let state = RunState { notified: Some(Marks::default()), ..RunState::new(Clock::start()) };
     let mut listener = None;
-    let (_, seen) = run::observe(options, Subject::Server, Some(database), board, |board| {
-        listener = Some(listen(database.url().to_owned(), board.clone())?);
+    let (_, seen) = run::observe(options, Subject::Server, Some(database), state, |state| {
+        listener = Some(listen(database.url().to_owned(), state.clone())?);
         Ok(())
     })?;
     let listener = listener.context("the run did not begin")?;
@@ -71,13 +71,13 @@ struct Payload {
 }
 
 /// Listens until the run stops. Returns once LISTEN is acknowledged.
-fn listen(url: String, board: Arc<Board>) -> Result<JoinHandle<Result<Histogram>>> {
+fn listen(url: String, state: Arc<RunState>) -> Result<JoinHandle<Result<Histogram>>> {
     let (ready, is_ready) = mpsc::channel();
     let thread = thread::spawn(move || {
         let runtime = database::runtime()?;
         runtime.block_on(async {
             let (client, mut connection) = tokio_postgres::connect(&url, NoTls).await?;
-            let shared = board.clone();
+            let shared = state.clone();
             let arrivals = runtime.spawn(async move {
                 let mut messages = stream::poll_fn(|context| connection.poll_message(context));
                 let mut arrivals = Histogram::default();
@@ -88,7 +88,7 @@ fn listen(url: String, board: Arc<Board>) -> Result<JoinHandle<Result<Histogram>
             });
             client.batch_execute("listen datastream_rounds").await?;
             let _ = ready.send(());
-            while !board.stop.load(std::sync::atomic::Ordering::Relaxed) {
+            while !state.stop.load(std::sync::atomic::Ordering::Relaxed) {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
             drop(client);
@@ -99,12 +99,12 @@ fn listen(url: String, board: Arc<Board>) -> Result<JoinHandle<Result<Histogram>
     Ok(thread)
 }
 
-fn note(board: &Board, message: &AsyncMessage, arrivals: &mut Histogram) {
-    let now = board.clock.micros();
+fn note(state: &RunState, message: &AsyncMessage, arrivals: &mut Histogram) {
+    let now = state.clock.micros();
     let AsyncMessage::Notification(notification) = message else { return };
     let Ok(payload) = serde_json::from_str::<Payload>(notification.payload()) else { return };
     let Ok(extras) = serde_json::from_str::<Extras>(&payload.extras) else { return };
-    if let Some(notified) = &board.notified {
+    if let Some(notified) = &state.notified {
         notified.set(extras.seq, now);
     }
     arrivals.record(now - extras.sent_us);

@@ -1,5 +1,5 @@
-//! What the listener adds to a notification's own arrival: decoding it, judging its order, encoding
-//! the round and publishing it, against a plain LISTEN in the same process.
+//! The latency of the listener: decoding a notification, checking its order, encoding the round and
+//! publishing it, compared with a plain LISTEN in the same process.
 
 use parking_lot::Mutex;
 use std::{
@@ -26,7 +26,7 @@ const INSERT: &str = "insert into public.rounds (game_id, finished_at) \
 const ROUNDS: usize = 1_000;
 const APART: Duration = Duration::from_millis(10);
 
-/// When each round came.
+/// The arrival time of each round.
 #[derive(Debug, Default)]
 struct Stamps(Mutex<HashMap<i64, Instant>>);
 
@@ -36,7 +36,7 @@ impl Stamps {
         self.0.lock().insert(round, now);
     }
 
-    /// By how many microseconds these came later than those, in order.
+    /// The delays of these arrivals after the earlier ones, in microseconds, sorted.
     fn after(&self, earlier: &Self) -> Vec<i128> {
         let [late, early] = [self, earlier].map(|stamps| stamps.0.lock().clone());
         let difference = |(round, at): (&i64, &Instant)| {
@@ -64,7 +64,7 @@ struct Payload {
     round_id: i64,
 }
 
-/// Prints the difference, and that between two plain LISTENs for comparison.
+/// Prints the difference, and for comparison that between two plain LISTENs.
 pub(crate) fn listener(database: &Database) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let [published, plain, control] = [(); 3].map(|()| Arc::new(Stamps::default()));
@@ -80,14 +80,14 @@ pub(crate) fn listener(database: &Database) -> Result<()> {
         shutdown.request();
         anyhow::Ok(())
     })?;
-    let told = |name: &str, all: &[i128]| -> Result<()> {
-        ensure!(all.len() > ROUNDS / 2, "only {} rounds came on both ways", all.len());
+    let print = |name: &str, all: &[i128]| -> Result<()> {
+        ensure!(all.len() > ROUNDS / 2, "only {} rounds arrived on both connections", all.len());
         let at = |share: f64| all[((all.len() - 1) as f64 * share) as usize] as f64 / 1000.0;
         println!("{name}: {:.3} / {:.3} ms (p50 / p99)", at(0.5), at(0.99));
         Ok(())
     };
-    told("\npublished by the listener after a plain LISTEN beside it", &published.after(&plain))?;
-    told("a second plain LISTEN after the first", &control.after(&plain))
+    print("\npublished by the listener after a plain LISTEN beside it", &published.after(&plain))?;
+    print("a second plain LISTEN after the first", &control.after(&plain))
 }
 
 /// Starts the capture as the server does, and waits until it is live.
@@ -132,9 +132,9 @@ async fn insert(database: &Database, shutdown: &Shutdown) -> Result<()> {
     let (client, connection) = tokio_postgres::connect(database.url(), NoTls).await?;
     shutdown.spawn(connection);
     let insert = client.prepare(INSERT).await?;
-    let mut beats = tokio::time::interval(APART);
+    let mut ticks = tokio::time::interval(APART);
     for _ in 0..ROUNDS {
-        beats.tick().await;
+        ticks.tick().await;
         client.execute(&insert, &[]).await?;
     }
     Ok(())

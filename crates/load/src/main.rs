@@ -1,10 +1,9 @@
 //! Puts load on a server and measures what it costs: `cargo run --release -p datastream-load -- --help`.
 //!
-//! The server is the release program in a process of its own; the floor, the limit to compare with,
-//! is another. Subscribers and publisher live in this one, so that their times are of one clock.
-//! How to read the figures is in `docs/benchmarks.md`.
+//! The server runs as the release program in its own process, and so does the floor, the lower limit
+//! to compare with. Subscribers and publisher run in this process and share its clock.
+//! `docs/benchmarks.md` explains the figures.
 
-mod board;
 mod bulk;
 mod client;
 mod clock;
@@ -12,6 +11,7 @@ mod compare;
 mod connection;
 mod connects;
 mod database;
+mod deliveries;
 mod events;
 mod floor;
 mod histogram;
@@ -25,9 +25,9 @@ mod process;
 mod publisher;
 mod resume;
 mod run;
+mod run_state;
 mod stop;
 mod table;
-mod tally;
 mod target;
 mod websocket;
 mod wt;
@@ -43,7 +43,7 @@ use crate::{
     run::Subject,
 };
 
-/// Files of this process that are no subscribers.
+/// Open files of this process besides the subscribers' sockets.
 const OTHER_FILES: u64 = 64;
 
 fn main() -> Result<()> {

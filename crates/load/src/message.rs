@@ -1,21 +1,20 @@
-//! What a message says about itself: the sequence number and the time that the publisher put into
-//! `extras`.
+//! Reads the sequence number and the time that the publisher puts into `extras`.
 
 use anyhow::{Context, Result};
 use serde::Deserialize;
 
-/// Messages kept to compare with: more than are ever in flight to one subscriber's neighbors.
+/// Messages kept for comparison: more than are ever in flight.
 const KEPT: usize = 256;
-/// How every message begins.
+/// The beginning of every message.
 const PREFIX: &[u8] = b"{\"round_id\":";
 
-/// What is read out of a round.
+/// The fields of a round that the client reads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Stamp {
     pub(crate) round_id: u64,
     /// 0 for the round that seeds connections, then rising by one.
     pub(crate) seq: u64,
-    /// The publisher's clock before it began.
+    /// The time before the publisher began the transaction.
     pub(crate) sent_us: i64,
 }
 
@@ -25,15 +24,15 @@ struct Round {
     extras: String,
 }
 
-/// What the publisher puts into `extras`.
+/// The content of `extras`.
 #[derive(Deserialize)]
 pub(crate) struct Extras {
     pub(crate) seq: u64,
     pub(crate) sent_us: i64,
 }
 
-/// Reads each message once: the thousands of connections that get the same bytes are answered by a
-/// comparison, so that checking costs the client little. Bytes that differ are read on their own.
+/// Parses each message once. Thousands of connections receive the same bytes, and a comparison is much
+/// cheaper than parsing. Different bytes are parsed.
 #[derive(Debug)]
 pub(crate) struct Reader {
     kept: Vec<(Vec<u8>, Stamp)>,
@@ -67,7 +66,7 @@ fn parse(json: &[u8]) -> Result<Stamp> {
     Ok(Stamp { round_id: round.round_id, seq: extras.seq, sent_us: extras.sent_us })
 }
 
-/// A round as the server would send it, for the floor, which has no database.
+/// A round as the server sends it, for the floor, which has no database.
 pub(crate) fn json(stamp: Stamp) -> Vec<u8> {
     let Stamp { round_id, seq, sent_us } = stamp;
     format!(
@@ -81,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_message_that_is_made_is_read_back() {
+    fn a_generated_message_is_parsed_back() {
         let stamp = Stamp { round_id: 512, seq: 3, sent_us: 77 };
         let mut reader = Reader::default();
         assert_eq!(reader.read(&json(stamp)).expect("a round"), stamp);

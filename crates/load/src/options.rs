@@ -6,10 +6,11 @@ use anyhow::{Context, Result};
 use clap::{Parser, ValueEnum};
 use serde::Serialize;
 
-/// Puts load on a server and measures it: N subscribers, rounds inserted into PostgreSQL.
+/// Measures a server under load: N subscribers, rounds inserted into PostgreSQL.
 ///
-/// Without --rate the loop is closed: a transaction is inserted once the one --window before it has
-/// reached every subscriber. Every connection is checked for lost, repeated and reordered rounds.
+/// Without --rate the loop is closed: a transaction starts once the transaction --window before it has
+/// reached every subscriber. The program checks every connection for lost, repeated and reordered
+/// rounds.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "load")]
 pub(crate) struct Options {
@@ -17,7 +18,7 @@ pub(crate) struct Options {
     #[arg(value_enum, default_value_t = Mode::Server)]
     pub(crate) mode: Mode,
 
-    /// How subscribers connect
+    /// Transport of the subscribers
     #[arg(long, value_enum, default_value_t = Transport::Ws)]
     pub(crate) transport: Transport,
 
@@ -25,27 +26,27 @@ pub(crate) struct Options {
     #[arg(long, default_value_t = 1000)]
     pub(crate) conns: usize,
 
-    /// Rounds a second, however long each takes to be delivered
+    /// Rounds per second, independent of their delivery
     #[arg(long, conflicts_with = "window")]
     pub(crate) rate: Option<f64>,
 
-    /// Transactions on their way at once, without --rate
+    /// Transactions in flight at once, without --rate
     #[arg(long, default_value_t = 1)]
     pub(crate) window: u64,
 
-    /// Rounds in a transaction
+    /// Rounds per transaction
     #[arg(long, default_value_t = 1)]
     pub(crate) batch: u64,
 
-    /// How long to measure
+    /// Duration of the measurement
     #[arg(long, default_value = "2s", value_parser = humantime::parse_duration)]
     pub(crate) duration: Duration,
 
-    /// How long to run before measuring
+    /// Duration of the run before the measurement
     #[arg(long, default_value = "500ms", value_parser = humantime::parse_duration)]
     pub(crate) warm_up: Duration,
 
-    /// Give the server core 0 for itself; client, publisher and PostgreSQL share core 1
+    /// Reserve core 0 for the server; client, publisher and PostgreSQL share core 1
     #[arg(long)]
     pub(crate) pin: bool,
 
@@ -57,19 +58,19 @@ pub(crate) struct Options {
     #[arg(long, default_value_t = 5)]
     pub(crate) pairs: usize,
 
-    /// Print one JSON object a line instead of a table
+    /// Print one JSON object per line instead of a table
     #[arg(long)]
     pub(crate) json: bool,
 
-    /// The server's program [default: `datastream` of the same build]
+    /// Program of the server [default: `datastream` of the same build]
     #[arg(long = "server")]
     pub(crate) program: Option<PathBuf>,
 
-    /// More arguments for the server, one each
+    /// Further argument for the server; may be repeated
     #[arg(long, allow_hyphen_values = true)]
     pub(crate) server_arg: Vec<String>,
 
-    /// A migrated database to use [default: a cluster of its own]
+    /// A migrated database to use [default: a new cluster]
     #[arg(long)]
     pub(crate) database_url: Option<String>,
 }
@@ -79,36 +80,35 @@ pub(crate) struct Options {
 pub(crate) enum Mode {
     /// The server
     Server,
-    /// A bare epoll loop that sends one encoded frame to each socket: the limit to compare with
+    /// An epoll loop that only sends one encoded frame to each socket: the lower limit
     Floor,
-    /// Every figure that has a bar, beside the floor: 8 loads of --pairs pairs, pinned
+    /// Every figure that has a target, compared with the floor: 8 loads of --pairs pairs, pinned
     Table,
     /// The table of latencies: both transports, 1 and 1,000 subscribers, 10 and 100 rounds/s
     Latency,
-    /// What the listener adds to the notification's own arrival
+    /// The latency that the listener adds to that of the notification
     Listener,
     /// 10,000 rows in one INSERT, to --conns subscribers
     Bulk,
     /// Queries that --conns connects cause
     Connects,
-    /// --conns subscribers, 100 rounds behind, resume after the server was killed
+    /// --conns subscribers, 100 rounds behind, resume after a kill of the server
     Resume,
-    /// How soon the stream is live after PostgreSQL was stopped and started, and what a million missed
-    /// rounds take
+    /// Time until the stream is live after a restart of PostgreSQL, and cost of a million missed rounds
     Outage,
-    /// When each of --conns subscribers is told of a stop
+    /// Time until each of --conns subscribers receives the close of a stopping server
     Stop,
     /// WebTransport: 1 and --conns sessions, 5 rounds/s or --rate; then its floor, and quinn alone
     Wt,
-    /// quinn alone, in a process of its own
+    /// Process of quinn alone
     #[value(hide = true)]
     QuinnProcess,
-    /// The floor's own process
+    /// Process of the floor
     #[value(hide = true)]
     FloorProcess,
 }
 
-/// How a subscriber connects.
+/// The transport of a subscriber.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Transport {
@@ -118,12 +118,12 @@ pub(crate) enum Transport {
     Sse,
 }
 
-/// When the next transaction goes out.
+/// The time of the next transaction.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Pace {
-    /// So many rounds a second.
+    /// At this many rounds per second.
     Rate(f64),
-    /// Once the transaction this many before it has reached everybody.
+    /// Once the transaction this many before it has reached every subscriber.
     Window(u64),
 }
 
@@ -147,10 +147,10 @@ impl Options {
             Pace::Rate(rate) => format!("{rate}/s"),
             Pace::Window(window) => format!("window {window}"),
         };
-        if self.batch == 1 { pace } else { format!("{pace}, {} a transaction", self.batch) }
+        if self.batch == 1 { pace } else { format!("{pace}, {} per transaction", self.batch) }
     }
 
-    /// The server's program: cargo puts it beside this one.
+    /// The program of the server: cargo builds it into the same folder as this one.
     pub(crate) fn server(&self) -> Result<PathBuf> {
         if let Some(program) = &self.program {
             return Ok(program.clone());
@@ -158,7 +158,11 @@ impl Options {
         let own = std::env::current_exe()?;
         let folder = own.parent();
         let server = folder.context("this program is in no folder")?.join("datastream");
-        anyhow::ensure!(server.exists(), "{}: not there: cargo build --release", server.display());
+        anyhow::ensure!(
+            server.exists(),
+            "{} does not exist: run cargo build --release",
+            server.display()
+        );
         Ok(server)
     }
 }

@@ -1,5 +1,5 @@
-//! What an outage costs: how soon the stream is live after it, and what it takes to bring a million
-//! rounds that were missed.
+//! The cost of an outage: the time until the stream is live again, and the time and memory for a
+//! million missed rounds.
 
 use std::{
     thread,
@@ -17,21 +17,21 @@ use crate::{
     target::Target,
 };
 
-/// Stops and starts of PostgreSQL.
+/// Restarts of PostgreSQL.
 const TIMES: usize = 30;
-/// Rounds that are missed, 1,000 to a transaction.
+/// Missed rounds, 1,000 per transaction.
 const MISSED: f64 = 1e6;
 const MISS: &str = "do $$ begin for i in 1..1000 loop \
     insert into rounds (game_id, finished_at) select g.id, clock_timestamp() \
     from games g, generate_series(1, 1000) where slug = 'load'; commit; end loop; end $$";
 const CUT: &str = "select pg_terminate_backend(pid) from pg_stat_activity \
     where application_name like 'datastream%'";
-/// Between two looks.
+/// Time between two checks.
 const PAUSE: Duration = Duration::from_millis(2);
-/// Far beyond what anything here takes.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// Longer than any step of the measurement.
+const TIME_LIMIT: Duration = Duration::from_secs(120);
 
-/// Measures both, and prints a table.
+/// Measures both and prints a table.
 pub(crate) fn outage(options: &Options, database: &mut Database) -> Result<()> {
     let target = Target::server(options, database.url(), "127.0.0.1:0")?;
     println!("| | p50 | p95 | slowest |\n|---|---|---|---|");
@@ -50,8 +50,8 @@ pub(crate) fn outage(options: &Options, database: &mut Database) -> Result<()> {
     miss(&target, database)
 }
 
-/// Stops PostgreSQL as a crash would, and starts it; how long the server was not live though PostgreSQL
-/// took connections.
+/// Stops PostgreSQL as in a crash and starts it; returns the time from the first accepted connection
+/// until the server is live.
 fn restart(target: &Target, database: &mut Database) -> Result<Duration> {
     database.cluster()?.stop(Stop::Immediate)?;
     until(|| Ok(!target.is_ready()))?;
@@ -70,7 +70,7 @@ fn ended() -> anyhow::Error {
     anyhow::anyhow!("a thread ended early")
 }
 
-/// Freezes the server, finishes a million rounds, cuts its link, and lets it go on.
+/// Freezes the server, finishes a million rounds, ends its sessions, and continues it.
 fn miss(target: &Target, database: &mut Database) -> Result<()> {
     let captured = || target.metric("datastream_rounds_captured_total");
     let (before, idle) = (captured()?, process::peak_bytes(target.pid())?);
@@ -80,11 +80,11 @@ fn miss(target: &Target, database: &mut Database) -> Result<()> {
     target.signal("CONT")?;
     let begun = Instant::now();
     let ended = until(|| Ok(captured()? - before >= MISSED && target.is_ready()))?;
-    println!("\n| a million rounds missed, 1,000 to a transaction | |\n|---|---|");
-    println!("| until they are on the stream | {:.1} s |", (ended - begun).as_secs_f64());
+    println!("\n| a million rounds missed, 1,000 per transaction | |\n|---|---|");
+    println!("| until they are published | {:.1} s |", (ended - begun).as_secs_f64());
     let peak = process::peak_bytes(target.pid())?;
     println!(
-        "| memory at the peak, and before | {:.0} MB, {:.0} MB |",
+        "| peak memory, and memory before | {:.0} MB, {:.0} MB |",
         peak as f64 / 1e6,
         idle as f64 / 1e6
     );
@@ -96,11 +96,11 @@ fn accepts(url: &str) -> Result<bool> {
     Ok(runtime.block_on(tokio_postgres::connect(url, NoTls)).is_ok())
 }
 
-/// Looks until it is so; when that was.
-fn until(mut look: impl FnMut() -> Result<bool>) -> Result<Instant> {
+/// Repeats the check until it succeeds; returns the time.
+fn until(mut check: impl FnMut() -> Result<bool>) -> Result<Instant> {
     let begun = Instant::now();
-    while !look()? {
-        ensure!(begun.elapsed() < PATIENCE, "waited for {PATIENCE:?}");
+    while !check()? {
+        ensure!(begun.elapsed() < TIME_LIMIT, "waited for {TIME_LIMIT:?}");
         thread::sleep(PAUSE);
     }
     Ok(Instant::now())

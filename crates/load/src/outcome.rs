@@ -2,14 +2,14 @@
 
 use serde::Serialize;
 
-use crate::{histogram::Histogram, options::Transport, tally::Faults};
+use crate::{deliveries::Faults, histogram::Histogram, options::Transport};
 
-/// The head of the table.
+/// The header of the table.
 pub(crate) const HEAD: &str = "\
 | | subscribers | pace | deliveries/s | CPU µs/delivery | cores | joined | bytes | publish to client p50 / p99 / p99.9 ms | commit to client ms | idle bytes/conn | connects/s | CPU µs/connect | lost / repeated / reordered / closed |
 |---|---|---|---|---|---|---|---|---|---|---|---|---|---|";
 
-/// The head of the table of resumed connections.
+/// The header of the table of resumed connections.
 pub(crate) const HEAD_RESUME: &str = "\
 | 100 rounds behind, after a kill | server start to ready | first connect to the last round at the last subscriber | queries | CPU µs/round and subscriber | private memory before | peak memory | faults |
 |---|---|---|---|---|---|---|---|";
@@ -22,7 +22,7 @@ pub(crate) struct Times {
     pub(crate) p999: f64,
 }
 
-/// What one run measured.
+/// The measurements of one run.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Outcome {
     pub(crate) target: &'static str,
@@ -30,12 +30,12 @@ pub(crate) struct Outcome {
     pub(crate) conns: usize,
     pub(crate) pace: String,
     pub(crate) deliveries_per_s: f64,
-    /// Of the server's CPU, for each delivery.
+    /// CPU time of the server per delivery.
     pub(crate) cpu_us: f64,
     pub(crate) cores: f64,
-    /// Rounds in each of the client's reads.
+    /// Rounds per read of the client.
     pub(crate) joined: f64,
-    /// On the wire, for each delivery.
+    /// Bytes on the wire per delivery.
     pub(crate) bytes: f64,
     pub(crate) publish_ms: Times,
     pub(crate) commit_ms: Times,
@@ -79,7 +79,7 @@ impl Outcome {
         )
     }
 
-    /// Prints it, as a row or as JSON.
+    /// Prints the outcome as a row or as JSON.
     pub(crate) fn print(&self, json: bool) -> anyhow::Result<()> {
         if json {
             println!("{}", serde_json::to_string(self)?);
@@ -90,7 +90,7 @@ impl Outcome {
     }
 }
 
-/// The middle of some figures: the lower one of two.
+/// The median; the lower one of two.
 pub(crate) fn median(figures: impl IntoIterator<Item = f64>) -> f64 {
     let mut figures: Vec<_> = figures.into_iter().collect();
     figures.sort_by(f64::total_cmp);

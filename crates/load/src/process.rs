@@ -1,10 +1,10 @@
-//! What Linux says about a process, and which cores it may use.
+//! CPU time and memory of a process, from `/proc`, and its CPU affinity.
 
 use std::{fs, process::Command};
 
 use anyhow::{Context, Result, ensure};
 
-/// CPU time of all its threads in microseconds: exact run time, not sampled ticks.
+/// CPU time of all threads in microseconds: exact run time, not sampled ticks.
 pub(crate) fn cpu_micros(pid: u32) -> Result<u64> {
     let mut nanos = 0;
     for task in fs::read_dir(format!("/proc/{pid}/task"))? {
@@ -16,14 +16,14 @@ pub(crate) fn cpu_micros(pid: u32) -> Result<u64> {
     Ok(nanos / 1000)
 }
 
-/// Memory that is this process's alone, in bytes.
+/// Private memory of the process in bytes.
 pub(crate) fn private_bytes(pid: u32) -> Result<u64> {
     let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
     Ok(["Private_Clean:", "Private_Dirty:"].iter().map(|name| kilobytes(&text, name)).sum::<u64>()
         * 1024)
 }
 
-/// The most memory it ever had, in bytes.
+/// Peak memory of the process in bytes.
 pub(crate) fn peak_bytes(pid: u32) -> Result<u64> {
     Ok(kilobytes(&fs::read_to_string(format!("/proc/{pid}/status"))?, "VmHWM:") * 1024)
 }

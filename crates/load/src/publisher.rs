@@ -1,4 +1,4 @@
-//! Inserts rounds, at a rate or in a closed loop, from a thread of its own.
+//! Inserts rounds, at a rate or in a closed loop, from a separate thread.
 
 use std::{
     net::SocketAddr,
@@ -16,15 +16,15 @@ use tokio::{io::AsyncWriteExt, net::TcpStream, time::Instant};
 use tokio_postgres::{Client, Statement};
 
 use crate::{
-    board::Board,
     database, events,
     message::{self, Stamp},
     options::{Pace, Transport},
+    run_state::RunState,
     websocket,
 };
 
-/// What keeps a round that long from somebody is a loss.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// A round that takes longer to reach every subscriber counts as lost.
+const TIME_LIMIT: Duration = Duration::from_secs(30);
 
 const INSERT: &str = "insert into public.rounds (game_id, finished_at, extras)
     select id, clock_timestamp(), jsonb_build_object('seq', $1::bigint, 'sent_us', $2::bigint)
@@ -34,12 +34,12 @@ const INSERT_MANY: &str = "insert into public.rounds (game_id, finished_at, extr
     select id, clock_timestamp(), jsonb_build_object('seq', seq, 'sent_us', $3::bigint)
     from public.games, generate_series($1::bigint, $2::bigint) seq where slug = 'load' order by seq";
 
-/// Where rounds go.
+/// The destination of rounds.
 #[derive(Clone, Debug)]
 pub(crate) enum Destination {
-    /// Inserted into a database.
+    /// A database, by INSERT.
     Database { url: String },
-    /// Sent to the floor, encoded.
+    /// The floor, as encoded frames.
     Floor { address: SocketAddr, transport: Transport },
 }
 
@@ -50,12 +50,12 @@ enum Link {
 
 /// Publishes rounds with rising sequence numbers.
 pub(crate) struct Publisher {
-    board: Arc<Board>,
+    state: Arc<RunState>,
     link: Link,
     last: u64,
 }
 
-/// A publisher at work.
+/// A publisher in its thread.
 #[derive(Debug)]
 pub(crate) struct Publishing {
     stop: Arc<AtomicBool>,
@@ -66,7 +66,7 @@ impl Publisher {
     pub(crate) async fn connect(
         runtime: &tokio::runtime::Runtime,
         destination: &Destination,
-        board: Arc<Board>,
+        state: Arc<RunState>,
         last: u64,
     ) -> Result<Self> {
         let link = match destination {
@@ -83,14 +83,14 @@ impl Publisher {
                 Link::Floor { stream, transport: *transport }
             }
         };
-        Ok(Self { board, link, last })
+        Ok(Self { state, link, last })
     }
 
     /// Publishes the next `count` rounds as one transaction; returns the last sequence number.
     pub(crate) async fn publish(&mut self, count: u64) -> Result<u64> {
-        let sent_us = self.board.clock.micros();
+        let sent_us = self.state.clock.micros();
         let seqs = self.last + 1..=self.last + count;
-        self.board.clear(seqs.clone());
+        self.state.clear(seqs.clone());
         match &mut self.link {
             Link::Database { client, insert, .. } => {
                 let rows: Vec<_> = seqs.clone().map(|seq| [seq as i64, sent_us]).collect();
@@ -115,22 +115,22 @@ impl Publisher {
             anyhow::bail!("the floor takes no statement");
         };
         let seqs = self.last + 1..=self.last + count;
-        self.board.clear(seqs.clone());
+        self.state.clear(seqs.clone());
         let (from, to) = (*seqs.start() as i64, *seqs.end() as i64);
-        client.execute(insert_many, &[&from, &to, &self.board.clock.micros()]).await?;
+        client.execute(insert_many, &[&from, &to, &self.state.clock.micros()]).await?;
         self.commit(seqs);
         Ok(self.last)
     }
 
     fn commit(&mut self, seqs: std::ops::RangeInclusive<u64>) {
-        let now = self.board.clock.micros();
+        let now = self.state.clock.micros();
         self.last = *seqs.end();
-        seqs.for_each(|seq| self.board.committed.set(seq, now));
+        seqs.for_each(|seq| self.state.committed.set(seq, now));
     }
 
-    /// Publishes until told to stop.
+    /// Publishes until `stop` is set.
     async fn run(&mut self, pace: Pace, batch: u64, stop: &AtomicBool) -> Result<u64> {
-        let mut done = self.board.done.subscribe();
+        let mut done = self.state.done.subscribe();
         let (start, first) = (Instant::now(), self.last);
         let mut transactions = 0;
         while !stop.load(Relaxed) {
@@ -142,8 +142,9 @@ impl Publisher {
                 Pace::Window(window) => {
                     let due = first + (transactions + 1).saturating_sub(window) * batch;
                     let arrived = done.wait_for(|&done| done >= due);
-                    let arrived = tokio::time::timeout(PATIENCE, arrived).await;
-                    arrived.with_context(|| format!("round {due} did not reach everybody"))??;
+                    let arrived = tokio::time::timeout(TIME_LIMIT, arrived).await;
+                    arrived
+                        .with_context(|| format!("round {due} did not reach every subscriber"))??;
                 }
             }
             self.publish(batch).await?;
@@ -154,10 +155,10 @@ impl Publisher {
 }
 
 impl Publishing {
-    /// Publishes in a thread of its own.
+    /// Publishes in a new thread.
     pub(crate) fn start(
         destination: Destination,
-        board: Arc<Board>,
+        state: Arc<RunState>,
         pace: Pace,
         batch: u64,
     ) -> Self {
@@ -166,26 +167,26 @@ impl Publishing {
         let thread = thread::spawn(move || {
             let runtime = database::runtime()?;
             runtime.block_on(async {
-                let mut publisher = Publisher::connect(&runtime, &destination, board, 0).await?;
+                let mut publisher = Publisher::connect(&runtime, &destination, state, 0).await?;
                 publisher.run(pace, batch, &stopped).await
             })
         });
         Self { stop, thread }
     }
 
-    /// Whether it has failed.
+    /// Whether the publisher has failed.
     pub(crate) fn is_finished(&self) -> bool {
         self.thread.is_finished()
     }
 
-    /// Stops; the sequence number of the last round.
+    /// Stops; returns the sequence number of the last round.
     pub(crate) fn finish(self) -> Result<u64> {
         self.stop.store(true, Relaxed);
         self.thread.join().map_err(|_| anyhow!("the publisher panicked"))?
     }
 }
 
-/// One round, outside a run. A round of sequence number 0 seeds the connections of the next run.
+/// Publishes one round with the sequence number 0: the seed of the connections of the next run.
 pub(crate) fn publish_seed(destination: &Destination) -> Result<()> {
     let Destination::Database { url } = destination else { return Ok(()) };
     let runtime = database::runtime()?;
@@ -196,8 +197,7 @@ pub(crate) fn publish_seed(destination: &Destination) -> Result<()> {
     })
 }
 
-/// All at once over the one connection: a game that writes its rounds in one transaction does not
-/// wait for each answer.
+/// Pipelines the INSERTs of a transaction: a game does not wait for each response either.
 async fn transaction(client: &mut Client, insert: &Statement, rows: &[[i64; 2]]) -> Result<()> {
     let transaction = client.transaction().await?;
     let inserts =
@@ -207,7 +207,7 @@ async fn transaction(client: &mut Client, insert: &Statement, rows: &[[i64; 2]])
     Ok(())
 }
 
-/// The encoded round with its length before it.
+/// The encoded round, preceded by its length.
 fn frame(transport: Transport, seq: u64, sent_us: i64) -> Vec<u8> {
     let json = message::json(Stamp { round_id: 1_000_000 + seq, seq, sent_us });
     let frame = match transport {

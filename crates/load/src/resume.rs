@@ -1,4 +1,4 @@
-//! All subscribers come back at once after the server was killed, and want what they missed.
+//! All subscribers reconnect at once after a kill of the server and resume.
 
 use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
@@ -9,7 +9,6 @@ use std::{
 use anyhow::{Result, ensure};
 
 use crate::{
-    board::Board,
     client::{Client, Plan, Seen, Start},
     clock::Clock,
     database::{self, Database},
@@ -17,13 +16,14 @@ use crate::{
     outcome::HEAD_RESUME,
     process,
     publisher::{Destination, Publisher},
-    run::{self, PATIENCE, Subject},
+    run::{self, Subject, TIME_LIMIT},
+    run_state::RunState,
     target::{self, Target},
 };
 
-/// Rounds that everybody has before the server is killed.
+/// Rounds that every subscriber receives before the kill.
 const BEFORE: u64 = 20;
-/// Rounds that finish while it is away.
+/// Rounds that finish while the server is down.
 const MISSED: u64 = 100;
 
 /// Connects, kills, inserts, starts, resumes.
@@ -33,11 +33,11 @@ pub(crate) fn resume(options: &Options, database: &Database) -> Result<()> {
     let seen = until_killed(options, &mut target, &destination)?;
     drop(target);
 
-    let board = Arc::new(Board::new(Clock::start()));
-    publish(&destination, &board, BEFORE, MISSED)?;
+    let state = Arc::new(RunState::new(Clock::start()));
+    publish(&destination, &state, BEFORE, MISSED)?;
     let start = Instant::now();
     let target = Target::server(options, database.url(), &address)?;
-    target::make_room(options, database.pid())?;
+    target::pin_others(options, database.pid())?;
     let ready = start.elapsed();
     let queries = target.metric("datastream_database_queries_total")?;
     let idle = process::private_bytes(target.pid())?;
@@ -47,9 +47,12 @@ pub(crate) fn resume(options: &Options, database: &Database) -> Result<()> {
     let plan = Plan { start: after, ..run::plan(options, Subject::Server, &target) };
     let last = BEFORE + MISSED;
     let start = Instant::now();
-    let client = Client::start(plan, board.clone());
-    while *board.done.borrow() < last {
-        ensure!(start.elapsed() < PATIENCE && !client.is_finished(), "not everybody resumed");
+    let client = Client::start(plan, state.clone());
+    while *state.done.borrow() < last {
+        ensure!(
+            start.elapsed() < TIME_LIMIT && !client.is_finished(),
+            "not every subscriber resumed"
+        );
         thread::sleep(Duration::from_millis(1));
     }
     let took = start.elapsed();
@@ -72,16 +75,16 @@ pub(crate) fn resume(options: &Options, database: &Database) -> Result<()> {
     Ok(())
 }
 
-/// What the subscribers had when the server was killed under them.
+/// Runs subscribers until the server is killed; returns what they received.
 fn until_killed(options: &Options, target: &mut Target, destination: &Destination) -> Result<Seen> {
-    let board = Arc::new(Board::new(Clock::start()));
-    let client = Client::start(run::plan(options, Subject::Server, target), board.clone());
-    let (client, _) = client.connected(PATIENCE)?;
-    publish(destination, &board, 0, BEFORE)?;
-    run::drain(&board, BEFORE);
+    let state = Arc::new(RunState::new(Clock::start()));
+    let client = Client::start(run::plan(options, Subject::Server, target), state.clone());
+    let (client, _) = client.connected(TIME_LIMIT)?;
+    publish(destination, &state, 0, BEFORE)?;
+    run::drain(&state, BEFORE);
     target.kill()?;
     let start = Instant::now();
-    while board.closed.load(Relaxed) < options.conns && start.elapsed() < PATIENCE {
+    while state.closed.load(Relaxed) < options.conns && start.elapsed() < TIME_LIMIT {
         thread::sleep(Duration::from_millis(1));
     }
     let seen = client.finish(BEFORE)?;
@@ -89,11 +92,11 @@ fn until_killed(options: &Options, target: &mut Target, destination: &Destinatio
     Ok(seen)
 }
 
-/// Each round in a transaction of its own.
-fn publish(destination: &Destination, board: &Arc<Board>, last: u64, count: u64) -> Result<()> {
+/// Publishes each round in its own transaction.
+fn publish(destination: &Destination, state: &Arc<RunState>, last: u64, count: u64) -> Result<()> {
     let runtime = database::runtime()?;
     runtime.block_on(async {
-        let publisher = Publisher::connect(&runtime, destination, board.clone(), last);
+        let publisher = Publisher::connect(&runtime, destination, state.clone(), last);
         let mut publisher = publisher.await?;
         for _ in 0..count {
             publisher.publish(1).await?;

@@ -9,7 +9,6 @@ use std::{
 use anyhow::{Result, bail};
 
 use crate::{
-    board::Board,
     client::{Client, Plan, Seen, Start},
     clock::Clock,
     database::Database,
@@ -17,25 +16,27 @@ use crate::{
     outcome::{Outcome, Times},
     process,
     publisher::{self, Destination, Publishing},
+    run_state::RunState,
     target::{self, Target},
 };
 
-/// Connections settle, allocators give back, before memory is read.
+/// Time for connections to settle and for allocators to release memory before it is read.
 const IDLE: Duration = Duration::from_millis(500);
-/// What comes later than this after the one before is lost: a busy machine stalls for a second.
+/// A round that arrives later than this after the previous one counts as lost; a busy machine may stall
+/// for a second.
 const SILENCE: Duration = Duration::from_secs(10);
-/// How long connecting may take.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+/// Time limit for connecting all subscribers.
+pub(crate) const TIME_LIMIT: Duration = Duration::from_secs(60);
 
-/// What is measured.
+/// The measured program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Subject {
     Server,
     Floor,
 }
 
-/// Counters at one moment.
-struct Moment {
+/// Counters at one time.
+struct Counters {
     at: Instant,
     cpu_us: u64,
     deliveries: u64,
@@ -43,51 +44,51 @@ struct Moment {
     bytes: u64,
 }
 
-/// Starts the subject, puts the load on it, and says what was measured.
+/// Starts the subject, runs the load and returns the measurements.
 pub(crate) fn run(
     options: &Options,
     subject: Subject,
     database: Option<&Database>,
 ) -> Result<Outcome> {
-    Ok(observe(options, subject, database, Board::new(Clock::start()), |_| Ok(()))?.0)
+    Ok(observe(options, subject, database, RunState::new(Clock::start()), |_| Ok(()))?.0)
 }
 
-/// The same, on a board of the caller's, who is told when the run begins.
+/// The same with a state of the caller; calls `begun` when the run begins.
 pub(crate) fn observe(
     options: &Options,
     subject: Subject,
     database: Option<&Database>,
-    board: Board,
-    begun: impl FnOnce(&Arc<Board>) -> Result<()>,
+    state: RunState,
+    begun: impl FnOnce(&Arc<RunState>) -> Result<()>,
 ) -> Result<(Outcome, Seen)> {
     let (target, destination) = start(options, subject, database)?;
-    let board = Arc::new(board);
+    let state = Arc::new(state);
     let base = process::private_bytes(target.pid())?;
     let cpu_before = process::cpu_micros(target.pid())?;
-    let client = Client::start(plan(options, subject, &target), board.clone());
-    let (client, connecting) = client.connected(PATIENCE)?;
+    let client = Client::start(plan(options, subject, &target), state.clone());
+    let (client, connecting) = client.connected(TIME_LIMIT)?;
     let connect_cpu_us = process::cpu_micros(target.pid())? - cpu_before;
     thread::sleep(IDLE);
     let idle_bytes = process::private_bytes(target.pid())?.saturating_sub(base);
-    begun(&board)?;
+    begun(&state)?;
 
-    let publishing = Publishing::start(destination, board.clone(), options.pace(), options.batch);
+    let publishing = Publishing::start(destination, state.clone(), options.pace(), options.batch);
     thread::sleep(options.warm_up);
-    board.recording.store(true, Relaxed);
-    let from = Moment::now(&board, &target)?;
+    state.recording.store(true, Relaxed);
+    let from = Counters::now(&state, &target)?;
     wait(options.duration, || publishing.is_finished() || client.is_finished());
-    let to = Moment::now(&board, &target)?;
-    board.recording.store(false, Relaxed);
+    let to = Counters::now(&state, &target)?;
+    state.recording.store(false, Relaxed);
 
     let last = match publishing.finish() {
         Ok(last) => last,
         Err(error) => {
-            let due = board.done.borrow().saturating_add(1);
+            let due = state.done.borrow().saturating_add(1);
             let faults = client.finish(due)?.faults;
             return Err(error.context(format!("{faults:?}")));
         }
     };
-    drain(&board, last);
+    drain(&state, last);
     let seen = client.finish(last)?;
     let conns = options.conns as f64;
     let outcome = Outcome {
@@ -106,7 +107,7 @@ pub(crate) fn observe(
     Ok((outcome, seen))
 }
 
-/// The running subject, seeded, and where to publish.
+/// Starts the subject and publishes the seed; returns the destination for further rounds.
 pub(crate) fn start(
     options: &Options,
     subject: Subject,
@@ -117,13 +118,13 @@ pub(crate) fn start(
             let destination = Destination::Database { url: database.url().to_owned() };
             publisher::publish_seed(&destination)?;
             let target = Target::server(options, database.url(), "127.0.0.1:0")?;
-            target::make_room(options, database.pid())?;
+            target::pin_others(options, database.pid())?;
             Ok((target, destination))
         }
         (Subject::Server, None) => bail!("the server needs a database"),
         (Subject::Floor, _) => {
             let target = Target::floor(options)?;
-            target::make_room(options, None)?;
+            target::pin_others(options, None)?;
             let (address, transport) = (target.address(), options.transport);
             Ok((target, Destination::Floor { address, transport }))
         }
@@ -147,13 +148,13 @@ fn wait(duration: Duration, has_failed: impl Fn() -> bool) {
     }
 }
 
-/// Waits until everybody has the last round, or nothing has come for a while.
-pub(crate) fn drain(board: &Board, last: u64) {
-    let mut deliveries = board.deliveries.load(Relaxed);
+/// Waits until every subscriber has the last round, or no round has arrived for [`SILENCE`].
+pub(crate) fn drain(state: &RunState, last: u64) {
+    let mut deliveries = state.deliveries.load(Relaxed);
     let mut moved = Instant::now();
-    while *board.done.borrow() < last && moved.elapsed() < SILENCE {
+    while *state.done.borrow() < last && moved.elapsed() < SILENCE {
         thread::sleep(Duration::from_millis(1));
-        let now = board.deliveries.load(Relaxed);
+        let now = state.deliveries.load(Relaxed);
         if now != deliveries {
             (deliveries, moved) = (now, Instant::now());
         }
@@ -169,14 +170,14 @@ impl Subject {
     }
 }
 
-impl Moment {
-    fn now(board: &Board, target: &Target) -> Result<Self> {
+impl Counters {
+    fn now(state: &RunState, target: &Target) -> Result<Self> {
         Ok(Self {
             at: Instant::now(),
             cpu_us: process::cpu_micros(target.pid())?,
-            deliveries: board.deliveries.load(Relaxed),
-            reads: board.reads.load(Relaxed),
-            bytes: board.bytes.load(Relaxed),
+            deliveries: state.deliveries.load(Relaxed),
+            reads: state.reads.load(Relaxed),
+            bytes: state.bytes.load(Relaxed),
         })
     }
 

@@ -1,4 +1,4 @@
-//! How a stop of the server reaches many subscribers: when each is told, and how.
+//! The stop of a server with many subscribers: when and how each stream ends.
 
 use std::{
     io::{ErrorKind, Read, Write},
@@ -16,37 +16,42 @@ use crate::{
     websocket::KEY,
 };
 
-/// Far more than any grace period that is measured.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Longer than any measured grace period.
+const TIME_LIMIT: Duration = Duration::from_secs(60);
 const SECOND: Duration = Duration::from_secs(1);
-/// What a WebSocket is told: 1001, big-endian.
+/// The close code for WebSocket, 1001, big-endian.
 const GOING_AWAY: [u8; 2] = 1001_u16.to_be_bytes();
-/// How an event stream ends.
+/// The end of an event stream.
 const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
-/// A subscriber that only waits.
+/// A subscriber that waits for the end of its stream.
 struct Subscriber {
     socket: mio::net::TcpStream,
-    said: Vec<u8>,
+    received: Vec<u8>,
 }
 
-/// Connects, stops the server, and prints when its subscribers were told.
+/// Connects, stops the server, and prints when the streams ended.
 pub(crate) fn stop(options: &Options, database: &Database) -> Result<()> {
     let (mut target, _) = run::start(options, Subject::Server, Some(database))?;
     let connect = |_| connect(options.transport, target.address());
     let subscribers = (0..options.conns).map(connect).collect::<Result<Vec<_>>>()?;
     let begun = Instant::now();
     target.signal("TERM")?;
-    let mut told = wait(options.transport, subscribers, begun)?;
+    let mut ended = wait(options.transport, subscribers, begun)?;
     let exit = target.exit()?;
     let exited = begun.elapsed();
-    told.sort_unstable();
-    let at = |share: f64| told[(share * (told.len() - 1) as f64) as usize].as_secs_f64();
-    let busiest = told.iter().map(|from| {
-        told.iter().skip_while(|at| *at < from).take_while(|at| **at - *from < SECOND).count()
+    ended.sort_unstable();
+    let at = |share: f64| ended[(share * (ended.len() - 1) as f64) as usize].as_secs_f64();
+    let busiest = ended.iter().map(|from| {
+        ended.iter().skip_while(|at| *at < from).take_while(|at| **at - *from < SECOND).count()
     });
     println!("| {} {}, SIGTERM | |\n|---|---|", options.conns, options.transport.path());
-    println!("| told first, median, last | {:.2} s, {:.2} s, {:.2} s |", at(0.0), at(0.5), at(1.0));
+    println!(
+        "| ended first, median, last | {:.2} s, {:.2} s, {:.2} s |",
+        at(0.0),
+        at(0.5),
+        at(1.0)
+    );
     println!("| most within a second | {} |", busiest.max().unwrap_or_default());
     println!("| the process ended after | {:.2} s, {exit} |", exited.as_secs_f64());
     Ok(())
@@ -64,17 +69,17 @@ fn connect(transport: Transport, address: SocketAddr) -> Result<Subscriber> {
         Transport::Sse => ("/sse", String::new()),
     };
     write!(socket, "GET {path} HTTP/1.1\r\nHost: load\r\n{upgrade}\r\n")?;
-    let (mut said, mut bytes) = (Vec::new(), [0; 4096]);
-    while !said.windows(4).any(|end| end == b"\r\n\r\n") {
+    let (mut received, mut bytes) = (Vec::new(), [0; 4096]);
+    while !received.windows(4).any(|end| end == b"\r\n\r\n") {
         let read = socket.read(&mut bytes)?;
-        ensure!(read > 0, "no stream but {}", String::from_utf8_lossy(&said));
-        said.extend_from_slice(&bytes[..read]);
+        ensure!(read > 0, "no stream but {}", String::from_utf8_lossy(&received));
+        received.extend_from_slice(&bytes[..read]);
     }
     socket.set_nonblocking(true)?;
-    Ok(Subscriber { socket: mio::net::TcpStream::from_std(socket), said })
+    Ok(Subscriber { socket: mio::net::TcpStream::from_std(socket), received })
 }
 
-/// Reads until the last has been told; how long each took.
+/// Reads until every stream has ended; returns the duration of each.
 fn wait(
     transport: Transport,
     subscribers: Vec<Subscriber>,
@@ -85,9 +90,9 @@ fn wait(
     for (number, subscriber) in open.iter_mut().flatten().enumerate() {
         poll.registry().register(&mut subscriber.socket, Token(number), Interest::READABLE)?;
     }
-    let mut told = Vec::with_capacity(open.len());
-    while told.len() < open.len() {
-        ensure!(begun.elapsed() < PATIENCE, "{} were not told", open.len() - told.len());
+    let mut ended = Vec::with_capacity(open.len());
+    while ended.len() < open.len() {
+        ensure!(begun.elapsed() < TIME_LIMIT, "{} streams did not end", open.len() - ended.len());
         poll.poll(&mut events, Some(SECOND))?;
         for event in &events {
             let place = &mut open[event.token().0];
@@ -95,12 +100,12 @@ fn wait(
                 && subscriber.is_at_end()?
             {
                 subscriber.check(transport)?;
-                told.push(begun.elapsed());
+                ended.push(begun.elapsed());
                 *place = None;
             }
         }
     }
-    Ok(told)
+    Ok(ended)
 }
 
 impl Subscriber {
@@ -109,21 +114,21 @@ impl Subscriber {
         loop {
             match self.socket.read(&mut bytes) {
                 Ok(0) => return Ok(true),
-                Ok(read) => self.said.extend_from_slice(&bytes[..read]),
+                Ok(read) => self.received.extend_from_slice(&bytes[..read]),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
                 Err(error) => return Err(error).context("a stream was cut"),
             }
         }
     }
 
-    /// Whether the last words are those of a stop.
+    /// Checks that the stream ended with a close frame or a last chunk.
     fn check(&self, transport: Transport) -> Result<()> {
-        let is_goodbye = match transport {
-            Transport::Ws => self.said.windows(2).any(|code| code == GOING_AWAY),
-            Transport::Sse => self.said.ends_with(LAST_CHUNK),
+        let is_clean = match transport {
+            Transport::Ws => self.received.windows(2).any(|code| code == GOING_AWAY),
+            Transport::Sse => self.received.ends_with(LAST_CHUNK),
         };
-        if !is_goodbye {
-            bail!("no goodbye in {:?}", String::from_utf8_lossy(&self.said));
+        if !is_clean {
+            bail!("no clean end in {:?}", String::from_utf8_lossy(&self.received));
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! All figures that have a bar, each beside the floor, in one table.
+//! A table of all figures that have a target, each compared with the floor.
 
 use anyhow::{Result, ensure};
 
@@ -9,21 +9,21 @@ use crate::{
     outcome::{HEAD, Outcome},
 };
 
-/// What a figure has to reach.
+/// The target of a figure.
 #[derive(Clone, Copy)]
-enum Bar {
-    /// The server's, at most so much.
+enum Goal {
+    /// The server's figure is at most this.
     AtMost(f64),
-    /// The server's over the floor's, at most so much.
+    /// The ratio of server to floor is at most this.
     RatioAtMost(f64),
-    /// The same, at least so much.
+    /// The ratio of server to floor is at least this.
     RatioAtLeast(f64),
 }
 
-/// A figure with its bar.
-type Figure = (&'static str, fn(&Outcome) -> f64, Bar);
+/// A figure with its target.
+type Figure = (&'static str, fn(&Outcome) -> f64, Goal);
 
-/// One load, and what is read from it.
+/// One load and its figures.
 struct Load {
     transport: Transport,
     conns: usize,
@@ -33,14 +33,14 @@ struct Load {
     figures: &'static [Figure],
 }
 
-const CPU: Figure = ("CPU µs/delivery", |run| run.cpu_us, Bar::RatioAtMost(1.15));
-const MEMORY: Figure = ("idle bytes/conn", |run| run.idle_bytes, Bar::AtMost(1024.0));
-const CONNECTS: Figure = ("connects/s", |run| run.connects_per_s, Bar::RatioAtLeast(0.8));
-const P99: Figure = ("publish to client, p99 ms", |run| run.publish_ms.p99, Bar::RatioAtMost(1.2));
-const FOUR: Figure = ("deliveries/s", |run| run.deliveries_per_s, Bar::RatioAtLeast(2.0));
-const EIGHT: Figure = ("deliveries/s", |run| run.deliveries_per_s, Bar::RatioAtLeast(5.0));
+const CPU: Figure = ("CPU µs/delivery", |run| run.cpu_us, Goal::RatioAtMost(1.15));
+const MEMORY: Figure = ("idle bytes/conn", |run| run.idle_bytes, Goal::AtMost(1024.0));
+const CONNECTS: Figure = ("connects/s", |run| run.connects_per_s, Goal::RatioAtLeast(0.8));
+const P99: Figure = ("publish to client, p99 ms", |run| run.publish_ms.p99, Goal::RatioAtMost(1.2));
+const FOUR: Figure = ("deliveries/s", |run| run.deliveries_per_s, Goal::RatioAtLeast(2.0));
+const EIGHT: Figure = ("deliveries/s", |run| run.deliveries_per_s, Goal::RatioAtLeast(5.0));
 
-/// One round at a time.
+/// A load with one round at a time.
 const fn single(transport: Transport, conns: usize, figures: &'static [Figure]) -> Load {
     Load { transport, conns, rate: None, window: 1, batch: 1, figures }
 }
@@ -56,7 +56,7 @@ const LOADS: [Load; 8] = [
     Load { rate: Some(10.0), ..single(Transport::Sse, 10_000, &[P99]) },
 ];
 
-/// Runs every load with the server on a core of its own; prints every run, then the table.
+/// Runs every load with the server on its own core; prints every run and the table.
 pub(crate) fn table(options: &Options, database: &Database) -> Result<()> {
     println!("{HEAD}");
     let (mut rows, mut faults) = (Vec::new(), 0);
@@ -70,7 +70,7 @@ pub(crate) fn table(options: &Options, database: &Database) -> Result<()> {
     }
     println!("\nMedians of {} pairs:\n", options.pairs);
     println!(
-        "| | pace | figure | server | floor | server / floor | bar | |\n|---|---|---|---|---|---|---|---|"
+        "| | pace | figure | server | floor | server / floor | target | |\n|---|---|---|---|---|---|---|---|"
     );
     rows.iter().for_each(|row| println!("{row}"));
     println!("\nRuns in which a round was lost, repeated or out of order: {faults}");
@@ -79,16 +79,16 @@ pub(crate) fn table(options: &Options, database: &Database) -> Result<()> {
 }
 
 fn row(subject: &str, pace: &str, figure: &Figure, pairs: &[Pair]) -> String {
-    let (name, read, bar) = *figure;
+    let (name, read, goal) = *figure;
     let [server, floor, ratio] = compare::medians(pairs, read);
-    let (bar, reached) = match bar {
-        Bar::AtMost(most) => (format!("≤ {most}"), server <= most),
-        Bar::RatioAtMost(most) => (format!("≤ {most} × floor"), ratio <= most),
-        Bar::RatioAtLeast(least) => (format!("≥ {least} × floor"), ratio >= least),
+    let (goal, reached) = match goal {
+        Goal::AtMost(most) => (format!("≤ {most}"), server <= most),
+        Goal::RatioAtMost(most) => (format!("≤ {most} × floor"), ratio <= most),
+        Goal::RatioAtLeast(least) => (format!("≥ {least} × floor"), ratio >= least),
     };
-    let verdict = if reached { "reached" } else { "**not reached**" };
+    let result = if reached { "reached" } else { "**not reached**" };
     format!(
-        "| {subject} | {pace} | {name} | {server:.2} | {floor:.2} | {ratio:.2} | {bar} | {verdict} |"
+        "| {subject} | {pace} | {name} | {server:.2} | {floor:.2} | {ratio:.2} | {goal} | {result} |"
     )
 }
 

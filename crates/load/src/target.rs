@@ -1,4 +1,4 @@
-//! The process under measurement: the server, or the floor.
+//! The measured process: the server or the floor.
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
@@ -14,11 +14,11 @@ use anyhow::{Context, Result, bail};
 
 use crate::{options::Options, process};
 
-/// The core of the process under measurement, and the core of all the rest.
+/// The core of the measured process, and the core of all other processes.
 pub(crate) const CORE: u32 = 0;
 pub(crate) const OTHER_CORE: u32 = 1;
-/// A server that starts beside busy neighbors takes a second or two.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// A server on a busy machine starts in a second or two.
+const TIME_LIMIT: Duration = Duration::from_secs(30);
 
 /// A process that listens. Killed when dropped.
 #[derive(Debug)]
@@ -28,7 +28,7 @@ pub(crate) struct Target {
 }
 
 impl Target {
-    /// The server on this database and address, once it has caught up.
+    /// Starts the server on this database and address; returns once it has caught up.
     pub(crate) fn server(options: &Options, url: &str, address: &str) -> Result<Self> {
         let mut command = command(&options.server()?, options.pin);
         command.args(["serve", "--http-addr", address]).args(&options.server_arg);
@@ -36,13 +36,13 @@ impl Target {
         let target = Self::start(command)?;
         let start = Instant::now();
         while !target.is_ready() {
-            anyhow::ensure!(start.elapsed() < PATIENCE, "the server is not ready after 30 s");
+            anyhow::ensure!(start.elapsed() < TIME_LIMIT, "the server is not ready after 30 s");
             thread::sleep(Duration::from_millis(5));
         }
         Ok(target)
     }
 
-    /// The bare loop.
+    /// Starts the floor.
     pub(crate) fn floor(options: &Options) -> Result<Self> {
         let mut command = command(&std::env::current_exe()?, options.pin);
         command.arg("floor-process");
@@ -66,24 +66,24 @@ impl Target {
         Ok(samples.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum())
     }
 
-    /// Whether it has caught up.
+    /// Whether the server has caught up.
     pub(crate) fn is_ready(&self) -> bool {
         self.get("/readyz").is_ok_and(|answer| answer.starts_with("HTTP/1.1 200 "))
     }
 
-    /// Sends it a signal by its name: TERM asks it to stop, STOP freezes it, CONT lets it go on.
+    /// Sends a signal by its name: TERM stops the process, STOP suspends it, CONT continues it.
     pub(crate) fn signal(&self, name: &str) -> Result<()> {
         let status = Command::new("kill").args(["-s", name, &self.pid().to_string()]).status()?;
         anyhow::ensure!(status.success(), "kill -s {name}: {status}");
         Ok(())
     }
 
-    /// Waits for its end.
+    /// Waits for the exit.
     pub(crate) fn exit(&mut self) -> Result<ExitStatus> {
         Ok(self.child.wait()?)
     }
 
-    /// Ends it at once, without a chance to say goodbye.
+    /// Sends SIGKILL and waits for the exit.
     pub(crate) fn kill(&mut self) -> Result<()> {
         self.child.kill()?;
         self.child.wait()?;
@@ -104,7 +104,7 @@ impl Target {
         }
     }
 
-    /// The whole answer to a request.
+    /// The complete response to a request.
     pub(crate) fn get(&self, path: &str) -> Result<String> {
         let mut stream = TcpStream::connect(self.address)?;
         write!(stream, "GET {path} HTTP/1.1\r\nHost: load\r\nConnection: close\r\n\r\n")?;
@@ -129,30 +129,30 @@ fn command(program: &Path, pin: bool) -> Command {
     command
 }
 
-/// The address that the process says it listens on. What else it says is passed on while it starts,
-/// and read on so that it never waits for us.
+/// The address that the process logs. Prints its warnings and errors, and keeps reading so that the
+/// process never blocks on the pipe.
 fn address(stderr: ChildStderr) -> Result<SocketAddr> {
     let (found, address) = mpsc::channel();
     thread::spawn(move || {
-        let mut said = String::new();
+        let mut output = String::new();
         for line in BufReader::new(stderr).lines().map_while(Result::ok) {
             if let Some(address) = field(&line) {
                 let _ = found.send(Ok(address));
-                said.clear();
+                output.clear();
             } else if line.contains("WARN") || line.contains("ERROR") {
                 eprintln!("{line}");
             }
-            if said.len() < 10_000 {
-                said.push_str(&line);
-                said.push('\n');
+            if output.len() < 10_000 {
+                output.push_str(&line);
+                output.push('\n');
             }
         }
-        let _ = found.send(Err(said));
+        let _ = found.send(Err(output));
     });
-    match address.recv_timeout(PATIENCE) {
+    match address.recv_timeout(TIME_LIMIT) {
         Ok(Ok(address)) => Ok(address),
-        Ok(Err(said)) => bail!("the process ended: {said}"),
-        Err(_) => bail!("the process does not say where it listens"),
+        Ok(Err(output)) => bail!("the process ended: {output}"),
+        Err(_) => bail!("the process did not log its address within {TIME_LIMIT:?}"),
     }
 }
 
@@ -163,8 +163,8 @@ fn field(line: &str) -> Option<SocketAddr> {
     value.split_whitespace().next()?.parse().ok()
 }
 
-/// Binds this process and PostgreSQL to the core that the server does not use.
-pub(crate) fn make_room(options: &Options, postgres: Option<u32>) -> Result<()> {
+/// Pins this process and PostgreSQL to the core that the server does not use.
+pub(crate) fn pin_others(options: &Options, postgres: Option<u32>) -> Result<()> {
     if !options.pin {
         return Ok(());
     }

@@ -1,10 +1,10 @@
-//! The client's half of RFC 6455, as far as a subscriber needs it.
+//! The parts of RFC 6455 that a subscriber needs.
 
 use anyhow::{Result, bail};
 
-/// The sample key of RFC 6455, section 1.3: nothing here needs a secret one.
+/// The sample key of RFC 6455, section 1.3: the key need not be secret.
 pub(crate) const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
-/// The answer to it.
+/// The server's response to this key.
 pub(crate) const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
 /// A frame from the server.
@@ -15,7 +15,7 @@ pub(crate) enum Frame<'a> {
     Close(u16),
 }
 
-/// The first whole frame and its length on the wire; `None` where more bytes are needed.
+/// The first complete frame and its length on the wire; `None` if more bytes are needed.
 pub(crate) fn first(bytes: &[u8]) -> Result<Option<(Frame<'_>, usize)>> {
     let [head, length, ..] = *bytes else { return Ok(None) };
     let Some((start, length)) = payload(bytes, length)? else { return Ok(None) };
@@ -32,7 +32,7 @@ pub(crate) fn first(bytes: &[u8]) -> Result<Option<(Frame<'_>, usize)>> {
     Ok(Some((frame, start + length)))
 }
 
-/// Where the payload starts, and its length.
+/// The offset of the payload and its length.
 fn payload(bytes: &[u8], length: u8) -> Result<Option<(usize, usize)>> {
     Ok(match length {
         0..=125 => Some((2, usize::from(length))),
@@ -63,7 +63,7 @@ pub(crate) fn text(payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// The answer to a ping: masked, as clients must, by a mask of zeros.
+/// The response to a ping, masked as RFC 6455 requires of clients, with a mask of zeros.
 pub(crate) fn pong(payload: &[u8]) -> Vec<u8> {
     let length = payload.len().min(125);
     let mut frame = vec![0x8A, 0x80 | length as u8, 0, 0, 0, 0];
@@ -76,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_frame_of_any_size_is_read_whole_or_not_at_all() {
+    fn a_frame_of_any_size_is_parsed_only_once_it_is_complete() {
         for size in [0, 1, 125, 126, 65_535, 65_536] {
             let payload = vec![b'x'; size];
             let frame = text(&payload);
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn a_close_frame_tells_its_code() {
+    fn a_close_frame_contains_its_code() {
         let close = [0x88, 2, 0x03, 0xE9];
         assert_eq!(first(&close).expect("a frame"), Some((Frame::Close(1001), 4)));
     }

@@ -1,5 +1,5 @@
-//! WebTransport: what a session and a datagram cost the server, how long a round takes, and how many
-//! rounds of a burst arrive. Beside it the floor, and quinn without HTTP/3 and WebTransport.
+//! WebTransport: the server's cost per session and per datagram, latencies, and the share of a burst
+//! that arrives. For comparison the floor, and quinn without HTTP/3 and WebTransport.
 
 use std::{
     sync::{Arc, Mutex},
@@ -17,7 +17,6 @@ use wtransport::{ClientConfig, Connection, Endpoint, tls::Sha256Digest};
 use testkit::pinned::{Certificate, trusting};
 
 use crate::{
-    board::Board,
     clock::Clock,
     database::{self, Database},
     histogram::Histogram,
@@ -26,23 +25,24 @@ use crate::{
     outcome::Times,
     process,
     publisher::{self, Destination, Publisher},
+    run_state::RunState,
     target::Target,
     wt_bare,
 };
 
-/// A round a minute is no load, and at hundreds to a thousand sessions a process that does both
-/// ends has no time left.
+/// Rounds per second: a measurable load that one process can still send and receive for a thousand
+/// sessions.
 pub(crate) const RATE: f64 = 5.0;
-/// The rounds of a thousand sessions at once would overflow the buffer of a single socket.
+/// The rounds of a thousand sessions would overflow the buffer of a single socket.
 pub(crate) const SESSIONS_A_SOCKET: usize = 10;
-/// In one INSERT.
+/// Rounds in one INSERT.
 const BURST: u64 = 2000;
-/// What belongs to the handshakes is over by then.
+/// The work of the handshakes has ended after this time.
 pub(crate) const SETTLE: Duration = Duration::from_secs(3);
-/// What has not come by then is lost.
+/// Datagrams that arrive later count as lost.
 const SILENCE: Duration = Duration::from_secs(1);
 
-/// What all sessions have received.
+/// The rounds that all sessions have received.
 #[derive(Debug, Default)]
 struct Seen {
     datagrams: u64,
@@ -51,13 +51,13 @@ struct Seen {
     publish: Histogram,
 }
 
-/// Subscribers over WebTransport, in this process.
+/// Subscribers over WebTransport in this process.
 struct Sessions {
     readers: JoinSet<()>,
     seen: Arc<Mutex<Seen>>,
 }
 
-/// Measures one session, then `--conns`, then what to compare with.
+/// Measures one session, then `--conns` sessions, then the floor and quinn.
 pub(crate) fn measure(options: &Options, database: &Database) -> Result<()> {
     println!(
         "| WebTransport, {} rounds/s | private memory, kB/session | idle, CPU ms/s | CPU µs/datagram | arrived | commit to client, p50 / p99 / p99.9 ms | publish to client | of {BURST} in one INSERT |",
@@ -77,9 +77,9 @@ fn server(options: &Options, database: &Database) -> Result<()> {
     let mut with = options.clone();
     with.server_arg.extend(["--wt-enabled", "--wt-addr", "[::]:0"].map(str::to_owned));
     let target = Target::server(&with, database.url(), "127.0.0.1:0")?;
-    let board = Arc::new(Board::new(Clock::start()));
+    let state = Arc::new(RunState::new(Clock::start()));
     let publishing = database::runtime()?;
-    let publisher = Publisher::connect(&publishing, &destination, board.clone(), 0);
+    let publisher = Publisher::connect(&publishing, &destination, state.clone(), 0);
     let mut publisher = publishing.block_on(publisher)?;
     let mut publish = |rounds: u64| -> Result<f64> {
         let before = process::cpu_micros(target.pid())?;
@@ -87,17 +87,17 @@ fn server(options: &Options, database: &Database) -> Result<()> {
         Ok((process::cpu_micros(target.pid())? - before) as f64)
     };
     let rounds = (options.rate.unwrap_or(RATE) * options.duration.as_secs_f64()).ceil() as u64;
-    // What the rounds cost without anybody to send them to.
-    let unheard = publish(rounds)?;
+    // The cost of the rounds without subscribers.
+    let unsubscribed = publish(rounds)?;
 
     let clients = Runtime::new()?;
     let memory = process::private_bytes(target.pid())?;
-    let sessions = clients.block_on(Sessions::connect(&target, options.conns, &board))?;
+    let sessions = clients.block_on(Sessions::connect(&target, options.conns, &state))?;
     std::thread::sleep(SETTLE);
     let memory = process::private_bytes(target.pid())?.saturating_sub(memory);
     let idle = idle_cpu(target.pid())?;
     let (start, sent) = (Instant::now(), publish(rounds)?);
-    let spent = sent - unheard - idle * start.elapsed().as_secs_f64();
+    let spent = sent - unsubscribed - idle * start.elapsed().as_secs_f64();
     let arrived = sessions.settled(&clients);
     let ours = Seen { datagrams: arrived, ..sessions.take() };
     let due = (options.conns as u64 * rounds) as f64;
@@ -120,7 +120,7 @@ fn server(options: &Options, database: &Database) -> Result<()> {
     Ok(())
 }
 
-/// Microseconds a second while nothing is sent.
+/// CPU microseconds per second while nothing is sent.
 pub(crate) fn idle_cpu(pid: u32) -> Result<f64> {
     let (start, before) = (Instant::now(), process::cpu_micros(pid)?);
     std::thread::sleep(SETTLE);
@@ -138,7 +138,7 @@ async fn at_rate(options: &Options, publisher: &mut Publisher, rounds: u64) -> R
 }
 
 impl Sessions {
-    async fn connect(target: &Target, count: usize, board: &Arc<Board>) -> Result<Self> {
+    async fn connect(target: &Target, count: usize, state: &Arc<RunState>) -> Result<Self> {
         let (url, hash) = certificate(target)?;
         let (mut readers, seen) = (JoinSet::new(), Arc::<Mutex<Seen>>::default());
         let mut endpoint = client(&hash)?;
@@ -149,12 +149,12 @@ impl Sessions {
             let connection = endpoint.connect(&url).await.context("connect")?;
             let mut seed = connection.accept_uni().await?;
             while seed.read(&mut [0; 4096]).await?.is_some() {}
-            readers.spawn(read(connection, seen.clone(), board.clone()));
+            readers.spawn(read(connection, seen.clone(), state.clone()));
         }
         Ok(Self { readers, seen })
     }
 
-    /// Waits until nothing comes any more; the datagrams so far.
+    /// Waits until no more datagrams arrive; returns their number.
     fn settled(&self, clients: &Runtime) -> u64 {
         clients.block_on(async {
             let mut known = self.datagrams();
@@ -173,7 +173,7 @@ impl Sessions {
         self.seen.lock().map_or(0, |seen| seen.datagrams)
     }
 
-    /// What was seen until now; from here it counts anew.
+    /// Takes the results so far and starts new ones.
     fn take(&self) -> Seen {
         self.seen.lock().map(|mut seen| std::mem::take(&mut *seen)).unwrap_or_default()
     }
@@ -185,14 +185,14 @@ impl Sessions {
     }
 }
 
-async fn read(connection: Connection, seen: Arc<Mutex<Seen>>, board: Arc<Board>) {
+async fn read(connection: Connection, seen: Arc<Mutex<Seen>>, state: Arc<RunState>) {
     while let Ok(datagram) = connection.receive_datagram().await {
-        let now = board.clock.micros();
+        let now = state.clock.micros();
         let Ok(mut seen) = seen.lock() else { return };
         seen.datagrams += 1;
         let Ok(stamp) = seen.reader.read(&datagram) else { return };
-        // A round may be here before its writer hears of the commit.
-        let committed = board.committed.get(stamp.seq).unwrap_or(now);
+        // A round may arrive before the commit returns to its writer.
+        let committed = state.committed.get(stamp.seq).unwrap_or(now);
         seen.commit.record(now - committed);
         seen.publish.record(now - stamp.sent_us);
     }
@@ -206,12 +206,16 @@ pub(crate) fn client_config(hash: Sha256Digest) -> ClientConfig {
     trusting([hash]).keep_alive_interval(None).build()
 }
 
-/// Where the sessions of the game go, and the hash of the certificate.
+/// The URL for sessions of the game, and the hash of the certificate.
 fn certificate(target: &Target) -> Result<(String, Sha256Digest)> {
     let answer = target.get("/wt/certificate")?;
     let (_, body) = answer.split_once("\r\n\r\n").context("no body")?;
-    let told: Certificate = serde_json::from_str(body)?;
-    let port =
-        told.url.rsplit(':').next().and_then(|rest| rest.split('/').next()).context("port")?;
-    Ok((format!("https://127.0.0.1:{port}/wt/load"), told.hash().context("a hash")?))
+    let certificate: Certificate = serde_json::from_str(body)?;
+    let port = certificate
+        .url
+        .rsplit(':')
+        .next()
+        .and_then(|rest| rest.split('/').next())
+        .context("port")?;
+    Ok((format!("https://127.0.0.1:{port}/wt/load"), certificate.hash().context("a hash")?))
 }

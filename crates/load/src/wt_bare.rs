@@ -1,4 +1,4 @@
-//! What to compare WebTransport with: encryption and `sendto` alone, and quinn alone.
+//! Comparisons for WebTransport: encryption and `sendto` alone, and quinn alone.
 
 use std::{
     io::{BufRead, BufReader, Write},
@@ -28,10 +28,10 @@ use crate::{
 /// A round with its QUIC and HTTP/3 headers.
 const DATAGRAM_BYTES: usize = 260;
 const FLOOR_DATAGRAMS: u64 = 300_000;
-/// Of a round alone.
+/// A round without headers.
 const ROUND: [u8; 230] = [b'7'; 230];
 
-/// Encrypts and sends, and nothing else.
+/// Only encrypts and sends.
 pub(crate) fn floor() -> Result<()> {
     let suite = TLS13_AES_128_GCM_SHA256.tls13().context("TLS 1.3")?;
     let algorithm = suite.quic.context("QUIC")?;
@@ -50,8 +50,8 @@ pub(crate) fn floor() -> Result<()> {
     Ok(())
 }
 
-/// The same sessions and datagrams without HTTP/3, WebTransport, database and hub, in a process of
-/// its own.
+/// The same sessions and datagrams without HTTP/3, WebTransport, database and hub, in a separate
+/// process.
 pub(crate) fn quinn(options: &Options) -> Result<()> {
     let rate = options.rate.unwrap_or(RATE);
     let rounds = (rate * options.duration.as_secs_f64()).ceil() as u64;
@@ -83,7 +83,7 @@ fn compare(child: &mut Child, options: &Options, rounds: u64) -> Result<()> {
     let idle = wt::idle_cpu(pid)?;
     let (start, before) = (std::time::Instant::now(), process::cpu_micros(pid)?);
     child.stdin.take().context("stdin is piped")?.write_all(b"go\n")?;
-    ensure!(line()? == "done", "the process does not say that it is done");
+    ensure!(line()? == "done", "the process does not print that it is done");
     let spent = (process::cpu_micros(pid)? - before) as f64 - idle * start.elapsed().as_secs_f64();
     println!(
         "quinn alone, {conns} connections: {:.1} kB each, idle {:.1} CPU ms/s, {:.1} µs/datagram",
@@ -115,7 +115,7 @@ async fn connect(
     Ok((endpoints, readers))
 }
 
-/// The other process: takes connections, then sends to all of them at the rate.
+/// The separate process: accepts connections, then sends to all of them at the rate.
 pub(crate) fn serve(options: &Options) -> Result<()> {
     Runtime::new()?.block_on(async {
         let identity = Identity::self_signed(["localhost"])?;
@@ -133,7 +133,7 @@ pub(crate) fn serve(options: &Options) -> Result<()> {
             connections.push(listener.accept().await.context("closed")?.await?);
         }
         let go = tokio::task::spawn_blocking(|| std::io::stdin().lines().next());
-        ensure!(go.await?.is_some(), "nobody says go");
+        ensure!(go.await?.is_some(), "stdin closed before the start");
         let rate = options.rate.unwrap_or(RATE);
         for _ in 0..(rate * options.duration.as_secs_f64()).ceil() as u64 {
             for connection in &connections {

@@ -1,21 +1,22 @@
-//! What the soak can be told.
+//! The command line of the soak.
 
 use std::{path::PathBuf, time::Duration};
 
 use clap::{Parser, ValueEnum};
 
-/// Proves that nothing is lost and nothing comes twice, whatever fails: a PostgreSQL of its own, the
-/// real server behind a proxy that breaks, writers, subscribers, and the table as the judge.
+/// Checks under faults that no round is lost and none is delivered twice. Runs its own PostgreSQL,
+/// the real server behind a fault proxy, writers and subscribers, and compares all received rounds
+/// with the table.
 #[derive(Parser, Clone, Debug)]
 #[command(name = "soak", max_term_width = 100)]
 pub(crate) struct Args {
-    /// How long faults happen.
+    /// Duration of the faults, in seconds.
     #[arg(long, default_value_t = 30)]
     pub(crate) seconds: u64,
     /// The same seed gives the same schedule of faults.
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
-    /// How the trigger sends word.
+    /// How the trigger announces a finished round.
     #[arg(long, value_enum, default_value = "auto")]
     pub(crate) capture: Capture,
     /// Folder with the programs of the PostgreSQL to run; default: the newest that is found.
@@ -24,18 +25,18 @@ pub(crate) struct Args {
     /// Mean time between two faults.
     #[arg(long, value_parser = humantime::parse_duration, default_value = "250ms")]
     pub(crate) fault_every: Duration,
-    /// Run with synchronous_commit = off, where a crash of PostgreSQL takes back commits that were
-    /// streamed: those are told apart from ghosts of our own making. The server is not restarted.
+    /// Run with synchronous_commit = off: a crash of PostgreSQL may then lose commits that were already
+    /// streamed. They are counted separately from uncommitted rounds. The server is not restarted.
     #[arg(long)]
     pub(crate) lossy: bool,
-    /// Print the schedule of faults and do nothing.
+    /// Print the schedule of faults and exit.
     #[arg(long)]
     pub(crate) schedule: bool,
-    /// Transactions begin this often in each of the writers, on average.
+    /// Mean time between two transactions of a writer.
     #[arg(long, value_parser = humantime::parse_duration, default_value = "25ms")]
     pub(crate) write_every: Duration,
-    /// Servers on the one database, each with a link of its own that breaks. Where there are several,
-    /// subscribers that come back go to each in turn and name what another gave them.
+    /// Servers on the same database, each behind its own fault proxy. With several servers, a
+    /// subscriber that reconnects goes to the next one and resumes after a round from another.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=8))]
     pub(crate) nodes: u8,
 }

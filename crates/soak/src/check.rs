@@ -1,69 +1,68 @@
-//! The judge: what each subscriber was given, against the table.
+//! Compares the rounds that each subscriber received with the table.
 
 use std::collections::{HashMap, HashSet};
 
 use crate::{
     args::Args,
-    ledger::{Ending, Token, Transaction},
-    stage::HISTORY,
-    subscribers::{Habit, Subscriber, Transport, Visit},
+    subscribers::{Behavior, ConnectionRecord, Subscriber, Transport},
+    testbed::HUB_ROUNDS,
+    transactions::{Ending, Token, Transaction},
 };
 
-/// A finished round as the table has it at the end.
+/// A finished round in the table at the end of the run.
 #[derive(Clone, Debug)]
 pub(crate) struct Row {
     pub(crate) game: String,
     pub(crate) token: Token,
 }
 
-/// What is known at the end.
+/// The rounds that subscribers should have received, and what explains exceptions.
 #[derive(Debug)]
-pub(crate) struct Truth {
+pub(crate) struct Expected {
     pub(crate) rows: Vec<Row>,
     present: HashSet<Token>,
     transactions: Vec<Transaction>,
-    /// When rounds of a game were committed, in order.
+    /// Commit times of the rounds of each game, in order.
     commits: HashMap<String, Vec<u64>>,
-    /// Whether PostgreSQL may have taken commits back.
+    /// Whether PostgreSQL may have lost commits.
     lossy: bool,
-    /// Whether there were several nodes: then none can tell what another delivered.
+    /// Whether there were several nodes: a node does not know what another one delivered.
     shared: bool,
-    /// Ids that PostgreSQL gave to several rounds.
+    /// Ids that PostgreSQL assigned to more than one round.
     reused: HashSet<i64>,
-    /// When each process of the server was first seen.
+    /// The time of the first connection to each server process.
     starts: HashMap<u32, u64>,
-    /// The places of rounds in the stream of each process, as a steady subscriber to everything
-    /// saw it.
+    /// The positions of rounds in the stream of each process, from a steady subscriber to everything.
     order: HashMap<u32, HashMap<Token, usize>>,
 }
 
-/// What a subscriber's diary says.
+/// The counts for one subscriber.
 #[derive(Debug, Default)]
-pub(crate) struct Verdict {
-    pub(crate) visits: usize,
+pub(crate) struct Findings {
+    pub(crate) connections: usize,
     pub(crate) resumes: usize,
     pub(crate) gaps: usize,
     pub(crate) received: usize,
     pub(crate) lost: usize,
     pub(crate) twice: usize,
-    /// Repeats that the contract allows: after a restart of the server, or beyond its memory.
+    /// Repeats that the contract allows: after a restart, on another node, or from the database.
     pub(crate) repeats: usize,
-    pub(crate) ghosts: usize,
-    /// Streamed, then lost by PostgreSQL itself.
-    pub(crate) taken_back: usize,
-    pub(crate) disorder: usize,
+    pub(crate) uncommitted: usize,
+    /// Rounds that were streamed and whose commits PostgreSQL then lost.
+    pub(crate) lost_by_postgresql: usize,
+    pub(crate) out_of_order: usize,
     pub(crate) details: Vec<String>,
 }
 
-/// What a subscriber has since its stream started over.
+/// The rounds that a subscriber received since its stream last started over.
 struct Segment {
     since: u64,
     known: HashSet<Token>,
-    /// In the order in which they first came.
+    /// In the order of their first arrival.
     stream: Vec<(i64, Token)>,
 }
 
-impl Truth {
+impl Expected {
     pub(crate) fn new(
         rows: Vec<Row>,
         transactions: Vec<Transaction>,
@@ -80,106 +79,130 @@ impl Truth {
         let (reused, order) = (reused(subscribers), HashMap::new());
         let starts = starts(subscribers);
         let (lossy, shared) = (args.lossy, args.nodes > 1);
-        let mut truth =
+        let mut expected =
             Self { rows, present, transactions, commits, lossy, shared, reused, starts, order };
         for one in subscribers.iter().filter(|one| one.sees_all()) {
-            for (process, places) in truth.places(one) {
-                truth.order.entry(process).or_insert(places);
+            for (process, positions) in expected.positions(one) {
+                expected.order.entry(process).or_insert(positions);
             }
         }
-        truth
+        expected
     }
 
-    /// Judges a subscriber.
-    pub(crate) fn judge(&self, subscriber: &Subscriber) -> Verdict {
-        let visits = visits(subscriber);
-        let mut verdict = Verdict { visits: visits.len(), ..Verdict::default() };
+    /// Checks one subscriber.
+    pub(crate) fn check(&self, subscriber: &Subscriber) -> Findings {
+        let connections = connections(subscriber);
+        let mut findings = Findings { connections: connections.len(), ..Findings::default() };
         let games = subscriber.selection.games;
         let mut segment: Option<Segment> = None;
-        for (index, visit) in visits.iter().enumerate() {
-            verdict.resumes += usize::from(visit.after.is_some());
-            verdict.gaps += usize::from(visit.gap);
-            // A session that ended before its first replay was promised nothing.
-            if visit.starts_over
+        for (index, connection) in connections.iter().enumerate() {
+            findings.resumes += usize::from(connection.after.is_some());
+            findings.gaps += usize::from(connection.gap);
+            // No promise covers a session that ended before its first replay.
+            if connection.starts_over
                 && let Some(over) = segment.take()
                 && subscriber.transport != Transport::WebTransport
             {
-                self.completed(&over, games, false, &mut verdict);
-                self.ordered(&over, &mut verdict);
+                self.check_complete(&over, games, false, &mut findings);
+                self.check_order(&over, &mut findings);
             }
-            let start =
-                || Segment { since: visit.connected, known: HashSet::new(), stream: Vec::new() };
-            let segment = segment.get_or_insert_with(start);
-            let before = visits[..index].iter().rev().find(|visit| !visit.rounds.is_empty());
-            let may_repeat = match subscriber.transport {
-                // It names an older round than its last.
-                Transport::WebTransport => visit.after.is_some(),
-                _ => self.may_repeat(visit, before, games),
+            let start = || Segment {
+                since: connection.connected,
+                known: HashSet::new(),
+                stream: Vec::new(),
             };
-            self.visit(visit, may_repeat, segment, &mut verdict);
+            let segment = segment.get_or_insert_with(start);
+            let before =
+                connections[..index].iter().rev().find(|connection| !connection.rounds.is_empty());
+            let may_repeat = match subscriber.transport {
+                // It resumes after an older round than its last one.
+                Transport::WebTransport => connection.after.is_some(),
+                _ => self.may_repeat(connection, before, games),
+            };
+            self.check_connection(connection, may_repeat, segment, &mut findings);
         }
         if let Some(last) = segment {
-            self.completed(&last, games, true, &mut verdict);
+            self.check_complete(&last, games, true, &mut findings);
             if subscriber.transport != Transport::WebTransport {
-                self.ordered(&last, &mut verdict);
+                self.check_order(&last, &mut findings);
             }
         }
-        // Datagrams overtake each other.
-        if subscriber.habit == Habit::Steady && subscriber.transport != Transport::WebTransport {
-            self.same_order(subscriber, &mut verdict);
+        // Datagrams arrive in any order.
+        if subscriber.behavior == Behavior::Steady
+            && subscriber.transport != Transport::WebTransport
+        {
+            self.check_same_order(subscriber, &mut findings);
         }
-        verdict
+        findings
     }
 
-    fn visit(&self, visit: &Visit, may_repeat: bool, segment: &mut Segment, verdict: &mut Verdict) {
+    fn check_connection(
+        &self,
+        connection: &ConnectionRecord,
+        may_repeat: bool,
+        segment: &mut Segment,
+        findings: &mut Findings,
+    ) {
         let mut here = HashSet::new();
-        for &(round_id, token) in &visit.rounds {
-            verdict.received += 1;
-            // No connection gets a round again, whatever it resumed from.
+        for &(round_id, token) in &connection.rounds {
+            findings.received += 1;
+            // Within one connection no round may repeat, whatever the resume point.
             let may_repeat = may_repeat && !here.contains(&token);
             here.insert(token);
             if !self.present.contains(&token) {
-                self.absent(round_id, token, verdict);
+                self.absent(round_id, token, findings);
             } else if segment.known.insert(token) {
                 segment.stream.push((round_id, token));
             } else if may_repeat {
-                verdict.repeats += 1;
+                findings.repeats += 1;
             } else {
-                verdict.twice += 1;
-                self.tell(verdict, "twice", round_id, token, visit);
+                findings.twice += 1;
+                self.report(findings, "twice", round_id, token, connection);
             }
         }
     }
 
-    /// Whether the server may have answered this resume from another memory than that which
-    /// delivered the named round live: of another process, of what was before the process, or of
-    /// the database. Where others stream the same database, it always may.
-    fn may_repeat(&self, visit: &Visit, before: Option<&Visit>, games: &[&str]) -> bool {
-        let Some((named_id, named)) = visit.after else { return false };
-        let another = before.is_some_and(|before| before.process != visit.process);
+    /// Whether the contract allows repeats after this resume. It does if another process delivered
+    /// the named round, if the round is older than the process or than the hub's recent rounds, or
+    /// if several nodes stream the database.
+    fn may_repeat(
+        &self,
+        connection: &ConnectionRecord,
+        before: Option<&ConnectionRecord>,
+        games: &[&str],
+    ) -> bool {
+        let Some((named_id, named)) = connection.after else { return false };
+        let another = before.is_some_and(|before| before.process != connection.process);
         let from = self.transactions.get(named.tx).map_or(0, |tx| tx.began);
         let beyond = games.iter().any(|game| {
             let commits = self.commits.get(*game).map_or(&[][..], Vec::as_slice);
             let later = |at| commits.partition_point(|commit| *commit <= at);
-            later(visit.connected) - later(from).min(later(visit.connected)) > HISTORY * 3 / 4
+            later(connection.connected) - later(from).min(later(connection.connected))
+                > HUB_ROUNDS * 3 / 4
         });
-        let start = self.starts.get(&visit.process).copied().unwrap_or(0);
+        let start = self.starts.get(&connection.process).copied().unwrap_or(0);
         self.shared || another || from < start || beyond || self.reused.contains(&named_id)
     }
 
-    fn absent(&self, round_id: i64, token: Token, verdict: &mut Verdict) {
+    fn absent(&self, round_id: i64, token: Token, findings: &mut Findings) {
         let ending = self.transactions.get(token.tx).map(|tx| tx.ending);
         if self.lossy && matches!(ending, Some(Ending::Committed(_) | Ending::Unknown)) {
-            verdict.taken_back += 1;
+            findings.lost_by_postgresql += 1;
         } else {
-            verdict.ghosts += 1;
-            verdict.details.push(format!("ghost: round {round_id}, {token:?}, {ending:?}"));
+            findings.uncommitted += 1;
+            findings.details.push(format!("uncommitted: round {round_id}, {token:?}, {ending:?}"));
         }
     }
 
-    /// Checks what should have come since the stream started over; at the end that is all, before
-    /// that all that was committed before the last round's transaction began.
-    fn completed(&self, segment: &Segment, games: &[&str], end: bool, verdict: &mut Verdict) {
+    /// Checks that no round is missing since the stream started over. At the end of the run every
+    /// round is due; before that, every round committed before the last round's transaction began.
+    fn check_complete(
+        &self,
+        segment: &Segment,
+        games: &[&str],
+        end: bool,
+        findings: &mut Findings,
+    ) {
         let began = |token: Token| self.transactions.get(token.tx).map_or(u64::MAX, |tx| tx.began);
         let newest = segment.stream.iter().map(|(_, token)| began(*token)).max().unwrap_or(0);
         let limit = if end { u64::MAX } else { newest };
@@ -187,60 +210,61 @@ impl Truth {
             let due = began(row.token) > segment.since
                 && (end || self.committed(row.token).is_some_and(|at| at < limit));
             if due && !segment.known.contains(&row.token) {
-                verdict.lost += 1;
+                findings.lost += 1;
                 let tx = self.transactions.get(row.token.tx);
-                verdict.details.push(format!("lost: {row:?} of {tx:?}"));
+                findings.details.push(format!("lost: {row:?} of {tx:?}"));
             }
         }
     }
 
-    /// A round whose transaction began after another's commit comes after it; rounds of one
-    /// transaction come by id.
-    fn ordered(&self, segment: &Segment, verdict: &mut Verdict) {
+    /// Checks the order: a round whose transaction began after another's commit comes after it, and
+    /// rounds of one transaction come by id.
+    fn check_order(&self, segment: &Segment, findings: &mut Findings) {
         let mut earliest = u64::MAX;
         let mut last_of: HashMap<usize, i64> = HashMap::new();
         for &(round_id, token) in segment.stream.iter().rev() {
             let began = self.transactions.get(token.tx).map_or(0, |tx| tx.began);
             if began > earliest {
-                verdict.disorder += 1;
-                verdict.details.push(format!("order: {round_id} {token:?} came too early"));
+                findings.out_of_order += 1;
+                findings.details.push(format!("order: {round_id} {token:?} came too early"));
             }
             earliest = earliest.min(self.committed(token).unwrap_or(u64::MAX));
             let next = last_of.insert(token.tx, round_id);
             if next.is_some_and(|next| next < round_id) {
-                verdict.disorder += 1;
-                verdict.details.push(format!("order: {round_id} {token:?} before {next:?}"));
+                findings.out_of_order += 1;
+                findings.details.push(format!("order: {round_id} {token:?} before {next:?}"));
             }
         }
     }
 
-    /// All subscribers of a process see one order.
-    fn same_order(&self, subscriber: &Subscriber, verdict: &mut Verdict) {
-        for (process, places) in &self.places(subscriber) {
+    /// Checks that all subscribers of a process saw the same order.
+    fn check_same_order(&self, subscriber: &Subscriber, findings: &mut Findings) {
+        for (process, positions) in &self.positions(subscriber) {
             let Some(reference) = self.order.get(process) else { continue };
-            let mut mine: Vec<_> = places.iter().map(|(token, place)| (*place, *token)).collect();
-            mine.sort_unstable_by_key(|(place, _)| *place);
+            let mut mine: Vec<_> =
+                positions.iter().map(|(token, position)| (*position, *token)).collect();
+            mine.sort_unstable_by_key(|(position, _)| *position);
             let theirs = mine.iter().filter_map(|(_, token)| reference.get(token));
             let theirs: Vec<_> = theirs.collect();
             let wrong = theirs.windows(2).filter(|pair| pair[0] > pair[1]).count();
             if wrong > 0 {
-                verdict.disorder += wrong;
-                verdict.details.push(format!("order: {wrong} unlike others of process {process}"));
+                findings.out_of_order += wrong;
+                findings.details.push(format!("order: {wrong} unlike others of process {process}"));
             }
         }
     }
 
-    /// The live rounds of each process, in the order in which this subscriber got them.
-    fn places(&self, subscriber: &Subscriber) -> HashMap<u32, HashMap<Token, usize>> {
+    /// The live rounds of each process, in the order in which this subscriber received them.
+    fn positions(&self, subscriber: &Subscriber) -> HashMap<u32, HashMap<Token, usize>> {
         let mut all: HashMap<u32, HashMap<Token, usize>> = HashMap::new();
         let mut since: HashMap<u32, u64> = HashMap::new();
-        for visit in visits(subscriber) {
-            let since = *since.entry(visit.process).or_insert(visit.connected);
-            let places = all.entry(visit.process).or_default();
-            for (_, token) in visit.rounds {
+        for connection in connections(subscriber) {
+            let since = *since.entry(connection.process).or_insert(connection.connected);
+            let positions = all.entry(connection.process).or_default();
+            for (_, token) in connection.rounds {
                 if self.transactions.get(token.tx).is_some_and(|tx| tx.began > since) {
-                    let place = places.len();
-                    places.entry(token).or_insert(place);
+                    let position = positions.len();
+                    positions.entry(token).or_insert(position);
                 }
             }
         }
@@ -254,25 +278,32 @@ impl Truth {
         }
     }
 
-    fn tell(&self, verdict: &mut Verdict, what: &str, id: i64, token: Token, visit: &Visit) {
+    fn report(
+        &self,
+        findings: &mut Findings,
+        what: &str,
+        id: i64,
+        token: Token,
+        connection: &ConnectionRecord,
+    ) {
         let tx = self.transactions.get(token.tx);
-        let Visit { process, connected, after, .. } = visit;
-        verdict.details.push(format!(
+        let ConnectionRecord { process, connected, after, .. } = connection;
+        findings.details.push(format!(
             "{what}: round {id} {token:?} of {tx:?}, process {process}, connected {connected}, \
              after {after:?}"
         ));
     }
 }
 
-impl Verdict {
-    /// Whether it breaks a promise.
+impl Findings {
+    /// Whether the counts break a promise.
     pub(crate) fn is_bad(&self, lossy: bool) -> bool {
         let gaps = if lossy { 0 } else { self.gaps };
-        self.lost + self.twice + self.ghosts + self.disorder + gaps > 0
+        self.lost + self.twice + self.uncommitted + self.out_of_order + gaps > 0
     }
 }
 
-/// When a round was committed; where its writer was not told, when it began.
+/// The commit time of a round, or the start of its transaction if the writer did not learn of it.
 fn settled(transactions: &[Transaction], token: Token) -> u64 {
     let transaction = transactions.get(token.tx);
     transaction.map_or(0, |tx| match tx.ending {
@@ -281,15 +312,15 @@ fn settled(transactions: &[Transaction], token: Token) -> u64 {
     })
 }
 
-fn visits(subscriber: &Subscriber) -> Vec<Visit> {
-    subscriber.visits.lock().clone()
+fn connections(subscriber: &Subscriber) -> Vec<ConnectionRecord> {
+    subscriber.connections.lock().clone()
 }
 
 fn starts(subscribers: &[Subscriber]) -> HashMap<u32, u64> {
     let mut starts = HashMap::new();
-    for visit in subscribers.iter().flat_map(visits) {
-        let start = starts.entry(visit.process).or_insert(visit.connected);
-        *start = visit.connected.min(*start);
+    for connection in subscribers.iter().flat_map(connections) {
+        let start = starts.entry(connection.process).or_insert(connection.connected);
+        *start = connection.connected.min(*start);
     }
     starts
 }
@@ -297,8 +328,8 @@ fn starts(subscribers: &[Subscriber]) -> HashMap<u32, u64> {
 fn reused(subscribers: &[Subscriber]) -> HashSet<i64> {
     let mut first: HashMap<i64, Token> = HashMap::new();
     let mut reused = HashSet::new();
-    for visit in subscribers.iter().flat_map(visits) {
-        for (id, token) in visit.rounds {
+    for connection in subscribers.iter().flat_map(connections) {
+        for (id, token) in connection.rounds {
             if *first.entry(id).or_insert(token) != token {
                 reused.insert(id);
             }

@@ -1,4 +1,4 @@
-//! Faults as they are planned, and how long the server took to be live again.
+//! Injects the planned faults and measures how long the server takes to become live again.
 
 use parking_lot::Mutex;
 use std::{
@@ -13,70 +13,70 @@ use testkit::FaultProxy;
 
 use crate::{
     plan::{Fault, Planned},
-    stage::Stage,
+    testbed::Testbed,
 };
 
-/// What was done, and what was measured.
+/// The injected faults and the measured recoveries.
 #[derive(Debug, Default)]
 pub(crate) struct Faults {
     counts: Mutex<BTreeMap<Fault, u64>>,
-    /// Between "PostgreSQL accepts connections" and "live", where no other fault came between.
+    /// From "PostgreSQL accepts connections" to "live", if no other fault happened in between.
     recoveries: Mutex<Vec<Duration>>,
-    /// Faults that began or ended so far: tells whether a recovery was disturbed.
+    /// Link faults that began or ended so far: shows whether one disturbed a recovery.
     link_changes: AtomicU64,
 }
 
 impl Faults {
-    /// Inflicts a lane's faults, each at its time or as soon as the one before is over; what is
-    /// still to come when the time is up is left out.
-    pub(crate) async fn inflict(
+    /// Injects a sequence of faults, each at its time or as soon as the one before has ended. Skips
+    /// the faults that remain at the end of the run.
+    pub(crate) async fn inject(
         &self,
-        stage: &Stage,
-        lane: Vec<Planned>,
+        testbed: &Testbed,
+        faults: Vec<Planned>,
         end: Duration,
     ) -> anyhow::Result<()> {
         let start = Instant::now();
-        for planned in lane {
+        for planned in faults {
             tokio::time::sleep(planned.at.saturating_sub(start.elapsed())).await;
             if start.elapsed() > end {
                 break;
             }
-            self.one(stage, planned).await?;
+            self.one(testbed, planned).await?;
             *self.counts.lock().entry(planned.fault).or_default() += 1;
         }
         Ok(())
     }
 
-    async fn one(&self, stage: &Stage, planned: Planned) -> anyhow::Result<()> {
+    async fn one(&self, testbed: &Testbed, planned: Planned) -> anyhow::Result<()> {
         let Planned { fault, hold, node, .. } = planned;
         match fault {
-            Fault::KillBackend => match stage.kill_backend().await {
-                Ok(accepts) => self.measure(stage, accepts).await,
-                // The victim was gone before, or so was the whole server.
+            Fault::KillBackend => match testbed.kill_backend().await {
+                Ok(accepts) => self.measure(testbed, accepts).await,
+                // The backend, or the whole server, had already ended.
                 Err(_) => Ok(()),
             },
             Fault::Immediate => {
-                let accepts = stage.restart_postgresql(Stop::Immediate, hold).await?;
-                self.measure(stage, accepts).await
+                let accepts = testbed.restart_postgresql(Stop::Immediate, hold).await?;
+                self.measure(testbed, accepts).await
             }
             Fault::Fast => {
-                let accepts = stage.restart_postgresql(Stop::Fast, hold).await?;
-                self.measure(stage, accepts).await
+                let accepts = testbed.restart_postgresql(Stop::Fast, hold).await?;
+                self.measure(testbed, accepts).await
             }
-            Fault::ServerStop => stage.restart_server(node, false, hold).await,
-            Fault::ServerKill => stage.restart_server(node, true, hold).await,
+            Fault::ServerStop => testbed.restart_server(node, false, hold).await,
+            Fault::ServerKill => testbed.restart_server(node, true, hold).await,
             _ => {
                 self.link_changes.fetch_add(1, Ordering::SeqCst);
-                of_link(stage, planned).await;
+                of_link(testbed, planned).await;
                 self.link_changes.fetch_add(1, Ordering::SeqCst);
                 Ok(())
             }
         }
     }
 
-    async fn measure(&self, stage: &Stage, accepts: Instant) -> anyhow::Result<()> {
+    async fn measure(&self, testbed: &Testbed, accepts: Instant) -> anyhow::Result<()> {
         let before = self.link_changes.load(Ordering::SeqCst);
-        let live = stage.live().await?;
+        let live = testbed.live().await?;
         let undisturbed =
             before.is_multiple_of(2) && before == self.link_changes.load(Ordering::SeqCst);
         if undisturbed {
@@ -85,7 +85,7 @@ impl Faults {
         Ok(())
     }
 
-    /// How often each was inflicted.
+    /// The number of injected faults of each kind.
     pub(crate) fn counts(&self) -> BTreeMap<Fault, u64> {
         self.counts.lock().clone()
     }
@@ -98,8 +98,8 @@ impl Faults {
     }
 }
 
-async fn of_link(stage: &Stage, Planned { fault, hold, node, .. }: Planned) {
-    let Some(proxy) = stage.proxy(node) else { return };
+async fn of_link(testbed: &Testbed, Planned { fault, hold, node, .. }: Planned) {
+    let Some(proxy) = testbed.proxy(node) else { return };
     match fault {
         Fault::Cut => proxy.cut(),
         Fault::Flap => {
@@ -108,9 +108,9 @@ async fn of_link(stage: &Stage, Planned { fault, hold, node, .. }: Planned) {
                 tokio::time::sleep(hold).await;
             }
         }
-        // PostgreSQL may be away just now: then there is nothing to terminate.
-        Fault::Terminate => drop(stage.terminate("datastream listen%").await),
-        Fault::TerminateAll => drop(stage.terminate("datastream%").await),
+        // PostgreSQL may be down at this time: then there is nothing to terminate.
+        Fault::Terminate => drop(testbed.terminate("datastream listen%").await),
+        Fault::TerminateAll => drop(testbed.terminate("datastream%").await),
         Fault::Refuse => held(proxy, hold, FaultProxy::refuse).await,
         Fault::Stall => held(proxy, hold, FaultProxy::stall).await,
         _ => held(proxy, hold, FaultProxy::half_open).await,

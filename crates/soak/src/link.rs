@@ -1,4 +1,4 @@
-//! A client's connection to the server, on any transport.
+//! A client's connection to the server, over any transport.
 
 use std::{pin::Pin, time::Duration};
 
@@ -12,28 +12,28 @@ use tokio_tungstenite::{
 };
 
 use crate::{
-    ledger::Token,
-    stage::Door,
     subscribers::Transport,
+    testbed::NodeAddress,
+    transactions::Token,
     web_transport::{self, Arrivals},
 };
 
-/// A server that takes a connection and says nothing is about to be killed.
-const ANSWER_WITHIN: Duration = Duration::from_secs(5);
-/// The close code for a resume point that is gone.
+/// A server that accepts a connection and does not respond in this time is being killed.
+const CONNECT_WITHIN: Duration = Duration::from_secs(5);
+/// The close code for a resume point that cannot be honored.
 const GONE: u16 = 4410;
 
-/// What came.
+/// Something that arrived on a connection.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Arrival {
     Round {
         initial: bool,
         round_id: i64,
         token: Token,
-        /// Whether everything before it has come too: not so where it came by datagram.
+        /// Whether all rounds before it have arrived too; never after a datagram.
         sure: bool,
     },
-    /// The resume point is gone; the connection ended with that word.
+    /// The server reported a gap and closed the connection.
     Gap,
     /// The connection ended.
     End,
@@ -46,7 +46,7 @@ pub(crate) enum Link {
     WebTransport(Arrivals),
 }
 
-/// The part of a round that is looked at.
+/// The fields of a round that the check needs.
 #[derive(Deserialize)]
 struct Wire {
     round_id: i64,
@@ -54,27 +54,27 @@ struct Wire {
 }
 
 impl Link {
-    /// Connects; `None` when the server is away or not ready.
+    /// Connects; `None` if the server is down or not ready.
     pub(crate) async fn open(
         transport: Transport,
-        door: Door,
+        address: NodeAddress,
         path: &str,
         after: Option<i64>,
     ) -> Option<Self> {
         let opening = async {
             match transport {
-                Transport::WebSocket => websocket(door, path, after).await,
-                Transport::Sse => sse(door, path, after).await,
+                Transport::WebSocket => websocket(address, path, after).await,
+                Transport::Sse => sse(address, path, after).await,
                 Transport::WebTransport => {
-                    let session = web_transport::open(door, &resuming(path, after)).await;
+                    let session = web_transport::open(address, &resuming(path, after)).await;
                     session.map(Self::WebTransport)
                 }
             }
         };
-        tokio::time::timeout(ANSWER_WITHIN, opening).await.ok().flatten()
+        tokio::time::timeout(CONNECT_WITHIN, opening).await.ok().flatten()
     }
 
-    /// The next thing that comes. Cancel safe.
+    /// The next arrival. Cancel safe.
     pub(crate) async fn next(&mut self) -> Arrival {
         match self {
             Self::WebSocket(socket) => loop {
@@ -96,7 +96,7 @@ impl Link {
     }
 }
 
-/// A round that cannot be read would be a fault of ours: it ends the stream and is missed later.
+/// Parses a round. A round that cannot be parsed ends the stream and counts as lost.
 pub(crate) fn round(text: &str, initial: bool, sure: bool) -> Arrival {
     let read = serde_json::from_str::<Wire>(text).ok();
     let token = |wire: &Wire| serde_json::from_str::<Token>(&wire.extras).ok();
@@ -113,14 +113,14 @@ fn resuming(path: &str, after: Option<i64>) -> String {
     format!("{path}{joint}after={after}")
 }
 
-async fn websocket(door: Door, path: &str, after: Option<i64>) -> Option<Link> {
-    let url = format!("ws://{}/ws{}", door.addr, resuming(path, after));
+async fn websocket(address: NodeAddress, path: &str, after: Option<i64>) -> Option<Link> {
+    let url = format!("ws://{}/ws{}", address.addr, resuming(path, after));
     let (socket, _) = connect_async(url).await.ok()?;
     Some(Link::WebSocket(Box::new(socket)))
 }
 
-async fn sse(door: Door, path: &str, after: Option<i64>) -> Option<Link> {
-    let mut request = crate::subscribers::http().get(format!("http://{}/sse{path}", door.addr));
+async fn sse(address: NodeAddress, path: &str, after: Option<i64>) -> Option<Link> {
+    let mut request = crate::subscribers::http().get(format!("http://{}/sse{path}", address.addr));
     if let Some(after) = after {
         request = request.header("last-event-id", after);
     }

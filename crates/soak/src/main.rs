@@ -1,11 +1,11 @@
-//! A soak that proves the first promise: every committed round reaches every subscriber once,
-//! whatever fails in between.
+//! A soak test of the first guarantee: every committed round reaches every subscriber once, under
+//! any fault.
 //!
 //! ```text
 //! writers ──▶ PostgreSQL ◀── proxy ◀── server ◀── subscribers (WebSocket, SSE, WebTransport)
 //!                 ▲            ▲         ▲             │       (--nodes: several of each)
 //!                 └────────────┴─ faults ┘             ▼
-//!                 └──────────── the table ──────▶ the judge
+//!                 └──────────── the table ────▶ comparison
 //! ```
 //!
 //! `cargo run --release -p datastream-soak -- --seconds 60 --seed 7 --capture auto`
@@ -13,13 +13,13 @@
 mod args;
 mod check;
 mod faults;
-mod ledger;
 mod link;
 mod plan;
 mod report;
 mod server;
-mod stage;
 mod subscribers;
+mod testbed;
+mod transactions;
 mod web_transport;
 mod writers;
 
@@ -38,17 +38,17 @@ use tokio::{
 
 use crate::{
     args::Args,
-    check::{Row, Truth},
+    check::{Expected, Row},
     faults::Faults,
-    ledger::{Ledger, Token},
     plan::Plan,
     report::Report,
-    stage::Stage,
-    subscribers::{Habit, Selection, Subscriber, Transport, World},
+    subscribers::{Behavior, Environment, Selection, Subscriber, Transport},
+    testbed::Testbed,
+    transactions::{Token, TransactionLog},
     writers::{GAMES, WRITERS, Writer},
 };
 
-/// After the last fault every subscriber has this long to get the last round.
+/// The time for every subscriber to receive the last round after the last fault.
 const CATCH_UP_WITHIN: Duration = Duration::from_secs(60);
 
 const EVERYTHING: Selection = Selection { path: "", games: &GAMES };
@@ -80,7 +80,7 @@ fn run(args: &Args) -> anyhow::Result<bool> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
-        // However it ends, dropping the stage ends the processes.
+        // In each case, dropping the testbed ends the processes.
         tokio::select! {
             outcome = soak(args) => outcome,
             _ = tokio::signal::ctrl_c() => anyhow::bail!("interrupted"),
@@ -91,55 +91,59 @@ fn run(args: &Args) -> anyhow::Result<bool> {
 
 async fn soak(args: &Args) -> anyhow::Result<bool> {
     let plan = Plan::draw(args);
-    let stage = Arc::new(Stage::set(args).await?);
-    let (tasks, ledger) = (Shutdown::default(), Arc::new(Ledger::default()));
-    let (fence, fenced) = watch::channel(None);
-    let world = World { doors: stage.doors(), ledger: Arc::clone(&ledger), fence: fenced };
-    let (subscribers, readers) = subscribe(args, &tasks, &world);
-    let writers = write(args, &tasks, &stage, &ledger);
+    let testbed = Arc::new(Testbed::start(args).await?);
+    let (tasks, tx_log) = (Shutdown::default(), Arc::new(TransactionLog::default()));
+    let (last_tx, last_tx_receiver) = watch::channel(None);
+    let env = Environment {
+        addresses: testbed.addresses(),
+        tx_log: Arc::clone(&tx_log),
+        last_tx: last_tx_receiver,
+    };
+    let (subscribers, readers) = subscribe(args, &tasks, &env);
+    let writers = write(args, &tasks, &testbed, &tx_log);
     let faults = Arc::new(Faults::default());
     let end = Duration::from_secs(args.seconds);
-    // The first lane that fails ends it: what the other would show is worth nothing.
+    // An error in one sequence ends the run: results of the other would be useless.
     tokio::try_join!(
-        faults.inflict(&stage, plan.link, end),
-        faults.inflict(&stage, plan.crash, end)
+        faults.inject(&testbed, plan.link, end),
+        faults.inject(&testbed, plan.crash, end)
     )
-    .with_context(|| format!("see {}", stage.log().display()))?;
-    stage.live().await?;
+    .with_context(|| format!("see {}", testbed.log().display()))?;
+    testbed.live().await?;
     writers.iter().for_each(JoinHandle::abort);
-    let last = finish(&stage, &ledger, &fence).await?;
+    let last = finish(&testbed, &tx_log, &last_tx).await?;
     let ended = tokio::time::timeout(CATCH_UP_WITHIN, join(readers)).await;
     if ended.is_err() {
         println!(
             "not every subscriber got the last round, of transaction {last}, within {CATCH_UP_WITHIN:?}"
         );
     }
-    let rows = table(&stage.url).await?;
-    let metrics = stage.metrics().await?;
-    let transactions = ledger.transactions();
-    let truth = Truth::new(rows, transactions.clone(), &subscribers, args);
-    let judge = |subscriber: Subscriber| (subscriber.clone(), truth.judge(&subscriber));
-    let verdicts: Vec<_> = subscribers.into_iter().map(judge).collect();
-    let rounds = truth.rows.len();
-    let (version, transactions) = (stage.version.as_str(), &transactions[..]);
+    let rows = table(&testbed.url).await?;
+    let metrics = testbed.metrics().await?;
+    let transactions = tx_log.transactions();
+    let expected = Expected::new(rows, transactions.clone(), &subscribers, args);
+    let check = |subscriber: Subscriber| (subscriber.clone(), expected.check(&subscriber));
+    let findings: Vec<_> = subscribers.into_iter().map(check).collect();
+    let rounds = expected.rows.len();
+    let (version, transactions) = (testbed.version.as_str(), &transactions[..]);
     let report = Report {
         args,
         version,
         rounds,
         transactions,
-        refusals: &ledger.refusals(),
+        refusals: &tx_log.refusals(),
         faults: &faults,
-        verdicts: &verdicts,
+        findings: &findings,
         metrics: &metrics,
     };
     let good = report.print() && ended.is_ok();
     if good {
-        let _ = std::fs::remove_file(stage.log());
+        let _ = std::fs::remove_file(testbed.log());
     } else {
-        println!("the server's log: {}", stage.log().display());
+        println!("the server's log: {}", testbed.log().display());
     }
-    if let Some(stage) = Arc::into_inner(stage) {
-        stage.strike().await?;
+    if let Some(testbed) = Arc::into_inner(testbed) {
+        testbed.stop().await?;
     }
     Ok(good)
 }
@@ -147,9 +151,9 @@ async fn soak(args: &Args) -> anyhow::Result<bool> {
 fn subscribe(
     args: &Args,
     tasks: &Shutdown,
-    world: &World,
+    env: &Environment,
 ) -> (Vec<Subscriber>, Vec<JoinHandle<()>>) {
-    use Habit::{Forgetful, Leaving, Slow, Steady};
+    use Behavior::{Forgetful, Leaving, Slow, Steady};
     let steady = [(Steady, EVERYTHING), (Steady, CRASH)];
     let others = [
         (Slow, EVERYTHING),
@@ -160,23 +164,23 @@ fn subscribe(
     ];
     let nodes = usize::from(args.nodes);
     let at_each = (0..nodes).flat_map(|node| steady.map(|seat| (Some(node), seat)));
-    // With one node there is nowhere else to go.
-    let anywhere = others.map(|(habit, selection)| {
-        let stays = nodes == 1 || habit == Slow;
-        (stays.then_some(0), (habit, selection))
+    // With one node, every subscriber stays with it.
+    let anywhere = others.map(|(behavior, selection)| {
+        let stays = nodes == 1 || behavior == Slow;
+        (stays.then_some(0), (behavior, selection))
     });
     let transports = [Transport::WebSocket, Transport::Sse];
-    let all = at_each.chain(anywhere).flat_map(|(node, (habit, selection))| {
-        transports.map(|transport| Subscriber::new(transport, habit, selection, node))
+    let all = at_each.chain(anywhere).flat_map(|(node, (behavior, selection))| {
+        transports.map(|transport| Subscriber::new(transport, behavior, selection, node))
     });
     let sessions = [(Leaving, EVERYTHING), (Leaving, CRASH), (Steady, MULTIPLIER), (Slow, CRASH)];
-    let sessions = sessions.map(|(habit, selection)| {
-        Subscriber::new(Transport::WebTransport, habit, selection, (nodes == 1).then_some(0))
+    let sessions = sessions.map(|(behavior, selection)| {
+        Subscriber::new(Transport::WebTransport, behavior, selection, (nodes == 1).then_some(0))
     });
     let all: Vec<_> = all.chain(sessions).collect();
     let start = |(number, subscriber): (u64, &Subscriber)| {
         let rng = Rng::with_seed(args.seed.wrapping_mul(1_000_003).wrapping_add(number));
-        tasks.spawn(subscriber.clone().run(world.clone(), rng))
+        tasks.spawn(subscriber.clone().run(env.clone(), rng))
     };
     let readers = (0..).zip(&all).map(start).collect();
     (all, readers)
@@ -185,53 +189,53 @@ fn subscribe(
 fn write(
     args: &Args,
     tasks: &Shutdown,
-    stage: &Stage,
-    ledger: &Arc<Ledger>,
+    testbed: &Testbed,
+    tx_log: &Arc<TransactionLog>,
 ) -> Vec<JoinHandle<()>> {
     let start = |number: u64| {
         let rng = Rng::with_seed(args.seed.wrapping_mul(7_919).wrapping_add(number));
-        let (url, ledger) = (stage.url.clone(), Arc::clone(ledger));
-        tasks.spawn(Writer { url, ledger, rng, every: args.write_every }.run())
+        let (url, tx_log) = (testbed.url.clone(), Arc::clone(tx_log));
+        tasks.spawn(Writer { url, tx_log, rng, every: args.write_every }.run())
     };
     (0..WRITERS).map(start).collect()
 }
 
 async fn join(readers: Vec<JoinHandle<()>>) {
     for reader in readers {
-        // One that failed has a diary that shows it.
+        // The check reports the rounds that a failed reader lacks.
         let _ = reader.await;
     }
 }
 
-/// Finishes one last round of each game, by which subscribers know that they have everything.
+/// Finishes one last round of each game. Subscribers that have it have received everything.
 async fn finish(
-    stage: &Stage,
-    ledger: &Ledger,
-    fence: &watch::Sender<Option<usize>>,
+    testbed: &Testbed,
+    tx_log: &TransactionLog,
+    last_tx: &watch::Sender<Option<usize>>,
 ) -> anyhow::Result<usize> {
-    let mut db = PgConnection::connect(&stage.url).await?;
+    let mut db = PgConnection::connect(&testbed.url).await?;
     quiet(&mut db).await?;
-    let tx = ledger.begin();
-    fence.send_replace(Some(tx));
+    let tx = tx_log.begin();
+    last_tx.send_replace(Some(tx));
     let insert = "insert into rounds (game_id, finished_at, extras) \
         select id, clock_timestamp(), jsonb_build_object('tx', $1::bigint, 'n', id) from games";
     sqlx::query(insert).bind(i64::try_from(tx)?).execute(&mut db).await?;
-    ledger.committed(tx);
+    tx_log.committed(tx);
     Ok(tx)
 }
 
-/// Waits until the last statement of every writer is over.
+/// Waits until the last statement of every writer has ended.
 async fn quiet(db: &mut PgConnection) -> anyhow::Result<()> {
     let others = "select count(*) from pg_stat_activity where backend_type = 'client backend' \
         and pid <> pg_backend_pid() and application_name not like 'datastream%'";
-    let mut looks = tokio::time::interval(Duration::from_millis(10));
+    let mut checks = tokio::time::interval(Duration::from_millis(10));
     while sqlx::query_scalar::<_, i64>(others).fetch_one(&mut *db).await? > 0 {
-        looks.tick().await;
+        checks.tick().await;
     }
     Ok(())
 }
 
-/// Every finished round, once no writer is at work any longer.
+/// Reads every finished round, after all writers have ended.
 async fn table(url: &str) -> anyhow::Result<Vec<Row>> {
     let mut db = PgConnection::connect(url).await?;
     let query = "select game_slug, (extras::jsonb->>'tx')::bigint as tx, (extras::jsonb->>'n')::bigint as n \

@@ -1,4 +1,4 @@
-//! The schedule of faults: drawn from the seed before anything runs.
+//! The schedule of faults, drawn from the seed before the run.
 
 use std::{fmt, time::Duration};
 
@@ -6,53 +6,53 @@ use fastrand::Rng;
 
 use crate::args::Args;
 
-/// What goes wrong.
+/// A kind of fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Fault {
-    /// Every connection to PostgreSQL is ended; new ones pass.
+    /// The proxy closes every connection to PostgreSQL and accepts new ones.
     Cut,
-    /// No connection to PostgreSQL for a while.
+    /// The proxy closes every connection and accepts none for a while.
     Refuse,
-    /// Bytes stand still, nobody is told.
+    /// The proxy forwards no bytes and keeps the connections open.
     Stall,
-    /// PostgreSQL's side is gone and ours is not told.
+    /// The proxy closes PostgreSQL's side and keeps the server's side open.
     HalfOpen,
-    /// Cut again and again.
+    /// The proxy cuts several times in a row.
     Flap,
-    /// An administrator ends our listener.
+    /// `pg_terminate_backend` on the server's listener.
     Terminate,
-    /// An administrator ends all our sessions.
+    /// `pg_terminate_backend` on all sessions of the server.
     TerminateAll,
-    /// kill -9 of a backend: PostgreSQL recovers by itself.
+    /// `kill -9` of a backend: PostgreSQL recovers automatically.
     KillBackend,
-    /// PostgreSQL stops as in a crash, and is started again.
+    /// An immediate shutdown of PostgreSQL, as in a crash, and a start.
     Immediate,
-    /// PostgreSQL is restarted in order.
+    /// A fast shutdown of PostgreSQL and a start.
     Fast,
-    /// The server is told to stop, and started again.
+    /// SIGTERM to the server and a start.
     ServerStop,
-    /// The server is killed, and started again.
+    /// SIGKILL to the server and a start.
     ServerKill,
 }
 
-/// A fault with its moment and how long it holds.
+/// A fault with its time and duration.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Planned {
     pub(crate) at: Duration,
     pub(crate) fault: Fault,
     pub(crate) hold: Duration,
-    /// Whose link or process it is, where it is one node's.
+    /// The node whose link or process fails; unused for faults of PostgreSQL.
     pub(crate) node: usize,
 }
 
-/// Link faults and crashes have a lane each, so that they overlap.
+/// Two sequences of faults that run concurrently: of the links, and of the processes.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Plan {
     pub(crate) link: Vec<Planned>,
     pub(crate) crash: Vec<Planned>,
 }
 
-/// How often each fault comes, against the others.
+/// Relative frequency of each fault.
 const WEIGHTS: [(Fault, u32); 12] = [
     (Fault::Cut, 24),
     (Fault::Refuse, 8),
@@ -78,7 +78,7 @@ impl Fault {
         matches!(self, Self::ServerStop | Self::ServerKill)
     }
 
-    /// One time in forty it holds long enough to be noticed by silence alone.
+    /// One fault in forty lasts long enough that the server notices it by a timeout.
     fn hold(self, rng: &mut Rng) -> Duration {
         let ms = match self {
             Self::Stall | Self::HalfOpen if rng.u8(..40) == 0 => rng.u64(5_500..7_000),
@@ -99,11 +99,11 @@ impl Plan {
         let (mut plan, mut at) = (Self::default(), Duration::ZERO);
         let end = Duration::from_secs(args.seconds);
         loop {
-            // Exponential intervals: faults come together as often as they do in life.
+            // Exponential intervals, as of independent faults, so that some follow each other closely.
             at += args.fault_every.mul_f64(-(1.0 - rng.f64()).ln());
             let fault = pick(&mut rng);
             let hold = fault.hold(&mut rng);
-            // One node draws nothing: its schedule is that of its seed, whatever others there are.
+            // A run with one node draws no number here, so its schedule depends on the seed only.
             let node = if args.nodes > 1 { rng.usize(..usize::from(args.nodes)) } else { 0 };
             if at >= end {
                 return plan;
@@ -111,8 +111,8 @@ impl Plan {
             if args.lossy && fault.is_of_server() {
                 continue;
             }
-            let lane = if fault.is_of_link() { &mut plan.link } else { &mut plan.crash };
-            lane.push(Planned { at, fault, hold, node });
+            let sequence = if fault.is_of_link() { &mut plan.link } else { &mut plan.crash };
+            sequence.push(Planned { at, fault, hold, node });
         }
     }
 }
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn one_seed_gives_one_schedule() {
+    fn the_same_seed_gives_the_same_schedule() {
         assert!(schedule("7").lines().count() > 1000);
         assert_eq!(schedule("7"), schedule("7"));
         assert_ne!(schedule("7"), schedule("8"));

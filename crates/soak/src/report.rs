@@ -1,18 +1,18 @@
-//! The summary that is printed at the end.
+//! Prints the summary of a run.
 
 use std::time::Duration;
 
 use crate::{
     args::Args,
-    check::Verdict,
+    check::Findings,
     faults::Faults,
-    ledger::{Ending, Transaction},
     subscribers::Subscriber,
+    transactions::{Ending, Transaction},
 };
 
-/// Details printed of each subscriber, and refusals: the first ones tell the story.
+/// Most details printed per subscriber, and most refusals.
 const DETAILS: usize = 8;
-/// What the servers counted and is worth a line.
+/// The server metrics in the summary.
 const METRICS: [&str; 10] = [
     "datastream_rounds_captured_total",
     "datastream_rounds_lost_by_database_total",
@@ -26,7 +26,7 @@ const METRICS: [&str; 10] = [
     "datastream_sessions_closed_total",
 ];
 
-/// All that the summary tells.
+/// The content of the summary.
 pub(crate) struct Report<'a> {
     pub(crate) args: &'a Args,
     pub(crate) version: &'a str,
@@ -34,13 +34,13 @@ pub(crate) struct Report<'a> {
     pub(crate) transactions: &'a [Transaction],
     pub(crate) refusals: &'a [String],
     pub(crate) faults: &'a Faults,
-    pub(crate) verdicts: &'a [(Subscriber, Verdict)],
-    /// Of each node's last process.
+    pub(crate) findings: &'a [(Subscriber, Findings)],
+    /// From the last process of each node.
     pub(crate) metrics: &'a [String],
 }
 
 impl Report<'_> {
-    /// Prints it; says whether every promise was kept.
+    /// Prints the summary; returns whether every promise was kept.
     pub(crate) fn print(&self) -> bool {
         self.scene();
         self.table();
@@ -56,8 +56,8 @@ impl Report<'_> {
     }
 
     fn is_good(&self) -> bool {
-        let kept = |verdict: &Verdict| !verdict.is_bad(self.args.lossy);
-        self.refusals.is_empty() && self.verdicts.iter().all(|(_, verdict)| kept(verdict))
+        let kept = |findings: &Findings| !findings.is_bad(self.args.lossy);
+        self.refusals.is_empty() && self.findings.iter().all(|(_, findings)| kept(findings))
     }
 
     fn scene(&self) {
@@ -88,61 +88,61 @@ impl Report<'_> {
 
     fn table(&self) {
         println!(
-            "{:<44}{:>7}{:>8}{:>6}{:>9}{:>6}{:>7}{:>9}{:>8}{:>7}{:>7}",
+            "{:<44}{:>9}{:>8}{:>6}{:>9}{:>6}{:>7}{:>9}{:>12}{:>8}{:>7}",
             "subscriber",
-            "visits",
+            "connects",
             "resumes",
             "gaps",
             "received",
             "lost",
             "twice",
             "repeated",
-            "ghosts",
-            "taken",
+            "uncommitted",
+            "db lost",
             "order"
         );
-        for (subscriber, v) in self.verdicts {
+        for (subscriber, v) in self.findings {
             println!(
-                "{:<44}{:>7}{:>8}{:>6}{:>9}{:>6}{:>7}{:>9}{:>8}{:>7}{:>7}",
+                "{:<44}{:>9}{:>8}{:>6}{:>9}{:>6}{:>7}{:>9}{:>12}{:>8}{:>7}",
                 self.name(subscriber),
-                v.visits,
+                v.connections,
                 v.resumes,
                 v.gaps,
                 v.received,
                 v.lost,
                 v.twice,
                 v.repeats,
-                v.ghosts,
-                v.taken_back,
-                v.disorder
+                v.uncommitted,
+                v.lost_by_postgresql,
+                v.out_of_order
             );
             v.details.iter().take(DETAILS).for_each(|detail| println!("    {detail}"));
         }
-        let sum = |count: fn(&Verdict) -> usize| {
-            self.verdicts.iter().map(|(_, verdict)| count(verdict)).sum::<usize>()
+        let sum = |count: fn(&Findings) -> usize| {
+            self.findings.iter().map(|(_, findings)| count(findings)).sum::<usize>()
         };
         println!(
-            "lost {}, twice {}, ghosts {}, out of order {}; gaps {}, repeated after a restart, \
-             beyond the memory or on another node {}, taken back by PostgreSQL {}",
+            "lost {}, twice {}, uncommitted {}, out of order {}; gaps {}, repeated after a restart, \
+             from the database or on another node {}, lost by PostgreSQL {}",
             sum(|v| v.lost),
             sum(|v| v.twice),
-            sum(|v| v.ghosts),
-            sum(|v| v.disorder),
+            sum(|v| v.uncommitted),
+            sum(|v| v.out_of_order),
             sum(|v| v.gaps),
             sum(|v| v.repeats),
-            sum(|v| v.taken_back)
+            sum(|v| v.lost_by_postgresql)
         );
     }
 
     fn name(&self, subscriber: &Subscriber) -> String {
-        let Subscriber { transport, habit, selection, node, .. } = subscriber;
+        let Subscriber { transport, behavior, selection, node, .. } = subscriber;
         let path = if selection.path.is_empty() { "everything" } else { selection.path };
-        let place = match node {
+        let position = match node {
             _ if self.args.nodes == 1 => String::new(),
             Some(node) => format!("{}, ", node + 1),
             None => "all, ".to_owned(),
         };
-        format!("{place}{transport:?} {habit:?} {path}")
+        format!("{position}{transport:?} {behavior:?} {path}")
     }
 
     fn recoveries(&self) {
@@ -169,7 +169,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_refused_write_of_a_game_breaks_the_promise() {
+    fn a_refused_write_of_a_game_fails_the_run() {
         let (args, faults) = (Args::parse_from(["soak"]), Faults::default());
         let report = |refusals| Report {
             args: &args,
@@ -178,7 +178,7 @@ mod tests {
             transactions: &[],
             refusals,
             faults: &faults,
-            verdicts: &[],
+            findings: &[],
             metrics: &[],
         };
         assert!(report(&[]).is_good());

@@ -1,4 +1,4 @@
-//! The server under test: the program itself, as another process of this executable.
+//! The server under test: `datastream`, as another process of this executable.
 
 use std::{
     fs::File,
@@ -16,19 +16,19 @@ use tokio::{
     sync::oneshot,
 };
 
-/// A stop takes the grace period at most.
+/// A stop takes at most the grace period of 3 s.
 const STOP_WITHIN: Duration = Duration::from_secs(15);
-/// Kills the server when our end of the pipe closes, however we ended.
+/// Kills the server when this process's end of the pipe closes, even if this process was killed.
 const GUARD: &str = r#"read _; kill -9 "$1" 2>/dev/null"#;
 
-/// Runs the program's own command line, where this process was started as the program.
+/// Runs the command line of `datastream`, if this process was started as it.
 pub(crate) fn run_as_program() -> Option<ExitCode> {
     let command = std::env::args().nth(1)?;
     let is_program = std::env::var_os("SOAK_PROGRAM").is_some() && !command.starts_with('-');
     is_program.then(|| cli::exit_code(cli::parse(std::env::args_os()).and_then(cli::run)))
 }
 
-/// `datastream` on this database, with nothing of our own environment.
+/// `datastream` on this database, without the environment of this process.
 pub(crate) fn program(database_url: &str) -> anyhow::Result<Command> {
     let mut command = Command::new(std::env::current_exe()?);
     command.env_clear().env("SOAK_PROGRAM", "1").env("NO_COLOR", "1").current_dir("/");
@@ -48,13 +48,13 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts it and waits until it listens. Its log is appended to the file.
+    /// Starts the server and waits until it listens. Appends its log to the file.
     pub(crate) async fn start(database_url: &str, log: &Path) -> anyhow::Result<Self> {
         let mut command = program(database_url)?;
         command.arg("serve").env("DATASTREAM_HTTP_ADDR", "127.0.0.1:0");
-        command.env("DATASTREAM_HISTORY", crate::stage::HISTORY.to_string());
+        command.env("DATASTREAM_HISTORY", crate::testbed::HUB_ROUNDS.to_string());
         command.env("DATASTREAM_WT_ENABLED", "true").env("DATASTREAM_WT_ADDR", "127.0.0.1:0");
-        // Far beyond what one subscriber can miss: then every gap is a fault of the server.
+        // More than a subscriber can miss, so every gap is an error of the server.
         command.env("DATASTREAM_RESUME_LIMIT", "1000000");
         command.env("DATASTREAM_HEARTBEAT", "1s").env("DATASTREAM_SHUTDOWN_GRACE", "3s");
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
@@ -66,12 +66,12 @@ impl Server {
         Ok(Self { child, guard, addr })
     }
 
-    /// As a power cut would.
+    /// Sends SIGKILL.
     pub(crate) async fn kill(&mut self) -> anyhow::Result<()> {
         Ok(self.child.kill().await?)
     }
 
-    /// As an operator would.
+    /// Sends SIGTERM and waits for the exit.
     pub(crate) async fn stop(&mut self) -> anyhow::Result<()> {
         if let Some(pid) = self.child.id() {
             Command::new("kill").arg(pid.to_string()).status().await?;
@@ -86,7 +86,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // Before its process id can be another's.
+        // Before the process id of the server is used again.
         let _ = self.guard.kill();
         let _ = self.guard.wait();
     }
@@ -98,7 +98,7 @@ fn guard(pid: u32) -> anyhow::Result<StdChild> {
     Ok(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?)
 }
 
-/// Copies the log in a thread of its own; gives the line that says where the server listens.
+/// Copies the log in a separate thread; sends the line that contains the server's address.
 fn follow(child: &mut Child, log: &Path) -> anyhow::Result<oneshot::Receiver<String>> {
     let stderr = child.stderr.take().context("a pipe")?.into_owned_fd()?;
     let mut log = File::options().create(true).append(true).open(log)?;
@@ -106,7 +106,7 @@ fn follow(child: &mut Child, log: &Path) -> anyhow::Result<oneshot::Receiver<Str
     let mut send = Some(send);
     std::thread::spawn(move || {
         for line in BufReader::new(File::from(stderr)).lines().map_while(Result::ok) {
-            // A log that cannot be written costs no more than the log.
+            // The run goes on without a log that cannot be written.
             let _ = log.write_all(format!("{line}\n").as_bytes());
             if line.contains("http.addr=")
                 && let Some(send) = send.take()

@@ -1,4 +1,4 @@
-//! Subscribers that come back as real clients do, and write down all that they are given.
+//! Subscribers that reconnect as real clients do and record all rounds that they receive.
 
 use parking_lot::Mutex;
 use std::{
@@ -10,16 +10,16 @@ use fastrand::Rng;
 use tokio::{sync::watch, time::Instant};
 
 use crate::{
-    ledger::{Ledger, Token},
     link::{Arrival, Link},
-    stage::Door,
+    testbed::NodeAddress,
+    transactions::{Token, TransactionLog},
 };
 
-/// More than the rounds of the last transaction and the datagrams that may arrive behind them. (To
-/// look through all rounds at each would take a client minutes at the end of a long run.)
+/// More than the rounds of the last transaction and the datagrams that may arrive after them. Searching
+/// all rounds at each arrival would take minutes at the end of a long run.
 const LAST_ROUNDS: usize = 64;
 
-/// The client of all HTTP: each request has a connection of its own.
+/// The HTTP client: it opens a connection for each request.
 pub(crate) fn http() -> &'static reqwest::Client {
     static CLIENT: OnceLock<reqwest::Client> = OnceLock::new();
     CLIENT.get_or_init(|| {
@@ -28,26 +28,26 @@ pub(crate) fn http() -> &'static reqwest::Client {
     })
 }
 
-/// How a subscriber comes.
+/// The transport of a subscriber.
 #[expect(clippy::enum_variant_names, reason = "the protocol's name")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Transport {
     WebSocket,
     Sse,
-    /// Its datagrams may be lost: it leaves, and resumes from the last round that a stream brought.
+    /// Datagrams may be lost: the client reconnects and resumes after the last round of a stream.
     WebTransport,
 }
 
-/// What a subscriber is like.
+/// The behavior of a subscriber.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Habit {
-    /// Stays and reads.
+pub(crate) enum Behavior {
+    /// Stays connected and reads.
     Steady,
     /// Reads with long pauses.
     Slow,
-    /// Leaves without a word, and resumes.
+    /// Disconnects without a close, and resumes.
     Leaving,
-    /// Leaves and comes back without saying where it was.
+    /// Disconnects, and connects without a resume point.
     Forgetful,
 }
 
@@ -58,167 +58,173 @@ pub(crate) struct Selection {
     pub(crate) games: &'static [&'static str],
 }
 
-/// One connection: what was asked for and what came.
+/// One connection: its resume point and the rounds received.
 #[derive(Clone, Debug)]
-pub(crate) struct Visit {
+pub(crate) struct ConnectionRecord {
     pub(crate) process: u32,
-    /// After the handshake.
+    /// The time after the handshake.
     pub(crate) connected: u64,
-    /// The round that was named.
+    /// The resume point.
     pub(crate) after: Option<(i64, Token)>,
-    /// Whether the stream started over: the resume point was gone, or none was named.
+    /// Whether the stream started over: without a resume point, or after a gap.
     pub(crate) starts_over: bool,
-    /// Whether that was said to a client that had named a point.
+    /// Whether the server reported a gap.
     pub(crate) gap: bool,
     pub(crate) rounds: Vec<(i64, Token)>,
-    /// The last round before which nothing can be missing.
+    /// The last round before which no round can be missing.
     pub(crate) sure: Option<(i64, Token)>,
 }
 
-impl Visit {
-    /// The rounds up to the last that is sure.
+impl ConnectionRecord {
+    /// The rounds up to `sure`.
     fn replayed(&self) -> &[(i64, Token)] {
         let end = self.rounds.iter().rposition(|round| Some(*round) == self.sure);
         end.and_then(|last| self.rounds.get(..=last)).unwrap_or_default()
     }
 }
 
-/// A subscriber and its diary.
+/// A subscriber and the records of its connections.
 #[derive(Clone, Debug)]
 pub(crate) struct Subscriber {
     pub(crate) transport: Transport,
-    pub(crate) habit: Habit,
+    pub(crate) behavior: Behavior,
     pub(crate) selection: Selection,
-    /// The node that it stays with; without, it goes to each in turn.
+    /// The node that it connects to; `None` to use all nodes in turn.
     pub(crate) node: Option<usize>,
-    pub(crate) visits: Arc<Mutex<Vec<Visit>>>,
+    pub(crate) connections: Arc<Mutex<Vec<ConnectionRecord>>>,
 }
 
-/// What all subscribers share.
+/// State that all subscribers share.
 #[derive(Clone, Debug)]
-pub(crate) struct World {
-    pub(crate) doors: watch::Receiver<Vec<Door>>,
-    pub(crate) ledger: Arc<Ledger>,
-    /// The last transaction, once it is known: it finishes a round of every game.
-    pub(crate) fence: watch::Receiver<Option<usize>>,
+pub(crate) struct Environment {
+    pub(crate) addresses: watch::Receiver<Vec<NodeAddress>>,
+    pub(crate) tx_log: Arc<TransactionLog>,
+    /// The last transaction of the run, once it has begun: it finishes a round of every game.
+    pub(crate) last_tx: watch::Receiver<Option<usize>>,
 }
 
 impl Subscriber {
     pub(crate) fn new(
         transport: Transport,
-        habit: Habit,
+        behavior: Behavior,
         selection: Selection,
         node: Option<usize>,
     ) -> Self {
-        Self { transport, habit, selection, node, visits: Arc::default() }
+        Self { transport, behavior, selection, node, connections: Arc::default() }
     }
 
-    /// Whether it is one that others are compared with.
+    /// Whether the order of this subscriber is the reference for the others.
     pub(crate) fn sees_all(&self) -> bool {
-        let steady = self.habit == Habit::Steady && self.transport == Transport::WebSocket;
+        let steady = self.behavior == Behavior::Steady && self.transport == Transport::WebSocket;
         steady && self.selection.path.is_empty()
     }
 
-    /// Comes and goes until it has seen the last round of each of its games.
-    pub(crate) async fn run(self, mut world: World, mut rng: Rng) {
+    /// Connects until it has received the last round of each of its games.
+    pub(crate) async fn run(self, mut env: Environment, mut rng: Rng) {
         let (mut after, mut tries) = (None, 0);
-        while !self.has_all(*world.fence.borrow()) {
-            let Some(door) = self.door(&world, tries) else { return };
+        while !self.has_all(*env.last_tx.borrow()) {
+            let Some(address) = self.address(&env, tries) else { return };
             tries += 1;
-            let named = after.filter(|_| self.habit != Habit::Forgetful);
-            match Link::open(self.transport, door, self.selection.path, named.map(|(id, _)| id))
+            let named = after.filter(|_| self.behavior != Behavior::Forgetful);
+            match Link::open(self.transport, address, self.selection.path, named.map(|(id, _)| id))
                 .await
             {
                 Some(link) => {
-                    self.note_visit(&world, door, named);
-                    self.read(link, &mut world, &mut rng).await;
+                    self.record_connection(&env, address, named);
+                    self.read(link, &mut env, &mut rng).await;
                     after = self.last();
                 }
                 None => tokio::time::sleep(Duration::from_millis(10)).await,
             }
-            if self.habit == Habit::Leaving && world.fence.borrow().is_none() {
+            if self.behavior == Behavior::Leaving && env.last_tx.borrow().is_none() {
                 tokio::time::sleep(Duration::from_millis(rng.u64(..1500))).await;
             }
         }
     }
 
-    fn door(&self, world: &World, tries: usize) -> Option<Door> {
-        let doors = world.doors.borrow();
-        doors.iter().cycle().nth(self.node.unwrap_or(tries % doors.len())).copied()
+    fn address(&self, env: &Environment, tries: usize) -> Option<NodeAddress> {
+        let addresses = env.addresses.borrow();
+        addresses.iter().cycle().nth(self.node.unwrap_or(tries % addresses.len())).copied()
     }
 
-    fn note_visit(&self, world: &World, door: Door, after: Option<(i64, Token)>) {
-        let connected = world.ledger.now();
+    fn record_connection(
+        &self,
+        env: &Environment,
+        address: NodeAddress,
+        after: Option<(i64, Token)>,
+    ) {
+        let connected = env.tx_log.now();
         let (starts_over, gap, rounds, sure) = (after.is_none(), false, Vec::new(), None);
-        let process = door.process;
-        let visit = Visit { process, connected, after, starts_over, gap, rounds, sure };
-        self.diary().push(visit);
+        let process = address.process;
+        let connection =
+            ConnectionRecord { process, connected, after, starts_over, gap, rounds, sure };
+        self.connections().push(connection);
     }
 
-    async fn read(&self, mut link: Link, world: &mut World, rng: &mut Rng) {
+    async fn read(&self, mut link: Link, env: &mut Environment, rng: &mut Rng) {
         let leave = Instant::now() + Duration::from_millis(rng.u64(20..2_500));
         loop {
-            let hurry = world.fence.borrow().is_some();
-            if self.has_all(*world.fence.borrow()) {
+            let finishing = env.last_tx.borrow().is_some();
+            if self.has_all(*env.last_tx.borrow()) {
                 return;
             }
-            self.pause(hurry, rng).await;
-            let deadline = self.leaves(hurry).then_some(leave);
+            self.pause(finishing, rng).await;
+            let deadline = self.leaves(finishing).then_some(leave);
             let arrival = tokio::select! {
                 arrival = link.next() => arrival,
                 () = until(deadline) => return,
-                _ = world.fence.changed() => continue,
+                _ = env.last_tx.changed() => continue,
             };
-            if !self.note(arrival) {
+            if !self.record(arrival) {
                 return;
             }
         }
     }
 
-    /// Writes an arrival down; says whether the connection goes on.
-    fn note(&self, arrival: Arrival) -> bool {
-        let mut diary = self.diary();
-        let Some(visit) = diary.last_mut() else { return false };
+    /// Records an arrival; returns whether the connection continues.
+    fn record(&self, arrival: Arrival) -> bool {
+        let mut connections = self.connections();
+        let Some(connection) = connections.last_mut() else { return false };
         match arrival {
             Arrival::Round { initial, round_id, token, sure } => {
-                if initial && visit.after.is_some() {
-                    (visit.starts_over, visit.gap) = (true, true);
+                if initial && connection.after.is_some() {
+                    (connection.starts_over, connection.gap) = (true, true);
                 }
-                visit.rounds.push((round_id, token));
+                connection.rounds.push((round_id, token));
                 if sure {
-                    visit.sure = Some((round_id, token));
+                    connection.sure = Some((round_id, token));
                 }
                 true
             }
             Arrival::Gap => {
-                (visit.starts_over, visit.gap) = (true, true);
+                (connection.starts_over, connection.gap) = (true, true);
                 false
             }
             Arrival::End => false,
         }
     }
 
-    /// A client that was told of a gap starts over; any other resumes from the last it has.
+    /// The next resume point: the last sure round, or none after a gap.
     fn last(&self) -> Option<(i64, Token)> {
-        let diary = self.diary();
-        for visit in diary.iter().rev() {
-            if visit.sure.is_some() {
-                return visit.sure;
+        let connections = self.connections();
+        for connection in connections.iter().rev() {
+            if connection.sure.is_some() {
+                return connection.sure;
             }
-            if visit.gap {
+            if connection.gap {
                 return None;
             }
         }
         None
     }
 
-    fn has_all(&self, fence: Option<usize>) -> bool {
-        let Some(tx) = fence else { return false };
-        let diary = self.diary();
-        let rounds = diary.iter().rev().take(8).flat_map(|visit| match self.transport {
-            // What the replay of the last visit brought is complete.
-            Transport::WebTransport => last_of(visit.replayed()),
-            _ => last_of(&visit.rounds),
+    fn has_all(&self, last_tx: Option<usize>) -> bool {
+        let Some(tx) = last_tx else { return false };
+        let connections = self.connections();
+        let rounds = connections.iter().rev().take(8).flat_map(|connection| match self.transport {
+            // Only the replay of a connection is complete.
+            Transport::WebTransport => last_of(connection.replayed()),
+            _ => last_of(&connection.rounds),
         });
         let mut seen: Vec<u32> =
             rounds.filter(|(_, token)| token.tx == tx).map(|(_, token)| token.n).collect();
@@ -227,11 +233,11 @@ impl Subscriber {
         seen.len() >= self.selection.games.len()
     }
 
-    async fn pause(&self, hurry: bool, rng: &mut Rng) {
-        if self.habit != Habit::Slow || hurry {
+    async fn pause(&self, finishing: bool, rng: &mut Rng) {
+        if self.behavior != Behavior::Slow || finishing {
             return;
         }
-        // One pause in 800 is longer than the server's patience of two heartbeats.
+        // One pause in 800 is longer than two heartbeats, the server's limit.
         let ms = match rng.u16(..800) {
             0 => rng.u64(2_000..4_000),
             1..20 => rng.u64(..60),
@@ -240,21 +246,21 @@ impl Subscriber {
         tokio::time::sleep(Duration::from_millis(ms)).await;
     }
 
-    /// At the end all stay, but those whom datagrams have left something out: it comes with the
-    /// next visit.
-    fn leaves(&self, hurry: bool) -> bool {
-        if hurry {
+    /// At the end of the run every subscriber stays connected, except over WebTransport: rounds lost
+    /// with datagrams come with the replay of the next connection.
+    fn leaves(&self, finishing: bool) -> bool {
+        if finishing {
             return self.transport == Transport::WebTransport;
         }
-        matches!(self.habit, Habit::Leaving | Habit::Forgetful)
+        matches!(self.behavior, Behavior::Leaving | Behavior::Forgetful)
     }
 
-    fn diary(&self) -> parking_lot::MutexGuard<'_, Vec<Visit>> {
-        self.visits.lock()
+    fn connections(&self) -> parking_lot::MutexGuard<'_, Vec<ConnectionRecord>> {
+        self.connections.lock()
     }
 }
 
-/// Where the last transaction's rounds are, if they came: it began when all others were over.
+/// The rounds among which those of the last transaction are: it began after all others had ended.
 fn last_of(rounds: &[(i64, Token)]) -> &[(i64, Token)] {
     &rounds[rounds.len().saturating_sub(LAST_ROUNDS)..]
 }

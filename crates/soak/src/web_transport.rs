@@ -1,4 +1,4 @@
-//! A WebTransport session: rounds by datagram as they come, replays and seeds by stream.
+//! A WebTransport session: live rounds by datagram, replays and seeds by stream.
 
 use std::{pin::Pin, time::Duration};
 
@@ -10,19 +10,19 @@ use testkit::pinned::{Certificate, trusting};
 
 use crate::{
     link::{Arrival, round},
-    stage::Door,
     subscribers::http,
+    testbed::NodeAddress,
 };
 
-/// A killed server says nothing: over UDP only silence tells.
+/// A killed server sends nothing over UDP: only the idle timeout shows it.
 const SILENCE: Duration = Duration::from_secs(3);
 
-/// All that comes over a session.
+/// The arrivals of a session.
 pub(crate) type Arrivals = Pin<Box<dyn Stream<Item = Arrival> + Send>>;
 
-/// Connects; the path is what follows `/wt`, with its query.
-pub(crate) async fn open(door: Door, path: &str) -> Option<Arrivals> {
-    let answer = http().get(format!("http://{}/wt/certificate", door.addr)).send().await.ok()?;
+/// Connects; the path follows `/wt` and may have a query.
+pub(crate) async fn open(address: NodeAddress, path: &str) -> Option<Arrivals> {
+    let answer = http().get(format!("http://{}/wt/certificate", address.addr)).send().await.ok()?;
     let certificate: Certificate = answer.json().await.ok()?;
     let config = trusting(certificate.hash())
         .keep_alive_interval(Some(SILENCE / 3))
@@ -36,20 +36,20 @@ pub(crate) async fn open(door: Door, path: &str) -> Option<Arrivals> {
 
 fn arrivals(session: Connection) -> Arrivals {
     Box::pin(async_stream::stream! {
-        // The first stream is the seed or the replay, which may be empty. Later ones bring rounds that
-        // fit no datagram.
+        // The first stream is the seed or the replay, which may be empty. Later ones contain rounds that
+        // are too large for a datagram.
         let mut first = true;
         loop {
             tokio::select! {
                 datagram = session.receive_datagram() => match datagram {
-                    Ok(bytes) => yield said(&String::from_utf8_lossy(&bytes), false),
+                    Ok(bytes) => yield parse(&String::from_utf8_lossy(&bytes), false),
                     Err(_) => return,
                 },
                 stream = session.accept_uni() => match stream {
                     Ok(stream) => {
                         let mut lines = lines(stream);
                         while let Ok(Some(line)) = lines.next_line().await {
-                            yield said(&line, first);
+                            yield parse(&line, first);
                         }
                         first = false;
                     }
@@ -64,8 +64,8 @@ fn lines(stream: RecvStream) -> tokio::io::Lines<BufReader<RecvStream>> {
     BufReader::new(stream).lines()
 }
 
-/// A round, or a control object by its `type`.
-fn said(text: &str, sure: bool) -> Arrival {
+/// Parses a round, or a control object by its `type`.
+fn parse(text: &str, sure: bool) -> Arrival {
     match text {
         r#"{"type":"gap"}"# => Arrival::Gap,
         _ => round(text, false, sure),

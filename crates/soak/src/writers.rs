@@ -1,15 +1,15 @@
-//! The games: writers that finish rounds in every way a game may.
+//! Writers that finish rounds in every way that a game may.
 
 use std::{sync::Arc, time::Duration};
 
 use fastrand::Rng;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
-use crate::ledger::Ledger;
+use crate::transactions::TransactionLog;
 
 /// The sample games.
 pub(crate) const GAMES: [&str; 4] = ["crash", "slot", "double", "wall-street"];
-/// How many write at once.
+/// Concurrent writers.
 pub(crate) const WRITERS: u64 = 8;
 
 const INSERT: &str = "insert into rounds (game_id, finished_at, extras) \
@@ -23,33 +23,33 @@ const BULK: &str = "insert into rounds (game_id, finished_at, extras) \
 const TOUCH: &str = "update rounds set extras = extras || '{\"touched\": true}' \
     where id = (select max(id) from rounds where finished_at is not null)";
 
-/// One writer, with a connection straight to PostgreSQL.
+/// A writer with a direct connection to PostgreSQL.
 #[derive(Debug)]
 pub(crate) struct Writer {
     pub(crate) url: String,
-    pub(crate) ledger: Arc<Ledger>,
+    pub(crate) tx_log: Arc<TransactionLog>,
     pub(crate) rng: Rng,
     pub(crate) every: Duration,
 }
 
-/// How a transaction is meant to end.
+/// The intended end of a transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Aim {
+enum Intent {
     Commit,
     RollBack,
 }
 
-/// A transaction under way.
-struct Deed<'a> {
+/// A transaction in progress.
+struct RunningTransaction<'a> {
     db: &'a mut PgConnection,
     rng: &'a mut Rng,
     tx: usize,
-    /// Rounds so far.
+    /// Number of rounds so far.
     n: u32,
 }
 
 impl Writer {
-    /// Writes for ever. PostgreSQL going away is a fact of life; a write that it refuses is not.
+    /// Writes until the task is aborted. Expects outages of PostgreSQL, but records a refused write.
     pub(crate) async fn run(mut self) {
         loop {
             let Ok(mut db) = PgConnection::connect(&self.url).await else {
@@ -64,57 +64,57 @@ impl Writer {
                 tokio::time::sleep(pause).await;
             };
             if is_refusal(&error) {
-                self.ledger.refused(error.to_string());
+                self.tx_log.refused(error.to_string());
             }
         }
     }
 
     async fn transaction(&mut self, db: &mut PgConnection) -> sqlx::Result<()> {
-        let tx = self.ledger.begin();
-        let mut deed = Deed { db, rng: &mut self.rng, tx, n: 0 };
-        match deed.run().await? {
-            Aim::Commit => self.ledger.committed(tx),
-            Aim::RollBack => self.ledger.rolled_back(tx),
+        let tx = self.tx_log.begin();
+        let mut transaction = RunningTransaction { db, rng: &mut self.rng, tx, n: 0 };
+        match transaction.run().await? {
+            Intent::Commit => self.tx_log.committed(tx),
+            Intent::RollBack => self.tx_log.rolled_back(tx),
         }
         Ok(())
     }
 }
 
-/// Whether PostgreSQL refused the write itself. "A game's INSERT never fails because of us": then
-/// something of ours, the trigger say, did.
+/// Whether PostgreSQL refused the write itself, for example because of the trigger. Guarantee: a
+/// game's INSERT never fails because of this program.
 fn is_refusal(error: &sqlx::Error) -> bool {
     matches!(error, sqlx::Error::Database(error) if !is_outage(error.code().as_deref()))
 }
 
-/// Whether this SQLSTATE says that the server or the link went away (classes 57 and 08), or that
-/// two transactions met (40001, 40P01), which any game must expect.
+/// Whether this SQLSTATE means that the server or the connection failed (classes 57 and 08), or that
+/// two transactions conflicted (40001, 40P01), which any game must expect.
 fn is_outage(code: Option<&str>) -> bool {
     code.is_some_and(|code| {
         code.starts_with("57") || code.starts_with("08") || ["40001", "40P01"].contains(&code)
     })
 }
 
-impl Deed<'_> {
-    async fn run(&mut self) -> sqlx::Result<Aim> {
+impl RunningTransaction<'_> {
+    async fn run(&mut self) -> sqlx::Result<Intent> {
         match self.rng.u8(..20) {
             // One statement, no `begin`.
-            0..6 => return self.insert().await.map(|()| Aim::Commit),
-            6 => return self.bulk().await.map(|()| Aim::Commit),
-            7 => return self.touch().await.map(|()| Aim::Commit),
+            0..6 => return self.insert().await.map(|()| Intent::Commit),
+            6 => return self.bulk().await.map(|()| Intent::Commit),
+            7 => return self.touch().await.map(|()| Intent::Commit),
             _ => {}
         }
         self.begin().await?;
-        let aim = match self.rng.u8(..12) {
+        let intent = match self.rng.u8(..12) {
             0..2 => self.several().await?,
             2..4 => self.savepoints().await?,
             4..6 => self.updates().await?,
             6..8 => self.late().await?,
             8 => self.mixed().await?,
-            9 => self.bulk().await.map(|()| Aim::Commit)?,
-            _ => self.several().await.map(|_| Aim::RollBack)?,
+            9 => self.bulk().await.map(|()| Intent::Commit)?,
+            _ => self.several().await.map(|_| Intent::RollBack)?,
         };
-        self.say(if aim == Aim::Commit { "commit" } else { "rollback" }).await?;
-        Ok(aim)
+        self.execute(if intent == Intent::Commit { "commit" } else { "rollback" }).await?;
+        Ok(intent)
     }
 
     async fn begin(&mut self) -> sqlx::Result<()> {
@@ -122,31 +122,31 @@ impl Deed<'_> {
             0 => "begin isolation level repeatable read",
             _ => "begin",
         };
-        self.say(level).await
+        self.execute(level).await
     }
 
-    async fn several(&mut self) -> sqlx::Result<Aim> {
+    async fn several(&mut self) -> sqlx::Result<Intent> {
         for _ in 0..self.rng.u8(1..4) {
             self.insert().await?;
         }
-        Ok(Aim::Commit)
+        Ok(Intent::Commit)
     }
 
-    async fn savepoints(&mut self) -> sqlx::Result<Aim> {
-        self.say("savepoint a").await?;
+    async fn savepoints(&mut self) -> sqlx::Result<Intent> {
+        self.execute("savepoint a").await?;
         self.insert().await?;
-        self.say("savepoint b").await?;
+        self.execute("savepoint b").await?;
         self.insert().await?;
         let back = if self.rng.bool() { "rollback to b" } else { "rollback to a" };
-        self.say(back).await?;
+        self.execute(back).await?;
         if self.rng.bool() {
             self.insert().await?;
         }
-        Ok(Aim::Commit)
+        Ok(Intent::Commit)
     }
 
-    /// A round that was open, perhaps older than those the transaction inserted before it.
-    async fn updates(&mut self) -> sqlx::Result<Aim> {
+    /// Finishes open rounds, perhaps in descending order of their ids.
+    async fn updates(&mut self) -> sqlx::Result<Intent> {
         let (first, second) = (self.open().await?, self.open().await?);
         let mut rounds = [first, second];
         if self.rng.bool() {
@@ -155,21 +155,21 @@ impl Deed<'_> {
         for round in rounds {
             self.finish(round).await?;
         }
-        Ok(Aim::Commit)
+        Ok(Intent::Commit)
     }
 
-    async fn late(&mut self) -> sqlx::Result<Aim> {
+    async fn late(&mut self) -> sqlx::Result<Intent> {
         self.insert().await?;
         tokio::time::sleep(Duration::from_millis(self.rng.u64(..60))).await;
-        Ok(Aim::Commit)
+        Ok(Intent::Commit)
     }
 
-    async fn mixed(&mut self) -> sqlx::Result<Aim> {
+    async fn mixed(&mut self) -> sqlx::Result<Intent> {
         let open = self.open().await?;
         self.insert().await?;
         self.finish(open).await?;
         self.bulk().await?;
-        Ok(Aim::Commit)
+        Ok(Intent::Commit)
     }
 
     async fn insert(&mut self) -> sqlx::Result<()> {
@@ -190,7 +190,7 @@ impl Deed<'_> {
     async fn bulk(&mut self) -> sqlx::Result<()> {
         let rounds = self.rng.i64(1..20);
         let tx = i64::try_from(self.tx).unwrap_or_default();
-        // Bulk rounds are numbered from 0: after others, they would be taken for those.
+        // Bulk rounds are numbered from 0; after other rounds they need different numbers.
         let query =
             if self.n == 0 { BULK.to_owned() } else { BULK.replace("'n', n", "'n', n + 1000") };
         let query = sqlx::query(AssertSqlSafe(query)).bind(self.game()).bind(tx).bind(rounds);
@@ -198,10 +198,10 @@ impl Deed<'_> {
     }
 
     async fn touch(&mut self) -> sqlx::Result<()> {
-        self.say(TOUCH).await
+        self.execute(TOUCH).await
     }
 
-    async fn say(&mut self, sql: &'static str) -> sqlx::Result<()> {
+    async fn execute(&mut self, sql: &'static str) -> sqlx::Result<()> {
         sqlx::raw_sql(sql).execute(&mut *self.db).await.map(|_| ())
     }
 
@@ -227,11 +227,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_write_that_postgresql_refuses_is_told_from_a_server_that_went_away() {
+    fn a_refused_write_is_distinguished_from_an_outage() {
         for outage in ["57P01", "57P02", "57P03", "57014", "08006", "40001", "40P01"] {
             assert!(is_outage(Some(outage)), "{outage}");
         }
-        // A trigger that raises, a notify queue that is full, a column that is gone, rights taken.
+        // A trigger that raises, a full notify queue, a dropped column, revoked privileges.
         for refusal in
             [Some("P0001"), Some("54000"), Some("42703"), Some("42501"), Some("40002"), None]
         {

@@ -1,4 +1,4 @@
-//! The program under test as a command that runs to its end.
+//! The program under test, run as a command until it exits.
 
 use std::{
     path::{Path, PathBuf},
@@ -36,25 +36,25 @@ pub struct Output {
     pub stderr: String,
 }
 
-/// A run of the program, not started yet.
+/// A run of a program that has not started.
 #[derive(Debug)]
 pub struct Run {
     pub command: Command,
 }
 
-/// The program under test: cargo puts it one folder above the tests.
+/// The program under test: cargo builds it one folder above the tests.
 pub fn path() -> PathBuf {
     let own = std::env::current_exe().expect("a path of this test");
     let folder = own.ancestors().nth(2).expect("a folder above the tests");
     folder.join("datastream")
 }
 
-/// `datastream` with these arguments and none of this environment's settings.
+/// `datastream` with these arguments, without the settings in the environment.
 pub fn datastream(args: &[&str]) -> Run {
     Run { command: Command::new(path()) }.clean(args)
 }
 
-/// Another program, found by its path or on `PATH`, likewise.
+/// Another program, by its path or on `PATH`, without the settings in the environment.
 pub fn program(path: &str, args: &[&str]) -> Run {
     Run { command: Command::new(path) }.clean(args)
 }
@@ -67,7 +67,7 @@ impl Run {
                 self.command.env(name, value);
             }
         }
-        // A developer's own .env must not be read.
+        // So that the program does not read a developer's .env.
         self.command.current_dir("/").stdin(Stdio::null());
         self
     }
@@ -82,7 +82,7 @@ impl Run {
         self
     }
 
-    /// Runs it to its end.
+    /// Runs the program until it exits.
     #[track_caller]
     pub fn run(mut self) -> impl Future<Output = Output> {
         let what = format!("the end of {:?}", self.command.as_std());

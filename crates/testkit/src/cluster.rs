@@ -1,4 +1,4 @@
-//! PostgreSQL: one cluster for the whole run, others for tests that stop or kill it.
+//! PostgreSQL: one cluster shared by all tests, and dedicated ones for tests that stop or kill it.
 
 use std::{
     fs::OpenOptions,
@@ -20,7 +20,7 @@ use embedded_postgres::{Cluster, Installation, Settings, Stop};
 
 use super::wait::LIMIT;
 
-/// Where a server is reached, on both ways.
+/// The addresses of a server: Unix socket and TCP port.
 #[derive(Clone, Debug)]
 pub struct Address {
     socket: String,
@@ -32,18 +32,18 @@ impl Address {
         Self { socket: cluster.url(""), tcp_port: cluster.port() }
     }
 
-    /// By the unix socket.
+    /// The URL of the Unix socket.
     pub fn url(&self, database: &str) -> String {
         format!("{}{database}", self.socket)
     }
 
-    /// By TCP, perhaps through something that listens on another port.
+    /// A TCP URL, of the server or of a proxy on another port.
     pub fn tcp_url(database: &str, port: u16) -> String {
         format!("postgresql://postgres@127.0.0.1:{port}/{database}")
     }
 }
 
-/// The cluster of this test process. It is never dropped: its guard removes it when we end.
+/// The shared cluster. It is never dropped: its guard removes it when the test process ends.
 pub fn shared() -> &'static Address {
     static SHARED: OnceLock<(Address, Mutex<Cluster>)> = OnceLock::new();
     let start = || {
@@ -53,7 +53,7 @@ pub fn shared() -> &'static Address {
     &SHARED.get_or_init(start).0
 }
 
-/// The installation under test: `PG_BIN` chooses another.
+/// The installation under test; `PG_BIN` selects another.
 pub fn installation() -> Installation {
     Installation::find().unwrap_or_else(|error| panic!("{error}"))
 }
@@ -68,7 +68,7 @@ fn start_new(extra: &[(&str, &str)]) -> Cluster {
     start_at(&new_folder(), extra, |_| {})
 }
 
-/// Starts a server on a folder that `fill` may have filled.
+/// Starts a server on a folder that `fill` may fill first.
 fn start_at(data_dir: &Path, extra: &[(&str, &str)], fill: impl FnOnce(&Path)) -> Cluster {
     let mut settings = Settings { durable: false, tcp_port: Some(free_port()), extra: vec![] };
     let ours = [("max_connections", "300"), ("log_min_messages", "warning"), ("jit", "off")];
@@ -86,11 +86,11 @@ fn run(command: &mut Command) {
     assert!(command.status().expect("a program").success(), "{command:?}");
 }
 
-/// Below those that the system gives to whoever asks for any (32768 and up by default), so that none
-/// of the other tests' connections and servers gets one between two starts of a cluster.
+/// Below the ephemeral ports (32768 and up by default), so that no connection or server of another
+/// test takes the port of a cluster between two starts.
 const PORTS: Range<u16> = 12_000..32_000;
 
-/// A port that is free, and given only once in this process.
+/// A free port; this process returns each port only once.
 pub fn free_port() -> u16 {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let first = std::process::id().wrapping_mul(97);
@@ -101,7 +101,7 @@ pub fn free_port() -> u16 {
     ports.find(free).expect("a free port")
 }
 
-/// A cluster of its own, for a test that stops or kills PostgreSQL or needs it quiet.
+/// A dedicated cluster for a test that stops or kills PostgreSQL, or that other tests would disturb.
 #[derive(Debug)]
 pub struct DedicatedCluster {
     cluster: Cluster,
@@ -116,7 +116,7 @@ impl DedicatedCluster {
         Self { cluster: start_new(extra) }
     }
 
-    /// A standby that follows another cluster.
+    /// A standby of another cluster.
     pub fn standby_of(primary: &Self) -> Self {
         Self { cluster: start_at(&new_folder(), &[], |folder| primary.copy_to(folder)) }
     }
@@ -125,7 +125,7 @@ impl DedicatedCluster {
         Address::of(&self.cluster)
     }
 
-    /// As the user that the server runs as: a base backup belongs to who made it.
+    /// Runs as the user of the server, because that user must own the base backup.
     fn copy_to(&self, folder: &Path) {
         let owner = std::fs::metadata(self.cluster.socket_dir()).expect("a folder");
         let mut copy = Command::new(self.cluster.installation().bin().join("pg_basebackup"));
@@ -140,14 +140,14 @@ impl DedicatedCluster {
         settings.and_then(|mut file| file.write_all(follow.as_bytes())).expect("the settings");
     }
 
-    /// Copies the files of a server that is stopped; where to.
+    /// Copies the files of a stopped server; returns the path of the copy.
     pub fn keep_copy(&self) -> PathBuf {
         let copy = new_folder();
         run(Command::new("cp").arg("-a").arg(self.folder()).arg(&copy));
         copy
     }
 
-    /// Puts such a copy in place of what is there.
+    /// Replaces the files of the server by such a copy.
     pub fn put_back(&self, copy: &Path) {
         run(Command::new("rm").arg("-rf").arg(self.folder()));
         run(Command::new("mv").arg(copy).arg(self.folder()));
@@ -166,7 +166,7 @@ impl DedicatedCluster {
         self.start_again();
     }
 
-    /// A server that was killed leaves processes behind, and none starts before the last is gone.
+    /// Retries, because PostgreSQL does not start until the last process of a killed server has ended.
     pub fn start_again(&mut self) {
         let begun = Instant::now();
         while let Err(error) = self.cluster.start() {

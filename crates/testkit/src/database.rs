@@ -1,4 +1,4 @@
-//! A database for each test, copied from a migrated template, and the game that writes to it.
+//! A database per test, copied from a migrated template, and the writes of a game.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -15,7 +15,7 @@ use super::{
 const SAMPLE_GAMES: &str = include_str!("../../../sql/sample_games.sql");
 const TEMPLATE: &str = "migrated_template";
 
-/// A database of the test's own. `pool` is the game's connection to it.
+/// The database of a test. `pool` contains the game's connections.
 #[derive(Clone, Debug)]
 pub struct TestDatabase {
     pub name: String,
@@ -34,12 +34,12 @@ impl TestDatabase {
         Self::create(address, &format!("template {TEMPLATE}")).await
     }
 
-    /// Empty: no schema of ours, no games.
+    /// Empty: without the schema `datastream` and without games.
     pub async fn empty() -> Self {
         Self::create(shared(), "").await
     }
 
-    /// Empty, in an encoding that has not all characters.
+    /// Empty, in an encoding that lacks most characters.
     pub async fn in_latin1() -> Self {
         let options = "encoding 'LATIN1' lc_collate 'C' lc_ctype 'C' template template0";
         Self::create(shared(), options).await
@@ -52,14 +52,14 @@ impl TestDatabase {
         database
     }
 
-    /// Migrated, on a cluster of the test's own.
+    /// Migrated, on a dedicated cluster.
     pub async fn on(address: &Address) -> Self {
         let database = Self::create(address, "").await;
         migrated(address, &database.name, &[]).await.close().await;
         database
     }
 
-    /// Empty, on a cluster of the test's own.
+    /// Empty, on a dedicated cluster.
     pub async fn empty_on(address: &Address) -> Self {
         Self::create(address, "").await
     }
@@ -75,17 +75,17 @@ impl TestDatabase {
         Self { name, pool, address: address.clone() }
     }
 
-    /// Its URL, by the unix socket.
+    /// The URL of the Unix socket.
     pub fn url(&self) -> String {
         self.address.url(&self.name)
     }
 
-    /// Its URL by way of this TCP port: a fault proxy's, say.
+    /// The URL through this TCP port, for example of a fault proxy.
     pub fn url_through(&self, port: u16) -> String {
         Address::tcp_url(&self.name, port)
     }
 
-    /// Inserts a finished round; its id.
+    /// Inserts a finished round; returns its id.
     pub async fn finish(&self, game: &str, extras: &str) -> i64 {
         let insert = "insert into public.rounds (game_id, finished_at, extras) \
             select id, now(), $2::jsonb from public.games where slug = $1 returning id";
@@ -97,15 +97,15 @@ impl TestDatabase {
             .expect("a round")
     }
 
-    /// The same for crash, where PostgreSQL takes it.
+    /// The same for crash; `None` if PostgreSQL refuses it.
     pub async fn try_finish(&self) -> Option<i64> {
         let insert = "insert into public.rounds (game_id, finished_at) \
             select id, now() from public.games where slug = 'crash' returning id";
         sqlx::query_scalar(insert).fetch_one(&self.pool).await.ok()
     }
 
-    /// Inserts a finished round and waits until the server has streamed it: from then on it is what
-    /// new connections are seeded with.
+    /// Inserts a finished round and waits until the server has streamed it: it then is the seed of new
+    /// connections.
     pub async fn finish_streamed(&self, server: &TestServer, game: &str, extras: &str) -> i64 {
         let mut client = WsClient::connect(server.ws("/ws")).await;
         let round_id = self.finish(game, extras).await;
@@ -113,7 +113,7 @@ impl TestDatabase {
         round_id
     }
 
-    /// Inserts finished rounds, each in a transaction of its own.
+    /// Inserts finished rounds, each in its own transaction.
     pub async fn finish_many(&self, game: &str, count: usize) -> Vec<i64> {
         let mut ids = Vec::with_capacity(count);
         for number in 0..count {
@@ -122,8 +122,8 @@ impl TestDatabase {
         ids
     }
 
-    /// The same, and waits until the server has streamed them: only then may they be named to it
-    /// without a repeat.
+    /// The same, and waits until the server has streamed them: only then a resume after one of them
+    /// repeats no round.
     pub async fn finish_many_streamed(
         &self,
         server: &TestServer,
@@ -136,7 +136,7 @@ impl TestDatabase {
         ids
     }
 
-    /// Inserts a round finished at this moment (an SQL expression such as `now() - interval '1h'`).
+    /// Inserts a round finished at this time (an SQL expression such as `now() - interval '1h'`).
     pub async fn finish_at(&self, game: &str, moment: &str) -> i64 {
         let insert = format!(
             "insert into public.rounds (game_id, finished_at) \
@@ -146,7 +146,7 @@ impl TestDatabase {
         insert.fetch_one(&self.pool).await.expect("a round")
     }
 
-    /// Inserts a round that is not finished; its id.
+    /// Inserts an unfinished round; returns its id.
     pub async fn open(&self, game: &str) -> i64 {
         let insert = "insert into public.rounds (game_id) \
             select id from public.games where slug = $1 returning id";
@@ -161,7 +161,7 @@ impl TestDatabase {
         assert_eq!(update.await.expect("an update").rows_affected(), 1);
     }
 
-    /// Runs SQL as the game would: one or several statements.
+    /// Runs SQL as the game: one or several statements.
     pub async fn run(&self, sql: &str) {
         let run = sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&self.pool).await;
         run.unwrap_or_else(|error| panic!("{sql}: {error}"));
@@ -179,7 +179,7 @@ impl TestDatabase {
         self.text(&sql).await.expect("extras")
     }
 
-    /// Ends every session of the server under test, as an administrator would.
+    /// Ends every session of the server under test with `pg_terminate_backend`.
     pub async fn terminate_server_sessions(&self) {
         self.run(
             "select pg_terminate_backend(pid) from pg_stat_activity \
@@ -189,7 +189,7 @@ impl TestDatabase {
     }
 }
 
-/// Migrates by the program itself, as an operator would, and adds the sample games.
+/// Runs `datastream migrate` and adds the sample games.
 async fn migrated(address: &Address, name: &str, flags: &[&str]) -> PgPool {
     if name == TEMPLATE {
         let maintenance = connect(&address.url("postgres"), 1).await;

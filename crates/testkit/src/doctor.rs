@@ -1,4 +1,4 @@
-//! What `datastream doctor` says, and the doing of what it says.
+//! Runs `datastream doctor`, parses its report and applies its remedies.
 
 use serde_json::Value;
 
@@ -18,14 +18,14 @@ pub struct Finding {
     pub remedy: String,
 }
 
-/// Runs the program with these words on a database.
+/// Runs the program with these arguments on a database.
 pub async fn run(url: &str, words: &str, more: &[&str]) -> Output {
     let words: Vec<&str> = words.split_whitespace().chain(more.iter().copied()).collect();
     datastream(&words).env("DATABASE_URL", url).run().await
 }
 
-/// What is said of one thing. Exit status and `ok` tell whether anything failed, and what is not
-/// well has a remedy.
+/// The findings of one check. Asserts that exit status and `ok` match the failures, and that every
+/// warning and failure has a remedy.
 pub async fn findings(url: &str, check: &str, more: &[&str]) -> Vec<Finding> {
     let output = run(url, "doctor --json", more).await;
     let report: Value = serde_json::from_str(&output.stdout)
@@ -47,7 +47,7 @@ pub async fn findings(url: &str, check: &str, more: &[&str]) -> Vec<Finding> {
     found
 }
 
-/// The finding of this status that says so.
+/// The finding with this status and text; fails if there is none.
 #[track_caller]
 pub fn told<'a>(found: &'a [Finding], status: &str, says: &str) -> &'a Finding {
     let told = found.iter().find(|line| line.status == status && line.says.contains(says));
@@ -63,7 +63,7 @@ pub fn assert_well(found: &[Finding], check: &str) {
 }
 
 impl Finding {
-    /// Does what is said, word for word: each command in a shell, or as SQL, as the administrator.
+    /// Runs each command of the remedy verbatim, in a shell or as SQL, as the administrator.
     pub async fn follow(&self, database: &TestDatabase) {
         let commands: Vec<&str> = self.remedy.lines().skip(1).collect();
         assert!(!commands.is_empty(), "no command in {self:?}");

@@ -1,4 +1,4 @@
-//! A TCP proxy that breaks on command: between the server and PostgreSQL, say.
+//! A TCP proxy that injects faults, for example between the server and PostgreSQL.
 
 use std::io::ErrorKind;
 
@@ -13,20 +13,20 @@ use tokio::{
 
 use super::{wait::beside, within};
 
-/// What the link does now.
+/// The current state of the proxy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Link {
-    /// Raised to end every connection that is older.
+    /// Incremented to close every older connection.
     epoch: u64,
-    /// Bytes stand still, both ways; connections stay.
+    /// No bytes are forwarded in either direction; connections stay open.
     stalled: bool,
     /// New connections are closed at once.
     refusing: bool,
-    /// The far end is gone, and the near end is not told.
+    /// The upstream side is closed and the client side stays open.
     half_open: bool,
 }
 
-/// A proxy to one upstream port on this machine. It ends with the test's runtime.
+/// A proxy to an upstream port on this machine. It ends with the test's runtime.
 #[derive(Debug)]
 pub struct FaultProxy {
     pub port: u16,
@@ -35,7 +35,7 @@ pub struct FaultProxy {
 }
 
 impl FaultProxy {
-    /// Listens on a free port and passes everything on to `upstream`.
+    /// Listens on a free port and forwards connections to `upstream`.
     pub async fn start(upstream: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let port = listener.local_addr().expect("an address").port();
@@ -45,27 +45,27 @@ impl FaultProxy {
         Self { port, link, accepted }
     }
 
-    /// Ends every connection; new ones pass.
+    /// Closes every connection; accepts new ones.
     pub fn cut(&self) {
         self.link.send_modify(|link| link.epoch += 1);
     }
 
-    /// Ends every connection and lets no new one through.
+    /// Closes every connection and refuses new ones.
     pub fn refuse(&self) {
         self.link.send_modify(|link| (link.epoch, link.refusing) = (link.epoch + 1, true));
     }
 
-    /// Bytes stand still; nobody is told.
+    /// Stops forwarding; connections stay open.
     pub fn stall(&self) {
         self.link.send_modify(|link| link.stalled = true);
     }
 
-    /// The upstream's connections end, and the other side is not told: a machine that lost power.
+    /// Closes the upstream side only, as if its machine had lost power.
     pub fn half_open(&self) {
         self.link.send_modify(|link| link.half_open = true);
     }
 
-    /// Everything passes again. Connections that were half open end now.
+    /// Forwards again. Closes connections that were half open.
     pub fn resume(&self) {
         self.link.send_modify(|link| {
             let epoch = link.epoch + u64::from(link.half_open);
@@ -73,7 +73,7 @@ impl FaultProxy {
         });
     }
 
-    /// Cuts, again and again, each time once somebody has connected anew.
+    /// Cuts several times, each time after a new connection.
     #[track_caller]
     pub fn flap(&self, times: usize) -> impl Future<Output = ()> + use<'_> {
         within(format!("{times} reconnects"), async move {
@@ -85,12 +85,12 @@ impl FaultProxy {
         })
     }
 
-    /// How many connections were made so far.
+    /// The number of connections so far.
     pub fn connections(&self) -> usize {
         *self.accepted.borrow()
     }
 
-    /// Waits until that many connections have been made.
+    /// Waits for this number of connections.
     #[track_caller]
     pub fn connected(&self, count: usize) -> impl Future<Output = ()> + use<> {
         let mut accepted = self.accepted.clone();
@@ -122,7 +122,7 @@ async fn accept(
     }
 }
 
-/// Passes bytes both ways until an end closes or the link is cut.
+/// Forwards bytes in both directions until one side closes or the link is cut.
 async fn relay(
     mut near: TcpStream,
     mut far: TcpStream,
@@ -139,7 +139,7 @@ async fn relay(
         }
         if state.half_open {
             to_far.shutdown().await?;
-            return gone(&mut link, epoch).await;
+            return stay_silent(&mut link, epoch).await;
         }
         tokio::select! {
             changed = link.changed() => {
@@ -159,14 +159,14 @@ async fn relay(
     }
 }
 
-/// Holds the near end open and silent until the link is resumed or cut.
-async fn gone(link: &mut watch::Receiver<Link>, epoch: u64) -> std::io::Result<()> {
+/// Keeps the client side open and silent until the link is resumed or cut.
+async fn stay_silent(link: &mut watch::Receiver<Link>, epoch: u64) -> std::io::Result<()> {
     let _ = link.wait_for(|state| state.epoch != epoch).await;
     Ok(())
 }
 
-/// One read and its write. It must not be given up halfway, or bytes were lost: a change of the link
-/// is seen between two of them.
+/// One read and its write. Must run to its end, or bytes are lost: the caller checks the link only
+/// between two calls.
 async fn pass(
     from: &mut ReadHalf<'_>,
     to: &mut WriteHalf<'_>,

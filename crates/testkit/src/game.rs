@@ -1,4 +1,4 @@
-//! A game's own database, and our program and its own beside it.
+//! A game's existing database, and commands to run on it.
 
 use super::{
     TestDatabase,
@@ -6,7 +6,7 @@ use super::{
     cluster::installation,
 };
 
-/// A game that was there before us: its own names, types, partitions, triggers, migrations.
+/// An existing game with its own names, types, partitions, triggers and migrations.
 pub const GAME: &str = r#"
     create schema game;
     create table public._sqlx_migrations (version bigint primary key, description text not null,
@@ -82,7 +82,7 @@ pub async fn psql(database: &TestDatabase, args: &[&str]) -> Output {
     program(&psql, &[&[url.as_str(), "-X", "-q"], args].concat()).run().await
 }
 
-/// The schema as pg_dump prints it, without the key that it makes up at each run.
+/// The schema as pg_dump prints it, without the random key of each run.
 pub async fn dump(database: &TestDatabase) -> String {
     let pg_dump = installation().bin().join("pg_dump").display().to_string();
     let url = database.url();
@@ -95,7 +95,7 @@ pub async fn dump(database: &TestDatabase) -> String {
 pub const INSERT: &str = "insert into game.results (title_id, ended_at, payload) \
     values (1, '2026-01-17 00:45:42.5', '{\"point\":  \"11.72\"}')";
 
-/// Names that must be quoted, and partitions; ids without a key.
+/// A game with names that must be quoted, partitions, and ids without a key.
 pub const PLAY_GROUND: &str = "create schema \"Play Ground\"; \
          create table \"Play Ground\".\"Titles\" (\"Id\" bigint primary key, \"Slug\" text, \"Name\" text, \"Type\" text); \
          insert into \"Play Ground\".\"Titles\" values (1, 'crash', 'Crash', 'multiplier'); \
@@ -127,7 +127,7 @@ pub const ATTACH_PLAY_GROUND: [&str; 21] = [
     "--index",
 ];
 
-/// The options for a table of this name with the columns `id` and `at`, whose rounds are of one game.
+/// The options for a table with the columns `id` and `at` that contains rounds of one game.
 pub fn dice<'a>(table: &'a str, more: &[&'a str]) -> Vec<&'a str> {
     let names = ["--slug", "dice", "--type", "chance", "--game-id-value", "77"];
     [&["--table", table, "--finished-at", "at"], &names[..], more].concat()

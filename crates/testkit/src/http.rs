@@ -1,4 +1,4 @@
-//! Plain HTTP: by a library for what clients do, by hand for exact bytes and for what they must not.
+//! HTTP: with a library for ordinary requests, with a raw socket for exact or invalid bytes.
 
 use std::net::SocketAddr;
 
@@ -10,7 +10,7 @@ use tokio::{
 
 use super::within;
 
-/// A whole response.
+/// A complete response.
 #[derive(Debug)]
 pub struct Response {
     pub status: u16,
@@ -19,7 +19,7 @@ pub struct Response {
 }
 
 impl Response {
-    /// A header's value, or nothing.
+    /// A header's value, or an empty string.
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", |value| value.to_str().expect("text"))
     }
@@ -28,7 +28,7 @@ impl Response {
         serde_json::from_str(&self.body).unwrap_or_else(|e| panic!("{e}: {}", self.body))
     }
 
-    /// Checks that it is an RFC 9457 problem of this status.
+    /// Asserts that the response is an RFC 9457 problem with this status.
     #[track_caller]
     pub fn assert_problem(&self, status: u16) {
         assert_eq!(self.status, status, "{}", self.body);
@@ -41,7 +41,7 @@ impl Response {
     }
 }
 
-/// A client without a pool, so that each request has a connection of its own.
+/// A client without a pool: each request opens a connection.
 pub fn client() -> Client {
     let client = Client::builder().pool_max_idle_per_host(0).redirect(Policy::none()).no_proxy();
     client.build().expect("a client")
@@ -53,7 +53,7 @@ pub fn get(url: &str) -> impl Future<Output = Response> + use<> {
     request(&Method::GET, url, &[])
 }
 
-/// `GET`, where nobody may be listening.
+/// `GET`; `None` if it fails, for example because no server listens.
 pub async fn try_get(url: &str) -> Option<Response> {
     read(client().get(url).send().await.ok()?).await
 }
@@ -79,7 +79,7 @@ async fn read(response: reqwest::Response) -> Option<Response> {
     Some(Response { status, headers, body: response.text().await.ok()? })
 }
 
-/// A connection on which the test writes and reads bytes.
+/// A raw connection.
 #[derive(Debug)]
 pub struct RawHttp {
     stream: TcpStream,
@@ -94,12 +94,12 @@ pub async fn raw_http(addr: SocketAddr, bytes: impl AsRef<[u8]>) -> RawHttp {
 }
 
 impl RawHttp {
-    /// Sends more. A server that has hung up already is no failure.
+    /// Sends more bytes; returns false if the server has closed the connection.
     pub async fn send(&mut self, bytes: impl AsRef<[u8]>) -> bool {
         self.stream.write_all(bytes.as_ref()).await.is_ok()
     }
 
-    /// Reads until this text has come; all that was read since the last call, text included.
+    /// Reads until this text arrives; returns everything since the last call, including the text.
     #[track_caller]
     pub fn read_until(&mut self, text: &str) -> impl Future<Output = String> + use<'_> {
         let text = text.to_owned();
@@ -113,15 +113,15 @@ impl RawHttp {
                 }
                 let read = self.stream.read_buf(&mut self.read).await.expect("a read");
                 let all = String::from_utf8_lossy(&self.read);
-                assert!(read > 0, "the server hung up after {all:?}");
+                assert!(read > 0, "the server closed the connection after {all:?}");
             }
         })
     }
 
-    /// Reads until the server hangs up; all that was left. A reset counts as hanging up.
+    /// Reads until the server closes or resets the connection; returns the rest.
     #[track_caller]
     pub fn read_to_end(mut self) -> impl Future<Output = String> {
-        within("the server to hang up", async move {
+        within("the server to close the connection", async move {
             while matches!(self.stream.read_buf(&mut self.read).await, Ok(read) if read > 0) {}
             String::from_utf8_lossy(&self.read).into_owned()
         })

@@ -1,7 +1,7 @@
-//! What the tests stand on: a PostgreSQL cluster, a database each, the real binary, real clients.
+//! Tools for the tests: a PostgreSQL cluster, a database per test, the real binary, real clients.
 //!
-//! Nothing here waits for a time to pass: every wait is for a state or an event, with a limit that
-//! fails with the line of the test that waited.
+//! No helper sleeps for a fixed time. Each waits for a state or an event, with a time limit whose
+//! failure names the line of the test.
 
 #![allow(missing_docs)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -37,7 +37,7 @@ pub use self::{
     wt::WtClient,
 };
 
-/// A database with the sample games and a server on it that is ready: what most tests need.
+/// A database with the sample games and a ready server on it.
 pub async fn serving() -> (TestDatabase, TestServer) {
     let database = TestDatabase::new().await;
     let server = TestServer::on(database.url()).start().await;

@@ -1,4 +1,4 @@
-//! PgBouncer in transaction mode: every transaction gets whatever session of the server is free.
+//! PgBouncer in transaction mode: every transaction uses any free server connection.
 
 use std::{
     os::unix::{fs::MetadataExt, process::CommandExt},
@@ -13,10 +13,10 @@ use tokio::{
 
 use super::{TestDatabase, cluster::free_port, eventually};
 
-/// Debian's place, and others'.
+/// The paths on Debian and on other systems.
 const PROGRAMS: [&str; 2] = ["/usr/sbin/pgbouncer", "/usr/bin/pgbouncer"];
 
-/// A pooler before a test's database; it ends with the value.
+/// A pooler in front of a test's database; dropping it ends the process.
 #[derive(Debug)]
 pub struct PgBouncer {
     _child: Child,
@@ -25,21 +25,21 @@ pub struct PgBouncer {
 }
 
 impl PgBouncer {
-    /// As it comes: what it does not know is refused when a session starts.
+    /// With its default configuration: it refuses unknown startup parameters.
     pub async fn before(database: &TestDatabase) -> Option<Self> {
         Self::with(database, "").await
     }
 
-    /// With more lines of configuration. `None`, and a word, where it is not installed.
+    /// With additional configuration lines. `None` if PgBouncer is not installed.
     pub async fn with(database: &TestDatabase, more: &str) -> Option<Self> {
         let Some(program) = PROGRAMS.iter().find(|path| Path::new(path).exists()) else {
             assert!(std::env::var_os("CI").is_none_or(|ci| ci != "true"), "CI has no PgBouncer");
-            eprintln!("left out: PgBouncer is not installed");
+            eprintln!("skipped: PgBouncer is not installed");
             return None;
         };
         let port = free_port();
         let upstream = database.address.tcp_port;
-        // One session more than a client needs: so that two of them get in each other's way.
+        // One connection more than a client needs, so that two clients share connections.
         let config = format!(
             "[databases]\n* = host=127.0.0.1 port={upstream} user=postgres\n[pgbouncer]\n\
              listen_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\nauth_type = any\n\
@@ -50,7 +50,7 @@ impl PgBouncer {
         let mut command = std::process::Command::new(program);
         command.arg(&file).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         if std::fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0) {
-            // It refuses to run as root.
+            // PgBouncer refuses to run as root.
             command.uid(65_534).gid(65_534);
         }
         let child = Command::from(command).kill_on_drop(true).spawn().expect("pgbouncer");
@@ -62,7 +62,7 @@ impl PgBouncer {
         Some(Self { _child: child, port, database: database.url_through(port) })
     }
 
-    /// The database's URL by way of it.
+    /// The database's URL through PgBouncer.
     pub fn url(&self) -> String {
         self.database.clone()
     }

@@ -1,5 +1,4 @@
-//! How a WebTransport client trusts a server by the hash of its certificate. The load and the soak
-//! use it, too.
+//! WebTransport clients that trust a server by the hash of its certificate. Load and soak use it, too.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde::Deserialize;
@@ -9,7 +8,7 @@ use wtransport::{
     tls::Sha256Digest,
 };
 
-/// What `GET /wt/certificate` answers.
+/// The response of `GET /wt/certificate`.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Certificate {
     pub algorithm: String,
@@ -20,19 +19,19 @@ pub struct Certificate {
 }
 
 impl Certificate {
-    /// The hash of the certificate that is shown now.
+    /// The hash of the current certificate.
     pub fn hash(&self) -> Option<Sha256Digest> {
         digest(self.value.as_deref()?)
     }
 }
 
-/// A hash from its text.
+/// Decodes a hash.
 pub fn digest(base64: &str) -> Option<Sha256Digest> {
     let hash: [u8; 32] = STANDARD.decode(base64).ok()?.try_into().ok()?;
     Some(Sha256Digest::new(hash))
 }
 
-/// A client on the loopback that trusts these alone.
+/// A client on the loopback interface that trusts only certificates with these hashes.
 pub fn trusting(
     hashes: impl IntoIterator<Item = Sha256Digest>,
 ) -> ClientConfigBuilder<WantsTransportConfigClient> {

@@ -1,8 +1,8 @@
-//! A round as a client reads it.
+//! A round as a client parses it.
 
 use serde::Deserialize;
 
-/// The object of contract section 1, with the exact text it came as.
+/// The object of contract section 1, with its exact text.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields)]
 pub struct WireRound {

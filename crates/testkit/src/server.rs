@@ -15,7 +15,7 @@ use tokio::{
 
 use super::{binary::datastream, eventually, get, http::try_get, within};
 
-/// A running server; dropping it kills it.
+/// A running server; dropping it kills the process.
 #[derive(Debug)]
 pub struct TestServer {
     child: Child,
@@ -23,7 +23,7 @@ pub struct TestServer {
     pub addr: SocketAddr,
 }
 
-/// A server that is not started yet.
+/// A server that has not started.
 #[derive(Debug)]
 pub struct Builder {
     command: Command,
@@ -38,7 +38,7 @@ impl TestServer {
         Builder { command: run.command }.env("RUST_LOG", "info,datastream=debug")
     }
 
-    /// A server from any command that logs where it listens.
+    /// A server from any command that logs its address.
     #[track_caller]
     pub fn spawn(command: Command) -> impl Future<Output = Self> {
         Builder { command }.start_unready()
@@ -54,7 +54,7 @@ impl TestServer {
         format!("http://{}{path}", self.addr)
     }
 
-    /// Waits until `/readyz` says yes.
+    /// Waits until `/readyz` returns 200.
     #[track_caller]
     pub fn ready(&self) -> impl Future<Output = ()> {
         let (url, log) = (self.http("/readyz"), self.log.clone());
@@ -78,14 +78,14 @@ impl TestServer {
         })
     }
 
-    /// What `/metrics` says of this one.
+    /// The value of a metric.
     pub async fn metric(&self, name: &str) -> f64 {
         let metrics = get(&self.http("/metrics")).await.body;
         let number = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         number.and_then(|number| number.parse().ok()).unwrap_or_else(|| panic!("no {name}"))
     }
 
-    /// Waits until a line of `/metrics` says this.
+    /// Waits until `/metrics` contains this line.
     #[track_caller]
     pub fn counts(&self, line: &str) -> impl Future<Output = ()> + use<> {
         let (url, line) = (self.http("/metrics"), format!("\n{line}\n"));
@@ -95,12 +95,12 @@ impl TestServer {
         })
     }
 
-    /// How often it has asked the database for its clients.
+    /// The number of database queries for clients.
     pub async fn queries(&self) -> f64 {
         self.metric("datastream_database_queries_total").await
     }
 
-    /// All that was logged so far.
+    /// The log lines so far.
     pub fn log(&self) -> Vec<String> {
         self.log.borrow().clone()
     }
@@ -112,12 +112,12 @@ impl TestServer {
         assert!(status.expect("kill").success(), "kill -s {name} {pid}");
     }
 
-    /// Stops all its threads, as a machine that is suspended; `signal("CONT")` wakes it.
+    /// Suspends all threads with SIGSTOP; `signal("CONT")` continues them.
     #[track_caller]
     pub fn freeze(&self) -> impl Future<Output = ()> + use<> {
         self.signal("STOP");
         let tasks = format!("/proc/{}/task", self.child.id().expect("a running server"));
-        eventually("every thread to stand still", move || {
+        eventually("every thread to stop", move || {
             let still = std::fs::read_dir(&tasks).expect("threads").flatten().all(|task| {
                 let stat = std::fs::read_to_string(task.path().join("stat")).unwrap_or_default();
                 // The state follows the name, which is in parentheses.
@@ -127,17 +127,17 @@ impl TestServer {
         })
     }
 
-    /// As a power cut would.
+    /// Sends SIGKILL.
     pub async fn kill(mut self) {
         self.child.kill().await.expect("a kill");
     }
 
-    /// Whether it has not ended yet.
+    /// Whether the process still runs.
     pub fn is_running(&mut self) -> bool {
         self.child.try_wait().expect("a status").is_none()
     }
 
-    /// Waits for its end; all that it logged.
+    /// Waits for the exit; returns the exit code and the log.
     #[track_caller]
     pub fn last_words(mut self) -> impl Future<Output = (Option<i32>, Vec<String>)> {
         within("the server's end", async move {
@@ -148,7 +148,7 @@ impl TestServer {
         })
     }
 
-    /// Waits for its end; the exit code.
+    /// Waits for the exit; returns the exit code.
     #[track_caller]
     pub fn exit_code(mut self) -> impl Future<Output = Option<i32>> {
         within("the server's end", async move { self.child.wait().await.expect("a status").code() })
@@ -176,7 +176,7 @@ impl Builder {
         self
     }
 
-    /// Starts it and waits until it is ready.
+    /// Starts the server and waits until it is ready.
     #[track_caller]
     pub fn start(self) -> impl Future<Output = TestServer> {
         let listening = self.start_unready();
@@ -187,7 +187,7 @@ impl Builder {
         })
     }
 
-    /// Starts it and waits only until it listens: the database may be away.
+    /// Starts the server and waits only until it listens: the database may be unavailable.
     #[track_caller]
     pub fn start_unready(mut self) -> impl Future<Output = TestServer> {
         let spawned = self.command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
@@ -201,7 +201,7 @@ impl Builder {
     }
 }
 
-/// Reads the log in a thread of its own: a server whose log nobody reads would stand still.
+/// Reads the log in a separate thread: a server whose log pipe is full would block.
 fn follow(child: &mut Child) -> watch::Receiver<Vec<String>> {
     let stderr = child.stderr.take().expect("a pipe").into_owned_fd().expect("a pipe");
     let (lines, log) = watch::channel(Vec::new());

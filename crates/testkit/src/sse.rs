@@ -1,4 +1,4 @@
-//! A client of server-sent events, as a browser's `EventSource` reads them.
+//! A client of server-sent events that parses them like a browser's `EventSource`.
 
 use std::{fmt, pin::Pin};
 
@@ -27,13 +27,13 @@ impl SseClient {
         Self::connect_with(url, &[])
     }
 
-    /// Connects as after a break: `Last-Event-ID` names the last event seen.
+    /// Connects with `Last-Event-ID`, as after a lost connection.
     #[track_caller]
     pub fn resume(url: &str, last_event_id: i64) -> impl Future<Output = Self> + use<> {
         Self::connect_with(url, &[("last-event-id", &last_event_id.to_string())])
     }
 
-    /// Connects with these headers. The response's head is enough: rounds may be far away.
+    /// Connects with these headers. Returns after the response head, without waiting for a round.
     #[track_caller]
     pub fn connect_with(url: &str, headers: &[(&str, &str)]) -> impl Future<Output = Self> + use<> {
         let mut request = client().get(url).header("accept", "text/event-stream");
@@ -49,7 +49,7 @@ impl SseClient {
         })
     }
 
-    /// The next event: its name and its round. Its id must be the round's.
+    /// The next event: its name and its round. Asserts that its id is that of the round.
     #[track_caller]
     pub fn next_event(&mut self) -> impl Future<Output = (String, WireRound)> + use<'_> {
         within("the next event", async move {
@@ -60,7 +60,7 @@ impl SseClient {
         })
     }
 
-    /// The next events, which must be live or replayed rounds, up to the one with this id.
+    /// The next events up to the round with this id. Asserts that all are live or replayed rounds.
     #[track_caller]
     pub fn messages_until(&mut self, last: i64) -> impl Future<Output = Vec<WireRound>> + use<'_> {
         within(format!("the events up to {last}"), async move {
@@ -74,7 +74,7 @@ impl SseClient {
         })
     }
 
-    /// Waits for the end of the body; says whether it ended cleanly.
+    /// Waits for the end of the body; returns whether it ended cleanly.
     #[track_caller]
     pub fn ends_cleanly(&mut self) -> impl Future<Output = bool> + use<'_> {
         within("the end of the stream", async move {

@@ -1,14 +1,14 @@
-//! Waiting with a limit, told with the line of the test that waited.
+//! Waits with a time limit; a failure names the line of the test.
 
 use std::{fmt::Display, future::Future, panic::Location, time::Duration};
 
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-/// Far beyond what anything takes on a loaded machine: it only ends a hopeless wait. Below a minute:
-/// what the next round of maintenance would do is not to pass for what was to happen at once.
+/// Longer than any step on a loaded machine. Shorter than a minute, the interval of maintenance: a test
+/// must not pass because maintenance did the work.
 pub const LIMIT: Duration = Duration::from_secs(40);
 
-/// The future's output, or a failure at the caller's line.
+/// The future's output; panics with the caller's line after the time limit.
 #[track_caller]
 pub fn within<F: Future>(what: impl Display, future: F) -> impl Future<Output = F::Output> {
     let caller = Location::caller();
@@ -21,7 +21,7 @@ pub fn within<F: Future>(what: impl Display, future: F) -> impl Future<Output = 
     }
 }
 
-/// Looks again and again until there is something: for states that cannot be listened to.
+/// Polls until the check returns a value: for states that send no event.
 #[track_caller]
 pub fn eventually<T, F, L>(what: impl Display, mut look: L) -> impl Future<Output = T>
 where
@@ -40,7 +40,7 @@ where
     })
 }
 
-/// What a machine that stalls may hide but cannot fake: seen in one try of five, it is so.
+/// Tries five times: for behaviour that a stalled machine may hide but cannot fake.
 #[track_caller]
 pub fn seen_once<L>(what: impl Display, mut look: L) -> impl Future<Output = ()>
 where
@@ -57,7 +57,7 @@ where
     }
 }
 
-/// Runs beside the test, as long as the test's runtime does.
+/// Spawns a task that runs until the test's runtime ends.
 #[expect(clippy::disallowed_methods, reason = "a test's tasks end with its runtime")]
 pub fn beside<F>(task: F) -> tokio::task::JoinHandle<F::Output>
 where

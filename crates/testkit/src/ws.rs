@@ -20,7 +20,7 @@ pub struct WsClient {
 }
 
 impl WsClient {
-    /// Connects; fails where the handshake is refused.
+    /// Connects; panics if the handshake is refused.
     #[track_caller]
     pub fn connect(url: impl Into<String>) -> impl Future<Output = Self> {
         let url = url.into();
@@ -29,7 +29,7 @@ impl WsClient {
         })
     }
 
-    /// Connects with these headers; the status where the handshake is refused.
+    /// Connects with these headers; returns the status if the handshake is refused.
     pub async fn try_connect(url: &str, headers: &[(&str, &str)]) -> Result<Self, u16> {
         let mut request = url.into_client_request().expect("a URL");
         for (name, value) in headers {
@@ -43,7 +43,7 @@ impl WsClient {
         }
     }
 
-    /// The next round. Pings are answered by the library.
+    /// The next round. The library answers pings.
     #[track_caller]
     pub fn next_round(&mut self) -> impl Future<Output = WireRound> + use<'_> {
         within("the next round", async move {
@@ -66,7 +66,7 @@ impl WsClient {
         })
     }
 
-    /// Rounds up to the one with this id, that one included.
+    /// Rounds up to and including the one with this id.
     #[track_caller]
     pub fn rounds_until(&mut self, last: i64) -> impl Future<Output = Vec<WireRound>> + use<'_> {
         within(format!("the rounds up to {last}"), async move {
@@ -94,8 +94,8 @@ impl WsClient {
         })
     }
 
-    /// Waits for the close frame, over rounds that are still under way; its code, or `None` where
-    /// the connection broke without one.
+    /// Waits for the close frame and skips rounds before it; returns its code, or `None` if the
+    /// connection ended without one.
     #[track_caller]
     pub fn close_code(&mut self) -> impl Future<Output = Option<u16>> + use<'_> {
         within("a close frame", async move {
@@ -109,12 +109,12 @@ impl WsClient {
         })
     }
 
-    /// Sends a message; says whether the connection took it.
+    /// Sends a message; returns whether that succeeded.
     pub async fn send(&mut self, message: Message) -> bool {
         self.stream.send(message).await.is_ok()
     }
 
-    /// Closes as a client that is done.
+    /// Closes the connection with a close frame.
     pub async fn close(mut self) {
         self.stream.close(None).await.expect("a close");
     }

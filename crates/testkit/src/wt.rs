@@ -1,4 +1,4 @@
-//! A WebTransport client: datagrams and streams as they come, the certificate by its hash.
+//! A WebTransport client that reads datagrams and streams and trusts the certificate by its hash.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use super::{
     within,
 };
 
-/// Nothing that was sent is so long on its way.
+/// A datagram that does not arrive in this time is lost.
 const SILENCE: Duration = Duration::from_secs(5);
 
 impl Certificate {
@@ -39,13 +39,13 @@ impl WtClient {
         })
     }
 
-    /// Connects, or says why not.
+    /// Connects, or returns the error.
     pub async fn try_connect(
         server: &TestServer,
         path: &str,
     ) -> Result<Connection, ConnectingError> {
-        let told = Certificate::of(server).await;
-        Self::pinned(&told.url.replace("/wt", path), told.hash()).await
+        let certificate = Certificate::of(server).await;
+        Self::pinned(&certificate.url.replace("/wt", path), certificate.hash()).await
     }
 
     /// Connects to a server whose certificate has one of these hashes.
@@ -57,7 +57,7 @@ impl WtClient {
         client.expect("an endpoint").connect(url).await
     }
 
-    /// Connects, and is not heard of again: nothing runs this client, nobody closes it.
+    /// Connects and then vanishes: its runtime stops and the connection is never closed.
     pub fn vanish(server: &TestServer, path: &str) {
         let connect = || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -68,7 +68,7 @@ impl WtClient {
         std::thread::scope(|scope| scope.spawn(connect).join().expect("a session"));
     }
 
-    /// The next round that comes as a datagram.
+    /// The next round in a datagram.
     #[track_caller]
     pub fn next_datagram(&self) -> impl Future<Output = WireRound> {
         let connection = self.connection.clone();
@@ -78,7 +78,7 @@ impl WtClient {
         })
     }
 
-    /// How many rounds come as datagrams up to this one. It may be lost itself: then no other comes.
+    /// The number of rounds that arrive as datagrams up to this one, which may be lost itself.
     pub async fn datagrams_until(&self, round_id: i64) -> usize {
         let (mut came, mut last) = (0, 0);
         while last != round_id {
@@ -90,7 +90,7 @@ impl WtClient {
         came
     }
 
-    /// The whole text of the next stream.
+    /// The complete text of the next stream.
     #[track_caller]
     pub fn next_stream(&self) -> impl Future<Output = String> {
         let connection = self.connection.clone();
@@ -104,7 +104,7 @@ impl WtClient {
         })
     }
 
-    /// The round that is the whole text of the next stream.
+    /// The round in the next stream.
     pub async fn next_stream_round(&self) -> WireRound {
         WireRound::parse(&self.next_stream().await)
     }

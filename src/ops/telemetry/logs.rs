@@ -1,33 +1,33 @@
-//! Logs: one line an event on stderr, as text or JSON. stdout is left to data.
+//! Logs: one line per event on stderr, as text or JSON. stdout is for data only.
 
 use std::io::{IsTerminal, stderr};
 
 use tracing_subscriber::{EnvFilter, fmt};
 
-/// What a log line looks like.
+/// The format of log lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {
-    /// For people; colored on a terminal.
+    /// Readable text, colored on a terminal.
     #[default]
     Text,
-    /// One object a line, for collectors.
+    /// One JSON object per line, for log collectors.
     Json,
 }
 
-/// What is logged where `RUST_LOG` does not say: sqlx reports each statement at `debug` and each
-/// slow one at `warn`.
+/// The filter if `RUST_LOG` is not set. sqlx logs each statement at `debug` and each slow one at
+/// `warn`.
 pub(crate) const DEFAULT_FILTER: &str = "info,sqlx=warn";
 
-/// A filter in `RUST_LOG` that cannot be read.
+/// `RUST_LOG` contains a filter that cannot be parsed.
 #[derive(Debug, thiserror::Error)]
 #[error("RUST_LOG: {0}")]
 pub(crate) struct BadFilter(String);
 
-/// Starts logging for the process. `RUST_LOG` wins over `default_filter`. A second call does
-/// nothing, so that tests may each call it.
+/// Starts logging for the process. `RUST_LOG` overrides `default_filter`. A second call does
+/// nothing, so that each test can call it.
 pub(crate) fn init(format: Format, default_filter: &str) -> Result<(), BadFilter> {
     let filter = filter(std::env::var("RUST_LOG").ok().as_deref(), default_filter)?;
-    // A line that cannot be written (a full disk) is lost; to say so would fail as well, and panic.
+    // A line that cannot be written (disk full) is lost: logging that error would fail too, and panic.
     let lines = fmt().with_env_filter(filter).with_writer(stderr).log_internal_errors(false);
     let started = match format {
         Format::Text => lines.with_ansi(stderr().is_terminal()).try_init(),
@@ -39,8 +39,8 @@ pub(crate) fn init(format: Format, default_filter: &str) -> Result<(), BadFilter
     Ok(())
 }
 
-fn filter(asked: Option<&str>, default_filter: &str) -> Result<EnvFilter, BadFilter> {
-    let filter = asked.map(str::trim).filter(|text| !text.is_empty()).unwrap_or(default_filter);
+fn filter(rust_log: Option<&str>, default_filter: &str) -> Result<EnvFilter, BadFilter> {
+    let filter = rust_log.map(str::trim).filter(|text| !text.is_empty()).unwrap_or(default_filter);
     EnvFilter::try_new(filter).map_err(|error| BadFilter(error.to_string()))
 }
 
@@ -49,8 +49,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rust_log_wins_and_an_empty_one_counts_as_absent() {
-        let text = |asked| filter(asked, DEFAULT_FILTER).expect("a filter").to_string();
+    fn rust_log_overrides_the_default_unless_it_is_empty() {
+        let text = |rust_log| filter(rust_log, DEFAULT_FILTER).expect("a filter").to_string();
         assert_eq!(text(Some("debug")), "debug");
         for absent in [None, Some(" ")] {
             assert!(text(absent).contains("sqlx=warn"), "{}", text(absent));
@@ -58,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn a_filter_that_cannot_be_read_names_the_variable() {
+    fn the_error_for_an_invalid_filter_names_the_variable() {
         let error = filter(Some("info,=="), DEFAULT_FILTER).expect_err("nonsense");
         assert!(error.to_string().starts_with("RUST_LOG: "), "{error}");
     }

@@ -1,4 +1,4 @@
-//! Every metric of the program: its name, its help, its labels. No label comes from user data.
+//! Every metric of the program: name, help, labels. No label contains user data.
 
 use prometheus_client::{
     encoding::{EncodeLabelSet, EncodeLabelValue, text::encode},
@@ -8,7 +8,7 @@ use prometheus_client::{
 
 use super::process::ProcessCollector;
 
-/// How a client is connected.
+/// The transport of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
 #[allow(missing_docs)]
 pub enum Transport {
@@ -20,7 +20,7 @@ pub enum Transport {
     webtransport,
 }
 
-/// How a round reached the stream.
+/// How the capture found a round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
 #[allow(missing_docs, non_camel_case_types)]
 pub enum Source {
@@ -28,7 +28,7 @@ pub enum Source {
     catch_up,
 }
 
-/// Why a round did not reach the stream.
+/// The reason for which a round was not published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
 #[allow(missing_docs, non_camel_case_types)]
 pub enum Skipped {
@@ -37,7 +37,7 @@ pub enum Skipped {
     unreadable,
 }
 
-/// Where a resume point was answered from.
+/// The source of a replay: the hub's recent rounds, the database, or neither.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
 #[allow(missing_docs, non_camel_case_types)]
 pub enum Resume {
@@ -46,7 +46,7 @@ pub enum Resume {
     gap,
 }
 
-/// Why a session ended.
+/// The reason for which a stream ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
 #[allow(missing_docs, non_camel_case_types)]
 pub enum Closed {
@@ -59,7 +59,7 @@ pub enum Closed {
     failed,
 }
 
-/// Label sets: one struct per shape.
+/// Label sets: one struct per set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 #[allow(missing_docs)]
 pub struct ByTransport {
@@ -87,7 +87,7 @@ pub struct ByClosed {
     pub reason: Closed,
 }
 
-/// 50 µs to 13 s, each bucket twice the one before.
+/// Buckets from 50 µs to 6.5 s, each twice the one before.
 fn seconds() -> Histogram {
     Histogram::new((0..18).map(|step| 0.000_05 * f64::from(1_u32 << step)))
 }
@@ -114,33 +114,33 @@ macro_rules! metrics {
 }
 
 metrics! {
-    rounds_captured_total: Family<BySource, Counter> = Family::default(), "Rounds put on the stream, by how they were found";
-    rounds_skipped_total: Family<BySkipped, Counter> = Family::default(), "Finished rounds that cannot be streamed, by reason";
-    rounds_reconciled_total: Counter = Counter::default(), "Rounds the trigger could not record and reconciliation found";
-    reconciliations_total: Counter = Counter::default(), "Times rounds were compared with the outbox, to the end";
-    rounds_lost_by_database_total: Counter = Counter::default(), "Times the database came back without commits that were already streamed";
+    rounds_captured_total: Family<BySource, Counter> = Family::default(), "Rounds published to the stream, by the way the capture found them";
+    rounds_skipped_total: Family<BySkipped, Counter> = Family::default(), "Finished rounds that cannot be sent, by reason";
+    rounds_reconciled_total: Counter = Counter::default(), "Rounds that the trigger did not record and reconciliation found";
+    reconciliations_total: Counter = Counter::default(), "Completed comparisons of finished rounds with the outbox";
+    rounds_lost_by_database_total: Counter = Counter::default(), "Crashes, failovers and restores after which the database lacked commits that were already streamed";
     notifications_total: Counter = Counter::default(), "Notifications received on datastream_rounds";
     notifications_invalid_total: Counter = Counter::default(), "Notifications that could not be decoded";
     notifications_unknown_total: Counter = Counter::default(), "Notifications that name a round which the outbox does not have: another session sends on datastream_rounds";
     notifications_suppressed: Gauge = Gauge::default(), "1 while the server suppresses notifications because rounds come faster than they help";
-    listener_connected: Gauge = Gauge::default(), "1 while rounds are captured: the connection that listens, or reads by finished_at, has caught up";
-    listener_connects_total: Counter = Counter::default(), "Times the LISTEN connection was made";
-    listener_deaf: Gauge = Gauge::default(), "1 when the LISTEN connection does not deliver notifications (a pooler in between?)";
-    other_nodes: Gauge = Gauge::default(), "1 while another node may stream the same database: a resume may then repeat rounds of overlapping transactions";
+    listener_connected: Gauge = Gauge::default(), "1 while the capture is connected and has caught up";
+    listener_connects_total: Counter = Counter::default(), "LISTEN connections opened";
+    listener_deaf: Gauge = Gauge::default(), "1 while the LISTEN connection does not deliver notifications, for example because a pooler is in between";
+    other_nodes: Gauge = Gauge::default(), "1 while another server may stream the same database: a resume may then repeat rounds of overlapping transactions";
     polls_total: Counter = Counter::default(), "Polls of the outbox";
-    commit_to_decode_seconds: Histogram = seconds(), "From the outbox row written in the game's transaction to the poll that found it, by the database's clock";
-    commit_to_write_seconds: Histogram = seconds(), "From a round's row in the outbox to the last socket of a shard; of the rounds of one poll the first";
-    notify_queue_usage: Gauge<f64, std::sync::atomic::AtomicU64> = Gauge::default(), "Share of PostgreSQL's notification queue in use, 0 to 1";
+    commit_to_decode_seconds: Histogram = seconds(), "Time from the outbox row, written in the game's transaction, until a poll finds it; by the database's clock";
+    commit_to_write_seconds: Histogram = seconds(), "Time from the outbox row until a shard has written the round to its last socket; measured for the first round of each batch";
+    notify_queue_usage: Gauge<f64, std::sync::atomic::AtomicU64> = Gauge::default(), "Used share of PostgreSQL's notification queue, 0 to 1";
     outbox_rows: Gauge = Gauge::default(), "Rows in datastream.outbox (PostgreSQL's estimate)";
     outbox_oldest_age_seconds: Gauge<f64, std::sync::atomic::AtomicU64> = Gauge::default(), "Age of the oldest outbox row";
-    frames_encoded_total: Counter = Counter::default(), "Rounds encoded: once each, whatever the number of subscribers";
-    database_queries_total: Counter = Counter::default(), "Queries made for clients: replays, round lists, lookups of unknown names";
-    resumes_total: Family<ByResume, Counter> = Family::default(), "Streams opened with a resume point, by where the answer came from";
+    frames_encoded_total: Counter = Counter::default(), "Rounds encoded: once per round, not per subscriber";
+    database_queries_total: Counter = Counter::default(), "Queries for clients: replays, round lists, lookups of unknown names";
+    resumes_total: Family<ByResume, Counter> = Family::default(), "Streams opened with a resume point, by the source of the replay";
     subscribers: Family<ByTransport, Gauge> = Family::default(), "Open streams";
     sessions_closed_total: Family<ByClosed, Counter> = Family::default(), "Streams closed, by reason";
-    subscriber_refills_total: Counter = Counter::default(), "Times a slow subscriber was refilled from memory";
-    connections_refused_total: Counter = Counter::default(), "Streams refused because the server is full";
-    rounds_dropped_total: Family<ByTransport, Counter> = Family::default(), "Rounds dropped from the full buffer of a subscriber that takes them too slowly (WebTransport)";
+    subscriber_refills_total: Counter = Counter::default(), "Times a slow subscriber was refilled from the hub's recent rounds";
+    connections_refused_total: Counter = Counter::default(), "Streams refused because a connection limit was reached";
+    rounds_dropped_total: Family<ByTransport, Counter> = Family::default(), "Rounds dropped from the full buffer of a WebTransport subscriber that reads too slowly";
     rounds_written_total: Family<ByTransport, Counter> = Family::default(), "Rounds written to subscribers";
 }
 
@@ -161,7 +161,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_counter_is_written_with_its_name_and_label() {
+    fn a_counter_is_encoded_with_its_name_and_label() {
         let metrics = Metrics::default();
         metrics.rounds_captured_total.get_or_create(&BySource { source: Source::poll }).inc();
         let text = metrics.encode().expect("text");

@@ -1,4 +1,4 @@
-//! The usual `process_…` metrics, read from `/proc` when somebody asks (Linux; elsewhere none).
+//! The standard `process_…` metrics, read from `/proc` at each scrape (Linux only).
 //!
 //! Names and meanings: Prometheus, "Writing client libraries", process metrics.
 
@@ -9,7 +9,7 @@ use prometheus_client::{
     metrics::MetricType,
 };
 
-/// Reads the process at every scrape.
+/// Reads the process metrics at each scrape.
 #[derive(Debug)]
 pub(super) struct ProcessCollector;
 
@@ -17,13 +17,13 @@ impl Collector for ProcessCollector {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
         match read() {
             Ok(values) => write(encoder, &values),
-            // No /proc, or it may not be read: nothing to tell.
+            // There is no /proc, or the process may not read it: the metrics are absent.
             Err(_) => Ok(()),
         }
     }
 }
 
-/// Name, help, whether it only rises, value.
+/// Name, help, whether it is a counter, value.
 type Value = (&'static str, &'static str, bool, f64);
 
 #[allow(clippy::cast_precision_loss, reason = "metrics are floats; 2^53 bytes are not reached")]
@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_process_tells_of_its_memory_and_files() {
+    fn the_process_metrics_contain_memory_files_and_start_time() {
         let values = read().expect("Linux has /proc");
         let value = |wanted| values.iter().find(|value| value.0 == wanted).map(|value| value.3);
         assert!(value("process_resident_memory_bytes") > Some(1e6));

@@ -1,4 +1,4 @@
-//! A subscription that is opened while the ring buffer loses rounds.
+//! Opening a subscription while the ring buffer drops rounds.
 
 use std::num::NonZeroUsize;
 
@@ -15,7 +15,7 @@ use crate::{
     },
 };
 
-/// A store that has these rounds, each finished by a transaction of its own.
+/// A store that contains these rounds, each finished in its own transaction.
 #[derive(Debug)]
 struct Stored(Vec<Captured>);
 
@@ -65,17 +65,17 @@ fn captured(id: i64) -> Captured {
     Captured { round, xid, before: xid, poll: 0, recorded: None }
 }
 
-/// A feed on a hub that the test publishes to itself.
-fn feed_on(rounds: &[Captured], history: usize) -> (Feed, Publisher) {
+/// A feed on a hub with a ring buffer of this capacity; the test publishes to the hub.
+fn feed_on(rounds: &[Captured], capacity: usize) -> (Feed, Publisher) {
     let metrics = Metrics::default();
-    let history = NonZeroUsize::new(history).expect("some");
-    let (hub, publisher) = hub::new(history, metrics);
+    let capacity = NonZeroUsize::new(capacity).expect("some");
+    let (hub, publisher) = hub::new(capacity, metrics);
     publisher.open();
     let store = Arc::new(Stored(rounds.to_vec()));
     (Feed::new(hub, Games::default(), store, 100), publisher)
 }
 
-/// Publishes a finished round as the capture would.
+/// Publishes a finished round as the capture does.
 fn publish(publisher: &Publisher, captured: &Captured) {
     publisher.publish(vec![captured.clone()]);
     let oldest_running = Xid(captured.xid.0 + 1);
@@ -84,7 +84,7 @@ fn publish(publisher: &Publisher, captured: &Captured) {
 }
 
 #[tokio::test]
-async fn what_memory_loses_while_a_stream_is_being_opened_comes_from_the_database() {
+async fn rounds_that_the_hub_drops_while_a_stream_opens_are_read_from_the_database() {
     let rounds: Vec<_> = (1..=6).map(captured).collect();
     let (feed, publisher) = feed_on(&rounds, 2);
     publish(&publisher, &rounds[0]);

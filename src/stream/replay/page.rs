@@ -1,4 +1,4 @@
-//! What one query has read of the outbox, kept for who comes next.
+//! The result of one query of the outbox, kept for the clients that resume next.
 
 use std::{
     collections::HashMap,
@@ -15,24 +15,25 @@ use crate::stream::{
     transaction::{Finish, Xid},
 };
 
-/// How long a page serves; what comes after it is taken from memory.
-pub(super) const PAGE_KEPT: Duration = Duration::from_secs(5);
-/// What all pages together may hold, but for the newest. Anybody can make topics; a page of 10,000
-/// rounds of 200 bytes takes 7 MB, so that nine of those are kept.
+/// How long a page is used; the hub's recent rounds continue it.
+pub(super) const PAGE_TTL: Duration = Duration::from_secs(5);
+/// Bytes of all pages except the newest. Any client can make topics, so their pages need a limit: a
+/// page of 10,000 rounds of 200 bytes takes 7 MB, so nine such pages fit.
 const BUDGET: usize = 64 << 20;
-/// What a round takes beside its bytes, about: an entry, two allocations, its point.
+/// Estimated bytes per round besides its frame: an entry, two allocations, its resume point.
 const ENTRY: usize = 256;
 
-/// The rounds of a topic from some transaction on, as one query saw them.
+/// The rounds of a topic from some transaction on, as of one query.
 #[derive(Debug)]
 pub(super) struct Page {
     read_at: Instant,
-    /// What the hub had published before the query: the page holds that, memory what came later.
+    /// The hub's position before the query: the page contains the rounds up to it, the hub has the
+    /// later ones.
     pub(super) settled: Settled,
-    /// For each round that was asked for or found: where its replay begins.
+    /// For each requested or found round: the transaction at which its replay begins.
     points: HashMap<RoundId, Xid>,
     rounds: Vec<(Finish, Frame)>,
-    /// Whether older rounds than these were left out.
+    /// Whether the query's limit cut off older rounds.
     truncated: bool,
     /// Rounds of this transaction or an older one may be missing.
     trimmed: Xid,
@@ -40,14 +41,15 @@ pub(super) struct Page {
 }
 
 impl Page {
-    /// Of what was found from these points on.
+    /// A page of the rounds found from these resume points on.
     pub(super) fn new(
         mut points: HashMap<RoundId, Xid>,
         found: &StoredRounds,
         settled: Settled,
     ) -> Self {
         let from = points.values().min().copied().unwrap_or_default();
-        // Of a round recorded beside an older transaction, the page may miss what came after.
+        // If a transaction older than the page ran while a round was recorded, the page may miss
+        // rounds that follow it: such a round is no resume point of this page.
         for captured in found.rounds.iter().filter(|captured| captured.before >= from) {
             points.entry(captured.round.round_id).or_insert(captured.before);
         }
@@ -62,10 +64,10 @@ impl Page {
     }
 
     fn is_fresh(&self) -> bool {
-        self.read_at.elapsed() < PAGE_KEPT
+        self.read_at.elapsed() < PAGE_TTL
     }
 
-    /// Every round of the page after the named one; `None` when they are not all there.
+    /// Every round of the page after the named one; `None` if some of them may be missing.
     pub(super) fn after(&self, named: RoundId, limit: usize) -> Option<Replay> {
         let from = *self.points.get(&named)?;
         let oldest = self.rounds.first().map_or(Xid(0), |((xid, _), _)| *xid);
@@ -74,7 +76,7 @@ impl Page {
         }
         let mut known: Vec<Finish> =
             self.rounds.iter().map(|(finish, _)| *finish).filter(|(_, id)| *id == named).collect();
-        // Of a round that was finished again nobody knows which finish the client has seen.
+        // If a round was finished more than once, the server cannot know which finish the client saw.
         if known.len() > 1 {
             known.clear();
         }
@@ -85,21 +87,21 @@ impl Page {
     }
 }
 
-/// The newest page of each topic, as far as they fit.
+/// The newest page of each topic, within the budget.
 #[derive(Debug, Default)]
 pub(super) struct Pages(HashMap<Topic, Arc<Page>>);
 
 impl Pages {
-    /// The page that has this round.
-    pub(super) fn with(&self, topic: &Topic, named: RoundId) -> Option<Arc<Page>> {
+    /// The page of the topic, if it contains this resume point.
+    pub(super) fn containing(&self, topic: &Topic, named: RoundId) -> Option<Arc<Page>> {
         let page = self.0.get(topic)?;
         (page.is_fresh() && page.points.contains_key(&named)).then(|| Arc::clone(page))
     }
 
-    /// Keeps a page; the oldest go where there are too many.
-    pub(super) fn keep(&mut self, topic: &Topic, page: &Arc<Page>) {
+    /// Adds a page and removes the oldest pages that exceed the budget.
+    pub(super) fn insert(&mut self, topic: &Topic, page: &Arc<Page>) {
         self.0.insert(topic.clone(), Arc::clone(page));
-        self.tidy_up();
+        self.remove_expired();
         while self.0.len() > 1 && self.0.values().map(|page| page.size).sum::<usize>() > BUDGET {
             let oldest = self.0.iter().min_by_key(|(_, page)| page.read_at);
             let Some(oldest) = oldest.map(|(topic, _)| topic.clone()) else { return };
@@ -107,13 +109,13 @@ impl Pages {
         }
     }
 
-    /// Forgets a page that memory does not continue.
-    pub(super) fn forget(&mut self, topic: &Topic) {
+    /// Removes a page that the hub's recent rounds do not continue.
+    pub(super) fn remove(&mut self, topic: &Topic) {
         self.0.remove(topic);
     }
 
-    /// Forgets the pages that are old.
-    pub(super) fn tidy_up(&mut self) {
+    /// Removes the pages that are older than [`PAGE_TTL`].
+    pub(super) fn remove_expired(&mut self) {
         self.0.retain(|_, page| page.is_fresh());
     }
 }
@@ -153,14 +155,14 @@ mod tests {
     }
 
     #[test]
-    fn what_was_trimmed_before_the_rounds_were_read_is_a_gap() {
+    fn a_resume_point_that_retention_deleted_is_a_gap() {
         let page = page(&[(5, 1), (6, 2), (7, 3)], 5);
         assert_eq!(after(&page, 1), None);
         assert_eq!(after(&page, 2), Some(vec![(7, 3)]));
     }
 
     #[test]
-    fn of_a_round_that_was_finished_again_every_finish_is_replayed() {
+    fn a_replay_contains_every_finish_of_a_round_that_was_finished_again() {
         let page = page(&[(5, 1), (6, 2), (7, 1), (8, 3)], 0);
         assert_eq!(after(&page, 1), Some(vec![(5, 1), (6, 2), (7, 1), (8, 3)]));
         assert_eq!(page.after(RoundId(1), 10).expect("a replay").known, []);
@@ -168,17 +170,17 @@ mod tests {
     }
 
     #[test]
-    fn pages_of_many_topics_stay_within_the_budget_and_the_newest_is_kept() {
+    fn pages_of_many_topics_stay_within_the_budget_and_keep_the_newest() {
         let mut pages = Pages::default();
         for game in 0..100 {
             let topic = Topic::game(GameId(game));
             let mut page = page(&[(5, 1)], 0);
             page.size = BUDGET / 8;
-            pages.keep(&topic, &Arc::new(page));
-            assert!(pages.with(&topic, RoundId(1)).is_some());
+            pages.insert(&topic, &Arc::new(page));
+            assert!(pages.containing(&topic, RoundId(1)).is_some());
             assert!(pages.0.values().map(|page| page.size).sum::<usize>() <= BUDGET);
         }
-        assert!(pages.with(&Topic::game(GameId(98)), RoundId(1)).is_some());
-        assert!(pages.with(&Topic::game(GameId(0)), RoundId(1)).is_none());
+        assert!(pages.containing(&Topic::game(GameId(98)), RoundId(1)).is_some());
+        assert!(pages.containing(&Topic::game(GameId(0)), RoundId(1)).is_none());
     }
 }

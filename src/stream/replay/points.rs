@@ -1,4 +1,4 @@
-//! Where resume points lie in the outbox: one look for all who ask, of whatever topic.
+//! Finds resume points in the outbox: one query for the waiting clients of all topics.
 
 use parking_lot::Mutex;
 use std::{
@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::page::PAGE_KEPT;
+use super::page::PAGE_TTL;
 use crate::stream::{
     last_failure::LastFailure,
     round::RoundId,
@@ -15,71 +15,71 @@ use crate::stream::{
     transaction::Xid,
 };
 
-/// The outbox has no index by round, since the game's writes would pay for it: a look reads all of
-/// it, 0.2 s for a million rows, whether for one round or for thousands.
+/// The outbox has no index by round, because the game's writes would have to maintain it. A query
+/// reads the whole outbox: 0.2 s for a million rows, for one round or for thousands.
 #[derive(Debug, Default)]
-pub(super) struct Points {
+pub(super) struct ResumePoints {
     waiting: Mutex<HashSet<RoundId>>,
-    seen: tokio::sync::Mutex<Seen>,
+    cache: tokio::sync::Mutex<PointCache>,
     failed: LastFailure,
 }
 
 #[derive(Debug, Default)]
-struct Seen {
-    /// When the look for a round began, and where it lies.
+struct PointCache {
+    /// For each round: the start of its query, and the transaction at which its replay begins.
     points: HashMap<RoundId, (Instant, Option<Xid>)>,
-    /// When the last look ended, and what it took.
+    /// The end of the last query and its duration.
     last: Option<(Instant, Duration)>,
 }
 
-impl Points {
-    /// Where the replays of these rounds begin, of those that the outbox knows; of one of them for
-    /// sure, since `asked`.
-    pub(super) async fn of(
+impl ResumePoints {
+    /// The transactions at which the replays of these rounds begin, if the outbox contains the
+    /// rounds. For the named round, the answer is not older than the request.
+    pub(super) async fn find(
         &self,
         store: &dyn RoundStore,
         rounds: &HashSet<RoundId>,
         named: RoundId,
-        asked: Instant,
+        requested_at: Instant,
     ) -> Result<HashMap<RoundId, Xid>, Arc<StoreError>> {
         self.waiting.lock().extend(rounds);
-        let mut seen = self.seen.lock().await;
-        if !seen.tells(named, asked) {
-            if let Some(failed) = self.failed.since(asked) {
+        let mut cache = self.cache.lock().await;
+        if !cache.answers(named, requested_at) {
+            if let Some(failed) = self.failed.since(requested_at) {
                 return Err(failed);
             }
-            seen.rest().await;
+            cache.throttle().await;
             let waiting: Vec<RoundId> =
                 std::mem::take(&mut *self.waiting.lock()).into_iter().collect();
-            let began = Instant::now();
+            let started = Instant::now();
             let known = store.resume_points(&waiting).await;
-            seen.note(&waiting, &known.map_err(|error| self.failed.note(error))?, began);
+            cache.record(&waiting, &known.map_err(|error| self.failed.record(error))?, started);
         }
-        let point = |id: &RoundId| Some((*id, seen.points.get(id)?.1?));
+        let point = |id: &RoundId| Some((*id, cache.points.get(id)?.1?));
         Ok(rounds.iter().filter_map(point).collect())
     }
 }
 
-impl Seen {
-    /// A round that was not there may have come since; one that was there stays where it is.
-    fn tells(&self, named: RoundId, asked: Instant) -> bool {
+impl PointCache {
+    /// A missing round may have been recorded since its query; a known resume point does not change.
+    fn answers(&self, named: RoundId, requested_at: Instant) -> bool {
         let point = self.points.get(&named);
-        point.is_some_and(|(began, point)| {
-            *began >= asked || (point.is_some() && began.elapsed() < PAGE_KEPT)
+        point.is_some_and(|(started, point)| {
+            *started >= requested_at || (point.is_some() && started.elapsed() < PAGE_TTL)
         })
     }
 
-    /// Waits as long as the last look took: whoever asks for rounds that nobody knows has the
-    /// database read the outbox for half of the time at most.
-    async fn rest(&self) {
+    /// Waits as long as the last query took. Clients that name unknown rounds can so keep the database
+    /// busy with these queries for at most half of the time.
+    async fn throttle(&self) {
         if let Some((ended, took)) = self.last {
             tokio::time::sleep(took.saturating_sub(ended.elapsed())).await;
         }
     }
 
-    fn note(&mut self, asked: &[RoundId], known: &HashMap<RoundId, Xid>, began: Instant) {
-        self.points.retain(|_, (began, _)| began.elapsed() < PAGE_KEPT);
-        self.points.extend(asked.iter().map(|id| (*id, (began, known.get(id).copied()))));
-        self.last = Some((Instant::now(), began.elapsed()));
+    fn record(&mut self, rounds: &[RoundId], known: &HashMap<RoundId, Xid>, started: Instant) {
+        self.points.retain(|_, (started, _)| started.elapsed() < PAGE_TTL);
+        self.points.extend(rounds.iter().map(|id| (*id, (started, known.get(id).copied()))));
+        self.last = Some((Instant::now(), started.elapsed()));
     }
 }

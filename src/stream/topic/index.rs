@@ -1,5 +1,7 @@
-//! Which topics a round belongs to, found without asking each: anybody can make topics, by asking
-//! for sets of games that nobody has asked for before.
+//! An index from a round's game and type to its topics.
+//!
+//! Testing every topic for every round would be too slow: each new set of games in a client's
+//! request makes a new topic.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -9,7 +11,7 @@ use std::{
 use super::Topic;
 use crate::stream::round::GameId;
 
-/// Topics by number, sorted by what they are made of.
+/// Numbers of topics, by their games and types.
 #[derive(Debug, Default)]
 pub struct TopicIndex {
     everything: BTreeSet<u32>,
@@ -18,7 +20,7 @@ pub struct TopicIndex {
 }
 
 impl TopicIndex {
-    /// Puts a topic in.
+    /// Adds a topic under this number.
     pub fn add(&mut self, topic: &Topic, number: u32) {
         match topic {
             Topic::Everything => drop(self.everything.insert(number)),
@@ -33,7 +35,7 @@ impl TopicIndex {
         }
     }
 
-    /// Takes out what was put in with this number.
+    /// Removes the topic that was added under this number.
     pub fn remove(&mut self, topic: &Topic, number: u32) {
         match topic {
             Topic::Everything => drop(self.everything.remove(&number)),
@@ -81,7 +83,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_round_is_found_its_topics_each_once(
+        fn a_round_finds_each_of_its_topics_once(
             topics in prop::collection::vec((topic(), any::<bool>()), 0..12),
         ) {
             let mut index = TopicIndex::default();
@@ -103,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_kept_of_topics_that_are_gone() {
+    fn the_index_is_empty_after_its_topics_are_removed() {
         let mut index = TopicIndex::default();
         for topic in [Topic::Everything, Topic::game(GameId(1)), Topic::kind("color")] {
             index.add(&topic, 7);

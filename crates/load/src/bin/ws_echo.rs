@@ -1,7 +1,7 @@
-//! Echoes WebSocket messages with the reader and the writer of the server's shards, for suites
-//! that test a protocol by its echo: `tests/autobahn/run` drives it.
+//! Echoes WebSocket messages with the frame reader and writer of the server's shards.
+//! `tests/autobahn/run` runs its protocol test suite against it.
 //!
-//! `cargo run --example ws_echo -- 127.0.0.1:9001` prints the address once it listens.
+//! `cargo run -p datastream-load --bin ws_echo -- 127.0.0.1:9001` prints the address once it listens.
 
 use std::{
     env,
@@ -18,10 +18,10 @@ use datastream::internals::{
 };
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
-/// Of one message: the suite's largest have 16 MB.
+/// Largest message: those of the suite have at most 16 MB.
 const MESSAGE_BYTES_MAX: u64 = 64 << 20;
 const HEAD_BYTES_MAX: usize = 16 * 1024;
-/// First bytes of whole messages.
+/// First byte of an unfragmented message.
 const TEXT: u8 = 0x81;
 const BINARY: u8 = 0x82;
 
@@ -31,7 +31,7 @@ fn main() -> io::Result<()> {
     println!("{}", listener.local_addr()?);
     for socket in listener.incoming() {
         let socket = socket?;
-        // A client that breaks off is none of the others' business.
+        // An error of one client must not affect the others.
         thread::spawn(move || serve(socket));
     }
     Ok(())
@@ -39,10 +39,10 @@ fn main() -> io::Result<()> {
 
 fn serve(mut socket: TcpStream) -> io::Result<()> {
     socket.set_nodelay(true)?;
-    let unread = shake_hands(&mut socket)?;
+    let unread = handshake(&mut socket)?;
     let mut session = Session::default();
     let mut reader = FrameReader::new(MESSAGE_BYTES_MAX);
-    session.hear(&mut reader, unread);
+    session.feed(&mut reader, unread);
     let mut buffer = vec![0; 64 * 1024];
     loop {
         socket.write_all(&std::mem::take(&mut session.answer))?;
@@ -51,17 +51,17 @@ fn serve(mut socket: TcpStream) -> io::Result<()> {
         }
         match socket.read(&mut buffer)? {
             0 => return Ok(()),
-            read => session.hear(&mut reader, buffer[..read].to_vec()),
+            read => session.feed(&mut reader, buffer[..read].to_vec()),
         }
     }
-    // What the client still sends is read: else the close frame could be lost to a reset.
+    // Unread data would cause a reset, and the client could lose the close frame.
     socket.shutdown(Shutdown::Write)?;
     while socket.read(&mut buffer)? > 0 {}
     Ok(())
 }
 
-/// Answers the handshake; returns what came behind it.
-fn shake_hands(socket: &mut TcpStream) -> io::Result<Vec<u8>> {
+/// Answers the handshake; returns the bytes after it.
+fn handshake(socket: &mut TcpStream) -> io::Result<Vec<u8>> {
     let mut head = Vec::new();
     let end = loop {
         if let Some(at) = head.windows(4).position(|end| end == b"\r\n\r\n") {
@@ -97,14 +97,14 @@ struct Session {
 }
 
 impl Session {
-    fn hear(&mut self, reader: &mut FrameReader, mut bytes: Vec<u8>) {
-        if let Err(error) = reader.read(&mut bytes, |event| self.note(event)) {
+    fn feed(&mut self, reader: &mut FrameReader, mut bytes: Vec<u8>) {
+        if let Err(error) = reader.read(&mut bytes, |event| self.handle(event)) {
             let reason = CloseReason::from(error);
             self.close(Some(reason.code()), reason.text());
         }
     }
 
-    fn note(&mut self, event: Event<'_>) {
+    fn handle(&mut self, event: Event<'_>) {
         match event {
             Event::Data { is_text, bytes, ends } => {
                 self.message.extend_from_slice(bytes);

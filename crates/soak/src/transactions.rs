@@ -1,51 +1,50 @@
-//! What the writers know of their transactions: when they began and when they were committed, on
-//! one clock that only counts.
+//! The log of the writers' transactions: start and commit of each, on one logical clock.
 
 use parking_lot::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// One round of one transaction: written into its `extras`, so that it is told from every other
-/// even where PostgreSQL gives an id twice.
+/// Identifies one round of one transaction. The writer puts it into `extras`, because PostgreSQL may
+/// assign an id twice after a crash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Deserialize)]
 pub(crate) struct Token {
     pub(crate) tx: usize,
     pub(crate) n: u32,
 }
 
-/// How a transaction ended, as far as its writer was told.
+/// The end of a transaction, as far as its writer knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ending {
-    /// The connection broke before the answer came: the table knows.
+    /// The connection broke before the response to the commit.
     Unknown,
-    /// PostgreSQL said so, at this moment.
+    /// PostgreSQL confirmed the commit, at this time.
     Committed(u64),
-    /// Wanted so.
+    /// The writer rolled it back.
     RolledBack,
 }
 
 /// A transaction of a writer.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Transaction {
-    /// Before `begin` was sent.
+    /// The time before `begin` was sent.
     pub(crate) began: u64,
     pub(crate) ending: Ending,
 }
 
 /// All transactions, by number.
 #[derive(Debug, Default)]
-pub(crate) struct Ledger {
+pub(crate) struct TransactionLog {
     clock: AtomicU64,
     transactions: Mutex<Vec<Transaction>>,
     refusals: Mutex<Vec<String>>,
 }
 
-impl Ledger {
-    /// The next moment.
+impl TransactionLog {
+    /// The next time of the logical clock.
     pub(crate) fn now(&self) -> u64 {
         self.clock.fetch_add(1, Ordering::SeqCst)
     }
 
-    /// A new transaction: its number.
+    /// Adds a transaction; returns its number.
     pub(crate) fn begin(&self) -> usize {
         let mut all = self.transactions.lock();
         all.push(Transaction { began: self.now(), ending: Ending::Unknown });
@@ -60,7 +59,7 @@ impl Ledger {
         self.end(tx, Ending::RolledBack);
     }
 
-    /// PostgreSQL refused a transaction that was in order.
+    /// Records that PostgreSQL refused a valid transaction.
     pub(crate) fn refused(&self, why: String) {
         self.refusals.lock().push(why);
     }

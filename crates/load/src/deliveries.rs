@@ -1,19 +1,19 @@
-//! What each connection got: in order, once, without a gap.
+//! Checks that each connection receives every round once and in order.
 
 use std::collections::{HashSet, VecDeque};
 
 use serde::Serialize;
 
-/// What went wrong. All zero, or the run is worth nothing.
+/// Errors in the deliveries of a run. A run is valid only if all are zero.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct Faults {
-    /// Rounds that a connection never got.
+    /// Rounds that a connection did not receive.
     pub(crate) lost: usize,
-    /// Rounds that a connection got again.
+    /// Rounds that a connection received again.
     pub(crate) repeated: usize,
-    /// Rounds that came after a later one.
+    /// Rounds that arrived after a later one.
     pub(crate) reordered: usize,
-    /// Connections that the server ended.
+    /// Connections that the server closed.
     pub(crate) closed: usize,
 }
 
@@ -23,11 +23,11 @@ impl Faults {
     }
 }
 
-/// Checks every delivery, and knows up to which round everybody has everything.
+/// Checks every delivery, and tracks the last round up to which no connection lacks any.
 #[derive(Debug)]
-pub(crate) struct Tally {
+pub(crate) struct Deliveries {
     connections: u32,
-    /// Connections that have each round after `done`.
+    /// For each round after `done`: the number of connections that have received it.
     arrived: VecDeque<u32>,
     done: u64,
     missing: HashSet<(usize, u64)>,
@@ -35,15 +35,15 @@ pub(crate) struct Tally {
     reordered: usize,
 }
 
-impl Tally {
-    /// Every connection has all rounds up to `done`.
+impl Deliveries {
+    /// Starts with every connection having all rounds up to `done`.
     pub(crate) fn new(connections: u32, done: u64) -> Self {
         let (arrived, missing) = (VecDeque::new(), HashSet::new());
         Self { connections, arrived, done, missing, repeated: 0, reordered: 0 }
     }
 
-    /// Takes note of a delivery to a connection whose last round was `last`. True when everybody
-    /// has one more round.
+    /// Records a delivery to a connection whose last round was `last`. Returns true if `done` has
+    /// grown.
     pub(crate) fn take(&mut self, connection: usize, last: &mut u64, seq: u64) -> bool {
         if seq <= *last {
             if !self.missing.remove(&(connection, seq)) {
@@ -63,7 +63,7 @@ impl Tally {
         self.done
     }
 
-    /// The faults when everything up to `last` should have come.
+    /// The faults if all rounds up to `last` should have arrived.
     pub(crate) fn faults(&self, last: u64, closed: usize) -> Faults {
         let due = last.saturating_sub(self.done) as usize * self.connections as usize;
         let came: usize = self.arrived.iter().map(|&count| count as usize).sum();
@@ -91,25 +91,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_round_is_done_when_everybody_has_it_and_all_before() {
-        let (mut tally, mut last) = (Tally::new(2, 0), [0, 0]);
-        assert!(!tally.take(0, &mut last[0], 1));
-        assert!(!tally.take(0, &mut last[0], 2));
-        assert!(tally.take(1, &mut last[1], 1));
-        assert_eq!(tally.done(), 1);
-        assert!(tally.take(1, &mut last[1], 2));
-        assert!(tally.faults(2, 0).none());
+    fn a_round_is_done_once_every_connection_has_it_and_all_earlier_ones() {
+        let (mut received, mut last) = (Deliveries::new(2, 0), [0, 0]);
+        assert!(!received.take(0, &mut last[0], 1));
+        assert!(!received.take(0, &mut last[0], 2));
+        assert!(received.take(1, &mut last[1], 1));
+        assert_eq!(received.done(), 1);
+        assert!(received.take(1, &mut last[1], 2));
+        assert!(received.faults(2, 0).none());
     }
 
     #[test]
-    fn what_is_lost_repeated_or_late_is_told_apart() {
-        let (mut tally, mut last) = (Tally::new(1, 0), 0);
-        tally.take(0, &mut last, 1);
-        tally.take(0, &mut last, 1);
-        tally.take(0, &mut last, 4);
-        tally.take(0, &mut last, 2);
+    fn lost_repeated_and_reordered_rounds_are_counted_separately() {
+        let (mut received, mut last) = (Deliveries::new(1, 0), 0);
+        received.take(0, &mut last, 1);
+        received.take(0, &mut last, 1);
+        received.take(0, &mut last, 4);
+        received.take(0, &mut last, 2);
         let faults = Faults { lost: 1, repeated: 1, reordered: 1, closed: 0 };
-        assert_eq!(tally.faults(4, 0), faults);
-        assert_eq!(tally.faults(5, 0).lost, 2);
+        assert_eq!(received.faults(4, 0), faults);
+        assert_eq!(received.faults(5, 0).lost, 2);
     }
 }

@@ -1,4 +1,4 @@
-//! What a game does goes on as it was: its transactions, triggers, roles, and all that it can see.
+//! Statements of a game have the same results as before: transactions, triggers, roles, visible rows.
 
 use testkit::{
     DedicatedCluster, TestDatabase, TestServer, WsClient, eventually,
@@ -6,7 +6,7 @@ use testkit::{
 };
 
 #[tokio::test]
-async fn a_game_that_prepares_transactions_goes_on_doing_so() {
+async fn a_game_can_still_prepare_transactions() {
     let cluster = DedicatedCluster::start_with(&[("max_prepared_transactions", "5")]);
     let database = TestDatabase::on(&cluster.address()).await;
     database
@@ -28,7 +28,7 @@ async fn a_game_that_prepares_transactions_goes_on_doing_so() {
 }
 
 #[tokio::test]
-async fn a_column_set_by_a_trigger_of_the_game_finishes_the_round() {
+async fn a_finished_at_set_by_a_trigger_of_the_game_finishes_the_round() {
     let database = migrated_game(GAME).await;
     database
         .run(
@@ -50,7 +50,7 @@ async fn a_column_set_by_a_trigger_of_the_game_finishes_the_round() {
 }
 
 #[tokio::test]
-async fn what_a_replica_role_writes_is_found_by_reconciliation_or_an_enabled_trigger() {
+async fn writes_with_replica_role_are_found_by_reconciliation_or_an_always_trigger() {
     let database = migrated_game(GAME).await;
     attach(&database, &contract(&["--index"])).await;
     let replica = "set session_replication_role = replica; \
@@ -67,7 +67,7 @@ async fn what_a_replica_role_writes_is_found_by_reconciliation_or_an_enabled_tri
     .await;
     database.run("alter table game.results enable always trigger datastream_inserted").await;
     database.run(replica).await;
-    // The first one was reconciled before the client came, and then was its seed, or after.
+    // Reconciliation found the first round before the client connected (its seed) or after.
     let seen = testkit::round::ids(&client.rounds_until(2).await);
     assert!(seen == [2] || seen == [1, 2], "{seen:?}");
     attach(&database, &contract(&["--capture", "poll", "--replace"])).await;
@@ -75,8 +75,8 @@ async fn what_a_replica_role_writes_is_found_by_reconciliation_or_an_enabled_tri
     assert_eq!(client.next_round().await.round_id, 3, "attached again, it stays enabled");
 }
 
-/// What a game does, with everything it can see of it: tags, rows, errors, and what it finds
-/// afterwards. The same script runs with and without us.
+/// Statements of a game and everything that it can observe: tags, rows, errors and the final state. The
+/// same script runs with and without the triggers.
 const SCRIPT: &str = r#"
     \set VERBOSITY verbose
     \set SHOW_CONTEXT never
@@ -115,7 +115,7 @@ const WRITER: &str = "do $$ begin create role game_writer; exception when duplic
     grant insert on game.audit to game_writer";
 
 #[tokio::test]
-async fn the_games_statements_do_the_same_with_and_without_us() {
+async fn statements_of_a_game_have_the_same_results_with_and_without_triggers() {
     let alone = TestDatabase::empty().await;
     alone.run(GAME).await;
     alone.run(WRITER).await;

@@ -1,4 +1,4 @@
-//! Everything that runs: PostgreSQL, and the servers, each with a proxy between the two.
+//! The processes under test: PostgreSQL, and the servers, each behind its own fault proxy.
 
 use std::{
     net::{SocketAddr, TcpListener},
@@ -19,17 +19,17 @@ use testkit::FaultProxy;
 
 use crate::{args::Args, server::Server};
 
-/// Rounds of each game the server keeps in memory: few, so that the database answers resumes too.
-pub(crate) const HISTORY: usize = 512;
-/// Far beyond what a recovery takes while the link breaks again and again.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Recent rounds of each game in the server's hub: few, so that the database answers resumes too.
+pub(crate) const HUB_ROUNDS: usize = 512;
+/// The longest recovery, even while the link keeps breaking.
+const LIVE_WITHIN: Duration = Duration::from_secs(60);
 
-/// What `/readyz` may take on a machine with too much to do.
-const ANSWER: Duration = Duration::from_secs(5);
+/// The longest response time of `/readyz` on an overloaded machine.
+const READY_RESPONSE_WITHIN: Duration = Duration::from_secs(5);
 
-/// Where clients find the server, and which of its processes it is.
+/// The address of a node and the number of its current process.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Door {
+pub(crate) struct NodeAddress {
     pub(crate) addr: SocketAddr,
     pub(crate) process: u32,
 }
@@ -41,22 +41,22 @@ struct Node {
     server: Mutex<Server>,
 }
 
-/// The scene of the soak.
+/// All processes under test.
 #[derive(Debug)]
-pub(crate) struct Stage {
+pub(crate) struct Testbed {
     cluster: Mutex<Cluster>,
     nodes: Vec<Node>,
     /// One for each node.
-    doors: watch::Sender<Vec<Door>>,
-    /// By the unix socket, past the proxies.
+    addresses: watch::Sender<Vec<NodeAddress>>,
+    /// Of the Unix socket, so without a proxy.
     pub(crate) url: String,
     pub(crate) version: String,
     log: PathBuf,
 }
 
-impl Stage {
-    /// Sets everything up.
-    pub(crate) async fn set(args: &Args) -> anyhow::Result<Self> {
+impl Testbed {
+    /// Starts PostgreSQL and the servers.
+    pub(crate) async fn start(args: &Args) -> anyhow::Result<Self> {
         let installation = match &args.pg_bin {
             Some(bin) => Installation::at(bin)?,
             None => Installation::find()?,
@@ -69,34 +69,34 @@ impl Stage {
         tokio::task::block_in_place(|| cluster.start())?;
         let url = cluster.url("postgres");
         migrate(&url, args).await?;
-        let (mut nodes, mut doors) = (Vec::new(), Vec::new());
+        let (mut nodes, mut addresses) = (Vec::new(), Vec::new());
         for process in 0..u32::from(args.nodes) {
             let node = Node::start(cluster.port(), &log).await?;
-            doors.push(Door { addr: node.server.lock().await.addr, process });
+            addresses.push(NodeAddress { addr: node.server.lock().await.addr, process });
             nodes.push(node);
         }
-        let (cluster, (doors, _)) = (Mutex::new(cluster), watch::channel(doors));
-        let stage = Self { cluster, nodes, doors, url, version, log };
-        stage.live().await.context("not every server became ready")?;
-        Ok(stage)
+        let (cluster, (addresses, _)) = (Mutex::new(cluster), watch::channel(addresses));
+        let testbed = Self { cluster, nodes, addresses, url, version, log };
+        testbed.live().await.context("not every server became ready")?;
+        Ok(testbed)
     }
 
-    /// Where the servers are, now and later.
-    pub(crate) fn doors(&self) -> watch::Receiver<Vec<Door>> {
-        self.doors.subscribe()
+    /// The current addresses of the nodes.
+    pub(crate) fn addresses(&self) -> watch::Receiver<Vec<NodeAddress>> {
+        self.addresses.subscribe()
     }
 
-    /// A node's link to PostgreSQL.
+    /// The fault proxy between a node and PostgreSQL.
     pub(crate) fn proxy(&self, node: usize) -> Option<&FaultProxy> {
         self.nodes.get(node).map(|node| &node.proxy)
     }
 
-    /// What the servers logged.
+    /// The log of all servers.
     pub(crate) fn log(&self) -> &Path {
         &self.log
     }
 
-    /// Stops PostgreSQL, waits, starts it; when it accepted connections again.
+    /// Stops PostgreSQL, waits, starts it; returns the time at which it accepted connections.
     pub(crate) async fn restart_postgresql(
         &self,
         how: Stop,
@@ -111,7 +111,7 @@ impl Stage {
         Ok(Instant::now())
     }
 
-    /// Kills a backend; when PostgreSQL had recovered.
+    /// Kills a backend; returns the time at which PostgreSQL had recovered.
     pub(crate) async fn kill_backend(&self) -> anyhow::Result<Instant> {
         let cluster = self.cluster.lock().await;
         let sql = "select pid from pg_stat_activity where backend_type = 'client backend' \
@@ -120,22 +120,22 @@ impl Stage {
         let pid: i32 = sqlx::query_scalar(sql).fetch_one(&mut admin).await?;
         let killed = Command::new("kill").args(["-9", &pid.to_string()]).status().await?;
         ensure!(killed.success(), "kill -9 {pid}");
-        // The other backends are told to quit; our own says when.
-        let mut looks = tokio::time::interval(Duration::from_millis(2));
+        // PostgreSQL ends the other backends too: this session's error shows the time.
+        let mut checks = tokio::time::interval(Duration::from_millis(2));
         let killed_at = Instant::now();
         while sqlx::query("select 1").execute(&mut admin).await.is_ok() {
-            // One that was just ending by itself takes nobody with it.
-            ensure!(killed_at.elapsed() < PATIENCE / 30, "backend {pid} ended by itself");
-            looks.tick().await;
+            // A backend that was ending anyway causes no recovery.
+            ensure!(killed_at.elapsed() < LIVE_WITHIN / 30, "backend {pid} ended by itself");
+            checks.tick().await;
         }
         while PgConnection::connect(&self.url).await.is_err() {
-            looks.tick().await;
+            checks.tick().await;
         }
         drop(cluster);
         Ok(Instant::now())
     }
 
-    /// Ends sessions of the server as an administrator would.
+    /// Ends sessions of the server with `pg_terminate_backend`.
     pub(crate) async fn terminate(&self, application: &str) -> anyhow::Result<()> {
         let sql = "select pg_terminate_backend(pid) from pg_stat_activity \
             where application_name like $1 and pid <> pg_backend_pid()";
@@ -144,7 +144,7 @@ impl Stage {
         Ok(())
     }
 
-    /// Ends a node's server in this way and starts another.
+    /// Kills or stops the server of a node and starts another.
     pub(crate) async fn restart_server(
         &self,
         node: usize,
@@ -161,16 +161,17 @@ impl Stage {
         tokio::time::sleep(hold).await;
         *server = Server::start(&url(proxy), &self.log).await?;
         let addr = server.addr;
-        self.doors.send_modify(|doors| {
-            let process = doors.iter().map(|door| door.process + 1).max().unwrap_or_default();
-            if let Some(door) = doors.get_mut(node) {
-                *door = Door { addr, process };
+        self.addresses.send_modify(|addresses| {
+            let process =
+                addresses.iter().map(|address| address.process + 1).max().unwrap_or_default();
+            if let Some(address) = addresses.get_mut(node) {
+                *address = NodeAddress { addr, process };
             }
         });
         Ok(())
     }
 
-    /// Waits until every server says that it has caught up; when.
+    /// Waits until every server is ready; returns the time.
     pub(crate) async fn live(&self) -> anyhow::Result<Instant> {
         let all = (0..self.nodes.len()).map(|node| self.node_is_live(node));
         let all = try_join_all(all).await?;
@@ -179,12 +180,13 @@ impl Stage {
 
     async fn node_is_live(&self, node: usize) -> anyhow::Result<Instant> {
         let wait = async {
-            let mut looks = tokio::time::interval(Duration::from_millis(3));
+            let mut checks = tokio::time::interval(Duration::from_millis(3));
             loop {
-                looks.tick().await;
+                checks.tick().await;
                 let url = format!("http://{}/readyz", self.addr(node)?);
-                // A server that is killed at this moment may never answer.
-                let answer = crate::subscribers::http().get(url).timeout(ANSWER).send().await;
+                // A server that is being killed may never respond.
+                let answer =
+                    crate::subscribers::http().get(url).timeout(READY_RESPONSE_WITHIN).send().await;
                 match answer {
                     Ok(answer) if answer.status().is_success() => return Ok(Instant::now()),
                     Err(error) if error.is_timeout() => eprintln!("/readyz: no answer: {error}"),
@@ -192,10 +194,10 @@ impl Stage {
                 }
             }
         };
-        tokio::time::timeout(PATIENCE, wait).await.context("not live within a minute")?
+        tokio::time::timeout(LIVE_WITHIN, wait).await.context("not live within a minute")?
     }
 
-    /// What the last process of each node counted, one line each.
+    /// The metrics of the last process of each node.
     pub(crate) async fn metrics(&self) -> anyhow::Result<Vec<String>> {
         let read = async |node| {
             let url = format!("http://{}/metrics", self.addr(node)?);
@@ -205,11 +207,11 @@ impl Stage {
     }
 
     fn addr(&self, node: usize) -> anyhow::Result<SocketAddr> {
-        self.doors.borrow().get(node).map(|door| door.addr).context("a node")
+        self.addresses.borrow().get(node).map(|address| address.addr).context("a node")
     }
 
     /// Stops everything.
-    pub(crate) async fn strike(self) -> anyhow::Result<()> {
+    pub(crate) async fn stop(self) -> anyhow::Result<()> {
         for node in self.nodes {
             node.server.into_inner().stop().await?;
         }
@@ -227,12 +229,13 @@ impl Node {
     }
 }
 
-/// By way of a proxy.
+/// The URL of PostgreSQL through this proxy.
 fn url(proxy: &FaultProxy) -> String {
     format!("postgresql://postgres@127.0.0.1:{}/postgres", proxy.port)
 }
 
-/// No fsync: a crash of PostgreSQL is no crash of the machine, and what it has written stays.
+/// Without fsync: if PostgreSQL crashes and the machine does not, its writes survive in the page
+/// cache.
 fn settings(args: &Args) -> anyhow::Result<Settings> {
     let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
     let synchronous_commit = if args.lossy { "off" } else { "on" };
@@ -250,8 +253,8 @@ async fn migrate(url: &str, args: &Args) -> anyhow::Result<()> {
     let mut command = crate::server::program(url)?;
     command.args(["migrate", "--capture", args.capture.name()]);
     let output = command.output().await?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "datastream migrate: {said}");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "datastream migrate: {stderr}");
     let mut db = PgConnection::connect(url).await?;
     sqlx::raw_sql(include_str!("../../../sql/sample_games.sql")).execute(&mut db).await?;
     Ok(())

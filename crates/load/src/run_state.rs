@@ -1,4 +1,4 @@
-//! What the client and the publisher tell each other while a run is under way.
+//! State that the client and the publisher share during a run.
 
 use std::{
     ops::RangeInclusive,
@@ -12,12 +12,12 @@ use tokio::sync::watch;
 
 use crate::clock::Clock;
 
-/// Rounds whose marks are kept: far more than are ever on their way.
+/// Rounds whose marks are kept: far more than are ever in flight.
 const MARKS: u64 = 1 << 16;
-/// A mark that is not set yet.
+/// A mark that is not set.
 const UNSET: i64 = i64::MIN;
 
-/// Times of something that happened to each round, by sequence number.
+/// The time of one event per round, by sequence number.
 #[derive(Debug)]
 pub(crate) struct Marks(Box<[AtomicI64]>);
 
@@ -41,28 +41,28 @@ impl Marks {
     }
 }
 
-/// Shared by the client's thread, the publisher's and the one that measures.
+/// Shared by the threads of the client, the publisher and the measurement.
 #[derive(Debug)]
-pub(crate) struct Board {
+pub(crate) struct RunState {
     pub(crate) clock: Clock,
-    /// Connections that have their head and their seed.
+    /// Connections that have received their response head and their seed.
     pub(crate) ready: AtomicUsize,
     pub(crate) deliveries: AtomicU64,
     pub(crate) reads: AtomicU64,
     pub(crate) bytes: AtomicU64,
     pub(crate) closed: AtomicUsize,
-    /// Whether latencies count: not while warming up.
+    /// Whether latencies are recorded: not during the warm-up.
     pub(crate) recording: AtomicBool,
     pub(crate) stop: AtomicBool,
-    /// Every connection has all rounds up to this one.
+    /// Every connection has received all rounds up to this one.
     pub(crate) done: watch::Sender<u64>,
-    /// When the publisher's commit returned.
+    /// The time at which the publisher's commit returned.
     pub(crate) committed: Marks,
-    /// When a plain LISTEN connection had the notification; `None` where nobody listens.
+    /// The time at which a plain LISTEN connection received the notification; `None` without one.
     pub(crate) notified: Option<Marks>,
 }
 
-impl Board {
+impl RunState {
     pub(crate) fn new(clock: Clock) -> Self {
         Self {
             clock,
@@ -79,7 +79,7 @@ impl Board {
         }
     }
 
-    /// Before rounds are published: their slots may hold the marks of older ones.
+    /// Clears the marks of rounds before they are published: their slots may hold those of older ones.
     pub(crate) fn clear(&self, seqs: RangeInclusive<u64>) {
         for seq in seqs {
             self.committed.set(seq, UNSET);

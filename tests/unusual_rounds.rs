@@ -1,4 +1,4 @@
-//! Rounds of a game's own table that are odd in themselves: they cost nobody else anything.
+//! Unusual rounds of an attached table: they affect no other round.
 
 use testkit::{
     TestDatabase, TestServer, WsClient,
@@ -7,7 +7,7 @@ use testkit::{
     round::ids,
 };
 
-/// A table without a key, whose extras are built from columns.
+/// A table without a key whose extras are built from columns.
 const ODD: &str = "create table odd (id bigint, at timestamp, j json, n int)";
 
 async fn odd(more: &[&str]) -> TestDatabase {
@@ -17,14 +17,14 @@ async fn odd(more: &[&str]) -> TestDatabase {
     database
 }
 
-/// The game's statement, of which it notices nothing of ours.
+/// Runs a statement of the game and asserts that it raises no warning.
 async fn writes(database: &TestDatabase, statement: &str) {
     let output = psql(database, &["-v", "ON_ERROR_STOP=1", "-c", statement]).await;
     assert_eq!((output.code, &*output.stderr), (Some(0), ""), "{statement}");
 }
 
 #[tokio::test]
-async fn json_that_is_no_jsonb_is_streamed_as_it_stands() {
+async fn json_that_is_invalid_as_jsonb_is_streamed_unchanged() {
     for capture in ["auto", "poll"] {
         let database = odd(&["--capture", capture]).await;
         let server = TestServer::on(database.url()).env("DATASTREAM_HISTORY", "1").start().await;
@@ -50,7 +50,7 @@ async fn json_that_is_no_jsonb_is_streamed_as_it_stands() {
 }
 
 #[tokio::test]
-async fn a_moment_that_its_zone_shifts_out_of_range_fails_neither_the_game_nor_the_stream() {
+async fn a_timestamp_shifted_out_of_range_by_its_zone_fails_neither_the_game_nor_the_stream() {
     let database = odd(&["--index"]).await;
     let server = TestServer::on(database.url()).start().await;
     let mut client = WsClient::connect(server.ws("/ws/dice")).await;
@@ -69,7 +69,7 @@ async fn a_moment_that_its_zone_shifts_out_of_range_fails_neither_the_game_nor_t
 }
 
 #[tokio::test]
-async fn rounds_without_an_id_are_left_out_and_cost_the_others_nothing() {
+async fn rounds_without_an_id_are_skipped_and_do_not_affect_others() {
     let database = odd(&[]).await;
     writes(
         &database,

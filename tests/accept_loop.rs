@@ -1,4 +1,4 @@
-//! Streams leave HTTP at the door: what comes before, behind and around their request.
+//! The hand-off of a stream's socket: requests before it, bytes after it, invalid requests.
 
 use testkit::{TestDatabase, TestServer, WsClient, eventually, get, raw_http, serving};
 
@@ -7,7 +7,7 @@ const UPGRADE: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocke
 const HEALTH: &str = "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n";
 
 #[tokio::test]
-async fn a_stream_may_follow_other_requests_on_its_connection() {
+async fn a_stream_may_follow_other_requests_on_the_same_connection() {
     let (database, server) = serving().await;
     let mut client = raw_http(server.addr, HEALTH).await;
     client.read_until("\"ok\"}").await;
@@ -42,7 +42,7 @@ async fn a_target_in_absolute_form_is_the_same_stream() {
 }
 
 #[tokio::test]
-async fn frames_that_come_with_the_handshake_are_read() {
+async fn frames_sent_with_the_handshake_are_read() {
     let (_database, server) = serving().await;
     let ping_and_close = [0x89, 0x82, 0, 0, 0, 0, b'h', b'i', 0x88, 0x80, 0, 0, 0, 0];
     let handshake = format!("GET /ws/wall-street HTTP/1.1\r\nHost: x\r\n{UPGRADE}");
@@ -54,7 +54,7 @@ async fn frames_that_come_with_the_handshake_are_read() {
 }
 
 #[tokio::test]
-async fn a_stream_request_with_two_ends_is_refused() {
+async fn a_stream_request_with_two_body_lengths_is_refused() {
     let (database, server) = serving().await;
     for framing in [
         "Content-Length: 5\r\n\r\nhello",
@@ -84,7 +84,7 @@ async fn a_handshake_in_absolute_form_is_the_same_socket() {
 }
 
 #[tokio::test]
-async fn a_head_that_does_not_come_to_its_end_is_given_up() {
+async fn an_incomplete_request_head_times_out() {
     let (_database, server) = serving().await;
     let half = "GET /sse/crash HTTP/1.1\r\nHost: x\r\nX-Slow: ";
     let later = [HEALTH, half].concat();
@@ -95,7 +95,7 @@ async fn a_head_that_does_not_come_to_its_end_is_given_up() {
 }
 
 #[tokio::test]
-async fn too_large_a_request_opens_no_stream() {
+async fn a_request_that_is_too_large_opens_no_stream() {
     let (_database, server) = serving().await;
     let many: String = (0..200).map(|number| format!("X-{number}: x\r\n")).collect();
     for request in [
@@ -178,7 +178,7 @@ async fn a_request_hidden_in_the_body_of_another_opens_no_stream() {
 }
 
 #[tokio::test]
-async fn head_grants_no_stream_and_keeps_the_connection() {
+async fn a_head_request_opens_no_stream_and_keeps_the_connection() {
     let (_database, server) = serving().await;
     let head = "HEAD /sse/crash HTTP/1.1\r\nHost: x\r\n\r\n";
     let mut client = raw_http(server.addr, [head, HEALTH].concat()).await;
@@ -188,7 +188,7 @@ async fn head_grants_no_stream_and_keeps_the_connection() {
 }
 
 #[tokio::test]
-async fn a_full_server_says_so_before_any_upgrade_and_counts_it() {
+async fn a_full_server_answers_503_before_any_upgrade_and_counts_it() {
     for limit in ["DATASTREAM_MAX_CONNECTIONS", "DATASTREAM_MAX_CONNECTIONS_PER_ADDRESS"] {
         let database = TestDatabase::new().await;
         let server = TestServer::on(database.url()).env(limit, "1").start().await;
