@@ -9,5 +9,5 @@
 select f.round_id::bigint as round_id, f.game_id::bigint as game_id, f.game_slug, f.game_type,
        datastream.micros(f.finished_at) as finished_micros, f.extras
 from datastream.games g
-cross join lateral datastream.rounds_of(g.id, timestamptz '10000-01-01 00:00:00+00', 0, timestamptz '0001-01-01 00:00:00+00 BC', 1) f
+cross join lateral datastream.rounds_of(g.id, timestamptz '10000-01-01 00:00:00+00', 0, timestamptz '0001-01-01 00:00:00+00', 1) f
 order by f.game_id

@@ -10,5 +10,5 @@ from (
   select timestamptz '10000-01-01 00:00:00+00', 0 where $2::bigint is null
 ) page
 cross join lateral datastream.rounds_of($1::bigint, least(page.finished_at, timestamptz '10000-01-01 00:00:00+00'), page.round_id,
-  timestamptz '0001-01-01 00:00:00+00 BC', $3::bigint) f
+  timestamptz '0001-01-01 00:00:00+00', $3::bigint) f
 order by f.finished_at desc, f.round_id desc

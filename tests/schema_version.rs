@@ -24,7 +24,7 @@ const EIGHTH: &str = "insert into datastream._sqlx_migrations \
 async fn replace(database: &TestDatabase) -> String {
     let refused = migrate(database).await;
     assert_eq!(refused.code, Some(1), "{}", refused.stdout);
-    assert!(refused.stderr.contains("20260117000700 was another one"), "{}", refused.stderr);
+    assert!(refused.stderr.contains("20260117000700 had another text"), "{}", refused.stderr);
     let (_, commands) = refused.stderr.trim().rsplit_once("lost): ").expect("commands");
     let folder = path().parent().expect("a folder").display().to_string();
     let given = env::var("PATH").unwrap_or_default();
@@ -77,7 +77,7 @@ async fn doctor_accepts_a_later_migration_only_if_it_says_so() {
     assert!(unknown.remedy.contains("or a later one"), "{unknown:?}");
     let refused = migrate(&database).await;
     assert_eq!(refused.code, Some(1), "{}", refused.stdout);
-    assert!(refused.stderr.contains("use the version of datastream that has it"), "{refused:?}");
+    assert!(refused.stderr.contains("Use the newer version"), "{refused:?}");
     database.run("insert into datastream.compatible_migrations values (20990101000800)").await;
     let found = findings(&database.url(), "migrations", &[]).await;
     assert_well(&found, "migrations");

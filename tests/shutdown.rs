@@ -80,7 +80,7 @@ async fn an_incomplete_request_is_closed_after_the_grace_period() {
     let server = with_half_a_second().await;
     let half = raw_http(server.addr, "GET /sse/crash HT").await;
     let (_, log) = stopped(server).await;
-    assert!(log.contains("not everything ended within the grace period"), "{log}");
+    assert!(log.contains("did not close within the grace period"), "{log}");
     assert_eq!(half.read_to_end().await, "");
 }
 

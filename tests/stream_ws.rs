@@ -44,14 +44,16 @@ async fn finished_at_is_utc_with_no_fraction_or_up_to_six_digits() {
 async fn a_finished_at_out_of_range_is_counted_and_not_streamed() {
     let (database, server) = serving().await;
     let mut client = WsClient::connect(server.ws("/ws/crash")).await;
-    for moment in ["'infinity'", "'-infinity'", "'10000-01-01 00:00:00+00'"] {
+    for moment in
+        ["'infinity'", "'-infinity'", "'10000-01-01 00:00:00+00'", "'0001-06-01 00:00:00+00 BC'"]
+    {
         database.finish_at("crash", moment).await;
     }
     let good = database.finish("crash", "{}").await;
     assert_eq!(client.next_round().await.round_id, good);
     let metrics = testkit::get(&server.http("/metrics")).await.body;
     assert!(
-        metrics.contains(r#"datastream_rounds_skipped_total{reason="out_of_range"} 3"#),
+        metrics.contains(r#"datastream_rounds_skipped_total{reason="out_of_range"} 4"#),
         "{metrics}"
     );
 }

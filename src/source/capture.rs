@@ -5,8 +5,8 @@ use std::{convert::Infallible, time::Instant};
 use tokio::sync::watch;
 
 use super::{
-    CaptureError,
     connection::{Connection, State},
+    error::CaptureError,
     listener::{Backend, Listener},
     probe::Probe,
     publisher::RoundPublisher,

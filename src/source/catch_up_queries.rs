@@ -10,9 +10,8 @@ use tokio_postgres::types::Type;
 use super::{
     cursor::{Lsn, OutboxKey, RoundKey, Seen},
     error::CaptureError,
-    outbox_reader::{ANSWER_WITHIN, CATCH_UP_WITHIN},
     pace,
-    session::{Parameter, Session, within},
+    session::{ANSWER_WITHIN, CATCH_UP_WITHIN, Parameter, Session, within},
     snapshot::Snapshot,
 };
 use crate::{

@@ -3,8 +3,8 @@
 use std::{convert::Infallible, time::Instant};
 
 use super::{
-    CaptureError,
     cursor::AlreadyPublished,
+    error::CaptureError,
     initial_load::InitialLoad,
     listener::Listener,
     outbox_reader::ROUNDS_AT_ONCE,
@@ -64,7 +64,7 @@ impl Connection<'_> {
         if is_rewound && repeated < already.len() {
             self.publisher.report_lost(already.len() - repeated);
         }
-        self.presence.settle(self.listener.session()).await?;
+        self.presence.claim_or_wait(self.listener.session()).await?;
         Ok(())
     }
 

@@ -2,9 +2,10 @@
 //! lately, which is not new after a failover.
 
 use super::{
-    CaptureError,
     cursor::{Cursor, RoundKey, Seen, round_key},
+    error::CaptureError,
     listener::{Identity, Listener},
+    poll::Bounds,
     publisher::RoundPublisher,
     running::{OVERLAP_MICROS, Running},
 };
@@ -39,8 +40,8 @@ impl InitialLoad {
     }
 
     async fn begin(listener: &Listener) -> Result<Self, CaptureError> {
-        let bounds = super::poll::Bounds::beginning(&listener.queries().snapshot().await?);
         let saved = listener.queries().snapshot().await?;
+        let bounds = Bounds::beginning(&saved);
         let start = listener.reader().page(&saved, &bounds).await?.seen;
         let identity = listener.identity.clone();
         Ok(Self { identity, start, is_flushed: false, recent: None, finished: None })

@@ -1,4 +1,4 @@
-//! The LISTEN connection: one session, used for nothing but listening and reading the outbox.
+//! The LISTEN connection: connects, checks the database and listens. Nothing but the capture uses it.
 
 use std::{sync::Arc, time::Duration};
 
@@ -8,9 +8,9 @@ use tokio_postgres::types::Type;
 use super::{
     catch_up_queries::CatchUpQueries,
     error::CaptureError,
-    outbox_reader::{ANSWER_WITHIN, OutboxReader},
+    outbox_reader::OutboxReader,
     presence::Presence,
-    session::{Parameter, Session, within},
+    session::{ANSWER_WITHIN, Parameter, Session, within},
     snapshot::Snapshot,
     wake_ups::{CHANNEL, PROBE_CHANNEL, WakeUps, receive},
 };

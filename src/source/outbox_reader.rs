@@ -1,16 +1,13 @@
 //! Reads of the outbox: polls with the rounds' content, pages without, and rounds by id.
 
-use std::{
-    collections::{HashMap, HashSet},
-    time::Duration,
-};
+use std::collections::{HashMap, HashSet};
 
 use tokio_postgres::types::Type;
 
 use super::{
     error::CaptureError,
     poll::{Bounds, Content, FoundRow, PAGE_ROWS, POLL_ROWS, Poll},
-    session::{Parameter, PreparedQuery, Session, within},
+    session::{ANSWER_WITHIN, CATCH_UP_WITHIN, Parameter, PreparedQuery, Session, within},
     snapshot::Snapshot,
 };
 use crate::{
@@ -21,10 +18,6 @@ use crate::{
     },
 };
 
-/// No answer within this time means that the connection is half-open.
-pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(5);
-/// A catch-up may have millions of rows to find.
-pub(super) const CATCH_UP_WITHIN: Duration = Duration::from_secs(60);
 /// Rounds whose content is read at once: 1,000 take 3.4 ms.
 pub(super) const ROUNDS_AT_ONCE: usize = 1_000;
 

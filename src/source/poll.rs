@@ -3,8 +3,8 @@
 use tokio_postgres::Row;
 
 use super::{
-    CaptureError,
     cursor::{Lsn, Seen},
+    error::CaptureError,
     rows::{OutboxRow, outbox_row},
     snapshot::Snapshot,
 };

@@ -14,7 +14,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{CaptureError, session::Session};
+use super::{error::CaptureError, session::Session};
 
 /// Alone for so long without a break before resumes are answered exactly.
 const ALONE_FOR: Duration = Duration::from_secs(1);
@@ -151,7 +151,7 @@ impl Presence {
 
     /// At the end of a catch-up: takes solo at once if this server is alone, else waits until nobody
     /// answers exactly any more. Returns whether it is alone.
-    pub(super) async fn settle(&mut self, session: &Session) -> Result<bool, CaptureError> {
+    pub(super) async fn claim_or_wait(&mut self, session: &Session) -> Result<bool, CaptureError> {
         let begun = Instant::now();
         while let State::Shared { has_solo: false, .. } = self.state {
             if self.ask(session).await? {

@@ -10,7 +10,7 @@ use futures_util::StreamExt;
 use tokio::task::AbortHandle;
 
 use super::{
-    CaptureError,
+    error::CaptureError,
     listener::{Listener, Modes},
     session::within,
     wake_ups::PROBE_CHANNEL,

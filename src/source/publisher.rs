@@ -21,7 +21,7 @@ use crate::{
 /// At most one line in this time for each reason.
 const LOG_EVERY: Duration = Duration::from_secs(10);
 
-/// The one writer to the hub, with the directory of games.
+/// Puts found rounds into the hub, each once, and keeps the directory of games.
 #[derive(Debug)]
 pub(super) struct RoundPublisher {
     pub(super) hub: hub::Publisher,

@@ -17,8 +17,8 @@ use tokio::sync::watch;
 use tokio_postgres::{Row, types::Type};
 
 use super::{
-    CaptureError,
     cursor::{RoundKey, round_key},
+    error::CaptureError,
     presence::Presence,
     reconnect::{Linked, keep_linked},
     session::{Parameter, Session, within},
@@ -118,7 +118,7 @@ impl OverlapCapture {
         }
         let mut presence = Presence::start(session).await?;
         self.look_beside_others(session, &mut presence, From::catch_up).await?;
-        presence.settle(session).await?;
+        presence.claim_or_wait(session).await?;
         self.parts.publisher.open();
         self.parts.metrics.listener_connected.set(1);
         self.phase.send_replace(Phase::Live { since: Instant::now() });

@@ -4,7 +4,7 @@ use std::{convert::Infallible, time::Duration};
 
 use tokio::sync::watch;
 
-use super::CaptureError;
+use super::error::CaptureError;
 use crate::ops::{backoff::Backoff, phase::Phase, shutdown::Shutdown};
 
 /// However long the database was away: the stream is to be live 0.5 s after it is back. An attempt

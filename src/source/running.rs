@@ -1,10 +1,11 @@
 //! How far this process has come, and on which database.
 
 use super::{
-    CaptureError,
     catch_up_queries::CatchUpQueries,
     cursor::{Cursor, RoundKey, round_key},
+    error::CaptureError,
     listener::{Identity, Listener},
+    poll::Bounds,
 };
 use crate::stream::{
     hub::Captured,
@@ -54,7 +55,7 @@ impl Running {
         );
         let queries = listener.queries();
         let saved = queries.snapshot().await?;
-        let bounds = super::poll::Bounds::beginning(&saved);
+        let bounds = Bounds::beginning(&saved);
         let start = listener.reader().page(&saved, &bounds).await?.seen;
         let since = self.last_contact - OVERLAP_MICROS;
         let rounds = queries.finished_since(since).await?;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use futures_util::StreamExt;
 use tokio_postgres::{AsyncMessage, Client};
 
-use super::CaptureError;
+use super::error::CaptureError;
 use crate::postgres::{client, target::PgTarget};
 
 /// A notification arrives within a millisecond of its commit.

@@ -11,8 +11,13 @@ use tokio_postgres::{
     types::{ToSql, Type},
 };
 
-use super::{CaptureError, outbox_reader::ANSWER_WITHIN};
+use super::error::CaptureError;
 use crate::postgres::client;
+
+/// No answer within this time means that the connection is half-open.
+pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+/// A catch-up may have millions of rows to find.
+pub(super) const CATCH_UP_WITHIN: Duration = Duration::from_secs(60);
 
 /// A parameter and its type.
 pub(super) type Parameter<'a> = (&'a (dyn ToSql + Sync), Type);

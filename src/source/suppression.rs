@@ -10,7 +10,7 @@ use std::{convert::Infallible, time::Duration};
 use futures_util::StreamExt;
 use tokio::{sync::watch, time::sleep};
 
-use super::CaptureError;
+use super::error::CaptureError;
 use crate::{
     ops::telemetry::metrics::Metrics,
     postgres::{client, target::PgTarget},

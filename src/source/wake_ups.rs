@@ -91,7 +91,7 @@ impl WakeUps {
         self.ended.load(Ordering::Acquire)
     }
 
-    /// Waits for a notification since the last call. Cancel safe.
+    /// Waits until something arrived since the last call, or the connection ended. Cancel safe.
     pub(super) async fn arrival(&self) {
         self.arrived.notified().await;
     }

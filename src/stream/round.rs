@@ -1,7 +1,7 @@
 //! A finished game round: the one value this server moves.
 //!
 //! The server decodes a `Round` once, from a notification payload or from a row. A decoded round can
-//! always be sent: its `finished_at` prints as the contract requires (RFC 3339, UTC, years 0 to
+//! always be sent: its `finished_at` prints as the contract requires (RFC 3339, UTC, years 1 to
 //! 9999). [`FinishedAt::from_micros`] rejects every other time; the server counts these rounds.
 
 use std::{fmt, sync::Arc};
@@ -77,10 +77,10 @@ impl Round {
 }
 
 impl FinishedAt {
-    /// From microseconds since the unix epoch; `None` outside the years 0 to 9999.
+    /// From microseconds since the unix epoch; `None` outside the years 1 to 9999.
     pub fn from_micros(micros: i64) -> Option<Self> {
         let time = DateTime::from_timestamp_micros(micros)?;
-        (0..=9999).contains(&time.year()).then_some(Self(time))
+        (1..=9999).contains(&time.year()).then_some(Self(time))
     }
 
     /// Microseconds since the unix epoch: PostgreSQL's own precision.

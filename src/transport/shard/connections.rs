@@ -262,8 +262,8 @@ impl Connections {
     /// Sends a heartbeat to every slot `first + n * step`.
     pub(super) fn send_heartbeats(&mut self, first: u32, step: usize) {
         let now = UnixMillis::now();
-        let heartbeats = [Protocol::WebSocket, Protocol::Chunked, Protocol::Plain]
-            .map(|protocol| protocol.heartbeat(now));
+        let web_socket = Protocol::WebSocket.heartbeat(now);
+        let (chunked, plain) = (Protocol::Chunked.heartbeat(now), Protocol::Plain.heartbeat(now));
         for slot in (first as usize..self.slots.capacity()).step_by(step) {
             let Some(connection) = self.slots.get_mut(slot) else { continue };
             let slot = slot as u32;
@@ -274,8 +274,12 @@ impl Connections {
                 continue;
             }
             if connection.count_ping() {
-                let heartbeat = heartbeats[connection.protocol as usize].clone();
-                self.send_alone(slot, heartbeat);
+                let heartbeat = match connection.protocol {
+                    Protocol::WebSocket => &web_socket,
+                    Protocol::Chunked => &chunked,
+                    Protocol::Plain => &plain,
+                };
+                self.send_alone(slot, heartbeat.clone());
             } else {
                 self.end(slot, CloseReason::NoPong);
             }

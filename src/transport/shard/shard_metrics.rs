@@ -39,7 +39,8 @@ impl ShardMetrics {
     fn counters(&self, protocol: Protocol) -> &TransportCounters {
         match protocol.transport() {
             Transport::websocket => &self.web_socket,
-            _ => &self.events,
+            // WebTransport has no shard; listed so that a new transport is noticed here.
+            Transport::sse | Transport::webtransport => &self.events,
         }
     }
 
