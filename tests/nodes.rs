@@ -18,7 +18,7 @@ async fn commit(transaction: Transaction<'static, Postgres>) {
 }
 
 #[tokio::test]
-async fn a_round_that_another_node_had_still_to_send_is_not_lost_to_who_comes_from_there() {
+async fn a_client_that_changes_nodes_loses_no_round_that_the_other_node_had_not_sent() {
     let database = TestDatabase::migrated_with(&["--capture", "poll"]).await;
     database.run(include_str!("../sql/sample_games.sql")).await;
     let one = TestServer::on(database.url()).start().await;
@@ -43,7 +43,7 @@ async fn a_round_that_another_node_had_still_to_send_is_not_lost_to_who_comes_fr
 }
 
 #[tokio::test]
-async fn a_node_that_is_alone_again_repeats_nothing_of_what_it_sends_from_then_on() {
+async fn a_node_that_is_alone_again_resumes_its_later_rounds_without_repeats() {
     let (_cluster, database) = database_alone().await;
     let one = TestServer::on(database.url()).start().await;
     let other = TestServer::on(database.url()).start().await;

@@ -108,7 +108,7 @@ async fn a_server_starts_and_resumes_at_least_once_while_a_stranger_holds_presen
 }
 
 #[tokio::test]
-async fn a_round_is_shown_as_its_transaction_left_it() {
+async fn a_round_is_sent_in_the_state_that_its_transaction_committed() {
     let (database, server) = serving().await;
     let mut client = WsClient::connect(server.ws("/ws/crash")).await;
     let deleted = "with r as (insert into rounds (game_id, finished_at) select id, now() from games \
@@ -131,7 +131,7 @@ async fn a_round_is_shown_as_its_transaction_left_it() {
 }
 
 #[tokio::test]
-async fn a_renamed_and_retyped_game_is_right_from_its_next_round_on() {
+async fn a_game_with_a_new_slug_and_type_is_correct_from_its_next_round_on() {
     let (database, server) = serving().await;
     let mut client = WsClient::connect(server.ws("/ws")).await;
     database.run("update games set slug = 'boom', type = 'burst' where slug = 'crash'").await;

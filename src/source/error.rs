@@ -41,7 +41,9 @@ pub enum CaptureError {
     #[error("the database has no schema datastream. Run: datastream migrate")]
     NoSchema,
     /// Part of the schema was dropped or changed.
-    #[error("the schema datastream is not complete ({0}). Run datastream doctor, which names the fix.")]
+    #[error(
+        "the schema datastream is not complete ({0}). Run datastream doctor, which names the fix."
+    )]
     OtherSchema(String),
     /// The schema has other migrations than this program knows.
     #[error("{0}")]

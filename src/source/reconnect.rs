@@ -12,12 +12,12 @@ use crate::ops::{backoff::Backoff, phase::Phase, shutdown::Shutdown};
 const UNANSWERED_AT_LEAST_EVERY: Duration = Duration::from_millis(100);
 
 /// What has such a link.
-pub(super) trait Linked {
+pub(super) trait Reconnecting {
     /// One connection, from its start to its end.
-    async fn session(&mut self, backoff: &mut Backoff) -> Result<Infallible, CaptureError>;
+    async fn run_connection(&mut self, backoff: &mut Backoff) -> Result<Infallible, CaptureError>;
 
     /// Whether the stream was ever live: from then on every error is waited out.
-    fn has_begun(&self) -> bool;
+    fn is_loaded(&self) -> bool;
 
     /// Where it says how it stands.
     fn phase(&self) -> &watch::Sender<Phase>;
@@ -25,21 +25,21 @@ pub(super) trait Linked {
 
 /// Links again and again until the shutdown; an error is one that waiting cannot mend, met before
 /// the stream was ever live.
-pub(super) async fn keep_linked(
-    linked: &mut impl Linked,
+pub(super) async fn run_connections(
+    capture: &mut impl Reconnecting,
     shutdown: &Shutdown,
 ) -> Result<(), CaptureError> {
     let mut backoff = Backoff::default();
     loop {
         let ended = tokio::select! {
             () = shutdown.requested() => return Ok(()),
-            ended = linked.session(&mut backoff) => ended,
+            ended = capture.run_connection(&mut backoff) => ended,
         };
         let Err(error) = ended;
-        if error.is_final() && !linked.has_begun() {
+        if error.is_final() && !capture.is_loaded() {
             return Err(error);
         }
-        report(linked.phase(), &error);
+        report(capture.phase(), &error);
         let delay = if error.is_refusal() {
             backoff.delay()
         } else {

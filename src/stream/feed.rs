@@ -181,12 +181,12 @@ impl Feed {
     /// Waits for a server that has just started. An `EventSource` gives up for good on any answer
     /// but 200 (WHATWG HTML, "server-sent events"), so a restart must not answer it with 503.
     async fn caught_up(&self) -> Result<(), FeedError> {
-        let warmed = tokio::time::timeout(CAUGHT_UP_WITHIN, self.0.hub.warmed()).await;
-        warmed.map_err(|_| FeedError::NotReady)
+        let opened = tokio::time::timeout(CAUGHT_UP_WITHIN, self.0.hub.opened()).await;
+        opened.map_err(|_| FeedError::NotReady)
     }
 
     fn ready(&self) -> Result<(), FeedError> {
-        if self.0.hub.is_warm() { Ok(()) } else { Err(FeedError::NotReady) }
+        if self.0.hub.is_open() { Ok(()) } else { Err(FeedError::NotReady) }
     }
 }
 

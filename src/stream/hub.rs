@@ -15,9 +15,9 @@
 //!   overlapping transactions, and lose none.
 
 mod channels;
-mod memory;
 mod outlet;
-mod ring;
+mod recent_rounds;
+mod ring_buffer;
 mod subscription;
 
 use parking_lot::{Mutex, MutexGuard};
@@ -25,7 +25,7 @@ use std::{num::NonZeroUsize, sync::Arc, time::Instant};
 
 use tokio::sync::{broadcast, watch};
 
-use self::memory::Memory;
+use self::recent_rounds::RecentRounds;
 pub use self::{
     outlet::{Joint, Missed, Outlet},
     subscription::{Delivery, Subscription},
@@ -40,7 +40,7 @@ use crate::{
     },
 };
 
-/// Batches a subscriber may fall behind before it is refilled from memory. A batch is one arrival
+/// Batches a subscriber may fall behind before it is refilled from recent. A batch is one arrival
 /// from the database, whatever the number of rounds in it.
 const LAG_BATCHES: usize = 256;
 
@@ -106,7 +106,7 @@ pub enum Start {
     Gap,
 }
 
-/// What the database has after a round that a client named, to be continued from memory: what
+/// What the database has after a round that a client named, to be continued from recent: what
 /// memory holds without a hole, in the order of the stream, of rounds that were published after
 /// `seen` or are of the transaction `from` or a later one, goes behind all the others.
 ///
@@ -128,7 +128,7 @@ pub struct Replay {
 /// How far the database has been read: what the snapshot sees are the rounds up to the position,
 /// and those from before this process.
 #[derive(Clone, Debug, Default)]
-pub struct Settled {
+pub struct DurablePosition {
     /// The oldest transaction that may still bring rounds: all before it have been published.
     pub oldest_running: Xid,
     /// The snapshot, as PostgreSQL prints it.
@@ -139,8 +139,8 @@ pub struct Settled {
 
 #[derive(Debug)]
 struct Shared {
-    memory: Mutex<Memory>,
-    warm: watch::Sender<bool>,
+    recent: Mutex<RecentRounds>,
+    open: watch::Sender<bool>,
     metrics: Metrics,
 }
 
@@ -155,8 +155,8 @@ pub struct Publisher(Hub);
 /// Makes a hub that remembers `history` rounds of each game, and its only publisher.
 pub fn new(history: NonZeroUsize, metrics: Metrics) -> (Hub, Publisher) {
     let hub = Hub(Arc::new(Shared {
-        memory: Mutex::new(Memory::new(history)),
-        warm: watch::Sender::new(false),
+        recent: Mutex::new(RecentRounds::new(history)),
+        open: watch::Sender::new(false),
         metrics,
     }));
     (hub.clone(), Publisher(hub))
@@ -164,14 +164,14 @@ pub fn new(history: NonZeroUsize, metrics: Metrics) -> (Hub, Publisher) {
 
 impl Hub {
     /// Whether the memory holds what the database held at start, so that streams may open.
-    pub fn is_warm(&self) -> bool {
-        *self.0.warm.borrow()
+    pub fn is_open(&self) -> bool {
+        *self.0.open.borrow()
     }
 
     /// Waits until it does.
-    pub async fn warmed(&self) {
+    pub async fn opened(&self) {
         // The sender lives as long as the hub, so there is no error to see.
-        let _ = self.0.warm.subscribe().wait_for(|warm| *warm).await;
+        let _ = self.0.open.subscribe().wait_for(|open| *open).await;
     }
 
     /// Opens a stream: what it starts with, and a subscription to every later round. At most
@@ -183,15 +183,15 @@ impl Hub {
         start: Start,
         limit: usize,
     ) -> Option<(Opening, Subscription)> {
-        let mut memory = self.memory();
-        let opening = self.begin(&memory, topic, start, limit)?;
-        Some((opening, self.follow(&mut memory, topic)))
+        let mut recent = self.recent();
+        let opening = self.begin(&recent, topic, start, limit)?;
+        Some((opening, self.follow(&mut recent, topic)))
     }
 
     /// A subscription to every round that is published from now on.
-    fn follow(&self, memory: &mut Memory, topic: &Topic) -> Subscription {
-        let receiver = memory.listen(topic);
-        Subscription::new(self.clone(), topic.clone(), memory.head(), receiver)
+    fn follow(&self, recent: &mut RecentRounds, topic: &Topic) -> Subscription {
+        let receiver = recent.subscribe(topic);
+        Subscription::new(self.clone(), topic.clone(), recent.head(), receiver)
     }
 
     /// The same as [`Self::subscribe`] for a subscriber of an [`Outlet`]: `join` is called with
@@ -204,19 +204,25 @@ impl Hub {
         limit: usize,
         join: J,
     ) -> Result<T, J> {
-        let memory = self.memory();
-        match self.begin(&memory, topic, start, limit) {
-            Some(opening) => Ok(join(Joint { opening, position: memory.head() })),
+        let recent = self.recent();
+        match self.begin(&recent, topic, start, limit) {
+            Some(opening) => Ok(join(Joint { opening, position: recent.head() })),
             None => Err(join),
         }
     }
 
-    fn begin(&self, memory: &Memory, topic: &Topic, start: Start, limit: usize) -> Option<Opening> {
+    fn begin(
+        &self,
+        recent: &RecentRounds,
+        topic: &Topic,
+        start: Start,
+        limit: usize,
+    ) -> Option<Opening> {
         let asked = match start {
             Start::Replayed(_) => Resume::database,
             _ => Resume::memory,
         };
-        let opening = memory.begin(topic, start, limit)?;
+        let opening = recent.begin(topic, start, limit)?;
         let source = match opening {
             Opening::Seed(_) => return Some(opening),
             Opening::Resumed(_) => asked,
@@ -228,34 +234,34 @@ impl Hub {
 
     /// Sends every round published from now on to this outlet.
     pub fn attach(&self, outlet: Arc<dyn Outlet>) {
-        self.memory().attach(outlet);
+        self.recent().attach(outlet);
     }
 
     /// The latest round of a topic.
     pub fn latest(&self, topic: &Topic) -> Option<Frame> {
-        self.memory().latest(topic)
+        self.recent().latest(topic)
     }
 
     /// Whether memory has every round of the topic after the named one.
     pub fn knows(&self, topic: &Topic, named: RoundId) -> bool {
-        self.memory().point(topic, named).is_some()
+        self.recent().point(topic, named).is_some()
     }
 
     /// Whether memory has every round of the topic after this position, so that it can continue
     /// a [`Replay`] made now.
     pub fn continues(&self, topic: &Topic, seen: Position) -> bool {
-        self.memory().whole_after(topic) <= seen
+        self.recent().complete_after(topic) <= seen
     }
 
     /// The first rounds, at most `most`, that a subscriber has missed since `position`; `None`
     /// when memory does not reach back.
     pub fn missed(&self, topic: &Topic, position: Position, most: usize) -> Option<Missed> {
-        let memory = self.memory();
-        let mut rounds = memory.since(topic, position, most.saturating_add(1))?;
-        let whole = rounds.len() <= most;
+        let recent = self.recent();
+        let mut rounds = recent.since(topic, position, most.saturating_add(1))?;
+        let complete = rounds.len() <= most;
         rounds.truncate(most);
         self.0.metrics.subscriber_refills_total.inc();
-        Some(Missed { rounds, whole: whole.then(|| memory.head()) })
+        Some(Missed { rounds, whole: complete.then(|| recent.head()) })
     }
 
     /// What a subscriber that fell behind has missed since `position`, if memory reaches back.
@@ -264,19 +270,19 @@ impl Hub {
         topic: &Topic,
         position: Position,
     ) -> Option<(Vec<Placed>, broadcast::Receiver<Batch>)> {
-        let mut memory = self.memory();
-        let missed = memory.since(topic, position, usize::MAX)?;
+        let mut recent = self.recent();
+        let missed = recent.since(topic, position, usize::MAX)?;
         self.0.metrics.subscriber_refills_total.inc();
-        Some((missed, memory.listen(topic)))
+        Some((missed, recent.subscribe(topic)))
     }
 
     /// How far the database has been read.
-    pub fn settled(&self) -> Settled {
-        self.memory().settled()
+    pub fn durable_position(&self) -> DurablePosition {
+        self.recent().durable_position()
     }
 
-    fn memory(&self) -> MutexGuard<'_, Memory> {
-        self.0.memory.lock()
+    fn recent(&self) -> MutexGuard<'_, RecentRounds> {
+        self.0.recent.lock()
     }
 }
 
@@ -288,12 +294,12 @@ impl Publisher {
         let recent: Vec<_> = recent.into_iter().map(|captured| self.encode(captured)).collect();
         let latest = latest.into_iter().map(|round| self.encode(Captured::from_table(round)));
         let latest: Vec<_> = latest.collect();
-        self.0.memory().preload(recent, latest, trimmed);
+        self.0.recent().preload(recent, latest, trimmed);
     }
 
     /// Opens the hub to subscribers.
     pub fn open(&self) {
-        self.0.0.warm.send_replace(true);
+        self.0.0.open.send_replace(true);
     }
 
     /// Gives rounds their places in the stream, in this order, and sends them to subscribers.
@@ -302,22 +308,22 @@ impl Publisher {
             return;
         }
         let encoded: Vec<_> = rounds.into_iter().map(|captured| self.encode(captured)).collect();
-        self.0.memory().publish(encoded);
+        self.0.recent().publish(encoded);
     }
 
     /// The position of the last published round.
     pub fn position(&self) -> Position {
-        self.0.memory().head()
+        self.0.recent().head()
     }
 
     /// Says how far the database has been read for good: a crash of it takes nothing of that back.
-    pub fn settle(&self, settled: Settled) {
-        self.0.memory().settle(settled);
+    pub fn set_durable_position(&self, durable: DurablePosition) {
+        self.0.recent().set_durable_position(durable);
     }
 
     /// Says whether other nodes may stream the same database from now on (I5).
     pub fn share(&self, shared: bool) {
-        self.0.memory().share(shared);
+        self.0.recent().share(shared);
     }
 
     fn encode(&self, captured: Captured) -> (Captured, Frame) {

@@ -137,7 +137,7 @@ impl Replays {
     /// waits, it stands still in a catch-up, its link broken, or publishes a transaction of hundreds of
     /// thousands of rounds: the point is as good as ever after that.
     async fn settled_after(&self, position: Position, started: Instant) -> Result<(), ReplayError> {
-        while self.0.hub.settled().position <= position {
+        while self.0.hub.durable_position().position <= position {
             if started.elapsed() >= OUTRUN_FOR {
                 return Err(ReplayError::Behind);
             }
@@ -177,7 +177,7 @@ impl Replays {
     }
 
     async fn read(&self, topic: &Topic, points: HashMap<RoundId, Xid>) -> Result<Page, StoreError> {
-        let settled = self.0.hub.settled();
+        let settled = self.0.hub.durable_position();
         let games = self.game_ids(topic);
         let from = points.values().min().copied().unwrap_or_default();
         // One more than the limit tells "too far" from "just enough"; one for the named round.

@@ -58,10 +58,10 @@ impl Channels {
         if self.senders.len() < FEW.max(2 * self.used) {
             return;
         }
-        let silent =
+        let unused =
             |(_, (_, sender)): &(&u32, &(Topic, Sender<Batch>))| sender.receiver_count() == 0;
-        let silent: Vec<u32> = self.senders.iter().filter(silent).map(|(it, _)| *it).collect();
-        silent.into_iter().for_each(|number| self.remove(number));
+        let unused: Vec<u32> = self.senders.iter().filter(unused).map(|(it, _)| *it).collect();
+        unused.into_iter().for_each(|number| self.remove(number));
         self.used = self.senders.len();
     }
 
@@ -80,7 +80,7 @@ mod tests {
     use crate::stream::round::GameId;
 
     #[test]
-    fn channels_that_nobody_listens_to_are_forgotten_whether_rounds_come_or_not() {
+    fn channels_without_subscribers_are_removed_with_or_without_new_rounds() {
         let mut channels = Channels::default();
         let kept = channels.of(&Topic::Everything).subscribe();
         for game in 0..1000 {

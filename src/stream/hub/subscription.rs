@@ -52,7 +52,7 @@ impl Subscription {
             }
             match self.receiver.recv().await {
                 Ok(batch) => {
-                    let rounds = self.take_with_all_that_wait(&batch);
+                    let rounds = self.take_all_waiting(&batch);
                     if !rounds.is_empty() {
                         return Delivery::Rounds(rounds);
                     }
@@ -75,7 +75,7 @@ impl Subscription {
             }
             match self.receiver.try_recv() {
                 Ok(batch) => {
-                    let rounds = self.take_with_all_that_wait(&batch);
+                    let rounds = self.take_all_waiting(&batch);
                     if !rounds.is_empty() {
                         return Some(Delivery::Rounds(rounds));
                     }
@@ -94,17 +94,17 @@ impl Subscription {
 
     /// A subscription to the same topic that begins at the present: what waits here is not in it.
     pub fn sibling(&self) -> Self {
-        self.hub.follow(&mut self.hub.memory(), &self.topic)
+        self.hub.follow(&mut self.hub.recent(), &self.topic)
     }
 
     /// Whether this one, once dropped, is replaced by the other without loss or repetition: both
     /// have taken the same rounds, and neither leaves any out.
-    pub fn stands_where(&self, other: &Self) -> bool {
+    pub fn is_interchangeable_with(&self, other: &Self) -> bool {
         let plain = |one: &Self| !one.lagged;
         plain(self) && plain(other) && self.position == other.position && self.topic == other.topic
     }
 
-    fn take_with_all_that_wait(&mut self, batch: &Batch) -> Vec<Frame> {
+    fn take_all_waiting(&mut self, batch: &Batch) -> Vec<Frame> {
         let mut rounds = self.take(batch);
         let end = loop {
             match self.receiver.try_recv() {
@@ -142,7 +142,7 @@ mod tests {
     };
 
     #[test]
-    fn a_lag_that_happens_while_a_subscriber_takes_its_rounds_is_not_silent() {
+    fn a_lag_while_a_subscriber_takes_its_rounds_is_noticed() {
         let (hub, publisher) = hub(LAG_BATCHES * 4);
         let (_, mut subscription) = seed(&hub, &Topic::Everything);
         publisher.publish(vec![live(1, 1)]);
@@ -150,7 +150,7 @@ mod tests {
         // More than the channel holds come before it has asked for the next.
         let last = i64::try_from(LAG_BATCHES * 2).expect("small");
         (2..=last).for_each(|id| publisher.publish(vec![live(id, 1)]));
-        let taken = subscription.take_with_all_that_wait(&first);
+        let taken = subscription.take_all_waiting(&first);
         assert_eq!((taken.len(), subscription.lagged), (1, true));
         assert_eq!(drain(&mut subscription), ((2..=last).collect(), false));
     }

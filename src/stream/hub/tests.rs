@@ -67,7 +67,7 @@ pub(super) fn seed(hub: &Hub, topic: &Topic) -> (Option<Frame>, Subscription) {
 }
 
 #[test]
-fn the_seed_is_the_round_that_finished_last_not_the_one_that_came_last() {
+fn the_seed_is_the_round_that_finished_last_not_the_one_published_last() {
     let (hub, publisher) = hub(8);
     let late = Captured { round: Round { round_id: RoundId(9), ..live(2, 1).round }, ..live(9, 1) };
     publisher.publish(vec![live(5, 1), late]);
@@ -76,7 +76,7 @@ fn the_seed_is_the_round_that_finished_last_not_the_one_that_came_last() {
 }
 
 #[test]
-fn a_subscriber_that_lags_is_refilled_from_memory_without_a_repeat() {
+fn a_lagging_subscriber_is_refilled_from_the_ring_buffers_without_a_repeat() {
     let (hub, publisher) = hub(LAG_BATCHES * 4);
     let (_, mut subscription) = seed(&hub, &Topic::Everything);
     let last = i64::try_from(LAG_BATCHES * 2).expect("small");
@@ -85,7 +85,7 @@ fn a_subscriber_that_lags_is_refilled_from_memory_without_a_repeat() {
 }
 
 #[test]
-fn between_the_seed_and_the_stream_is_no_round_while_others_publish() {
+fn no_round_is_lost_between_the_seed_and_the_stream_while_others_publish() {
     const ROUNDS: i64 = 20_000;
     let (hub, publisher) = hub(usize::try_from(ROUNDS).expect("small"));
     publisher.publish(vec![live(1, 1)]);
@@ -108,7 +108,7 @@ fn between_the_seed_and_the_stream_is_no_round_while_others_publish() {
 }
 
 #[test]
-fn a_subscriber_that_memory_cannot_refill_is_told_that_it_is_too_slow() {
+fn a_subscriber_that_the_ring_buffers_cannot_refill_is_too_slow() {
     let (hub, publisher) = hub(8);
     let (_, mut subscription) = seed(&hub, &Topic::Everything);
     let last = i64::try_from(LAG_BATCHES * 2).expect("small");
@@ -117,7 +117,7 @@ fn a_subscriber_that_memory_cannot_refill_is_told_that_it_is_too_slow() {
 }
 
 #[test]
-fn a_point_of_an_earlier_process_brings_all_that_may_have_been_missed() {
+fn a_resume_point_of_an_earlier_process_returns_every_round_that_may_have_been_missed() {
     let (hub, publisher) = hub(8);
     // 2 and 3 ran beside each other: who saw 3 may or may not have seen 2.
     let recent = vec![captured(1, 1, 10, 10), captured(2, 1, 11, 11), captured(3, 1, 12, 11)];
@@ -131,7 +131,7 @@ fn a_point_of_an_earlier_process_brings_all_that_may_have_been_missed() {
 }
 
 #[test]
-fn a_point_that_reaches_back_to_what_was_trimmed_is_unknown() {
+fn a_resume_point_that_needs_trimmed_rounds_is_unknown() {
     let (hub, publisher) = hub(8);
     let recent = vec![captured(1, 1, 12, 10), captured(2, 1, 13, 13)];
     publisher.preload(recent, vec![], Xid(11));
@@ -141,7 +141,7 @@ fn a_point_that_reaches_back_to_what_was_trimmed_is_unknown() {
 }
 
 #[test]
-fn memory_that_was_filled_to_the_brim_does_not_claim_to_know_what_came_before() {
+fn a_ring_buffer_that_the_preload_filled_does_not_answer_for_older_rounds() {
     let (hub, publisher) = hub(2);
     publisher.preload(vec![captured(1, 1, 10, 10), captured(2, 1, 11, 11)], vec![], Xid(0));
     let topic = Topic::game(GameId(1));
@@ -150,7 +150,7 @@ fn memory_that_was_filled_to_the_brim_does_not_claim_to_know_what_came_before() 
 }
 
 #[test]
-fn a_game_that_has_left_a_type_is_asked_for_the_rounds_that_it_had_in_it() {
+fn a_game_that_changed_its_type_still_counts_for_its_former_type() {
     let (hub, publisher) = hub(2);
     let of = |id, kind: &str| {
         let captured = live(id, 1);
@@ -184,13 +184,17 @@ fn a_replay_ends_in_the_order_of_the_stream() {
     // 9 committed late: it is older than 10 by its transaction and newer on the stream.
     publisher.publish(vec![live(7, 1), live(10, 1), live(9, 1), live(2, 2)]);
     let (oldest_running, snapshot) = (Xid(11), "11:11:".into());
-    publisher.settle(Settled { oldest_running, snapshot, position: publisher.position() });
+    publisher.set_durable_position(DurablePosition {
+        oldest_running,
+        snapshot,
+        position: publisher.position(),
+    });
     publisher.publish(vec![live(11, 2)]);
-    let settled = hub.settled();
-    assert_eq!((settled.oldest_running, settled.position), (Xid(11), Position(4)));
-    assert!(hub.continues(&topic, settled.position));
+    let durable = hub.durable_position();
+    assert_eq!((durable.oldest_running, durable.position), (Xid(11), Position(4)));
+    assert!(hub.continues(&topic, durable.position));
     let end = |from| {
-        let (seen, rounds, known) = (settled.position, vec![], vec![]);
+        let (seen, rounds, known) = (durable.position, vec![], vec![]);
         let replay = Replay { from: Xid(from), seen, rounds, known };
         let opened = hub.subscribe(&topic, Start::Replayed(replay), 10);
         let Some((Opening::Resumed(frames), _)) = opened else { panic!("not in memory") };
@@ -203,7 +207,7 @@ fn a_replay_ends_in_the_order_of_the_stream() {
     });
     let replay = || Replay {
         from: Xid(7),
-        seen: settled.position,
+        seen: durable.position,
         rounds: older.to_vec(),
         known: known.clone(),
     };
@@ -212,7 +216,7 @@ fn a_replay_ends_in_the_order_of_the_stream() {
     assert_eq!(ids(&frames), [7, 9, 11], "what memory has too comes behind, less the named");
     publisher.publish(vec![live(12, 1), live(13, 1), live(14, 1)]);
     assert_eq!(drain(&mut subscription).0, [12, 13, 14]);
-    assert!(!hub.continues(&topic, settled.position), "12 has fallen out, unseen");
+    assert!(!hub.continues(&topic, durable.position), "12 has fallen out, unseen");
     assert!(hub.subscribe(&topic, Start::Replayed(replay()), 10).is_none());
 }
 
@@ -230,9 +234,9 @@ fn more_rounds_than_the_limit_are_a_gap() {
 
 /// An outlet that notes what it gets.
 #[derive(Debug, Default)]
-struct Notebook(Mutex<Vec<i64>>);
+struct RecordingOutlet(Mutex<Vec<i64>>);
 
-impl Outlet for Notebook {
+impl Outlet for RecordingOutlet {
     fn publish(&self, batch: &Batch) {
         let ids = batch.iter().map(|placed| placed.finish.1.0);
         self.0.lock().extend(ids);
@@ -240,22 +244,22 @@ impl Outlet for Notebook {
 }
 
 #[test]
-fn an_outlet_gets_every_round_and_joins_between_two() {
+fn an_outlet_gets_every_round_and_opens_a_stream_between_two_batches() {
     let (hub, publisher) = hub(8);
-    let notebook = Arc::new(Notebook::default());
+    let outlet = Arc::new(RecordingOutlet::default());
     publisher.publish(vec![live(1, 1)]);
-    hub.attach(notebook.clone());
+    hub.attach(outlet.clone());
     publisher.publish(vec![live(2, 1), live(3, 2)]);
     let topic = Topic::game(GameId(1));
     let joint = hub.open(&topic, Start::Seed, 0, |joint| joint).ok().expect("a seed");
     assert_eq!(joint.position, Position(3));
     assert!(matches!(joint.opening, Opening::Seed(Some(seed)) if seed.round_id() == RoundId(2)));
     publisher.publish(vec![live(4, 1)]);
-    assert_eq!(*notebook.0.lock(), [2, 3, 4]);
+    assert_eq!(*outlet.0.lock(), [2, 3, 4]);
 }
 
 #[test]
-fn a_slow_subscriber_is_given_what_it_missed_in_portions() {
+fn a_slow_subscriber_gets_its_missed_rounds_in_portions() {
     let (hub, publisher) = hub(4);
     publisher.publish((1..=6).map(|id| live(id, 1)).collect());
     let missed = |from, most| {
@@ -269,7 +273,7 @@ fn a_slow_subscriber_is_given_what_it_missed_in_portions() {
 }
 
 #[test]
-fn the_rounds_of_many_games_come_in_the_order_of_the_stream_however_few_are_asked_for() {
+fn rounds_of_many_games_keep_the_order_of_the_stream_at_any_limit() {
     let (hub, publisher) = hub(64);
     // Of 7 games, some often and some rarely, each in runs.
     let games: Vec<i64> =

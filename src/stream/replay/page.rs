@@ -8,7 +8,7 @@ use std::{
 
 use crate::stream::{
     frame::Frame,
-    hub::{Replay, Settled},
+    hub::{DurablePosition, Replay},
     round::RoundId,
     round_store::StoredRounds,
     topic::Topic,
@@ -28,7 +28,7 @@ const ENTRY: usize = 256;
 pub(super) struct Page {
     read_at: Instant,
     /// What the hub had published before the query: the page holds that, memory what came later.
-    pub(super) settled: Settled,
+    pub(super) settled: DurablePosition,
     /// For each round that was asked for or found: where its replay begins.
     points: HashMap<RoundId, Xid>,
     rounds: Vec<(Finish, Frame)>,
@@ -44,7 +44,7 @@ impl Page {
     pub(super) fn new(
         mut points: HashMap<RoundId, Xid>,
         found: &StoredRounds,
-        settled: Settled,
+        settled: DurablePosition,
     ) -> Self {
         let from = points.values().min().copied().unwrap_or_default();
         // Of a round recorded beside an older transaction, the page may miss what came after.
@@ -144,7 +144,7 @@ mod tests {
 
     fn page(rounds: &[(u64, i64)], trimmed: u64) -> Page {
         let points = HashMap::from([(RoundId(rounds[0].1), Xid(rounds[0].0))]);
-        Page::new(points, &found(rounds, trimmed), Settled::default())
+        Page::new(points, &found(rounds, trimmed), DurablePosition::default())
     }
 
     fn after(page: &Page, named: i64) -> Option<Vec<(u64, i64)>> {

@@ -112,7 +112,7 @@ pub(super) struct Node {
     publisher: Publisher,
     /// How many commits it has read, and of those how many for good.
     pub(super) read: usize,
-    settled: usize,
+    durable: usize,
     polls: u64,
     /// What it has published, in order.
     stream: Vec<Row>,
@@ -120,13 +120,19 @@ pub(super) struct Node {
 
 impl Node {
     /// As `sql/recent.sql` and `sql/latest_by_game.sql` have it at the start.
-    pub(super) fn start(database: &Database, history: usize, looked: usize, shared: bool) -> Self {
+    pub(super) fn start(
+        database: &Database,
+        history: usize,
+        rows_read: usize,
+        shared: bool,
+    ) -> Self {
         let (hub, publisher) = hub(history);
         publisher.share(shared);
         let read = database.committed.len();
         let mut newest = database.outbox(read);
-        newest.drain(..newest.len().saturating_sub(looked));
-        let floor = newest.first().filter(|_| newest.len() == looked).map(|row| row.captured.xid);
+        newest.drain(..newest.len().saturating_sub(rows_read));
+        let floor =
+            newest.first().filter(|_| newest.len() == rows_read).map(|row| row.captured.xid);
         let place = |(index, row): (usize, &&Row)| {
             let game = row.captured.round.game_id;
             newest[index..].iter().filter(|later| later.captured.round.game_id == game).count()
@@ -138,12 +144,12 @@ impl Node {
         let latest = (0..GAMES).filter_map(|game| table().filter(of(game)).max_by_key(|r| r.age()));
         let trimmed = database.trimmed.max(floor.unwrap_or_default());
         publisher.preload(recent, latest.cloned().collect(), trimmed);
-        let node = Self { hub, publisher, read, settled: read, polls: 0, stream: Vec::new() };
-        node.settle();
+        let node = Self { hub, publisher, read, durable: read, polls: 0, stream: Vec::new() };
+        node.set_durable_position();
         node
     }
 
-    pub(super) fn poll(&mut self, database: &Database, safe: bool) {
+    pub(super) fn poll(&mut self, database: &Database, durable: bool) {
         let mut rows = database.committed[self.read..].to_vec();
         rows.sort_by_key(Row::finish);
         self.polls += 1;
@@ -151,27 +157,28 @@ impl Node {
         self.publisher.publish(rows.iter().map(found).collect());
         self.stream.extend(rows);
         self.read = database.committed.len();
-        if safe {
-            self.settled = self.read;
-            self.settle();
+        if durable {
+            self.durable = self.read;
+            self.set_durable_position();
         }
     }
 
-    fn settle(&self) {
+    fn set_durable_position(&self) {
         let position = self.publisher.position();
-        self.publisher.settle(Settled { position, ..Settled::default() });
+        self.publisher
+            .set_durable_position(DurablePosition { position, ..DurablePosition::default() });
     }
 
     /// As `Replays` answers what memory cannot.
     fn replay(&self, database: &Database, topic: &Topic, named: RoundId) -> Option<Replay> {
         let from = database.resume_point(named)?;
         let later = |row: &&Row| row.captured.xid >= from && topic.matches(&row.captured.round);
-        let page = database.outbox(self.settled);
+        let page = database.outbox(self.durable);
         let page = page.into_iter().filter(later);
         let (known, rounds): (Vec<_>, Vec<_>) = page.partition(|row| row.finish().1 == named);
         Some(Replay {
             from,
-            seen: self.hub.settled().position,
+            seen: self.hub.durable_position().position,
             rounds: rounds.iter().map(|r| (r.finish(), Frame::encode(&r.captured.round))).collect(),
             known: known.iter().map(|row| row.finish()).collect(),
         })
@@ -189,7 +196,7 @@ impl Node {
 
 /// How a resume was answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Way {
+pub(super) enum AnswerKind {
     Live,
     Shared,
     Transaction,
@@ -200,33 +207,33 @@ pub(super) enum Way {
 
 /// What a node says to a resume.
 pub(super) enum Answer {
-    Given(Way, Vec<i64>, Subscription),
+    Resumed(AnswerKind, Vec<i64>, Subscription),
     Unknown,
     /// Memory has lost some of what follows the page: another is to be read.
-    Outrun,
+    Evicted,
 }
 
 impl Node {
     pub(super) fn answer(&self, database: &Database, topic: &Topic, named: RoundId) -> Answer {
-        let point = self.hub.memory().point(topic, named).map(|point| format!("{point:?}"));
-        let way = |point: String| match point.split(['(', ' ']).next() {
-            Some("Live") => Way::Live,
-            Some("Shared") => Way::Shared,
-            Some("Transaction") => Way::Transaction,
-            _ => Way::Table,
+        let point = self.hub.recent().point(topic, named).map(|point| format!("{point:?}"));
+        let kind = |point: String| match point.split(['(', ' ']).next() {
+            Some("Live") => AnswerKind::Live,
+            Some("Shared") => AnswerKind::Shared,
+            Some("Transaction") => AnswerKind::Transaction,
+            _ => AnswerKind::Table,
         };
-        let (way, start) = match point.map(way) {
-            Some(way) => (way, Start::After(named)),
+        let (kind, start) = match point.map(kind) {
+            Some(kind) => (kind, Start::After(named)),
             None => match self.replay(database, topic, named) {
-                Some(replay) => (Way::Replayed, Start::Replayed(replay)),
+                Some(replay) => (AnswerKind::Replayed, Start::Replayed(replay)),
                 None => return Answer::Unknown,
             },
         };
         match self.hub.subscribe(topic, start, usize::MAX) {
             Some((Opening::Resumed(frames), subscription)) => {
-                Answer::Given(way, ids(&frames), subscription)
+                Answer::Resumed(kind, ids(&frames), subscription)
             }
-            _ => Answer::Outrun,
+            _ => Answer::Evicted,
         }
     }
 }

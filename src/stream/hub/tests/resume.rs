@@ -9,7 +9,7 @@ use std::{
 use proptest::test_runner::{Config, TestRunner};
 
 use super::{
-    model::{Answer, Database, GAMES, Node, Row, Way},
+    model::{Answer, AnswerKind, Database, GAMES, Node, Row},
     *,
 };
 
@@ -33,9 +33,9 @@ enum Step {
     /// Retention takes so many of the oldest rows.
     Trim(usize),
     /// This client comes to this node.
-    Come(usize, usize),
+    Connect(usize, usize),
     /// This client leaves, with so many of the rounds that wait for it.
-    Leave(usize, usize),
+    Disconnect(usize, usize),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -45,11 +45,11 @@ fn step() -> impl Strategy<Value = Step> {
         9 => finish.prop_map(|(writer, game, late)| Step::Finish(writer, game, late)),
         6 => (0..WRITERS).prop_map(Step::Commit),
         1 => (0..WRITERS).prop_map(Step::RollBack),
-        5 => (node(), any::<bool>()).prop_map(|(node, safe)| Step::Poll(node, safe)),
-        1 => (node(), 1_usize..30).prop_map(|(node, looked)| Step::Restart(node, looked)),
+        5 => (node(), any::<bool>()).prop_map(|(node, durable)| Step::Poll(node, durable)),
+        1 => (node(), 1_usize..30).prop_map(|(node, rows_read)| Step::Restart(node, rows_read)),
         1 => (1_usize..4).prop_map(Step::Trim),
-        5 => (0..CLIENTS, node()).prop_map(|(client, node)| Step::Come(client, node)),
-        5 => (0..CLIENTS, 0_usize..6).prop_map(|(client, taken)| Step::Leave(client, taken)),
+        5 => (0..CLIENTS, node()).prop_map(|(client, node)| Step::Connect(client, node)),
+        5 => (0..CLIENTS, 0_usize..6).prop_map(|(client, taken)| Step::Disconnect(client, taken)),
     ]
 }
 
@@ -74,13 +74,13 @@ impl Client {
         (self.since, self.stream) = (node.read, Some((vec![], subscription)));
     }
 
-    fn leave(&mut self, most: usize) -> Result<(), TestCaseError> {
-        let Some((mut given, mut subscription)) = self.stream.take() else { return Ok(()) };
+    fn disconnect(&mut self, most: usize) -> Result<(), TestCaseError> {
+        let Some((mut received, mut subscription)) = self.stream.take() else { return Ok(()) };
         let (later, cut) = drain(&mut subscription);
-        given.extend(later);
+        received.extend(later);
         prop_assert!(!cut);
-        prop_assert_eq!(given.iter().collect::<HashSet<_>>().len(), given.len(), "twice");
-        given.into_iter().take(most).for_each(|id| self.take(id));
+        prop_assert_eq!(received.iter().collect::<HashSet<_>>().len(), received.len(), "twice");
+        received.into_iter().take(most).for_each(|id| self.take(id));
         Ok(())
     }
 
@@ -92,63 +92,63 @@ impl Client {
     }
 
     /// Comes, or comes back: then says how that was answered.
-    fn come(
+    fn connect(
         &mut self,
         nodes: &mut [Node],
         database: &Database,
-    ) -> Result<Option<Way>, TestCaseError> {
+    ) -> Result<Option<AnswerKind>, TestCaseError> {
         let Some(last) = self.last else {
             self.begin(&nodes[self.node]);
             return Ok(None);
         };
         let mut answer = nodes[self.node].answer(database, &self.topic, RoundId(last));
-        if matches!(answer, Answer::Outrun) {
+        if matches!(answer, Answer::Evicted) {
             nodes[self.node].poll(database, true);
             answer = nodes[self.node].answer(database, &self.topic, RoundId(last));
         }
         match answer {
-            Answer::Given(way, given, subscription) => {
-                self.check(way, &given, &nodes[self.node], database)?;
-                self.break_off_anywhere(&given, nodes, database)?;
-                self.stream = Some((given, subscription));
-                Ok(Some(way))
+            Answer::Resumed(kind, received, subscription) => {
+                self.check(kind, &received, &nodes[self.node], database)?;
+                self.disconnect_anywhere(&received, nodes, database)?;
+                self.stream = Some((received, subscription));
+                Ok(Some(kind))
             }
             Answer::Unknown => {
                 self.begin(&nodes[self.node]);
-                Ok(Some(Way::Gap))
+                Ok(Some(AnswerKind::Gap))
             }
-            Answer::Outrun => Err(TestCaseError::fail("outrun by nothing")),
+            Answer::Evicted => Err(TestCaseError::fail("outrun by nothing")),
         }
     }
 
-    /// Whatever it takes of what it was given, it can go on from there, on any node.
-    fn break_off_anywhere(
+    /// Whatever it takes of what it was received, it can go on from there, on any node.
+    fn disconnect_anywhere(
         &self,
-        given: &[i64],
+        received: &[i64],
         nodes: &[Node],
         database: &Database,
     ) -> Result<(), TestCaseError> {
         let (topic, taken) = (self.topic.clone(), self.taken.clone());
         let mut other = Self { topic, taken, stream: None, ..*self };
-        for id in given {
+        for id in received {
             other.take(*id);
             for node in nodes {
-                if let Answer::Given(way, given, _) =
+                if let Answer::Resumed(kind, received, _) =
                     node.answer(database, &self.topic, RoundId(*id))
                 {
-                    other.check(way, &given, node, database)?;
+                    other.check(kind, &received, node, database)?;
                 }
             }
         }
         Ok(())
     }
 
-    /// All that it may have missed is given, and nothing that is no affair of its; by a process that
+    /// All that it may have missed is received, and nothing that is no affair of its; by a process that
     /// delivered the round alone, just what followed.
     fn check(
         &self,
-        way: Way,
-        given: &[i64],
+        kind: AnswerKind,
+        received: &[i64],
         node: &Node,
         database: &Database,
     ) -> Result<(), TestCaseError> {
@@ -156,13 +156,17 @@ impl Client {
         let id = |row: &Row| row.finish().1.0;
         let read = &database.committed[..node.read];
         let all: BTreeSet<i64> = read.iter().filter(of_topic).map(id).collect();
-        prop_assert!(given.iter().all(|id| all.contains(id)), "not of the topic: {:?}", given);
+        prop_assert!(
+            received.iter().all(|id| all.contains(id)),
+            "not of the topic: {:?}",
+            received
+        );
         let due = read.iter().skip(self.since).filter(of_topic).map(id);
-        let mut missed = due.filter(|id| !given.contains(id) && !self.taken.contains(id));
-        prop_assert_eq!(missed.next(), None, "lost after {:?}: {:?}", self.last, given);
-        if way == Way::Live {
+        let mut missed = due.filter(|id| !received.contains(id) && !self.taken.contains(id));
+        prop_assert_eq!(missed.next(), None, "lost after {:?}: {:?}", self.last, received);
+        if kind == AnswerKind::Live {
             let exact = self.last.and_then(|last| node.later(&self.topic, RoundId(last)));
-            prop_assert_eq!(exact.as_deref(), Some(given));
+            prop_assert_eq!(exact.as_deref(), Some(received));
         }
         Ok(())
     }
@@ -188,74 +192,97 @@ fn clients() -> Vec<Client> {
 }
 
 /// Runs the steps on so many nodes; says how each resume was answered.
-fn play(nodes: usize, history: usize, steps: Vec<Step>) -> Result<Vec<Way>, TestCaseError> {
-    let (mut database, mut clients, mut ways) = (Database::new(), clients(), Vec::new());
-    let start = |database: &Database, looked| Node::start(database, history, looked, nodes > 1);
+fn run_steps(
+    nodes: usize,
+    history: usize,
+    steps: Vec<Step>,
+) -> Result<Vec<AnswerKind>, TestCaseError> {
+    let (mut database, mut clients, mut kinds) = (Database::new(), clients(), Vec::new());
+    let start =
+        |database: &Database, rows_read| Node::start(database, history, rows_read, nodes > 1);
     let mut nodes: Vec<_> = (0..nodes).map(|_| start(&database, usize::MAX)).collect();
     let count = nodes.len();
-    let place = |node: usize| node % count;
+    let index = |node: usize| node % count;
     for step in steps {
         match step {
             Step::Finish(writer, game, late) => database.finish(writer, game, late),
             Step::Commit(writer) => database.commit(writer),
             Step::RollBack(writer) => database.roll_back(writer),
-            Step::Poll(node, safe) => nodes[place(node)].poll(&database, safe),
+            Step::Poll(node, durable) => nodes[index(node)].poll(&database, durable),
             Step::Trim(rows) => {
                 let read = nodes.iter().map(|node| node.read).min();
                 database.trim(rows, read.unwrap_or_default());
             }
-            Step::Restart(node, looked) => {
-                let mut there = clients.iter_mut().filter(|client| client.node == place(node));
-                there.try_for_each(|client| client.leave(usize::MAX))?;
-                nodes[place(node)] = start(&database, looked);
+            Step::Restart(node, rows_read) => {
+                let mut there = clients.iter_mut().filter(|client| client.node == index(node));
+                there.try_for_each(|client| client.disconnect(usize::MAX))?;
+                nodes[index(node)] = start(&database, rows_read);
             }
-            Step::Leave(client, taken) => clients[client].leave(taken)?,
-            Step::Come(client, _) if clients[client].stream.is_some() => {}
-            Step::Come(client, node) => {
-                clients[client].node = place(node);
-                ways.extend(clients[client].come(&mut nodes, &database)?);
+            Step::Disconnect(client, taken) => clients[client].disconnect(taken)?,
+            Step::Connect(client, _) if clients[client].stream.is_some() => {}
+            Step::Connect(client, node) => {
+                clients[client].node = index(node);
+                kinds.extend(clients[client].connect(&mut nodes, &database)?);
             }
         }
     }
     for client in &mut clients {
-        client.leave(usize::MAX)?;
+        client.disconnect(usize::MAX)?;
         prop_assert!(client.in_order(&database), "out of order: {:?}", client.taken);
     }
-    Ok(ways)
+    Ok(kinds)
 }
 
-/// Plays many times; each of these ways must have been gone often.
-fn prove(nodes: usize, wanted: &[Way]) {
-    let ways = RefCell::new(BTreeMap::<Way, u32>::new());
+/// Plays many times; each of these kinds must have been gone often.
+fn check_resumes(nodes: usize, wanted: &[AnswerKind]) {
+    let kinds = RefCell::new(BTreeMap::<AnswerKind, u32>::new());
     let steps = (1..=HISTORY_MAX, prop::collection::vec(step(), 1..120));
     let outcome = TestRunner::new(Config::with_cases(500)).run(&steps, |(history, steps)| {
-        for way in play(nodes, history, steps)? {
-            *ways.borrow_mut().entry(way).or_default() += 1;
+        for kind in run_steps(nodes, history, steps)? {
+            *kinds.borrow_mut().entry(kind).or_default() += 1;
         }
         Ok(())
     });
     outcome.unwrap_or_else(|failure| panic!("{failure}"));
-    let often = |way: &Way| ways.borrow().get(way).is_some_and(|times| *times >= 25);
-    assert!(wanted.iter().all(often), "{wanted:?}: {ways:?}");
+    let often = |kind: &AnswerKind| kinds.borrow().get(kind).is_some_and(|times| *times >= 25);
+    assert!(wanted.iter().all(often), "{wanted:?}: {kinds:?}");
 }
 
 #[test]
-fn what_lies_beside_a_round_that_only_the_table_knows_is_not_taken_for_known() {
-    use self::Step::{Come, Commit, Finish, Poll, Restart};
+fn a_resume_point_that_only_the_table_has_is_not_answered_from_incomplete_ring_buffers() {
+    use self::Step::{Commit, Connect, Finish, Poll, Restart};
     // Two rounds of game 2 overlap, the first to commit is its latest: a client has seen that alone when
     // the outbox is no longer read to where they are.
-    let game_2 = [Finish(0, 2, 1), Commit(0), Finish(1, 2, -1), Poll(0, false), Come(3, 0)];
-    let game_1 = [Finish(1, 1, 0), Commit(1), Restart(0, 1), Come(3, 0)];
-    let ways = play(1, 1, [&game_2[..], &game_1].concat());
-    assert_eq!(ways.map_err(|lost| lost.to_string()), Ok(vec![Way::Replayed]));
+    let game_2 = [Finish(0, 2, 1), Commit(0), Finish(1, 2, -1), Poll(0, false), Connect(3, 0)];
+    let game_1 = [Finish(1, 1, 0), Commit(1), Restart(0, 1), Connect(3, 0)];
+    let kinds = run_steps(1, 1, [&game_2[..], &game_1].concat());
+    assert_eq!(kinds.map_err(|lost| lost.to_string()), Ok(vec![AnswerKind::Replayed]));
 }
 
 #[test]
-fn a_resume_is_refused_or_brings_all_that_the_client_may_have_missed() {
-    prove(1, &[Way::Live, Way::Transaction, Way::Table, Way::Replayed, Way::Gap]);
+fn a_resume_is_refused_or_returns_every_round_that_the_client_may_have_missed() {
+    check_resumes(
+        1,
+        &[
+            AnswerKind::Live,
+            AnswerKind::Transaction,
+            AnswerKind::Table,
+            AnswerKind::Replayed,
+            AnswerKind::Gap,
+        ],
+    );
 }
 
 #[test]
-fn a_resume_on_another_node_is_refused_or_brings_all_that_the_client_may_have_missed() {
-    prove(NODES_MAX, &[Way::Shared, Way::Transaction, Way::Table, Way::Replayed, Way::Gap]);
+fn a_resume_on_another_node_is_refused_or_returns_every_round_that_the_client_may_have_missed() {
+    check_resumes(
+        NODES_MAX,
+        &[
+            AnswerKind::Shared,
+            AnswerKind::Transaction,
+            AnswerKind::Table,
+            AnswerKind::Replayed,
+            AnswerKind::Gap,
+        ],
+    );
 }

@@ -22,7 +22,7 @@ pub(super) struct Entry {
 
 /// At most `capacity` entries, by position.
 #[derive(Debug)]
-pub(super) struct Ring {
+pub(super) struct RingBuffer {
     capacity: NonZeroUsize,
     entries: VecDeque<Entry>,
     /// The last position that is no longer kept.
@@ -33,7 +33,7 @@ pub(super) struct Ring {
     evicted_poll: Option<u64>,
 }
 
-impl Ring {
+impl RingBuffer {
     pub(super) fn new(capacity: NonZeroUsize) -> Self {
         let entries = VecDeque::new();
         let (evicted_position, evicted_xid, evicted_poll) = (Position(0), Xid(0), None);
@@ -54,7 +54,7 @@ impl Ring {
     }
 
     /// Says that rounds up to this transaction exist which were never put in.
-    pub(super) fn truncated_at(&mut self, xid: Xid) {
+    pub(super) fn mark_truncated(&mut self, xid: Xid) {
         self.evicted_xid = self.evicted_xid.max(xid);
         self.evicted_poll = self.evicted_poll.or(Some(0));
     }
@@ -84,7 +84,7 @@ impl Ring {
     }
 
     /// Whether everything the game ever had in the outbox is here.
-    pub(super) fn is_whole(&self) -> bool {
+    pub(super) fn is_complete(&self) -> bool {
         self.evicted_position == Position(0) && self.evicted_xid == Xid(0)
     }
 
