@@ -51,7 +51,7 @@ async fn what_of_the_schema_was_dropped_is_told_by_migrate_with_a_remedy_that_wo
     }
     let serve = run(&database, "serve", &["--http-addr", "127.0.0.1:0"]).await;
     assert_eq!(serve.code, Some(1), "{}", serve.stderr);
-    assert!(serve.stderr.contains("run: datastream doctor"), "{}", serve.stderr);
+    assert!(serve.stderr.contains("Run: datastream doctor"), "{}", serve.stderr);
     database.run("drop schema datastream cascade").await;
     assert_eq!(run(&database, "migrate", &[]).await.code, Some(0));
     attach(&database, &contract(&[])).await;

@@ -268,7 +268,7 @@ async fn a_rounds_table_of_other_columns_is_left_alone_and_the_way_on_is_told() 
         .env("DATASTREAM_HTTP_ADDR", "127.0.0.1:0");
     let output = run.run().await;
     assert_eq!(output.code, Some(1));
-    assert!(output.stderr.contains("run: datastream attach"), "{}", output.stderr);
+    assert!(output.stderr.contains("Run: datastream attach"), "{}", output.stderr);
 }
 
 #[tokio::test]

@@ -1,5 +1,5 @@
 //! A role that can only connect may NOTIFY any channel and take any advisory lock. Neither makes the
-//! server send a round that did not commit, nor keeps it from sending one.
+//! server send an uncommitted round, nor prevents it from sending a committed one.
 
 use std::time::{Duration, Instant};
 
@@ -70,7 +70,7 @@ async fn advisory_keys_that_a_stranger_holds_or_waits_for_delay_no_round_by_a_se
         let (mut holder, mut waiter) = (stranger(&database).await, stranger(&database).await);
         for key in KEYS {
             run(&mut holder, "set lock_timeout = '100ms'").await;
-            // A key that the server holds cannot be had; then the stranger waits for it below.
+            // The lock fails if the server holds the key; then the stranger waits for it below.
             let _ = sqlx::raw_sql(sqlx::AssertSqlSafe(format!("select {lock}({key})")))
                 .execute(&mut holder)
                 .await;
@@ -148,7 +148,7 @@ async fn a_paused_server_that_suppresses_notifications_delays_another_by_less_th
     let database = TestDatabase::new().await;
     let one = TestServer::on(database.url()).start().await;
     let two = TestServer::on(database.url()).start().await;
-    // Both want the lock under load; one gets it.
+    // Both try to take the lock under load; one gets it.
     let one_has_it = eventually("notifications to be suppressed", || async {
         database.finish_many("crash", 300).await;
         let suppresses = async |server: &TestServer| {

@@ -1,4 +1,4 @@
-//! The game's writes: they never fail because of us, and each committed one arrives once.
+//! The game's writes: they never fail because of the triggers, and each committed round arrives once.
 
 use std::collections::BTreeSet;
 
@@ -16,7 +16,7 @@ async fn committed(database: &TestDatabase, game: &str) -> Vec<i64> {
     sqlx::query_scalar(sql).bind(game).fetch_all(&database.pool).await.expect("ids")
 }
 
-/// One writer: plain inserts, rollbacks, savepoints and rounds finished by UPDATE, in turn.
+/// One writer: plain inserts, rollbacks, savepoints and rounds finished by UPDATE, by turns.
 async fn write(database: TestDatabase, count: usize) {
     let insert = "insert into rounds (game_id, finished_at) \
         select id, now() from games where slug = 'crash'";
@@ -159,7 +159,8 @@ async fn a_transaction_that_notifies_late_keeps_the_order_of_its_rounds() {
     }
 }
 
-/// Payloads around PostgreSQL's limit of 8,000 bytes and ours of 7,900, in each width of character.
+/// Payloads around PostgreSQL's limit of 8,000 bytes and the trigger's of 7,900, with characters of
+/// each width.
 async fn payload_sizes(filler: &str) {
     let (database, server) = serving().await;
     let mut client = WsClient::connect(server.ws("/ws/crash")).await;
@@ -213,7 +214,7 @@ async fn a_missing_outbox_causes_a_warning_and_the_insert_succeeds() {
     }
     database.run("alter table datastream.gone rename to outbox").await;
     let kept = database.finish("crash", "{}").await;
-    // Each connection is followed by a reconciliation.
+    // A reconciliation follows each connection.
     database.terminate_server_sessions().await;
     let mut received = ids(&client.rounds(3).await);
     received.sort_unstable();
@@ -230,7 +231,7 @@ async fn an_open_transaction_that_has_notified_blocks_no_other_writer() {
             select id, now() from games where slug = 'crash' returning id";
         let mut slow = database.pool.begin().await.expect("a transaction");
         let late: i64 = sqlx::query_scalar(insert).fetch_one(&mut *slow).await.expect("a round");
-        // Whoever waited for anything of it would fail.
+        // A writer that waits for one of its locks fails.
         let mut other = database.pool.acquire().await.expect("a connection");
         sqlx::raw_sql("set lock_timeout = '1ms'").execute(&mut *other).await.expect("a setting");
         for _ in 0..20 {

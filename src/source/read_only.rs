@@ -1,10 +1,10 @@
-//! The capture of the read-only mode: no outbox, no trigger, no LISTEN, no schema of ours. What
-//! finished in_overlap is read again and again, and what is new in it goes out.
+//! The capture of the read-only mode: without outbox, trigger, LISTEN and the schema `datastream`.
+//! It polls the rounds that finished within the overlap, and publishes the new ones.
 //!
-//! A round is found if it is committed within the overlap after its `finished_at`. In place of
-//! its transaction stands the microsecond of its finish, less the overlap where the oldest
-//! transaction beside it would stand: so resume points are answered by the same rules (a superset,
-//! never a loss, within that limit). Works on a standby too.
+//! A poll finds a round that commits within the overlap after its `finished_at`. The microsecond of
+//! `finished_at` replaces the transaction's number, and the same less the overlap replaces the
+//! oldest transaction that was running. So the same rules answer resume points: with repeats, and
+//! without loss within the overlap. It works on a standby too.
 
 use std::{
     collections::HashSet,
@@ -39,24 +39,24 @@ use crate::{
     },
 };
 
-/// Between two polls. Each reads what finished within the overlap.
+/// Between two polls. Each reads the rounds that finished within the overlap.
 const POLL_EVERY: Duration = Duration::from_millis(250);
 /// How often the directory of games is read again.
 const GAMES_EVERY: Duration = Duration::from_secs(60);
-/// An index is missing where a look takes longer.
+/// A poll that takes longer lacks an index.
 const ANSWER_WITHIN: Duration = Duration::from_secs(60);
-/// Nothing that these sessions do may change anything.
+/// These sessions must not change anything.
 const SESSION_SETTINGS: [(&str, &str); 3] =
     [("default_transaction_read_only", "on"), ("statement_timeout", "60s"), ("jit", "off")];
 
-/// What it is made of.
+/// The parts that the capture works with.
 #[derive(Debug)]
 pub(crate) struct ReadOnlySettings {
     /// The database.
     pub target: PgTarget,
     /// The operator's own queries.
     pub source: Source,
-    /// Rounds of each game to fill the memory with at start.
+    /// Recent rounds of each game for the initial load.
     pub history: i64,
     /// Where rounds go.
     pub publisher: Publisher,
@@ -64,25 +64,26 @@ pub(crate) struct ReadOnlySettings {
     pub games: Games,
     /// Where to count.
     pub metrics: Metrics,
-    /// Who stops it.
+    /// Ends the capture.
     pub shutdown: Shutdown,
 }
 
-/// The one task that puts rounds on the stream, where there is no outbox.
+/// The one task that publishes rounds if there is no outbox.
 #[derive(Debug)]
 pub(crate) struct ReadOnlyCapture {
     settings: ReadOnlySettings,
     phase: watch::Sender<Phase>,
-    /// From where to look, by the database's clock; `None` until the memory has been filled.
+    /// Polls read rounds that finished from this time on, by the database's clock, in microseconds;
+    /// `None` until the initial load is done.
     since: Option<i64>,
-    /// What is on the stream of that time.
+    /// The published rounds that finished since then.
     already_published: HashSet<RoundKey>,
     /// Counts the polls.
     polls: u64,
 }
 
 impl ReadOnlyCapture {
-    /// Makes a capture, and the channel that tells where it stands.
+    /// Makes a capture, and the channel of its phase.
     pub(crate) fn new(settings: ReadOnlySettings) -> (Self, watch::Receiver<Phase>) {
         let (phase, watched) = watch::channel(Phase::Connecting { problem: None });
         share(&settings, true);
@@ -92,8 +93,8 @@ impl ReadOnlyCapture {
         )
     }
 
-    /// Captures until the shutdown; an error is one that waiting cannot mend, met before the
-    /// stream was ever live.
+    /// Captures until the shutdown. An error is one that waiting cannot fix, met before the initial
+    /// load was done.
     pub(crate) async fn run(mut self) -> Result<(), CaptureError> {
         let shutdown = self.settings.shutdown.clone();
         run_connections(&mut self, &shutdown).await
@@ -126,7 +127,7 @@ impl ReadOnlyCapture {
         self.settings.publisher.open();
         self.settings.metrics.listener_connected.set(1);
         self.phase.send_replace(Phase::Live { since: Instant::now() });
-        tracing::info!("live: reading without a schema of ours, by finished_at");
+        tracing::info!("live: polling by finished_at, without the schema datastream");
         backoff.reset();
         let mut games_read = Instant::now();
         loop {
@@ -139,7 +140,7 @@ impl ReadOnlyCapture {
         }
     }
 
-    /// Looks, and tells the hub whether another server may have looked at other moments.
+    /// Polls, and tells the hub whether another server may have polled at other times.
     async fn poll_with_presence(
         &mut self,
         session: &Session,
@@ -158,15 +159,15 @@ impl ReadOnlyCapture {
         Ok(())
     }
 
-    /// A moment without a time zone would be read as one of the session's: seeds would come, and no
-    /// round after them.
+    /// PostgreSQL would read a `finished_at` without a time zone in the session's time zone. Then
+    /// clients would get seeds, and no later round.
     async fn require_time_zone(&self, session: &Session) -> Result<(), CaptureError> {
         let query = self.settings.source.query(include_str!("../../sql/read_only/zoned.sql"));
         let row = within(ANSWER_WITHIN, session.query_one(&query, &[])).await?;
         match row.try_get("zoned")? {
             true => Ok(()),
             false => Err(CaptureError::Query(
-                "finished_at has no time zone; write finished_at at time zone 'UTC' as finished_at"
+                "finished_at has no time zone (write: finished_at at time zone 'UTC' as finished_at)"
                     .to_owned(),
             )),
         }
@@ -180,8 +181,8 @@ impl ReadOnlyCapture {
         Ok(())
     }
 
-    /// Fills the memory. What finished in_overlap is read first, so that of a game with more of it than
-    /// the memory takes the older rounds do not count as new.
+    /// The initial load. It reads the rounds that finished within the overlap first: a game may have
+    /// more of them than its ring buffer holds, and the older ones must not count as new.
     async fn load(&mut self, session: &Session) -> Result<(), CaptureError> {
         let overlap = self.settings.source.overlap_micros;
         let (now, in_overlap) = self.finished_in_overlap(session).await?;
@@ -207,7 +208,7 @@ impl ReadOnlyCapture {
         Ok((now, self.finished_since(session, Some(since)).await?.1))
     }
 
-    /// The database's clock, and the rounds that finished since this moment of it.
+    /// The database's clock, and the rounds that finished since this time of it.
     async fn finished_since(
         &self,
         session: &Session,
@@ -221,7 +222,7 @@ impl ReadOnlyCapture {
         Ok((now, rounds(&rows)?))
     }
 
-    /// Publishes what is new among the rounds that finished within the overlap.
+    /// Publishes the new ones of the rounds that finished within the overlap.
     async fn poll(&mut self, session: &Session, found_by: From) -> Result<(), CaptureError> {
         let (now, rounds) = self.finished_since(session, self.since).await?;
         self.settings.metrics.polls_total.inc();
@@ -238,7 +239,7 @@ impl ReadOnlyCapture {
         let label = BySource { source: found_by };
         self.settings.metrics.rounds_captured_total.get_or_create(&label).inc_by(new.len() as u64);
         self.settings.publisher.publish(new);
-        // What is older is not looked at again, not even when the clock was set back a little.
+        // Older rounds are not read again, not even if the clock was set back by less than the overlap.
         self.already_published = seen;
         let since = self.since.map_or(i64::MIN, |since| since.max(now.saturating_sub(overlap)));
         self.since = Some(since);
@@ -255,15 +256,15 @@ impl ReadOnlyCapture {
         Ok(())
     }
 
-    /// After the clock was set back by more than the overlap: what is there by then is taken for
-    /// streamed, or all of that time would come again.
+    /// After the clock was set back by more than the overlap: all present rounds count as published,
+    /// or clients would get those of the repeated time again.
     async fn restart_after_clock_change(&mut self, session: &Session) -> Result<(), CaptureError> {
         let (now, in_overlap) = self.finished_in_overlap(session).await?;
         self.already_published.extend(in_overlap.iter().map(round_key));
         self.since = Some(now.saturating_sub(self.settings.source.overlap_micros));
         tracing::warn!(
-            "the database's clock was set back by more than the overlap: a round that finished \
-             just then may be missed"
+            "the database's clock was set back by more than the overlap: a round that finished at \
+             that time may be lost"
         );
         Ok(())
     }
@@ -285,8 +286,8 @@ impl Reconnecting for ReadOnlyCapture {
     }
 }
 
-/// A query of the operator's that is no SQL, or of other columns, or not allowed (class 42), is told
-/// as such: waiting does not mend it.
+/// Errors of class 42 are faults of the operator's queries (syntax, columns, rights), which waiting
+/// does not fix.
 fn as_query_error(error: CaptureError) -> CaptureError {
     match error {
         CaptureError::OtherSchema(message) => CaptureError::Query(message),
@@ -311,7 +312,7 @@ fn rounds(rows: &[Row]) -> Result<Vec<Round>, CaptureError> {
     Ok(rounds)
 }
 
-/// Says whether other servers may publish the same rounds from now on.
+/// Sets whether other servers may publish the same rounds from now on.
 fn share(settings: &ReadOnlySettings, shared: bool) {
     settings.metrics.other_nodes.set(i64::from(shared));
     settings.publisher.share(shared);
@@ -323,8 +324,8 @@ fn captured(round: Round, overlap: i64, poll: u64) -> Captured {
     Captured {
         xid: number(finished),
         before: number(finished.saturating_sub(overlap)),
-        // The clock of the database is not ours, and a finish is not a commit.
         poll,
+        // The database's clock is another one, and a finish is not a commit.
         recorded: None,
         round,
     }

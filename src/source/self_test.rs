@@ -1,4 +1,5 @@
-//! Whether a LISTEN connection made as `serve` makes it receives what a query connection sends.
+//! The delivery test of doctor: whether the LISTEN connection of `serve` receives a notification from
+//! a query connection.
 
 use std::time::{Duration, Instant};
 
@@ -11,16 +12,16 @@ use crate::postgres::{client, target::PgTarget};
 /// A notification arrives within a millisecond of its commit.
 const ARRIVES_WITHIN: Duration = Duration::from_secs(3);
 
-/// What was found out.
+/// The result of the test.
 #[derive(Debug)]
 pub(crate) struct DeliveryTest {
     /// How long the notification took, if it came.
     pub delivered_after: Option<Duration>,
-    /// The server's `tcp_user_timeout` for the connection that listens; `None` over a socket.
+    /// The server's `tcp_user_timeout` for the LISTEN connection; `None` over a Unix socket.
     pub tcp_user_timeout: Option<String>,
 }
 
-/// Listens by one URL, notifies by the other.
+/// Listens on one connection, and notifies on another.
 pub(crate) async fn test_delivery(
     listen: &PgTarget,
     queries: &PgTarget,
@@ -55,13 +56,13 @@ async fn prepare(client: &Client) -> Result<Option<String>, CaptureError> {
             &[],
         )
         .await?;
-    // Its own channel: a running server need not wake for it.
+    // A channel of its own, so that it does not wake running servers.
     client.batch_execute("listen datastream_doctor").await?;
     let tcp: bool = row.try_get(0)?;
     Ok(tcp.then(|| row.try_get(1)).transpose()?)
 }
 
-/// When it was sent: making the connection takes longer than the notification.
+/// Sends the number. Returns the time of sending: the connection takes longer than the notification.
 async fn notify(target: &PgTarget, number: &str) -> Result<Instant, CaptureError> {
     let mut sender = client::connect_to_send(target, "doctor").await?;
     let text = format!("notify datastream_doctor, '{number}'");

@@ -1,4 +1,4 @@
-//! What the hub remembers: per game the latest round and the recent ones, and who listens.
+//! The hub's store: the latest round and a ring buffer for each game, and the subscribers.
 
 mod resume_point;
 
@@ -23,10 +23,10 @@ use crate::stream::{
     transaction::{Finish, Xid},
 };
 
-/// A round and the bytes it became.
+/// A round and its encoded bytes.
 type Encoded = (Captured, Frame);
 
-/// What the latest of rounds is told by.
+/// The key by which the latest round is found.
 type Age = (FinishedAt, RoundId);
 
 #[derive(Debug)]
@@ -42,19 +42,19 @@ struct GameRounds {
 pub(super) struct RecentRounds {
     history: NonZeroUsize,
     head: Position,
-    /// The position of the first round that this process delivered live.
+    /// The position of the first round that this process delivers live.
     first_live: Position,
-    /// Up to here another node may have delivered the same rounds in another order.
+    /// Up to this position another node may have delivered the same rounds in another order.
     shared_until: Position,
-    /// What the outbox had already forgotten when the memory was filled.
+    /// Up to this transaction retention had deleted outbox rows when the ring buffers were preloaded.
     trimmed: Xid,
     durable: DurablePosition,
     games: BTreeMap<GameId, GameRounds>,
-    /// The games that have, or had, this type.
+    /// The games that have, or had, each type.
     types: HashMap<Arc<str>, BTreeSet<GameId>>,
     /// All games, by the age of their latest round.
     ages: BTreeSet<(Age, GameId)>,
-    /// Resume points: the oldest kept position of each round.
+    /// Resume points: the oldest position of each round that a ring buffer holds.
     points: HashMap<RoundId, (GameId, Position)>,
     channels: Channels,
     outlets: Vec<Arc<dyn Outlet>>,
@@ -91,7 +91,7 @@ impl RecentRounds {
         self.durable = durable;
     }
 
-    /// Says whether other nodes may deliver the same rounds from now on.
+    /// Sets whether other nodes may deliver the same rounds from now on.
     pub(super) fn share(&mut self, shared: bool) {
         match shared {
             true => self.shared_until = Position(u64::MAX),
@@ -100,7 +100,7 @@ impl RecentRounds {
     }
 
     pub(super) fn preload(&mut self, recent: Vec<Encoded>, latest: Vec<Encoded>, trimmed: Xid) {
-        // A round that only the table knows is older than all the outbox holds, so it goes first.
+        // A round without an outbox row is older than every round with one, so it goes first.
         let known: HashSet<_> =
             recent.iter().map(|(captured, _)| captured.round.round_id).collect();
         let (known, table_only): (Vec<_>, Vec<_>) =
@@ -112,7 +112,7 @@ impl RecentRounds {
             self.keep_latest(&captured, &frame);
         }
         for game in self.games.values_mut().filter(|game| game.buffer.is_full()) {
-            // The query gives no more than the ring takes: older rounds are likely to exist.
+            // The query returns at most as many rounds as the ring buffer holds: older ones may exist.
             let oldest = game.buffer.after(Position(0)).next().map_or(Xid(0), |entry| entry.xid);
             game.buffer.mark_truncated(oldest);
         }
@@ -172,7 +172,8 @@ impl RecentRounds {
         let Captured { round, xid, before, poll, .. } = captured;
         let Some(game) = self.games.get_mut(&round.game_id) else { return };
         let kind = Arc::clone(&round.game_type);
-        // Read from the table as a game's latest while its transaction was news: it is on the stream now.
+        // The preload read this round from the table, and a poll finds its outbox row only now: the
+        // preloaded entry would repeat the round.
         if let Slot::Occupied(point) = self.points.entry(round.round_id)
             && point.get().1 < self.first_live
             && game.buffer.find(point.get().1).is_some_and(|entry| entry.xid == Xid(0))
@@ -202,9 +203,9 @@ impl RecentRounds {
         latest.map(|game| game.latest.1.clone())
     }
 
-    /// What a stream starts with; `None` when memory has lost a round that belongs to it.
+    /// The opening of a stream; `None` if a ring buffer has evicted a round of it.
     pub(super) fn begin(&self, topic: &Topic, start: Start, limit: usize) -> Option<Opening> {
-        // One more than the limit tells that there are too many.
+        // One more than the limit shows that there are too many.
         let most = limit.saturating_add(1);
         let frames = match start {
             Start::Seed => return Some(Opening::Seed(self.latest(topic))),
@@ -216,23 +217,23 @@ impl RecentRounds {
         Some(if fits { Opening::Resumed(frames) } else { Opening::Gap(self.latest(topic)) })
     }
 
-    /// Puts what memory has behind what only the database has.
+    /// The rounds that only the database has, followed by those in the ring buffers.
     fn finish_replay(&self, topic: &Topic, replay: Replay, most: usize) -> Option<Vec<Frame>> {
-        // Without the finishes of the named round: the replay has none of that round at all.
+        // Neither part has the finishes of the named round.
         let end = self.live_end_of_replay(topic, &replay, most)?;
-        let remembered: HashSet<Finish> = end.iter().map(|placed| placed.finish).collect();
-        let older = replay.rounds.into_iter().filter(|(finish, _)| !remembered.contains(finish));
+        let buffered: HashSet<Finish> = end.iter().map(|placed| placed.finish).collect();
+        let older = replay.rounds.into_iter().filter(|(finish, _)| !buffered.contains(finish));
         let end = end.into_iter().map(|placed| placed.frame);
         Some(older.map(|(_, frame)| frame).chain(end).collect())
     }
 
-    /// Whether memory has every round of the topic after this position.
+    /// Whether the ring buffers have every round of the topic after this position.
     fn reaches(&self, topic: &Topic, position: Position) -> bool {
         self.games_ever_of(topic).all(|(_, game)| game.buffer.reaches(position))
     }
 
-    /// The first rounds of the topic, at most `most`, after a position; `None` when some have fallen
-    /// out.
+    /// The first rounds of the topic, at most `most`, after a position; `None` if some have been
+    /// evicted.
     pub(super) fn since(
         &self,
         topic: &Topic,
@@ -242,9 +243,9 @@ impl RecentRounds {
         self.reaches(topic, position).then(|| self.collect(topic, position, most, |_| true))
     }
 
-    /// The live rounds from where no game of the topic has lost one, if their position is after
-    /// `seen` or their transaction not before `from`, but for those that the client named; `None`
-    /// when some after `seen` have fallen out.
+    /// The live rounds after the last eviction in the topic. Of these, the rounds after `seen` and
+    /// the rounds of the transaction `from` or a later one, without the round that the client named.
+    /// `None` if some after `seen` have been evicted.
     fn live_end_of_replay(
         &self,
         topic: &Topic,
@@ -259,15 +260,15 @@ impl RecentRounds {
         (complete <= replay.seen).then(|| self.collect(topic, complete, most, wanted))
     }
 
-    /// From where on every round of the topic was delivered live and is still here.
+    /// After this position every round of the topic was delivered live and is not evicted.
     pub(super) fn complete_after(&self, topic: &Topic) -> Position {
         let preloaded = Position(self.first_live.0 - 1);
         let lost = self.games_ever_of(topic).map(|(_, game)| game.buffer.evicted_position()).max();
         lost.unwrap_or_default().max(preloaded)
     }
 
-    /// The first rounds that are wanted, at most `most`, after a position. This is done under the
-    /// lock, and a full memory holds a hundred times what one reader takes at once.
+    /// The first wanted rounds, at most `most`, after a position. This runs under the lock, and full
+    /// ring buffers hold a hundred times the rounds that one reader takes at once.
     fn collect(
         &self,
         topic: &Topic,
@@ -277,9 +278,9 @@ impl RecentRounds {
     ) -> Vec<Placed> {
         let runs = self.games_ever_of(topic);
         let runs = runs.map(|(id, game)| game.buffer.after(position).map(move |entry| (id, entry)));
-        // Each game's rounds are in order: a merge reads the first few without looking at the rest.
+        // Each game's rounds are in order: a merge reads only the first ones.
         runs.kmerge_by(|(_, a), (_, b)| a.position < b.position)
-            // A game's older rounds may be of a type that it no longer has.
+            // Older rounds may have a former type of their game.
             .filter(|(id, entry)| topic.includes(*id, &entry.kind) && wanted(entry))
             .take(most)
             .map(|(game, entry)| entry.placed(game))
@@ -292,8 +293,8 @@ impl RecentRounds {
         games.filter(|(id, game)| topic.includes(*id, &game.kind))
     }
 
-    /// The games of a topic, and those that have left it by a change of their type. Looks at no
-    /// others: this is done for every connection, under the lock.
+    /// The games of a topic, and those that left it by a change of their type. It visits no others:
+    /// this runs for every connection, under the lock.
     fn games_ever_of(&self, topic: &Topic) -> impl Iterator<Item = (GameId, &GameRounds)> {
         let (all, some) = match topic {
             Topic::Everything => (Some(self.games.iter()), None),

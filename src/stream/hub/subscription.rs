@@ -1,4 +1,4 @@
-//! One subscriber's view of a topic: what follows its opening.
+//! One subscriber's view of a topic: the rounds after its opening.
 
 use tokio::sync::broadcast::{
     Receiver,
@@ -8,14 +8,14 @@ use tokio::sync::broadcast::{
 use super::{Batch, Hub, Placed, Position};
 use crate::stream::{frame::Frame, topic::Topic};
 
-/// What a subscription gives next.
+/// The next event of a subscription.
 #[derive(Debug)]
 pub enum Delivery {
-    /// Rounds in order, at least one: all that were waiting.
+    /// All waiting rounds in order, at least one.
     Rounds(Vec<Frame>),
-    /// The subscriber fell further behind than memory reaches: close with 1013.
+    /// The ring buffers have evicted rounds that the subscriber missed: close with 1013.
     TooSlow,
-    /// The hub is gone: the process is stopping.
+    /// The hub was dropped: the process is stopping.
     Closed,
 }
 
@@ -40,7 +40,7 @@ impl Subscription {
         Self { hub, topic, position, receiver, lagged: false }
     }
 
-    /// Waits for the next rounds. Cancel safe: what is taken is returned at once.
+    /// Waits for the next rounds. Cancel safe: taken rounds are returned without another wait.
     pub async fn next(&mut self) -> Delivery {
         loop {
             if self.lagged {
@@ -63,7 +63,7 @@ impl Subscription {
         }
     }
 
-    /// What waits now, if anything does: [`Self::next`] without the waiting.
+    /// [`Self::next`] without the wait: `None` if no round is waiting.
     pub fn try_next(&mut self) -> Option<Delivery> {
         loop {
             if self.lagged {
@@ -87,18 +87,18 @@ impl Subscription {
         }
     }
 
-    /// What is subscribed to.
+    /// The topic of the subscription.
     pub fn topic(&self) -> &Topic {
         &self.topic
     }
 
-    /// A subscription to the same topic that begins at the present: what waits here is not in it.
+    /// A subscription to the same topic that begins now: rounds that wait in this one are not in it.
     pub fn sibling(&self) -> Self {
         self.hub.follow(&mut self.hub.recent(), &self.topic)
     }
 
-    /// Whether this one, once dropped, is replaced by the other without loss or repetition: both
-    /// have taken the same rounds, and neither leaves any out.
+    /// Whether the other can replace this one without loss or repetition: both have taken the same
+    /// rounds of the same topic, and neither has to be refilled.
     pub fn is_interchangeable_with(&self, other: &Self) -> bool {
         let plain = |one: &Self| !one.lagged;
         plain(self) && plain(other) && self.position == other.position && self.topic == other.topic
@@ -112,7 +112,7 @@ impl Subscription {
                 Err(end) => break end,
             }
         };
-        // The channel tells of a lag only once.
+        // The channel reports a lag only once.
         self.lagged = matches!(end, TryRecvError::Lagged(_));
         rounds
     }

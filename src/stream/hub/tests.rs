@@ -36,7 +36,7 @@ fn ids(frames: &[Frame]) -> Vec<i64> {
     frames.iter().map(|frame| frame.round_id().0).collect()
 }
 
-/// Everything that waits for a subscriber, and whether it was cut off.
+/// All waiting rounds of a subscriber, and whether it was disconnected.
 pub(super) fn drain(subscription: &mut Subscription) -> (Vec<i64>, bool) {
     let mut seen = Vec::new();
     let mut context = std::task::Context::from_waker(std::task::Waker::noop());
@@ -119,7 +119,7 @@ fn a_subscriber_that_the_ring_buffers_cannot_refill_is_too_slow() {
 #[test]
 fn a_resume_point_of_an_earlier_process_returns_every_round_that_may_have_been_missed() {
     let (hub, publisher) = hub(8);
-    // 2 and 3 ran beside each other: who saw 3 may or may not have seen 2.
+    // 2 and 3 overlap: a client that has 3 may lack 2.
     let recent = vec![captured(1, 1, 10, 10), captured(2, 1, 11, 11), captured(3, 1, 12, 11)];
     publisher.preload(recent, vec![], Xid(0));
     publisher.publish(vec![live(40, 1)]);
@@ -136,7 +136,11 @@ fn a_resume_point_that_needs_trimmed_rounds_is_unknown() {
     let recent = vec![captured(1, 1, 12, 10), captured(2, 1, 13, 13)];
     publisher.preload(recent, vec![], Xid(11));
     let topic = Topic::game(GameId(1));
-    assert_eq!(resumed(&hub, &topic, 1), None, "a round of transaction 11 may be gone");
+    assert_eq!(
+        resumed(&hub, &topic, 1),
+        None,
+        "retention may have deleted a round of transaction 11"
+    );
     assert_eq!(resumed(&hub, &topic, 2), Some(vec![]));
 }
 
@@ -158,7 +162,7 @@ fn a_game_that_changed_its_type_still_counts_for_its_former_type() {
     };
     publisher.publish(vec![live(1, 3), of(2, "odd"), of(3, "odd"), of(4, "new"), of(5, "new")]);
     let odd = Topic::kind("odd");
-    assert_eq!(resumed(&hub, &odd, 1), None, "2 and 3 have fallen out");
+    assert_eq!(resumed(&hub, &odd, 1), None, "2 and 3 are evicted");
     assert!(hub.missed(&odd, Position(1), 10).is_none());
     assert!(!hub.continues(&odd, Position(1)) && hub.continues(&odd, Position(3)));
     assert_eq!(resumed(&hub, &Topic::kind("new"), 4), Some(vec![5]));
@@ -181,7 +185,7 @@ fn a_round_older_than_the_outbox_resumes_its_own_game_only() {
 fn a_replay_ends_in_the_order_of_the_stream() {
     let (hub, publisher) = hub(2);
     let topic = Topic::Everything;
-    // 9 committed late: it is older than 10 by its transaction and newer on the stream.
+    // 9 committed late: its transaction is older than 10's, its position later.
     publisher.publish(vec![live(7, 1), live(10, 1), live(9, 1), live(2, 2)]);
     let (oldest_running, snapshot) = (Xid(11), "11:11:".into());
     publisher.set_durable_position(DurablePosition {
@@ -197,10 +201,10 @@ fn a_replay_ends_in_the_order_of_the_stream() {
         let (seen, rounds, known) = (durable.position, vec![], vec![]);
         let replay = Replay { from: Xid(from), seen, rounds, known };
         let opened = hub.subscribe(&topic, Start::Replayed(replay), 10);
-        let Some((Opening::Resumed(frames), _)) = opened else { panic!("not in memory") };
+        let Some((Opening::Resumed(frames), _)) = opened else { panic!("not in the ring buffers") };
         ids(&frames)
     };
-    assert_eq!(end(7), [10, 9, 11], "7 has fallen out, and 2 is of an older transaction");
+    assert_eq!(end(7), [10, 9, 11], "7 is evicted, and 2 is of an older transaction");
     let known = vec![(Xid(10), RoundId(10))];
     let older = [7, 9].map(|id| {
         ((Xid(id), RoundId(id.cast_signed())), Frame::encode(&live(id.cast_signed(), 1).round))
@@ -212,11 +216,17 @@ fn a_replay_ends_in_the_order_of_the_stream() {
         known: known.clone(),
     };
     let opened = hub.subscribe(&topic, Start::Replayed(replay()), 10);
-    let Some((Opening::Resumed(frames), mut subscription)) = opened else { panic!("not there") };
-    assert_eq!(ids(&frames), [7, 9, 11], "what memory has too comes behind, less the named");
+    let Some((Opening::Resumed(frames), mut subscription)) = opened else {
+        panic!("not in the ring buffers")
+    };
+    assert_eq!(
+        ids(&frames),
+        [7, 9, 11],
+        "rounds of the ring buffers come last, without the named one"
+    );
     publisher.publish(vec![live(12, 1), live(13, 1), live(14, 1)]);
     assert_eq!(drain(&mut subscription).0, [12, 13, 14]);
-    assert!(!hub.continues(&topic, durable.position), "12 has fallen out, unseen");
+    assert!(!hub.continues(&topic, durable.position), "12 is evicted before it is durable");
     assert!(hub.subscribe(&topic, Start::Replayed(replay()), 10).is_none());
 }
 
@@ -232,7 +242,7 @@ fn more_rounds_than_the_limit_are_a_gap() {
     assert!(matches!(after(1), Some(Opening::Gap(Some(seed))) if seed.round_id() == RoundId(3)));
 }
 
-/// An outlet that notes what it gets.
+/// An outlet that records the rounds it gets.
 #[derive(Debug, Default)]
 struct RecordingOutlet(Mutex<Vec<i64>>);
 
@@ -284,7 +294,7 @@ fn rounds_of_many_games_keep_the_order_of_the_stream_at_any_limit() {
         let of_topic = rounds.iter().filter(|captured| topic.matches(&captured.round));
         let all: Vec<i64> = of_topic.map(|captured| captured.round.round_id.0).collect();
         for most in [0, 1, 2, 5, 20, all.len(), usize::MAX] {
-            let missed = hub.missed(&topic, Position(100), most).expect("in memory");
+            let missed = hub.missed(&topic, Position(100), most).expect("in the ring buffers");
             let later = all.iter().filter(|id| **id > 100).count();
             let expected: Vec<_> = all.iter().filter(|id| **id > 100).take(most).collect();
             let ids = missed.rounds.iter().map(|placed| &placed.finish.1.0);
@@ -314,11 +324,11 @@ fn step() -> impl Strategy<Value = Step> {
 struct Client {
     topic: Topic,
     subscription: Subscription,
-    /// What it was given, the seed left out.
+    /// The rounds it got, without the seed.
     seen: Vec<i64>,
-    /// The last round it knows, the seed included.
+    /// The last round it got, the seed included.
     last: Option<i64>,
-    /// How many rounds had been published when it came.
+    /// How many rounds had been published when it connected.
     from: usize,
 }
 
@@ -358,7 +368,7 @@ proptest! {
                         let start = Start::After(RoundId(last));
                         let opened = hub.subscribe(&client.topic, start, usize::MAX);
                         let Some((Opening::Resumed(frames), subscription)) = opened else {
-                            return Err(TestCaseError::fail("not in memory"));
+                            return Err(TestCaseError::fail("not in the ring buffers"));
                         };
                         client.subscription = subscription;
                         client.seen.extend(ids(&frames));

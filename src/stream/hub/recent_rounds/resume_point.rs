@@ -1,29 +1,29 @@
-//! Resume points: which rounds came after the one that a client names.
+//! Resume points: which rounds follow the one that a client names.
 
 use super::{Entry, Frame, GameId, GameRounds, Position, RecentRounds, RoundId, Topic};
 use crate::stream::transaction::Xid;
 
-/// A resume point that memory can answer exactly, or with repeats but no loss.
+/// A resume point that the ring buffers answer: exactly, or with repeats but without loss.
 #[derive(Debug)]
 pub(in crate::stream::hub) enum ResumePoint {
-    /// Delivered live by this process alone: what comes later has a later position.
+    /// Delivered live by this process alone: later rounds have later positions.
     Live(Position),
-    /// Delivered live, by another node too: that may have delivered later what has a later position
-    /// here, and what may have [overtaken](Overtaking) the point.
+    /// Delivered live, by another node too. Rounds that may be later there: those with a later
+    /// position here, and those that may have [overtaken](Overtaking) the point here.
     Shared(Overtaking),
-    /// Of an earlier process: what may have committed later has `xid >= before`.
+    /// Delivered by an earlier process: rounds that may have committed later have `xid >= before`.
     Transaction { before: Xid, named: Position },
-    /// Older than the outbox, of which nothing is gone: all that it has of this game is later.
+    /// Older than the outbox, which is complete: all of the game's outbox rows are later.
     Table { named: Position },
 }
 
-/// Rounds that come before another one here, and may come after it on another node.
+/// Rounds that are before the resume point here, and may be after it on another node.
 ///
-/// * Transactions that had ended when the point was recorded come first everywhere.
+/// * Transactions that had ended when the point was recorded are before it on every node.
 /// * A poll publishes the rounds that it finds in the order of their transactions. So a round of a
-///   younger transaction than the point's comes later on a node whose poll finds both.
-/// * A round of an earlier poll than the point's committed before the point: any poll that sees the
-///   point sees that round as well, or an earlier one did.
+///   younger transaction than the point's is later on a node whose poll finds both.
+/// * A round of an earlier poll than the point's committed before the point. On every node the poll
+///   that finds the point, or an earlier one, finds that round.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::stream::hub) struct Overtaking {
     named: Position,
@@ -70,7 +70,7 @@ impl RecentRounds {
         Some(placed.into_iter().map(|placed| placed.frame).collect())
     }
 
-    /// How every round of the topic after the named one is found; `None` when memory cannot tell.
+    /// How to find every round of the topic after the named one; `None` if the ring buffers lack any.
     pub(in crate::stream::hub) fn point(
         &self,
         topic: &Topic,
@@ -100,7 +100,7 @@ impl RecentRounds {
         complete.then_some(ResumePoint::Shared(point))
     }
 
-    /// Every round whose transaction may have committed after that of the point (I5).
+    /// Every round whose transaction may have committed after the point's (I5).
     fn point_by_transaction(&self, topic: &Topic, point: &Entry) -> Option<ResumePoint> {
         let before = point.before;
         let preloaded = Position(self.first_live.0 - 1);
@@ -111,8 +111,8 @@ impl RecentRounds {
         complete.then_some(ResumePoint::Transaction { before, named: point.position })
     }
 
-    /// The point was never in the outbox, and nothing has been trimmed from that: all that it holds
-    /// of the game came later. Of other games nothing is known.
+    /// The point was never in the outbox, and retention has deleted no row: all of the game's outbox
+    /// rows are later. The order of other games' rounds is unknown.
     fn point_by_table(&self, topic: &Topic, game: GameId, named: Position) -> Option<ResumePoint> {
         let alone =
             self.games_ever_of(topic).all(|(id, rounds)| id == game && rounds.buffer.is_complete());

@@ -1,5 +1,5 @@
-//! What a resume gives, against a model of the database and plain lists: transactions that overlap, a
-//! memory that holds little, a node that restarts, and clients that break off anywhere and come back.
+//! The answers to resumes, checked against a model of the database and plain lists. Transactions
+//! overlap, ring buffers are small, nodes restart, and clients disconnect anywhere and resume.
 
 use std::{
     cell::RefCell,
@@ -13,7 +13,7 @@ use super::{
     *,
 };
 
-/// Rounds of a game that a node remembers are few, so that most points lie beyond.
+/// Rounds in a ring buffer: few, so that most resume points are evicted.
 const HISTORY_MAX: usize = 8;
 const WRITERS: usize = 4;
 const CLIENTS: usize = 4;
@@ -21,20 +21,20 @@ const NODES_MAX: usize = 3;
 
 #[derive(Clone, Copy, Debug)]
 enum Step {
-    /// This writer's transaction finishes a round of this game, its moment so much out of line; it is
-    /// begun where there is none.
+    /// This writer's transaction finishes a round of this game, at a time that is so many seconds
+    /// late. The writer begins a transaction if none is open.
     Finish(usize, i64, i64),
     Commit(usize),
     RollBack(usize),
-    /// This node reads what was committed since; `true`: and no crash can take that back.
+    /// This node reads the new commits; `true`: they are durable.
     Poll(usize, bool),
-    /// Another process of this node, which looks at so many rows of the outbox.
+    /// This node restarts and reads so many rows of the outbox.
     Restart(usize, usize),
-    /// Retention takes so many of the oldest rows.
+    /// Retention deletes so many of the oldest rows.
     Trim(usize),
-    /// This client comes to this node.
+    /// This client connects to this node.
     Connect(usize, usize),
-    /// This client leaves, with so many of the rounds that wait for it.
+    /// This client takes so many of its waiting rounds, then disconnects.
     Disconnect(usize, usize),
 }
 
@@ -55,14 +55,14 @@ fn step() -> impl Strategy<Value = Step> {
 
 struct Client {
     topic: Topic,
-    /// The commits before these were on the stream when it began.
+    /// How many commits had been published when it began.
     since: usize,
-    /// All that it has taken since, each once, in order.
+    /// The rounds it has taken since, each once, in order.
     taken: Vec<i64>,
     last: Option<i64>,
-    /// Where it is, or was.
+    /// The node it is connected to, or was last.
     node: usize,
-    /// Present: what its stream began with, and what follows.
+    /// While connected: the opening, and the subscription.
     stream: Option<(Vec<i64>, Subscription)>,
 }
 
@@ -91,7 +91,7 @@ impl Client {
         }
     }
 
-    /// Comes, or comes back: then says how that was answered.
+    /// Connects, or resumes: then returns how the node answered.
     fn connect(
         &mut self,
         nodes: &mut [Node],
@@ -117,11 +117,11 @@ impl Client {
                 self.begin(&nodes[self.node]);
                 Ok(Some(AnswerKind::Gap))
             }
-            Answer::Evicted => Err(TestCaseError::fail("outrun by nothing")),
+            Answer::Evicted => Err(TestCaseError::fail("evicted again without a new round")),
         }
     }
 
-    /// Whatever it takes of what it was received, it can go on from there, on any node.
+    /// It can disconnect after any of the received rounds, and resume there on any node.
     fn disconnect_anywhere(
         &self,
         received: &[i64],
@@ -143,8 +143,8 @@ impl Client {
         Ok(())
     }
 
-    /// All that it may have missed is received, and nothing that is no affair of its; by a process that
-    /// delivered the round alone, just what followed.
+    /// It received every round of its topic that it may have missed, and no other topic's. A process
+    /// that alone delivered the named round sends just the rounds after it.
     fn check(
         &self,
         kind: AnswerKind,
@@ -171,7 +171,7 @@ impl Client {
         Ok(())
     }
 
-    /// A round whose transaction began after another's commit comes after it.
+    /// A round whose transaction began after another's commit is after it.
     fn in_order(&self, database: &Database) -> bool {
         let at = |id: &i64| database.committed.iter().position(|row| row.finish().1.0 == *id);
         let began = |at: usize| database.committed[at].began_after;
@@ -191,7 +191,7 @@ fn clients() -> Vec<Client> {
     topics.into_iter().map(client).collect()
 }
 
-/// Runs the steps on so many nodes; says how each resume was answered.
+/// Runs the steps on so many nodes; returns how each resume was answered.
 fn run_steps(
     nodes: usize,
     history: usize,
@@ -233,7 +233,7 @@ fn run_steps(
     Ok(kinds)
 }
 
-/// Plays many times; each of these kinds must have been gone often.
+/// Runs random steps many times; each of these kinds of answer must occur often.
 fn check_resumes(nodes: usize, wanted: &[AnswerKind]) {
     let kinds = RefCell::new(BTreeMap::<AnswerKind, u32>::new());
     let steps = (1..=HISTORY_MAX, prop::collection::vec(step(), 1..120));
@@ -251,8 +251,8 @@ fn check_resumes(nodes: usize, wanted: &[AnswerKind]) {
 #[test]
 fn a_resume_point_that_only_the_table_has_is_not_answered_from_incomplete_ring_buffers() {
     use self::Step::{Commit, Connect, Finish, Poll, Restart};
-    // Two rounds of game 2 overlap, the first to commit is its latest: a client has seen that alone when
-    // the outbox is no longer read to where they are.
+    // Two rounds of game 2 overlap, and the first to commit is the latest. A client has only that one
+    // when a restarted node no longer reads the outbox far enough back for both.
     let game_2 = [Finish(0, 2, 1), Commit(0), Finish(1, 2, -1), Poll(0, false), Connect(3, 0)];
     let game_1 = [Finish(1, 1, 0), Commit(1), Restart(0, 1), Connect(3, 0)];
     let kinds = run_steps(1, 1, [&game_2[..], &game_1].concat());
