@@ -23,7 +23,7 @@ use crate::{
     },
     source::{
         Capture, CaptureError, CaptureSettings,
-        read_only::{OverlapCapture, OverlapParts},
+        read_only::{ReadOnlyCapture, ReadOnlySettings},
     },
     stream::{
         feed::Feed,
@@ -168,7 +168,7 @@ impl<'a> Wiring<'a> {
         source: Source,
         publisher: Publisher,
     ) -> (CaptureTask, watch::Receiver<Phase>) {
-        let (capture, phase) = OverlapCapture::new(OverlapParts {
+        let (capture, phase) = ReadOnlyCapture::new(ReadOnlySettings {
             target: self.config.database.target.clone(),
             source,
             history: recent_rounds(self.config),

@@ -51,7 +51,7 @@ async fn migrate_reports_dropped_schema_objects_with_a_working_remedy() {
     }
     let serve = run(&database, "serve", &["--http-addr", "127.0.0.1:0"]).await;
     assert_eq!(serve.code, Some(1), "{}", serve.stderr);
-    assert!(serve.stderr.contains("Run datastream doctor"), "{}", serve.stderr);
+    assert!(serve.stderr.contains("Run: datastream doctor"), "{}", serve.stderr);
     database.run("drop schema datastream cascade").await;
     assert_eq!(run(&database, "migrate", &[]).await.code, Some(0));
     attach(&database, &contract(&[])).await;

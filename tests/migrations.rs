@@ -268,7 +268,7 @@ async fn a_rounds_table_with_other_columns_is_unchanged_and_migrate_names_the_re
         .env("DATASTREAM_HTTP_ADDR", "127.0.0.1:0");
     let output = run.run().await;
     assert_eq!(output.code, Some(1));
-    assert!(output.stderr.contains("run: datastream attach"), "{}", output.stderr);
+    assert!(output.stderr.contains("Run: datastream attach"), "{}", output.stderr);
 }
 
 #[tokio::test]

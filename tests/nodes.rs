@@ -1,4 +1,4 @@
-//! Several nodes on one database: each streams everything, and a client may go from one to another.
+//! Several nodes on one database: each streams every round, and a client may change nodes.
 
 use sqlx::{Postgres, Transaction};
 
@@ -18,7 +18,7 @@ async fn commit(transaction: Transaction<'static, Postgres>) {
 }
 
 #[tokio::test]
-async fn a_round_that_another_node_had_still_to_send_is_not_lost_to_who_comes_from_there() {
+async fn a_client_that_changes_nodes_loses_no_round_that_the_other_node_had_not_sent() {
     let database = TestDatabase::migrated_with(&["--capture", "poll"]).await;
     database.run(include_str!("../sql/sample_games.sql")).await;
     let one = TestServer::on(database.url()).start().await;
@@ -29,7 +29,7 @@ async fn a_round_that_another_node_had_still_to_send_is_not_lost_to_who_comes_fr
     let mut client = WsClient::connect(other.ws("/ws/crash")).await;
     let late = unfinished(&database, 7001).await;
     let early = unfinished(&database, 7002).await;
-    // One node sees both commits in one poll, by transaction; the other one by one.
+    // `one` finds both rounds in one poll, in the order of transactions. `other` finds them one by one.
     one.freeze().await;
     commit(early).await;
     assert_eq!(client.next_round().await.round_id, 7002);
@@ -43,7 +43,7 @@ async fn a_round_that_another_node_had_still_to_send_is_not_lost_to_who_comes_fr
 }
 
 #[tokio::test]
-async fn a_node_that_is_alone_again_repeats_nothing_of_what_it_sends_from_then_on() {
+async fn a_node_that_is_alone_again_resumes_its_later_rounds_without_repeats() {
     let (_cluster, database) = database_alone().await;
     let one = TestServer::on(database.url()).start().await;
     let other = TestServer::on(database.url()).start().await;
@@ -64,7 +64,7 @@ async fn a_node_that_is_alone_again_repeats_nothing_of_what_it_sends_from_then_o
     assert_eq!(steady.next_round().await.round_id, 8001);
     commit(second).await;
     assert_eq!(steady.next_round().await.round_id, 8002);
-    // The other node may have had 7001 after 7002; nobody but this one has sent 8001.
+    // The other node may have sent 7001 after 7002; only this one has sent 8001.
     let mut client = WsClient::connect(one.ws("/ws/crash?after=7002")).await;
     assert_eq!(ids(&client.rounds(3).await), [7001, 8001, 8002]);
     let mut client = WsClient::connect(one.ws("/ws/crash?after=8002")).await;

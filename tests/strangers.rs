@@ -1,5 +1,5 @@
 //! A role that can only connect may NOTIFY any channel and take any advisory lock. Neither makes the
-//! server send a round that did not commit, nor keeps it from sending one.
+//! server send an uncommitted round, nor prevents it from sending a committed one.
 
 use std::time::{Duration, Instant};
 
@@ -70,7 +70,7 @@ async fn advisory_keys_that_a_stranger_holds_or_waits_for_delay_no_round_by_a_se
         let (mut holder, mut waiter) = (stranger(&database).await, stranger(&database).await);
         for key in KEYS {
             run(&mut holder, "set lock_timeout = '100ms'").await;
-            // A key that the server holds cannot be had; then the stranger waits for it below.
+            // The lock fails if the server holds the key; then the stranger waits for it below.
             let _ = sqlx::raw_sql(sqlx::AssertSqlSafe(format!("select {lock}({key})")))
                 .execute(&mut holder)
                 .await;
@@ -108,7 +108,7 @@ async fn a_server_starts_and_resumes_at_least_once_while_a_stranger_holds_presen
 }
 
 #[tokio::test]
-async fn a_round_is_shown_as_its_transaction_left_it() {
+async fn a_round_is_sent_in_the_state_that_its_transaction_committed() {
     let (database, server) = serving().await;
     let mut client = WsClient::connect(server.ws("/ws/crash")).await;
     let deleted = "with r as (insert into rounds (game_id, finished_at) select id, now() from games \
@@ -131,7 +131,7 @@ async fn a_round_is_shown_as_its_transaction_left_it() {
 }
 
 #[tokio::test]
-async fn a_renamed_and_retyped_game_is_right_from_its_next_round_on() {
+async fn a_game_with_a_new_slug_and_type_is_correct_from_its_next_round_on() {
     let (database, server) = serving().await;
     let mut client = WsClient::connect(server.ws("/ws")).await;
     database.run("update games set slug = 'boom', type = 'burst' where slug = 'crash'").await;
@@ -148,7 +148,7 @@ async fn a_paused_server_that_suppresses_notifications_delays_another_by_less_th
     let database = TestDatabase::new().await;
     let one = TestServer::on(database.url()).start().await;
     let two = TestServer::on(database.url()).start().await;
-    // Both want the lock under load; one gets it.
+    // Both try to take the lock under load; one gets it.
     let one_has_it = eventually("notifications to be suppressed", || async {
         database.finish_many("crash", 300).await;
         let suppresses = async |server: &TestServer| {

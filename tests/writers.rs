@@ -1,4 +1,4 @@
-//! The game's writes: they never fail because of us, and each committed one arrives once.
+//! The game's writes: they never fail because of the triggers, and each committed round arrives once.
 
 use std::collections::BTreeSet;
 
@@ -16,7 +16,7 @@ async fn committed(database: &TestDatabase, game: &str) -> Vec<i64> {
     sqlx::query_scalar(sql).bind(game).fetch_all(&database.pool).await.expect("ids")
 }
 
-/// One writer: plain inserts, rollbacks, savepoints and rounds finished by UPDATE, in turn.
+/// One writer: plain inserts, rollbacks, savepoints and rounds finished by UPDATE, by turns.
 async fn write(database: TestDatabase, count: usize) {
     let insert = "insert into rounds (game_id, finished_at) \
         select id, now() from games where slug = 'crash'";
@@ -44,11 +44,11 @@ async fn eight_writers(database: TestDatabase) {
     let expected = committed(&database, "crash").await;
     let last = database.finish("double", "{}").await;
     assert!(last > 0);
-    let mut came = ids(&client.rounds(expected.len()).await);
-    came.sort_unstable();
-    assert_eq!(came, expected);
+    let mut received = ids(&client.rounds(expected.len()).await);
+    received.sort_unstable();
+    assert_eq!(received, expected);
     let next = database.finish("crash", "{}").await;
-    assert_eq!(client.next_round().await.round_id, next, "something came twice");
+    assert_eq!(client.next_round().await.round_id, next, "a round arrived twice");
 }
 
 #[tokio::test]
@@ -82,7 +82,7 @@ async fn five_thousand_rows_of_one_insert_arrive_by_id() {
 }
 
 #[tokio::test]
-async fn copy_and_a_bulk_update_arrive_whole() {
+async fn all_rounds_of_copy_and_of_a_bulk_update_arrive() {
     let (database, server) = serving().await;
     let mut client = WsClient::connect(server.ws("/ws/slot")).await;
     let game =
@@ -108,7 +108,7 @@ async fn copy_and_a_bulk_update_arrive_whole() {
 }
 
 #[tokio::test]
-async fn rounds_of_one_transaction_come_by_id_whatever_the_order_of_its_statements() {
+async fn rounds_of_one_transaction_arrive_by_id_in_any_order_of_its_statements() {
     let (database, server) = serving().await;
     let mut client = WsClient::connect(server.ws("/ws/crash")).await;
     for n in (1000..1200).step_by(2) {
@@ -124,7 +124,7 @@ async fn rounds_of_one_transaction_come_by_id_whatever_the_order_of_its_statemen
 }
 
 #[tokio::test]
-async fn a_transaction_that_could_not_notify_at_first_does_not_let_a_later_round_overtake() {
+async fn a_transaction_that_notifies_late_keeps_the_order_of_its_rounds() {
     let (database, server) = serving().await;
     let mut client = WsClient::connect(server.ws("/ws/crash")).await;
     let insert = "insert into rounds (game_id, finished_at) select id, now() from games where slug = 'crash' returning id";
@@ -159,14 +159,15 @@ async fn a_transaction_that_could_not_notify_at_first_does_not_let_a_later_round
     }
 }
 
-/// Payloads around PostgreSQL's limit of 8,000 bytes and ours of 7,900, in each width of character.
+/// Payloads around PostgreSQL's limit of 8,000 bytes and the trigger's of 7,900, with characters of
+/// each width.
 async fn payload_sizes(filler: &str) {
     let (database, server) = serving().await;
     let mut client = WsClient::connect(server.ws("/ws/crash")).await;
     let mut listener = PgListener::connect_with(&database.pool).await.expect("a listener");
     listener.listen("datastream_rounds").await.expect("a channel");
     // The rest of the payload is some 100 bytes: the sweep crosses 7,899 to 8,001 bytes.
-    let mut heard = BTreeSet::new();
+    let mut sizes = BTreeSet::new();
     for bytes in 7_700..=8_010 {
         let extras = format!(
             r#"{{"f": "{}{}"}}"#,
@@ -178,10 +179,10 @@ async fn payload_sizes(filler: &str) {
         assert_eq!(round.round_id, id);
         assert_eq!(round.extras, extras);
         let notification = within("a notification", listener.recv()).await.expect("a notification");
-        heard.insert(notification.payload().len());
+        sizes.insert(notification.payload().len());
     }
-    assert!(heard.contains(&0), "no payload was too long");
-    assert_eq!(heard.last(), Some(&7_900), "{heard:?}");
+    assert!(sizes.contains(&0), "no payload was too long");
+    assert_eq!(sizes.last(), Some(&7_900), "{sizes:?}");
 }
 
 #[tokio::test]
@@ -195,7 +196,7 @@ async fn payloads_around_the_limit_in_three_byte_characters_all_arrive() {
 }
 
 #[tokio::test]
-async fn a_missing_outbox_costs_a_warning_and_not_the_insert() {
+async fn a_missing_outbox_causes_a_warning_and_the_insert_succeeds() {
     let (database, server) = serving().await;
     let mut client = WsClient::connect(server.ws("/ws/crash")).await;
     let open = database.open("crash").await;
@@ -206,21 +207,22 @@ async fn a_missing_outbox_costs_a_warning_and_not_the_insert() {
     for sql in [insert, &update] {
         let output = psql(&database, &["-c", sql]).await;
         assert_eq!(output.code, Some(0), "{}", output.stderr);
-        for told in ["WARNING:  datastream: ", "of public.rounds", "did not record", "HINT:  "] {
-            assert!(output.stderr.contains(told), "{told} in {}", output.stderr);
+        for expected in ["WARNING:  datastream: ", "of public.rounds", "did not record", "HINT:  "]
+        {
+            assert!(output.stderr.contains(expected), "{expected} in {}", output.stderr);
         }
     }
     database.run("alter table datastream.gone rename to outbox").await;
     let kept = database.finish("crash", "{}").await;
-    // Each connection is followed by a reconciliation.
+    // A reconciliation follows each connection.
     database.terminate_server_sessions().await;
-    let mut came = ids(&client.rounds(3).await);
-    came.sort_unstable();
-    assert_eq!(came, [open, open + 1, kept]);
+    let mut received = ids(&client.rounds(3).await);
+    received.sort_unstable();
+    assert_eq!(received, [open, open + 1, kept]);
 }
 
 #[tokio::test]
-async fn a_transaction_that_has_notified_and_stays_open_holds_up_no_other_writer() {
+async fn an_open_transaction_that_has_notified_blocks_no_other_writer() {
     for mode in ["auto", "poll"] {
         let database = TestDatabase::migrated_with(&["--capture", mode]).await;
         let server = TestServer::on(database.url()).start().await;
@@ -229,7 +231,7 @@ async fn a_transaction_that_has_notified_and_stays_open_holds_up_no_other_writer
             select id, now() from games where slug = 'crash' returning id";
         let mut slow = database.pool.begin().await.expect("a transaction");
         let late: i64 = sqlx::query_scalar(insert).fetch_one(&mut *slow).await.expect("a round");
-        // Whoever waited for anything of it would fail.
+        // A writer that waits for one of its locks fails.
         let mut other = database.pool.acquire().await.expect("a connection");
         sqlx::raw_sql("set lock_timeout = '1ms'").execute(&mut *other).await.expect("a setting");
         for _ in 0..20 {
@@ -242,7 +244,7 @@ async fn a_transaction_that_has_notified_and_stays_open_holds_up_no_other_writer
 }
 
 #[tokio::test]
-async fn what_the_trigger_could_not_record_is_reconciled_at_the_next_start() {
+async fn a_round_that_the_trigger_could_not_record_is_reconciled_at_the_next_start() {
     let database = TestDatabase::new().await;
     database.run("alter table datastream.outbox rename to gone").await;
     let lost = database.finish("crash", "{}").await;
@@ -315,7 +317,7 @@ async fn prepared_transactions_work_in_poll_mode() {
 }
 
 #[tokio::test]
-async fn a_history_import_can_be_left_out() {
+async fn the_trigger_skips_an_import_with_datastream_skip() {
     let (database, server) = serving().await;
     let mut client = WsClient::connect(server.ws("/ws/crash")).await;
     database
@@ -330,7 +332,7 @@ async fn a_history_import_can_be_left_out() {
 }
 
 #[tokio::test]
-async fn a_frozen_server_does_not_hold_up_the_writers() {
+async fn a_frozen_server_does_not_block_the_writers() {
     let (database, server) = serving().await;
     let mut client = WsClient::connect(server.ws("/ws/crash")).await;
     server.freeze().await;
@@ -358,14 +360,14 @@ async fn a_round_deleted_before_it_is_read_is_counted() {
 }
 
 #[tokio::test]
-async fn another_capture_mode_is_followed_without_a_restart() {
+async fn a_server_follows_a_changed_capture_mode_without_a_restart() {
     let (database, server) = serving().await;
     let mut client = WsClient::connect(server.ws("/ws/crash")).await;
-    for (mode, told) in [("poll", "notifies=false"), ("auto", "notifies=true")] {
+    for (mode, expected) in [("poll", "notifies=false"), ("auto", "notifies=true")] {
         let migrate = testkit::binary::datastream(&["migrate", "--capture", mode]);
         assert_eq!(migrate.env("DATABASE_URL", database.url()).run().await.code, Some(0));
-        eventually(format!("`{told}` in the log"), || async {
-            server.log().iter().any(|line| line.contains(told)).then_some(())
+        eventually(format!("`{expected}` in the log"), || async {
+            server.log().iter().any(|line| line.contains(expected)).then_some(())
         })
         .await;
         let round = database.finish("crash", "{}").await;

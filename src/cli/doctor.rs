@@ -87,7 +87,7 @@ pub async fn examine(
 
 async fn check_listener(config: &DatabaseConfig) -> Vec<Check> {
     const NAME: &str = "listener";
-    let outcome = match self_test::hear_oneself(&config.listen, &config.target).await {
+    let outcome = match self_test::test_delivery(&config.listen, &config.target).await {
         Ok(outcome) => outcome,
         Err(error) => {
             let check = Check::new(NAME, Status::Failed, format!("{}: {error}", config.listen));
@@ -96,7 +96,7 @@ async fn check_listener(config: &DatabaseConfig) -> Vec<Check> {
             ];
         }
     };
-    let delivered = match outcome.heard {
+    let delivered = match outcome.delivered_after {
         Some(took) => {
             let says = format!("{} delivers notifications, after {took:.1?}", config.listen);
             Check::new(NAME, Status::Ok, says)

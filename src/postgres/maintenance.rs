@@ -75,7 +75,7 @@ impl Maintenance {
 
     /// Runs all steps; returns whether none failed.
     async fn run_all(&self, ended: &mut EndedTransactions) -> bool {
-        let since = ended.record(self.hub.settled().oldest_running);
+        let since = ended.record(self.hub.durable_position().oldest_running);
         // First, since without it the outbox grows.
         let mut ok = logged("deleting old outbox rows", self.trim().await);
         ok &= logged("comparing the rounds with the outbox", self.reconcile(since).await);

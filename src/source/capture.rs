@@ -10,7 +10,7 @@ use super::{
     listener::{Backend, Listener},
     probe::Probe,
     publisher::RoundPublisher,
-    reconnect::{Linked, keep_linked},
+    reconnect::{Reconnecting, run_connections},
     suppression::Suppression,
 };
 use crate::{
@@ -87,7 +87,7 @@ impl Capture {
     /// was live.
     pub async fn run(mut self) -> Result<(), CaptureError> {
         let shutdown = self.shutdown.clone();
-        keep_linked(&mut self, &shutdown).await
+        run_connections(&mut self, &shutdown).await
     }
 
     /// From LISTEN to the end of the connection.
@@ -112,15 +112,15 @@ impl Capture {
     }
 }
 
-impl Linked for Capture {
-    async fn session(&mut self, backoff: &mut Backoff) -> Result<Infallible, CaptureError> {
+impl Reconnecting for Capture {
+    async fn run_connection(&mut self, backoff: &mut Backoff) -> Result<Infallible, CaptureError> {
         let ended = self.listen(backoff).await;
         self.publisher.metrics.listener_connected.set(0);
         self.suppression.set(false);
         ended
     }
 
-    fn has_begun(&self) -> bool {
+    fn is_loaded(&self) -> bool {
         matches!(self.state, State::Running(_))
     }
 

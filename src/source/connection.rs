@@ -77,7 +77,7 @@ impl Connection<'_> {
         let keys = new.iter().map(|it| super::cursor::round_key(&it.round)).collect();
         self.publisher.publish(new, Source::catch_up);
         running.cursor.begins_at(self.publisher.hub.position());
-        self.publisher.settle(&running.cursor);
+        self.publisher.set_durable_position(&running.cursor);
         running.identity = self.listener.identity.clone();
         if lost > 0 {
             self.publisher.report_lost(lost);
@@ -135,7 +135,7 @@ impl Connection<'_> {
         if running.cursor.advance_before(end, &page.seen, position) {
             running.last_contact = running.last_contact.max(oldest.unwrap_or_default());
         }
-        self.publisher.settle(&running.cursor);
+        self.publisher.set_durable_position(&running.cursor);
     }
 
     /// Publishes rows, after the hub knows whether others may publish them too.
@@ -183,7 +183,7 @@ impl Connection<'_> {
     async fn advance(&mut self, running: &mut Running, poll: Poll) -> Result<(), CaptureError> {
         running.last_contact = poll.at;
         running.cursor.advance(poll.seen, self.publisher.hub.position());
-        self.publisher.settle(&running.cursor);
+        self.publisher.set_durable_position(&running.cursor);
         if self.presence.after_rounds(poll.alone, self.listener.session()).await? {
             self.publisher.share(false);
         }

@@ -19,42 +19,42 @@ pub enum CaptureError {
     /// The connection ended by itself.
     #[error("the connection was closed")]
     Closed,
-    /// Nothing came back.
+    /// No answer in time.
     #[error("the database did not answer within {} s", .0.as_secs())]
     Silent(Duration),
-    /// The outbox was trimmed under the reader's eyes.
+    /// Retention deleted outbox rows that had not been read.
     #[error(
         "unread outbox rows were deleted by retention. Recovering rounds by finished_at. Increase \
              DATASTREAM_RETENTION."
     )]
     Trimmed,
-    /// An answer of another form than the schema promises.
-    #[error("the database answered with something that is {0}")]
+    /// The text of a snapshot cannot be parsed.
+    #[error("the database sent a value that is {0}")]
     Snapshot(#[from] NotASnapshot),
-    /// LISTEN does not work there.
+    /// LISTEN does not work on a standby.
     #[error(
-        "the database is a standby (in recovery), where LISTEN does not work: \
-             name the primary in DATASTREAM_LISTEN_URL, or add target_session_attrs=read-write"
+        "the database is a standby (in recovery), which does not support LISTEN. \
+             Set DATASTREAM_LISTEN_URL to the primary, or add target_session_attrs=read-write."
     )]
     Standby,
-    /// Our schema is not there.
+    /// The schema does not exist.
     #[error("the database has no schema datastream. Run: datastream migrate")]
     NoSchema,
     /// Part of the schema was dropped or changed.
-    #[error(
-        "the schema datastream is not complete ({0}). Run datastream doctor, which names the fix."
-    )]
+    #[error("the schema datastream is not complete ({0}). Run: datastream doctor")]
     OtherSchema(String),
     /// The schema has other migrations than this program knows.
     #[error("{0}")]
     SchemaVersion(String),
-    /// The operator's own queries do not give what the read-only mode needs.
-    #[error("DATASTREAM_READ_ONLY_ROUNDS or …_GAMES does not give the columns that it must: {0}")]
-    Query(String),
-    /// Our schema is there, but no table is attached to it.
+    /// The operator's queries do not return the columns that the read-only mode needs.
     #[error(
-        "no table is attached; run: datastream attach --table … (or datastream migrate, \
-             where the game's table is public.rounds)"
+        "cannot use DATASTREAM_READ_ONLY_ROUNDS or DATASTREAM_READ_ONLY_GAMES: {0}. Correct the query."
+    )]
+    Query(String),
+    /// The schema exists, but no table is attached.
+    #[error(
+        "no table is attached. Run: datastream attach --table … (or datastream migrate, \
+             if the game's table is public.rounds)"
     )]
     NothingAttached,
 }
@@ -76,15 +76,14 @@ impl From<tokio_postgres::Error> for CaptureError {
 
 fn describe(error: &tokio_postgres::Error) -> String {
     match error.as_db_error() {
-        // Its own limit of a minute: at the first connection the latest round of each game is read.
+        // The statement timeout is a minute: the initial load reads the latest round of each game.
         Some(db) if *db.code() == SqlState::QUERY_CANCELED => format!(
-            "the database gave up: {}; is there the index for seeds? `datastream doctor` tells, and \
-             `datastream attach --index` builds it while the game goes on",
+            "the database canceled a query: {}. The index for seeds may be missing. Run: datastream \
+             doctor",
             db.message()
         ),
         Some(db) if *db.code() == SqlState::INSUFFICIENT_PRIVILEGE => format!(
-            "the database refused: {} (SQLSTATE 42501); run: datastream doctor, which says what the \
-             role needs",
+            "the database refused: {} (SQLSTATE 42501). Run: datastream doctor",
             db.message()
         ),
         Some(db) => {
@@ -95,7 +94,7 @@ fn describe(error: &tokio_postgres::Error) -> String {
 }
 
 impl CaptureError {
-    /// Whether waiting cannot fix it: a wrong database, a wrong role.
+    /// Whether waiting cannot fix it, as with a wrong database or role.
     pub fn is_final(&self) -> bool {
         match self {
             Self::Standby
@@ -121,7 +120,7 @@ impl CaptureError {
         code.is_some_and(|code| CLASSES.iter().any(|class| code.code().starts_with(class)))
     }
 
-    /// Whether a server that is up has said no: each such answer is work and a line in its log.
+    /// Whether a running server refused: each refusal costs it work and a line in its log.
     pub(super) fn is_refusal(&self) -> bool {
         match self {
             // Class 57: a server that starts, stops or ends its sessions.
@@ -143,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_says_no_is_not_asked_as_often_as_one_that_is_away() {
+    fn a_refusal_differs_from_a_server_that_does_not_answer() {
         let [password, full] = ["28P01", "53300"].map(|code| connecting(Some(code)));
         assert!(password.is_refusal() && full.is_refusal());
         let [starts, stops] = ["57P03", "57P01"].map(|code| connecting(Some(code)));

@@ -82,7 +82,7 @@ impl InitialLoad {
         tracing::info!(rounds = recent.len(), games = latest.len(), "recent rounds loaded");
         publisher.hub.preload(recent, latest, trimmed.max(floor));
         cursor.begins_at(publisher.hub.position());
-        publisher.settle(&cursor);
+        publisher.set_durable_position(&cursor);
         let identity = listener.identity.clone();
         Ok(Running { cursor, identity, last_contact })
     }

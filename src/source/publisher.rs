@@ -13,7 +13,7 @@ use crate::{
     ops::telemetry::metrics::{BySkipped, BySource, Metrics, Skipped, Source},
     stream::{
         games::Games,
-        hub::{self, Captured, Settled},
+        hub::{self, Captured, DurablePosition},
         round::{Game, Round, RoundId},
     },
 };
@@ -123,10 +123,10 @@ impl RoundPublisher {
     }
 
     /// Tells the hub up to where the outbox has been published for good.
-    pub(super) fn settle(&self, cursor: &Cursor) {
+    pub(super) fn set_durable_position(&self, cursor: &Cursor) {
         let (durable, position) = (cursor.durable(), cursor.durable_position());
         let (oldest_running, snapshot) = (durable.xmin(), durable.to_string().into());
-        self.hub.settle(Settled { oldest_running, snapshot, position });
+        self.hub.set_durable_position(DurablePosition { oldest_running, snapshot, position });
     }
 
     /// Says whether other servers may publish the same rounds from now on.

@@ -1,10 +1,10 @@
-//! The capture of the read-only mode: no outbox, no trigger, no LISTEN, no schema of ours. What
-//! finished lately is read again and again, and what is new in it goes out.
+//! The capture of the read-only mode: without outbox, trigger, LISTEN and the schema `datastream`.
+//! It polls the rounds that finished within the overlap, and publishes the new ones.
 //!
-//! A round is found if it is committed within the overlap after its `finished_at`. In place of
-//! its transaction stands the microsecond of its finish, less the overlap where the oldest
-//! transaction beside it would stand: so resume points are answered by the same rules (a superset,
-//! never a loss, within that limit). Works on a standby too.
+//! A poll finds a round that commits within the overlap after its `finished_at`. The microsecond of
+//! `finished_at` replaces the transaction's number, and the same less the overlap replaces the
+//! oldest transaction that was running. So the same rules answer resume points: with repeats, and
+//! without loss within the overlap. It works on a standby too.
 
 use std::{
     collections::HashSet,
@@ -20,7 +20,7 @@ use super::{
     cursor::{RoundKey, round_key},
     error::CaptureError,
     presence::Presence,
-    reconnect::{Linked, keep_linked},
+    reconnect::{Reconnecting, run_connections},
     session::{Parameter, Session, within},
 };
 use crate::{
@@ -33,30 +33,30 @@ use crate::{
     postgres::{client, read_only::Source, rows, target::PgTarget},
     stream::{
         games::Games,
-        hub::{Captured, Publisher, Settled},
+        hub::{Captured, DurablePosition, Publisher},
         round::{Round, UnixMillis},
         transaction::Xid,
     },
 };
 
-/// Between two looks. Each reads what finished within the overlap.
-const EVERY: Duration = Duration::from_millis(250);
+/// Between two polls. Each reads the rounds that finished within the overlap.
+const POLL_EVERY: Duration = Duration::from_millis(250);
 /// How often the directory of games is read again.
 const GAMES_EVERY: Duration = Duration::from_secs(60);
-/// An index is missing where a look takes longer.
+/// A poll that takes longer lacks an index.
 const ANSWER_WITHIN: Duration = Duration::from_secs(60);
-/// Nothing that these sessions do may change anything.
-const SETTINGS: [(&str, &str); 3] =
+/// These sessions must not change anything.
+const SESSION_SETTINGS: [(&str, &str); 3] =
     [("default_transaction_read_only", "on"), ("statement_timeout", "60s"), ("jit", "off")];
 
-/// What it is made of.
+/// The parts that the capture works with.
 #[derive(Debug)]
-pub(crate) struct OverlapParts {
+pub(crate) struct ReadOnlySettings {
     /// The database.
     pub target: PgTarget,
     /// The operator's own queries.
     pub source: Source,
-    /// Rounds of each game to fill the memory with at start.
+    /// Recent rounds of each game for the initial load.
     pub history: i64,
     /// Where rounds go.
     pub publisher: Publisher,
@@ -64,79 +64,84 @@ pub(crate) struct OverlapParts {
     pub games: Games,
     /// Where to count.
     pub metrics: Metrics,
-    /// Who stops it.
+    /// Ends the capture.
     pub shutdown: Shutdown,
 }
 
-/// The one task that puts rounds on the stream, where there is no outbox.
+/// The one task that publishes rounds if there is no outbox.
 #[derive(Debug)]
-pub(crate) struct OverlapCapture {
-    parts: OverlapParts,
+pub(crate) struct ReadOnlyCapture {
+    settings: ReadOnlySettings,
     phase: watch::Sender<Phase>,
-    /// From where to look, by the database's clock; `None` until the memory has been filled.
+    /// Polls read rounds that finished from this time on, by the database's clock, in microseconds;
+    /// `None` until the initial load is done.
     since: Option<i64>,
-    /// What is on the stream of that time.
-    given: HashSet<RoundKey>,
-    /// Counts the looks.
-    looks: u64,
+    /// The published rounds that finished since then.
+    already_published: HashSet<RoundKey>,
+    /// Counts the polls.
+    polls: u64,
 }
 
-impl OverlapCapture {
-    /// Makes a capture, and the channel that tells where it stands.
-    pub(crate) fn new(parts: OverlapParts) -> (Self, watch::Receiver<Phase>) {
+impl ReadOnlyCapture {
+    /// Makes a capture, and the channel of its phase.
+    pub(crate) fn new(settings: ReadOnlySettings) -> (Self, watch::Receiver<Phase>) {
         let (phase, watched) = watch::channel(Phase::Connecting { problem: None });
-        share(&parts, true);
-        (Self { parts, phase, since: None, given: HashSet::new(), looks: 0 }, watched)
+        share(&settings, true);
+        (
+            Self { settings, phase, since: None, already_published: HashSet::new(), polls: 0 },
+            watched,
+        )
     }
 
-    /// Captures until the shutdown; an error is one that waiting cannot mend, met before the
-    /// stream was ever live.
+    /// Captures until the shutdown. An error is one that waiting cannot fix, met before the initial
+    /// load was done.
     pub(crate) async fn run(mut self) -> Result<(), CaptureError> {
-        let shutdown = self.parts.shutdown.clone();
-        keep_linked(&mut self, &shutdown).await
+        let shutdown = self.settings.shutdown.clone();
+        run_connections(&mut self, &shutdown).await
     }
 
-    async fn read(&mut self, backoff: &mut Backoff) -> Result<Infallible, CaptureError> {
-        let link = client::connect(&self.parts.target, "read-only", &SETTINGS).await?;
+    async fn connect(&mut self, backoff: &mut Backoff) -> Result<Infallible, CaptureError> {
+        let link = client::connect(&self.settings.target, "read-only", &SESSION_SETTINGS).await?;
         let mut messages = link.messages;
-        let look_on = async { self.look_on(&Session::new(link.client).await?, backoff).await };
+        let poll_until_closed =
+            async { self.poll_until_closed(&Session::new(link.client).await?, backoff).await };
         tokio::select! {
-            ended = look_on => ended,
+            ended = poll_until_closed => ended,
             () = async { while messages.next().await.is_some() {} } => Err(CaptureError::Closed),
         }
     }
 
-    async fn look_on(
+    async fn poll_until_closed(
         &mut self,
         session: &Session,
         backoff: &mut Backoff,
     ) -> Result<Infallible, CaptureError> {
-        self.refuse_unzoned(session).await?;
+        self.require_time_zone(session).await?;
         self.read_games(session).await?;
         if self.since.is_none() {
-            self.fill(session).await?;
+            self.load(session).await?;
         }
         let mut presence = Presence::start(session).await?;
-        self.look_beside_others(session, &mut presence, From::catch_up).await?;
+        self.poll_with_presence(session, &mut presence, From::catch_up).await?;
         presence.claim_or_wait(session).await?;
-        self.parts.publisher.open();
-        self.parts.metrics.listener_connected.set(1);
+        self.settings.publisher.open();
+        self.settings.metrics.listener_connected.set(1);
         self.phase.send_replace(Phase::Live { since: Instant::now() });
-        tracing::info!("live: reading without a schema of ours, by finished_at");
+        tracing::info!("live: polling by finished_at, without the schema datastream");
         backoff.reset();
         let mut games_read = Instant::now();
         loop {
-            tokio::time::sleep(EVERY).await;
+            tokio::time::sleep(POLL_EVERY).await;
             if games_read.elapsed() > GAMES_EVERY {
                 self.read_games(session).await?;
                 games_read = Instant::now();
             }
-            self.look_beside_others(session, &mut presence, From::poll).await?;
+            self.poll_with_presence(session, &mut presence, From::poll).await?;
         }
     }
 
-    /// Looks, and tells the hub whether another server may have looked at other moments.
-    async fn look_beside_others(
+    /// Polls, and tells the hub whether another server may have polled at other times.
+    async fn poll_with_presence(
         &mut self,
         session: &Session,
         presence: &mut Presence,
@@ -145,125 +150,134 @@ impl OverlapCapture {
         presence.renew(session).await?;
         let alone = presence.ask(session).await?;
         if presence.before_rounds(alone, session).await? {
-            share(&self.parts, true);
+            share(&self.settings, true);
         }
-        self.look(session, found_by).await?;
+        self.poll(session, found_by).await?;
         if presence.after_rounds(alone, session).await? {
-            share(&self.parts, false);
+            share(&self.settings, false);
         }
         Ok(())
     }
 
-    /// A moment without a time zone would be read as one of the session's: seeds would come, and no
-    /// round after them.
-    async fn refuse_unzoned(&self, session: &Session) -> Result<(), CaptureError> {
-        let query = self.parts.source.query(include_str!("../../sql/read_only/zoned.sql"));
+    /// PostgreSQL would read a `finished_at` without a time zone in the session's time zone. Then
+    /// clients would get seeds, and no later round.
+    async fn require_time_zone(&self, session: &Session) -> Result<(), CaptureError> {
+        let query = self.settings.source.query(include_str!("../../sql/read_only/zoned.sql"));
         let row = within(ANSWER_WITHIN, session.query_one(&query, &[])).await?;
         match row.try_get("zoned")? {
             true => Ok(()),
             false => Err(CaptureError::Query(
-                "finished_at has no time zone; write finished_at at time zone 'UTC' as finished_at"
+                "finished_at has no time zone (write: finished_at at time zone 'UTC' as finished_at)"
                     .to_owned(),
             )),
         }
     }
 
     async fn read_games(&self, session: &Session) -> Result<(), CaptureError> {
-        let query = self.parts.source.query(include_str!("../../sql/read_only/games.sql"));
+        let query = self.settings.source.query(include_str!("../../sql/read_only/games.sql"));
         let rows = within(ANSWER_WITHIN, session.query(&query, &[]));
         let games = rows.await?.iter().map(rows::game).collect::<Result<_, _>>()?;
-        self.parts.games.replace(games);
+        self.settings.games.replace(games);
         Ok(())
     }
 
-    /// Fills the memory. What finished lately is read first, so that of a game with more of it than
-    /// the memory takes the older rounds do not count as new.
-    async fn fill(&mut self, session: &Session) -> Result<(), CaptureError> {
-        let overlap = self.parts.source.overlap_micros;
-        let (now, lately) = self.finished_lately(session).await?;
-        let query = self.parts.source.query(include_str!("../../sql/read_only/recent.sql"));
-        let parameters: [Parameter<'_>; 1] = [(&self.parts.history, Type::INT8)];
+    /// The initial load. It reads the rounds that finished within the overlap first: a game may have
+    /// more of them than its ring buffer holds, and the older ones must not count as new.
+    async fn load(&mut self, session: &Session) -> Result<(), CaptureError> {
+        let overlap = self.settings.source.overlap_micros;
+        let (now, in_overlap) = self.finished_in_overlap(session).await?;
+        let query = self.settings.source.query(include_str!("../../sql/read_only/recent.sql"));
+        let parameters: [Parameter<'_>; 1] = [(&self.settings.history, Type::INT8)];
         let rows = within(ANSWER_WITHIN, session.query(&query, &parameters)).await?;
         let rounds = rounds(&rows)?;
         tracing::info!(rounds = rounds.len(), "recent rounds loaded");
-        self.given = rounds.iter().chain(&lately).map(round_key).collect();
-        let recent = rounds.into_iter().map(|round| captured(round, overlap, self.looks)).collect();
-        self.parts.publisher.preload(recent, Vec::new(), Xid(0));
+        self.already_published = rounds.iter().chain(&in_overlap).map(round_key).collect();
+        let recent = rounds.into_iter().map(|round| captured(round, overlap, self.polls)).collect();
+        self.settings.publisher.preload(recent, Vec::new(), Xid(0));
         self.since = Some(now.saturating_sub(overlap));
         Ok(())
     }
 
     /// The database's clock, and the rounds that finished within the overlap.
-    async fn finished_lately(&self, session: &Session) -> Result<(i64, Vec<Round>), CaptureError> {
+    async fn finished_in_overlap(
+        &self,
+        session: &Session,
+    ) -> Result<(i64, Vec<Round>), CaptureError> {
         let (now, _) = self.finished_since(session, None).await?;
-        let since = now.saturating_sub(self.parts.source.overlap_micros);
+        let since = now.saturating_sub(self.settings.source.overlap_micros);
         Ok((now, self.finished_since(session, Some(since)).await?.1))
     }
 
-    /// The database's clock, and the rounds that finished since this moment of it.
+    /// The database's clock, and the rounds that finished since this time of it.
     async fn finished_since(
         &self,
         session: &Session,
         since: Option<i64>,
     ) -> Result<(i64, Vec<Round>), CaptureError> {
-        let query = self.parts.source.query(include_str!("../../sql/read_only/finished_since.sql"));
+        let query =
+            self.settings.source.query(include_str!("../../sql/read_only/finished_since.sql"));
         let parameters: [Parameter<'_>; 1] = [(&since, Type::INT8)];
         let rows = within(ANSWER_WITHIN, session.query(&query, &parameters)).await?;
         let now = rows.first().ok_or(CaptureError::Closed)?.try_get("now")?;
         Ok((now, rounds(&rows)?))
     }
 
-    /// Publishes what is new among the rounds that finished within the overlap.
-    async fn look(&mut self, session: &Session, found_by: From) -> Result<(), CaptureError> {
+    /// Publishes the new ones of the rounds that finished within the overlap.
+    async fn poll(&mut self, session: &Session, found_by: From) -> Result<(), CaptureError> {
         let (now, rounds) = self.finished_since(session, self.since).await?;
-        self.parts.metrics.polls_total.inc();
-        self.looks += 1;
+        self.settings.metrics.polls_total.inc();
+        self.polls += 1;
         let seen: HashSet<_> = rounds.iter().map(round_key).collect();
-        let new = rounds.into_iter().filter(|round| !self.given.contains(&round_key(round)));
-        let overlap = self.parts.source.overlap_micros;
-        let new: Vec<_> = new.map(|round| captured(round, overlap, self.looks)).collect();
-        let games = &self.parts.games;
+        let new =
+            rounds.into_iter().filter(|round| !self.already_published.contains(&round_key(round)));
+        let overlap = self.settings.source.overlap_micros;
+        let new: Vec<_> = new.map(|round| captured(round, overlap, self.polls)).collect();
+        let games = &self.settings.games;
         if new.iter().any(|captured| games.by_id(captured.round.game_id).is_none()) {
             self.read_games(session).await?;
         }
         let label = BySource { source: found_by };
-        self.parts.metrics.rounds_captured_total.get_or_create(&label).inc_by(new.len() as u64);
-        self.parts.publisher.publish(new);
-        // What is older is not looked at again, not even when the clock was set back a little.
-        self.given = seen;
+        self.settings.metrics.rounds_captured_total.get_or_create(&label).inc_by(new.len() as u64);
+        self.settings.publisher.publish(new);
+        // Older rounds are not read again, not even if the clock was set back by less than the overlap.
+        self.already_published = seen;
         let since = self.since.map_or(i64::MIN, |since| since.max(now.saturating_sub(overlap)));
         self.since = Some(since);
         if now < since {
-            return self.begin_anew(session).await;
+            return self.restart_after_clock_change(session).await;
         }
-        let position = self.parts.publisher.position();
+        let position = self.settings.publisher.position();
         let oldest_running = Xid(since.max(0).cast_unsigned());
-        self.parts.publisher.settle(Settled { oldest_running, snapshot: "".into(), position });
+        self.settings.publisher.set_durable_position(DurablePosition {
+            oldest_running,
+            snapshot: "".into(),
+            position,
+        });
         Ok(())
     }
 
-    /// After the clock was set back by more than the overlap: what is there by then is taken for
-    /// streamed, or all of that time would come again.
-    async fn begin_anew(&mut self, session: &Session) -> Result<(), CaptureError> {
-        let (now, lately) = self.finished_lately(session).await?;
-        self.given.extend(lately.iter().map(round_key));
-        self.since = Some(now.saturating_sub(self.parts.source.overlap_micros));
+    /// After the clock was set back by more than the overlap: all present rounds count as published,
+    /// or clients would get those of the repeated time again.
+    async fn restart_after_clock_change(&mut self, session: &Session) -> Result<(), CaptureError> {
+        let (now, in_overlap) = self.finished_in_overlap(session).await?;
+        self.already_published.extend(in_overlap.iter().map(round_key));
+        self.since = Some(now.saturating_sub(self.settings.source.overlap_micros));
         tracing::warn!(
-            "the database's clock was set back by more than the overlap: a round that finished \
-             just then may be missed"
+            "the database's clock was set back by more than the overlap: a round that finished at \
+             that time may be lost"
         );
         Ok(())
     }
 }
 
-impl Linked for OverlapCapture {
-    async fn session(&mut self, backoff: &mut Backoff) -> Result<Infallible, CaptureError> {
-        let ended = self.read(backoff).await;
-        self.parts.metrics.listener_connected.set(0);
-        ended.map_err(about_queries)
+impl Reconnecting for ReadOnlyCapture {
+    async fn run_connection(&mut self, backoff: &mut Backoff) -> Result<Infallible, CaptureError> {
+        let ended = self.connect(backoff).await;
+        self.settings.metrics.listener_connected.set(0);
+        ended.map_err(as_query_error)
     }
 
-    fn has_begun(&self) -> bool {
+    fn is_loaded(&self) -> bool {
         self.since.is_some()
     }
 
@@ -272,9 +286,9 @@ impl Linked for OverlapCapture {
     }
 }
 
-/// A query of the operator's that is no SQL, or of other columns, or not allowed (class 42), is told
-/// as such: waiting does not mend it.
-fn about_queries(error: CaptureError) -> CaptureError {
+/// Errors of class 42 are faults of the operator's queries (syntax, columns, rights), which waiting
+/// does not fix.
+fn as_query_error(error: CaptureError) -> CaptureError {
     match error {
         CaptureError::OtherSchema(message) => CaptureError::Query(message),
         CaptureError::Database(error) => match error.as_db_error() {
@@ -298,20 +312,20 @@ fn rounds(rows: &[Row]) -> Result<Vec<Round>, CaptureError> {
     Ok(rounds)
 }
 
-/// Says whether other servers may publish the same rounds from now on.
-fn share(parts: &OverlapParts, shared: bool) {
-    parts.metrics.other_nodes.set(i64::from(shared));
-    parts.publisher.share(shared);
+/// Sets whether other servers may publish the same rounds from now on.
+fn share(settings: &ReadOnlySettings, shared: bool) {
+    settings.metrics.other_nodes.set(i64::from(shared));
+    settings.publisher.share(shared);
 }
 
-fn captured(round: Round, overlap: i64, look: u64) -> Captured {
+fn captured(round: Round, overlap: i64, poll: u64) -> Captured {
     let finished = round.finished_at.micros();
     let number = |micros: i64| Xid(micros.max(1).cast_unsigned());
     Captured {
         xid: number(finished),
         before: number(finished.saturating_sub(overlap)),
-        // The clock of the database is not ours, and a finish is not a commit.
-        poll: look,
+        poll,
+        // The database's clock is another one, and a finish is not a commit.
         recorded: None,
         round,
     }

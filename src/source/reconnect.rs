@@ -1,4 +1,4 @@
-//! A link to the database that is made anew whenever it ends.
+//! Connects to the database again whenever the connection ends.
 
 use std::{convert::Infallible, time::Duration};
 
@@ -7,43 +7,44 @@ use tokio::sync::watch;
 use super::error::CaptureError;
 use crate::ops::{backoff::Backoff, phase::Phase, shutdown::Shutdown};
 
-/// However long the database was away: the stream is to be live 0.5 s after it is back. An attempt
-/// that nobody answers costs nobody anything; one that is refused does, and gets the whole delay.
-const UNANSWERED_AT_LEAST_EVERY: Duration = Duration::from_millis(100);
+/// The longest delay while the database does not answer: rounds must flow 0.5 s after it is back,
+/// however long it was away. Unanswered attempts cost the database nothing. A refusal costs it work,
+/// so it is followed by the full backoff.
+const UNANSWERED_DELAY_MAX: Duration = Duration::from_millis(100);
 
-/// What has such a link.
-pub(super) trait Linked {
-    /// One connection, from its start to its end.
-    async fn session(&mut self, backoff: &mut Backoff) -> Result<Infallible, CaptureError>;
+/// A capture, which has one connection at a time.
+pub(super) trait Reconnecting {
+    /// Runs one connection, from its start to its end.
+    async fn run_connection(&mut self, backoff: &mut Backoff) -> Result<Infallible, CaptureError>;
 
-    /// Whether the stream was ever live: from then on every error is waited out.
-    fn has_begun(&self) -> bool;
+    /// Whether the initial load is done: from then on every error leads to a new connection.
+    fn is_loaded(&self) -> bool;
 
-    /// Where it says how it stands.
+    /// The channel of its phase.
     fn phase(&self) -> &watch::Sender<Phase>;
 }
 
-/// Links again and again until the shutdown; an error is one that waiting cannot mend, met before
-/// the stream was ever live.
-pub(super) async fn keep_linked(
-    linked: &mut impl Linked,
+/// Runs one connection after another until the shutdown. An error is one that waiting cannot fix,
+/// met before the initial load was done.
+pub(super) async fn run_connections(
+    capture: &mut impl Reconnecting,
     shutdown: &Shutdown,
 ) -> Result<(), CaptureError> {
     let mut backoff = Backoff::default();
     loop {
         let ended = tokio::select! {
             () = shutdown.requested() => return Ok(()),
-            ended = linked.session(&mut backoff) => ended,
+            ended = capture.run_connection(&mut backoff) => ended,
         };
         let Err(error) = ended;
-        if error.is_final() && !linked.has_begun() {
+        if error.is_final() && !capture.is_loaded() {
             return Err(error);
         }
-        report(linked.phase(), &error);
+        report(capture.phase(), &error);
         let delay = if error.is_refusal() {
             backoff.delay()
         } else {
-            backoff.delay_up_to(UNANSWERED_AT_LEAST_EVERY)
+            backoff.delay_up_to(UNANSWERED_DELAY_MAX)
         };
         tokio::select! {
             () = shutdown.requested() => return Ok(()),
@@ -52,7 +53,7 @@ pub(super) async fn keep_linked(
     }
 }
 
-/// Logged once, however often it is met again.
+/// Logs an error once, however often it repeats.
 fn report(phase: &watch::Sender<Phase>, error: &CaptureError) {
     let problem = Some(error.to_string());
     let repeated =

@@ -1,4 +1,5 @@
-//! Whether a LISTEN connection made as `serve` makes it hears what a query connection sends.
+//! The delivery test of doctor: whether the LISTEN connection of `serve` receives a notification from
+//! a query connection.
 
 use std::time::{Duration, Instant};
 
@@ -9,43 +10,43 @@ use super::error::CaptureError;
 use crate::postgres::{client, target::PgTarget};
 
 /// A notification arrives within a millisecond of its commit.
-const HEARD_WITHIN: Duration = Duration::from_secs(3);
+const ARRIVES_WITHIN: Duration = Duration::from_secs(3);
 
-/// What was found out.
+/// The result of the test.
 #[derive(Debug)]
-pub(crate) struct Hearing {
+pub(crate) struct DeliveryTest {
     /// How long the notification took, if it came.
-    pub heard: Option<Duration>,
-    /// The server's `tcp_user_timeout` for the connection that listens; `None` over a socket.
+    pub delivered_after: Option<Duration>,
+    /// The server's `tcp_user_timeout` for the LISTEN connection; `None` over a Unix socket.
     pub tcp_user_timeout: Option<String>,
 }
 
-/// Listens by one URL, notifies by the other.
-pub(crate) async fn hear_oneself(
+/// Listens on one connection, and notifies on another.
+pub(crate) async fn test_delivery(
     listen: &PgTarget,
     queries: &PgTarget,
-) -> Result<Hearing, CaptureError> {
-    let mut ear = client::connect(listen, "doctor", &[]).await?;
-    let client = ear.client;
+) -> Result<DeliveryTest, CaptureError> {
+    let mut listener = client::connect(listen, "doctor", &[]).await?;
+    let client = listener.client;
     let number = fastrand::u64(1..).to_string();
     let ask = prepare(&client);
     let tcp_user_timeout = tokio::select! {
         answer = ask => answer?,
-        () = drain(&mut ear.messages) => return Err(CaptureError::Closed),
+        () = drain(&mut listener.messages) => return Err(CaptureError::Closed),
     };
-    let heard = async {
+    let delivery = async {
         tokio::try_join!(notify(queries, &number), async {
-            Ok(hears(&mut ear.messages, &number).await)
+            Ok(receives(&mut listener.messages, &number).await)
         })
     };
-    let heard = match tokio::time::timeout(HEARD_WITHIN, heard).await {
+    let delivered_after = match tokio::time::timeout(ARRIVES_WITHIN, delivery).await {
         Ok(outcome) => {
-            let (sent, heard) = outcome?;
-            heard.then(|| sent.elapsed())
+            let (sent, arrived) = outcome?;
+            arrived.then(|| sent.elapsed())
         }
         Err(_) => None,
     };
-    Ok(Hearing { heard, tcp_user_timeout })
+    Ok(DeliveryTest { delivered_after, tcp_user_timeout })
 }
 
 async fn prepare(client: &Client) -> Result<Option<String>, CaptureError> {
@@ -55,20 +56,20 @@ async fn prepare(client: &Client) -> Result<Option<String>, CaptureError> {
             &[],
         )
         .await?;
-    // Its own channel: a running server need not wake for it.
+    // A channel of its own, so that it does not wake running servers.
     client.batch_execute("listen datastream_doctor").await?;
     let tcp: bool = row.try_get(0)?;
     Ok(tcp.then(|| row.try_get(1)).transpose()?)
 }
 
-/// When it was sent: making the connection takes longer than the notification.
+/// Sends the number. Returns the time of sending: the connection takes longer than the notification.
 async fn notify(target: &PgTarget, number: &str) -> Result<Instant, CaptureError> {
-    let mut mouth = client::connect_to_send(target, "doctor").await?;
+    let mut sender = client::connect_to_send(target, "doctor").await?;
     let text = format!("notify datastream_doctor, '{number}'");
     let now = Instant::now();
     tokio::select! {
-        sent = mouth.client.batch_execute(&text) => Ok(sent.map(|()| now)?),
-        () = drain(&mut mouth.messages) => Err(CaptureError::Closed),
+        sent = sender.client.batch_execute(&text) => Ok(sent.map(|()| now)?),
+        () = drain(&mut sender.messages) => Err(CaptureError::Closed),
     }
 }
 
@@ -77,7 +78,7 @@ async fn drain(messages: &mut client::Messages) {
 }
 
 /// Whether the number arrives before the connection ends.
-async fn hears(messages: &mut client::Messages, number: &str) -> bool {
+async fn receives(messages: &mut client::Messages, number: &str) -> bool {
     while let Some(Ok(message)) = messages.next().await {
         if matches!(&message, AsyncMessage::Notification(sent) if sent.payload() == number) {
             return true;

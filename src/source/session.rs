@@ -1,7 +1,7 @@
 //! Queries on a connection of the capture.
 //!
-//! A pooler may give each transaction another session of the server. Then nothing may stay in one: no
-//! setting, as the game's next transaction there would run with it, and no named statement. So each
+//! A pooler may run each transaction in another session of the server. Then a session may keep no
+//! setting, which would apply to the game's next transaction there, and no named statement. So each
 //! query is parsed, bound and executed in one round trip.
 
 use std::time::Duration;
@@ -39,7 +39,7 @@ pub(super) struct Session {
 }
 
 impl Session {
-    /// Asks whether it is one of its own.
+    /// Asks the server whether a pooler is between: a pooler does not pass our setting on.
     pub(super) async fn new(client: Client) -> Result<Self, CaptureError> {
         let (name, own) = client::OWN;
         let sql = "select coalesce(current_setting($1, true), '')";
@@ -48,12 +48,12 @@ impl Session {
         Ok(Self { client, is_own })
     }
 
-    /// Whether no pooler stands between.
+    /// Whether no pooler is between.
     pub(super) fn is_own(&self) -> bool {
         self.is_own
     }
 
-    /// Statements without parameters or answers.
+    /// Runs statements without parameters or rows.
     pub(super) async fn run(&self, sql: &str) -> Result<(), CaptureError> {
         Ok(self.client.batch_execute(sql).await?)
     }

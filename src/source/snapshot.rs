@@ -1,7 +1,7 @@
-//! PostgreSQL's snapshots: which transactions had committed or rolled back at a moment.
+//! PostgreSQL's snapshots: which transactions had committed or rolled back at some time.
 //!
-//! Text form `xmin:xmax:xip,xip…` (PostgreSQL, "pg_snapshot components"): all before `xmin` are
-//! over, all from `xmax` on had not begun, those in `xip` were running.
+//! Text form `xmin:xmax:xip,xip…` (PostgreSQL, "pg_snapshot components"): transactions before `xmin`
+//! had ended, those from `xmax` on had not begun, those in `xip` were running.
 
 use std::{fmt, str::FromStr};
 
@@ -16,13 +16,13 @@ pub(crate) struct Snapshot {
     running: Vec<u64>,
 }
 
-/// A text that is no snapshot.
+/// The text is not a snapshot.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a snapshot of the form xmin:xmax:xip")]
 pub struct NotASnapshot;
 
 impl Snapshot {
-    /// Whether the transaction was over when the snapshot was taken.
+    /// Whether the transaction had ended when the snapshot was taken.
     pub(crate) fn sees(&self, Xid(xid): Xid) -> bool {
         xid < self.xmin || (xid < self.xmax && self.running.binary_search(&xid).is_err())
     }
@@ -39,7 +39,7 @@ impl Snapshot {
         Self { xmin: self.xmin.min(xmax), xmax, running }
     }
 
-    /// Whether it knows of fewer transactions: in one history a later snapshot never does.
+    /// Whether it knows of fewer transactions: on one timeline a later snapshot never does.
     pub(crate) fn is_before(&self, other: &Self) -> bool {
         self.xmax < other.xmax
     }
@@ -83,14 +83,14 @@ mod tests {
     }
 
     #[test]
-    fn a_snapshot_sees_what_was_over_and_nothing_else() {
+    fn a_snapshot_sees_the_ended_transactions_and_no_others() {
         let snapshot = snapshot("777:782:777,780");
         let seen: Vec<u64> = (775..784).filter(|&xid| snapshot.sees(Xid(xid))).collect();
         assert_eq!(seen, [775, 776, 778, 779, 781]);
     }
 
     #[test]
-    fn a_snapshot_can_be_cut_short() {
+    fn a_snapshot_can_be_limited_to_older_transactions() {
         let snapshot = snapshot("777:782:777,780");
         assert_eq!(snapshot.before(Xid(780)).to_string(), "777:780:777");
         assert_eq!(snapshot.before(Xid(770)).to_string(), "770:770:");

@@ -182,12 +182,12 @@ impl Feed {
     /// Waits until a server that has just started has caught up. An `EventSource` does not reconnect
     /// after any status but 200 (WHATWG HTML, "server-sent events"), so a restart must not cause 503.
     async fn caught_up(&self) -> Result<(), FeedError> {
-        let warmed = tokio::time::timeout(CAUGHT_UP_WITHIN, self.0.hub.warmed()).await;
-        warmed.map_err(|_| FeedError::NotReady)
+        let opened = tokio::time::timeout(CAUGHT_UP_WITHIN, self.0.hub.opened()).await;
+        opened.map_err(|_| FeedError::NotReady)
     }
 
     fn ready(&self) -> Result<(), FeedError> {
-        if self.0.hub.is_warm() { Ok(()) } else { Err(FeedError::NotReady) }
+        if self.0.hub.is_open() { Ok(()) } else { Err(FeedError::NotReady) }
     }
 }
 

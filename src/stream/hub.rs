@@ -1,23 +1,24 @@
-//! The hub: it gives every round its place in the stream, remembers the recent ones, and opens
-//! subscriptions to them.
+//! The hub: assigns each round its position in the stream, keeps recent rounds in ring buffers, and
+//! opens subscriptions.
 //!
 //! One [`Publisher`] exists, owned by the capture; [`Hub`] handles are cheap to clone.
 //!
-//! * **I1** Positions rise by one per round; every subscriber on every transport sees rounds in
-//!   the order of their positions.
+//! * **I1** Positions rise by one per round. Every subscriber on every transport gets rounds in the
+//!   order of their positions.
 //! * **I2** A round is encoded once, before the lock is taken.
-//! * **I3** A subscription and its opening are made under the lock that publishing takes: a round
-//!   is either in the opening, or before it, or follows; never two of these, never none.
-//! * **I4** Who cannot follow is refilled from memory by position, or told that it is too slow.
-//! * **I5** A resume point delivered live, by this process alone, is answered exactly, by position. One
-//!   that another node may have delivered as well is answered with all that may have come later
-//!   there, and one read from the outbox at start by transaction (`before`): both may repeat rounds of
-//!   overlapping transactions, and lose none.
+//! * **I3** A subscription and its opening are made under the lock that publishing takes. So each
+//!   round is exactly one of these: in the opening, before it, or after it.
+//! * **I4** A subscriber that falls behind is refilled from the ring buffers by position, or gets
+//!   [`Delivery::TooSlow`].
+//! * **I5** The hub answers a resume point that this process alone delivered live exactly, by
+//!   position. If another node may have delivered it too, the answer has every round that may be
+//!   later there. A resume point read from the outbox at start is answered by transaction
+//!   (`before`). The last two may repeat rounds of overlapping transactions, and lose none.
 
 mod channels;
-mod memory;
 mod outlet;
-mod ring;
+mod recent_rounds;
+mod ring_buffer;
 mod subscription;
 
 use parking_lot::{Mutex, MutexGuard};
@@ -25,7 +26,7 @@ use std::{num::NonZeroUsize, sync::Arc, time::Instant};
 
 use tokio::sync::{broadcast, watch};
 
-use self::memory::Memory;
+use self::recent_rounds::RecentRounds;
 pub use self::{
     outlet::{Joint, Missed, Outlet},
     subscription::{Delivery, Subscription},
@@ -40,11 +41,11 @@ use crate::{
     },
 };
 
-/// Batches a subscriber may fall behind before it is refilled from memory. A batch is one arrival
-/// from the database, whatever the number of rounds in it.
+/// Batches a subscriber may fall behind before it is refilled from the ring buffers. A batch holds
+/// the rounds of one poll, however many.
 const LAG_BATCHES: usize = 256;
 
-/// A place in the stream of this process.
+/// A position in the stream of this process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Position(pub u64);
 
@@ -55,23 +56,23 @@ pub struct Captured {
     pub round: Round,
     /// The transaction that finished it.
     pub xid: Xid,
-    /// The oldest transaction that was running when it was recorded.
+    /// The oldest transaction that was running when the trigger recorded the round.
     pub before: Xid,
-    /// The number of the poll that found it, counted by this process; 0 for rounds from before its
-    /// start. Two rounds with equal numbers may have committed in either order.
+    /// The number of the poll that found it, counted by this process; 0 if the round is from before
+    /// its start. Two rounds with equal numbers may have committed in either order.
     pub poll: u64,
-    /// When it was recorded, by this machine's clock; unknown for rounds from before the start.
+    /// When it was recorded, by this machine's clock; `None` if the round is from before the start.
     pub recorded: Option<Instant>,
 }
 
 /// A published round on its way to subscribers.
 #[derive(Clone, Debug)]
 pub struct Placed {
-    /// Its place in the stream.
+    /// Its position in the stream.
     pub position: Position,
-    /// What names this finish of it.
+    /// The transaction and the round: a round that finishes twice has two.
     pub finish: Finish,
-    /// Its game, and the type that had: they decide whose it is.
+    /// Its game and the game's type at that time: they decide which topics include it.
     pub game: (GameId, Arc<str>),
     /// Its bytes.
     pub frame: Frame,
@@ -85,62 +86,62 @@ pub type Batch = Arc<[Placed]>;
 /// How a stream starts.
 #[derive(Debug)]
 pub enum Opening {
-    /// Not resumed: the latest round of the topic, if there is one.
+    /// Not resumed: the latest round of the topic, if any.
     Seed(Option<Frame>),
     /// Resumed: every round of the topic after the named one, in order.
     Resumed(Vec<Frame>),
-    /// The resume point cannot be honored: the stream starts over with this seed.
+    /// The resume point cannot be answered: the stream starts over with this seed.
     Gap(Option<Frame>),
 }
 
-/// Where a stream is to start; made by whoever knows what the client asked for.
+/// Where a stream starts, as the client requested.
 #[derive(Debug)]
 pub enum Start {
     /// With the latest round.
     Seed,
-    /// After a round that memory knows.
+    /// After a round in the ring buffers.
     After(RoundId),
-    /// After a round that only the database knows.
+    /// After a round that only the database has.
     Replayed(Replay),
-    /// Over again, because the resume point cannot be honored.
+    /// With the latest round, because the resume point cannot be answered.
     Gap,
 }
 
-/// What the database has after a round that a client named, to be continued from memory: what
-/// memory holds without a hole, in the order of the stream, of rounds that were published after
-/// `seen` or are of the transaction `from` or a later one, goes behind all the others.
+/// The rounds that the database has after the one that a client named. The hub appends rounds from
+/// the ring buffers, in the order of the stream: those published after `seen`, and those of the
+/// transaction `from` or a later one.
 ///
-/// A client may break off anywhere in a replay and name the last round it got. For a round that is
-/// answered by position all rounds before it in the stream must have come before it in the replay
-/// too, and the database does not know that order.
+/// A client may disconnect anywhere in a replay and name the last round it got. If that round is
+/// answered by position, the replay must have sent all earlier rounds of the stream before it. The
+/// database does not know that order, so the ring buffers' order wins.
 #[derive(Debug)]
 pub struct Replay {
-    /// Of these transactions.
+    /// The oldest transaction whose rounds may be later than the named one.
     pub from: Xid,
-    /// What the hub had published before the database was asked.
+    /// The durable position when the database was queried.
     pub seen: Position,
-    /// What the database had, but for the named round.
+    /// The database's rounds, without the named one.
     pub rounds: Vec<(Finish, Frame)>,
-    /// The finishes of the named round that the database had: a later one is new to the client.
+    /// The named round's finishes in the database: the client has these, and lacks a later one.
     pub known: Vec<Finish>,
 }
 
-/// How far the database has been read: what the snapshot sees are the rounds up to the position,
-/// and those from before this process.
+/// The position up to which published rounds survive a crash of the database. The snapshot sees
+/// exactly the rounds up to it and those from before this process.
 #[derive(Clone, Debug, Default)]
-pub struct Settled {
-    /// The oldest transaction that may still bring rounds: all before it have been published.
+pub struct DurablePosition {
+    /// The oldest transaction that may still commit rounds: all older ones are published.
     pub oldest_running: Xid,
     /// The snapshot, as PostgreSQL prints it.
     pub snapshot: Arc<str>,
-    /// The last round that it sees.
+    /// The last round that the snapshot sees.
     pub position: Position,
 }
 
 #[derive(Debug)]
 struct Shared {
-    memory: Mutex<Memory>,
-    warm: watch::Sender<bool>,
+    recent: Mutex<RecentRounds>,
+    open: watch::Sender<bool>,
     metrics: Metrics,
 }
 
@@ -152,51 +153,51 @@ pub struct Hub(Arc<Shared>);
 #[derive(Debug)]
 pub struct Publisher(Hub);
 
-/// Makes a hub that remembers `history` rounds of each game, and its only publisher.
+/// Makes a hub that keeps `history` rounds of each game, and its only publisher.
 pub fn new(history: NonZeroUsize, metrics: Metrics) -> (Hub, Publisher) {
     let hub = Hub(Arc::new(Shared {
-        memory: Mutex::new(Memory::new(history)),
-        warm: watch::Sender::new(false),
+        recent: Mutex::new(RecentRounds::new(history)),
+        open: watch::Sender::new(false),
         metrics,
     }));
     (hub.clone(), Publisher(hub))
 }
 
 impl Hub {
-    /// Whether the memory holds what the database held at start, so that streams may open.
-    pub fn is_warm(&self) -> bool {
-        *self.0.warm.borrow()
+    /// Whether streams may open: the ring buffers have been preloaded.
+    pub fn is_open(&self) -> bool {
+        *self.0.open.borrow()
     }
 
-    /// Waits until it does.
-    pub async fn warmed(&self) {
+    /// Waits until streams may open.
+    pub async fn opened(&self) {
         // The sender lives as long as the hub, so there is no error to see.
-        let _ = self.0.warm.subscribe().wait_for(|warm| *warm).await;
+        let _ = self.0.open.subscribe().wait_for(|open| *open).await;
     }
 
-    /// Opens a stream: what it starts with, and a subscription to every later round. At most
-    /// `limit` rounds are replayed. `None` when memory has lost a round that it should start with
-    /// since the start was prepared.
+    /// Opens a stream: its opening, and a subscription to every later round. Replays at most `limit`
+    /// rounds. Returns `None` if a ring buffer has evicted a round of the opening since `start` was
+    /// prepared.
     pub fn subscribe(
         &self,
         topic: &Topic,
         start: Start,
         limit: usize,
     ) -> Option<(Opening, Subscription)> {
-        let mut memory = self.memory();
-        let opening = self.begin(&memory, topic, start, limit)?;
-        Some((opening, self.follow(&mut memory, topic)))
+        let mut recent = self.recent();
+        let opening = self.begin(&recent, topic, start, limit)?;
+        Some((opening, self.follow(&mut recent, topic)))
     }
 
     /// A subscription to every round that is published from now on.
-    fn follow(&self, memory: &mut Memory, topic: &Topic) -> Subscription {
-        let receiver = memory.listen(topic);
-        Subscription::new(self.clone(), topic.clone(), memory.head(), receiver)
+    fn follow(&self, recent: &mut RecentRounds, topic: &Topic) -> Subscription {
+        let receiver = recent.subscribe(topic);
+        Subscription::new(self.clone(), topic.clone(), recent.head(), receiver)
     }
 
-    /// The same as [`Self::subscribe`] for a subscriber of an [`Outlet`]: `join` is called with
-    /// what the stream starts with before the next round is published, and must put both in one
-    /// queue. It is given back when memory has lost a round.
+    /// The same as [`Self::subscribe`] for a subscriber of an [`Outlet`]. The hub calls `join` with
+    /// the opening before it publishes the next round; `join` and the outlet must use one queue.
+    /// Returns `join` unused if a ring buffer has evicted a round of the opening.
     pub fn open<T, J: FnOnce(Joint) -> T>(
         &self,
         topic: &Topic,
@@ -204,19 +205,25 @@ impl Hub {
         limit: usize,
         join: J,
     ) -> Result<T, J> {
-        let memory = self.memory();
-        match self.begin(&memory, topic, start, limit) {
-            Some(opening) => Ok(join(Joint { opening, position: memory.head() })),
+        let recent = self.recent();
+        match self.begin(&recent, topic, start, limit) {
+            Some(opening) => Ok(join(Joint { opening, position: recent.head() })),
             None => Err(join),
         }
     }
 
-    fn begin(&self, memory: &Memory, topic: &Topic, start: Start, limit: usize) -> Option<Opening> {
+    fn begin(
+        &self,
+        recent: &RecentRounds,
+        topic: &Topic,
+        start: Start,
+        limit: usize,
+    ) -> Option<Opening> {
         let asked = match start {
             Start::Replayed(_) => Resume::database,
             _ => Resume::memory,
         };
-        let opening = memory.begin(topic, start, limit)?;
+        let opening = recent.begin(topic, start, limit)?;
         let source = match opening {
             Opening::Seed(_) => return Some(opening),
             Opening::Resumed(_) => asked,
@@ -228,96 +235,96 @@ impl Hub {
 
     /// Sends every round published from now on to this outlet.
     pub fn attach(&self, outlet: Arc<dyn Outlet>) {
-        self.memory().attach(outlet);
+        self.recent().attach(outlet);
     }
 
     /// The latest round of a topic.
     pub fn latest(&self, topic: &Topic) -> Option<Frame> {
-        self.memory().latest(topic)
+        self.recent().latest(topic)
     }
 
-    /// Whether memory has every round of the topic after the named one.
+    /// Whether the ring buffers have every round of the topic after the named one.
     pub fn knows(&self, topic: &Topic, named: RoundId) -> bool {
-        self.memory().point(topic, named).is_some()
+        self.recent().point(topic, named).is_some()
     }
 
-    /// Whether memory has every round of the topic after this position, so that it can continue
-    /// a [`Replay`] made now.
+    /// Whether the ring buffers have every round of the topic after this position, so that they can
+    /// complete a [`Replay`].
     pub fn continues(&self, topic: &Topic, seen: Position) -> bool {
-        self.memory().whole_after(topic) <= seen
+        self.recent().complete_after(topic) <= seen
     }
 
-    /// The first rounds, at most `most`, that a subscriber has missed since `position`; `None`
-    /// when memory does not reach back.
+    /// The first rounds, at most `most`, that a subscriber has missed since `position`; `None` if
+    /// some have been evicted.
     pub fn missed(&self, topic: &Topic, position: Position, most: usize) -> Option<Missed> {
-        let memory = self.memory();
-        let mut rounds = memory.since(topic, position, most.saturating_add(1))?;
-        let whole = rounds.len() <= most;
+        let recent = self.recent();
+        let mut rounds = recent.since(topic, position, most.saturating_add(1))?;
+        let complete = rounds.len() <= most;
         rounds.truncate(most);
         self.0.metrics.subscriber_refills_total.inc();
-        Some(Missed { rounds, whole: whole.then(|| memory.head()) })
+        Some(Missed { rounds, whole: complete.then(|| recent.head()) })
     }
 
-    /// What a subscriber that fell behind has missed since `position`, if memory reaches back.
+    /// All rounds that a slow subscriber has missed since `position`; `None` if some have been evicted.
     fn refill(
         &self,
         topic: &Topic,
         position: Position,
     ) -> Option<(Vec<Placed>, broadcast::Receiver<Batch>)> {
-        let mut memory = self.memory();
-        let missed = memory.since(topic, position, usize::MAX)?;
+        let mut recent = self.recent();
+        let missed = recent.since(topic, position, usize::MAX)?;
         self.0.metrics.subscriber_refills_total.inc();
-        Some((missed, memory.listen(topic)))
+        Some((missed, recent.subscribe(topic)))
     }
 
-    /// How far the database has been read.
-    pub fn settled(&self) -> Settled {
-        self.memory().settled()
+    /// The position up to which published rounds survive a crash of the database.
+    pub fn durable_position(&self) -> DurablePosition {
+        self.recent().durable_position()
     }
 
-    fn memory(&self) -> MutexGuard<'_, Memory> {
-        self.0.memory.lock()
+    fn recent(&self) -> MutexGuard<'_, RecentRounds> {
+        self.0.recent.lock()
     }
 }
 
 impl Publisher {
-    /// Fills the memory before anybody subscribes: the outbox's recent rounds in the order of
-    /// their transactions, the latest round of every game, and up to which transaction the outbox
-    /// has been trimmed.
+    /// Fills the ring buffers before the first subscription: with the outbox's `recent` rounds in
+    /// the order of their transactions, and the `latest` round of each game. Retention has deleted
+    /// outbox rows up to the transaction `trimmed`.
     pub fn preload(&self, recent: Vec<Captured>, latest: Vec<Round>, trimmed: Xid) {
         let recent: Vec<_> = recent.into_iter().map(|captured| self.encode(captured)).collect();
         let latest = latest.into_iter().map(|round| self.encode(Captured::from_table(round)));
         let latest: Vec<_> = latest.collect();
-        self.0.memory().preload(recent, latest, trimmed);
+        self.0.recent().preload(recent, latest, trimmed);
     }
 
     /// Opens the hub to subscribers.
     pub fn open(&self) {
-        self.0.0.warm.send_replace(true);
+        self.0.0.open.send_replace(true);
     }
 
-    /// Gives rounds their places in the stream, in this order, and sends them to subscribers.
+    /// Assigns the rounds positions, in this order, and sends them to subscribers.
     pub fn publish(&self, rounds: Vec<Captured>) {
         if rounds.is_empty() {
             return;
         }
         let encoded: Vec<_> = rounds.into_iter().map(|captured| self.encode(captured)).collect();
-        self.0.memory().publish(encoded);
+        self.0.recent().publish(encoded);
     }
 
     /// The position of the last published round.
     pub fn position(&self) -> Position {
-        self.0.memory().head()
+        self.0.recent().head()
     }
 
-    /// Says how far the database has been read for good: a crash of it takes nothing of that back.
-    pub fn settle(&self, settled: Settled) {
-        self.0.memory().settle(settled);
+    /// Sets the position up to which published rounds survive a crash of the database.
+    pub fn set_durable_position(&self, durable: DurablePosition) {
+        self.0.recent().set_durable_position(durable);
     }
 
-    /// Says whether other nodes may stream the same database from now on (I5).
+    /// Sets whether other nodes may stream the same database from now on (I5).
     pub fn share(&self, shared: bool) {
-        self.0.memory().share(shared);
+        self.0.recent().share(shared);
     }
 
     fn encode(&self, captured: Captured) -> (Captured, Frame) {
@@ -328,7 +335,7 @@ impl Publisher {
 }
 
 impl Captured {
-    /// A round that the outbox does not know (any longer).
+    /// A round without an outbox row, which retention deletes.
     fn from_table(round: Round) -> Self {
         Self { round, xid: Xid(0), before: Xid(0), poll: 0, recorded: None }
     }

@@ -148,7 +148,7 @@ impl Replays {
     /// limit, its connection broke during a catch-up, or it publishes a transaction of hundreds of
     /// thousands of rounds. The client can resume from the same point afterwards.
     async fn settled_after(&self, position: Position, started: Instant) -> Result<(), ReplayError> {
-        while self.0.hub.settled().position <= position {
+        while self.0.hub.durable_position().position <= position {
             if started.elapsed() >= GIVE_UP_AFTER {
                 return Err(ReplayError::Behind);
             }
@@ -189,7 +189,7 @@ impl Replays {
     }
 
     async fn read(&self, topic: &Topic, points: HashMap<RoundId, Xid>) -> Result<Page, StoreError> {
-        let settled = self.0.hub.settled();
+        let settled = self.0.hub.durable_position();
         let games = self.game_ids(topic);
         let from = points.values().min().copied().unwrap_or_default();
         // One more than the limit, to notice that too many rounds follow, and the named round.

@@ -109,7 +109,7 @@ async fn capture(database: &Database, shutdown: &Shutdown, stamps: &Arc<Stamps>)
     };
     let (capture, _phase) = Capture::new(parts);
     shutdown.spawn(capture.run());
-    tokio::time::timeout(Duration::from_secs(10), hub.warmed()).await.context("not live")
+    tokio::time::timeout(Duration::from_secs(10), hub.opened()).await.context("not live")
 }
 
 async fn listen(database: &Database, shutdown: &Shutdown, stamps: Arc<Stamps>) -> Result<Client> {

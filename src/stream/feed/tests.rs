@@ -8,7 +8,7 @@ use super::*;
 use crate::{
     ops::telemetry::metrics::Metrics,
     stream::{
-        hub::{self, Captured, Publisher, Settled},
+        hub::{self, Captured, DurablePosition, Publisher},
         round::{FinishedAt, UnixMillis},
         round_store::{Answer, RoundStore, StoredRounds},
         transaction::Xid,
@@ -80,7 +80,7 @@ fn publish(publisher: &Publisher, captured: &Captured) {
     publisher.publish(vec![captured.clone()]);
     let oldest_running = Xid(captured.xid.0 + 1);
     let (snapshot, position) = (oldest_running.0.to_string().into(), publisher.position());
-    publisher.settle(Settled { oldest_running, snapshot, position });
+    publisher.set_durable_position(DurablePosition { oldest_running, snapshot, position });
 }
 
 #[tokio::test]

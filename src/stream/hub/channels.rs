@@ -1,4 +1,4 @@
-//! The channels of the subscriptions: one for each topic that somebody subscribes to.
+//! The channels of the subscriptions: one for each topic with a subscriber.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -7,7 +7,7 @@ use tokio::sync::broadcast::Sender;
 use super::{Batch, LAG_BATCHES, Placed};
 use crate::stream::topic::{Topic, TopicIndex};
 
-/// Fewer channels than this are not looked through for those that nobody listens to.
+/// Below this number of channels, those without a subscriber are not searched for.
 const FEW: usize = 64;
 
 #[derive(Debug, Default)]
@@ -15,14 +15,14 @@ pub(super) struct Channels {
     senders: HashMap<u32, (Topic, Sender<Batch>)>,
     numbers: HashMap<Topic, u32>,
     index: TopicIndex,
-    /// Numbers that are not in use, of those that were.
+    /// Numbers of removed channels.
     free: Vec<u32>,
-    /// How many channels were in use when they were last looked through.
+    /// How many channels had a subscriber at the last search.
     used: usize,
 }
 
 impl Channels {
-    /// The channel of a topic; made where there is none.
+    /// The channel of a topic; made if there is none.
     pub(super) fn of(&mut self, topic: &Topic) -> Sender<Batch> {
         if let Some((_, sender)) = self.numbers.get(topic).and_then(|it| self.senders.get(it)) {
             return sender.clone();
@@ -46,22 +46,23 @@ impl Channels {
         }
         for (number, share) in shares {
             let Some((_, sender)) = self.senders.get(&number) else { continue };
-            // Only that nobody listens any longer is an error.
+            // The only error is that the channel has no subscriber.
             if sender.send(share.into()).is_err() {
                 self.remove(number);
             }
         }
     }
 
-    /// Forgets the channels of rare rounds, too, once there are twice as many as were in use.
+    /// Removes channels without a subscriber once there are twice as many channels as were in use.
+    /// [`Self::send`] removes those that get rounds.
     fn tidy_up(&mut self) {
         if self.senders.len() < FEW.max(2 * self.used) {
             return;
         }
-        let silent =
+        let unused =
             |(_, (_, sender)): &(&u32, &(Topic, Sender<Batch>))| sender.receiver_count() == 0;
-        let silent: Vec<u32> = self.senders.iter().filter(silent).map(|(it, _)| *it).collect();
-        silent.into_iter().for_each(|number| self.remove(number));
+        let unused: Vec<u32> = self.senders.iter().filter(unused).map(|(it, _)| *it).collect();
+        unused.into_iter().for_each(|number| self.remove(number));
         self.used = self.senders.len();
     }
 
@@ -80,7 +81,7 @@ mod tests {
     use crate::stream::round::GameId;
 
     #[test]
-    fn channels_that_nobody_listens_to_are_forgotten_whether_rounds_come_or_not() {
+    fn channels_without_subscribers_are_removed_with_or_without_new_rounds() {
         let mut channels = Channels::default();
         let kept = channels.of(&Topic::Everything).subscribe();
         for game in 0..1000 {

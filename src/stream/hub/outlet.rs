@@ -1,23 +1,22 @@
-//! The way out for transports that keep subscribers of their own.
+//! The interface for transports that keep subscribers of their own.
 
 use std::fmt::Debug;
 
 use super::{Batch, Opening, Placed, Position};
 
-/// Takes every published round, and sorts out itself who gets it.
+/// Takes every published round, and selects the subscribers that get it.
 ///
-/// Called under the hub's lock, as is the `join` of [`super::Hub::open`]: what both put into one
-/// queue is in the order of the stream, and nothing falls in between. So it must not wait, nor
-/// call the hub.
+/// The hub calls it under its lock, as it calls the `join` of [`super::Hub::open`]. So the queue
+/// that both write has the order of the stream, without loss. It must not block, nor call the hub.
 pub trait Outlet: Debug + Send + Sync {
     /// Takes rounds that were published together.
     fn publish(&self, batch: &Batch);
 }
 
-/// What an opened stream begins with, and where that ends.
+/// The opening of a stream, and the position at which it ends.
 #[derive(Debug)]
 pub struct Joint {
-    /// What the stream starts with.
+    /// The rounds that the stream starts with.
     pub opening: Opening,
     /// Later rounds have later positions than this.
     pub position: Position,
@@ -28,6 +27,6 @@ pub struct Joint {
 pub struct Missed {
     /// In order.
     pub rounds: Vec<Placed>,
-    /// The position up to which these are all; `None` when there are more.
+    /// The position up to which no more are missed; `None` if there are more.
     pub whole: Option<Position>,
 }

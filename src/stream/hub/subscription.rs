@@ -1,4 +1,4 @@
-//! One subscriber's view of a topic: what follows its opening.
+//! One subscriber's view of a topic: the rounds after its opening.
 
 use tokio::sync::broadcast::{
     Receiver,
@@ -8,14 +8,14 @@ use tokio::sync::broadcast::{
 use super::{Batch, Hub, Placed, Position};
 use crate::stream::{frame::Frame, topic::Topic};
 
-/// What a subscription gives next.
+/// The next event of a subscription.
 #[derive(Debug)]
 pub enum Delivery {
-    /// Rounds in order, at least one: all that were waiting.
+    /// All waiting rounds in order, at least one.
     Rounds(Vec<Frame>),
-    /// The subscriber fell further behind than memory reaches: close with 1013.
+    /// The ring buffers have evicted rounds that the subscriber missed: close with 1013.
     TooSlow,
-    /// The hub is gone: the process is stopping.
+    /// The hub was dropped: the process is stopping.
     Closed,
 }
 
@@ -40,7 +40,7 @@ impl Subscription {
         Self { hub, topic, position, receiver, lagged: false }
     }
 
-    /// Waits for the next rounds. Cancel safe: what is taken is returned at once.
+    /// Waits for the next rounds. Cancel safe: taken rounds are returned without another wait.
     pub async fn next(&mut self) -> Delivery {
         loop {
             if self.lagged {
@@ -52,7 +52,7 @@ impl Subscription {
             }
             match self.receiver.recv().await {
                 Ok(batch) => {
-                    let rounds = self.take_with_all_that_wait(&batch);
+                    let rounds = self.take_all_waiting(&batch);
                     if !rounds.is_empty() {
                         return Delivery::Rounds(rounds);
                     }
@@ -63,7 +63,7 @@ impl Subscription {
         }
     }
 
-    /// What waits now, if anything does: [`Self::next`] without the waiting.
+    /// [`Self::next`] without the wait: `None` if no round is waiting.
     pub fn try_next(&mut self) -> Option<Delivery> {
         loop {
             if self.lagged {
@@ -75,7 +75,7 @@ impl Subscription {
             }
             match self.receiver.try_recv() {
                 Ok(batch) => {
-                    let rounds = self.take_with_all_that_wait(&batch);
+                    let rounds = self.take_all_waiting(&batch);
                     if !rounds.is_empty() {
                         return Some(Delivery::Rounds(rounds));
                     }
@@ -87,24 +87,24 @@ impl Subscription {
         }
     }
 
-    /// What is subscribed to.
+    /// The topic of the subscription.
     pub fn topic(&self) -> &Topic {
         &self.topic
     }
 
-    /// A subscription to the same topic that begins at the present: what waits here is not in it.
+    /// A subscription to the same topic that begins now: rounds that wait in this one are not in it.
     pub fn sibling(&self) -> Self {
-        self.hub.follow(&mut self.hub.memory(), &self.topic)
+        self.hub.follow(&mut self.hub.recent(), &self.topic)
     }
 
-    /// Whether this one, once dropped, is replaced by the other without loss or repetition: both
-    /// have taken the same rounds, and neither leaves any out.
-    pub fn stands_where(&self, other: &Self) -> bool {
+    /// Whether the other can replace this one without loss or repetition: both have taken the same
+    /// rounds of the same topic, and neither has to be refilled.
+    pub fn is_interchangeable_with(&self, other: &Self) -> bool {
         let plain = |one: &Self| !one.lagged;
         plain(self) && plain(other) && self.position == other.position && self.topic == other.topic
     }
 
-    fn take_with_all_that_wait(&mut self, batch: &Batch) -> Vec<Frame> {
+    fn take_all_waiting(&mut self, batch: &Batch) -> Vec<Frame> {
         let mut rounds = self.take(batch);
         let end = loop {
             match self.receiver.try_recv() {
@@ -112,7 +112,7 @@ impl Subscription {
                 Err(end) => break end,
             }
         };
-        // The channel tells of a lag only once.
+        // The channel reports a lag only once.
         self.lagged = matches!(end, TryRecvError::Lagged(_));
         rounds
     }
@@ -142,7 +142,7 @@ mod tests {
     };
 
     #[test]
-    fn a_lag_that_happens_while_a_subscriber_takes_its_rounds_is_not_silent() {
+    fn a_lag_while_a_subscriber_takes_its_rounds_is_noticed() {
         let (hub, publisher) = hub(LAG_BATCHES * 4);
         let (_, mut subscription) = seed(&hub, &Topic::Everything);
         publisher.publish(vec![live(1, 1)]);
@@ -150,7 +150,7 @@ mod tests {
         // More than the channel holds come before it has asked for the next.
         let last = i64::try_from(LAG_BATCHES * 2).expect("small");
         (2..=last).for_each(|id| publisher.publish(vec![live(id, 1)]));
-        let taken = subscription.take_with_all_that_wait(&first);
+        let taken = subscription.take_all_waiting(&first);
         assert_eq!((taken.len(), subscription.lagged), (1, true));
         assert_eq!(drain(&mut subscription), ((2..=last).collect(), false));
     }

@@ -36,7 +36,7 @@ fn ids(frames: &[Frame]) -> Vec<i64> {
     frames.iter().map(|frame| frame.round_id().0).collect()
 }
 
-/// Everything that waits for a subscriber, and whether it was cut off.
+/// All waiting rounds of a subscriber, and whether it was disconnected.
 pub(super) fn drain(subscription: &mut Subscription) -> (Vec<i64>, bool) {
     let mut seen = Vec::new();
     let mut context = std::task::Context::from_waker(std::task::Waker::noop());
@@ -67,7 +67,7 @@ pub(super) fn seed(hub: &Hub, topic: &Topic) -> (Option<Frame>, Subscription) {
 }
 
 #[test]
-fn the_seed_is_the_round_that_finished_last_not_the_one_that_came_last() {
+fn the_seed_is_the_round_that_finished_last_not_the_one_published_last() {
     let (hub, publisher) = hub(8);
     let late = Captured { round: Round { round_id: RoundId(9), ..live(2, 1).round }, ..live(9, 1) };
     publisher.publish(vec![live(5, 1), late]);
@@ -76,7 +76,7 @@ fn the_seed_is_the_round_that_finished_last_not_the_one_that_came_last() {
 }
 
 #[test]
-fn a_subscriber_that_lags_is_refilled_from_memory_without_a_repeat() {
+fn a_lagging_subscriber_is_refilled_from_the_ring_buffers_without_a_repeat() {
     let (hub, publisher) = hub(LAG_BATCHES * 4);
     let (_, mut subscription) = seed(&hub, &Topic::Everything);
     let last = i64::try_from(LAG_BATCHES * 2).expect("small");
@@ -85,7 +85,7 @@ fn a_subscriber_that_lags_is_refilled_from_memory_without_a_repeat() {
 }
 
 #[test]
-fn between_the_seed_and_the_stream_is_no_round_while_others_publish() {
+fn no_round_is_lost_between_the_seed_and_the_stream_while_others_publish() {
     const ROUNDS: i64 = 20_000;
     let (hub, publisher) = hub(usize::try_from(ROUNDS).expect("small"));
     publisher.publish(vec![live(1, 1)]);
@@ -108,7 +108,7 @@ fn between_the_seed_and_the_stream_is_no_round_while_others_publish() {
 }
 
 #[test]
-fn a_subscriber_that_memory_cannot_refill_is_told_that_it_is_too_slow() {
+fn a_subscriber_that_the_ring_buffers_cannot_refill_is_too_slow() {
     let (hub, publisher) = hub(8);
     let (_, mut subscription) = seed(&hub, &Topic::Everything);
     let last = i64::try_from(LAG_BATCHES * 2).expect("small");
@@ -117,9 +117,9 @@ fn a_subscriber_that_memory_cannot_refill_is_told_that_it_is_too_slow() {
 }
 
 #[test]
-fn a_point_of_an_earlier_process_brings_all_that_may_have_been_missed() {
+fn a_resume_point_of_an_earlier_process_returns_every_round_that_may_have_been_missed() {
     let (hub, publisher) = hub(8);
-    // 2 and 3 ran beside each other: who saw 3 may or may not have seen 2.
+    // 2 and 3 overlap: a client that has 3 may lack 2.
     let recent = vec![captured(1, 1, 10, 10), captured(2, 1, 11, 11), captured(3, 1, 12, 11)];
     publisher.preload(recent, vec![], Xid(0));
     publisher.publish(vec![live(40, 1)]);
@@ -131,17 +131,21 @@ fn a_point_of_an_earlier_process_brings_all_that_may_have_been_missed() {
 }
 
 #[test]
-fn a_point_that_reaches_back_to_what_was_trimmed_is_unknown() {
+fn a_resume_point_that_needs_trimmed_rounds_is_unknown() {
     let (hub, publisher) = hub(8);
     let recent = vec![captured(1, 1, 12, 10), captured(2, 1, 13, 13)];
     publisher.preload(recent, vec![], Xid(11));
     let topic = Topic::game(GameId(1));
-    assert_eq!(resumed(&hub, &topic, 1), None, "a round of transaction 11 may be gone");
+    assert_eq!(
+        resumed(&hub, &topic, 1),
+        None,
+        "retention may have deleted a round of transaction 11"
+    );
     assert_eq!(resumed(&hub, &topic, 2), Some(vec![]));
 }
 
 #[test]
-fn memory_that_was_filled_to_the_brim_does_not_claim_to_know_what_came_before() {
+fn a_ring_buffer_that_the_preload_filled_does_not_answer_for_older_rounds() {
     let (hub, publisher) = hub(2);
     publisher.preload(vec![captured(1, 1, 10, 10), captured(2, 1, 11, 11)], vec![], Xid(0));
     let topic = Topic::game(GameId(1));
@@ -150,7 +154,7 @@ fn memory_that_was_filled_to_the_brim_does_not_claim_to_know_what_came_before() 
 }
 
 #[test]
-fn a_game_that_has_left_a_type_is_asked_for_the_rounds_that_it_had_in_it() {
+fn a_game_that_changed_its_type_still_counts_for_its_former_type() {
     let (hub, publisher) = hub(2);
     let of = |id, kind: &str| {
         let captured = live(id, 1);
@@ -158,7 +162,7 @@ fn a_game_that_has_left_a_type_is_asked_for_the_rounds_that_it_had_in_it() {
     };
     publisher.publish(vec![live(1, 3), of(2, "odd"), of(3, "odd"), of(4, "new"), of(5, "new")]);
     let odd = Topic::kind("odd");
-    assert_eq!(resumed(&hub, &odd, 1), None, "2 and 3 have fallen out");
+    assert_eq!(resumed(&hub, &odd, 1), None, "2 and 3 are evicted");
     assert!(hub.missed(&odd, Position(1), 10).is_none());
     assert!(!hub.continues(&odd, Position(1)) && hub.continues(&odd, Position(3)));
     assert_eq!(resumed(&hub, &Topic::kind("new"), 4), Some(vec![5]));
@@ -181,38 +185,48 @@ fn a_round_older_than_the_outbox_resumes_its_own_game_only() {
 fn a_replay_ends_in_the_order_of_the_stream() {
     let (hub, publisher) = hub(2);
     let topic = Topic::Everything;
-    // 9 committed late: it is older than 10 by its transaction and newer on the stream.
+    // 9 committed late: its transaction is older than 10's, its position later.
     publisher.publish(vec![live(7, 1), live(10, 1), live(9, 1), live(2, 2)]);
     let (oldest_running, snapshot) = (Xid(11), "11:11:".into());
-    publisher.settle(Settled { oldest_running, snapshot, position: publisher.position() });
+    publisher.set_durable_position(DurablePosition {
+        oldest_running,
+        snapshot,
+        position: publisher.position(),
+    });
     publisher.publish(vec![live(11, 2)]);
-    let settled = hub.settled();
-    assert_eq!((settled.oldest_running, settled.position), (Xid(11), Position(4)));
-    assert!(hub.continues(&topic, settled.position));
+    let durable = hub.durable_position();
+    assert_eq!((durable.oldest_running, durable.position), (Xid(11), Position(4)));
+    assert!(hub.continues(&topic, durable.position));
     let end = |from| {
-        let (seen, rounds, known) = (settled.position, vec![], vec![]);
+        let (seen, rounds, known) = (durable.position, vec![], vec![]);
         let replay = Replay { from: Xid(from), seen, rounds, known };
         let opened = hub.subscribe(&topic, Start::Replayed(replay), 10);
-        let Some((Opening::Resumed(frames), _)) = opened else { panic!("not in memory") };
+        let Some((Opening::Resumed(frames), _)) = opened else { panic!("not in the ring buffers") };
         ids(&frames)
     };
-    assert_eq!(end(7), [10, 9, 11], "7 has fallen out, and 2 is of an older transaction");
+    assert_eq!(end(7), [10, 9, 11], "7 is evicted, and 2 is of an older transaction");
     let known = vec![(Xid(10), RoundId(10))];
     let older = [7, 9].map(|id| {
         ((Xid(id), RoundId(id.cast_signed())), Frame::encode(&live(id.cast_signed(), 1).round))
     });
     let replay = || Replay {
         from: Xid(7),
-        seen: settled.position,
+        seen: durable.position,
         rounds: older.to_vec(),
         known: known.clone(),
     };
     let opened = hub.subscribe(&topic, Start::Replayed(replay()), 10);
-    let Some((Opening::Resumed(frames), mut subscription)) = opened else { panic!("not there") };
-    assert_eq!(ids(&frames), [7, 9, 11], "what memory has too comes behind, less the named");
+    let Some((Opening::Resumed(frames), mut subscription)) = opened else {
+        panic!("not in the ring buffers")
+    };
+    assert_eq!(
+        ids(&frames),
+        [7, 9, 11],
+        "rounds of the ring buffers come last, without the named one"
+    );
     publisher.publish(vec![live(12, 1), live(13, 1), live(14, 1)]);
     assert_eq!(drain(&mut subscription).0, [12, 13, 14]);
-    assert!(!hub.continues(&topic, settled.position), "12 has fallen out, unseen");
+    assert!(!hub.continues(&topic, durable.position), "12 is evicted before it is durable");
     assert!(hub.subscribe(&topic, Start::Replayed(replay()), 10).is_none());
 }
 
@@ -228,11 +242,11 @@ fn more_rounds_than_the_limit_are_a_gap() {
     assert!(matches!(after(1), Some(Opening::Gap(Some(seed))) if seed.round_id() == RoundId(3)));
 }
 
-/// An outlet that notes what it gets.
+/// An outlet that records the rounds it gets.
 #[derive(Debug, Default)]
-struct Notebook(Mutex<Vec<i64>>);
+struct RecordingOutlet(Mutex<Vec<i64>>);
 
-impl Outlet for Notebook {
+impl Outlet for RecordingOutlet {
     fn publish(&self, batch: &Batch) {
         let ids = batch.iter().map(|placed| placed.finish.1.0);
         self.0.lock().extend(ids);
@@ -240,22 +254,22 @@ impl Outlet for Notebook {
 }
 
 #[test]
-fn an_outlet_gets_every_round_and_joins_between_two() {
+fn an_outlet_gets_every_round_and_opens_a_stream_between_two_batches() {
     let (hub, publisher) = hub(8);
-    let notebook = Arc::new(Notebook::default());
+    let outlet = Arc::new(RecordingOutlet::default());
     publisher.publish(vec![live(1, 1)]);
-    hub.attach(notebook.clone());
+    hub.attach(outlet.clone());
     publisher.publish(vec![live(2, 1), live(3, 2)]);
     let topic = Topic::game(GameId(1));
     let joint = hub.open(&topic, Start::Seed, 0, |joint| joint).ok().expect("a seed");
     assert_eq!(joint.position, Position(3));
     assert!(matches!(joint.opening, Opening::Seed(Some(seed)) if seed.round_id() == RoundId(2)));
     publisher.publish(vec![live(4, 1)]);
-    assert_eq!(*notebook.0.lock(), [2, 3, 4]);
+    assert_eq!(*outlet.0.lock(), [2, 3, 4]);
 }
 
 #[test]
-fn a_slow_subscriber_is_given_what_it_missed_in_portions() {
+fn a_slow_subscriber_gets_its_missed_rounds_in_portions() {
     let (hub, publisher) = hub(4);
     publisher.publish((1..=6).map(|id| live(id, 1)).collect());
     let missed = |from, most| {
@@ -269,7 +283,7 @@ fn a_slow_subscriber_is_given_what_it_missed_in_portions() {
 }
 
 #[test]
-fn the_rounds_of_many_games_come_in_the_order_of_the_stream_however_few_are_asked_for() {
+fn rounds_of_many_games_keep_the_order_of_the_stream_at_any_limit() {
     let (hub, publisher) = hub(64);
     // Of 7 games, some often and some rarely, each in runs.
     let games: Vec<i64> =
@@ -280,7 +294,7 @@ fn the_rounds_of_many_games_come_in_the_order_of_the_stream_however_few_are_aske
         let of_topic = rounds.iter().filter(|captured| topic.matches(&captured.round));
         let all: Vec<i64> = of_topic.map(|captured| captured.round.round_id.0).collect();
         for most in [0, 1, 2, 5, 20, all.len(), usize::MAX] {
-            let missed = hub.missed(&topic, Position(100), most).expect("in memory");
+            let missed = hub.missed(&topic, Position(100), most).expect("in the ring buffers");
             let later = all.iter().filter(|id| **id > 100).count();
             let expected: Vec<_> = all.iter().filter(|id| **id > 100).take(most).collect();
             let ids = missed.rounds.iter().map(|placed| &placed.finish.1.0);
@@ -310,11 +324,11 @@ fn step() -> impl Strategy<Value = Step> {
 struct Client {
     topic: Topic,
     subscription: Subscription,
-    /// What it was given, the seed left out.
+    /// The rounds it got, without the seed.
     seen: Vec<i64>,
-    /// The last round it knows, the seed included.
+    /// The last round it got, the seed included.
     last: Option<i64>,
-    /// How many rounds had been published when it came.
+    /// How many rounds had been published when it connected.
     from: usize,
 }
 
@@ -354,7 +368,7 @@ proptest! {
                         let start = Start::After(RoundId(last));
                         let opened = hub.subscribe(&client.topic, start, usize::MAX);
                         let Some((Opening::Resumed(frames), subscription)) = opened else {
-                            return Err(TestCaseError::fail("not in memory"));
+                            return Err(TestCaseError::fail("not in the ring buffers"));
                         };
                         client.subscription = subscription;
                         client.seen.extend(ids(&frames));

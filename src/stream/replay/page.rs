@@ -8,7 +8,7 @@ use std::{
 
 use crate::stream::{
     frame::Frame,
-    hub::{Replay, Settled},
+    hub::{DurablePosition, Replay},
     round::RoundId,
     round_store::StoredRounds,
     topic::Topic,
@@ -29,7 +29,7 @@ pub(super) struct Page {
     read_at: Instant,
     /// The hub's position before the query: the page contains the rounds up to it, the hub has the
     /// later ones.
-    pub(super) settled: Settled,
+    pub(super) settled: DurablePosition,
     /// For each requested or found round: the transaction at which its replay begins.
     points: HashMap<RoundId, Xid>,
     rounds: Vec<(Finish, Frame)>,
@@ -45,7 +45,7 @@ impl Page {
     pub(super) fn new(
         mut points: HashMap<RoundId, Xid>,
         found: &StoredRounds,
-        settled: Settled,
+        settled: DurablePosition,
     ) -> Self {
         let from = points.values().min().copied().unwrap_or_default();
         // If a transaction older than the page ran while a round was recorded, the page may miss
@@ -146,7 +146,7 @@ mod tests {
 
     fn page(rounds: &[(u64, i64)], trimmed: u64) -> Page {
         let points = HashMap::from([(RoundId(rounds[0].1), Xid(rounds[0].0))]);
-        Page::new(points, &found(rounds, trimmed), Settled::default())
+        Page::new(points, &found(rounds, trimmed), DurablePosition::default())
     }
 
     fn after(page: &Page, named: i64) -> Option<Vec<(u64, i64)>> {

@@ -254,7 +254,7 @@ impl Member {
                 Delivery::Closed => break,
             }
         }
-        if !own.stands_where(task) {
+        if !own.is_interchangeable_with(task) {
             self.own = Some(own);
         }
         Ok(sent)

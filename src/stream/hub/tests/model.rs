@@ -1,11 +1,11 @@
-//! A model of the database and of the nodes that read it, for what a resume gives.
+//! A model of the database and of the nodes that read it, for the answers to resumes.
 
 use crate::stream::transaction::{Finish, Xid};
 use std::collections::BTreeMap;
 
 use super::*;
 
-/// All but one have a round from before the outbox was made.
+/// All but one have a round from before the outbox was created.
 pub(super) const GAMES: i64 = 4;
 
 /// A transaction that has not ended.
@@ -30,7 +30,7 @@ impl Row {
     }
 }
 
-/// PostgreSQL, as far as a resume sees it.
+/// PostgreSQL, as far as resumes depend on it.
 #[derive(Debug, Default)]
 pub(super) struct Database {
     ids: i64,
@@ -42,7 +42,7 @@ pub(super) struct Database {
 }
 
 impl Database {
-    /// With a round of each game but one, from before the outbox was made.
+    /// With a round of each game but one, from before the outbox was created.
     pub(super) fn new() -> Self {
         let mut database = Self { ids: GAMES, ..Self::default() };
         let old = |game| Row { captured: captured(game, game, 0, 0), began_after: 0 };
@@ -60,8 +60,8 @@ impl Database {
         let before = self.oldest_running();
         let Some(open) = self.open.get_mut(&writer) else { return };
         let mut captured = captured(self.ids, game, open.xid.0, before.0);
-        let moment = (self.ids + late).max(1) * 1_000_000;
-        captured.round.finished_at = FinishedAt::from_micros(moment).expect("in range");
+        let finished_at = (self.ids + late).max(1) * 1_000_000;
+        captured.round.finished_at = FinishedAt::from_micros(finished_at).expect("in range");
         open.rounds.push(captured);
     }
 
@@ -80,7 +80,7 @@ impl Database {
         running.min().unwrap_or(Xid(self.xids + 1))
     }
 
-    /// What the outbox holds of the first commits, in the order of transactions.
+    /// The outbox rows of the first `committed` commits, in the order of transactions.
     fn outbox(&self, committed: usize) -> Vec<&Row> {
         let kept = |row: &&Row| row.captured.xid > self.trimmed;
         let mut rows: Vec<_> = self.committed[..committed].iter().filter(kept).collect();
@@ -95,7 +95,8 @@ impl Database {
         Some(row.captured.before).filter(|before| *before > self.trimmed)
     }
 
-    /// Of rows that no process has yet to read, and no transaction to join.
+    /// Deletes the oldest outbox rows, unless a process has yet to read one of their transactions or
+    /// it is still open.
     pub(super) fn trim(&mut self, rows: usize, read: usize) {
         let oldest_running = self.oldest_running();
         let unread = self.committed[read..].iter().map(|row| row.captured.xid).min();
@@ -110,23 +111,29 @@ impl Database {
 pub(super) struct Node {
     pub(super) hub: Hub,
     publisher: Publisher,
-    /// How many commits it has read, and of those how many for good.
+    /// How many commits it has read, and how many of them are durable.
     pub(super) read: usize,
-    settled: usize,
+    durable: usize,
     polls: u64,
-    /// What it has published, in order.
+    /// The rounds it has published, in order.
     stream: Vec<Row>,
 }
 
 impl Node {
-    /// As `sql/recent.sql` and `sql/latest_by_game.sql` have it at the start.
-    pub(super) fn start(database: &Database, history: usize, looked: usize, shared: bool) -> Self {
+    /// Loads the rounds that `sql/recent.sql` and `sql/latest_by_game.sql` return.
+    pub(super) fn start(
+        database: &Database,
+        history: usize,
+        rows_read: usize,
+        shared: bool,
+    ) -> Self {
         let (hub, publisher) = hub(history);
         publisher.share(shared);
         let read = database.committed.len();
         let mut newest = database.outbox(read);
-        newest.drain(..newest.len().saturating_sub(looked));
-        let floor = newest.first().filter(|_| newest.len() == looked).map(|row| row.captured.xid);
+        newest.drain(..newest.len().saturating_sub(rows_read));
+        let floor =
+            newest.first().filter(|_| newest.len() == rows_read).map(|row| row.captured.xid);
         let place = |(index, row): (usize, &&Row)| {
             let game = row.captured.round.game_id;
             newest[index..].iter().filter(|later| later.captured.round.game_id == game).count()
@@ -138,12 +145,12 @@ impl Node {
         let latest = (0..GAMES).filter_map(|game| table().filter(of(game)).max_by_key(|r| r.age()));
         let trimmed = database.trimmed.max(floor.unwrap_or_default());
         publisher.preload(recent, latest.cloned().collect(), trimmed);
-        let node = Self { hub, publisher, read, settled: read, polls: 0, stream: Vec::new() };
-        node.settle();
+        let node = Self { hub, publisher, read, durable: read, polls: 0, stream: Vec::new() };
+        node.set_durable_position();
         node
     }
 
-    pub(super) fn poll(&mut self, database: &Database, safe: bool) {
+    pub(super) fn poll(&mut self, database: &Database, durable: bool) {
         let mut rows = database.committed[self.read..].to_vec();
         rows.sort_by_key(Row::finish);
         self.polls += 1;
@@ -151,34 +158,35 @@ impl Node {
         self.publisher.publish(rows.iter().map(found).collect());
         self.stream.extend(rows);
         self.read = database.committed.len();
-        if safe {
-            self.settled = self.read;
-            self.settle();
+        if durable {
+            self.durable = self.read;
+            self.set_durable_position();
         }
     }
 
-    fn settle(&self) {
+    fn set_durable_position(&self) {
         let position = self.publisher.position();
-        self.publisher.settle(Settled { position, ..Settled::default() });
+        self.publisher
+            .set_durable_position(DurablePosition { position, ..DurablePosition::default() });
     }
 
-    /// As `Replays` answers what memory cannot.
+    /// The answer of `Replays` if the ring buffers lack the resume point.
     fn replay(&self, database: &Database, topic: &Topic, named: RoundId) -> Option<Replay> {
         let from = database.resume_point(named)?;
         let later = |row: &&Row| row.captured.xid >= from && topic.matches(&row.captured.round);
-        let page = database.outbox(self.settled);
+        let page = database.outbox(self.durable);
         let page = page.into_iter().filter(later);
         let (known, rounds): (Vec<_>, Vec<_>) = page.partition(|row| row.finish().1 == named);
         Some(Replay {
             from,
-            seen: self.hub.settled().position,
+            seen: self.hub.durable_position().position,
             rounds: rounds.iter().map(|r| (r.finish(), Frame::encode(&r.captured.round))).collect(),
             known: known.iter().map(|row| row.finish()).collect(),
         })
     }
 
-    /// What comes after the named round by the plain list of what was published; `None` for one that
-    /// was not.
+    /// The rounds after the named one in the plain list of published rounds; `None` if it is not in
+    /// the list.
     pub(super) fn later(&self, topic: &Topic, named: RoundId) -> Option<Vec<i64>> {
         let at = self.stream.iter().position(|row| row.finish().1 == named)?;
         let later = self.stream[at + 1..].iter().map(|row| &row.captured.round);
@@ -189,7 +197,7 @@ impl Node {
 
 /// How a resume was answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Way {
+pub(super) enum AnswerKind {
     Live,
     Shared,
     Transaction,
@@ -198,35 +206,35 @@ pub(super) enum Way {
     Gap,
 }
 
-/// What a node says to a resume.
+/// The answer of a node to a resume.
 pub(super) enum Answer {
-    Given(Way, Vec<i64>, Subscription),
+    Resumed(AnswerKind, Vec<i64>, Subscription),
     Unknown,
-    /// Memory has lost some of what follows the page: another is to be read.
-    Outrun,
+    /// The ring buffers have evicted rounds that follow the page: read another page.
+    Evicted,
 }
 
 impl Node {
     pub(super) fn answer(&self, database: &Database, topic: &Topic, named: RoundId) -> Answer {
-        let point = self.hub.memory().point(topic, named).map(|point| format!("{point:?}"));
-        let way = |point: String| match point.split(['(', ' ']).next() {
-            Some("Live") => Way::Live,
-            Some("Shared") => Way::Shared,
-            Some("Transaction") => Way::Transaction,
-            _ => Way::Table,
+        let point = self.hub.recent().point(topic, named).map(|point| format!("{point:?}"));
+        let kind = |point: String| match point.split(['(', ' ']).next() {
+            Some("Live") => AnswerKind::Live,
+            Some("Shared") => AnswerKind::Shared,
+            Some("Transaction") => AnswerKind::Transaction,
+            _ => AnswerKind::Table,
         };
-        let (way, start) = match point.map(way) {
-            Some(way) => (way, Start::After(named)),
+        let (kind, start) = match point.map(kind) {
+            Some(kind) => (kind, Start::After(named)),
             None => match self.replay(database, topic, named) {
-                Some(replay) => (Way::Replayed, Start::Replayed(replay)),
+                Some(replay) => (AnswerKind::Replayed, Start::Replayed(replay)),
                 None => return Answer::Unknown,
             },
         };
         match self.hub.subscribe(topic, start, usize::MAX) {
             Some((Opening::Resumed(frames), subscription)) => {
-                Answer::Given(way, ids(&frames), subscription)
+                Answer::Resumed(kind, ids(&frames), subscription)
             }
-            _ => Answer::Outrun,
+            _ => Answer::Evicted,
         }
     }
 }

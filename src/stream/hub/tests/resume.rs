@@ -1,5 +1,5 @@
-//! What a resume gives, against a model of the database and plain lists: transactions that overlap, a
-//! memory that holds little, a node that restarts, and clients that break off anywhere and come back.
+//! The answers to resumes, checked against a model of the database and plain lists. Transactions
+//! overlap, ring buffers are small, nodes restart, and clients disconnect anywhere and resume.
 
 use std::{
     cell::RefCell,
@@ -9,11 +9,11 @@ use std::{
 use proptest::test_runner::{Config, TestRunner};
 
 use super::{
-    model::{Answer, Database, GAMES, Node, Row, Way},
+    model::{Answer, AnswerKind, Database, GAMES, Node, Row},
     *,
 };
 
-/// Rounds of a game that a node remembers are few, so that most points lie beyond.
+/// Rounds in a ring buffer: few, so that most resume points are evicted.
 const HISTORY_MAX: usize = 8;
 const WRITERS: usize = 4;
 const CLIENTS: usize = 4;
@@ -21,21 +21,21 @@ const NODES_MAX: usize = 3;
 
 #[derive(Clone, Copy, Debug)]
 enum Step {
-    /// This writer's transaction finishes a round of this game, its moment so much out of line; it is
-    /// begun where there is none.
+    /// This writer's transaction finishes a round of this game, at a time that is so many seconds
+    /// late. The writer begins a transaction if none is open.
     Finish(usize, i64, i64),
     Commit(usize),
     RollBack(usize),
-    /// This node reads what was committed since; `true`: and no crash can take that back.
+    /// This node reads the new commits; `true`: they are durable.
     Poll(usize, bool),
-    /// Another process of this node, which looks at so many rows of the outbox.
+    /// This node restarts and reads so many rows of the outbox.
     Restart(usize, usize),
-    /// Retention takes so many of the oldest rows.
+    /// Retention deletes so many of the oldest rows.
     Trim(usize),
-    /// This client comes to this node.
-    Come(usize, usize),
-    /// This client leaves, with so many of the rounds that wait for it.
-    Leave(usize, usize),
+    /// This client connects to this node.
+    Connect(usize, usize),
+    /// This client takes so many of its waiting rounds, then disconnects.
+    Disconnect(usize, usize),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -45,24 +45,24 @@ fn step() -> impl Strategy<Value = Step> {
         9 => finish.prop_map(|(writer, game, late)| Step::Finish(writer, game, late)),
         6 => (0..WRITERS).prop_map(Step::Commit),
         1 => (0..WRITERS).prop_map(Step::RollBack),
-        5 => (node(), any::<bool>()).prop_map(|(node, safe)| Step::Poll(node, safe)),
-        1 => (node(), 1_usize..30).prop_map(|(node, looked)| Step::Restart(node, looked)),
+        5 => (node(), any::<bool>()).prop_map(|(node, durable)| Step::Poll(node, durable)),
+        1 => (node(), 1_usize..30).prop_map(|(node, rows_read)| Step::Restart(node, rows_read)),
         1 => (1_usize..4).prop_map(Step::Trim),
-        5 => (0..CLIENTS, node()).prop_map(|(client, node)| Step::Come(client, node)),
-        5 => (0..CLIENTS, 0_usize..6).prop_map(|(client, taken)| Step::Leave(client, taken)),
+        5 => (0..CLIENTS, node()).prop_map(|(client, node)| Step::Connect(client, node)),
+        5 => (0..CLIENTS, 0_usize..6).prop_map(|(client, taken)| Step::Disconnect(client, taken)),
     ]
 }
 
 struct Client {
     topic: Topic,
-    /// The commits before these were on the stream when it began.
+    /// How many commits had been published when it began.
     since: usize,
-    /// All that it has taken since, each once, in order.
+    /// The rounds it has taken since, each once, in order.
     taken: Vec<i64>,
     last: Option<i64>,
-    /// Where it is, or was.
+    /// The node it is connected to, or was last.
     node: usize,
-    /// Present: what its stream began with, and what follows.
+    /// While connected: the opening, and the subscription.
     stream: Option<(Vec<i64>, Subscription)>,
 }
 
@@ -74,13 +74,13 @@ impl Client {
         (self.since, self.stream) = (node.read, Some((vec![], subscription)));
     }
 
-    fn leave(&mut self, most: usize) -> Result<(), TestCaseError> {
-        let Some((mut given, mut subscription)) = self.stream.take() else { return Ok(()) };
+    fn disconnect(&mut self, most: usize) -> Result<(), TestCaseError> {
+        let Some((mut received, mut subscription)) = self.stream.take() else { return Ok(()) };
         let (later, cut) = drain(&mut subscription);
-        given.extend(later);
+        received.extend(later);
         prop_assert!(!cut);
-        prop_assert_eq!(given.iter().collect::<HashSet<_>>().len(), given.len(), "twice");
-        given.into_iter().take(most).for_each(|id| self.take(id));
+        prop_assert_eq!(received.iter().collect::<HashSet<_>>().len(), received.len(), "twice");
+        received.into_iter().take(most).for_each(|id| self.take(id));
         Ok(())
     }
 
@@ -91,64 +91,64 @@ impl Client {
         }
     }
 
-    /// Comes, or comes back: then says how that was answered.
-    fn come(
+    /// Connects, or resumes: then returns how the node answered.
+    fn connect(
         &mut self,
         nodes: &mut [Node],
         database: &Database,
-    ) -> Result<Option<Way>, TestCaseError> {
+    ) -> Result<Option<AnswerKind>, TestCaseError> {
         let Some(last) = self.last else {
             self.begin(&nodes[self.node]);
             return Ok(None);
         };
         let mut answer = nodes[self.node].answer(database, &self.topic, RoundId(last));
-        if matches!(answer, Answer::Outrun) {
+        if matches!(answer, Answer::Evicted) {
             nodes[self.node].poll(database, true);
             answer = nodes[self.node].answer(database, &self.topic, RoundId(last));
         }
         match answer {
-            Answer::Given(way, given, subscription) => {
-                self.check(way, &given, &nodes[self.node], database)?;
-                self.break_off_anywhere(&given, nodes, database)?;
-                self.stream = Some((given, subscription));
-                Ok(Some(way))
+            Answer::Resumed(kind, received, subscription) => {
+                self.check(kind, &received, &nodes[self.node], database)?;
+                self.disconnect_anywhere(&received, nodes, database)?;
+                self.stream = Some((received, subscription));
+                Ok(Some(kind))
             }
             Answer::Unknown => {
                 self.begin(&nodes[self.node]);
-                Ok(Some(Way::Gap))
+                Ok(Some(AnswerKind::Gap))
             }
-            Answer::Outrun => Err(TestCaseError::fail("outrun by nothing")),
+            Answer::Evicted => Err(TestCaseError::fail("evicted again without a new round")),
         }
     }
 
-    /// Whatever it takes of what it was given, it can go on from there, on any node.
-    fn break_off_anywhere(
+    /// It can disconnect after any of the received rounds, and resume there on any node.
+    fn disconnect_anywhere(
         &self,
-        given: &[i64],
+        received: &[i64],
         nodes: &[Node],
         database: &Database,
     ) -> Result<(), TestCaseError> {
         let (topic, taken) = (self.topic.clone(), self.taken.clone());
         let mut other = Self { topic, taken, stream: None, ..*self };
-        for id in given {
+        for id in received {
             other.take(*id);
             for node in nodes {
-                if let Answer::Given(way, given, _) =
+                if let Answer::Resumed(kind, received, _) =
                     node.answer(database, &self.topic, RoundId(*id))
                 {
-                    other.check(way, &given, node, database)?;
+                    other.check(kind, &received, node, database)?;
                 }
             }
         }
         Ok(())
     }
 
-    /// All that it may have missed is given, and nothing that is no affair of its; by a process that
-    /// delivered the round alone, just what followed.
+    /// It received every round of its topic that it may have missed, and no other topic's. A process
+    /// that alone delivered the named round sends just the rounds after it.
     fn check(
         &self,
-        way: Way,
-        given: &[i64],
+        kind: AnswerKind,
+        received: &[i64],
         node: &Node,
         database: &Database,
     ) -> Result<(), TestCaseError> {
@@ -156,18 +156,22 @@ impl Client {
         let id = |row: &Row| row.finish().1.0;
         let read = &database.committed[..node.read];
         let all: BTreeSet<i64> = read.iter().filter(of_topic).map(id).collect();
-        prop_assert!(given.iter().all(|id| all.contains(id)), "not of the topic: {:?}", given);
+        prop_assert!(
+            received.iter().all(|id| all.contains(id)),
+            "not of the topic: {:?}",
+            received
+        );
         let due = read.iter().skip(self.since).filter(of_topic).map(id);
-        let mut missed = due.filter(|id| !given.contains(id) && !self.taken.contains(id));
-        prop_assert_eq!(missed.next(), None, "lost after {:?}: {:?}", self.last, given);
-        if way == Way::Live {
+        let mut missed = due.filter(|id| !received.contains(id) && !self.taken.contains(id));
+        prop_assert_eq!(missed.next(), None, "lost after {:?}: {:?}", self.last, received);
+        if kind == AnswerKind::Live {
             let exact = self.last.and_then(|last| node.later(&self.topic, RoundId(last)));
-            prop_assert_eq!(exact.as_deref(), Some(given));
+            prop_assert_eq!(exact.as_deref(), Some(received));
         }
         Ok(())
     }
 
-    /// A round whose transaction began after another's commit comes after it.
+    /// A round whose transaction began after another's commit is after it.
     fn in_order(&self, database: &Database) -> bool {
         let at = |id: &i64| database.committed.iter().position(|row| row.finish().1.0 == *id);
         let began = |at: usize| database.committed[at].began_after;
@@ -187,75 +191,98 @@ fn clients() -> Vec<Client> {
     topics.into_iter().map(client).collect()
 }
 
-/// Runs the steps on so many nodes; says how each resume was answered.
-fn play(nodes: usize, history: usize, steps: Vec<Step>) -> Result<Vec<Way>, TestCaseError> {
-    let (mut database, mut clients, mut ways) = (Database::new(), clients(), Vec::new());
-    let start = |database: &Database, looked| Node::start(database, history, looked, nodes > 1);
+/// Runs the steps on so many nodes; returns how each resume was answered.
+fn run_steps(
+    nodes: usize,
+    history: usize,
+    steps: Vec<Step>,
+) -> Result<Vec<AnswerKind>, TestCaseError> {
+    let (mut database, mut clients, mut kinds) = (Database::new(), clients(), Vec::new());
+    let start =
+        |database: &Database, rows_read| Node::start(database, history, rows_read, nodes > 1);
     let mut nodes: Vec<_> = (0..nodes).map(|_| start(&database, usize::MAX)).collect();
     let count = nodes.len();
-    let place = |node: usize| node % count;
+    let index = |node: usize| node % count;
     for step in steps {
         match step {
             Step::Finish(writer, game, late) => database.finish(writer, game, late),
             Step::Commit(writer) => database.commit(writer),
             Step::RollBack(writer) => database.roll_back(writer),
-            Step::Poll(node, safe) => nodes[place(node)].poll(&database, safe),
+            Step::Poll(node, durable) => nodes[index(node)].poll(&database, durable),
             Step::Trim(rows) => {
                 let read = nodes.iter().map(|node| node.read).min();
                 database.trim(rows, read.unwrap_or_default());
             }
-            Step::Restart(node, looked) => {
-                let mut there = clients.iter_mut().filter(|client| client.node == place(node));
-                there.try_for_each(|client| client.leave(usize::MAX))?;
-                nodes[place(node)] = start(&database, looked);
+            Step::Restart(node, rows_read) => {
+                let mut there = clients.iter_mut().filter(|client| client.node == index(node));
+                there.try_for_each(|client| client.disconnect(usize::MAX))?;
+                nodes[index(node)] = start(&database, rows_read);
             }
-            Step::Leave(client, taken) => clients[client].leave(taken)?,
-            Step::Come(client, _) if clients[client].stream.is_some() => {}
-            Step::Come(client, node) => {
-                clients[client].node = place(node);
-                ways.extend(clients[client].come(&mut nodes, &database)?);
+            Step::Disconnect(client, taken) => clients[client].disconnect(taken)?,
+            Step::Connect(client, _) if clients[client].stream.is_some() => {}
+            Step::Connect(client, node) => {
+                clients[client].node = index(node);
+                kinds.extend(clients[client].connect(&mut nodes, &database)?);
             }
         }
     }
     for client in &mut clients {
-        client.leave(usize::MAX)?;
+        client.disconnect(usize::MAX)?;
         prop_assert!(client.in_order(&database), "out of order: {:?}", client.taken);
     }
-    Ok(ways)
+    Ok(kinds)
 }
 
-/// Plays many times; each of these ways must have been gone often.
-fn prove(nodes: usize, wanted: &[Way]) {
-    let ways = RefCell::new(BTreeMap::<Way, u32>::new());
+/// Runs random steps many times; each of these kinds of answer must occur often.
+fn check_resumes(nodes: usize, wanted: &[AnswerKind]) {
+    let kinds = RefCell::new(BTreeMap::<AnswerKind, u32>::new());
     let steps = (1..=HISTORY_MAX, prop::collection::vec(step(), 1..120));
     let outcome = TestRunner::new(Config::with_cases(500)).run(&steps, |(history, steps)| {
-        for way in play(nodes, history, steps)? {
-            *ways.borrow_mut().entry(way).or_default() += 1;
+        for kind in run_steps(nodes, history, steps)? {
+            *kinds.borrow_mut().entry(kind).or_default() += 1;
         }
         Ok(())
     });
     outcome.unwrap_or_else(|failure| panic!("{failure}"));
-    let often = |way: &Way| ways.borrow().get(way).is_some_and(|times| *times >= 25);
-    assert!(wanted.iter().all(often), "{wanted:?}: {ways:?}");
+    let often = |kind: &AnswerKind| kinds.borrow().get(kind).is_some_and(|times| *times >= 25);
+    assert!(wanted.iter().all(often), "{wanted:?}: {kinds:?}");
 }
 
 #[test]
-fn what_lies_beside_a_round_that_only_the_table_knows_is_not_taken_for_known() {
-    use self::Step::{Come, Commit, Finish, Poll, Restart};
-    // Two rounds of game 2 overlap, the first to commit is its latest: a client has seen that alone when
-    // the outbox is no longer read to where they are.
-    let game_2 = [Finish(0, 2, 1), Commit(0), Finish(1, 2, -1), Poll(0, false), Come(3, 0)];
-    let game_1 = [Finish(1, 1, 0), Commit(1), Restart(0, 1), Come(3, 0)];
-    let ways = play(1, 1, [&game_2[..], &game_1].concat());
-    assert_eq!(ways.map_err(|lost| lost.to_string()), Ok(vec![Way::Replayed]));
+fn a_resume_point_that_only_the_table_has_is_not_answered_from_incomplete_ring_buffers() {
+    use self::Step::{Commit, Connect, Finish, Poll, Restart};
+    // Two rounds of game 2 overlap, and the first to commit is the latest. A client has only that one
+    // when a restarted node no longer reads the outbox far enough back for both.
+    let game_2 = [Finish(0, 2, 1), Commit(0), Finish(1, 2, -1), Poll(0, false), Connect(3, 0)];
+    let game_1 = [Finish(1, 1, 0), Commit(1), Restart(0, 1), Connect(3, 0)];
+    let kinds = run_steps(1, 1, [&game_2[..], &game_1].concat());
+    assert_eq!(kinds.map_err(|lost| lost.to_string()), Ok(vec![AnswerKind::Replayed]));
 }
 
 #[test]
-fn a_resume_is_refused_or_brings_all_that_the_client_may_have_missed() {
-    prove(1, &[Way::Live, Way::Transaction, Way::Table, Way::Replayed, Way::Gap]);
+fn a_resume_is_refused_or_returns_every_round_that_the_client_may_have_missed() {
+    check_resumes(
+        1,
+        &[
+            AnswerKind::Live,
+            AnswerKind::Transaction,
+            AnswerKind::Table,
+            AnswerKind::Replayed,
+            AnswerKind::Gap,
+        ],
+    );
 }
 
 #[test]
-fn a_resume_on_another_node_is_refused_or_brings_all_that_the_client_may_have_missed() {
-    prove(NODES_MAX, &[Way::Shared, Way::Transaction, Way::Table, Way::Replayed, Way::Gap]);
+fn a_resume_on_another_node_is_refused_or_returns_every_round_that_the_client_may_have_missed() {
+    check_resumes(
+        NODES_MAX,
+        &[
+            AnswerKind::Shared,
+            AnswerKind::Transaction,
+            AnswerKind::Table,
+            AnswerKind::Replayed,
+            AnswerKind::Gap,
+        ],
+    );
 }

@@ -1,46 +1,46 @@
-//! The recent rounds of one game, oldest first, and what is known of those that fell out.
+//! The recent rounds of one game, oldest first, and the bounds of those evicted.
 
 use std::{collections::VecDeque, num::NonZeroUsize, sync::Arc};
 
 use super::Position;
 use crate::stream::{frame::Frame, transaction::Xid};
 
-/// A round with its place in the stream.
+/// A round with its position in the stream.
 #[derive(Clone, Debug)]
 pub(super) struct Entry {
     pub(super) position: Position,
-    /// The transaction that finished the round; 0 for one read from the table alone.
+    /// The transaction that finished the round; 0 if the round has no outbox row.
     pub(super) xid: Xid,
     /// The oldest transaction that was running when the round was recorded.
     pub(super) before: Xid,
     /// The number of the poll that found it.
     pub(super) poll: u64,
-    /// The type its game had.
+    /// The type of its game at that time.
     pub(super) kind: Arc<str>,
     pub(super) frame: Frame,
 }
 
 /// At most `capacity` entries, by position.
 #[derive(Debug)]
-pub(super) struct Ring {
+pub(super) struct RingBuffer {
     capacity: NonZeroUsize,
     entries: VecDeque<Entry>,
-    /// The last position that is no longer kept.
+    /// The last position of an evicted entry.
     evicted_position: Position,
-    /// The greatest transaction of an entry that is no longer kept.
+    /// The greatest transaction of an evicted entry.
     evicted_xid: Xid,
-    /// The last poll that found one of these.
+    /// The last poll that found an evicted entry; `None` if none was evicted.
     evicted_poll: Option<u64>,
 }
 
-impl Ring {
+impl RingBuffer {
     pub(super) fn new(capacity: NonZeroUsize) -> Self {
         let entries = VecDeque::new();
         let (evicted_position, evicted_xid, evicted_poll) = (Position(0), Xid(0), None);
         Self { capacity, entries, evicted_position, evicted_xid, evicted_poll }
     }
 
-    /// Appends; returns what fell out.
+    /// Appends an entry; returns the evicted one.
     pub(super) fn push(&mut self, entry: Entry) -> Option<Entry> {
         let full = self.entries.len() == self.capacity.get();
         let oldest = if full { self.entries.pop_front() } else { None };
@@ -53,8 +53,8 @@ impl Ring {
         oldest
     }
 
-    /// Says that rounds up to this transaction exist which were never put in.
-    pub(super) fn truncated_at(&mut self, xid: Xid) {
+    /// Notes that rounds up to this transaction exist that were never appended.
+    pub(super) fn mark_truncated(&mut self, xid: Xid) {
         self.evicted_xid = self.evicted_xid.max(xid);
         self.evicted_poll = self.evicted_poll.or(Some(0));
     }
@@ -63,28 +63,28 @@ impl Ring {
         self.entries.len() == self.capacity.get()
     }
 
-    /// The last position that is no longer kept.
+    /// The last position of an evicted entry.
     pub(super) fn evicted_position(&self) -> Position {
         self.evicted_position
     }
 
-    /// Of the rounds that are no longer kept: the greatest transaction, and the last poll.
+    /// The greatest transaction and the last poll of the evicted entries.
     pub(super) fn evicted(&self) -> Option<(Xid, u64)> {
         self.evicted_poll.map(|poll| (self.evicted_xid, poll))
     }
 
-    /// Whether nothing after this position has fallen out.
+    /// Whether it has every round of the game after this position.
     pub(super) fn reaches(&self, position: Position) -> bool {
         self.evicted_position <= position
     }
 
-    /// Whether nothing of this transaction or a later one has fallen out.
+    /// Whether it has every round of the game of this transaction and later ones.
     pub(super) fn reaches_xid(&self, xid: Xid) -> bool {
         self.evicted_xid < xid
     }
 
-    /// Whether everything the game ever had in the outbox is here.
-    pub(super) fn is_whole(&self) -> bool {
+    /// Whether it has every round of the game that the outbox ever had.
+    pub(super) fn is_complete(&self) -> bool {
         self.evicted_position == Position(0) && self.evicted_xid == Xid(0)
     }
 
@@ -93,7 +93,7 @@ impl Ring {
         self.entries.range(start..)
     }
 
-    /// Takes out what should not be there.
+    /// Removes the entries for which `keep` is false, without counting them as evicted.
     pub(super) fn retain(&mut self, keep: impl FnMut(&Entry) -> bool) {
         self.entries.retain(keep);
     }

@@ -1,6 +1,6 @@
-//! What the hub remembers: per game the latest round and the recent ones, and who listens.
+//! The hub's store: the latest round and a ring buffer for each game, and the subscribers.
 
-mod point;
+mod resume_point;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet, btree_map, hash_map::Entry as Slot},
@@ -12,9 +12,9 @@ use itertools::Itertools;
 use tokio::sync::broadcast::Receiver;
 
 use super::{
-    Batch, Captured, Opening, Outlet, Placed, Position, Replay, Settled, Start,
+    Batch, Captured, DurablePosition, Opening, Outlet, Placed, Position, Replay, Start,
     channels::Channels,
-    ring::{Entry, Ring},
+    ring_buffer::{Entry, RingBuffer},
 };
 use crate::stream::{
     frame::Frame,
@@ -23,44 +23,44 @@ use crate::stream::{
     transaction::{Finish, Xid},
 };
 
-/// A round and the bytes it became.
+/// A round and its encoded bytes.
 type Encoded = (Captured, Frame);
 
-/// What the latest of rounds is told by.
+/// The key by which the latest round is found.
 type Age = (FinishedAt, RoundId);
 
 #[derive(Debug)]
-struct GameMemory {
+struct GameRounds {
     /// The type the game had in its newest round.
     kind: Arc<str>,
     /// The round with the greatest (`finished_at`, `round_id`).
     latest: (Age, Frame),
-    recent: Ring,
+    buffer: RingBuffer,
 }
 
 #[derive(Debug)]
-pub(super) struct Memory {
+pub(super) struct RecentRounds {
     history: NonZeroUsize,
     head: Position,
-    /// The position of the first round that this process delivered live.
+    /// The position of the first round that this process delivers live.
     first_live: Position,
-    /// Up to here another node may have delivered the same rounds in another order.
+    /// Up to this position another node may have delivered the same rounds in another order.
     shared_until: Position,
-    /// What the outbox had already forgotten when the memory was filled.
+    /// Up to this transaction retention had deleted outbox rows when the ring buffers were preloaded.
     trimmed: Xid,
-    settled: Settled,
-    games: BTreeMap<GameId, GameMemory>,
-    /// The games that have, or had, this type.
+    durable: DurablePosition,
+    games: BTreeMap<GameId, GameRounds>,
+    /// The games that have, or had, each type.
     types: HashMap<Arc<str>, BTreeSet<GameId>>,
     /// All games, by the age of their latest round.
     ages: BTreeSet<(Age, GameId)>,
-    /// Resume points: the oldest kept position of each round.
+    /// Resume points: the oldest position of each round that a ring buffer holds.
     points: HashMap<RoundId, (GameId, Position)>,
     channels: Channels,
     outlets: Vec<Arc<dyn Outlet>>,
 }
 
-impl Memory {
+impl RecentRounds {
     pub(super) fn new(history: NonZeroUsize) -> Self {
         Self {
             history,
@@ -68,7 +68,7 @@ impl Memory {
             first_live: Position(1),
             shared_until: Position(0),
             trimmed: Xid(0),
-            settled: Settled::default(),
+            durable: DurablePosition::default(),
             games: BTreeMap::new(),
             types: HashMap::new(),
             ages: BTreeSet::new(),
@@ -83,15 +83,15 @@ impl Memory {
         self.head
     }
 
-    pub(super) fn settled(&self) -> Settled {
-        self.settled.clone()
+    pub(super) fn durable_position(&self) -> DurablePosition {
+        self.durable.clone()
     }
 
-    pub(super) fn settle(&mut self, settled: Settled) {
-        self.settled = settled;
+    pub(super) fn set_durable_position(&mut self, durable: DurablePosition) {
+        self.durable = durable;
     }
 
-    /// Says whether other nodes may deliver the same rounds from now on.
+    /// Sets whether other nodes may deliver the same rounds from now on.
     pub(super) fn share(&mut self, shared: bool) {
         match shared {
             true => self.shared_until = Position(u64::MAX),
@@ -100,7 +100,7 @@ impl Memory {
     }
 
     pub(super) fn preload(&mut self, recent: Vec<Encoded>, latest: Vec<Encoded>, trimmed: Xid) {
-        // A round that only the table knows is older than all the outbox holds, so it goes first.
+        // A round without an outbox row is older than every round with one, so it goes first.
         let known: HashSet<_> =
             recent.iter().map(|(captured, _)| captured.round.round_id).collect();
         let (known, table_only): (Vec<_>, Vec<_>) =
@@ -111,10 +111,10 @@ impl Memory {
         for (captured, frame) in known {
             self.keep_latest(&captured, &frame);
         }
-        for game in self.games.values_mut().filter(|game| game.recent.is_full()) {
-            // The query gives no more than the ring takes: older rounds are likely to exist.
-            let oldest = game.recent.after(Position(0)).next().map_or(Xid(0), |entry| entry.xid);
-            game.recent.truncated_at(oldest);
+        for game in self.games.values_mut().filter(|game| game.buffer.is_full()) {
+            // The query returns at most as many rounds as the ring buffer holds: older ones may exist.
+            let oldest = game.buffer.after(Position(0)).next().map_or(Xid(0), |entry| entry.xid);
+            game.buffer.mark_truncated(oldest);
         }
         self.trimmed = trimmed;
         self.first_live = Position(self.head.0 + 1);
@@ -153,7 +153,7 @@ impl Memory {
         let latest = (age, frame.clone());
         match self.games.entry(id) {
             btree_map::Entry::Vacant(slot) => {
-                slot.insert(GameMemory { kind, latest, recent: Ring::new(self.history) });
+                slot.insert(GameRounds { kind, latest, buffer: RingBuffer::new(self.history) });
                 self.ages.insert((age, id));
             }
             btree_map::Entry::Occupied(mut slot) => {
@@ -172,18 +172,19 @@ impl Memory {
         let Captured { round, xid, before, poll, .. } = captured;
         let Some(game) = self.games.get_mut(&round.game_id) else { return };
         let kind = Arc::clone(&round.game_type);
-        // Read from the table as a game's latest while its transaction was news: it is on the stream now.
+        // The preload read this round from the table, and a poll finds its outbox row only now: the
+        // preloaded entry would repeat the round.
         if let Slot::Occupied(point) = self.points.entry(round.round_id)
             && point.get().1 < self.first_live
-            && game.recent.find(point.get().1).is_some_and(|entry| entry.xid == Xid(0))
+            && game.buffer.find(point.get().1).is_some_and(|entry| entry.xid == Xid(0))
         {
             let (_, seeded) = point.remove();
-            game.recent.retain(|entry| entry.position != seeded);
+            game.buffer.retain(|entry| entry.position != seeded);
         }
         let (xid, before, poll, position) = (*xid, *before, *poll, self.head);
         let entry = Entry { position, xid, before, poll, kind, frame };
         self.points.entry(round.round_id).or_insert((round.game_id, self.head));
-        if let Some(evicted) = game.recent.push(entry)
+        if let Some(evicted) = game.buffer.push(entry)
             && let Slot::Occupied(point) = self.points.entry(evicted.frame.round_id())
             && point.get().1 == evicted.position
         {
@@ -202,37 +203,37 @@ impl Memory {
         latest.map(|game| game.latest.1.clone())
     }
 
-    /// What a stream starts with; `None` when memory has lost a round that belongs to it.
+    /// The opening of a stream; `None` if a ring buffer has evicted a round of it.
     pub(super) fn begin(&self, topic: &Topic, start: Start, limit: usize) -> Option<Opening> {
-        // One more than the limit tells that there are too many.
+        // One more than the limit shows that there are too many.
         let most = limit.saturating_add(1);
         let frames = match start {
             Start::Seed => return Some(Opening::Seed(self.latest(topic))),
             Start::Gap => return Some(Opening::Gap(self.latest(topic))),
             Start::After(named) => self.after(topic, named, most)?,
-            Start::Replayed(replay) => self.continued(topic, replay, most)?,
+            Start::Replayed(replay) => self.finish_replay(topic, replay, most)?,
         };
         let fits = frames.len() <= limit;
         Some(if fits { Opening::Resumed(frames) } else { Opening::Gap(self.latest(topic)) })
     }
 
-    /// Puts what memory has behind what only the database has.
-    fn continued(&self, topic: &Topic, replay: Replay, most: usize) -> Option<Vec<Frame>> {
-        // Without the finishes of the named round: the replay has none of that round at all.
-        let end = self.end_of_replay(topic, &replay, most)?;
-        let remembered: HashSet<Finish> = end.iter().map(|placed| placed.finish).collect();
-        let older = replay.rounds.into_iter().filter(|(finish, _)| !remembered.contains(finish));
+    /// The rounds that only the database has, followed by those in the ring buffers.
+    fn finish_replay(&self, topic: &Topic, replay: Replay, most: usize) -> Option<Vec<Frame>> {
+        // Neither part has the finishes of the named round.
+        let end = self.live_end_of_replay(topic, &replay, most)?;
+        let buffered: HashSet<Finish> = end.iter().map(|placed| placed.finish).collect();
+        let older = replay.rounds.into_iter().filter(|(finish, _)| !buffered.contains(finish));
         let end = end.into_iter().map(|placed| placed.frame);
         Some(older.map(|(_, frame)| frame).chain(end).collect())
     }
 
-    /// Whether memory has every round of the topic after this position.
+    /// Whether the ring buffers have every round of the topic after this position.
     fn reaches(&self, topic: &Topic, position: Position) -> bool {
-        self.games_ever_of(topic).all(|(_, game)| game.recent.reaches(position))
+        self.games_ever_of(topic).all(|(_, game)| game.buffer.reaches(position))
     }
 
-    /// The first rounds of the topic, at most `most`, after a position; `None` when some have fallen
-    /// out.
+    /// The first rounds of the topic, at most `most`, after a position; `None` if some have been
+    /// evicted.
     pub(super) fn since(
         &self,
         topic: &Topic,
@@ -242,27 +243,32 @@ impl Memory {
         self.reaches(topic, position).then(|| self.collect(topic, position, most, |_| true))
     }
 
-    /// The live rounds from where no game of the topic has lost one, if their position is after
-    /// `seen` or their transaction not before `from`, but for those that the client named; `None`
-    /// when some after `seen` have fallen out.
-    fn end_of_replay(&self, topic: &Topic, replay: &Replay, most: usize) -> Option<Vec<Placed>> {
-        let whole = self.whole_after(topic);
+    /// The live rounds after the last eviction in the topic. Of these, the rounds after `seen` and
+    /// the rounds of the transaction `from` or a later one, without the round that the client named.
+    /// `None` if some after `seen` have been evicted.
+    fn live_end_of_replay(
+        &self,
+        topic: &Topic,
+        replay: &Replay,
+        most: usize,
+    ) -> Option<Vec<Placed>> {
+        let complete = self.complete_after(topic);
         let wanted = |entry: &Entry| {
             (entry.position > replay.seen || entry.xid >= replay.from)
                 && !replay.known.contains(&entry.finish())
         };
-        (whole <= replay.seen).then(|| self.collect(topic, whole, most, wanted))
+        (complete <= replay.seen).then(|| self.collect(topic, complete, most, wanted))
     }
 
-    /// From where on every round of the topic was delivered live and is still here.
-    pub(super) fn whole_after(&self, topic: &Topic) -> Position {
+    /// After this position every round of the topic was delivered live and is not evicted.
+    pub(super) fn complete_after(&self, topic: &Topic) -> Position {
         let preloaded = Position(self.first_live.0 - 1);
-        let lost = self.games_ever_of(topic).map(|(_, game)| game.recent.evicted_position()).max();
+        let lost = self.games_ever_of(topic).map(|(_, game)| game.buffer.evicted_position()).max();
         lost.unwrap_or_default().max(preloaded)
     }
 
-    /// The first rounds that are wanted, at most `most`, after a position. This is done under the
-    /// lock, and a full memory holds a hundred times what one reader takes at once.
+    /// The first wanted rounds, at most `most`, after a position. This runs under the lock, and full
+    /// ring buffers hold a hundred times the rounds that one reader takes at once.
     fn collect(
         &self,
         topic: &Topic,
@@ -271,10 +277,10 @@ impl Memory {
         wanted: impl Fn(&Entry) -> bool,
     ) -> Vec<Placed> {
         let runs = self.games_ever_of(topic);
-        let runs = runs.map(|(id, game)| game.recent.after(position).map(move |entry| (id, entry)));
-        // Each game's rounds are in order: a merge reads the first few without looking at the rest.
+        let runs = runs.map(|(id, game)| game.buffer.after(position).map(move |entry| (id, entry)));
+        // Each game's rounds are in order: a merge reads only the first ones.
         runs.kmerge_by(|(_, a), (_, b)| a.position < b.position)
-            // A game's older rounds may be of a type that it no longer has.
+            // Older rounds may have a former type of their game.
             .filter(|(id, entry)| topic.includes(*id, &entry.kind) && wanted(entry))
             .take(most)
             .map(|(game, entry)| entry.placed(game))
@@ -282,14 +288,14 @@ impl Memory {
     }
 
     /// The games that have the topic's type now, or are named by it.
-    fn games_of(&self, topic: &Topic) -> impl Iterator<Item = (GameId, &GameMemory)> {
+    fn games_of(&self, topic: &Topic) -> impl Iterator<Item = (GameId, &GameRounds)> {
         let games = self.games_ever_of(topic);
         games.filter(|(id, game)| topic.includes(*id, &game.kind))
     }
 
-    /// The games of a topic, and those that have left it by a change of their type. Looks at no
-    /// others: this is done for every connection, under the lock.
-    fn games_ever_of(&self, topic: &Topic) -> impl Iterator<Item = (GameId, &GameMemory)> {
+    /// The games of a topic, and those that left it by a change of their type. It visits no others:
+    /// this runs for every connection, under the lock.
+    fn games_ever_of(&self, topic: &Topic) -> impl Iterator<Item = (GameId, &GameRounds)> {
         let (all, some) = match topic {
             Topic::Everything => (Some(self.games.iter()), None),
             Topic::AnyOf { games, types } => {
@@ -303,7 +309,7 @@ impl Memory {
         all.into_iter().flatten().map(|(id, game)| (*id, game)).chain(some)
     }
 
-    pub(super) fn listen(&mut self, topic: &Topic) -> Receiver<Batch> {
+    pub(super) fn subscribe(&mut self, topic: &Topic) -> Receiver<Batch> {
         self.channels.of(topic).subscribe()
     }
 }
