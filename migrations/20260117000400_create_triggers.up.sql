@@ -11,7 +11,7 @@
 --   server holds that lock itself while rounds come faster than it polls.
 -- * Every name is qualified, operators and types too, because the functions run with their owner's rights under
 --   the writer's search_path. `set search_path` would do the same for 5 us a call.
--- * PL/pgSQL prepares each expression anew in each transaction, up to 1 us each. So expressions are few, and the capture
+-- * PL/pgSQL prepares each expression again in each transaction, up to 1 us each. So expressions are few, and the capture
 --   mode is part of the code. An assignment replaces PERFORM, which is a query (3 us).
 
 set local lock_timeout = '2s';

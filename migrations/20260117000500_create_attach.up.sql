@@ -301,7 +301,7 @@ as $$ select * from datastream.let_go(relation, pg_catalog.to_regclass(relation)
 
 -- The statements that build the seed index, by which the server finds the latest round of a game. None if it exists and is
 -- valid. By default they use CONCURRENTLY, and each runs on its own, outside a transaction.
--- First they drop indexes of ours with another definition, and invalid ones that an interrupted CONCURRENTLY left.
+-- First they drop our indexes with another definition, and invalid ones that an interrupted CONCURRENTLY left.
 -- PostgreSQL cannot build the index of a partitioned table concurrently, so they build one for each partition. The
 -- parent's index is invalid until every partition has one. An invalid index must not be attached to it: it stays
 -- invalid, and cannot be dropped alone.

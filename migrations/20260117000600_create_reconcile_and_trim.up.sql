@@ -20,7 +20,7 @@ as $$
 declare
   attached record;
   finished bigint[];
-  lately bigint[];
+  recent bigint[];
   missing bigint[];
   inserted bigint := 0;
 begin
@@ -38,11 +38,11 @@ begin
       'select r.round_id::bigint as round_id from datastream.rounds_%s r '
       'where r.game_id = g.id and r.finished_at between $1 and now() order by r.finished_at desc offset 0) f', attached.id)
     into finished using attached.oldest;
-    lately := lately || finished;
+    recent := recent || finished;
   end loop;
   -- EXCEPT reads each side once, whatever numbers the planner expects.
   select array_agg(m.round_id) into missing
-  from (select unnest(lately) except select o.round_id from datastream.outbox o where o.xid >= since) as m(round_id);
+  from (select unnest(recent) except select o.round_id from datastream.outbox o where o.xid >= since) as m(round_id);
   if missing is not null then
     insert into datastream.outbox (round_id)
     select distinct round_id from unnest(missing) as m(round_id)

@@ -1,4 +1,4 @@
--- What the listener must know about the server it has reached, before anything of ours is asked.
+-- State of the server, read before the schema datastream is used.
 -- No parameters; works without our schema and for any role.
 -- Columns: in_recovery boolean, system_identifier text, timeline integer, has_schema boolean,
 --          server_version_num integer.

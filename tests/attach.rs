@@ -330,7 +330,7 @@ async fn quoted_names_and_partitions_are_attached_with_their_index() {
     let database = migrated_game(PLAY_GROUND).await;
     let before = dump(&database).await;
     let output = attach(&database, &ATTACH_PLAY_GROUND).await;
-    assert!(output.stderr.contains("no index"), "ids without one are told: {}", output.stderr);
+    assert!(output.stderr.contains("no index"), "ids without one are reported: {}", output.stderr);
     let invalid = "select count(*)::text from pg_index where not indisvalid";
     assert_eq!(database.text(invalid).await.as_deref(), Some("0"));
     let server = TestServer::on(database.url()).start().await;

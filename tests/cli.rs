@@ -13,7 +13,7 @@ use testkit::{
     serving, within,
 };
 
-/// A failure is told in one line, without a backtrace.
+/// A failure is reported in one line, without a backtrace.
 #[track_caller]
 fn assert_one_line(output: &Output, code: i32, says: &str) {
     assert_eq!(output.code, Some(code), "{output:?}");

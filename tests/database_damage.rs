@@ -149,12 +149,12 @@ async fn rounds_read_before_the_first_connection_breaks_are_not_streamed_again()
     static CUT: AtomicBool = AtomicBool::new(false);
     let database = TestDatabase::new().await;
     let rounds = database.finish_many("crash", 5).await;
-    // The columns identify the result: first the recent rounds, then the rounds finished lately.
+    // The columns identify the result: first the recent rounds, then the rounds that finished recently.
     let cut_once = |kind, columns: &[u8]| {
         let has = |name: &[u8]| kind == b'T' && columns.windows(name.len()).any(|at| at == name);
         READ.fetch_add(usize::from(has(b"floor\0")), Ordering::SeqCst);
-        let is_lately = has(b"finished_micros\0") && !has(b"extras\0");
-        if is_lately && !CUT.swap(true, Ordering::SeqCst) { Pass::Cut } else { Pass::On }
+        let is_recent = has(b"finished_micros\0") && !has(b"extras\0");
+        if is_recent && !CUT.swap(true, Ordering::SeqCst) { Pass::Cut } else { Pass::On }
     };
     let port = filtering_proxy(database.address.tcp_port, cut_once).await;
     let server = TestServer::on(database.url())

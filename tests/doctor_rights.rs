@@ -83,7 +83,7 @@ impl Owned {
 
     /// Asserts that doctor reports this after the statement, and not after the remedy.
     #[track_caller]
-    fn is_told(&self, sql: &str, status: &str, says: &str) -> impl Future<Output = ()> {
+    fn reports(&self, sql: &str, status: &str, says: &str) -> impl Future<Output = ()> {
         let caller = std::panic::Location::caller();
         async move {
             self.run(sql).await;
@@ -116,7 +116,7 @@ async fn doctor_reports_row_security_that_hides_or_may_hide_rows() {
     let it = Owned::new().await;
     it.run("grant select on rounds, games to $owner").await;
     let enable = "alter table rounds enable row level security";
-    it.is_told(enable, "failed", "no policy shows it a row").await;
+    it.reports(enable, "failed", "no policy shows it a row").await;
     let policies = "do $$ begin execute (select string_agg(format('drop policy %I on rounds', polname), '; ') \
         from pg_policy where polrelid = 'rounds'::regclass); end $$; ";
     // The other remedy.
@@ -128,11 +128,11 @@ async fn doctor_reports_row_security_that_hides_or_may_hide_rows() {
     it.is_well().await;
     it.run("alter role $owner nobypassrls").await;
     let part = "create policy part on rounds using (id > 1)";
-    it.is_told(part, "warning", "its policies may hide rows").await;
+    it.reports(part, "warning", "its policies may hide rows").await;
     let fewer = "create policy fewer on rounds as restrictive using (id > 1)";
-    it.is_told(fewer, "warning", "its policies may hide rows").await;
+    it.reports(fewer, "warning", "its policies may hide rows").await;
     it.run(&format!("alter role $owner nobypassrls; {policies}")).await;
-    it.is_told("select", "failed", "no policy shows it a row").await;
+    it.reports("select", "failed", "no policy shows it a row").await;
 }
 
 #[tokio::test]
@@ -144,7 +144,7 @@ async fn doctor_accepts_row_security_for_the_owner_unless_it_is_forced() {
     it.run(enable).await;
     it.is_well().await;
     let force = "alter table rounds force row level security";
-    it.is_told(force, "failed", "row security on rounds applies").await;
+    it.reports(force, "failed", "row security on rounds applies").await;
     let force = "alter table games force row level security";
-    it.is_told(force, "failed", "row security on games applies").await;
+    it.reports(force, "failed", "row security on games applies").await;
 }

@@ -30,7 +30,7 @@ async fn a_reconciliation_timeout_is_logged_with_a_remedy_and_the_outbox_is_trim
     let hurried = format!("{}?options=-c%20statement_timeout%3D5s", database.url());
     let server = TestServer::on(hurried).env("DATASTREAM_LISTEN_URL", database.url()).start().await;
     trimmed(&database).await;
-    let log = eventually("a word about it", || async {
+    let log = eventually("a log line about it", || async {
         let log = server.log().join("\n");
         log.contains("comparing the rounds with the outbox failed").then_some(log)
     })
@@ -55,7 +55,7 @@ async fn rounds_are_reconciled_if_the_outbox_cannot_be_trimmed() {
     database.run(skip).await;
     let server = TestServer::on(database.url()).start().await;
     server.counts("datastream_rounds_reconciled_total 1").await;
-    eventually("a word about it", || async {
+    eventually("a log line about it", || async {
         server.log().join("\n").contains("deleting old outbox rows failed").then_some(())
     })
     .await;

@@ -62,7 +62,7 @@ async fn catalog(database: &TestDatabase) -> String {
 }
 
 /// Remaining objects of the schema, except the schema itself and its migration table.
-async fn left_of_ours(database: &TestDatabase) -> String {
+async fn leftovers(database: &TestDatabase) -> String {
     let lines = catalog(database).await;
     let ours = |line: &&str| line.contains("datastream") && !line.contains("_sqlx_migrations");
     lines.lines().filter(ours).collect::<Vec<_>>().join("\n")
@@ -123,7 +123,7 @@ async fn a_revert_on_an_empty_database_leaves_only_the_migration_table() {
     let revert = ["revert", "--target-version", "0"];
     let output = run_sqlx(&sqlx, ROOT, &database.url(), &revert).await;
     assert_eq!(output.code, Some(0), "{}", output.stderr);
-    assert_eq!(left_of_ours(&database).await, "");
+    assert_eq!(leftovers(&database).await, "");
     let tables = database.text("select to_regclass('public.games')::text").await;
     assert_eq!(tables, None, "tables we made, and that hold nothing, are dropped");
     migrate(&database).await;
@@ -138,7 +138,7 @@ async fn a_revert_keeps_tables_with_rows() {
     let revert = ["revert", "--target-version", "0"];
     let output = run_sqlx(&sqlx, ROOT, &database.url(), &revert).await;
     assert_eq!(output.code, Some(0), "{}", output.stderr);
-    assert_eq!(left_of_ours(&database).await, "");
+    assert_eq!(leftovers(&database).await, "");
     assert_eq!(database.text("select count(*)::text from rounds").await.as_deref(), Some("1"));
     database.finish("crash", "{}").await;
 }
@@ -229,7 +229,7 @@ async fn dropping_the_schema_removes_all_objects_and_writes_still_succeed() {
     let database = TestDatabase::new().await;
     database.finish("crash", "{}").await;
     database.run("drop schema datastream cascade").await;
-    assert_eq!(left_of_ours(&database).await, "");
+    assert_eq!(leftovers(&database).await, "");
     let sql = "select count(*)::text from pg_trigger where not tgisinternal";
     assert_eq!(database.text(sql).await.as_deref(), Some("0"));
     let open = database.open("crash").await;

@@ -139,7 +139,7 @@ async fn extras_of_every_kind_arrive_as_postgresql_prints_them() {
         r#"["a", 1, null, true, 1.50]"#,
         "42",
         r#""text""#,
-        r#"{"quote": "\"", "back": "\\", "line": "\n", "tab": "\t", "bell": "\u0007"}"#,
+        r#"{"quote": "\"", "back": "\\", "line": "\n", "tab": "\t", "alarm": "\u0007"}"#,
         r#"{"unicode": "žluťoučký kůň 🎰 日本語", "rtl": "שלום", "ls": "\u2028"}"#,
         r#"{"nested": {"a": [{"b": {"c": [[]]}}]}, "": ""}"#,
         r#"{"number": 123456789012345678901234567890.123456789}"#,

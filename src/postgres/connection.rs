@@ -116,7 +116,7 @@ pub(super) fn options(target: &PgTarget, host: &PgHost, used_for: &str) -> PgCon
         .application_name(&target.application_name(used_for))
         // The callers log errors; sqlx would log whole statements.
         .disable_statement_logging()
-        // Poolers refuse this setting, and no query of ours reads a float.
+        // Poolers refuse this setting, and no query of the server reads a float.
         .extra_float_digits(None)
         .ssl_mode(ssl_mode(target.tls.mode, host));
     if let Some(password) = &host.password {

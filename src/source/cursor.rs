@@ -268,7 +268,7 @@ impl Cursor {
         self.published.iter().map(|round| round.key)
     }
 
-    /// Begins anew on another timeline; returns all remembered rounds.
+    /// Starts over on another timeline; returns all remembered rounds.
     pub(crate) fn start_over(&mut self, start: Snapshot) -> HashSet<RoundKey> {
         let (published, polls) = (std::mem::take(&mut self.published), self.polls);
         let keys = published.iter().map(|round| round.key).collect();

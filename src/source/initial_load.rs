@@ -1,5 +1,5 @@
 //! The first read of the database: recent rounds, the latest round of each game, and what finished
-//! lately, which is not new after a failover.
+//! recently, which is not new after a failover.
 
 use super::{
     cursor::{Cursor, RoundKey, Seen, round_key},

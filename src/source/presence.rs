@@ -18,7 +18,7 @@ use super::{error::CaptureError, session::Session};
 
 /// Alone for so long without a break before resumes are answered exactly.
 const ALONE_FOR: Duration = Duration::from_secs(1);
-/// A newcomer serves after this time, whoever holds solo.
+/// A newcomer serves after this time, even if another session holds solo.
 const NEWCOMER_WAITS: Duration = Duration::from_secs(5);
 /// Between two tries for solo.
 const RETRY_AFTER: Duration = Duration::from_millis(20);

@@ -41,8 +41,8 @@ impl Running {
         }
     }
 
-    /// Begins anew on a database on another timeline (failover, restore), where transaction ids say
-    /// nothing, or whose outbox was trimmed: rounds that finished lately are compared with those
+    /// Starts over on a database on another timeline (failover, restore), where transaction ids say
+    /// nothing, or whose outbox was trimmed: rounds that finished recently are compared with those
     /// that were sent. Returns the new ones, in order, and how many the database has lost.
     pub(super) async fn start_over(
         &mut self,
@@ -73,7 +73,7 @@ impl Running {
         Captured { round, xid: Xid(0), before: Xid(0), poll: self.cursor.poll(), recorded: None }
     }
 
-    /// How many rounds that were sent lately this database never had: they are not there, and its
+    /// How many rounds that were sent recently this database never had: they are not there, and its
     /// outbox had not recorded them by then, so nobody deleted or changed them. A trimmed outbox
     /// tells nothing.
     async fn lost(

@@ -152,7 +152,7 @@ mod tests {
         let wake_ups = WakeUps::default();
         wake_ups.expect_probe(5);
         wake_ups.take_probe("4");
-        wake_ups.take_probe("greeting 5");
+        wake_ups.take_probe("five 5");
         assert!(!wake_ups.probe_arrived());
         wake_ups.take_probe("5");
         assert!(wake_ups.probe_arrived());

@@ -90,7 +90,7 @@ export const cases = {
     await page.clock.fastForward(70_000);
     await connected(page, 'webtransport');
     await eachOnce(page, [...before, ...(await database.rounds())]);
-    // The browser was told of no pause.
+    // The browser got no event about the pause.
     const states = await page.evaluate(() => seen.states.map(({ state }) => state));
     assert.ok(!states.includes('reconnecting'), `${states}`);
     udp.close();
@@ -102,7 +102,7 @@ export const cases = {
   },
 
   'a silent connection is replaced by one that lives': async ({ page, server, database }) => {
-    // The first WebSocket hears nothing any more after its seed, as after a change of network.
+    // The first WebSocket receives nothing after its seed, as after a change of network.
     await page.addInitScript(() => {
       const Original = WebSocket;
       window.sockets = [];

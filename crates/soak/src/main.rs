@@ -163,7 +163,7 @@ fn subscribe(
         (Forgetful, CRASH),
     ];
     let nodes = usize::from(args.nodes);
-    let at_each = (0..nodes).flat_map(|node| steady.map(|seat| (Some(node), seat)));
+    let at_each = (0..nodes).flat_map(|node| steady.map(|slot| (Some(node), slot)));
     // With one node, every subscriber stays with it.
     let anywhere = others.map(|(behavior, selection)| {
         let stays = nodes == 1 || behavior == Slow;

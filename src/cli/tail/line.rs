@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn a_round_is_a_repeat_unless_it_finished_anew() {
+    fn a_round_is_a_repeat_unless_it_finished_again() {
         let mut repeats = Repeats::default();
         assert!(repeats.is_new(&round(1, "a")));
         assert!(!repeats.is_new(&round(1, "a")));

@@ -46,7 +46,7 @@ const showCard = ({ game_slug: slug }, { big, chip }) => {
   const [, latest, chips] = card(slug).children;
   latest.replaceChildren(big);
   latest.classList.remove('fresh');
-  // Reading the layout in between starts the animation anew.
+  // Reading the layout in between restarts the animation.
   void latest.offsetWidth;
   latest.classList.add('fresh');
   if (chip) chips.prepend(chip);
@@ -180,7 +180,7 @@ $('controls').addEventListener('change', () => {
 });
 $('controls').addEventListener('submit', (event) => event.preventDefault());
 $('compare').addEventListener('change', measure);
-// The client hears what the browser would tell it: the network is gone, the page is put to sleep.
+// The browser tells the client when the network is gone or the page is put to sleep.
 $('break').addEventListener('click', () => window.dispatchEvent(new Event('offline')));
 $('away').addEventListener('click', () => {
   document.dispatchEvent(new Event('freeze'));
