@@ -162,7 +162,10 @@ async fn a_transaction_that_notifies_late_keeps_the_order_of_its_rounds() {
 /// Payloads around PostgreSQL's limit of 8,000 bytes and the trigger's of 7,900, with characters of
 /// each width.
 async fn payload_sizes(filler: &str) {
-    let (database, server) = serving().await;
+    // Only this mode notifies each round: in auto the server suppresses notifications under load.
+    let database = TestDatabase::migrated_with(&["--capture", "notify"]).await;
+    database.run(include_str!("../sql/sample_games.sql")).await;
+    let server = TestServer::on(database.url()).start().await;
     let mut client = WsClient::connect(server.ws("/ws/crash")).await;
     let mut listener = PgListener::connect_with(&database.pool).await.expect("a listener");
     listener.listen("datastream_rounds").await.expect("a channel");

@@ -4,14 +4,11 @@
 //! outbox does not have, comes from another sender than the trigger: operators want to know.
 
 use std::{
-    collections::VecDeque,
+    collections::{HashSet, VecDeque},
     time::{Duration, Instant},
 };
 
-use super::{
-    cursor::RoundKey,
-    payload::{self, Invalid},
-};
+use super::payload::{self, Invalid};
 use crate::{ops::telemetry::metrics::Metrics, stream::round::RoundId};
 
 /// A round is in the outbox when its notification arrives, and the next poll finds it. A loaded
@@ -19,16 +16,18 @@ use crate::{ops::telemetry::metrics::Metrics, stream::round::RoundId};
 const FOUND_WITHIN: Duration = Duration::from_secs(1);
 /// Payloads that wait for their round; further ones are not compared.
 const WAITING_MAX: usize = 1_024;
-/// Published rounds that a late notification may name.
-const PUBLISHED_MAX: usize = 1_024;
+/// Found rounds that a late notification may name: a statement in mode `notify` may finish thousands.
+const FOUND_MAX: usize = 65_536;
 /// Any role can send notifications: at most one line in this time.
 const LOG_EVERY: Duration = Duration::from_secs(10);
 
-/// Payloads and published rounds that have not met yet.
+/// Payloads whose round no poll has found yet.
 #[derive(Debug, Default)]
 pub(super) struct Audit {
-    waiting: VecDeque<(RoundKey, Instant)>,
-    published: VecDeque<RoundKey>,
+    waiting: VecDeque<(RoundId, Instant)>,
+    /// The rounds that polls found, and their order.
+    found: HashSet<RoundId>,
+    order: VecDeque<RoundId>,
     /// Bad notifications since the last line.
     unreported: u64,
     reported: Option<Instant>,
@@ -43,33 +42,32 @@ impl Audit {
                     metrics.notifications_invalid_total.inc();
                     self.unreported += 1;
                 }
-                Ok(Some(key)) if self.is_new(&key) => self.waiting.push_back((key, Instant::now())),
+                Ok(id) if self.is_new(id) => self.waiting.push_back((id, Instant::now())),
                 Ok(_) => {}
             }
         }
     }
 
-    fn is_new(&self, key: &RoundKey) -> bool {
-        self.waiting.len() < WAITING_MAX && !self.published.contains(key)
+    fn is_new(&self, id: RoundId) -> bool {
+        self.waiting.len() < WAITING_MAX && !self.found.contains(&id)
     }
 
-    /// Takes a round that was published from the outbox.
-    pub(super) fn publish(&mut self, key: RoundKey) {
-        self.waiting.retain(|(waiting, _)| *waiting != key);
-        self.published.push_back(key);
-        if self.published.len() > PUBLISHED_MAX {
-            self.published.pop_front();
+    /// Takes a round that a poll found, whether it was published or skipped.
+    pub(super) fn find(&mut self, id: RoundId) {
+        self.waiting.retain(|(waiting, _)| *waiting != id);
+        if self.found.insert(id) {
+            self.order.push_back(id);
         }
-    }
-
-    /// Takes a round that was found in the outbox and skipped.
-    pub(super) fn skip(&mut self, round: RoundId) {
-        self.waiting.retain(|((waiting, _), _)| *waiting != round);
+        if self.order.len() > FOUND_MAX
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.found.remove(&oldest);
+        }
     }
 
     /// Counts payloads whose round no poll has found in time.
     pub(super) fn check(&mut self, now: Instant, metrics: &Metrics) {
-        let late = |(_, at): &mut (RoundKey, Instant)| now.duration_since(*at) > FOUND_WITHIN;
+        let late = |(_, at): &mut (RoundId, Instant)| now.duration_since(*at) > FOUND_WITHIN;
         while self.waiting.pop_front_if(late).is_some() {
             metrics.notifications_unknown_total.inc();
             self.unreported += 1;
@@ -93,7 +91,6 @@ impl Audit {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::stream::round::FinishedAt;
 
     fn payload(id: i64) -> String {
         format!(
@@ -101,16 +98,12 @@ mod tests {
         )
     }
 
-    fn key(id: i64) -> RoundKey {
-        (RoundId(id), FinishedAt::from_micros(0).expect("in range"))
-    }
-
     #[test]
     fn a_payload_is_unknown_if_no_poll_finds_its_round_before_or_after_it() {
         let (mut audit, metrics) = (Audit::default(), Metrics::default());
-        audit.publish(key(1));
+        audit.find(RoundId(1));
         audit.receive(&[payload(1), payload(2), payload(3)], &metrics);
-        audit.publish(key(2));
+        audit.find(RoundId(2));
         audit.check(Instant::now(), &metrics);
         assert_eq!(metrics.notifications_unknown_total.get(), 0, "round 3 may still be found");
         audit.check(Instant::now() + FOUND_WITHIN * 2, &metrics);

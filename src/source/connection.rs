@@ -7,7 +7,7 @@ use super::{
     error::CaptureError,
     initial_load::InitialLoad,
     listener::Listener,
-    outbox_reader::ROUNDS_AT_ONCE,
+    outbox_reader::{PollAnswer, ROUNDS_AT_ONCE},
     pace::Pace,
     poll::{Bounds, FoundRow, Poll},
     presence::Presence,
@@ -46,25 +46,30 @@ impl Connection<'_> {
         self.publisher.games.replace(self.listener.queries().games().await?);
         // Others may have published while this server was away, and be gone.
         self.publisher.share(true);
+        let is_first = matches!(state, State::InitialLoad(_));
         let (already, is_rewound) = match state {
             State::InitialLoad(loaded) => {
                 InitialLoad::read(loaded, &self.listener, per_game).await?;
                 let load = loaded.take().ok_or(CaptureError::Closed)?;
+                self.presence.claim_or_wait(self.listener.session(), is_first).await?;
                 let running = load.finish(&self.listener, self.publisher).await?;
                 *state = State::Running(Box::new(running));
                 (AlreadyPublished::default(), false)
             }
             State::Running(running) if running.continues_on(&self.listener).await? => {
+                self.presence.claim_or_wait(self.listener.session(), is_first).await?;
                 (running.cursor.rewind(), true)
             }
-            State::Running(running) => (self.start_over(running).await?, false),
+            State::Running(running) => {
+                self.presence.claim_or_wait(self.listener.session(), is_first).await?;
+                (self.start_over(running).await?, false)
+            }
         };
         let State::Running(running) = state else { return Err(CaptureError::Closed) };
         let repeated = self.publish_pages(running, &already, Source::catch_up).await?.repeated;
         if is_rewound && repeated < already.len() {
             self.publisher.report_lost(already.len() - repeated);
         }
-        self.presence.claim_or_wait(self.listener.session()).await?;
         Ok(())
     }
 
@@ -116,11 +121,8 @@ impl Connection<'_> {
         }
     }
 
-    /// Retention may delete rows between two pages.
+    /// Retention may delete rows before a page is read.
     async fn refuse_trimmed(&self, running: &Running, bounds: &Bounds) -> Result<(), CaptureError> {
-        if bounds.until.is_none() {
-            return Ok(());
-        }
         let trimmed = self.listener.queries().trimmed().await?;
         match trimmed >= bounds.after.0 && !running.cursor.saved().sees(trimmed) {
             true => Err(CaptureError::Trimmed),
@@ -148,10 +150,12 @@ impl Connection<'_> {
         source: Source,
     ) -> Result<Outcome, CaptureError> {
         let session = self.listener.session();
-        self.presence.renew(session).await?;
-        if self.presence.before_rounds(alone, session).await? {
+        // The hub first: another server may serve as soon as solo is released.
+        if !self.presence.answers_exactly(alone) {
             self.publisher.share(true);
         }
+        self.presence.renew(session).await?;
+        self.presence.before_rounds(alone, session).await?;
         let (known, mut new): (Vec<_>, Vec<_>) =
             rows.into_iter().partition(|found| already.has_row(found.row.key));
         let mut outcome = Outcome { published: 0, repeated: known.len() };
@@ -193,10 +197,14 @@ impl Connection<'_> {
     /// Publishes what was committed since the last poll; returns how many rounds that was.
     async fn poll(&mut self, running: &mut Running) -> Result<usize, CaptureError> {
         let already = AlreadyPublished::default();
-        let poll = self.listener.reader().poll(running.cursor.saved()).await?;
+        let answer = self.listener.reader().poll(running.cursor.saved()).await?;
         self.publisher.metrics.polls_total.inc();
-        let Some(mut poll) = poll else {
-            return Ok(self.publish_pages(running, &already, Source::poll).await?.published);
+        let mut poll = match answer {
+            PollAnswer::Complete(poll) => poll,
+            PollAnswer::Locked => return Ok(0),
+            PollAnswer::ReadInPages => {
+                return Ok(self.publish_pages(running, &already, Source::poll).await?.published);
+            }
         };
         let rows = std::mem::take(&mut poll.rows);
         let outcome = self.publish_found(running, poll.alone, rows, &already, Source::poll).await?;

@@ -63,7 +63,8 @@ pub(crate) struct OutboxKey {
 struct Published {
     /// The step of the cursor in which it was published.
     step: u64,
-    key: RoundKey,
+    /// Unknown for a skipped round.
+    key: Option<RoundKey>,
     /// Its outbox row; unknown for rounds read by `finished_at`.
     row: Option<OutboxKey>,
 }
@@ -119,7 +120,7 @@ impl FromIterator<Published> for AlreadyPublished {
         for round in rounds {
             match round.row {
                 Some(row) => drop(published.rows.insert(row)),
-                None => published.insert(round.key),
+                None => round.key.into_iter().for_each(|key| published.insert(key)),
             }
         }
         published
@@ -181,22 +182,28 @@ impl Cursor {
 
     /// Records that a round of the outbox was published.
     pub(crate) fn publish(&mut self, row: OutboxKey, finished_at: FinishedAt) {
-        self.push(Some(row), (row.finish.1, finished_at));
+        self.push(Some(row), Some((row.finish.1, finished_at)));
+    }
+
+    /// Records that the round of an outbox row was skipped: if it is read again, it stays skipped.
+    pub(crate) fn skip(&mut self, row: OutboxKey) {
+        self.push(Some(row), None);
     }
 
     /// Records that a round was published of which no outbox row is known.
     pub(crate) fn publish_by_key(&mut self, key: RoundKey) {
-        self.push(None, key);
+        self.push(None, Some(key));
     }
 
-    fn push(&mut self, row: Option<OutboxKey>, key: RoundKey) {
+    fn push(&mut self, row: Option<OutboxKey>, key: Option<RoundKey>) {
         self.published.push_back(Published { step: self.step + 1, key, row });
     }
 
     /// Records rounds that finished before this cursor began: after a failover they are not new.
     pub(crate) fn remember_older(&mut self, keys: impl IntoIterator<Item = RoundKey>) {
         // Step 0: no rewind repeats them.
-        self.published.extend(keys.into_iter().map(|key| Published { step: 0, key, row: None }));
+        let older = |key| Published { step: 0, key: Some(key), row: None };
+        self.published.extend(keys.into_iter().map(older));
         self.published.drain(..self.published.len().saturating_sub(PUBLISHED_MAX));
     }
 
@@ -265,13 +272,13 @@ impl Cursor {
 
     /// All remembered rounds.
     pub(crate) fn round_keys(&self) -> impl Iterator<Item = RoundKey> {
-        self.published.iter().map(|round| round.key)
+        self.published.iter().filter_map(|round| round.key)
     }
 
     /// Starts over on another timeline; returns all remembered rounds.
     pub(crate) fn start_over(&mut self, start: Snapshot) -> HashSet<RoundKey> {
         let (published, polls) = (std::mem::take(&mut self.published), self.polls);
-        let keys = published.iter().map(|round| round.key).collect();
+        let keys = published.iter().filter_map(|round| round.key).collect();
         *self = Self { published, polls, ..Self::new(start) };
         self.published.iter_mut().for_each(|round| round.step = 0);
         keys

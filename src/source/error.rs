@@ -109,15 +109,20 @@ impl CaptureError {
         }
     }
 
-    /// Whether a row's own data made the query fail: data exceptions (class 22), expressions that
-    /// raise (P0), program limits (54), damaged storage (XX).
+    /// Whether a row's own data may have made the query fail: data exceptions (class 22), expressions
+    /// that raise (P0), program limits (54), damaged storage (XX), out of memory, the time limit.
     pub(super) fn is_of_data(&self) -> bool {
-        const CLASSES: [&str; 4] = ["22", "P0", "54", "XX"];
+        const CLASSES: [&str; 6] = ["22", "P0", "54", "XX", "53200", "57014"];
         let code = match self {
             Self::Database(error) => error.code(),
             _ => None,
         };
         code.is_some_and(|code| CLASSES.iter().any(|class| code.code().starts_with(class)))
+    }
+
+    /// Whether a lock was not free in time: a migration of the game holds it.
+    pub(super) fn is_lock_timeout(&self) -> bool {
+        matches!(self, Self::Database(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE))
     }
 
     /// Whether a running server refused: each refusal costs it work and a line in its log.

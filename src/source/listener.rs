@@ -23,7 +23,7 @@ use crate::{
 /// expects a third of the table: 1.3-5 ms for an empty poll instead of 0.11 ms. (The server ends a
 /// session that takes nothing for 10 s: a stuck listener would hold back VACUUM and fill the
 /// notification queue, and then the game's commits fail.)
-const SETTINGS: [(&str, &str); 8] = [
+const SETTINGS: [(&str, &str); 9] = [
     ("plan_cache_mode", "force_generic_plan"),
     ("max_parallel_workers_per_gather", "0"),
     ("enable_seqscan", "off"),
@@ -31,6 +31,9 @@ const SETTINGS: [(&str, &str); 8] = [
     ("enable_mergejoin", "off"),
     ("jit", "off"),
     ("statement_timeout", "60s"),
+    // Below deadlock_timeout (1 s): a migration of the game that takes locks on two tables, between
+    // which a poll waits, must not be the victim.
+    ("lock_timeout", "500ms"),
     ("idle_in_transaction_session_timeout", "10s"),
 ];
 

@@ -21,6 +21,23 @@ use crate::{
 /// Rounds whose content is read at once: 1,000 take 3.4 ms.
 pub(super) const ROUNDS_AT_ONCE: usize = 1_000;
 
+/// What one statement says.
+#[derive(Debug)]
+pub(super) enum PollAnswer {
+    /// All rows since the last poll.
+    Complete(Poll),
+    /// There are more rows than one statement returns, or the content of one cannot be read.
+    ReadInPages,
+    /// A migration of the game holds a lock on its table: poll again.
+    Locked,
+}
+
+impl PollAnswer {
+    fn of(poll: Poll) -> Self {
+        if poll.has_rows(POLL_ROWS) { Self::ReadInPages } else { Self::Complete(poll) }
+    }
+}
+
 /// Reads rows of the outbox, and the rounds that they name.
 #[derive(Debug)]
 pub(super) struct OutboxReader {
@@ -40,15 +57,15 @@ impl OutboxReader {
         &self.session
     }
 
-    /// The rounds committed since `saved`, with their content; `None` if there are more than one
-    /// statement answers, or the content of one cannot be read: then they are read in pages.
-    pub(super) async fn poll(&self, saved: &Snapshot) -> Result<Option<Poll>, CaptureError> {
+    /// The rounds committed since `saved`, with their content.
+    pub(super) async fn poll(&self, saved: &Snapshot) -> Result<PollAnswer, CaptureError> {
         let saved = saved.to_string();
         let parameters: [Parameter<'_>; 2] = [(&saved, Type::TEXT), (&POLL_ROWS, Type::INT8)];
         let answer = self.session.query_prepared(&self.poll, &parameters);
         match within(ANSWER_WITHIN, answer).await {
-            Ok(rows) => Ok(Some(Poll::read(&rows)?).filter(|poll| !poll.has_rows(POLL_ROWS))),
-            Err(error) if error.is_of_data() => Ok(None),
+            Ok(rows) => Ok(PollAnswer::of(Poll::read(&rows)?)),
+            Err(error) if error.is_of_data() => Ok(PollAnswer::ReadInPages),
+            Err(error) if error.is_lock_timeout() => Ok(PollAnswer::Locked),
             Err(error) => Err(error),
         }
     }

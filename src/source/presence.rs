@@ -18,12 +18,16 @@ use super::{error::CaptureError, session::Session};
 
 /// Alone for so long without a break before resumes are answered exactly.
 const ALONE_FOR: Duration = Duration::from_secs(1);
-/// A newcomer serves after this time, even if another session holds solo.
-const NEWCOMER_WAITS: Duration = Duration::from_secs(5);
+/// A newcomer serves after this time, even if another session holds solo. A server that answers
+/// exactly polls at least every 250 ms.
+const NEWCOMER_WAITS: Duration = Duration::from_secs(3);
+/// The same for a server that comes back: its streams are open, and no round may be 1 s late.
+const RETURNING_WAITS: Duration = Duration::from_millis(700);
 /// Between two tries for solo.
 const RETRY_AFTER: Duration = Duration::from_millis(20);
-/// Behind a pooler the lock stays in a session of the server that others use, too.
-const POOLED_EVERY: Duration = Duration::from_secs(30);
+/// Behind a pooler the locks stay in a session of the server, which the pooler may close at any time.
+/// Below [`ALONE_FOR`]: another server then does not take itself to be alone.
+const POOLED_EVERY: Duration = Duration::from_millis(500);
 
 const TAKE_PRESENCE: &str = "select pg_try_advisory_lock_shared(7264, 10)";
 const SHARE_SOLO: &str = "select pg_try_advisory_lock_shared(7264, 11)";
@@ -77,6 +81,9 @@ impl Presence {
         if is_due {
             self.is_present = session.flag(TAKE_PRESENCE).await? && session.is_own();
             self.taken = Some(Instant::now());
+            if !session.is_own() {
+                session.flag(SHARE_SOLO).await?;
+            }
         }
         Ok(())
     }
@@ -91,27 +98,31 @@ impl Presence {
         Ok(self.is_present && session.flag(IS_ALONE).await?)
     }
 
-    /// Notes a poll's `alone` before its rounds are published. Returns whether others may have sent
-    /// them: then the hub must know it first.
+    /// Whether resumes are answered exactly, and a poll's `alone` leaves that so.
+    pub(super) fn answers_exactly(&self, alone: bool) -> bool {
+        self.state == State::Alone && self.is_alone(alone)
+    }
+
+    /// Notes a poll's `alone` before its rounds are published. Unless [`Self::answers_exactly`], the
+    /// hub must know before that others may have sent them.
     pub(super) async fn before_rounds(
         &mut self,
         alone: bool,
         session: &Session,
-    ) -> Result<bool, CaptureError> {
+    ) -> Result<(), CaptureError> {
         if self.is_alone(alone) {
-            return Ok(matches!(self.state, State::Shared { .. } | State::Claimed));
+            return Ok(());
         }
         if matches!(self.state, State::Claimed | State::Alone) {
             session.flag(RELEASE_SOLO).await?;
             self.state = SHARED;
         }
-        if let State::Shared { has_solo: false, .. } = self.state {
-            let has_solo = session.flag(SHARE_SOLO).await?;
-            self.state = State::Shared { alone_since: None, has_solo };
-        } else if let State::Shared { alone_since, .. } = &mut self.state {
-            *alone_since = None;
-        }
-        Ok(true)
+        let has_solo = match self.state {
+            State::Shared { has_solo: true, .. } => true,
+            _ => session.flag(SHARE_SOLO).await?,
+        };
+        self.state = State::Shared { alone_since: None, has_solo };
+        Ok(())
     }
 
     /// Notes that the rounds of a poll that found this server alone, or not, are published. Returns
@@ -149,24 +160,32 @@ impl Presence {
         Ok(())
     }
 
-    /// At the end of a catch-up: takes solo at once if this server is alone, else waits until nobody
-    /// answers exactly any more. Returns whether it is alone.
-    pub(super) async fn claim_or_wait(&mut self, session: &Session) -> Result<bool, CaptureError> {
+    /// Before a catch-up publishes: takes solo at once if this server is alone, else waits until
+    /// nobody answers exactly any more.
+    pub(super) async fn claim_or_wait(
+        &mut self,
+        session: &Session,
+        is_first: bool,
+    ) -> Result<(), CaptureError> {
+        let patience = if is_first { NEWCOMER_WAITS } else { RETURNING_WAITS };
         let begun = Instant::now();
-        while let State::Shared { has_solo: false, .. } = self.state {
+        while !self.try_claim(session).await? && begun.elapsed() < patience {
+            tokio::time::sleep(RETRY_AFTER).await;
+        }
+        Ok(())
+    }
+
+    /// Returns whether solo is held, exclusively or shared.
+    async fn try_claim(&mut self, session: &Session) -> Result<bool, CaptureError> {
+        self.renew(session).await?;
+        if let State::Shared { has_solo: false, .. } = self.state {
             if self.ask(session).await? {
                 self.claim(false, session).await?;
             } else {
                 let has_solo = session.flag(SHARE_SOLO).await?;
                 self.state = State::Shared { alone_since: None, has_solo };
             }
-            if begun.elapsed() > NEWCOMER_WAITS {
-                break;
-            }
-            if let State::Shared { has_solo: false, .. } = self.state {
-                tokio::time::sleep(RETRY_AFTER).await;
-            }
         }
-        Ok(self.state == State::Claimed)
+        Ok(!matches!(self.state, State::Shared { has_solo: false, .. }))
     }
 }

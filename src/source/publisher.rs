@@ -71,13 +71,16 @@ impl RoundPublisher {
             match content {
                 Content::Round(round) if !already.has_key(round_key(&round)) => {
                     cursor.publish(row.key, round.finished_at);
-                    self.audit.publish(round_key(&round));
+                    self.audit.find(round.round_id);
                     new.push(self.captured(*round, &row, cursor.poll()));
                 }
                 Content::Round(_) => repeated += 1,
                 // Deleted since: its outbox row shows that it was published.
                 _ if already.has_round(row.finish().1) => repeated += 1,
-                content => self.skip(row.finish().1, &content),
+                content => {
+                    cursor.skip(row.key);
+                    self.skip(row.finish().1, &content);
+                }
             }
         }
         let published = new.len();
@@ -118,7 +121,7 @@ impl RoundPublisher {
             Content::Missing | Content::Unread | Content::Round(_) => Skipped::deleted,
         };
         self.metrics.rounds_skipped_total.get_or_create(&BySkipped { reason }).inc();
-        self.audit.skip(id);
+        self.audit.find(id);
         self.skipped.report(reason, id);
     }
 

@@ -123,7 +123,7 @@ impl ReadOnlyCapture {
         }
         let mut presence = Presence::start(session).await?;
         self.poll_with_presence(session, &mut presence, From::catch_up).await?;
-        presence.claim_or_wait(session).await?;
+        presence.claim_or_wait(session, true).await?;
         self.settings.publisher.open();
         self.settings.metrics.listener_connected.set(1);
         self.phase.send_replace(Phase::Live { since: Instant::now() });
@@ -149,9 +149,10 @@ impl ReadOnlyCapture {
     ) -> Result<(), CaptureError> {
         presence.renew(session).await?;
         let alone = presence.ask(session).await?;
-        if presence.before_rounds(alone, session).await? {
+        if !presence.answers_exactly(alone) {
             share(&self.settings, true);
         }
+        presence.before_rounds(alone, session).await?;
         self.poll(session, found_by).await?;
         if presence.after_rounds(alone, session).await? {
             share(&self.settings, false);
@@ -273,6 +274,8 @@ impl ReadOnlyCapture {
 impl Reconnecting for ReadOnlyCapture {
     async fn run_connection(&mut self, backoff: &mut Backoff) -> Result<Infallible, CaptureError> {
         let ended = self.connect(backoff).await;
+        // Without a connection nobody can tell whether another server has started.
+        share(&self.settings, true);
         self.settings.metrics.listener_connected.set(0);
         ended.map_err(as_query_error)
     }

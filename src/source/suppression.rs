@@ -17,9 +17,11 @@ use crate::{
 };
 
 /// The transaction holds no snapshot between its statements, so it does not hold back VACUUM.
-const SETTINGS: [(&str, &str); 2] =
-    [("idle_in_transaction_session_timeout", "3s"), ("lock_timeout", "2s")];
-const LOCK: &str = "begin; select pg_advisory_xact_lock(7264, 1)";
+const SETTINGS: [(&str, &str); 0] = [];
+/// Everything is of the transaction: a pooler drops the settings of a session.
+const LOCK: &str = "begin isolation level read committed; \
+    set local idle_in_transaction_session_timeout = '3s'; set local lock_timeout = '2s'; \
+    select pg_advisory_xact_lock(7264, 1)";
 const RENEW_EVERY: Duration = Duration::from_secs(1);
 /// Without a connection nothing is suppressed; a server that refuses is not asked often.
 const RETRY_AFTER: Duration = Duration::from_secs(5);

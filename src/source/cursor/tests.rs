@@ -81,3 +81,12 @@ fn a_poll_that_broke_off_and_the_one_that_repeats_it_share_their_number() {
     cursor.advance(polled(100, 0, 0), Position(1));
     assert!(cursor.poll() > first);
 }
+
+#[test]
+fn a_skipped_round_stays_skipped_on_the_next_connection() {
+    let mut cursor = Cursor::new(snapshot());
+    cursor.skip(row(11, 7));
+    let already = cursor.rewind();
+    assert!(already.has_row(row(11, 7)) && !already.has_key((RoundId(1), moment(0))));
+    assert_eq!(cursor.round_keys().count(), 0);
+}
