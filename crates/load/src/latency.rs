@@ -67,7 +67,7 @@ fn notification(options: &Options, database: &Database) -> Result<()> {
 
 #[derive(Deserialize)]
 struct Payload {
-    extras: String,
+    extras: Extras,
 }
 
 /// Listens until the run stops. Returns once LISTEN is acknowledged.
@@ -103,7 +103,7 @@ fn note(state: &RunState, message: &AsyncMessage, arrivals: &mut Histogram) {
     let now = state.clock.micros();
     let AsyncMessage::Notification(notification) = message else { return };
     let Ok(payload) = serde_json::from_str::<Payload>(notification.payload()) else { return };
-    let Ok(extras) = serde_json::from_str::<Extras>(&payload.extras) else { return };
+    let extras = payload.extras;
     if let Some(notified) = &state.notified {
         notified.set(extras.seq, now);
     }
