@@ -73,7 +73,7 @@ pub(super) fn session<'a>(
     let mut all = settings.to_vec();
     all.extend(target.options.iter().map(|(name, value)| (name.as_str(), value.as_str())));
     all.push(("default_transaction_isolation", "read committed"));
-    all.push(super::pooler::OWN);
+    all.push(super::client::OWN);
     all
 }
 
@@ -104,7 +104,7 @@ pub(super) async fn matches_session_attrs(
     if !target.read_write {
         return Ok(true);
     }
-    Ok(super::pooler::query_text(connection, "show transaction_read_only").await? == "off")
+    Ok(query_text(connection, "show transaction_read_only").await? == "off")
 }
 
 pub(super) fn options(target: &PgTarget, host: &PgHost, used_for: &str) -> PgConnectOptions {
@@ -169,6 +169,15 @@ pub(crate) fn reason(error: &sqlx::Error) -> String {
         sqlx::Error::Tls(error) | sqlx::Error::Configuration(error) => error.to_string(),
         other => other.to_string(),
     }
+}
+
+/// Uses the simple query protocol, which prepares nothing.
+pub(super) async fn query_text(
+    connection: &mut PgConnection,
+    sql: &'static str,
+) -> Result<String, sqlx::Error> {
+    use sqlx::Row;
+    sqlx::raw_sql(sql).fetch_one(connection).await?.try_get(0)
 }
 
 #[cfg(test)]

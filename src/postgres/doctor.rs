@@ -159,10 +159,10 @@ async fn schema_version(connection: &mut PgConnection) -> Option<Check> {
     let rows = sqlx::raw_sql(schema_version::QUERY).fetch_all(connection).await.ok()?;
     let applied: Result<Vec<(i64, bool)>, sqlx::Error> =
         rows.iter().map(|row| Ok((row.try_get("version")?, row.try_get("compatible")?))).collect();
-    let verdict = schema_version::verdict(&applied.ok()?);
-    let remedy = verdict.remedy();
+    let compatibility = schema_version::compatibility(&applied.ok()?);
+    let remedy = compatibility.remedy();
     let status = if remedy.is_some() { Status::Failed } else { Status::Ok };
-    let check = Check::new("migrations", status, verdict.to_string());
+    let check = Check::new("migrations", status, compatibility.to_string());
     Some(check.remedy(remedy.unwrap_or_default()))
 }
 

@@ -4,12 +4,11 @@ use std::time::Duration;
 
 use sqlx::PgConnection;
 
-use super::connection::connect;
+use super::{
+    client::OWN,
+    connection::{connect, query_text},
+};
 use crate::postgres::target::{ConnectError, PgTarget};
-
-/// Set at the start of every session. Poolers refuse or ignore such settings: if it is missing,
-/// there is a pooler.
-pub(super) const OWN: (&str, &str) = ("datastream.session", "own");
 
 /// If the pooler has one session only, the second query waits for the end of the transaction.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
@@ -64,13 +63,4 @@ async fn sessions_differ(one: &mut PgConnection, other: &mut PgConnection) -> Op
     let after = tokio::time::timeout(ANSWER_TIMEOUT, query_text(one, PID)).await.ok()?.ok()?;
     let _ended = sqlx::raw_sql("rollback").execute(other).await;
     Some(before == between || before != after)
-}
-
-/// Uses the simple query protocol, which prepares nothing.
-pub(super) async fn query_text(
-    connection: &mut PgConnection,
-    sql: &'static str,
-) -> Result<String, sqlx::Error> {
-    use sqlx::Row;
-    sqlx::raw_sql(sql).fetch_one(connection).await?.try_get(0)
 }

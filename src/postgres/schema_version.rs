@@ -4,13 +4,13 @@ use std::fmt;
 
 use super::migrate;
 
-/// The applied migrations, as [`verdict`] takes them. PostgreSQL refuses it with `42P01` if there
+/// The applied migrations, as [`compatibility`] takes them. PostgreSQL refuses it with `42P01` if there
 /// is no schema, or one that an earlier text of the migrations made.
 pub(crate) const QUERY: &str = include_str!("../../sql/schema_version.sql");
 
 /// Whether this program can use the schema.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub(crate) enum Compatibility {
     /// The database has the migrations that this program knows, and no other.
     Current,
     /// It has later ones too, and each says that earlier programs may go on.
@@ -25,28 +25,28 @@ pub(crate) enum Verdict {
 }
 
 /// Compares `(version, compatible)` of the applied migrations with those of this program.
-pub(crate) fn verdict(applied: &[(i64, bool)]) -> Verdict {
+pub(crate) fn compatibility(applied: &[(i64, bool)]) -> Compatibility {
     compare(&migrate::versions(), applied)
 }
 
-fn compare(known: &[i64], applied: &[(i64, bool)]) -> Verdict {
+fn compare(known: &[i64], applied: &[(i64, bool)]) -> Compatibility {
     let others: Vec<_> = applied.iter().filter(|(version, _)| !known.contains(version)).collect();
     // A program that knows it also knows what is missing.
     if let Some(&&(version, _)) = others.iter().find(|(_, compatible)| !compatible) {
-        return Verdict::Unknown { version };
+        return Compatibility::Unknown { version };
     }
     let is_missing = |version: &&i64| !applied.iter().any(|(applied, _)| applied == *version);
     let missing: Vec<i64> = known.iter().filter(is_missing).copied().collect();
     if !missing.is_empty() {
-        Verdict::Missing(missing)
+        Compatibility::Missing(missing)
     } else if others.is_empty() {
-        Verdict::Current
+        Compatibility::Current
     } else {
-        Verdict::CompatibleLater(others.into_iter().map(|(version, _)| *version).collect())
+        Compatibility::CompatibleLater(others.into_iter().map(|(version, _)| *version).collect())
     }
 }
 
-impl Verdict {
+impl Compatibility {
     /// What to do, if this program cannot use the schema.
     pub(crate) fn remedy(&self) -> Option<&'static str> {
         match self {
@@ -59,7 +59,7 @@ impl Verdict {
     }
 }
 
-impl fmt::Display for Verdict {
+impl fmt::Display for Compatibility {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Current => f.write_str("the database has all migrations of this program"),
@@ -96,32 +96,32 @@ mod tests {
 
     #[test]
     fn the_same_migrations_are_current() {
-        assert_eq!(compare(&KNOWN, &applied(&KNOWN)), Verdict::Current);
+        assert_eq!(compare(&KNOWN, &applied(&KNOWN)), Compatibility::Current);
         let own: Vec<(i64, bool)> = migrate::versions().into_iter().map(|v| (v, false)).collect();
-        assert_eq!(verdict(&own), Verdict::Current);
-        assert_eq!(Verdict::Current.remedy(), None);
+        assert_eq!(compatibility(&own), Compatibility::Current);
+        assert_eq!(Compatibility::Current.remedy(), None);
     }
 
     #[test]
     fn what_is_missing_is_listed_wherever_it_is() {
-        assert_eq!(compare(&KNOWN, &applied(&[100, 300])), Verdict::Missing(vec![200]));
-        assert_eq!(compare(&KNOWN, &applied(&[100])), Verdict::Missing(vec![200, 300]));
-        assert_eq!(compare(&KNOWN, &[]), Verdict::Missing(KNOWN.to_vec()));
+        assert_eq!(compare(&KNOWN, &applied(&[100, 300])), Compatibility::Missing(vec![200]));
+        assert_eq!(compare(&KNOWN, &applied(&[100])), Compatibility::Missing(vec![200, 300]));
+        assert_eq!(compare(&KNOWN, &[]), Compatibility::Missing(KNOWN.to_vec()));
         let mixed = [(100, false), (200, false), (400, true)];
-        assert_eq!(compare(&KNOWN, &mixed), Verdict::Missing(vec![300]));
-        let text = Verdict::Missing(vec![200, 300]).to_string();
+        assert_eq!(compare(&KNOWN, &mixed), Compatibility::Missing(vec![300]));
+        let text = Compatibility::Missing(vec![200, 300]).to_string();
         assert_eq!(text, "the database lacks migrations of this program: 200, 300");
     }
 
     #[test]
     fn a_later_migration_is_accepted_only_if_it_says_so() {
         let later = |compatible| [&applied(&KNOWN)[..], &[(400, compatible)]].concat();
-        assert_eq!(compare(&KNOWN, &later(true)), Verdict::CompatibleLater(vec![400]));
-        assert_eq!(compare(&KNOWN, &later(false)), Verdict::Unknown { version: 400 });
+        assert_eq!(compare(&KNOWN, &later(true)), Compatibility::CompatibleLater(vec![400]));
+        assert_eq!(compare(&KNOWN, &later(false)), Compatibility::Unknown { version: 400 });
         let both = [later(true), vec![(500, false)]].concat();
-        assert_eq!(compare(&KNOWN, &both), Verdict::Unknown { version: 500 });
+        assert_eq!(compare(&KNOWN, &both), Compatibility::Unknown { version: 500 });
         let with_a_gap = [(100, false), (400, false)];
-        assert_eq!(compare(&KNOWN, &with_a_gap), Verdict::Unknown { version: 400 });
-        assert!(Verdict::Unknown { version: 400 }.to_string().contains("migration 400"));
+        assert_eq!(compare(&KNOWN, &with_a_gap), Compatibility::Unknown { version: 400 });
+        assert!(Compatibility::Unknown { version: 400 }.to_string().contains("migration 400"));
     }
 }

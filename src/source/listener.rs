@@ -197,10 +197,10 @@ async fn check_version(session: &Session) -> Result<(), CaptureError> {
     let rows = session.query(schema_version::QUERY, &[]).await?;
     let applied: Result<Vec<(i64, bool)>, CaptureError> =
         rows.iter().map(|row| Ok((row.try_get("version")?, row.try_get("compatible")?))).collect();
-    let verdict = schema_version::verdict(&applied?);
-    match verdict.remedy() {
+    let compatibility = schema_version::compatibility(&applied?);
+    match compatibility.remedy() {
         None => Ok(()),
-        Some(remedy) => Err(CaptureError::SchemaVersion(format!("{verdict}; {remedy}"))),
+        Some(remedy) => Err(CaptureError::SchemaVersion(format!("{compatibility}; {remedy}"))),
     }
 }
 

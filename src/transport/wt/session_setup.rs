@@ -27,7 +27,7 @@ use crate::{
 /// The most concurrent handshakes; further ones are refused. Each holds about 50 KB.
 const HANDSHAKES_MAX: usize = 1024;
 /// Above this number, a client must validate its address first (RFC 9000 section 8.1). That costs
-/// it a round trip and the server no memory, and stops a flood from forged addresses.
+/// it a round trip and the server no memory, and stops a flood from false addresses.
 const HANDSHAKES_UNPROVEN: usize = 128;
 /// The timeout from the first packet to the request, and for each response.
 const HANDSHAKE: Duration = Duration::from_secs(10);
