@@ -211,15 +211,3 @@ async fn a_migration_of_the_game_keeps_its_locks_and_the_server_its_connection()
     assert_eq!(client.next_round().await.round_id, round);
     server.counts("datastream_listener_connects_total 1").await;
 }
-
-#[tokio::test]
-async fn a_server_without_its_database_does_not_take_itself_to_be_alone() {
-    let mut cluster = testkit::DedicatedCluster::start();
-    let database = TestDatabase::on(&cluster.address()).await;
-    let server = TestServer::on(database.url()).start().await;
-    server.counts("datastream_other_nodes 0").await;
-    cluster.stop(embedded_postgres::Stop::Fast);
-    server.counts("datastream_other_nodes 1").await;
-    cluster.start_again();
-    server.counts("datastream_other_nodes 0").await;
-}

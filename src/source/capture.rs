@@ -115,8 +115,6 @@ impl Capture {
 impl Reconnecting for Capture {
     async fn run_connection(&mut self, backoff: &mut Backoff) -> Result<Infallible, CaptureError> {
         let ended = self.listen(backoff).await;
-        // Without a connection nobody can tell whether another server has started.
-        self.publisher.share(true);
         self.publisher.metrics.listener_connected.set(0);
         self.suppression.set(false);
         ended

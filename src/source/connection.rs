@@ -44,24 +44,22 @@ impl Connection<'_> {
         per_game: i64,
     ) -> Result<(), CaptureError> {
         self.publisher.games.replace(self.listener.queries().games().await?);
-        // Others may have published while this server was away, and be gone.
-        self.publisher.share(true);
         let is_first = matches!(state, State::InitialLoad(_));
         let (already, is_rewound) = match state {
             State::InitialLoad(loaded) => {
                 InitialLoad::read(loaded, &self.listener, per_game).await?;
                 let load = loaded.take().ok_or(CaptureError::Closed)?;
-                self.presence.claim_or_wait(self.listener.session(), is_first).await?;
+                self.claim_or_wait(is_first).await?;
                 let running = load.finish(&self.listener, self.publisher).await?;
                 *state = State::Running(Box::new(running));
                 (AlreadyPublished::default(), false)
             }
             State::Running(running) if running.continues_on(&self.listener).await? => {
-                self.presence.claim_or_wait(self.listener.session(), is_first).await?;
+                self.claim_or_wait(is_first).await?;
                 (running.cursor.rewind(), true)
             }
             State::Running(running) => {
-                self.presence.claim_or_wait(self.listener.session(), is_first).await?;
+                self.claim_or_wait(is_first).await?;
                 (self.start_over(running).await?, false)
             }
         };
@@ -69,6 +67,14 @@ impl Connection<'_> {
         let repeated = self.publish_pages(running, &already, Source::catch_up).await?.repeated;
         if is_rewound && repeated < already.len() {
             self.publisher.report_lost(already.len() - repeated);
+        }
+        Ok(())
+    }
+
+    /// Takes solo, or tells the hub that other servers may publish the same rounds.
+    async fn claim_or_wait(&mut self, is_first: bool) -> Result<(), CaptureError> {
+        if !self.presence.claim_or_wait(self.listener.session(), is_first).await? {
+            self.publisher.share(true);
         }
         Ok(())
     }
@@ -151,7 +157,7 @@ impl Connection<'_> {
     ) -> Result<Outcome, CaptureError> {
         let session = self.listener.session();
         // The hub first: another server may serve as soon as solo is released.
-        if !self.presence.answers_exactly(alone) {
+        if !self.presence.has_claimed(alone) {
             self.publisher.share(true);
         }
         self.presence.renew(session).await?;

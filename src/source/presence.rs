@@ -10,6 +10,9 @@
 //!   shared while it is not alone. A newcomer takes presence, wakes all servers by an empty
 //!   notification, and serves once it has solo shared: by then nobody answers exactly.
 //!
+//! A server that has lost its connection goes on answering exactly: nobody can tell it whether another
+//! one has started meanwhile. If one has, it learns so before it publishes again.
+//!
 //! Any role can take these locks. That costs exactness, never a round: not alone is always safe.
 
 use std::time::{Duration, Instant};
@@ -98,12 +101,12 @@ impl Presence {
         Ok(self.is_present && session.flag(IS_ALONE).await?)
     }
 
-    /// Whether resumes are answered exactly, and a poll's `alone` leaves that so.
-    pub(super) fn answers_exactly(&self, alone: bool) -> bool {
-        self.state == State::Alone && self.is_alone(alone)
+    /// Whether solo is held exclusively, and a poll's `alone` leaves that so.
+    pub(super) fn has_claimed(&self, alone: bool) -> bool {
+        matches!(self.state, State::Claimed | State::Alone) && self.is_alone(alone)
     }
 
-    /// Notes a poll's `alone` before its rounds are published. Unless [`Self::answers_exactly`], the
+    /// Notes a poll's `alone` before its rounds are published. Unless [`Self::has_claimed`], the
     /// hub must know before that others may have sent them.
     pub(super) async fn before_rounds(
         &mut self,
@@ -161,30 +164,33 @@ impl Presence {
     }
 
     /// Before a catch-up publishes: takes solo at once if this server is alone, else waits until
-    /// nobody answers exactly any more.
+    /// nobody answers exactly any more. Returns whether solo is held exclusively.
     pub(super) async fn claim_or_wait(
         &mut self,
         session: &Session,
         is_first: bool,
-    ) -> Result<(), CaptureError> {
+    ) -> Result<bool, CaptureError> {
         let patience = if is_first { NEWCOMER_WAITS } else { RETURNING_WAITS };
         let begun = Instant::now();
         while !self.try_claim(session).await? && begun.elapsed() < patience {
             tokio::time::sleep(RETRY_AFTER).await;
         }
-        Ok(())
+        Ok(self.state == State::Claimed)
     }
 
     /// Returns whether solo is held, exclusively or shared.
     async fn try_claim(&mut self, session: &Session) -> Result<bool, CaptureError> {
         self.renew(session).await?;
-        if let State::Shared { has_solo: false, .. } = self.state {
-            if self.ask(session).await? {
-                self.claim(false, session).await?;
-            } else {
-                let has_solo = session.flag(SHARE_SOLO).await?;
-                self.state = State::Shared { alone_since: None, has_solo };
-            }
+        let State::Shared { has_solo, .. } = self.state else { return Ok(true) };
+        if !has_solo && !self.ask(session).await? {
+            let has_solo = session.flag(SHARE_SOLO).await?;
+            self.state = State::Shared { alone_since: None, has_solo };
+        }
+        // This server's former backend may have ended between the two.
+        if let State::Shared { has_solo, .. } = self.state
+            && self.ask(session).await?
+        {
+            self.claim(has_solo, session).await?;
         }
         Ok(!matches!(self.state, State::Shared { has_solo: false, .. }))
     }

@@ -149,7 +149,7 @@ impl ReadOnlyCapture {
     ) -> Result<(), CaptureError> {
         presence.renew(session).await?;
         let alone = presence.ask(session).await?;
-        if !presence.answers_exactly(alone) {
+        if !presence.has_claimed(alone) {
             share(&self.settings, true);
         }
         presence.before_rounds(alone, session).await?;
@@ -274,8 +274,6 @@ impl ReadOnlyCapture {
 impl Reconnecting for ReadOnlyCapture {
     async fn run_connection(&mut self, backoff: &mut Backoff) -> Result<Infallible, CaptureError> {
         let ended = self.connect(backoff).await;
-        // Without a connection nobody can tell whether another server has started.
-        share(&self.settings, true);
         self.settings.metrics.listener_connected.set(0);
         ended.map_err(as_query_error)
     }
