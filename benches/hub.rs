@@ -7,7 +7,7 @@ use std::{hint::black_box, num::NonZeroUsize};
 
 use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
 use datastream::internals::{
-    Metrics, Xid,
+    Attachment, Metrics, Xid,
     hub::{self, Captured, Hub, Position, Publisher, Start, Subscription},
     round::{GameId, RoundId},
     topic::Topic,
@@ -20,7 +20,7 @@ fn hub(games: i64) -> (Hub, Publisher, Vec<Subscription>) {
     let (hub, publisher) = hub::new(NonZeroUsize::MIN.saturating_add(63), Metrics::default());
     publisher.publish((0..games).map(|game| captured(game, game)).collect());
     publisher.open();
-    let opened = |game| hub.subscribe(&Topic::game(GameId(game)), Start::Seed, 0);
+    let opened = |game| hub.subscribe(&Topic::game(GameId::number(game)), Start::Seed, 0);
     let subscriptions = (0..games).filter_map(opened).map(|opened| opened.1).collect();
     (hub, publisher, subscriptions)
 }
@@ -30,6 +30,7 @@ fn captured(game: i64, round: i64) -> Captured {
         round: rounds::round(game, round, r#"{"point": "11.72"}"#),
         xid: Xid(round.unsigned_abs()),
         before: Xid(round.unsigned_abs()),
+        attachment: Attachment(0),
         poll: 0,
         recorded: None,
     }
@@ -55,7 +56,7 @@ fn seed(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("seed and subscribe");
     for topics in TOPICS {
         let (hub, _publisher, _subscriptions) = hub(topics);
-        let topic = Topic::game(GameId(topics / 2));
+        let topic = Topic::game(GameId::number(topics / 2));
         group.bench_function(BenchmarkId::new("topics", topics), |bencher| {
             bencher.iter(|| hub.subscribe(black_box(&topic), Start::Seed, 0));
         });
@@ -77,11 +78,11 @@ fn slow(criterion: &mut Criterion) {
         bencher.iter(|| hub.missed(black_box(&Topic::Everything), Position(0), 1024));
     });
     group.bench_function("a resume beyond the limit", |bencher| {
-        let after = || Start::After(RoundId(0));
+        let after = || Start::After(RoundId::number(0));
         bencher.iter(|| hub.subscribe(black_box(&Topic::Everything), after(), 10_000));
     });
     group.bench_function("a resume of all", |bencher| {
-        let after = || Start::After(RoundId(0));
+        let after = || Start::After(RoundId::number(0));
         bencher.iter(|| hub.subscribe(black_box(&Topic::Everything), after(), usize::MAX));
     });
     group.finish();

@@ -7,7 +7,7 @@ use std::num::NonZeroUsize;
 use bytes::BytesMut;
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use datastream::internals::{
-    Metrics, Xid,
+    Attachment, Metrics, Xid,
     hub::{self, Captured, Delivery, Hub, Publisher, Start, Subscription},
     round::GameId,
     topic::Topic,
@@ -18,6 +18,7 @@ fn captured(round: i64) -> Captured {
         round: rounds::round(1, round, r#"{"point": "11.72"}"#),
         xid: Xid(round.unsigned_abs()),
         before: Xid(round.unsigned_abs()),
+        attachment: Attachment(0),
         poll: 0,
         recorded: None,
     }
@@ -25,7 +26,7 @@ fn captured(round: i64) -> Captured {
 
 /// A subscriber for whom so many rounds wait, each published on its own.
 fn waiting(hub: &Hub, publisher: &Publisher, rounds: i64) -> Option<Subscription> {
-    let opened = hub.subscribe(&Topic::game(GameId(1)), Start::Seed, 0);
+    let opened = hub.subscribe(&Topic::game(GameId::number(1)), Start::Seed, 0);
     (0..rounds).for_each(|round| publisher.publish(vec![captured(round)]));
     opened.map(|(_, subscription)| subscription)
 }

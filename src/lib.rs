@@ -39,7 +39,12 @@ pub mod internals {
         ops::{shutdown::Shutdown, telemetry::metrics::Metrics},
         postgres::target::PgTarget,
         source::{Capture, CaptureSettings, decode_payload},
-        stream::{frame, games::Games, hub, round, topic, transaction::Xid},
+        stream::{
+            frame,
+            games::Games,
+            hub, round, topic,
+            transaction::{Attachment, Xid},
+        },
         transport::{close, frame_reader, frame_writer},
     };
 }

@@ -52,7 +52,7 @@ async fn rounds(
 ) -> Result<Response, Problem> {
     let (before, limit) = (before(&parameters)?, limit(&parameters)?);
     let game = state.feed.game(&slug(game)?).await?;
-    let rounds = state.feed.rounds(game.id, before, limit).await?;
+    let rounds = state.feed.rounds(&game.id, before.as_ref(), limit).await?;
     Ok(fresh(Json(rounds)))
 }
 
@@ -101,7 +101,10 @@ mod tests {
 
     #[test]
     fn before_is_a_round_id() {
-        assert_eq!(before(&parameters(&[("before", "9")])).expect("no problem"), Some(RoundId(9)));
+        assert_eq!(
+            before(&parameters(&[("before", "9")])).expect("no problem"),
+            Some(RoundId::number(9))
+        );
         assert_eq!(before(&parameters(&[])).expect("no problem"), None);
         assert!(before(&parameters(&[("before", "x")])).is_err());
     }

@@ -72,7 +72,7 @@ pub(super) fn last_event_id(
 
 /// A `round_id` in decimal. Rust would also accept `+5`.
 pub(super) fn round_id(name: &str, value: &str) -> Result<RoundId, Problem> {
-    value.parse().ok().filter(|_| !value.starts_with('+')).map(RoundId).ok_or_else(|| {
+    value.parse().ok().filter(|_| !value.starts_with('+')).map(RoundId::number).ok_or_else(|| {
         let value: String = value.chars().take(40).collect();
         Problem::malformed(format!(
             "{name} must be a round_id, which is a whole number, not {value:?}"
@@ -140,9 +140,9 @@ mod tests {
 
     #[test]
     fn the_header_has_priority_over_the_query_unless_it_is_empty() {
-        assert_eq!(resume("7", "after=5").expect("no problem"), Some(RoundId(7)));
-        assert_eq!(resume("7", "after=nonsense").expect("no problem"), Some(RoundId(7)));
-        assert_eq!(resume("", "after=5").expect("no problem"), Some(RoundId(5)));
+        assert_eq!(resume("7", "after=5").expect("no problem"), Some(RoundId::number(7)));
+        assert_eq!(resume("7", "after=nonsense").expect("no problem"), Some(RoundId::number(7)));
+        assert_eq!(resume("", "after=5").expect("no problem"), Some(RoundId::number(5)));
     }
 
     #[test]

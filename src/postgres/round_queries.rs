@@ -90,15 +90,16 @@ impl RoundQueries {
 
     async fn read_rounds_before(
         &self,
-        GameId(game): GameId,
-        before: Option<RoundId>,
+        game: &GameId,
+        before: Option<&RoundId>,
         limit: i64,
     ) -> Result<Vec<Round>, sqlx::Error> {
         let query = self.query(
             include_str!("../../sql/rounds_before.sql"),
             include_str!("../../sql/read_only/rounds_before.sql"),
         );
-        let query = query.bind(game).bind(before.map(|id| id.0)).bind(limit);
+        let query =
+            query.bind(game.as_number()).bind(before.and_then(RoundId::as_number)).bind(limit);
         let found = self.fetch(query).await?;
         let now = UnixMillis::now();
         let rounds = found.iter().map(|row| rows::round(row, now));
@@ -109,14 +110,17 @@ impl RoundQueries {
         &self,
         rounds: &[RoundId],
     ) -> Result<HashMap<RoundId, Xid>, sqlx::Error> {
-        let ids: Vec<i64> = rounds.iter().map(|id| id.0).collect();
+        let ids: Vec<i64> = rounds.iter().filter_map(RoundId::as_number).collect();
         let query = self.query(
             include_str!("../../sql/resume_points.sql"),
             include_str!("../../sql/read_only/resume_points.sql"),
         );
         let found = self.fetch(self.with_overlap(query.bind(ids))).await?;
         let point = |row: &PgRow| {
-            Ok::<_, sqlx::Error>((RoundId(row.try_get("round_id")?), rows::xid(row, "before")?))
+            Ok::<_, sqlx::Error>((
+                RoundId::number(row.try_get("round_id")?),
+                rows::xid(row, "before")?,
+            ))
         };
         found.iter().map(point).collect()
     }
@@ -124,7 +128,7 @@ impl RoundQueries {
     async fn read_replay(
         &self,
         from: Xid,
-        games: Option<&[i64]>,
+        games: Option<&[GameId]>,
         limit: usize,
         snapshot: &str,
     ) -> Result<StoredRounds, sqlx::Error> {
@@ -132,13 +136,17 @@ impl RoundQueries {
         let (ours, read_only) =
             (include_str!("../../sql/replay.sql"), include_str!("../../sql/read_only/replay.sql"));
         let query = self.query(ours, read_only);
-        let query = query.bind(from.0.cast_signed()).bind(games).bind(most);
+        let query = query.bind(from.0.cast_signed()).bind(games.map(numbers)).bind(most);
         let query = match &self.read_only {
             None => query.bind(snapshot),
             Some(source) => query.bind(source.overlap_micros),
         };
         stored_rounds(self.fetch(query).await?, limit)
     }
+}
+
+fn numbers(games: &[GameId]) -> Vec<i64> {
+    games.iter().filter_map(GameId::as_number).collect()
 }
 
 /// If there is no round, a single row with a null `round_id` has the `trimmed` column.
@@ -158,12 +166,12 @@ impl RoundStore for RoundQueries {
         async { Ok(self.read_games().await?) }.boxed()
     }
 
-    fn rounds_before(
-        &self,
-        game: GameId,
-        before: Option<RoundId>,
+    fn rounds_before<'a>(
+        &'a self,
+        game: &'a GameId,
+        before: Option<&'a RoundId>,
         limit: i64,
-    ) -> Answer<'_, Vec<Round>> {
+    ) -> Answer<'a, Vec<Round>> {
         async move { Ok(self.read_rounds_before(game, before, limit).await?) }.boxed()
     }
 
@@ -174,7 +182,7 @@ impl RoundStore for RoundQueries {
     fn replay<'a>(
         &'a self,
         from: Xid,
-        games: Option<&'a [i64]>,
+        games: Option<&'a [GameId]>,
         limit: usize,
         snapshot: &'a str,
     ) -> Answer<'a, StoredRounds> {

@@ -3,7 +3,7 @@
 use crate::stream::{
     hub::Captured,
     round::{FinishedAt, Game, GameId, Round, RoundId, UnixMillis},
-    transaction::Xid,
+    transaction::{Attachment, Xid},
 };
 
 /// A row of either library. Columns are read by name.
@@ -59,7 +59,7 @@ pub(crate) type DecodedRound = Result<Round, RoundId>;
 /// A game's row.
 pub(crate) fn game<R: Columns>(row: &R) -> Result<Game, R::Error> {
     Ok(Game {
-        id: GameId(row.bigint("id")?),
+        id: GameId::number(row.bigint("id")?),
         slug: row.text("slug")?.into(),
         name: row.text("name")?.into(),
         kind: row.text("type")?.into(),
@@ -78,19 +78,22 @@ pub(crate) fn captured<R: Columns>(
 ) -> Result<Option<Captured>, R::Error> {
     let (xid, before) = (xid(row, "xid")?, xid(row, "before")?);
     let round = round(row, timestamp)?.ok();
-    Ok(round.map(|round| Captured { round, xid, before, poll: 0, recorded: None }))
+    Ok(round.map(|round| {
+        let attachment = Attachment::default();
+        Captured { round, xid, attachment, before, poll: 0, recorded: None }
+    }))
 }
 
 /// A round's row.
 pub(crate) fn round<R: Columns>(row: &R, timestamp: UnixMillis) -> Result<DecodedRound, R::Error> {
-    let round_id = RoundId(row.bigint("round_id")?);
+    let round_id = RoundId::number(row.bigint("round_id")?);
     let micros = row.number("finished_micros")?;
     let Some(finished_at) = micros.and_then(FinishedAt::from_micros) else {
         return Ok(Err(round_id));
     };
     Ok(Ok(Round {
         round_id,
-        game_id: GameId(row.bigint("game_id")?),
+        game_id: GameId::number(row.bigint("game_id")?),
         game_slug: row.text("game_slug")?.into(),
         game_type: row.text("game_type")?.into(),
         finished_at,

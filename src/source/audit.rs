@@ -42,21 +42,21 @@ impl Audit {
                     metrics.notifications_invalid_total.inc();
                     self.unreported += 1;
                 }
-                Ok(id) if self.is_new(id) => self.waiting.push_back((id, Instant::now())),
+                Ok(id) if self.is_new(&id) => self.waiting.push_back((id, Instant::now())),
                 Ok(_) => {}
             }
         }
     }
 
-    fn is_new(&self, id: RoundId) -> bool {
-        self.waiting.len() < WAITING_MAX && !self.found.contains(&id)
+    fn is_new(&self, id: &RoundId) -> bool {
+        self.waiting.len() < WAITING_MAX && !self.found.contains(id)
     }
 
     /// Takes a round that a poll found, whether it was published or skipped.
-    pub(super) fn find(&mut self, id: RoundId) {
-        self.waiting.retain(|(waiting, _)| *waiting != id);
-        if self.found.insert(id) {
-            self.order.push_back(id);
+    pub(super) fn find(&mut self, id: &RoundId) {
+        self.waiting.retain(|(waiting, _)| waiting != id);
+        if self.found.insert(id.clone()) {
+            self.order.push_back(id.clone());
         }
         if self.order.len() > FOUND_MAX
             && let Some(oldest) = self.order.pop_front()
@@ -101,9 +101,9 @@ mod tests {
     #[test]
     fn a_payload_is_unknown_if_no_poll_finds_its_round_before_or_after_it() {
         let (mut audit, metrics) = (Audit::default(), Metrics::default());
-        audit.find(RoundId(1));
+        audit.find(&RoundId::number(1));
         audit.receive(&[payload(1), payload(2), payload(3)], &metrics);
-        audit.find(RoundId(2));
+        audit.find(&RoundId::number(2));
         audit.check(Instant::now(), &metrics);
         assert_eq!(metrics.notifications_unknown_total.get(), 0, "round 3 may still be found");
         audit.check(Instant::now() + FOUND_WITHIN * 2, &metrics);

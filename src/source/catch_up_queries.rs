@@ -68,8 +68,8 @@ impl CatchUpQueries<'_> {
 
     /// Whether a row of the outbox is there.
     pub(super) async fn has(self, row: OutboxKey) -> Result<bool, CaptureError> {
-        let (Xid(xid), RoundId(round)) = row.finish;
-        let xid = xid.cast_signed();
+        let xid = row.finish.xid.0.cast_signed();
+        let (round, _) = row.finish.round.columns();
         let parameters: [Parameter<'_>; 3] =
             [(&xid, Type::INT8), (&round, Type::INT8), (&row.at, Type::INT8)];
         let query = self.0.query_one(include_str!("../../sql/recorded.sql"), &parameters);
@@ -119,8 +119,9 @@ impl CatchUpQueries<'_> {
         let parameters: [Parameter<'_>; 1] = [(&micros, Type::INT8)];
         let rows = within(CATCH_UP_WITHIN, self.0.query(query, &parameters)).await?;
         let keys = rows.iter().map(|row| {
-            let round = RoundId(row.try_get("round_id")?);
-            Ok(FinishedAt::from_micros(row.try_get("finished_micros")?).map(|at| (round, at)))
+            let round = RoundId::number(row.try_get("round_id")?);
+            Ok(FinishedAt::from_micros(row.try_get("finished_micros")?)
+                .map(|finished_at| RoundKey { round, finished_at }))
         });
         Ok(keys.collect::<Result<Vec<_>, CaptureError>>()?.into_iter().flatten().collect())
     }
@@ -131,11 +132,11 @@ impl CatchUpQueries<'_> {
         moment: i64,
         ids: &[RoundId],
     ) -> Result<HashSet<RoundId>, CaptureError> {
-        let ids: Vec<i64> = ids.iter().map(|id| id.0).collect();
+        let ids: Vec<i64> = ids.iter().filter_map(RoundId::as_number).collect();
         let query = include_str!("../../sql/recorded_by.sql");
         let parameters: [Parameter<'_>; 2] = [(&ids, Type::INT8_ARRAY), (&moment, Type::INT8)];
         let rows = within(CATCH_UP_WITHIN, self.0.query(query, &parameters)).await?;
-        rows.iter().map(|row| Ok(RoundId(row.try_get(0)?))).collect()
+        rows.iter().map(|row| Ok(RoundId::number(row.try_get(0)?))).collect()
     }
 
     /// All games.

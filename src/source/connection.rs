@@ -130,7 +130,7 @@ impl Connection<'_> {
     /// Retention may delete rows before a page is read.
     async fn refuse_trimmed(&self, running: &Running, bounds: &Bounds) -> Result<(), CaptureError> {
         let trimmed = self.listener.queries().trimmed().await?;
-        match trimmed >= bounds.after.0 && !running.cursor.saved().sees(trimmed) {
+        match trimmed >= bounds.after.xid && !running.cursor.saved().sees(trimmed) {
             true => Err(CaptureError::Trimmed),
             false => Ok(()),
         }
@@ -163,7 +163,7 @@ impl Connection<'_> {
         self.presence.renew(session).await?;
         self.presence.before_rounds(alone, session).await?;
         let (known, mut new): (Vec<_>, Vec<_>) =
-            rows.into_iter().partition(|found| already.has_row(found.row.key));
+            rows.into_iter().partition(|found| already.has_row(&found.row.key));
         let mut outcome = Outcome { published: 0, repeated: known.len() };
         while !new.is_empty() {
             let rest = new.split_off(new.len().min(ROUNDS_AT_ONCE));

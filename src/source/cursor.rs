@@ -43,15 +43,19 @@ struct Reached {
     position: Position,
 }
 
-/// A round's id and moment: names a finish on any timeline.
-pub(super) type RoundKey = (RoundId, FinishedAt);
+/// Names a finish on any timeline. Ids are unique over all attached tables, so it needs no table.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct RoundKey {
+    pub(crate) round: RoundId,
+    pub(crate) finished_at: FinishedAt,
+}
 
 pub(super) fn round_key(round: &Round) -> RoundKey {
-    (round.round_id, round.finished_at)
+    RoundKey { round: round.round_id.clone(), finished_at: round.finished_at }
 }
 
 /// A row of the outbox. Ids may be used again after a crash, but not at the same microsecond.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct OutboxKey {
     pub(crate) finish: Finish,
     /// When it was written, in microseconds since the epoch.
@@ -59,7 +63,7 @@ pub(crate) struct OutboxKey {
 }
 
 /// A published round.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Published {
     /// The step of the cursor in which it was published.
     step: u64,
@@ -91,22 +95,22 @@ impl AlreadyPublished {
     }
 
     /// Whether this row has been published.
-    pub(crate) fn has_row(&self, row: OutboxKey) -> bool {
-        self.rows.contains(&row)
+    pub(crate) fn has_row(&self, row: &OutboxKey) -> bool {
+        self.rows.contains(row)
     }
 
     /// Whether the round has been published with this moment.
-    pub(crate) fn has_key(&self, (round, finished_at): RoundKey) -> bool {
-        self.moments.get(&round).is_some_and(|moments| moments.contains(&finished_at))
+    pub(crate) fn has_key(&self, key: &RoundKey) -> bool {
+        self.moments.get(&key.round).is_some_and(|moments| moments.contains(&key.finished_at))
     }
 
     /// Whether a round of this id has been published and its row is unknown.
-    pub(crate) fn has_round(&self, round: RoundId) -> bool {
-        self.moments.contains_key(&round)
+    pub(crate) fn has_round(&self, round: &RoundId) -> bool {
+        self.moments.contains_key(round)
     }
 
     /// Few rounds finish twice: a list of moments is short.
-    fn insert(&mut self, (round, finished_at): RoundKey) {
+    fn insert(&mut self, RoundKey { round, finished_at }: RoundKey) {
         let moments = self.moments.entry(round).or_default();
         if !moments.contains(&finished_at) {
             moments.push(finished_at);
@@ -182,7 +186,8 @@ impl Cursor {
 
     /// Records that a round of the outbox was published.
     pub(crate) fn publish(&mut self, row: OutboxKey, finished_at: FinishedAt) {
-        self.push(Some(row), Some((row.finish.1, finished_at)));
+        let round = row.finish.round.clone();
+        self.push(Some(row), Some(RoundKey { round, finished_at }));
     }
 
     /// Records that the round of an outbox row was skipped: if it is read again, it stays skipped.
@@ -218,7 +223,8 @@ impl Cursor {
     /// those. Returns whether it moved.
     pub(crate) fn advance_before(&mut self, end: Xid, seen: &Seen, position: Position) -> bool {
         let snapshot = seen.snapshot.before(end);
-        let is_younger = |round: &Published| round.row.is_none_or(|row| row.finish.0 >= end);
+        let is_younger =
+            |round: &Published| round.row.as_ref().is_none_or(|row| row.finish.xid >= end);
         let moves = !snapshot.is_before(&self.saved) && !self.since_durable().any(is_younger);
         if moves {
             self.reach(Seen { snapshot, ..*seen }, position);
@@ -254,7 +260,7 @@ impl Cursor {
     pub(crate) fn rewind(&mut self) -> AlreadyPublished {
         self.saved = self.durable.snapshot.clone();
         self.unflushed.clear();
-        self.since_durable().copied().collect()
+        self.since_durable().cloned().collect()
     }
 
     /// The rounds published since the last flushed snapshot, the newest first.
@@ -267,18 +273,18 @@ impl Cursor {
     /// has been trimmed, the database is an older copy.
     pub(crate) fn durable_row(&self) -> Option<OutboxKey> {
         let is_durable = |round: &&Published| round.step <= self.durable.step;
-        self.published.iter().rev().filter(is_durable).find_map(|round| round.row)
+        self.published.iter().rev().filter(is_durable).find_map(|round| round.row.clone())
     }
 
     /// All remembered rounds.
-    pub(crate) fn round_keys(&self) -> impl Iterator<Item = RoundKey> {
-        self.published.iter().filter_map(|round| round.key)
+    pub(crate) fn round_keys(&self) -> impl Iterator<Item = &RoundKey> {
+        self.published.iter().filter_map(|round| round.key.as_ref())
     }
 
     /// Starts over on another timeline; returns all remembered rounds.
     pub(crate) fn start_over(&mut self, start: Snapshot) -> HashSet<RoundKey> {
         let (published, polls) = (std::mem::take(&mut self.published), self.polls);
-        let keys = published.iter().filter_map(|round| round.key).collect();
+        let keys = published.iter().filter_map(|round| round.key.clone()).collect();
         *self = Self { published, polls, ..Self::new(start) };
         self.published.iter_mut().for_each(|round| round.step = 0);
         keys

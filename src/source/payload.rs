@@ -22,7 +22,7 @@ pub(super) fn decode(payload: &str) -> Result<RoundId, Invalid> {
     // `infinity` and years beyond 9999 are PostgreSQL's, and no RFC 3339.
     let is_moment = payload.finished_at.ends_with("infinity")
         || payload.finished_at.starts_with(|first: char| first.is_ascii_digit());
-    if is_moment { Ok(RoundId(payload.round_id)) } else { Err(Invalid) }
+    if is_moment { Ok(RoundId::number(payload.round_id)) } else { Err(Invalid) }
 }
 
 #[cfg(test)]
@@ -35,14 +35,14 @@ mod tests {
 
     #[test]
     fn a_payload_of_the_trigger_is_decoded() {
-        assert_eq!(decode(GOOD), Ok(RoundId(512)));
+        assert_eq!(decode(GOOD), Ok(RoundId::number(512)));
     }
 
     #[test]
     fn a_moment_that_no_round_on_the_stream_has_is_valid() {
         for moment in ["infinity", "-infinity", "294000-01-01T00:00:00+00:00"] {
             let payload = GOOD.replace("2026-01-17T00:45:42.5+00:00", moment);
-            assert_eq!(decode(&payload), Ok(RoundId(512)));
+            assert_eq!(decode(&payload), Ok(RoundId::number(512)));
         }
     }
 

@@ -12,7 +12,7 @@ use crate::{
     postgres::rows::{self, DecodedRound},
     stream::{
         round::{Round, RoundId, UnixMillis},
-        transaction::{Finish, Xid},
+        transaction::{Attachment, Finish, Xid},
     },
 };
 
@@ -34,7 +34,12 @@ impl Bounds {
     /// Of the first page after this snapshot.
     pub(super) fn beginning(saved: &Snapshot) -> Self {
         let Xid(oldest) = saved.xmin();
-        Self { until: None, after: (Xid(oldest.saturating_sub(1)), RoundId(i64::MAX)) }
+        let after = Finish {
+            xid: Xid(oldest.saturating_sub(1)),
+            attachment: Attachment(i32::MAX),
+            round: RoundId::number(i64::MAX),
+        };
+        Self { until: None, after }
     }
 }
 
@@ -57,7 +62,7 @@ impl Content {
     /// With the round's id.
     pub(super) fn of(decoded: DecodedRound) -> (RoundId, Self) {
         match decoded {
-            Ok(round) => (round.round_id, Self::Round(Box::new(round))),
+            Ok(round) => (round.round_id.clone(), Self::Round(Box::new(round))),
             Err(id) => (id, Self::OutOfRange),
         }
     }
@@ -109,14 +114,15 @@ impl Poll {
     /// Of a full page: the transaction before which it is complete, and its last row. The last
     /// transaction may have further rows, so it is left out, unless the page has no other.
     pub(super) fn complete_before(&mut self) -> Option<(Xid, Finish)> {
-        let (first, end) = (self.rows.first()?.row.finish().0, self.rows.last()?.row.finish().0);
+        let (first, end) =
+            (self.rows.first()?.row.finish().xid, self.rows.last()?.row.finish().xid);
         if !self.has_rows(PAGE_ROWS) {
             return None;
         }
         if first < end {
-            self.rows.retain(|found| found.row.finish().0 < end);
+            self.rows.retain(|found| found.row.finish().xid < end);
         }
-        Some((end, self.rows.last()?.row.finish()))
+        Some((end, self.rows.last()?.row.finish().clone()))
     }
 }
 

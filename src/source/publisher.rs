@@ -15,6 +15,7 @@ use crate::{
         games::Games,
         hub::{self, Captured, DurablePosition},
         round::{Game, Round, RoundId},
+        transaction::Finish,
     },
 };
 
@@ -69,17 +70,17 @@ impl RoundPublisher {
         let (mut new, mut repeated) = (Vec::with_capacity(rows.len()), 0);
         for FoundRow { row, content } in rows {
             match content {
-                Content::Round(round) if !already.has_key(round_key(&round)) => {
-                    cursor.publish(row.key, round.finished_at);
-                    self.audit.find(round.round_id);
+                Content::Round(round) if !already.has_key(&round_key(&round)) => {
+                    cursor.publish(row.key.clone(), round.finished_at);
+                    self.audit.find(&round.round_id);
                     new.push(self.captured(*round, &row, cursor.poll()));
                 }
                 Content::Round(_) => repeated += 1,
                 // Deleted since: its outbox row shows that it was published.
-                _ if already.has_round(row.finish().1) => repeated += 1,
+                _ if already.has_round(&row.finish().round) => repeated += 1,
                 content => {
+                    self.skip(&row.finish().round, &content);
                     cursor.skip(row.key);
-                    self.skip(row.finish().1, &content);
                 }
             }
         }
@@ -91,7 +92,8 @@ impl RoundPublisher {
     fn captured(&self, round: Round, row: &OutboxRow, poll: u64) -> Captured {
         self.metrics.commit_to_decode_seconds.observe(row.age.as_secs_f64());
         let recorded = Instant::now().checked_sub(row.age);
-        Captured { round, xid: row.finish().0, before: row.before, poll, recorded }
+        let &Finish { xid, attachment, .. } = row.finish();
+        Captured { round, xid, attachment, before: row.before, poll, recorded }
     }
 
     /// Publishes rounds that were read by `finished_at`, or found by a poll.
@@ -108,13 +110,13 @@ impl RoundPublisher {
         };
         rows.iter().any(|found| match &found.content {
             Content::Round(round) => {
-                self.games.by_id(round.game_id).is_none_or(|game| differs(round, game))
+                self.games.by_id(&round.game_id).is_none_or(|game| differs(round, game))
             }
             _ => false,
         })
     }
 
-    fn skip(&mut self, id: RoundId, content: &Content) {
+    fn skip(&mut self, id: &RoundId, content: &Content) {
         let reason = match content {
             Content::OutOfRange => Skipped::out_of_range,
             Content::Unreadable => Skipped::unreadable,
@@ -154,11 +156,11 @@ impl RoundPublisher {
 struct SkippedRounds(Vec<(Skipped, Instant)>);
 
 impl SkippedRounds {
-    fn report(&mut self, reason: Skipped, id: RoundId) {
+    fn report(&mut self, reason: Skipped, id: &RoundId) {
         self.0.retain(|(_, at)| at.elapsed() < LOG_EVERY);
         if self.0.iter().all(|(reported, _)| *reported != reason) {
             self.0.push((reason, Instant::now()));
-            tracing::warn!(?reason, round.id = id.0, "a finished round cannot be sent: skipped");
+            tracing::warn!(?reason, round.id = %id, "a finished round cannot be sent: skipped");
         }
     }
 }

@@ -35,7 +35,7 @@ use crate::{
         games::Games,
         hub::{Captured, DurablePosition, Publisher},
         round::{Round, UnixMillis},
-        transaction::Xid,
+        transaction::{Attachment, Xid},
     },
 };
 
@@ -234,7 +234,7 @@ impl ReadOnlyCapture {
         let overlap = self.settings.source.overlap_micros;
         let new: Vec<_> = new.map(|round| captured(round, overlap, self.polls)).collect();
         let games = &self.settings.games;
-        if new.iter().any(|captured| games.by_id(captured.round.game_id).is_none()) {
+        if new.iter().any(|captured| games.by_id(&captured.round.game_id).is_none()) {
             self.read_games(session).await?;
         }
         let label = BySource { source: found_by };
@@ -324,6 +324,7 @@ fn captured(round: Round, overlap: i64, poll: u64) -> Captured {
     let number = |micros: i64| Xid(micros.max(1).cast_unsigned());
     Captured {
         xid: number(finished),
+        attachment: Attachment::default(),
         before: number(finished.saturating_sub(overlap)),
         poll,
         // The database's clock is another one, and a finish is not a commit.

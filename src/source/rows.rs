@@ -9,12 +9,12 @@ use crate::{
     postgres::rows::xid,
     stream::{
         round::RoundId,
-        transaction::{Finish, Xid},
+        transaction::{Attachment, Finish, Xid},
     },
 };
 
 /// One row of the outbox.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct OutboxRow {
     pub(super) key: OutboxKey,
     pub(super) before: Xid,
@@ -25,12 +25,14 @@ pub(super) fn outbox_row(row: &Row) -> Result<Option<OutboxRow>, tokio_postgres:
     let Some(round_id) = row.try_get::<_, Option<i64>>("round_id")? else { return Ok(None) };
     let (xid, before) = (xid(row, "xid")?, xid(row, "before")?);
     let age = Duration::from_micros(row.try_get::<_, i64>("age_micros")?.max(0).cast_unsigned());
-    let key = OutboxKey { finish: (xid, RoundId(round_id)), at: row.try_get("at_micros")? };
+    let (attachment, round) = (Attachment::default(), RoundId::number(round_id));
+    let finish = Finish { xid, attachment, round };
+    let key = OutboxKey { finish, at: row.try_get("at_micros")? };
     Ok(Some(OutboxRow { key, before, age }))
 }
 
 impl OutboxRow {
-    pub(super) fn finish(&self) -> Finish {
-        self.key.finish
+    pub(super) fn finish(&self) -> &Finish {
+        &self.key.finish
     }
 }

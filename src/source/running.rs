@@ -10,7 +10,7 @@ use super::{
 use crate::stream::{
     hub::Captured,
     round::{Round, RoundId},
-    transaction::Xid,
+    transaction::{Attachment, Xid},
 };
 use std::collections::HashSet;
 
@@ -36,7 +36,7 @@ impl Running {
         // An older copy may have begun as many transactions again.
         let queries = listener.queries();
         match self.cursor.durable_row() {
-            Some(row) if queries.trimmed().await? < row.finish.0 => queries.has(row).await,
+            Some(row) if queries.trimmed().await? < row.finish.xid => queries.has(row).await,
             _ => Ok(true),
         }
     }
@@ -70,7 +70,9 @@ impl Running {
 
     /// No transaction of this timeline finished it: its position orders it.
     fn captured(&self, round: Round) -> Captured {
-        Captured { round, xid: Xid(0), before: Xid(0), poll: self.cursor.poll(), recorded: None }
+        let (xid, attachment) = (Xid(0), Attachment::default());
+        let poll = self.cursor.poll();
+        Captured { round, xid, attachment, before: xid, poll, recorded: None }
     }
 
     /// How many rounds that were sent recently this database never had: they are not there, and its
@@ -83,9 +85,9 @@ impl Running {
         found: &[Round],
     ) -> Result<usize, CaptureError> {
         let found: HashSet<RoundKey> = found.iter().map(round_key).collect();
-        let missing = self.cursor.round_keys().filter(|key| !found.contains(key));
-        let missing = missing.filter(|(_, at)| at.micros() >= since).map(|(id, _)| id);
-        let missing: Vec<RoundId> = missing.collect::<HashSet<_>>().into_iter().collect();
+        let missing = self.cursor.round_keys().filter(|key| !found.contains(*key));
+        let missing = missing.filter(|key| key.finished_at.micros() >= since).map(|key| &key.round);
+        let missing: Vec<RoundId> = missing.collect::<HashSet<_>>().into_iter().cloned().collect();
         if missing.is_empty() || queries.trimmed().await? >= self.cursor.durable().xmin() {
             return Ok(0);
         }

@@ -148,7 +148,7 @@ impl Feed {
         after: Option<RoundId>,
     ) -> Result<Prepared, FeedError> {
         self.ready()?;
-        let start = self.0.start(&topic, after).await?;
+        let start = self.0.start(&topic, after.as_ref()).await?;
         Ok(Prepared { feed: Arc::clone(&self.0), topic, after, start, since: Instant::now() })
     }
 
@@ -172,8 +172,8 @@ impl Feed {
     /// Rounds of a game, newest first, older than `before` (exclusive) if given.
     pub(crate) async fn rounds(
         &self,
-        game: GameId,
-        before: Option<RoundId>,
+        game: &GameId,
+        before: Option<&RoundId>,
         limit: u16,
     ) -> Result<Vec<Round>, FeedError> {
         Ok(self.0.store.rounds_before(game, before, i64::from(limit)).await?)
@@ -246,17 +246,17 @@ impl Prepared {
     /// Gives up if the hub keeps dropping rounds faster than this client can be opened.
     async fn prepare_again(&mut self) -> Result<(), FeedError> {
         if self.since.elapsed() < GIVE_UP_AFTER {
-            self.start = self.feed.start(&self.topic, self.after).await?;
+            self.start = self.feed.start(&self.topic, self.after.as_ref()).await?;
         }
         Ok(())
     }
 }
 
 impl FeedState {
-    async fn start(&self, topic: &Topic, after: Option<RoundId>) -> Result<Start, FeedError> {
+    async fn start(&self, topic: &Topic, after: Option<&RoundId>) -> Result<Start, FeedError> {
         Ok(match after {
             None => Start::Seed,
-            Some(named) if self.hub.knows(topic, named) => Start::After(named),
+            Some(named) if self.hub.knows(topic, named) => Start::After(named.clone()),
             Some(named) => self.replays.after(topic, named).await?.unwrap_or(Start::Gap),
         })
     }

@@ -36,12 +36,12 @@ impl Frame {
         let (message, json_at) = text_message(&json);
         let id = format!("id: {}\ndata: ", round.round_id);
         let (chunk, event_at) = chunk(&[MESSAGE, id.as_bytes(), &json, b"\n\n"]);
-        Self { round_id: round.round_id, message, json_at, chunk, event_at }
+        Self { round_id: round.round_id.clone(), message, json_at, chunk, event_at }
     }
 
     /// The id of the encoded round.
-    pub fn round_id(&self) -> RoundId {
-        self.round_id
+    pub fn round_id(&self) -> &RoundId {
+        &self.round_id
     }
 
     /// The size of both buffers in bytes.
@@ -131,8 +131,8 @@ mod tests {
 
     fn frame(extras: &str) -> Frame {
         Frame::encode(&Round {
-            round_id: RoundId(7),
-            game_id: GameId(1),
+            round_id: RoundId::number(7),
+            game_id: GameId::number(1),
             game_slug: "crash".into(),
             game_type: "multiplier".into(),
             finished_at: FinishedAt::from_micros(0).expect("in range"),

@@ -34,7 +34,8 @@ pub struct Games(Arc<ArcSwap<Directory>>);
 impl Games {
     /// Replaces the directory with these games.
     pub fn replace(&self, games: Vec<Game>) {
-        let by_id = games.iter().enumerate().map(|(index, game)| (game.id, index)).collect();
+        let by_id =
+            games.iter().enumerate().map(|(index, game)| (game.id.clone(), index)).collect();
         let slugs = games.iter().enumerate();
         let by_slug = slugs.map(|(index, game)| (Arc::clone(&game.slug), index)).collect();
         self.0.store(Arc::new(Directory { all: games.into(), by_id, by_slug }));
@@ -46,9 +47,9 @@ impl Games {
     }
 
     /// One game by its id.
-    pub fn by_id(&self, id: GameId) -> Option<Game> {
+    pub fn by_id(&self, id: &GameId) -> Option<Game> {
         let directory = self.0.load();
-        directory.by_id.get(&id).and_then(|&index| directory.all.get(index)).cloned()
+        directory.by_id.get(id).and_then(|&index| directory.all.get(index)).cloned()
     }
 
     /// One game by its slug.
@@ -85,7 +86,7 @@ mod tests {
     fn games() -> Games {
         let games = Games::default();
         let game = |id, slug: &str, kind: &str| Game {
-            id: GameId(id),
+            id: GameId::number(id),
             slug: slug.into(),
             name: slug.into(),
             kind: kind.into(),

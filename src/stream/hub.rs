@@ -37,7 +37,7 @@ use crate::{
         frame::Frame,
         round::{GameId, Round, RoundId},
         topic::Topic,
-        transaction::{Finish, Xid},
+        transaction::{Attachment, Finish, Xid},
     },
 };
 
@@ -56,6 +56,8 @@ pub struct Captured {
     pub round: Round,
     /// The transaction that finished it.
     pub xid: Xid,
+    /// The table of the round.
+    pub attachment: Attachment,
     /// The oldest transaction that was running when the trigger recorded the round.
     pub before: Xid,
     /// The number of the poll that found it, counted by this process; 0 if the round is from before
@@ -244,7 +246,7 @@ impl Hub {
     }
 
     /// Whether the ring buffers have every round of the topic after the named one.
-    pub fn knows(&self, topic: &Topic, named: RoundId) -> bool {
+    pub fn knows(&self, topic: &Topic, named: &RoundId) -> bool {
         self.recent().point(topic, named).is_some()
     }
 
@@ -337,7 +339,14 @@ impl Publisher {
 impl Captured {
     /// A round without an outbox row, which retention deletes.
     fn from_table(round: Round) -> Self {
-        Self { round, xid: Xid(0), before: Xid(0), poll: 0, recorded: None }
+        let (xid, attachment) = (Xid(0), Attachment::default());
+        Self { round, xid, attachment, before: xid, poll: 0, recorded: None }
+    }
+
+    /// The key of the round's outbox row.
+    pub(crate) fn finish(&self) -> Finish {
+        let (xid, attachment) = (self.xid, self.attachment);
+        Finish { xid, attachment, round: self.round.round_id.clone() }
     }
 }
 

@@ -32,7 +32,7 @@ use crate::{
         games::Games,
         hub::{Hub, Position, Start},
         last_failure::LastFailure,
-        round::RoundId,
+        round::{GameId, RoundId},
         round_store::{SharedRoundStore, StoreError},
         topic::Topic,
         transaction::Xid,
@@ -121,10 +121,10 @@ impl Replays {
     pub(crate) async fn after(
         &self,
         topic: &Topic,
-        named: RoundId,
+        named: &RoundId,
     ) -> Result<Option<Start>, ReplayError> {
         let (replays, requested_at) = (self.of_topic(topic), Instant::now());
-        replays.waiting.lock().insert(named);
+        replays.waiting.lock().insert(named.clone());
         let _query = replays.query.lock().await;
         let started = Instant::now();
         while started.elapsed() < GIVE_UP_AFTER {
@@ -163,13 +163,13 @@ impl Replays {
         &self,
         topic: &Topic,
         replays: &TopicReplays,
-        named: RoundId,
+        named: &RoundId,
         requested_at: Instant,
     ) -> Result<Option<Arc<Page>>, Arc<StoreError>> {
         let mut waiting = std::mem::take(&mut *replays.waiting.lock());
-        waiting.insert(named);
+        waiting.insert(named.clone());
         let known = self.0.points.find(&*self.0.store, &waiting, named, requested_at).await?;
-        if !known.contains_key(&named) {
+        if !known.contains_key(named) {
             replays.waiting.lock().extend(known.into_keys());
             return Ok(None);
         }
@@ -199,9 +199,9 @@ impl Replays {
         Ok(Page::new(points, &found, settled))
     }
 
-    fn game_ids(&self, topic: &Topic) -> Option<Vec<i64>> {
+    fn game_ids(&self, topic: &Topic) -> Option<Vec<GameId>> {
         let games = self.0.games.all();
-        let ids = games.iter().filter(|game| topic.covers(game)).map(|game| game.id.0);
+        let ids = games.iter().filter(|game| topic.covers(game)).map(|game| game.id.clone());
         (*topic != Topic::Everything).then(|| ids.collect())
     }
 

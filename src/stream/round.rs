@@ -9,15 +9,7 @@ use std::{fmt, sync::Arc};
 use chrono::{DateTime, Datelike, SecondsFormat, Utc};
 use serde::{Serialize, Serializer};
 
-/// `rounds.id`: unique among all rounds of a database. Clients resume after such an id.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(transparent)]
-pub struct RoundId(pub i64);
-
-/// `games.id`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(transparent)]
-pub struct GameId(pub i64);
+pub use super::id::{GameId, RoundId};
 
 /// Unix time in milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -64,7 +56,7 @@ pub struct Round {
 impl Round {
     /// Sort key by age: the latest round of a selection has the greatest key.
     pub fn age(&self) -> (FinishedAt, RoundId) {
-        (self.finished_at, self.round_id)
+        (self.finished_at, self.round_id.clone())
     }
 
     /// The round as its JSON object: seven keys, no white space outside strings.
@@ -115,12 +107,6 @@ impl UnixMillis {
     }
 }
 
-impl fmt::Display for RoundId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -132,8 +118,8 @@ mod tests {
     #[test]
     fn a_round_serializes_to_the_json_of_the_contract() {
         let round = Round {
-            round_id: RoundId(512),
-            game_id: GameId(1),
+            round_id: RoundId::number(512),
+            game_id: GameId::number(1),
             game_slug: "crash".into(),
             game_type: "multiplier".into(),
             finished_at: FinishedAt::from_micros(1_768_610_742_000_000).expect("in range"),

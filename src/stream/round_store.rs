@@ -46,12 +46,12 @@ pub(crate) trait RoundStore: Debug + Send + Sync {
     fn games(&self) -> Answer<'_, Vec<Game>>;
 
     /// Rounds of a game, newest first, older than `before` if given.
-    fn rounds_before(
-        &self,
-        game: GameId,
-        before: Option<RoundId>,
+    fn rounds_before<'a>(
+        &'a self,
+        game: &'a GameId,
+        before: Option<&'a RoundId>,
         limit: i64,
-    ) -> Answer<'_, Vec<Round>>;
+    ) -> Answer<'a, Vec<Round>>;
 
     /// For each of these rounds that the store contains: the oldest transaction that was in progress
     /// when the trigger recorded the round.
@@ -62,7 +62,7 @@ pub(crate) trait RoundStore: Debug + Send + Sync {
     fn replay<'a>(
         &'a self,
         from: Xid,
-        games: Option<&'a [i64]>,
+        games: Option<&'a [GameId]>,
         limit: usize,
         snapshot: &'a str,
     ) -> Answer<'a, StoredRounds>;

@@ -35,21 +35,21 @@ impl Topic {
     }
 
     /// Whether the rounds of this game belong to the topic.
-    pub fn includes(&self, game: GameId, kind: &str) -> bool {
+    pub fn includes(&self, game: &GameId, kind: &str) -> bool {
         match self {
             Self::Everything => true,
-            Self::AnyOf { games, types } => games.contains(&game) || types.contains(kind),
+            Self::AnyOf { games, types } => games.contains(game) || types.contains(kind),
         }
     }
 
     /// Whether this round belongs to the topic.
     pub fn matches(&self, round: &Round) -> bool {
-        self.includes(round.game_id, &round.game_type)
+        self.includes(&round.game_id, &round.game_type)
     }
 
     /// Whether this game belongs to the topic.
     pub fn covers(&self, game: &Game) -> bool {
-        self.includes(game.id, &game.kind)
+        self.includes(&game.id, &game.kind)
     }
 }
 

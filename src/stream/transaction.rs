@@ -6,5 +6,18 @@ use super::round::RoundId;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Xid(pub u64);
 
-/// Identifies one finish of a round: the primary key of the outbox.
-pub(crate) type Finish = (Xid, RoundId);
+/// The number of an attached table.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Attachment(pub i32);
+
+/// Identifies one finish of a round: the primary key of the outbox. The order of the fields is the
+/// order of its pages, so rounds of one transaction come by attached table, then by id.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Finish {
+    /// The transaction that finished the round.
+    pub xid: Xid,
+    /// The table of the round.
+    pub attachment: Attachment,
+    /// The round.
+    pub round: RoundId,
+}

@@ -55,7 +55,8 @@ impl Stamps {
 
 impl Outlet for Stamps {
     fn publish(&self, batch: &Batch) {
-        batch.iter().for_each(|placed| self.note(placed.frame.round_id().0));
+        let numbers = batch.iter().filter_map(|placed| placed.frame.round_id().as_number());
+        numbers.for_each(|round| self.note(round));
     }
 }
 

@@ -4,6 +4,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::stream::transaction::Attachment;
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -53,8 +54,12 @@ struct Committed {
 }
 
 impl Committed {
+    fn round_key(&self) -> RoundKey {
+        RoundKey { round: self.finish.round.clone(), finished_at: self.finished_at }
+    }
+
     fn row(&self) -> OutboxKey {
-        OutboxKey { finish: self.finish, at: self.finished_at.micros() }
+        OutboxKey { finish: self.finish.clone(), at: self.finished_at.micros() }
     }
 }
 
@@ -92,9 +97,9 @@ impl Database {
         let open = self.open.remove(index);
         self.clock += 1;
         // Round ids are used again after a crash, as a sequence's are; moments are not.
-        let round_id = RoundId(i64::try_from(open.xid).expect("small"));
+        let round_id = RoundId::number(i64::try_from(open.xid).expect("small"));
         let finished_at = FinishedAt::from_micros(self.clock).expect("in range");
-        let finish = (Xid(open.xid), round_id);
+        let finish = Finish { xid: Xid(open.xid), attachment: Attachment(0), round: round_id };
         self.committed.push(Committed { finish, finished_at, began_after: open.began_after });
     }
 
@@ -141,9 +146,9 @@ impl Listener {
     /// What a poll finds.
     fn unseen(&self, database: &Database) -> Vec<Committed> {
         let saved = self.cursor.saved();
-        let unseen = database.committed.iter().filter(|c| !saved.sees(c.finish.0));
+        let unseen = database.committed.iter().filter(|c| !saved.sees(c.finish.xid));
         let mut rows: Vec<_> = unseen.cloned().collect();
-        rows.sort_by_key(|committed| committed.finish);
+        rows.sort_by_key(|committed| committed.finish.clone());
         rows
     }
 
@@ -152,8 +157,7 @@ impl Listener {
         let end = self.stream.len().saturating_add(most);
         for row in rows {
             let key = row.row();
-            let is_known =
-                published.has_row(key) || published.has_key((row.finish.1, row.finished_at));
+            let is_known = published.has_row(&key) || published.has_key(&row.round_key());
             if !is_known && self.stream.len() < end {
                 self.cursor.publish(key, row.finished_at);
                 self.stream.push(row.clone());
@@ -169,22 +173,24 @@ impl Listener {
         size: usize,
         most: usize,
     ) -> bool {
-        let (mut after, seen) = ((Xid(0), RoundId(0)), database.seen());
+        let (mut after, seen) = (None, database.seen());
         for _ in 0..most {
-            let visible = |c: &Committed| c.finish > after && seen.snapshot.sees(c.finish.0);
+            let visible = |c: &Committed| {
+                Some(&c.finish) > after.as_ref() && seen.snapshot.sees(c.finish.xid)
+            };
             let mut page: Vec<_> = self.unseen(database).into_iter().filter(visible).collect();
             let is_last = page.len() < size;
             page.truncate(size);
-            let Some(last) = page.last().map(|c| c.finish.0).filter(|_| !is_last) else {
+            let Some(last) = page.last().map(|c| c.finish.xid).filter(|_| !is_last) else {
                 self.publish(&page, published, usize::MAX);
                 self.advance(seen);
                 return true;
             };
-            if page[0].finish.0 < last {
-                page.retain(|c| c.finish.0 < last);
+            if page[0].finish.xid < last {
+                page.retain(|c| c.finish.xid < last);
             }
             self.publish(&page, published, usize::MAX);
-            after = page[page.len() - 1].finish;
+            after = Some(page[page.len() - 1].finish.clone());
             let now = Seen { flushed: database.seen().flushed, ..seen.clone() };
             self.cursor.advance_before(last, &now, self.position());
             self.covers_the_stream(database);
@@ -202,7 +208,7 @@ impl Listener {
         let before = usize::try_from(position).expect("small");
         let is_kept = |c: &&Committed| database.committed.iter().any(|d| d.row() == c.row());
         let mut kept = self.stream[..before].iter().filter(is_kept);
-        assert!(kept.all(|c| self.cursor.durable().sees(c.finish.0)));
+        assert!(kept.all(|c| self.cursor.durable().sees(c.finish.xid)));
     }
 
     fn reconnect(&mut self, database: &Database) {

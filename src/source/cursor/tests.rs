@@ -1,6 +1,7 @@
 //! The cursor, step by step.
 
 use super::*;
+use crate::stream::transaction::Attachment;
 
 /// The answer of a poll on a database in which so many transactions have begun and ended.
 fn polled(begun: u64, inserted: i64, flushed: i64) -> Seen {
@@ -12,8 +13,17 @@ fn snapshot() -> Snapshot {
     polled(10, 10, 0).snapshot
 }
 
+fn finish(xid: u64, round: i64) -> Finish {
+    let (xid, attachment) = (Xid(xid), Attachment(0));
+    Finish { xid, attachment, round: RoundId::number(round) }
+}
+
+fn key(round: i64, micros: i64) -> RoundKey {
+    RoundKey { round: RoundId::number(round), finished_at: moment(micros) }
+}
+
 fn row(xid: u64, at: i64) -> OutboxKey {
-    OutboxKey { finish: (Xid(xid), RoundId(1)), at }
+    OutboxKey { finish: finish(xid, 1), at }
 }
 
 fn moment(micros: i64) -> FinishedAt {
@@ -25,7 +35,7 @@ fn rounds_that_no_rewind_needs_are_remembered_up_to_the_bound() {
     let mut cursor = Cursor::new(snapshot());
     let rounds = i64::try_from(PUBLISHED_MAX).expect("small") * 3;
     for number in 0..rounds {
-        let finish = (Xid(11), RoundId(number));
+        let finish = finish(11, number);
         cursor.publish(OutboxKey { finish, at: number }, moment(number));
     }
     assert_eq!(cursor.rewind().len(), 3 * PUBLISHED_MAX, "all of a catch-up");
@@ -87,6 +97,6 @@ fn a_skipped_round_stays_skipped_on_the_next_connection() {
     let mut cursor = Cursor::new(snapshot());
     cursor.skip(row(11, 7));
     let already = cursor.rewind();
-    assert!(already.has_row(row(11, 7)) && !already.has_key((RoundId(1), moment(0))));
+    assert!(already.has_row(&row(11, 7)) && !already.has_key(&key(1, 0)));
     assert_eq!(cursor.round_keys().count(), 0);
 }

@@ -11,7 +11,7 @@ use crate::{
         hub::{self, Captured, DurablePosition, Publisher},
         round::{FinishedAt, UnixMillis},
         round_store::{Answer, RoundStore, StoredRounds},
-        transaction::Xid,
+        transaction::{Attachment, Xid},
     },
 };
 
@@ -24,7 +24,12 @@ impl RoundStore for Stored {
         std::future::ready(Ok(Vec::new())).boxed()
     }
 
-    fn rounds_before(&self, _: GameId, _: Option<RoundId>, _: i64) -> Answer<'_, Vec<Round>> {
+    fn rounds_before<'a>(
+        &'a self,
+        _: &'a GameId,
+        _: Option<&'a RoundId>,
+        _: i64,
+    ) -> Answer<'a, Vec<Round>> {
         std::future::ready(Ok(Vec::new())).boxed()
     }
 
@@ -33,14 +38,14 @@ impl RoundStore for Stored {
         rounds: &'a [RoundId],
     ) -> Answer<'a, std::collections::HashMap<RoundId, Xid>> {
         let named = self.0.iter().filter(|it| rounds.contains(&it.round.round_id));
-        let points = named.map(|it| (it.round.round_id, it.before)).collect();
+        let points = named.map(|it| (it.round.round_id.clone(), it.before)).collect();
         std::future::ready(Ok(points)).boxed()
     }
 
     fn replay<'a>(
         &'a self,
         from: Xid,
-        _: Option<&'a [i64]>,
+        _: Option<&'a [GameId]>,
         limit: usize,
         snapshot: &'a str,
     ) -> Answer<'a, StoredRounds> {
@@ -54,15 +59,15 @@ impl RoundStore for Stored {
 fn captured(id: i64) -> Captured {
     let xid = Xid(id.cast_unsigned());
     let round = Round {
-        round_id: RoundId(id),
-        game_id: GameId(1),
+        round_id: RoundId::number(id),
+        game_id: GameId::number(1),
         game_slug: "crash".into(),
         game_type: "multiplier".into(),
         finished_at: FinishedAt::from_micros(id).expect("in range"),
         extras: "{}".into(),
         timestamp: UnixMillis(0),
     };
-    Captured { round, xid, before: xid, poll: 0, recorded: None }
+    Captured { round, xid, attachment: Attachment(0), before: xid, poll: 0, recorded: None }
 }
 
 /// A feed on a hub with a ring buffer of this capacity; the test publishes to the hub.
@@ -89,7 +94,7 @@ async fn rounds_that_the_hub_drops_while_a_stream_opens_are_read_from_the_databa
     let (feed, publisher) = feed_on(&rounds, 2);
     publish(&publisher, &rounds[0]);
     let prepare = async || {
-        let prepared = feed.prepare(Topic::Everything, Some(RoundId(1))).await;
+        let prepared = feed.prepare(Topic::Everything, Some(RoundId::number(1))).await;
         prepared.expect("a stream")
     };
     let [from_memory, known] = [prepare().await, prepare().await];
@@ -99,7 +104,7 @@ async fn rounds_that_the_hub_drops_while_a_stream_opens_are_read_from_the_databa
     for prepared in [from_memory, from_database] {
         let (opening, _) = prepared.subscribe().await.expect("a stream");
         let Opening::Resumed(frames) = opening else { panic!("not resumed: {opening:?}") };
-        let frames: Vec<_> = frames.iter().map(|frame| frame.round_id().0).collect();
+        let frames: Vec<_> = frames.iter().map(|frame| frame.round_id().columns().0).collect();
         assert_eq!(frames, [2, 3, 4, 5, 6]);
     }
     let frames = known.open(|joint| joint.opening).await.expect("a stream");

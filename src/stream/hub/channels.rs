@@ -40,7 +40,7 @@ impl Channels {
     pub(super) fn send(&mut self, batch: &Batch) {
         let mut shares: BTreeMap<u32, Vec<Placed>> = BTreeMap::new();
         for placed in batch.iter() {
-            for number in self.index.of(placed.game.0, &placed.game.1) {
+            for number in self.index.of(&placed.game.0, &placed.game.1) {
                 shares.entry(number).or_default().push(placed.clone());
             }
         }
@@ -85,7 +85,7 @@ mod tests {
         let mut channels = Channels::default();
         let kept = channels.of(&Topic::Everything).subscribe();
         for game in 0..1000 {
-            drop(channels.of(&Topic::game(GameId(game))).subscribe());
+            drop(channels.of(&Topic::game(GameId::number(game))).subscribe());
             assert!(channels.senders.len() <= FEW);
         }
         let listens = |(_, sender): &(Topic, Sender<Batch>)| sender.receiver_count() > 0;

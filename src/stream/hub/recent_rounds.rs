@@ -102,7 +102,7 @@ impl RecentRounds {
     pub(super) fn preload(&mut self, recent: Vec<Encoded>, latest: Vec<Encoded>, trimmed: Xid) {
         // A round without an outbox row is older than every round with one, so it goes first.
         let known: HashSet<_> =
-            recent.iter().map(|(captured, _)| captured.round.round_id).collect();
+            recent.iter().map(|(captured, _)| captured.round.round_id.clone()).collect();
         let (known, table_only): (Vec<_>, Vec<_>) =
             latest.into_iter().partition(|(captured, _)| known.contains(&captured.round.round_id));
         for encoded in table_only.into_iter().chain(recent) {
@@ -131,8 +131,8 @@ impl RecentRounds {
     }
 
     fn place_live(&mut self, (captured, frame): Encoded) -> Placed {
-        let finish = (captured.xid, captured.round.round_id);
-        let game = (captured.round.game_id, Arc::clone(&captured.round.game_type));
+        let finish = captured.finish();
+        let game = (captured.round.game_id.clone(), Arc::clone(&captured.round.game_type));
         let recorded = captured.recorded;
         let position = self.place((captured, frame.clone()));
         Placed { position, finish, game, frame, recorded }
@@ -147,34 +147,34 @@ impl RecentRounds {
 
     fn keep_latest(&mut self, captured: &Captured, frame: &Frame) {
         let round = &captured.round;
-        let (id, age, kind) = (round.game_id, round.age(), Arc::clone(&round.game_type));
+        let (id, age, kind) = (round.game_id.clone(), round.age(), Arc::clone(&round.game_type));
         let games = self.types.entry(Arc::clone(&kind)).or_default();
-        games.insert(id);
-        let latest = (age, frame.clone());
-        match self.games.entry(id) {
+        games.insert(id.clone());
+        let latest = (age.clone(), frame.clone());
+        match self.games.entry(id.clone()) {
             btree_map::Entry::Vacant(slot) => {
-                slot.insert(GameRounds { kind, latest, buffer: RingBuffer::new(self.history) });
                 self.ages.insert((age, id));
+                slot.insert(GameRounds { kind, latest, buffer: RingBuffer::new(self.history) });
             }
             btree_map::Entry::Occupied(mut slot) => {
                 let game = slot.get_mut();
                 game.kind = kind;
                 if age >= game.latest.0 {
-                    self.ages.remove(&(game.latest.0, id));
+                    let former = std::mem::replace(&mut game.latest, latest).0;
+                    self.ages.remove(&(former, id.clone()));
                     self.ages.insert((age, id));
-                    game.latest = latest;
                 }
             }
         }
     }
 
     fn keep_recent(&mut self, captured: &Captured, frame: Frame) {
-        let Captured { round, xid, before, poll, .. } = captured;
+        let Captured { round, xid, attachment, before, poll, .. } = captured;
         let Some(game) = self.games.get_mut(&round.game_id) else { return };
         let kind = Arc::clone(&round.game_type);
         // The preload read this round from the table, and a poll finds its outbox row only now: the
         // preloaded entry would repeat the round.
-        if let Slot::Occupied(point) = self.points.entry(round.round_id)
+        if let Slot::Occupied(point) = self.points.entry(round.round_id.clone())
             && point.get().1 < self.first_live
             && game.buffer.find(point.get().1).is_some_and(|entry| entry.xid == Xid(0))
         {
@@ -182,10 +182,11 @@ impl RecentRounds {
             game.buffer.retain(|entry| entry.position != seeded);
         }
         let (xid, before, poll, position) = (*xid, *before, *poll, self.head);
-        let entry = Entry { position, xid, before, poll, kind, frame };
-        self.points.entry(round.round_id).or_insert((round.game_id, self.head));
+        let entry = Entry { position, xid, attachment: *attachment, before, poll, kind, frame };
+        let point = || (round.game_id.clone(), position);
+        self.points.entry(round.round_id.clone()).or_insert_with(point);
         if let Some(evicted) = game.buffer.push(entry)
-            && let Slot::Occupied(point) = self.points.entry(evicted.frame.round_id())
+            && let Slot::Occupied(point) = self.points.entry(evicted.frame.round_id().clone())
             && point.get().1 == evicted.position
         {
             point.remove();
@@ -197,7 +198,7 @@ impl RecentRounds {
         let latest = match topic {
             Topic::Everything => self.ages.last().and_then(|(_, id)| self.games.get(id)),
             Topic::AnyOf { .. } => {
-                self.games_of(topic).map(|(_, game)| game).max_by_key(|game| game.latest.0)
+                self.games_of(topic).map(|(_, game)| game).max_by_key(|game| &game.latest.0)
             }
         };
         latest.map(|game| game.latest.1.clone())
@@ -210,7 +211,7 @@ impl RecentRounds {
         let frames = match start {
             Start::Seed => return Some(Opening::Seed(self.latest(topic))),
             Start::Gap => return Some(Opening::Gap(self.latest(topic))),
-            Start::After(named) => self.after(topic, named, most)?,
+            Start::After(named) => self.after(topic, &named, most)?,
             Start::Replayed(replay) => self.finish_replay(topic, replay, most)?,
         };
         let fits = frames.len() <= limit;
@@ -221,10 +222,11 @@ impl RecentRounds {
     fn finish_replay(&self, topic: &Topic, replay: Replay, most: usize) -> Option<Vec<Frame>> {
         // Neither part has the finishes of the named round.
         let end = self.live_end_of_replay(topic, &replay, most)?;
-        let buffered: HashSet<Finish> = end.iter().map(|placed| placed.finish).collect();
+        let buffered: HashSet<&Finish> = end.iter().map(|placed| &placed.finish).collect();
         let older = replay.rounds.into_iter().filter(|(finish, _)| !buffered.contains(finish));
-        let end = end.into_iter().map(|placed| placed.frame);
-        Some(older.map(|(_, frame)| frame).chain(end).collect())
+        let mut frames: Vec<_> = older.map(|(_, frame)| frame).collect();
+        frames.extend(end.into_iter().map(|placed| placed.frame));
+        Some(frames)
     }
 
     /// Whether the ring buffers have every round of the topic after this position.
@@ -281,32 +283,38 @@ impl RecentRounds {
         // Each game's rounds are in order: a merge reads only the first ones.
         runs.kmerge_by(|(_, a), (_, b)| a.position < b.position)
             // Older rounds may have a former type of their game.
-            .filter(|(id, entry)| topic.includes(*id, &entry.kind) && wanted(entry))
+            .filter(|(id, entry)| topic.includes(id, &entry.kind) && wanted(entry))
             .take(most)
             .map(|(game, entry)| entry.placed(game))
             .collect()
     }
 
     /// The games that have the topic's type now, or are named by it.
-    fn games_of(&self, topic: &Topic) -> impl Iterator<Item = (GameId, &GameRounds)> {
+    fn games_of<'a>(
+        &'a self,
+        topic: &'a Topic,
+    ) -> impl Iterator<Item = (&'a GameId, &'a GameRounds)> {
         let games = self.games_ever_of(topic);
-        games.filter(|(id, game)| topic.includes(*id, &game.kind))
+        games.filter(|(id, game)| topic.includes(id, &game.kind))
     }
 
     /// The games of a topic, and those that left it by a change of their type. It visits no others:
     /// this runs for every connection, under the lock.
-    fn games_ever_of(&self, topic: &Topic) -> impl Iterator<Item = (GameId, &GameRounds)> {
+    fn games_ever_of<'a>(
+        &'a self,
+        topic: &'a Topic,
+    ) -> impl Iterator<Item = (&'a GameId, &'a GameRounds)> {
         let (all, some) = match topic {
             Topic::Everything => (Some(self.games.iter()), None),
             Topic::AnyOf { games, types } => {
                 let by_type = types.iter().filter_map(|kind| self.types.get(kind)).flatten();
-                let ids: BTreeSet<GameId> = games.iter().chain(by_type).copied().collect();
+                let ids: BTreeSet<&GameId> = games.iter().chain(by_type).collect();
                 (None, Some(ids))
             }
         };
         let some = some.into_iter().flatten();
-        let some = some.filter_map(|id| self.games.get(&id).map(|game| (id, game)));
-        all.into_iter().flatten().map(|(id, game)| (*id, game)).chain(some)
+        let some = some.filter_map(|id| self.games.get_key_value(id));
+        all.into_iter().flatten().chain(some)
     }
 
     pub(super) fn subscribe(&mut self, topic: &Topic) -> Receiver<Batch> {
@@ -316,14 +324,15 @@ impl RecentRounds {
 
 impl Entry {
     fn finish(&self) -> Finish {
-        (self.xid, self.frame.round_id())
+        let (xid, attachment) = (self.xid, self.attachment);
+        Finish { xid, attachment, round: self.frame.round_id().clone() }
     }
 
-    fn placed(&self, game: GameId) -> Placed {
+    fn placed(&self, game: &GameId) -> Placed {
         Placed {
             position: self.position,
             finish: self.finish(),
-            game: (game, Arc::clone(&self.kind)),
+            game: (game.clone(), Arc::clone(&self.kind)),
             frame: self.frame.clone(),
             recorded: None,
         }

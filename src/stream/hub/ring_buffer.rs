@@ -3,7 +3,10 @@
 use std::{collections::VecDeque, num::NonZeroUsize, sync::Arc};
 
 use super::Position;
-use crate::stream::{frame::Frame, transaction::Xid};
+use crate::stream::{
+    frame::Frame,
+    transaction::{Attachment, Xid},
+};
 
 /// A round with its position in the stream.
 #[derive(Clone, Debug)]
@@ -11,6 +14,7 @@ pub(super) struct Entry {
     pub(super) position: Position,
     /// The transaction that finished the round; 0 if the round has no outbox row.
     pub(super) xid: Xid,
+    pub(super) attachment: Attachment,
     /// The oldest transaction that was running when the round was recorded.
     pub(super) before: Xid,
     /// The number of the poll that found it.

@@ -8,20 +8,21 @@ use proptest::prelude::*;
 use super::*;
 use crate::stream::{
     round::{FinishedAt, GameId, UnixMillis},
-    transaction::Xid,
+    transaction::{Attachment, Xid},
 };
 
 fn captured(id: i64, game: i64, xid: u64, before: u64) -> Captured {
     let round = Round {
-        round_id: RoundId(id),
-        game_id: GameId(game),
+        round_id: RoundId::number(id),
+        game_id: GameId::number(game),
         game_slug: format!("game-{game}").into(),
         game_type: if game % 2 == 0 { "even".into() } else { "odd".into() },
         finished_at: FinishedAt::from_micros(id * 1_000_000).expect("in range"),
         extras: "{}".into(),
         timestamp: UnixMillis(0),
     };
-    Captured { round, xid: Xid(xid), before: Xid(before), poll: 0, recorded: None }
+    let (xid, before, attachment) = (Xid(xid), Xid(before), Attachment(0));
+    Captured { round, xid, attachment, before, poll: 0, recorded: None }
 }
 
 pub(super) fn live(id: i64, game: i64) -> Captured {
@@ -32,8 +33,12 @@ pub(super) fn hub(history: usize) -> (Hub, Publisher) {
     new(NonZeroUsize::new(history).expect("not zero"), Metrics::default())
 }
 
+fn finish(id: i64) -> Finish {
+    live(id, 1).finish()
+}
+
 fn ids(frames: &[Frame]) -> Vec<i64> {
-    frames.iter().map(|frame| frame.round_id().0).collect()
+    frames.iter().map(|frame| frame.round_id().columns().0).collect()
 }
 
 /// All waiting rounds of a subscriber, and whether it was disconnected.
@@ -51,8 +56,8 @@ pub(super) fn drain(subscription: &mut Subscription) -> (Vec<i64>, bool) {
 }
 
 fn resumed(hub: &Hub, topic: &Topic, after: i64) -> Option<Vec<i64>> {
-    let known = hub.knows(topic, RoundId(after));
-    match hub.subscribe(topic, Start::After(RoundId(after)), usize::MAX) {
+    let known = hub.knows(topic, &RoundId::number(after));
+    match hub.subscribe(topic, Start::After(RoundId::number(after)), usize::MAX) {
         Some((Opening::Resumed(frames), _)) if known => Some(ids(&frames)),
         None if !known => None,
         other => panic!("known: {known}, but {other:?}"),
@@ -69,10 +74,13 @@ pub(super) fn seed(hub: &Hub, topic: &Topic) -> (Option<Frame>, Subscription) {
 #[test]
 fn the_seed_is_the_round_that_finished_last_not_the_one_published_last() {
     let (hub, publisher) = hub(8);
-    let late = Captured { round: Round { round_id: RoundId(9), ..live(2, 1).round }, ..live(9, 1) };
+    let late = Captured {
+        round: Round { round_id: RoundId::number(9), ..live(2, 1).round },
+        ..live(9, 1)
+    };
     publisher.publish(vec![live(5, 1), late]);
-    assert_eq!(hub.latest(&Topic::Everything).map(|frame| frame.round_id()), Some(RoundId(5)));
-    assert_eq!(hub.latest(&Topic::kind("even")).map(|frame| frame.round_id()), None);
+    assert_eq!(hub.latest(&Topic::Everything).map(|frame| ids(&[frame])), Some(vec![5]));
+    assert_eq!(hub.latest(&Topic::kind("even")).map(|frame| ids(&[frame])), None);
 }
 
 #[test]
@@ -93,7 +101,7 @@ fn no_round_is_lost_between_the_seed_and_the_stream_while_others_publish() {
         scope.spawn(|| (2..=ROUNDS).for_each(|id| publisher.publish(vec![live(id, 1)])));
         loop {
             let (seed, mut subscription) = seed(&hub, &Topic::Everything);
-            let seed = seed.expect("a seed").round_id().0;
+            let seed = seed.expect("a seed").round_id().columns().0;
             if seed == ROUNDS {
                 return;
             }
@@ -123,7 +131,7 @@ fn a_resume_point_of_an_earlier_process_returns_every_round_that_may_have_been_m
     let recent = vec![captured(1, 1, 10, 10), captured(2, 1, 11, 11), captured(3, 1, 12, 11)];
     publisher.preload(recent, vec![], Xid(0));
     publisher.publish(vec![live(40, 1)]);
-    let topic = Topic::game(GameId(1));
+    let topic = Topic::game(GameId::number(1));
     assert_eq!(resumed(&hub, &topic, 3), Some(vec![2, 40]));
     assert_eq!(resumed(&hub, &topic, 1), Some(vec![2, 3, 40]));
     assert_eq!(resumed(&hub, &topic, 40), Some(vec![]));
@@ -135,7 +143,7 @@ fn a_resume_point_that_needs_trimmed_rounds_is_unknown() {
     let (hub, publisher) = hub(8);
     let recent = vec![captured(1, 1, 12, 10), captured(2, 1, 13, 13)];
     publisher.preload(recent, vec![], Xid(11));
-    let topic = Topic::game(GameId(1));
+    let topic = Topic::game(GameId::number(1));
     assert_eq!(
         resumed(&hub, &topic, 1),
         None,
@@ -148,7 +156,7 @@ fn a_resume_point_that_needs_trimmed_rounds_is_unknown() {
 fn a_ring_buffer_that_the_preload_filled_does_not_answer_for_older_rounds() {
     let (hub, publisher) = hub(2);
     publisher.preload(vec![captured(1, 1, 10, 10), captured(2, 1, 11, 11)], vec![], Xid(0));
-    let topic = Topic::game(GameId(1));
+    let topic = Topic::game(GameId::number(1));
     assert_eq!(resumed(&hub, &topic, 1), None, "a round of transaction 10 may be missing");
     assert_eq!(resumed(&hub, &topic, 2), Some(vec![]));
 }
@@ -177,7 +185,7 @@ fn a_round_older_than_the_outbox_resumes_its_own_game_only() {
         Xid(0),
     );
     publisher.publish(vec![live(6, 1)]);
-    assert_eq!(resumed(&hub, &Topic::game(GameId(1)), 1), Some(vec![6]));
+    assert_eq!(resumed(&hub, &Topic::game(GameId::number(1)), 1), Some(vec![6]));
     assert_eq!(resumed(&hub, &Topic::Everything, 1), None);
 }
 
@@ -205,10 +213,8 @@ fn a_replay_ends_in_the_order_of_the_stream() {
         ids(&frames)
     };
     assert_eq!(end(7), [10, 9, 11], "7 is evicted, and 2 is of an older transaction");
-    let known = vec![(Xid(10), RoundId(10))];
-    let older = [7, 9].map(|id| {
-        ((Xid(id), RoundId(id.cast_signed())), Frame::encode(&live(id.cast_signed(), 1).round))
-    });
+    let known = vec![finish(10)];
+    let older = [7, 9].map(|id| (finish(id), Frame::encode(&live(id, 1).round)));
     let replay = || Replay {
         from: Xid(7),
         seen: durable.position,
@@ -235,11 +241,13 @@ fn more_rounds_than_the_limit_are_a_gap() {
     let (hub, publisher) = hub(8);
     publisher.publish(vec![live(1, 1), live(2, 1), live(3, 1)]);
     let after = |limit| {
-        let opened = hub.subscribe(&Topic::Everything, Start::After(RoundId(1)), limit);
+        let opened = hub.subscribe(&Topic::Everything, Start::After(RoundId::number(1)), limit);
         opened.map(|(opening, _)| opening)
     };
     assert!(matches!(after(2), Some(Opening::Resumed(frames)) if ids(&frames) == [2, 3]));
-    assert!(matches!(after(1), Some(Opening::Gap(Some(seed))) if seed.round_id() == RoundId(3)));
+    assert!(
+        matches!(after(1), Some(Opening::Gap(Some(seed))) if ids(std::slice::from_ref(&seed)) == [3])
+    );
 }
 
 /// An outlet that records the rounds it gets.
@@ -248,7 +256,7 @@ struct RecordingOutlet(Mutex<Vec<i64>>);
 
 impl Outlet for RecordingOutlet {
     fn publish(&self, batch: &Batch) {
-        let ids = batch.iter().map(|placed| placed.finish.1.0);
+        let ids = batch.iter().map(|placed| placed.finish.round.columns().0);
         self.0.lock().extend(ids);
     }
 }
@@ -260,10 +268,12 @@ fn an_outlet_gets_every_round_and_opens_a_stream_between_two_batches() {
     publisher.publish(vec![live(1, 1)]);
     hub.attach(outlet.clone());
     publisher.publish(vec![live(2, 1), live(3, 2)]);
-    let topic = Topic::game(GameId(1));
+    let topic = Topic::game(GameId::number(1));
     let joint = hub.open(&topic, Start::Seed, 0, |joint| joint).ok().expect("a seed");
     assert_eq!(joint.position, Position(3));
-    assert!(matches!(joint.opening, Opening::Seed(Some(seed)) if seed.round_id() == RoundId(2)));
+    assert!(
+        matches!(joint.opening, Opening::Seed(Some(seed)) if ids(std::slice::from_ref(&seed)) == [2])
+    );
     publisher.publish(vec![live(4, 1)]);
     assert_eq!(*outlet.0.lock(), [2, 3, 4]);
 }
@@ -290,14 +300,14 @@ fn rounds_of_many_games_keep_the_order_of_the_stream_at_any_limit() {
         (0..200).map(|id| [0, 1, 1, 3, 6, 2, 0, 1, 5, 4, 4, 0][id % 12]).collect();
     let rounds: Vec<_> = (1..).zip(&games).map(|(id, game)| live(id, *game)).collect();
     publisher.publish(rounds.clone());
-    for topic in [Topic::Everything, Topic::kind("odd"), Topic::game(GameId(4))] {
+    for topic in [Topic::Everything, Topic::kind("odd"), Topic::game(GameId::number(4))] {
         let of_topic = rounds.iter().filter(|captured| topic.matches(&captured.round));
-        let all: Vec<i64> = of_topic.map(|captured| captured.round.round_id.0).collect();
+        let all: Vec<i64> = of_topic.map(|captured| captured.round.round_id.columns().0).collect();
         for most in [0, 1, 2, 5, 20, all.len(), usize::MAX] {
             let missed = hub.missed(&topic, Position(100), most).expect("in the ring buffers");
             let later = all.iter().filter(|id| **id > 100).count();
-            let expected: Vec<_> = all.iter().filter(|id| **id > 100).take(most).collect();
-            let ids = missed.rounds.iter().map(|placed| &placed.finish.1.0);
+            let expected: Vec<_> = all.iter().copied().filter(|id| *id > 100).take(most).collect();
+            let ids = missed.rounds.iter().map(|placed| placed.finish.round.columns().0);
             assert_eq!(ids.collect::<Vec<_>>(), expected);
             assert_eq!(missed.whole.is_some(), later <= most);
         }
@@ -337,7 +347,7 @@ proptest! {
     fn every_subscriber_sees_each_later_round_of_its_topic_once_and_in_order(
         steps in prop::collection::vec(step(), 1..60),
     ) {
-        let topics = [Topic::Everything, Topic::game(GameId(1)), Topic::kind("odd"), Topic::kind("even")];
+        let topics = [Topic::Everything, Topic::game(GameId::number(1)), Topic::kind("odd"), Topic::kind("even")];
         let (hub, publisher) = hub(1024);
         let (mut log, mut clients) = (Vec::<Captured>::new(), Vec::<Client>::new());
         for step in steps {
@@ -352,7 +362,7 @@ proptest! {
                 Step::Subscribe(topic) => {
                     let topic = topics[topic].clone();
                     let (seed, subscription) = seed(&hub, &topic);
-                    let last = seed.map(|frame| frame.round_id().0);
+                    let last = seed.map(|frame| frame.round_id().columns().0);
                     clients.push(Client { topic, subscription, seen: vec![], last, from: log.len() });
                 }
                 Step::Drain(index) => {
@@ -365,7 +375,7 @@ proptest! {
                 }
                 Step::Reconnect(index) => {
                     if let Some(client) = clients.get_mut(index) && let Some(last) = client.last {
-                        let start = Start::After(RoundId(last));
+                        let start = Start::After(RoundId::number(last));
                         let opened = hub.subscribe(&client.topic, start, usize::MAX);
                         let Some((Opening::Resumed(frames), subscription)) = opened else {
                             return Err(TestCaseError::fail("not in the ring buffers"));
@@ -381,7 +391,7 @@ proptest! {
             client.seen.extend(drain(&mut client.subscription).0);
             let expected: Vec<i64> = log[client.from..].iter()
                 .filter(|captured| client.topic.matches(&captured.round))
-                .map(|captured| captured.round.round_id.0).collect();
+                .map(|captured| captured.round.round_id.columns().0).collect();
             prop_assert_eq!(&client.seen, &expected);
         }
     }

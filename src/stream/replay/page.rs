@@ -51,13 +51,10 @@ impl Page {
         // If a transaction older than the page ran while a round was recorded, the page may miss
         // rounds that follow it: such a round is no resume point of this page.
         for captured in found.rounds.iter().filter(|captured| captured.before >= from) {
-            points.entry(captured.round.round_id).or_insert(captured.before);
+            points.entry(captured.round.round_id.clone()).or_insert(captured.before);
         }
-        let rounds: Vec<(Finish, Frame)> = found
-            .rounds
-            .iter()
-            .map(|it| ((it.xid, it.round.round_id), Frame::encode(&it.round)))
-            .collect();
+        let rounds: Vec<(Finish, Frame)> =
+            found.rounds.iter().map(|it| (it.finish(), Frame::encode(&it.round))).collect();
         let size = rounds.iter().map(|(_, frame)| frame.size() + ENTRY).sum();
         let (truncated, trimmed) = (found.is_full, found.trimmed);
         Self { read_at: Instant::now(), settled, points, rounds, truncated, trimmed, size }
@@ -68,19 +65,20 @@ impl Page {
     }
 
     /// Every round of the page after the named one; `None` if some of them may be missing.
-    pub(super) fn after(&self, named: RoundId, limit: usize) -> Option<Replay> {
-        let from = *self.points.get(&named)?;
-        let oldest = self.rounds.first().map_or(Xid(0), |((xid, _), _)| *xid);
+    pub(super) fn after(&self, named: &RoundId, limit: usize) -> Option<Replay> {
+        let from = *self.points.get(named)?;
+        let oldest = self.rounds.first().map_or(Xid(0), |(finish, _)| finish.xid);
         if from <= self.trimmed || (self.truncated && from <= oldest) {
             return None;
         }
+        let finishes = self.rounds.iter().map(|(finish, _)| finish);
         let mut known: Vec<Finish> =
-            self.rounds.iter().map(|(finish, _)| *finish).filter(|(_, id)| *id == named).collect();
+            finishes.filter(|finish| finish.round == *named).cloned().collect();
         // If a round was finished more than once, the server cannot know which finish the client saw.
         if known.len() > 1 {
             known.clear();
         }
-        let later = |(finish, _): &&(Finish, Frame)| finish.0 >= from && !known.contains(finish);
+        let later = |(finish, _): &&(Finish, Frame)| finish.xid >= from && !known.contains(finish);
         let rounds: Vec<_> = self.rounds.iter().filter(later).cloned().collect();
         let seen = self.settled.position;
         (rounds.len() <= limit).then_some(Replay { from, seen, rounds, known })
@@ -93,9 +91,9 @@ pub(super) struct Pages(HashMap<Topic, Arc<Page>>);
 
 impl Pages {
     /// The page of the topic, if it contains this resume point.
-    pub(super) fn containing(&self, topic: &Topic, named: RoundId) -> Option<Arc<Page>> {
+    pub(super) fn containing(&self, topic: &Topic, named: &RoundId) -> Option<Arc<Page>> {
         let page = self.0.get(topic)?;
-        (page.is_fresh() && page.points.contains_key(&named)).then(|| Arc::clone(page))
+        (page.is_fresh() && page.points.contains_key(named)).then(|| Arc::clone(page))
     }
 
     /// Adds a page and removes the oldest pages that exceed the budget.
@@ -126,32 +124,40 @@ mod tests {
     use crate::stream::{
         hub::Captured,
         round::{FinishedAt, GameId, Round, UnixMillis},
+        transaction::Attachment,
     };
 
     fn found(rounds: &[(u64, i64)], trimmed: u64) -> StoredRounds {
         let rounds = rounds.iter().map(|&(xid, id)| {
             let round = Round {
-                round_id: RoundId(id),
-                game_id: GameId(1),
+                round_id: RoundId::number(id),
+                game_id: GameId::number(1),
                 game_slug: "crash".into(),
                 game_type: "multiplier".into(),
                 finished_at: FinishedAt::from_micros(id).expect("in range"),
                 extras: "{}".into(),
                 timestamp: UnixMillis(0),
             };
-            Captured { round, xid: Xid(xid), before: Xid(xid), poll: 0, recorded: None }
+            let (xid, attachment) = (Xid(xid), Attachment(0));
+            Captured { round, xid, attachment, before: xid, poll: 0, recorded: None }
         });
         StoredRounds { rounds: rounds.collect(), is_full: false, trimmed: Xid(trimmed) }
     }
 
     fn page(rounds: &[(u64, i64)], trimmed: u64) -> Page {
-        let points = HashMap::from([(RoundId(rounds[0].1), Xid(rounds[0].0))]);
+        let points = HashMap::from([(RoundId::number(rounds[0].1), Xid(rounds[0].0))]);
         Page::new(points, &found(rounds, trimmed), DurablePosition::default())
     }
 
     fn after(page: &Page, named: i64) -> Option<Vec<(u64, i64)>> {
-        let replay = page.after(RoundId(named), 10)?;
-        Some(replay.rounds.iter().map(|((xid, id), _)| (xid.0, id.0)).collect())
+        let replay = page.after(&RoundId::number(named), 10)?;
+        Some(
+            replay
+                .rounds
+                .iter()
+                .map(|(finish, _)| (finish.xid.0, finish.round.columns().0))
+                .collect(),
+        )
     }
 
     #[test]
@@ -165,7 +171,7 @@ mod tests {
     fn a_replay_contains_every_finish_of_a_round_that_was_finished_again() {
         let page = page(&[(5, 1), (6, 2), (7, 1), (8, 3)], 0);
         assert_eq!(after(&page, 1), Some(vec![(5, 1), (6, 2), (7, 1), (8, 3)]));
-        assert_eq!(page.after(RoundId(1), 10).expect("a replay").known, []);
+        assert_eq!(page.after(&RoundId::number(1), 10).expect("a replay").known, []);
         assert_eq!(after(&page, 2), Some(vec![(7, 1), (8, 3)]));
     }
 
@@ -173,14 +179,14 @@ mod tests {
     fn pages_of_many_topics_stay_within_the_budget_and_keep_the_newest() {
         let mut pages = Pages::default();
         for game in 0..100 {
-            let topic = Topic::game(GameId(game));
+            let topic = Topic::game(GameId::number(game));
             let mut page = page(&[(5, 1)], 0);
             page.size = BUDGET / 8;
             pages.insert(&topic, &Arc::new(page));
-            assert!(pages.containing(&topic, RoundId(1)).is_some());
+            assert!(pages.containing(&topic, &RoundId::number(1)).is_some());
             assert!(pages.0.values().map(|page| page.size).sum::<usize>() <= BUDGET);
         }
-        assert!(pages.containing(&Topic::game(GameId(98)), RoundId(1)).is_some());
-        assert!(pages.containing(&Topic::game(GameId(0)), RoundId(1)).is_none());
+        assert!(pages.containing(&Topic::game(GameId::number(98)), &RoundId::number(1)).is_some());
+        assert!(pages.containing(&Topic::game(GameId::number(0)), &RoundId::number(1)).is_none());
     }
 }

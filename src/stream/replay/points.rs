@@ -39,10 +39,10 @@ impl ResumePoints {
         &self,
         store: &dyn RoundStore,
         rounds: &HashSet<RoundId>,
-        named: RoundId,
+        named: &RoundId,
         requested_at: Instant,
     ) -> Result<HashMap<RoundId, Xid>, Arc<StoreError>> {
-        self.waiting.lock().extend(rounds);
+        self.waiting.lock().extend(rounds.iter().cloned());
         let mut cache = self.cache.lock().await;
         if !cache.answers(named, requested_at) {
             if let Some(failed) = self.failed.since(requested_at) {
@@ -55,15 +55,15 @@ impl ResumePoints {
             let known = store.resume_points(&waiting).await;
             cache.record(&waiting, &known.map_err(|error| self.failed.record(error))?, started);
         }
-        let point = |id: &RoundId| Some((*id, cache.points.get(id)?.1?));
+        let point = |id: &RoundId| Some((id.clone(), cache.points.get(id)?.1?));
         Ok(rounds.iter().filter_map(point).collect())
     }
 }
 
 impl PointCache {
     /// A missing round may have been recorded since its query; a known resume point does not change.
-    fn answers(&self, named: RoundId, requested_at: Instant) -> bool {
-        let point = self.points.get(&named);
+    fn answers(&self, named: &RoundId, requested_at: Instant) -> bool {
+        let point = self.points.get(named);
         point.is_some_and(|(started, point)| {
             *started >= requested_at || (point.is_some() && started.elapsed() < PAGE_TTL)
         })
@@ -79,7 +79,7 @@ impl PointCache {
 
     fn record(&mut self, rounds: &[RoundId], known: &HashMap<RoundId, Xid>, started: Instant) {
         self.points.retain(|_, (started, _)| started.elapsed() < PAGE_TTL);
-        self.points.extend(rounds.iter().map(|id| (*id, (started, known.get(id).copied()))));
+        self.points.extend(rounds.iter().map(|id| (id.clone(), (started, known.get(id).copied()))));
         self.last = Some((Instant::now(), started.elapsed()));
     }
 }

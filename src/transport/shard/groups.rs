@@ -91,7 +91,7 @@ impl Groups {
     /// Adds a round to every group whose topic includes it.
     pub(super) fn queue_round(&mut self, placed: &Placed) {
         let (game, kind) = &placed.game;
-        for number in self.index.of(*game, kind) {
+        for number in self.index.of(game, kind) {
             let Some(group) = self.groups.get_mut(number as usize) else { continue };
             if group.pending.is_empty() {
                 self.with_pending.push(number);
@@ -113,15 +113,18 @@ mod tests {
 
     fn groups() -> (Groups, u32) {
         let mut groups = Groups::default();
-        let number = groups.find_or_add(Topic::game(GameId(1)), Protocol::WebSocket, Position(3));
+        let number =
+            groups.find_or_add(Topic::game(GameId::number(1)), Protocol::WebSocket, Position(3));
         (groups, number)
     }
 
     #[test]
     fn a_topic_has_one_group_per_protocol() {
         let (mut groups, first) = groups();
-        let again = groups.find_or_add(Topic::game(GameId(1)), Protocol::WebSocket, Position(9));
-        let chunked = groups.find_or_add(Topic::game(GameId(1)), Protocol::Chunked, Position(9));
+        let again =
+            groups.find_or_add(Topic::game(GameId::number(1)), Protocol::WebSocket, Position(9));
+        let chunked =
+            groups.find_or_add(Topic::game(GameId::number(1)), Protocol::Chunked, Position(9));
         assert_eq!((first, again, chunked), (0, 0, 1));
         assert_eq!(groups.get(0).expect("a group").sent_up_to, Position(3));
     }

@@ -178,21 +178,22 @@ mod tests {
     use super::*;
     use crate::stream::{
         round::{FinishedAt, GameId, Round, RoundId},
-        transaction::Xid,
+        transaction::{Attachment, Finish, Xid},
     };
 
     fn placed(id: i64, extras: &str) -> Placed {
         let frame = Frame::encode(&Round {
-            round_id: RoundId(id),
-            game_id: GameId(1),
+            round_id: RoundId::number(id),
+            game_id: GameId::number(1),
             game_slug: "crash".into(),
             game_type: "multiplier".into(),
             finished_at: FinishedAt::from_micros(0).expect("in range"),
             extras: extras.into(),
             timestamp: UnixMillis(1),
         });
-        let finish = (Xid(1), RoundId(id));
-        let game = (GameId(1), Arc::from("multiplier"));
+        let (xid, attachment) = (Xid(1), Attachment(0));
+        let finish = Finish { xid, attachment, round: RoundId::number(id) };
+        let game = (GameId::number(1), Arc::from("multiplier"));
         Placed { position: Position(id.cast_unsigned()), finish, game, frame, recorded: None }
     }
 

@@ -17,7 +17,7 @@ use crate::{
         hub::{self, Captured, Publisher},
         round::{FinishedAt, GameId, Round, RoundId, UnixMillis},
         topic::Topic,
-        transaction::Xid,
+        transaction::{Attachment, Xid},
     },
     transport::{GrantedStream, Protocol},
 };
@@ -88,15 +88,16 @@ impl TestShards {
 
 fn captured(id: i64) -> Captured {
     let round = Round {
-        round_id: RoundId(id),
-        game_id: GameId(id % 3),
+        round_id: RoundId::number(id),
+        game_id: GameId::number(id % 3),
         game_slug: "game".into(),
         game_type: "kind".into(),
         finished_at: FinishedAt::from_micros(id).expect("in range"),
         extras: "{}".into(),
         timestamp: UnixMillis(1),
     };
-    Captured { round, xid: Xid(1), before: Xid(1), poll: 0, recorded: None }
+    let (xid, before, attachment) = (Xid(1), Xid(1), Attachment(0));
+    Captured { round, xid, attachment, before, poll: 0, recorded: None }
 }
 
 /// Reads until the text arrives.
@@ -135,7 +136,7 @@ async fn a_client_that_connects_during_publishing_gets_every_round_once() {
     for number in 0..60 {
         let protocol = if number % 2 == 0 { Protocol::Plain } else { Protocol::Chunked };
         // Every third client resumes.
-        let after = (number % 3 == 0).then_some(RoundId(1));
+        let after = (number % 3 == 0).then_some(RoundId::number(1));
         let mut client = shards.connect(protocol, after).await;
         readers.push(thread::spawn(move || read_until(&mut client, &format!("id: {LAST}\n"))));
     }

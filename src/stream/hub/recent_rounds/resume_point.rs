@@ -35,7 +35,7 @@ pub(in crate::stream::hub) struct Overtaking {
 
 impl Overtaking {
     fn of(point: &Entry) -> Self {
-        let Entry { position: named, xid, before, poll, .. } = *point;
+        let &Entry { position: named, xid, before, poll, .. } = point;
         Self { named, xid, before, poll }
     }
 
@@ -52,7 +52,7 @@ impl Overtaking {
 }
 
 impl RecentRounds {
-    pub(super) fn after(&self, topic: &Topic, named: RoundId, most: usize) -> Option<Vec<Frame>> {
+    pub(super) fn after(&self, topic: &Topic, named: &RoundId, most: usize) -> Option<Vec<Frame>> {
         let placed = match self.point(topic, named)? {
             ResumePoint::Live(position) => self.collect(topic, position, most, |_| true),
             ResumePoint::Shared(point) => {
@@ -74,10 +74,11 @@ impl RecentRounds {
     pub(in crate::stream::hub) fn point(
         &self,
         topic: &Topic,
-        named: RoundId,
+        named: &RoundId,
     ) -> Option<ResumePoint> {
-        let (game, position) = *self.points.get(&named)?;
-        let point = self.games.get(&game)?.buffer.find(position)?;
+        let (game, position) = self.points.get(named)?;
+        let position = *position;
+        let point = self.games.get(game)?.buffer.find(position)?;
         if position >= self.first_live && position > self.shared_until {
             self.reaches(topic, position).then_some(ResumePoint::Live(position))
         } else if position >= self.first_live && point.before > Xid(0) {
@@ -91,7 +92,7 @@ impl RecentRounds {
 
     /// Every round that another node may have delivered after the point (I5).
     fn point_by_order(&self, topic: &Topic, point: Overtaking) -> Option<ResumePoint> {
-        let complete = |(_, game): (GameId, &GameRounds)| {
+        let complete = |(_, game): (&GameId, &GameRounds)| {
             let evicted = game.buffer.evicted();
             game.buffer.reaches(point.named)
                 && !evicted.is_some_and(|(xid, poll)| point.may_overtake(xid, poll))
@@ -104,7 +105,7 @@ impl RecentRounds {
     fn point_by_transaction(&self, topic: &Topic, point: &Entry) -> Option<ResumePoint> {
         let before = point.before;
         let preloaded = Position(self.first_live.0 - 1);
-        let complete = |(_, game): (GameId, &GameRounds)| {
+        let complete = |(_, game): (&GameId, &GameRounds)| {
             game.buffer.reaches(preloaded) && game.buffer.reaches_xid(before)
         };
         let complete = before > self.trimmed && self.games_ever_of(topic).all(complete);
@@ -113,7 +114,7 @@ impl RecentRounds {
 
     /// The point was never in the outbox, and retention has deleted no row: all of the game's outbox
     /// rows are later. The order of other games' rounds is unknown.
-    fn point_by_table(&self, topic: &Topic, game: GameId, named: Position) -> Option<ResumePoint> {
+    fn point_by_table(&self, topic: &Topic, game: &GameId, named: Position) -> Option<ResumePoint> {
         let alone =
             self.games_ever_of(topic).all(|(id, rounds)| id == game && rounds.buffer.is_complete());
         (alone && self.trimmed == Xid(0)).then_some(ResumePoint::Table { named })

@@ -26,7 +26,7 @@ pub(super) struct Row {
 
 impl Row {
     pub(super) fn finish(&self) -> Finish {
-        (self.captured.xid, self.captured.round.round_id)
+        self.captured.finish()
     }
 }
 
@@ -89,9 +89,9 @@ impl Database {
     }
 
     /// As `sql/resume_points.sql`.
-    fn resume_point(&self, named: RoundId) -> Option<Xid> {
+    fn resume_point(&self, named: &RoundId) -> Option<Xid> {
         let outbox = self.outbox(self.committed.len());
-        let row = outbox.into_iter().find(|row| row.captured.round.round_id == named)?;
+        let row = outbox.into_iter().find(|row| row.captured.round.round_id == *named)?;
         Some(row.captured.before).filter(|before| *before > self.trimmed)
     }
 
@@ -135,12 +135,12 @@ impl Node {
         let floor =
             newest.first().filter(|_| newest.len() == rows_read).map(|row| row.captured.xid);
         let place = |(index, row): (usize, &&Row)| {
-            let game = row.captured.round.game_id;
-            newest[index..].iter().filter(|later| later.captured.round.game_id == game).count()
+            let game = &row.captured.round.game_id;
+            newest[index..].iter().filter(|later| later.captured.round.game_id == *game).count()
         };
         let recent = newest.iter().enumerate().filter(|row| place((row.0, row.1)) <= history);
         let recent: Vec<_> = recent.map(|(_, row)| row.captured.clone()).collect();
-        let of = |game| move |round: &&Round| round.game_id == GameId(game);
+        let of = |game| move |round: &&Round| round.game_id == GameId::number(game);
         let table = || database.committed.iter().map(|row| &row.captured.round);
         let latest = (0..GAMES).filter_map(|game| table().filter(of(game)).max_by_key(|r| r.age()));
         let trimmed = database.trimmed.max(floor.unwrap_or_default());
@@ -171,12 +171,12 @@ impl Node {
     }
 
     /// The answer of `Replays` if the ring buffers lack the resume point.
-    fn replay(&self, database: &Database, topic: &Topic, named: RoundId) -> Option<Replay> {
+    fn replay(&self, database: &Database, topic: &Topic, named: &RoundId) -> Option<Replay> {
         let from = database.resume_point(named)?;
         let later = |row: &&Row| row.captured.xid >= from && topic.matches(&row.captured.round);
         let page = database.outbox(self.durable);
         let page = page.into_iter().filter(later);
-        let (known, rounds): (Vec<_>, Vec<_>) = page.partition(|row| row.finish().1 == named);
+        let (known, rounds): (Vec<_>, Vec<_>) = page.partition(|row| row.finish().round == *named);
         Some(Replay {
             from,
             seen: self.hub.durable_position().position,
@@ -187,11 +187,11 @@ impl Node {
 
     /// The rounds after the named one in the plain list of published rounds; `None` if it is not in
     /// the list.
-    pub(super) fn later(&self, topic: &Topic, named: RoundId) -> Option<Vec<i64>> {
-        let at = self.stream.iter().position(|row| row.finish().1 == named)?;
+    pub(super) fn later(&self, topic: &Topic, named: &RoundId) -> Option<Vec<i64>> {
+        let at = self.stream.iter().position(|row| row.finish().round == *named)?;
         let later = self.stream[at + 1..].iter().map(|row| &row.captured.round);
         let later = later.filter(|round| topic.matches(round));
-        Some(later.map(|round| round.round_id.0).collect())
+        Some(later.map(|round| round.round_id.columns().0).collect())
     }
 }
 
@@ -215,7 +215,7 @@ pub(super) enum Answer {
 }
 
 impl Node {
-    pub(super) fn answer(&self, database: &Database, topic: &Topic, named: RoundId) -> Answer {
+    pub(super) fn answer(&self, database: &Database, topic: &Topic, named: &RoundId) -> Answer {
         let point = self.hub.recent().point(topic, named).map(|point| format!("{point:?}"));
         let kind = |point: String| match point.split(['(', ' ']).next() {
             Some("Live") => AnswerKind::Live,
@@ -224,7 +224,7 @@ impl Node {
             _ => AnswerKind::Table,
         };
         let (kind, start) = match point.map(kind) {
-            Some(kind) => (kind, Start::After(named)),
+            Some(kind) => (kind, Start::After(named.clone())),
             None => match self.replay(database, topic, named) {
                 Some(replay) => (AnswerKind::Replayed, Start::Replayed(replay)),
                 None => return Answer::Unknown,

@@ -69,7 +69,7 @@ struct Client {
 impl Client {
     fn begin(&mut self, node: &Node) {
         let (seed, subscription) = seed(&node.hub, &self.topic);
-        self.last = seed.map(|frame| frame.round_id().0);
+        self.last = seed.map(|frame| frame.round_id().columns().0);
         self.taken = self.last.into_iter().collect();
         (self.since, self.stream) = (node.read, Some((vec![], subscription)));
     }
@@ -101,10 +101,10 @@ impl Client {
             self.begin(&nodes[self.node]);
             return Ok(None);
         };
-        let mut answer = nodes[self.node].answer(database, &self.topic, RoundId(last));
+        let mut answer = nodes[self.node].answer(database, &self.topic, &RoundId::number(last));
         if matches!(answer, Answer::Evicted) {
             nodes[self.node].poll(database, true);
-            answer = nodes[self.node].answer(database, &self.topic, RoundId(last));
+            answer = nodes[self.node].answer(database, &self.topic, &RoundId::number(last));
         }
         match answer {
             Answer::Resumed(kind, received, subscription) => {
@@ -134,7 +134,7 @@ impl Client {
             other.take(*id);
             for node in nodes {
                 if let Answer::Resumed(kind, received, _) =
-                    node.answer(database, &self.topic, RoundId(*id))
+                    node.answer(database, &self.topic, &RoundId::number(*id))
                 {
                     other.check(kind, &received, node, database)?;
                 }
@@ -153,7 +153,7 @@ impl Client {
         database: &Database,
     ) -> Result<(), TestCaseError> {
         let of_topic = |row: &&Row| self.topic.matches(&row.captured.round);
-        let id = |row: &Row| row.finish().1.0;
+        let id = |row: &Row| row.finish().round.columns().0;
         let read = &database.committed[..node.read];
         let all: BTreeSet<i64> = read.iter().filter(of_topic).map(id).collect();
         prop_assert!(
@@ -165,7 +165,7 @@ impl Client {
         let mut missed = due.filter(|id| !received.contains(id) && !self.taken.contains(id));
         prop_assert_eq!(missed.next(), None, "lost after {:?}: {:?}", self.last, received);
         if kind == AnswerKind::Live {
-            let exact = self.last.and_then(|last| node.later(&self.topic, RoundId(last)));
+            let exact = self.last.and_then(|last| node.later(&self.topic, &RoundId::number(last)));
             prop_assert_eq!(exact.as_deref(), Some(received));
         }
         Ok(())
@@ -173,7 +173,9 @@ impl Client {
 
     /// A round whose transaction began after another's commit is after it.
     fn in_order(&self, database: &Database) -> bool {
-        let at = |id: &i64| database.committed.iter().position(|row| row.finish().1.0 == *id);
+        let at = |id: &i64| {
+            database.committed.iter().position(|row| row.finish().round.columns().0 == *id)
+        };
         let began = |at: usize| database.committed[at].began_after;
         let taken: Vec<usize> = self.taken.iter().filter_map(at).collect();
         let fresh = taken.iter().filter(|at| **at >= self.since);
@@ -184,8 +186,12 @@ impl Client {
 }
 
 fn clients() -> Vec<Client> {
-    let topics =
-        [Topic::Everything, Topic::game(GameId(1)), Topic::kind("odd"), Topic::kind("even")];
+    let topics = [
+        Topic::Everything,
+        Topic::game(GameId::number(1)),
+        Topic::kind("odd"),
+        Topic::kind("even"),
+    ];
     let client =
         |topic| Client { topic, since: 0, taken: vec![], last: None, node: 0, stream: None };
     topics.into_iter().map(client).collect()

@@ -6,7 +6,7 @@ use super::*;
 use crate::stream::{
     frame::Frame,
     round::{FinishedAt, GameId, Round, RoundId, UnixMillis},
-    transaction::Xid,
+    transaction::{Attachment, Finish, Xid},
 };
 
 #[derive(Default)]
@@ -35,16 +35,17 @@ const PROTOCOL: Protocol = Protocol::WebSocket;
 
 fn sized(id: u64, size: usize) -> Placed {
     let frame = Frame::encode(&Round {
-        round_id: RoundId(id.cast_signed()),
-        game_id: GameId(1),
+        round_id: RoundId::number(id.cast_signed()),
+        game_id: GameId::number(1),
         game_slug: "crash".into(),
         game_type: "multiplier".into(),
         finished_at: FinishedAt::from_micros(0).expect("in range"),
         extras: "x".repeat(size).into(),
         timestamp: UnixMillis(1),
     });
-    let finish = (Xid(id), RoundId(id.cast_signed()));
-    let game = (GameId(1), Arc::from("multiplier"));
+    let (xid, attachment) = (Xid(id), Attachment(0));
+    let finish = Finish { xid, attachment, round: RoundId::number(id.cast_signed()) };
+    let game = (GameId::number(1), Arc::from("multiplier"));
     Placed { position: Position(id), finish, game, frame, recorded: None }
 }
 

@@ -1,0 +1,183 @@
+//! Ids of rounds and games: a number, or a short string.
+//!
+//! An id has one text on the wire. [`RoundId::text`] and [`GameId::text`] check it where it enters
+//! the program, so every other part can pass it on unchanged.
+
+use std::{fmt, sync::Arc};
+
+use serde::Serialize;
+
+/// The most bytes of a string. The outbox indexes it, and an SSE stream repeats it in each event.
+pub(crate) const TEXT_MAX: usize = 200;
+
+/// The id of a row. Numbers come before strings, numbers by value, strings by bytes: the same order
+/// as `collate "C"` of PostgreSQL. A number costs no allocation.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(untagged)]
+enum Id {
+    Number(i64),
+    Text(Arc<str>),
+}
+
+/// Why a text is no id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidId {
+    /// It has no characters.
+    #[error("it is empty")]
+    Empty,
+    /// It has more than [`TEXT_MAX`] bytes.
+    #[error("it is longer than 200 bytes")]
+    TooLong,
+    /// It has a control character.
+    #[error("it contains a control character")]
+    ControlCharacter,
+}
+
+/// The id of a round's row: unique over all attached tables. Clients resume after such an id.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(transparent)]
+pub struct RoundId(Id);
+
+/// The id of a game's row.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(transparent)]
+pub struct GameId(Id);
+
+impl Id {
+    fn text(text: &str) -> Result<Self, InvalidId> {
+        if text.is_empty() {
+            return Err(InvalidId::Empty);
+        }
+        if text.len() > TEXT_MAX {
+            return Err(InvalidId::TooLong);
+        }
+        if text.chars().any(char::is_control) {
+            return Err(InvalidId::ControlCharacter);
+        }
+        Ok(Self::Text(text.into()))
+    }
+
+    fn as_number(&self) -> Option<i64> {
+        match self {
+            Self::Number(number) => Some(*number),
+            Self::Text(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for Id {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Number(number) => number.fmt(f),
+            Self::Text(text) => text.fmt(f),
+        }
+    }
+}
+
+impl RoundId {
+    /// The id of a table whose ids are numbers on the wire.
+    pub const fn number(number: i64) -> Self {
+        Self(Id::Number(number))
+    }
+
+    /// The id as its text on the wire, with the prefix of its table.
+    pub fn text(text: &str) -> Result<Self, InvalidId> {
+        Id::text(text).map(Self)
+    }
+
+    /// The number; `None` if the id is a string.
+    pub fn as_number(&self) -> Option<i64> {
+        self.0.as_number()
+    }
+
+    /// The columns `round_id` and `round_key` of the outbox: the number and an empty text, or 0 and
+    /// the string. Equal columns are equal ids, because no string is empty.
+    pub fn columns(&self) -> (i64, &str) {
+        match &self.0 {
+            Id::Number(number) => (*number, ""),
+            Id::Text(text) => (0, text),
+        }
+    }
+}
+
+impl GameId {
+    /// The id of a table whose ids are numbers on the wire.
+    pub const fn number(number: i64) -> Self {
+        Self(Id::Number(number))
+    }
+
+    /// The id as its text on the wire.
+    pub fn text(text: &str) -> Result<Self, InvalidId> {
+        Id::text(text).map(Self)
+    }
+
+    /// The number; `None` if the id is a string.
+    pub fn as_number(&self) -> Option<i64> {
+        self.0.as_number()
+    }
+}
+
+impl fmt::Display for RoundId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Display for GameId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(id: &str) -> RoundId {
+        RoundId::text(id).expect("an id")
+    }
+
+    #[test]
+    fn numbers_come_by_value_before_strings_by_bytes() {
+        let sorted = [
+            RoundId::number(-1),
+            RoundId::number(2),
+            RoundId::number(10),
+            text("10"),
+            text("B"),
+            text("a"),
+            text("é"),
+        ];
+        assert!(sorted.is_sorted_by(|a, b| a < b));
+    }
+
+    #[test]
+    fn a_number_is_a_json_number_and_everything_else_a_json_string() {
+        let json = |id| serde_json::to_string(&id).expect("JSON");
+        assert_eq!(json(RoundId::number(i64::MAX)), "9223372036854775807");
+        assert_eq!(json(text("12")), r#""12""#);
+        assert_eq!(json(text("a \"/:%é")), r#""a \"/:%é""#);
+    }
+
+    #[test]
+    fn a_text_that_is_empty_or_long_or_has_control_characters_is_no_id() {
+        assert_eq!(RoundId::text(""), Err(InvalidId::Empty));
+        assert_eq!(RoundId::text(&"é".repeat(101)), Err(InvalidId::TooLong));
+        assert!(RoundId::text(&"é".repeat(100)).is_ok());
+        for control in ["a\nb", "\0", "\u{7f}", "\u{85}"] {
+            assert_eq!(RoundId::text(control), Err(InvalidId::ControlCharacter));
+        }
+    }
+
+    #[test]
+    fn a_number_and_the_same_digits_as_a_string_are_two_ids() {
+        assert_ne!(RoundId::number(12), text("12"));
+        assert_ne!(RoundId::number(12).columns(), text("12").columns());
+        assert_eq!(RoundId::number(0).columns(), (0, ""));
+    }
+
+    #[test]
+    fn an_id_takes_two_machine_words() {
+        assert_eq!(size_of::<RoundId>(), 16);
+    }
+}
