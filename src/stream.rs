@@ -4,6 +4,7 @@ pub(crate) mod feed;
 pub mod frame;
 pub(crate) mod games;
 pub mod hub;
+pub(crate) mod json_writer;
 pub(crate) mod last_failure;
 pub(crate) mod replay;
 pub mod round;

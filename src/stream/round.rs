@@ -9,6 +9,8 @@ use std::{fmt, sync::Arc};
 use chrono::{DateTime, Datelike, SecondsFormat, Utc};
 use serde::{Serialize, Serializer};
 
+use crate::stream::json_writer;
+
 /// `rounds.id`: unique among all rounds of a database. Clients resume after such an id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
@@ -70,8 +72,7 @@ impl Round {
     /// The round as its JSON object: seven keys, no white space outside strings.
     pub fn to_json(&self) -> Vec<u8> {
         let mut json = Vec::with_capacity(192 + self.extras.len());
-        // Serializing numbers and strings into a Vec cannot fail.
-        let _ = serde_json::to_writer(&mut json, self);
+        json_writer::write(self, &mut json);
         json
     }
 }
