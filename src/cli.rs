@@ -4,16 +4,19 @@ mod arguments;
 mod commands;
 pub mod demo;
 pub mod doctor;
+mod env_file;
 mod failure;
 pub mod tail;
 #[cfg(test)]
 mod tests;
+mod unknown_variables;
 
 use std::path::PathBuf;
 
-pub use arguments::{load_env_file, parse};
+pub use arguments::parse;
 use clap::{Args, Parser, Subcommand};
 pub use commands::run;
+pub use env_file::{EnvFile, load as load_env_file};
 pub use failure::{Failure, exit_code};
 
 use crate::{

@@ -5,6 +5,7 @@
 
 pub(crate) mod accept_loop;
 mod access;
+mod body;
 mod certificate;
 mod hand_off;
 mod handshake;
@@ -22,10 +23,8 @@ use std::{any::Any, sync::Arc, time::Duration};
 
 use axum::{
     Router,
-    body::HttpBody,
-    extract::Request,
     http::{HeaderValue, Method, StatusCode, Uri, header},
-    middleware::{self, Next},
+    middleware,
     response::{IntoResponse, Response},
 };
 use tokio::sync::watch;
@@ -103,7 +102,7 @@ pub(crate) fn router(state: SharedState) -> Router {
         .fallback(unknown_route)
         .method_not_allowed_fallback(unknown_method)
         .with_state(state)
-        .layer(middleware::from_fn(refuse_body))
+        .layer(middleware::from_fn(body::refuse))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(SetResponseHeaderLayer::overriding(header::X_CONTENT_TYPE_OPTIONS, nosniff))
         .layer(cors)
@@ -117,17 +116,6 @@ async fn unknown_route(uri: Uri) -> Problem {
 async fn unknown_method(method: Method, uri: Uri) -> Problem {
     let detail = format!("{} does not support {method}", uri.path());
     Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail)
-}
-
-/// No route reads a body. The server refuses an announced body before reading it, and closes the
-/// connection, so that no client can make it read bytes without use.
-async fn refuse_body(request: Request, next: Next) -> Response {
-    if request.body().size_hint().exact() == Some(0) {
-        return next.run(request).await;
-    }
-    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "this server accepts no request bodies")
-        .with(header::CONNECTION, HeaderValue::from_static("close"))
-        .into_response()
 }
 
 /// A defect. The panic hook has logged it; the client sees no details.

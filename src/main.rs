@@ -6,6 +6,7 @@ use datastream::cli;
 
 fn main() -> ExitCode {
     // First, because environment variables may only be set while the process has one thread.
-    let outcome = cli::load_env_file().and_then(|()| cli::parse(env::args_os())).and_then(cli::run);
+    let env_file = cli::load_env_file();
+    let outcome = cli::parse(env::args_os()).and_then(|cli| cli::run(cli, &env_file));
     cli::exit_code(outcome)
 }

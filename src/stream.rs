@@ -5,6 +5,7 @@ pub mod frame;
 pub(crate) mod games;
 pub mod hub;
 pub(crate) mod id;
+pub(crate) mod json_writer;
 pub(crate) mod last_failure;
 pub(crate) mod replay;
 pub mod round;

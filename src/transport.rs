@@ -28,7 +28,7 @@ use crate::{
 use close::CloseReason;
 
 pub(crate) use self::{
-    shard::{GrantedStream, Protocol, RETRY, ShardSettings},
+    shard::{GrantedStream, Protocol, ShardSettings, retry_line},
     shards::{ShardError, Shards},
 };
 

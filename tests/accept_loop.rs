@@ -12,7 +12,7 @@ async fn a_stream_may_follow_other_requests_on_the_same_connection() {
     let mut client = raw_http(server.addr, HEALTH).await;
     client.read_until("\"ok\"}").await;
     client.send("GET /sse/crash HTTP/1.1\r\nHost: x\r\n\r\n").await;
-    let head = client.read_until("retry: 2000\n\n\r\n").await;
+    let head = client.read_until("\n\n\r\n").await;
     assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
     let round = database.finish("crash", "{}").await;
     client.read_until(&format!("id: {round}\n")).await;
@@ -58,8 +58,8 @@ async fn a_stream_request_with_two_body_lengths_is_refused() {
     let (database, server) = serving().await;
     for framing in [
         "Content-Length: 5\r\n\r\nhello",
-        "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-        "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /sse HTTP/1.1\r\n\r\n",
+        "Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n",
+        "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\nGET /sse HTTP/1.1\r\n\r\n",
         "Content-Length: 0\r\nContent-Length: 30\r\n\r\n",
         "Transfer-Encoding: xchunked\r\n\r\n",
     ] {
@@ -73,6 +73,22 @@ async fn a_stream_request_with_two_body_lengths_is_refused() {
     let mut client = WsClient::connect(server.ws("/ws/crash")).await;
     let round = database.finish("crash", "{}").await;
     client.rounds_until(round).await;
+}
+
+#[tokio::test]
+async fn a_length_beside_an_empty_body_in_chunks_hides_no_request() {
+    let (database, server) = serving().await;
+    let round = database.finish_streamed(&server, "crash", "{}").await;
+    let both = "Content-Length: 9\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n";
+    let request = format!("GET /sse/crash HTTP/1.1\r\nHost: x\r\n{both}{HEALTH}");
+    let mut client = raw_http(server.addr, request).await;
+    client.read_until(&format!("id: {round}\n")).await;
+    let live = database.finish("crash", "{}").await;
+    let rest = client.read_until(&format!("id: {live}\n")).await;
+    assert!(!rest.contains("HTTP/1.1"), "{rest}");
+    let request = format!("GET /healthz HTTP/1.1\r\nHost: x\r\n{both}{HEALTH}");
+    let answers = raw_http(server.addr, request).await.read_to_end().await;
+    assert_eq!(answers.matches("HTTP/1.1 200 OK").count(), 1, "{answers}");
 }
 
 #[tokio::test]
@@ -136,7 +152,7 @@ async fn http_1_0_gets_events_up_to_the_close_and_no_upgrade() {
     let (database, server) = serving().await;
     let request = "GET /sse/crash HTTP/1.0\r\nConnection: keep-alive\r\n\r\n";
     let mut client = raw_http(server.addr, request).await;
-    let head = client.read_until("retry: 2000\n\n").await.to_ascii_lowercase();
+    let head = client.read_until("\n\n").await.to_ascii_lowercase();
     assert!(
         head.starts_with("http/1.0 200 ok\r\n") && head.contains("connection: close"),
         "{head}"
@@ -144,7 +160,7 @@ async fn http_1_0_gets_events_up_to_the_close_and_no_upgrade() {
     assert!(!head.contains("chunked") && !head.contains("content-length"), "{head}");
     let round = database.finish("crash", "{}").await;
     let event = client.read_until(&format!("id: {round}\n")).await;
-    assert!(event.starts_with("event: "), "a chunk's size is in the way: {event}");
+    assert!(event.contains("\nevent: "), "a chunk's size is in the way: {event}");
     let handshake = format!("GET /ws/crash HTTP/1.0\r\nHost: x\r\n{UPGRADE}");
     let answer = raw_http(server.addr, handshake).await.read_until("\r\n").await;
     assert!(answer.starts_with("HTTP/1.0 4") || answer.starts_with("HTTP/1.1 4"), "{answer}");
@@ -172,7 +188,12 @@ async fn a_request_hidden_in_the_body_of_another_opens_no_stream() {
             let answer = raw_http(server.addr, &request).await.read_to_end().await;
             assert!(!answer.contains("event-stream"), "{answer} to {request}");
             let answers = answer.matches("HTTP/1.1 ").count();
-            assert!(answers <= 1 && !answer.starts_with("HTTP/1.1 2"), "{answer} to {request}");
+            assert!(answers <= 1, "{answer} to {request}");
+            // An empty body in chunks is none, whatever its announced length. The connection closes
+            // after the answer (RFC 9112 section 6.1).
+            if !framing.contains("\r\n\r\n0\r\n\r\n") {
+                assert!(!answer.starts_with("HTTP/1.1 2"), "{answer} to {request}");
+            }
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Parses arguments and variables into a [`Cli`]. An error is one line that names the option.
 
-use std::{env, ffi::OsString, fs};
+use std::{env, ffi::OsString};
 
 use clap::{
     Arg, CommandFactory, FromArgMatches,
@@ -8,30 +8,6 @@ use clap::{
 };
 
 use super::{Cli, Failure};
-
-/// Reads `.env` into the environment. Variables that are set already keep their values. Call it
-/// while the process has one thread: setting a variable while another thread reads one is unsound.
-pub fn load_env_file() -> Result<(), Failure> {
-    match dotenvy::dotenv() {
-        Ok(_) => Ok(()),
-        Err(error) if error.not_found() => Ok(()),
-        // dotenvy's message quotes the line, which may contain a password.
-        Err(dotenvy::Error::LineParse(text, _)) => Err(Failure::usage(&bad_line(&text))),
-        Err(error) => Err(Failure::usage(&format!(".env: {error}"))),
-    }
-}
-
-/// Names the line by its number.
-fn bad_line(text: &str) -> String {
-    let here = env::current_dir().unwrap_or_default();
-    let file = here.ancestors().map(|folder| folder.join(".env")).find(|file| file.is_file());
-    let lines = file.and_then(|file| fs::read_to_string(file).ok()).unwrap_or_default();
-    let number = lines.lines().position(|line| line.contains(text.trim()));
-    let number = number.map(|index| format!(" {}", index + 1)).unwrap_or_default();
-    format!(
-        ".env: line{number} is not NAME=value. Put a value with spaces, # or $ in single quotes."
-    )
-}
 
 /// Parses the command line. The first word is the program's name.
 pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Cli, Failure> {

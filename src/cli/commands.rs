@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context, anyhow};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::{Cli, Command, DemoOptions, Failure, MigrateOptions};
+use super::{Cli, Command, DemoOptions, EnvFile, Failure, MigrateOptions, unknown_variables};
 use crate::{
     app::App,
     cli::{
@@ -31,7 +31,10 @@ use crate::{
 };
 
 /// Sets up logging, TLS and the runtime, and runs the command.
-pub fn run(cli: Cli) -> Result<(), Failure> {
+pub fn run(cli: Cli, env_file: &EnvFile) -> Result<(), Failure> {
+    if let Some(error) = &env_file.error {
+        return Err(Failure::usage(error));
+    }
     let command = cli.command.unwrap_or_else(|| Command::Serve(Box::new(cli.serve)));
     let filter = match &command {
         Command::Migrate(_) => migrate::LOG_FILTER,
@@ -41,6 +44,8 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         _ => logs::DEFAULT_FILTER,
     };
     logs::init(cli.logs.log_format, filter).map_err(|error| Failure::usage(&error))?;
+    let warnings = env_file.warning.iter().cloned().chain(unknown_variables::warnings());
+    warnings.for_each(|warning| tracing::warn!("{warning}"));
     // Needed before the first handshake. An error means that a provider is installed already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;

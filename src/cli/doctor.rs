@@ -24,8 +24,8 @@ use crate::{
     source::self_test,
 };
 
-/// Errors only: the printed findings say everything else.
-pub const LOG_FILTER: &str = "error";
+/// Errors, and warnings about variables: the printed findings say everything else.
+pub const LOG_FILTER: &str = "error,datastream::cli=warn";
 
 /// The options of `doctor`.
 #[derive(Args, Clone, Debug)]

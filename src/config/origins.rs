@@ -7,9 +7,13 @@ use std::str::FromStr;
 pub enum AllowedOrigins {
     /// Every page, for a public feed.
     Any,
-    /// These only, in the form of the Origin header: `https://game.example`, without a path.
+    /// These only, in the form of the Origin header: `https://game.example` without a path, or
+    /// `null`, which sandboxed frames and local files send.
     List(Vec<String>),
 }
+
+/// The origin of a page that the browser does not name. Any page can have it.
+const NULL: &str = "null";
 
 impl AllowedOrigins {
     /// Whether a page of this origin may connect.
@@ -18,6 +22,12 @@ impl AllowedOrigins {
             Self::Any => true,
             Self::List(origins) => origins.iter().any(|known| known.eq_ignore_ascii_case(origin)),
         }
+    }
+
+    /// Whether a page of this origin may send credentials: only if the list names it. `null` names
+    /// no page.
+    pub fn allows_credentials(&self, origin: &str) -> bool {
+        matches!(self, Self::List(_)) && self.allows(origin) && !origin.eq_ignore_ascii_case(NULL)
     }
 }
 
@@ -38,7 +48,10 @@ impl FromStr for AllowedOrigins {
 /// Browsers send scheme, host, and the port unless it is the scheme's default. Anything more would
 /// never match.
 fn origin(text: &str) -> Result<String, &'static str> {
-    const EXPECTED: &str = "must be * or origins such as https://game.example or http://localhost:8080, separated by commas";
+    const EXPECTED: &str = "must be * or origins such as https://game.example or http://localhost:8080 or null, separated by commas";
+    if text.eq_ignore_ascii_case(NULL) {
+        return Ok(NULL.to_owned());
+    }
     let (scheme, host) = text.split_once("://").ok_or(EXPECTED)?;
     let default_port = if scheme.eq_ignore_ascii_case("https") { ":443" } else { ":80" };
     let plain = |text: &str, also: &str| {
@@ -71,6 +84,15 @@ mod tests {
         for other in ["http://game.example", "https://game.example.evil.example", "null", ""] {
             assert!(!list.allows(other), "{other}");
         }
+    }
+
+    #[test]
+    fn null_is_an_origin_of_a_list_but_may_send_no_credentials() {
+        let list: AllowedOrigins = "https://game.example, NULL".parse().expect("a list");
+        assert!(list.allows("null") && !list.allows_credentials("null"));
+        assert!(list.allows_credentials("https://game.example"));
+        assert!(!list.allows_credentials("https://other.example"));
+        assert!(!AllowedOrigins::Any.allows_credentials("https://game.example"));
     }
 
     #[test]

@@ -10,6 +10,8 @@ use super::problem::Problem;
 const VERSION: HeaderValue = HeaderValue::from_static("13");
 const WEBSOCKET: HeaderValue = HeaderValue::from_static("websocket");
 const UPGRADE: HeaderValue = HeaderValue::from_static("Upgrade");
+/// The only subprotocol. It carries what a stream without one carries.
+const SUBPROTOCOL: &str = "datastream";
 /// A key is 16 bytes in base64.
 const KEY_LENGTH: usize = 24;
 
@@ -47,24 +49,30 @@ pub(super) fn upgrade_required() -> Problem {
         .with(header::CONNECTION, UPGRADE)
 }
 
-/// The head of the `101` response.
-pub(super) fn switching(accept: HeaderValue) -> (StatusCode, [(HeaderName, HeaderValue); 3]) {
-    let headers = [
+/// The head of the `101` response to these headers. It names a subprotocol only if the client
+/// offers it: browsers fail a connection whose server picks another (RFC 6455 section 4.1).
+pub(super) fn switching(accept: HeaderValue, request: &HeaderMap) -> (StatusCode, HeaderMap) {
+    let mut headers = HeaderMap::from_iter([
         (header::CONNECTION, UPGRADE),
         (header::UPGRADE, WEBSOCKET),
         (header::SEC_WEBSOCKET_ACCEPT, accept),
-    ];
+    ]);
+    if tokens(request, &header::SEC_WEBSOCKET_PROTOCOL).any(|offered| offered == SUBPROTOCOL) {
+        let chosen = HeaderValue::from_static(SUBPROTOCOL);
+        headers.insert(header::SEC_WEBSOCKET_PROTOCOL, chosen);
+    }
     (StatusCode::SWITCHING_PROTOCOLS, headers)
 }
 
-/// Whether a comma-separated header, perhaps on several lines, contains this token.
+/// Whether a comma-separated header, perhaps on several lines, contains this token in any case.
 pub(super) fn lists(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
-    headers
-        .get_all(name)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .any(|part| part.trim().eq_ignore_ascii_case(token))
+    tokens(headers, name).any(|part| part.eq_ignore_ascii_case(token))
+}
+
+/// The elements of a comma-separated header, perhaps on several lines.
+fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
+    let lines = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
+    lines.flat_map(|value| value.split(',')).map(str::trim)
 }
 
 #[cfg(test)]
@@ -75,7 +83,10 @@ mod tests {
         pairs
             .iter()
             .map(|&(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
-            .collect()
+            .fold(HeaderMap::new(), |mut all, (name, value)| {
+                all.append(name, value);
+                all
+            })
     }
 
     #[test]
@@ -95,6 +106,23 @@ mod tests {
         assert!(!is_upgrade(&Method::GET, Version::HTTP_10, &asked));
         let other = headers(&[("connection", "upgrade"), ("upgrade", "h2c")]);
         assert!(!is_upgrade(&Method::GET, Version::HTTP_11, &other));
+    }
+
+    #[test]
+    fn the_subprotocol_is_named_only_if_it_is_offered() {
+        let chosen = |offers: &[&'static str]| {
+            let offers: Vec<_> =
+                offers.iter().map(|offer| ("sec-websocket-protocol", *offer)).collect();
+            let (_, head) = switching(HeaderValue::from_static("x"), &headers(&offers));
+            head.get(header::SEC_WEBSOCKET_PROTOCOL).cloned()
+        };
+        let named = Some(HeaderValue::from_static("datastream"));
+        assert_eq!(chosen(&["datastream"]), named);
+        assert_eq!(chosen(&["graphql-ws,  datastream"]), named);
+        assert_eq!(chosen(&["graphql-ws", "datastream, bearer.x"]), named);
+        for none in [&["graphql-ws"][..], &["Datastream"], &["datastream.v2"], &[]] {
+            assert_eq!(chosen(none), None, "{none:?}");
+        }
     }
 
     #[test]

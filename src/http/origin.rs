@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::http::{HeaderMap, Method, StatusCode, header};
-use tower_http::cors::{AllowOrigin, Any, CorsLayer};
+use tower_http::cors::{AllowCredentials, AllowHeaders, AllowOrigin, Any, CorsLayer};
 
 use super::problem::Problem;
 use crate::config::AllowedOrigins;
@@ -13,21 +13,22 @@ const PREFLIGHT_AGE: Duration = Duration::from_secs(7200);
 
 /// `Access-Control-*` headers for the allowed origins.
 pub(super) fn cors(allowed: &AllowedOrigins) -> CorsLayer {
-    let origins = match allowed {
-        AllowedOrigins::Any => AllowOrigin::any(),
-        AllowedOrigins::List(_) => {
-            let allowed = allowed.clone();
-            AllowOrigin::predicate(move |origin, _| {
-                origin.to_str().is_ok_and(|origin| allowed.allows(origin))
-            })
-        }
-    };
-    CorsLayer::new()
-        .allow_origin(origins)
+    let cors = CorsLayer::new()
         .allow_methods([Method::GET, Method::HEAD])
-        .allow_headers(Any)
         .expose_headers([header::RETRY_AFTER])
-        .max_age(PREFLIGHT_AGE)
+        .max_age(PREFLIGHT_AGE);
+    if *allowed == AllowedOrigins::Any {
+        return cors.allow_origin(AllowOrigin::any()).allow_headers(Any);
+    }
+    let (listed, named) = (allowed.clone(), allowed.clone());
+    cors.allow_origin(AllowOrigin::predicate(move |origin, _| {
+        origin.to_str().is_ok_and(|origin| listed.allows(origin))
+    }))
+    .allow_credentials(AllowCredentials::predicate(move |origin, _| {
+        origin.to_str().is_ok_and(|origin| named.allows_credentials(origin))
+    }))
+    // With credentials, `*` is no wildcard (WHATWG Fetch, "CORS protocol and credentials").
+    .allow_headers(AllowHeaders::mirror_request())
 }
 
 /// Refuses a handshake from a page of another origin. A client without an origin is no browser, and
@@ -59,5 +60,7 @@ mod tests {
         assert!(guard(&list, &from("null")).is_err());
         assert!(guard(&list, &HeaderMap::new()).is_ok());
         assert!(guard(&AllowedOrigins::Any, &from("null")).is_ok());
+        let with_null: AllowedOrigins = "https://good.example,null".parse().expect("a list");
+        assert!(guard(&with_null, &from("null")).is_ok());
     }
 }

@@ -13,7 +13,7 @@ use super::{
     problem::Problem,
     selection::{self, Parameters},
 };
-use crate::stream::{round::RoundId, topic::Topic};
+use crate::stream::{json_writer, round::RoundId, topic::Topic};
 
 /// The default number of rounds in a page.
 const LIMIT_DEFAULT: u16 = 100;
@@ -53,7 +53,9 @@ async fn rounds(
     let (before, limit) = (before(&parameters)?, limit(&parameters)?);
     let game = state.feed.game(&slug(game)?).await?;
     let rounds = state.feed.rounds(&game.id, before.as_ref(), limit).await?;
-    Ok(fresh(Json(rounds)))
+    let mut json = Vec::new();
+    json_writer::write(&rounds, &mut json);
+    Ok(fresh(([(header::CONTENT_TYPE, "application/json")], json)))
 }
 
 fn slug(game: GamePath) -> Result<String, Problem> {

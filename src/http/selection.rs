@@ -10,6 +10,9 @@ const NAMES_MAX: usize = 100;
 /// The header with which an `EventSource` resumes.
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
+/// The same as a parameter. Of several, the last one counts: the polyfill appends it.
+const LAST_EVENT_ID_PARAMETER: &str = "lastEventId";
+
 /// The decoded parameters of a query, in order.
 pub(super) type Parameters = Vec<(String, String)>;
 
@@ -55,8 +58,9 @@ pub(super) fn after(parameters: &Parameters) -> Result<Option<RoundId>, Problem>
     }
 }
 
-/// The resume point of `Last-Event-ID`, or else of `?after=`. The header has priority: an
+/// The resume point of `Last-Event-ID`, or else of `?lastEventId=`, or else of `?after=`. An
 /// `EventSource` that reconnects repeats its first URL, and only the header has its last round.
+/// Polyfills cannot set the header and add the parameter instead (Yaffle/EventSource).
 pub(super) fn last_event_id(
     headers: &HeaderMap,
     parameters: &Parameters,
@@ -66,7 +70,13 @@ pub(super) fn last_event_id(
             let value = value.to_str().unwrap_or("(not ASCII)");
             round_id("Last-Event-ID", value).map(Some)
         }
-        _ => after(parameters),
+        _ => match parameters
+            .iter()
+            .rfind(|(name, value)| name == LAST_EVENT_ID_PARAMETER && !value.is_empty())
+        {
+            Some((name, value)) => round_id(name, value).map(Some),
+            None => after(parameters),
+        },
     }
 }
 
@@ -143,6 +153,22 @@ mod tests {
         assert_eq!(resume("7", "after=5").expect("no problem"), Some(RoundId::number(7)));
         assert_eq!(resume("7", "after=nonsense").expect("no problem"), Some(RoundId::number(7)));
         assert_eq!(resume("", "after=5").expect("no problem"), Some(RoundId::number(5)));
+    }
+
+    #[test]
+    fn the_parameter_of_polyfills_stands_between_the_header_and_after() {
+        assert_eq!(
+            resume("", "after=5&lastEventId=6").expect("no problem"),
+            Some(RoundId::number(6))
+        );
+        assert_eq!(resume("7", "lastEventId=6").expect("no problem"), Some(RoundId::number(7)));
+        assert_eq!(resume("", "lastEventId=").expect("no problem"), None);
+        assert_eq!(
+            resume("", "lastEventId=&after=5").expect("no problem"),
+            Some(RoundId::number(5))
+        );
+        let twice = resume("", "lastEventId=6&lastEventId=8").expect("no problem");
+        assert_eq!(twice, Some(RoundId::number(8)));
     }
 
     #[test]

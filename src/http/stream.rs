@@ -4,7 +4,7 @@
 //! The order of the checks is part of the contract: malformed (400), origin (403, handshakes only),
 //! unknown game or type (404), no upgrade (426), limit reached (503; WebTransport: 429).
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use axum::{
     Router,
@@ -15,6 +15,7 @@ use axum::{
     routing::get,
 };
 use futures_util::stream;
+use tokio::sync::watch;
 
 use super::{
     AppState, SharedState, hand_off, handshake, origin,
@@ -22,10 +23,14 @@ use super::{
     selection::{self, Parameters, PathSelection},
 };
 use crate::{
+    ops::phase::Phase,
     stream::{feed::Feed, topic::Topic},
-    transport::{Protocol, RETRY},
+    transport::{Protocol, retry_line},
 };
 
+/// How long an `EventSource` waits for a server that is not ready. Clients give up after 4 to 5 s
+/// without a head: LaunchDarkly's Java client, httpx, reconnecting-websocket.
+const ANSWER_WITHIN: Duration = Duration::from_millis(1_800);
 /// Turns off the buffering of events in nginx, and in proxies that know the same header.
 const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
@@ -57,7 +62,7 @@ async fn web_socket(
     let accept = handshake::accept(headers)?;
     let client = hand_off::client_address(request.extensions());
     let grant = state.access.grant(Protocol::WebSocket, client, topic, after).await?;
-    Ok(grant.attach_to(handshake::switching(accept)))
+    Ok(grant.attach_to(handshake::switching(accept, headers)))
 }
 
 async fn events(
@@ -66,16 +71,42 @@ async fn events(
     request: Request,
 ) -> Result<Response, Problem> {
     let (request, _) = request.into_parts();
-    let mut response = match open_events(&state, stream_request, &request).await {
-        Err(problem) if is_event_source(&request) => match problem.retry_reason() {
-            Some(reason) => retry_later(reason),
-            None => return Err(problem),
-        },
-        opened => opened?,
+    let opened = open_events(&state, stream_request, &request);
+    let mut response = if is_event_source(&request) {
+        retry_if_temporary(state.phase.clone(), opened).await?
+    } else {
+        opened.await?
     };
     // An HTTP/1.1 response to an HTTP/1.0 request with keep-alive would promise keep-alive.
     *response.version_mut() = request.version;
     Ok(response)
+}
+
+/// Answers an `EventSource`, within [`ANSWER_WITHIN`] if the server is not ready.
+async fn retry_if_temporary(
+    phase: watch::Receiver<Phase>,
+    opened: impl Future<Output = Result<Response, Problem>>,
+) -> Result<Response, Problem> {
+    let opened = tokio::select! {
+        opened = opened => opened,
+        () = unready(phase) => return Ok(retry_later("the server is not ready")),
+    };
+    match opened {
+        Err(problem) => match problem.retry_reason() {
+            Some(reason) => Ok(retry_later(reason)),
+            None => Err(problem),
+        },
+        opened => opened,
+    }
+}
+
+/// Ends once [`ANSWER_WITHIN`] has passed and the capture is not live.
+async fn unready(mut phase: watch::Receiver<Phase>) {
+    tokio::time::sleep(ANSWER_WITHIN).await;
+    if phase.wait_for(|phase| !matches!(phase, Phase::Live { .. })).await.is_err() {
+        // The server stops, which ends all requests.
+        std::future::pending().await
+    }
 }
 
 /// Whether the client is an `EventSource`: browsers always send this header.
@@ -89,7 +120,8 @@ fn is_event_source(request: &Parts) -> bool {
 /// connection").
 fn retry_later(reason: &str) -> Response {
     let head = event_headers(Version::HTTP_10, &HeaderMap::new());
-    (head, format!("{RETRY}: {reason}\n\n")).into_response()
+    // With its blank line: without one, two libraries wait 3 s (go-sse, r3labs/sse).
+    (head, format!("{}\n: {reason}\n\n", retry_line())).into_response()
 }
 
 /// The head of an event stream. The contract requires `keep-alive`, which is for HTTP/1.1 only: in
@@ -161,20 +193,16 @@ impl<S: Send + Sync> FromRequestParts<S> for StreamRequest {
 
 #[cfg(test)]
 mod tests {
-    use std::{num::NonZeroUsize, sync::Arc, time::Duration};
+    use std::{num::NonZeroUsize, sync::Arc};
 
     use axum::{body::to_bytes, http::StatusCode};
-    use tokio::sync::watch;
     use tower::ServiceExt;
 
     use super::*;
     use crate::{
         config::AllowedOrigins,
         http::{self, Settings},
-        ops::{
-            connection_limiter::Limits, phase::Phase, shutdown::Shutdown,
-            telemetry::metrics::Metrics,
-        },
+        ops::{connection_limiter::Limits, shutdown::Shutdown, telemetry::metrics::Metrics},
         postgres::{pool::Pool, round_queries::RoundQueries, target::PgTarget},
         stream::{
             games::Games,
@@ -209,7 +237,10 @@ mod tests {
     /// An `EventSource` is told to retry for this reason; other clients get 503.
     async fn assert_told_to_retry(routes: &Router, reason: &str) {
         let (status, body) = events_for(routes, "text/event-stream").await;
-        assert_eq!((status, body), (StatusCode::OK, format!("retry: 2000\n\n: {reason}\n\n")));
+        let (retry, rest) = body.split_once('\n').expect("a line");
+        let delay = retry.strip_prefix("retry: ").and_then(|delay| delay.parse().ok());
+        assert!(delay.is_some_and(|delay: u32| (1500..=2500).contains(&delay)), "{retry}");
+        assert_eq!((status, rest), (StatusCode::OK, &*format!("\n: {reason}\n\n")));
         let (status, body) = events_for(routes, "*/*").await;
         assert!(status == StatusCode::SERVICE_UNAVAILABLE && body.contains(reason), "{body}");
     }

@@ -34,8 +34,8 @@ const RELOAD_WITHIN: Duration = Duration::from_secs(2);
 const SKIP_RELOAD_FOR: Duration = Duration::from_secs(5);
 
 /// How long a request for a stream waits until the server has caught up. A restart takes 0.5 s; an
-/// outage of the database has no limit.
-const CAUGHT_UP_WITHIN: Duration = Duration::from_secs(5);
+/// outage of the database has no limit. Clients get an answer within 2 s: some give up after 4 s.
+const CAUGHT_UP_WITHIN: Duration = Duration::from_millis(1_500);
 
 /// The reason for which a request fails.
 #[derive(Debug, thiserror::Error)]

@@ -10,6 +10,7 @@ use chrono::{DateTime, Datelike, SecondsFormat, Utc};
 use serde::{Serialize, Serializer};
 
 pub use super::id::{GameId, RoundId};
+use crate::stream::json_writer;
 
 /// Unix time in milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -62,8 +63,7 @@ impl Round {
     /// The round as its JSON object: seven keys, no white space outside strings.
     pub fn to_json(&self) -> Vec<u8> {
         let mut json = Vec::with_capacity(192 + self.extras.len());
-        // Serializing numbers and strings into a Vec cannot fail.
-        let _ = serde_json::to_writer(&mut json, self);
+        json_writer::write(self, &mut json);
         json
     }
 }

@@ -42,7 +42,7 @@ use self::{
 };
 pub(crate) use self::{
     granted_stream::GrantedStream,
-    protocol::{Protocol, RETRY},
+    protocol::{Protocol, retry_line},
 };
 use super::close::CloseReason;
 use crate::{ops::telemetry::metrics::Metrics, stream::hub::Hub};

@@ -63,7 +63,7 @@ impl Dechunk {
 /// An event as this server writes it: a comment, or lines in a fixed order.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Event<'a> {
-    /// `retry:` or a heartbeat.
+    /// A comment.
     Other,
     Round {
         id: &'a [u8],
@@ -107,14 +107,16 @@ mod tests {
 
     #[test]
     fn a_body_cut_anywhere_gives_the_same_events() {
-        let body = [&b"d\r\nretry: 2000\n\n\r\n"[..], &chunk(7, b"{}"), b"0\r\n\r\n"].concat();
+        let body =
+            [&b"8\r\n: open\n\n\r\nc\r\nretry: 1873\n\r\n"[..], &chunk(7, b"{}"), b"0\r\n\r\n"]
+                .concat();
         for cut in 0..body.len() {
             let (mut dechunk, mut content) = (Dechunk::default(), Vec::new());
             dechunk.feed(&body[..cut], &mut content).expect("chunks");
             dechunk.feed(&body[cut..], &mut content).expect("chunks");
             assert!(dechunk.is_at_end());
-            let (retry, length) = first(&content).expect("an event").expect("whole");
-            assert_eq!((retry, length), (Event::Other, 13));
+            let (comment, length) = first(&content).expect("an event").expect("whole");
+            assert_eq!((comment, length), (Event::Other, 8));
             let (round, rest) = first(&content[length..]).expect("an event").expect("whole");
             assert_eq!(round, Event::Round { id: b"7", data: b"{}" });
             assert_eq!(length + rest, content.len());

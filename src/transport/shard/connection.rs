@@ -14,10 +14,13 @@ use super::{
     protocol::Protocol,
     send_queue::{Flushed, SendQueue},
 };
-use crate::transport::{
-    close::CloseReason,
-    frame_reader::{Event, FrameReader, ReadError},
-    frame_writer,
+use crate::{
+    stream::hub::Position,
+    transport::{
+        close::CloseReason,
+        frame_reader::{Event, FrameReader, ReadError},
+        frame_writer,
+    },
 };
 
 /// The most bytes of a client message. The server ignores its content.
@@ -35,6 +38,8 @@ pub(super) struct Connection {
     pub(super) protocol: Protocol,
     /// Pings since the last pong.
     unanswered: u8,
+    /// Set on an event stream until its first event.
+    pub(super) awaits_event: bool,
     /// Set while the socket is full.
     pub(super) send_queue: Option<Box<SendQueue>>,
     /// Set while a frame or a message is incomplete.
@@ -49,7 +54,8 @@ pub(super) enum SendOutcome {
     All,
     /// The kernel accepted this many bytes.
     Partial(usize),
-    /// Not written, because the connection has a send queue.
+    /// Not written, because the connection has a send queue, or because these rounds are its first
+    /// event.
     Queued,
     /// The connection is broken.
     Broken,
@@ -79,13 +85,23 @@ impl Connection {
             member_index,
             protocol,
             unanswered: 0,
+            awaits_event: false,
             send_queue: None,
             reader: None,
             _permits: permits,
         }
     }
 
-    /// Writes with one system call. Nearly every delivery takes this path.
+    /// Writes rounds. Nearly every delivery takes this path.
+    #[inline]
+    pub(super) fn send_rounds(&mut self, bytes: &[u8]) -> SendOutcome {
+        if self.awaits_event {
+            return SendOutcome::Queued;
+        }
+        self.send(bytes)
+    }
+
+    /// Writes with one system call.
     #[inline]
     pub(super) fn send(&mut self, bytes: &[u8]) -> SendOutcome {
         if self.send_queue.is_some() {
@@ -106,6 +122,15 @@ impl Connection {
         match &mut self.send_queue {
             Some(send_queue) => send_queue.flush(&mut self.socket, now),
             None => (Flushed::All, 0),
+        }
+    }
+
+    /// Queues what precedes the first event, if that is about to be queued.
+    pub(super) fn begin_events(&mut self, sent_up_to: Position) {
+        if std::mem::take(&mut self.awaits_event) {
+            let start = || Box::new(SendQueue::new(sent_up_to));
+            let send_queue = self.send_queue.get_or_insert_with(start);
+            send_queue.push_kept(self.protocol.before_first_event(), 0);
         }
     }
 

@@ -118,6 +118,7 @@ impl Connections {
         let Some(connection) = self.slots.get_mut(slot as usize) else { return };
         let protocol = connection.protocol;
         let start = protocol.start(head, joint.opening);
+        connection.awaits_event = start.awaits_event;
         let sent = connection.send(&start.bytes);
         let is_complete = start.replay.is_empty() && start.end.is_none();
         let taken = match sent {

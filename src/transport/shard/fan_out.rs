@@ -102,7 +102,7 @@ fn send_to_members(
     let bytes = &joined.segment.bytes[..];
     for &slot in &group.members {
         let Some(connection) = slots.get_mut(slot as usize) else { continue };
-        match connection.send(bytes) {
+        match connection.send_rounds(bytes) {
             SendOutcome::All => reached += 1,
             outcome => others.push((slot, outcome)),
         }
@@ -121,6 +121,9 @@ fn queue_or_drop(
 ) {
     let now = Instant::now();
     let Some(connection) = connections.get_mut(slot) else { return };
+    if outcome == SendOutcome::Queued {
+        connection.begin_events(sent_up_to);
+    }
     match (outcome, &mut connection.send_queue) {
         (SendOutcome::Broken, _) => {
             return connections.drop_connection(slot, CloseReason::Client);

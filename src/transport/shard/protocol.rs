@@ -1,5 +1,7 @@
 //! The bytes of each protocol: start of a stream, rounds, heartbeats, close messages.
 
+use std::ops::RangeInclusive;
+
 use bytes::Bytes;
 
 use crate::{
@@ -12,10 +14,12 @@ use crate::{
     transport::{close::CloseReason, frame_writer},
 };
 
-/// The reconnect delay for an `EventSource`, sent first (contract section 5).
-pub(crate) const RETRY: &str = "retry: 2000\n\n";
-/// The same as a chunk of 13 bytes.
-const RETRY_CHUNK: &[u8] = b"d\r\nretry: 2000\n\n\r\n";
+/// The reconnect delays for an `EventSource`, in milliseconds. Each connection gets another one, so
+/// that clients do not come back all at once.
+const RETRY_MILLIS: RangeInclusive<u32> = 1500..=2500;
+/// The start of an event stream that has no event yet. A block without data would reach the handlers
+/// of many libraries as an empty event.
+const OPEN_COMMENT: &str = ": open\n\n";
 /// Ends a chunked body (RFC 9112 section 7.1).
 const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 /// Rounds are joined up to this size, which is half of a socket's send buffer. One call sends it to
@@ -56,6 +60,8 @@ pub(super) struct StreamStart {
     pub(super) bytes: Vec<u8>,
     pub(super) seeds: u32,
     pub(super) replay: Vec<Frame>,
+    /// Whether the first live round must follow [`Protocol::before_first_event`].
+    pub(super) awaits_event: bool,
     /// Set if the stream ends after this.
     pub(super) end: Option<CloseReason>,
 }
@@ -86,11 +92,6 @@ impl Protocol {
     /// The start of a stream after the response head. On an event stream, a seed is `initial`, also
     /// after a gap, because the stream starts over. A gap closes a WebSocket.
     pub(super) fn start(self, mut bytes: Vec<u8>, opening: Opening) -> StreamStart {
-        match self {
-            Self::WebSocket => {}
-            Self::Chunked => bytes.extend_from_slice(RETRY_CHUNK),
-            Self::Plain => bytes.extend_from_slice(RETRY.as_bytes()),
-        }
         let (seed, replay, end) = match opening {
             Opening::Gap(_) if self == Self::WebSocket => {
                 (None, Vec::new(), Some(CloseReason::Gap))
@@ -98,10 +99,32 @@ impl Protocol {
             Opening::Seed(seed) | Opening::Gap(seed) => (seed, Vec::new(), None),
             Opening::Resumed(replay) => (None, replay, None),
         };
+        let awaits_event = self != Self::WebSocket && seed.is_none() && replay.is_empty();
+        if awaits_event {
+            bytes.extend_from_slice(&self.text(OPEN_COMMENT));
+        } else {
+            bytes.extend_from_slice(&self.before_first_event());
+        }
         if let Some(seed) = &seed {
             bytes.extend_from_slice(&self.seed(seed));
         }
-        StreamStart { bytes, seeds: u32::from(seed.is_some()), replay, end }
+        StreamStart { bytes, seeds: u32::from(seed.is_some()), replay, awaits_event, end }
+    }
+
+    /// The first line of the first event: the reconnect delay (contract section 5).
+    pub(super) fn before_first_event(self) -> Bytes {
+        match self {
+            Self::WebSocket => Bytes::new(),
+            Self::Chunked | Self::Plain => self.text(&retry_line()),
+        }
+    }
+
+    /// A text of an event stream.
+    fn text(self, text: &str) -> Bytes {
+        match self {
+            Self::Chunked => format!("{:x}\r\n{text}\r\n", text.len()).into(),
+            Self::WebSocket | Self::Plain => text.to_owned().into(),
+        }
     }
 
     fn seed(self, frame: &Frame) -> Bytes {
@@ -115,14 +138,11 @@ impl Protocol {
     /// A ping, or a comment with the time. It keeps proxies from closing a quiet stream, and
     /// detects a dead peer.
     pub(super) fn heartbeat(self, now: UnixMillis) -> Bytes {
-        let comment = || format!(": heartbeat {}\n\n", now.0.div_euclid(1000));
         match self {
             Self::WebSocket => frame_writer::ping(),
-            Self::Chunked => {
-                let comment = comment();
-                format!("{:x}\r\n{comment}\r\n", comment.len()).into()
+            Self::Chunked | Self::Plain => {
+                self.text(&format!(": heartbeat {}\n\n", now.0.div_euclid(1000)))
             }
-            Self::Plain => comment().into(),
         }
     }
 
@@ -171,6 +191,11 @@ impl Protocol {
     }
 }
 
+/// A reconnect delay, as a line.
+pub(crate) fn retry_line() -> String {
+    format!("retry: {}\n", fastrand::u32(RETRY_MILLIS))
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -206,9 +231,18 @@ mod tests {
     }
 
     #[test]
-    fn the_retry_chunk_has_its_announced_size() {
-        let chunk = format!("{:x}\r\n{RETRY}\r\n", RETRY.len());
-        assert_eq!(RETRY_CHUNK, chunk.as_bytes());
+    fn the_reconnect_delays_of_connections_differ_within_the_range() {
+        let delay = |line: Bytes| -> u32 {
+            let line = String::from_utf8(line.to_vec()).expect("text");
+            let digits = line.strip_prefix("retry: ").and_then(|line| line.strip_suffix('\n'));
+            digits.and_then(|digits| digits.parse().ok()).expect("a delay")
+        };
+        let delays: Vec<_> =
+            (0..100).map(|_| delay(Protocol::Plain.before_first_event())).collect();
+        assert!(delays.iter().all(|delay| RETRY_MILLIS.contains(delay)), "{delays:?}");
+        assert!(delays.iter().any(|delay| delay != &delays[0]), "{delays:?}");
+        let chunk = Protocol::Chunked.before_first_event();
+        assert!(chunk.starts_with(b"c\r\nretry: ") && chunk.ends_with(b"\n\r\n"), "{chunk:?}");
     }
 
     #[test]
@@ -218,8 +252,12 @@ mod tests {
         let socket = start(Protocol::WebSocket, Opening::Seed(Some(frame.clone())));
         assert_eq!(socket.bytes, [&b"head"[..], &frame.message()].concat());
         let events = start(Protocol::Plain, Opening::Gap(Some(frame.clone())));
-        assert_eq!(events.bytes, [&b"head"[..], RETRY.as_bytes(), &frame.initial_event()].concat());
-        assert_eq!((events.seeds, events.end), (1, None));
+        let first_event = events.bytes.strip_prefix(b"headretry: ").expect("a delay");
+        assert!(first_event[5..] == frame.initial_event()[..] && first_event[4] == b'\n');
+        assert_eq!((events.seeds, events.awaits_event, events.end), (1, false, None));
+        let empty = start(Protocol::Chunked, Opening::Resumed(Vec::new()));
+        assert_eq!(empty.bytes, b"head8\r\n: open\n\n\r\n");
+        assert!(empty.awaits_event && !socket.awaits_event);
         let gap = start(Protocol::WebSocket, Opening::Gap(Some(frame)));
         assert_eq!((gap.bytes, gap.end), (b"head".to_vec(), Some(CloseReason::Gap)));
     }
