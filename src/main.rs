@@ -5,7 +5,10 @@ use std::{env, process::ExitCode};
 use datastream::cli;
 
 fn main() -> ExitCode {
+    let environment = cli::Environment::before_env_file();
     // First, because environment variables may only be set while the process has one thread.
-    let outcome = cli::load_env_file().and_then(|()| cli::parse(env::args_os())).and_then(cli::run);
+    let outcome = cli::load_env_file()
+        .and_then(|()| cli::parse(env::args_os()))
+        .and_then(|cli| cli::run(cli, &environment));
     cli::exit_code(outcome)
 }

@@ -35,6 +35,7 @@ mod metrics;
 mod migrations;
 mod nodes;
 mod notifications;
+mod offline_commands;
 mod pgbouncer;
 mod read_only;
 mod restore;

@@ -25,7 +25,11 @@ const GUARD: &str = r#"read _; kill -9 "$1" 2>/dev/null"#;
 pub(crate) fn run_as_program() -> Option<ExitCode> {
     let command = std::env::args().nth(1)?;
     let is_program = std::env::var_os("SOAK_PROGRAM").is_some() && !command.starts_with('-');
-    is_program.then(|| cli::exit_code(cli::parse(std::env::args_os()).and_then(cli::run)))
+    is_program.then(|| {
+        let environment = cli::Environment::before_env_file();
+        let parsed = cli::parse(std::env::args_os());
+        cli::exit_code(parsed.and_then(|cli| cli::run(cli, &environment)))
+    })
 }
 
 /// `datastream` on this database, without the environment of this process.
