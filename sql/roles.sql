@@ -1,6 +1,7 @@
 -- Creates the roles with the least rights that Data Stream needs. Run it with psql as a superuser, or as the owner of the
 -- schema datastream and of the game's tables, after `datastream migrate` and `attach`. It can be run again.
 --
+--   datastream roles | psql "$DATABASE_URL"              or, in the source tree:
 --   psql "$DATABASE_URL" -f sql/roles.sql
 --   psql "$DATABASE_URL" -v owner=ds_owner -v reader=ds_reader -f sql/roles.sql     other names
 --

@@ -4,8 +4,12 @@ mod arguments;
 mod commands;
 pub mod demo;
 pub mod doctor;
+mod documents;
 mod env_file;
+mod environment;
 mod failure;
+mod health;
+mod settings;
 pub mod tail;
 #[cfg(test)]
 mod tests;
@@ -16,13 +20,18 @@ use std::path::PathBuf;
 pub use arguments::parse;
 use clap::{Args, Parser, Subcommand};
 pub use commands::run;
-pub use env_file::{EnvFile, load as load_env_file};
+pub use environment::Environment;
 pub use failure::{Failure, exit_code};
 
 use crate::{
-    cli::{doctor::DoctorOptions, tail::TailOptions},
+    cli::{
+        doctor::DoctorOptions,
+        documents::{CompletionsOptions, ManOptions},
+        health::HealthOptions,
+        tail::TailOptions,
+    },
     config::options::{ServeOptions, ServerOptions},
-    ops::telemetry::logs::Format,
+    ops::{build_info, telemetry::logs::Format},
     postgres::{
         attach::{AttachOptions, CaptureMode, DetachOptions},
         options::DatabaseOptions,
@@ -34,7 +43,7 @@ use crate::{
 /// Every option is a flag and an environment variable. A flag overrides the environment, which
 /// overrides the file `.env`, which overrides the default. Without a command: serve.
 #[derive(Parser, Clone, Debug)]
-#[command(name = "datastream", version, args_conflicts_with_subcommands = true)]
+#[command(name = "datastream", version = build_info::LINE, args_conflicts_with_subcommands = true)]
 #[command(max_term_width = 100, after_help = AFTER_HELP)]
 pub struct Cli {
     /// The command. Default: `serve`.
@@ -71,6 +80,18 @@ pub enum Command {
     Demo(Box<DemoOptions>),
     /// Print the rounds of a running server. Reconnects and misses none while the server restarts.
     Tail(TailOptions),
+    /// Print the SQL of least-privileged roles, for psql. Needs no database.
+    Roles,
+    /// Print each setting, its value, and its origin: flag, environment, .env or default. Hides
+    /// secrets.
+    Config(Box<ServeOptions>),
+    /// Exit with 0 if the server on this machine is ready, otherwise with 1. For health checks of
+    /// containers.
+    Health(HealthOptions),
+    /// Print the script that completes commands and options in a shell.
+    Completions(CompletionsOptions),
+    /// Print the manual page, or write the pages of all commands into a directory.
+    Man(ManOptions),
 }
 
 /// Logging.

@@ -6,7 +6,7 @@ use datastream::cli;
 
 fn main() -> ExitCode {
     // First, because environment variables may only be set while the process has one thread.
-    let env_file = cli::load_env_file();
-    let outcome = cli::parse(env::args_os()).and_then(|cli| cli::run(cli, &env_file));
+    let environment = cli::Environment::load();
+    let outcome = cli::parse(env::args_os()).and_then(|cli| cli::run(cli, &environment));
     cli::exit_code(outcome)
 }

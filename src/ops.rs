@@ -1,6 +1,7 @@
 //! What every part of the program stands on: metrics and logs, shutdown, backoff, limits.
 
 pub(crate) mod backoff;
+pub(crate) mod build_info;
 pub(crate) mod connection_limiter;
 pub(crate) mod descriptors;
 pub(crate) mod phase;

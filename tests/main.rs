@@ -37,6 +37,7 @@ mod metrics;
 mod migrations;
 mod nodes;
 mod notifications;
+mod offline_commands;
 mod origins;
 mod pgbouncer;
 mod read_only;

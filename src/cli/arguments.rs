@@ -11,14 +11,19 @@ use super::{Cli, Failure};
 
 /// Parses the command line. The first word is the program's name.
 pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Cli, Failure> {
-    let command = Cli::command().mut_args(without_empty);
-    let mut command = command.mut_subcommands(|command| command.mut_args(without_empty));
+    let mut command = command();
     let matches = command.try_get_matches_from_mut(words);
     let parsed = matches.and_then(|mut matches| Cli::from_arg_matches_mut(&mut matches));
     parsed.map_err(|error| match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Failure::HelpOrVersion(error),
         _ => Failure::usage(&one_line(&error, &command)),
     })
+}
+
+/// The commands and their options. An empty variable counts as not set.
+pub(super) fn command() -> clap::Command {
+    let command = Cli::command().mut_args(without_empty);
+    command.mut_subcommands(|command| command.mut_args(without_empty))
 }
 
 /// A demo's speed.

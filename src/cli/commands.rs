@@ -8,7 +8,10 @@ use std::{
 use anyhow::{Context, anyhow};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::{Cli, Command, DemoOptions, EnvFile, Failure, MigrateOptions, unknown_variables};
+use super::{
+    Cli, Command, DemoOptions, Environment, Failure, MigrateOptions, documents, health, settings,
+    unknown_variables,
+};
 use crate::{
     app::App,
     cli::{
@@ -20,7 +23,7 @@ use crate::{
         ServeConfig,
         options::{ServeOptions, ServerOptions},
     },
-    ops::{shutdown::Shutdown, telemetry::logs},
+    ops::{build_info, shutdown::Shutdown, telemetry::logs},
     postgres::{
         attach::{self, AttachError, AttachOptions, Report},
         check::Status,
@@ -31,8 +34,8 @@ use crate::{
 };
 
 /// Sets up logging, TLS and the runtime, and runs the command.
-pub fn run(cli: Cli, env_file: &EnvFile) -> Result<(), Failure> {
-    if let Some(error) = &env_file.error {
+pub fn run(cli: Cli, environment: &Environment) -> Result<(), Failure> {
+    if let Some(error) = &environment.file.error {
         return Err(Failure::usage(error));
     }
     let command = cli.command.unwrap_or_else(|| Command::Serve(Box::new(cli.serve)));
@@ -44,16 +47,33 @@ pub fn run(cli: Cli, env_file: &EnvFile) -> Result<(), Failure> {
         _ => logs::DEFAULT_FILTER,
     };
     logs::init(cli.logs.log_format, filter).map_err(|error| Failure::usage(&error))?;
-    let warnings = env_file.warning.iter().cloned().chain(unknown_variables::warnings());
+    let file = environment.file.warning.iter().cloned();
+    let warnings = file.chain(unknown_variables::warnings());
     warnings.for_each(|warning| tracing::warn!("{warning}"));
     // Needed before the first handshake. An error means that a provider is installed already.
     let _ = rustls::crypto::ring::default_provider().install_default();
+    if let Some(outcome) = run_offline(&command, environment) {
+        return outcome;
+    }
     let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
     let shutdown = Shutdown::default();
     let outcome = runtime.block_on(until_stopped(run_command(command, &shutdown), &shutdown));
     // The tasks that still run had their grace period: do not wait for them.
     runtime.shutdown_background();
     outcome
+}
+
+/// Runs a command that needs neither a runtime nor a database. `None`: it is not such a command.
+fn run_offline(command: &Command, environment: &Environment) -> Option<Result<(), Failure>> {
+    match command {
+        Command::Roles => documents::print_roles(),
+        Command::Config(options) => return Some(settings::print(options, environment)),
+        Command::Health(options) => return Some(health::check(options)),
+        Command::Completions(options) => documents::print_completions(options),
+        Command::Man(options) => return Some(documents::write_man(options)),
+        _ => return None,
+    }
+    Some(Ok(()))
 }
 
 async fn run_command(command: Command, shutdown: &Shutdown) -> Result<(), Failure> {
@@ -79,6 +99,12 @@ async fn run_command(command: Command, shutdown: &Shutdown) -> Result<(), Failur
         Command::Doctor(options) => run_doctor(&options).await,
         Command::Demo(options) => run_demo(*options, shutdown).await,
         Command::Tail(options) => Ok(tail::run(options, shutdown).await?),
+        // They have run already.
+        Command::Roles
+        | Command::Config(_)
+        | Command::Health(_)
+        | Command::Completions(_)
+        | Command::Man(_) => Ok(()),
     }
 }
 
@@ -194,12 +220,12 @@ fn demo_target(url: &str) -> anyhow::Result<PgTarget> {
 }
 
 fn log_start(config: &ServeConfig) {
-    let version = env!("CARGO_PKG_VERSION");
+    let (version, revision) = (build_info::VERSION, build_info::REVISION);
     let (database, listen) = (&config.database.target, &config.database.listen);
-    tracing::info!(version, %database, %listen, "starting");
+    tracing::info!(version, revision, %database, %listen, "starting");
 }
 
-fn env_variable(name: &str) -> Option<String> {
+pub(super) fn env_variable(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
@@ -213,7 +239,7 @@ fn print_migrations(report: &MigrateReport, changed: &str, unchanged: &str) {
 }
 
 /// A closed stdout (`| head -1`) is not a failure: the work is done.
-fn print_line(line: &str) {
+pub(super) fn print_line(line: &str) {
     let _ = writeln!(io::stdout().lock(), "{line}");
 }
 

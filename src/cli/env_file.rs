@@ -11,7 +11,7 @@ const NAMES: [&str; 2] = ["DATABASE_URL", "RUST_LOG"];
 
 /// What a file has besides the variables that it sets.
 #[derive(Debug, Default)]
-pub struct EnvFile {
+pub(super) struct EnvFile {
     /// What to warn of, once.
     pub(super) warning: Option<String>,
     /// The first of our names whose value cannot be read.
@@ -20,7 +20,7 @@ pub struct EnvFile {
 
 /// Reads `.env` into the environment. Variables that are set already keep their values. Call it
 /// while the process has one thread: setting a variable while another thread reads one is unsound.
-pub fn load() -> EnvFile {
+pub(super) fn load() -> EnvFile {
     let file = Path::new(".env");
     // A folder of this name is usual for Python's virtual environments.
     if file.is_dir() {

@@ -26,9 +26,9 @@ pub(crate) fn run_as_program() -> Option<ExitCode> {
     let command = std::env::args().nth(1)?;
     let is_program = std::env::var_os("SOAK_PROGRAM").is_some() && !command.starts_with('-');
     is_program.then(|| {
-        cli::exit_code(
-            cli::parse(std::env::args_os()).and_then(|cli| cli::run(cli, &cli::EnvFile::default())),
-        )
+        let environment = cli::Environment::without_file();
+        let parsed = cli::parse(std::env::args_os());
+        cli::exit_code(parsed.and_then(|cli| cli::run(cli, &environment)))
     })
 }
 

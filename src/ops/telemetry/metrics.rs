@@ -7,6 +7,7 @@ use prometheus_client::{
 };
 
 use super::process::ProcessCollector;
+use crate::ops::build_info;
 
 /// The transport of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
@@ -87,6 +88,26 @@ pub struct ByClosed {
     pub reason: Closed,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[allow(missing_docs)]
+pub struct Build {
+    pub version: &'static str,
+    pub revision: &'static str,
+    pub features: &'static str,
+}
+
+/// Always 1: the labels carry the information, as in Prometheus' own `prometheus_build_info`.
+fn build_info() -> Family<Build, Gauge> {
+    let family = Family::<Build, Gauge>::default();
+    let build = Build {
+        version: build_info::VERSION,
+        revision: build_info::REVISION,
+        features: build_info::FEATURES,
+    };
+    family.get_or_create(&build).set(1_i64);
+    family
+}
+
 /// Buckets from 50 µs to 6.5 s, each twice the one before.
 fn seconds() -> Histogram {
     Histogram::new((0..18).map(|step| 0.000_05 * f64::from(1_u32 << step)))
@@ -114,6 +135,7 @@ macro_rules! metrics {
 }
 
 metrics! {
+    build_info: Family<Build, Gauge> = build_info(), "1; the labels name the version, the git revision and the cargo features of the program";
     rounds_captured_total: Family<BySource, Counter> = Family::default(), "Rounds published to the stream, by the way the capture found them";
     rounds_skipped_total: Family<BySkipped, Counter> = Family::default(), "Finished rounds that cannot be sent, by reason";
     rounds_reconciled_total: Counter = Counter::default(), "Rounds that the trigger did not record and reconciliation found";
