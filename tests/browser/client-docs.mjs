@@ -27,18 +27,18 @@ export const cases = {
   'docs: the page shows the crash point, from another origin': async ({ page, server, database }) => {
     await show(page, example('page.html', server));
     await database.rounds(1, 'crash', '{"point": "27.18"}');
-    await page.waitForFunction(() => document.getElementById('point')?.value === '27.18×');
+    await page.waitForFunction(() => document.querySelector('output')?.textContent === '27.18×');
   },
 
   'docs: the React component lists rounds as they finish': async ({ page, server, database }) => {
-    const main = `${example('react.jsx', server)}
+    const main = `${example('react.tsx', server)}
       import { StrictMode } from 'react';
       import { createRoot } from 'react-dom/client';
       createRoot(document.body).render(<StrictMode><Crash url="${server.url}" /></StrictMode>);`;
     const resolveDir = new URL('clients/js/node_modules', project).pathname;
     const { outputFiles } = await build({
-      stdin: { contents: main, loader: 'jsx', resolveDir },
-      alias: { 'datastream-client': new URL('clients/js/src/index.js', project).pathname },
+      stdin: { contents: main, loader: 'tsx', resolveDir },
+      alias: { 'datastream-client/react': new URL('clients/js/src/react.js', project).pathname },
       bundle: true, format: 'esm', jsx: 'automatic', write: false,
     });
     await show(page, `<body><script type="module">${outputFiles[0].text.replaceAll('</script', '<\\/script')}</script>`);

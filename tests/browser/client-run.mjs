@@ -9,6 +9,7 @@ import { Database, Server } from '../../clients/js/test/server.js';
 import { cases as client } from './client-cases.mjs';
 import { cases as docs } from './client-docs.mjs';
 import { cases as fallback } from './client-fallback.mjs';
+import { cases as react } from './client-react.mjs';
 import { firefoxCases, cases as live } from './page-cases.mjs';
 
 const LIMIT_MS = 60_000;
@@ -47,7 +48,7 @@ const browser = await chromium.launch({
   // Without the last one Chromium delays connects after the failures that some cases mean to cause.
   args: ['--no-sandbox', '--disable-gpu', '--webtransport-developer-mode'],
 });
-for (const [title, run] of chosen({ ...client, ...fallback, ...docs, ...live })) {
+for (const [title, run] of chosen({ ...client, ...fallback, ...docs, ...react, ...live })) {
   const context = await browser.newContext();
   await attempt(`chromium: ${title}`, async () => run({ page: await context.newPage(), context, server, database }));
   await context.close();

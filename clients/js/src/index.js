@@ -11,18 +11,9 @@ import { Stream } from './stream.js';
 
 export { Stream };
 
-/** @typedef {import('./types.js').Options} Options */
-/** @typedef {import('./types.js').Round} Round */
-/** @typedef {import('./types.js').RoundDetail} RoundDetail */
-/** @typedef {import('./types.js').StateDetail} StateDetail */
-/** @typedef {import('./types.js').GapDetail} GapDetail */
-/** @typedef {import('./types.js').State} State */
-/** @typedef {import('./types.js').Transport} Transport */
-
 /**
- * Opens a stream. Returns at once: what becomes of it is told by events.
+ * Opens a stream and returns it at once. Its events report what happens.
  *
- * @param {Options} [options]
- * @returns {Stream}
+ * @type {typeof import('../types/index.js').connect}
  */
 export const connect = (options) => new Stream(options);

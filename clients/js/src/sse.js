@@ -1,9 +1,11 @@
 /**
- * Server-sent events, read with `fetch`: unlike `EventSource` it sees heartbeats, so that a dead
- * connection is noticed, and statuses, and it is in Node without a package.
+ * Server-sent events, read with `fetch`. Unlike `EventSource` it sees heartbeats, so that it can
+ * notice a dead connection, and statuses; and Node has it.
  *
  * @module
  */
+
+import { parse } from './rounds.js';
 
 /** @typedef {import('./types.js').Connection} Connection */
 /** @typedef {import('./types.js').End} End */
@@ -12,14 +14,16 @@
  * @param {Connection} connection
  * @returns {Promise<End>}
  */
-export const sse = async ({ url, path, query, resumed, signal, opened, heard, gap, round }) => {
-  const response = await fetch(`${url}/sse${path}${query}`, { signal, cache: 'no-store' });
-  const { body, headers, status } = response;
-  // A login page of a hotel is a 200, too.
-  if (status != 200 || !body || !/^text\/event-stream/.test(headers.get('content-type') ?? '')) {
+export const sse = async ({ url, query, headers, resumed, signal, opened, alive, gap, round }) => {
+  const response = await fetch(`${url}/sse?${query}`, { headers, signal, cache: 'no-store' });
+  const { body } = response;
+  // The login page of a hotel has status 200, too.
+  if (!response.ok || !body || !/^text\/event-stream/.test(response.headers.get('content-type') ?? '')) {
     return refusal(response);
   }
   opened();
+  /** @type {End} */
+  let end = {};
   let rest = '';
   let event = '';
   let data = '';
@@ -27,8 +31,8 @@ export const sse = async ({ url, path, query, resumed, signal, opened, heard, ga
   const decoder = new TextDecoder();
   for (;;) {
     const { value, done } = await reader.read();
-    if (done) return {};
-    heard();
+    if (done) return end;
+    alive();
     // A CR at the end may be the first half of a CRLF.
     const lines = (rest + decoder.decode(value, { stream: true })).split(/\r\n|\n|\r(?!$)/);
     rest = lines.pop() ?? '';
@@ -39,10 +43,26 @@ export const sse = async ({ url, path, query, resumed, signal, opened, heard, ga
       if (line) continue;
       const seed = event == 'initial';
       if (seed && resumed) gap();
-      if (data) round(data, { seed });
+      if (seed) resumed = false;
+      if (event == 'bye') end = parse(data);
+      else if (data) round(data, seed);
       event = data = '';
     }
   }
+};
+
+/**
+ * Asks for the status with which the server refuses. Browsers hide it from a page for WebSocket and
+ * WebTransport.
+ *
+ * @param {string} url
+ * @param {URLSearchParams} query
+ * @param {RequestInit} init
+ * @returns {Promise<End>}
+ */
+export const probe = async (url, query, init) => {
+  const response = await fetch(`${url}/sse?${query}`, { ...init, method: 'HEAD', cache: 'no-store' });
+  return response.ok ? {} : refusal(response);
 };
 
 /**
@@ -50,9 +70,7 @@ export const sse = async ({ url, path, query, resumed, signal, opened, heard, ga
  * @returns {Promise<End>}
  */
 const refusal = async (response) => {
+  const { status, headers } = response;
   const { detail } = await response.json().catch(() => ({}));
-  return {
-    retryAfter: 1000 * Number(response.headers.get('retry-after')),
-    reason: detail ?? `status ${response.status}`,
-  };
+  return { status, retryAfter: 1000 * Number(headers.get('retry-after')), reason: detail ?? `status ${status}` };
 };

@@ -11,17 +11,15 @@
  * @param {Connection} connection
  * @returns {Promise<End>}
  */
-export const websocket = ({ url, path, query, resumed, signal, opened, round }) =>
+export const websocket = ({ url, query, token, signal, opened, round }) =>
   new Promise((resolve) => {
-    const socket = new WebSocket(`${url.replace(/^http/, 'ws')}/ws${path}${query}`);
-    let seed = !resumed;
+    // Pages cannot set headers: the token travels as a subprotocol.
+    const protocols = token ? ['datastream', `bearer.${token}`] : [];
+    const socket = new WebSocket(`${url.replace(/^http/, 'ws')}/ws?${query}`, protocols);
     signal.addEventListener('abort', () => socket.close());
     socket.onopen = opened;
-    socket.onmessage = ({ data }) => {
-      round(data, { seed });
-      seed = false;
-    };
-    // What went wrong is not told to pages. The listener is for Node's `ws`, which throws without.
+    socket.onmessage = ({ data }) => round(data);
+    // Pages do not learn what went wrong. The listener is for Node's `ws`, which throws without one.
     socket.onerror = () => {};
-    socket.onclose = ({ code }) => resolve({ code });
+    socket.onclose = ({ code, reason }) => resolve(reason ? { code, reason } : { code });
   });

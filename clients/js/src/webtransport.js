@@ -7,10 +7,11 @@
 /** @typedef {import('./types.js').Connection} Connection */
 /** @typedef {import('./types.js').End} End */
 
-/** Chromium and Firefox keep one datagram until it is read: a burst would be lost in the page. */
+/** Chromium and Firefox keep one datagram until it is read: the page would lose a burst. */
 const DATAGRAMS_KEPT = 1024;
-/** The server sends datagrams once the seed or the replay is acknowledged: if by then there is no
- * stream, none was needed. The page may learn of the two in another order, but not much later. */
+/** The server sends datagrams once the client has acknowledged the seed or the replay. If no stream
+ * is there by then, none was needed. The browser may report the two in another order, but not much
+ * later. */
 const OPENING_MS = 100;
 /** Safari may stop in the middle of a stream: live rounds do not wait for it any longer. */
 const OPENING_MOST_MS = 5000;
@@ -26,7 +27,7 @@ const TURNS = 8;
 export const webtransport = async (connection) => {
   const session = await begin(connection);
   const { signal } = connection;
-  // Closing what is closed already throws.
+  // Closing a closed session throws.
   const close = () => {
     try {
       session.close();
@@ -34,7 +35,7 @@ export const webtransport = async (connection) => {
   };
   signal.addEventListener('abort', close);
   session.ready.catch(close);
-  // How a session ended is not told to pages (a `bye` is): both outcomes are alike.
+  // Pages do not learn how a session ended (a `bye` says it): both outcomes are alike.
   const closed = session.closed.then(close, close);
   Object.assign(session.datagrams, {
     incomingHighWaterMark: DATAGRAMS_KEPT,
@@ -50,7 +51,7 @@ export const webtransport = async (connection) => {
  * @param {Connection} connection
  * @returns {Promise<WebTransport>}
  */
-const begin = async ({ url, path, query, signal }) => {
+const begin = async ({ url, query, token, signal }) => {
   const response = await fetch(`${url}/wt/certificate`, { signal, cache: 'no-store' });
   if (!response.ok) throw Error('no WebTransport on this server');
   const { algorithm, value, next, url: base } = await response.json();
@@ -58,8 +59,10 @@ const begin = async ({ url, path, query, signal }) => {
     algorithm,
     value: Uint8Array.from(atob(text), (char) => char.charCodeAt(0)),
   });
-  return new WebTransport(base + path + query, {
-    // A certificate of a CA is checked by the browser itself.
+  // Browsers cannot set headers here.
+  if (token) query.append('token', token);
+  return new WebTransport(`${base}?${query}`, {
+    // The browser itself checks a certificate of a CA.
     ...(value && { serverCertificateHashes: [value, next].filter(Boolean).map(hash) }),
   });
 };
@@ -72,21 +75,20 @@ const begin = async ({ url, path, query, signal }) => {
  * @param {Promise<void>} closed
  * @returns {Promise<End>}
  */
-const read = async (session, { resumed, heard, gap, round, renew }, closed) => {
+const read = async (session, { alive, gap, round, renew }, closed) => {
   /** @type {End} */
   let end = {};
-  let seed = !resumed;
   let streams = 0;
   let open = false;
   let turns = 0;
   /** @type {string[]} */
   let batch = [];
 
-  /** Hands on what has come by datagram, in the order in which the server sent it. */
+  /** Hands on what came as datagrams, in the order in which the server sent it. */
   const flush = () => {
     const waiting = batch.map((json) => /** @type {const} */ ([stamp(json), json]));
     batch = [];
-    for (const [, json] of waiting.sort(([a], [b]) => a - b)) round(json, { loose: true });
+    for (const [, json] of waiting.sort(([a], [b]) => a - b)) round(json, false, true);
   };
   const settle = () => {
     if (++turns < TURNS) queueMicrotask(settle);
@@ -102,20 +104,14 @@ const read = async (session, { resumed, heard, gap, round, renew }, closed) => {
   /** @param {string} line */
   const take = (line) => {
     const control = /^{"type":"(\w+)"/.exec(line)?.[1];
-    if (control == 'gap') {
-      seed = true;
-      gap();
-    } else if (control == 'bye') {
-      end = JSON.parse(line);
-    } else if (line) {
-      round(line, { seed, loose: open });
-      seed = false;
-    }
+    if (control == 'gap') gap();
+    else if (control == 'bye') end = JSON.parse(line);
+    else if (line) round(line, undefined, open);
     return control;
   };
 
   const datagrams = each(session.datagrams.readable, (bytes) => {
-    heard();
+    alive();
     batch.push(decode(bytes));
     if (!open) return;
     if (batch.length == 1) queueMicrotask(settle);
@@ -127,7 +123,7 @@ const read = async (session, { resumed, heard, gap, round, renew }, closed) => {
     let last;
     const decoder = new TextDecoder();
     await each(stream, (bytes) => {
-      heard();
+      alive();
       const lines = (rest + decoder.decode(bytes, { stream: true })).split('\n');
       rest = lines.pop() ?? '';
       for (const line of lines) last = take(line);

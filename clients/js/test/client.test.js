@@ -60,7 +60,7 @@ for (const transport of ['websocket', 'sse']) {
       assert.equal(stream.transport, transport);
     });
 
-    test('a round that finishes is told with its extras parsed and its latency', async () => {
+    test('a round that finishes comes with its extras parsed and its latency', async () => {
       const [, seen] = start({ game: 'crash', transports });
       await seen.connected(transport);
       const [id] = await database.rounds(1, 'crash', '{"point": "11.72"}');
@@ -82,22 +82,23 @@ for (const transport of ['websocket', 'sse']) {
       assertEachOnce(seen, ids);
     });
 
-    test('selections by type, games and types hold what they name and nothing else', async () => {
+    test('selections by type, games and types get what they name and nothing else', async () => {
       const [, type] = start({ type: 'multiplier', transports });
       const [, games] = start({ games: ['crash', 'double'], transports });
-      const [, mixed] = start({ games: ['crash'], types: ['color'], transports });
+      const [, types] = start({ types: ['color', 'trend'], transports });
       const [, all] = start({ transports });
-      await Promise.all([type, games, mixed, all].map((seen) => seen.connected()));
+      await Promise.all([type, games, types, all].map((seen) => seen.connected()));
       const [crash] = await database.rounds(1, 'crash');
       const [slot] = await database.rounds(1, 'slot');
       const [double] = await database.rounds(1, 'double');
       const [street] = await database.rounds(1, 'wall-street');
       const [last] = await database.rounds(1, 'crash');
-      await Promise.all([type, games, mixed, all].map((seen) => seen.round(last)));
+      await Promise.all([type, games, all].map((seen) => seen.round(last)));
+      await types.round(street);
       const got = (seen) => seen.rounds.filter((id) => id >= crash);
       assert.deepEqual(got(type), [crash, slot, last]);
       assert.deepEqual(got(games), [crash, double, last]);
-      assert.deepEqual(got(mixed), [crash, double, last]);
+      assert.deepEqual(got(types), [double, street]);
       assert.deepEqual(got(all), [crash, slot, double, street, last]);
     });
 
@@ -109,7 +110,7 @@ for (const transport of ['websocket', 'sse']) {
       assert.deepEqual(seen.initials, []);
     });
 
-    test('a resume point that is gone is told as a gap, and the stream starts over', async () => {
+    test('a resume point that is gone is a gap, and the stream starts over', async () => {
       const [latest] = await streamed(1);
       const [, seen] = start({ game: 'crash', transports, after: 999999999 });
       await seen.round(latest);
@@ -148,11 +149,40 @@ for (const transport of ['websocket', 'sse']) {
   });
 }
 
-test('a game that is added later is found, and until then the reason is told', async () => {
-  const [, seen] = start({ game: 'plinko' });
-  await seen.until('a reason', () => seen.states.some(({ reason }) => /plinko/.test(reason)));
-  await database.sql("insert into public.games (slug, name, type) values ('plinko', 'Plinko', 'multiplier')");
-  await seen.connected();
+for (const transports of [undefined, ['websocket'], ['sse']]) {
+  test(`an unknown game ends the stream with an error that has the status, by ${transports ?? 'any transport'}`, async () => {
+    const [stream, seen] = start({ game: 'chess', transports });
+    await seen.until('an error', () => seen.errors.length);
+    const [error] = seen.errors;
+    assert.ok(error instanceof Error);
+    assert.equal(error.status, 404);
+    assert.equal(stream.state, 'closed');
+    const { state, status } = seen.states.at(-1);
+    assert.deepEqual({ state, status }, { state: 'closed', status: 404 });
+  });
+}
+
+test('an unknown game ends a loop with the error', async () => {
+  const reading = (async () => {
+    for await (const _ of start({ game: 'chess', transports: ['sse'] })[0]);
+  })();
+  await assert.rejects(reading, /chess/);
+});
+
+test('games with names that a path could not hold are selected', async () => {
+  const slugs = ['.', '..', 'a/b', 'type', 'dice:eu', 'ü?&#%'];
+  for (const slug of slugs) {
+    await database.sql(`insert into public.games (slug, name, type) values ('${slug}', 'x', 'path')`);
+  }
+  for (const transport of ['websocket', 'sse']) {
+    for (const slug of slugs) {
+      const [, seen] = start({ game: slug, transports: [transport] });
+      await seen.connected();
+      const [id] = await database.rounds(1, slug);
+      await seen.round(id);
+      assert.equal(seen.details.at(-1).round.game_slug, slug);
+    }
+  }
 });
 
 test('a refused WebSocket falls back to SSE', async () => {
@@ -198,9 +228,8 @@ test('a full server is asked again no sooner than it said', async () => {
   await once(full, 'listening');
   const [, seen] = start({ url: `http://127.0.0.1:${full.address().port}`, transports: ['sse'] });
   await seen.until('a delay', () => seen.states.some(({ delay }) => delay > 0));
-  const { delay, reason, attempt, state } = seen.states.at(-1);
-  assert.deepEqual({ delay, reason, attempt, state }, {
-    delay: 7000, reason: 'the server is full', attempt: 1, state: 'connecting',
+  assert.deepEqual(seen.states.at(-1), {
+    state: 'connecting', transport: null, attempt: 1, delay: 7000, status: 503, code: null, reason: 'the server is full',
   });
   full.close();
 });
@@ -241,7 +270,7 @@ test('for await gives each round, and ends with the stream', async () => {
   assert.deepEqual(got.filter((id) => ids.includes(id)), ids);
 });
 
-test('leaving the loop leaves the stream open', async () => {
+test('leaving the loop closes the stream', async () => {
   const [stream, seen] = start({ game: 'crash' });
   await seen.connected();
   const reading = (async () => {
@@ -249,11 +278,5 @@ test('leaving the loop leaves the stream open', async () => {
   })();
   await database.rounds(1, 'crash', '{"point": "99.99"}');
   await reading;
-  assert.equal(stream.state, 'connected');
-});
-
-test('what is empty is an error, not everything', () => {
-  for (const empty of [{ game: '' }, { type: '' }, { games: [] }, { types: [] }]) {
-    assert.throws(() => connect({ url: server.url, ...empty }), /empty/);
-  }
+  assert.equal(stream.state, 'closed');
 });

@@ -1,9 +1,9 @@
-/** What a stream has told, and waiting for it to tell more. */
+/** What a stream has reported, and waiting for more. */
 
 const WAIT_MS = 15000;
 
 export const collect = (stream) => {
-  const seen = { rounds: [], initials: [], states: [], gaps: [], details: [] };
+  const seen = { rounds: [], initials: [], states: [], gaps: [], errors: [], details: [] };
   let wake = () => {};
   const take = (type, list, pick) =>
     stream.addEventListener(type, ({ detail }) => {
@@ -15,6 +15,7 @@ export const collect = (stream) => {
   take('initial', seen.initials, ({ round }) => round.round_id);
   take('state', seen.states, (detail) => detail);
   take('gap', seen.gaps, ({ after }) => after);
+  take('error', seen.errors, (error) => error);
   seen.until = async (what, condition) => {
     const deadline = Date.now() + WAIT_MS;
     while (!condition()) {

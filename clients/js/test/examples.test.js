@@ -1,23 +1,19 @@
-/** Runs each example of docs/clients.md, with nothing but the address changed. */
+/** Runs each example of README and docs, with nothing but the address changed. */
 
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { mkdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { after, before, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
-import { Database, Server, root } from './server.js';
+import { Database, Server } from './server.js';
+import { snippets } from './snippets.js';
 
 const package_ = fileURLToPath(new URL('..', import.meta.url));
 const folder = join(package_, 'node_modules/.examples');
-const examples = new Map(
-  [...readFileSync(join(root, 'docs/clients.md'), 'utf8').matchAll(/```\w+\n(\S+ example: (\S+?)(?: -->)?\n.*?)```/gs)].map(
-    ([, text, name]) => [name, text],
-  ),
-);
 const ran = new Set();
 let database;
 let server;
@@ -37,8 +33,8 @@ after(async () => {
 
 const write = (name) => {
   ran.add(name);
-  const text = examples.get(name).replaceAll('localhost:3000', `127.0.0.1:${server.port}`);
-  const path = join(folder, name);
+  const text = snippets.get(name).text.replaceAll('localhost:3000', `127.0.0.1:${server.port}`);
+  const path = join(folder, name.replace(/\.ts$/, '.mts'));
   mkdirSync(dirname(path), { recursive: true });
   writeFileSync(path, text);
   return path;
@@ -95,20 +91,54 @@ for (const [name, program, restarts] of [
   });
 }
 
-test('react.jsx builds, and renders without a server', async () => {
-  const outfile = join(folder, 'react.mjs');
-  const options = { bundle: true, format: 'esm', platform: 'node', jsx: 'automatic', packages: 'external' };
-  await build({ ...options, entryPoints: [write('react.jsx')], outfile });
-  const { Crash } = await import(outfile);
-  const { createElement } = await import('react');
-  const { renderToString } = await import('react-dom/server');
-  assert.equal(renderToString(createElement(Crash, { url: server.url })), '<ul aria-label="connecting"></ul>');
+for (const name of ['readme.ts', 'readme-loop.ts']) {
+  test(`${name} prints each round`, async () => {
+    seeded = database.rounds();
+    await seeded;
+    const outfile = join(folder, `${name}.mjs`);
+    await build({ entryPoints: [write(name)], outfile });
+    await prints(process.execPath, [outfile], false);
+  });
+}
+
+test('readme-token.ts asks for its token', async () => {
+  const outfile = join(folder, 'readme-token.mjs');
+  const token = '/session/token';
+  assert.ok(snippets.get('readme-token.ts').text.includes(token));
+  await build({ entryPoints: [write('readme-token.ts')], outfile });
+  const asked = [];
+  const original = globalThis.fetch;
+  globalThis.fetch = async (url, init) => {
+    asked.push([`${url}`, init?.headers?.authorization]);
+    return `${url}`.endsWith(token) ? new Response('abc') : new Response('', { status: 403 });
+  };
+  try {
+    await import(outfile);
+    const deadline = Date.now() + 5000;
+    while (asked.length < 2 && Date.now() < deadline) await new Promise(setImmediate);
+  } finally {
+    globalThis.fetch = original;
+  }
+  assert.ok(asked[0][0].endsWith(token));
+  assert.equal(asked[1][1], 'Bearer abc');
 });
 
-test('page.html stands as it is in the documentation', () => {
-  // Run by tests/browser, in a browser.
-  assert.match(examples.get('page.html'), /client\.js/);
+for (const [name, component, props] of [['react.tsx', 'Crash', {}], ['readme.tsx', 'Last', { game: 'crash' }]]) {
+  test(`${name} builds, and renders without a server`, async () => {
+    const outfile = join(folder, `${name}.mjs`);
+    const options = { bundle: true, format: 'esm', platform: 'node', jsx: 'automatic', packages: 'external' };
+    await build({ ...options, entryPoints: [write(name)], outfile });
+    const components = await import(outfile);
+    const { createElement } = await import('react');
+    const { renderToString } = await import('react-dom/server');
+    const html = renderToString(createElement(components[component], { url: server.url, ...props }));
+    assert.match(html, component === 'Crash' ? /^<ul aria-label="connecting"><\/ul>$/ : /^<output><\/output>$/);
+  });
+}
+
+test('page.html is run by tests/browser', () => {
+  assert.match(snippets.get('page.html').text, /client\.js/);
   ran.add('page.html');
 });
 
-test('no example is left out', () => assert.deepEqual([...ran].sort(), [...examples.keys()].sort()));
+test('no example is left out', () => assert.deepEqual([...ran].sort(), [...snippets.keys()].sort()));

@@ -3,6 +3,8 @@
 import assert from 'node:assert/strict';
 import { afterEach, beforeEach, mock, test } from 'node:test';
 import { connect } from '../src/index.js';
+// Loaded before the clock stops: the stream imports it when it is needed.
+import '../src/webtransport.js';
 import { collect } from './collect.js';
 
 /** A WebSocket whose server is the test. */
@@ -10,9 +12,9 @@ class Socket extends EventTarget {
   /** All that were made. @type {Socket[]} */
   static all = [];
 
-  constructor(url) {
+  constructor(url, protocols) {
     super();
-    this.url = url;
+    Object.assign(this, { url, protocols });
     Socket.all.push(this);
   }
 
@@ -63,6 +65,8 @@ beforeEach(() => {
   Session.all = [];
   Session.full = false;
   globalThis.WebSocket = Socket;
+  // A server that would accept: the client asks it why a WebSocket was refused.
+  globalThis.fetch = async () => new Response('');
 });
 afterEach(() => {
   mock.timers.reset();

@@ -1,186 +1,214 @@
-/** The live page. It knows the server by `/client.js` and `/games` alone. */
+/** The live page. It knows the server by `/client.js`, `/games` and `/rounds` alone. */
 
-import { connect } from '../client.js';
-import { NAMES, Plot } from './plot.js';
-import { element, result } from './results.js';
-import { OFFERED } from './transports.js';
+import { Banner, currentToken } from './banner.js';
+import { Cards } from './cards.js';
+import { asCurl, Debugger } from './debug.js';
+import { $, element, entryOf } from './elements.js';
+import { Figures } from './figures.js';
+import { Games } from './games.js';
+import { List } from './list.js';
+import { Live } from './live.js';
+import { NAMES } from './plot.js';
+import { Recent } from './recent.js';
+import { chosen, holds, inWords, isEverything, options, query } from './selection.js';
+import * as server from './transports.js';
+import { find, Whole } from './whole.js';
 
-const ROWS_MAX = 100;
-const CHIPS_MAX = 10;
-const RATE_SECONDS = 10;
-const AWAY_MS = 10000;
-/** A replay comes at once. Later a round that finished before the connect is merely late. */
-const REPLAY_WITHIN_MS = 3000;
+const HISTORY = 50;
+const AWAY_MS = 10_000;
+/** Above this rate nobody sees a fade. */
+const FADE_RATE_MAX = 5;
+/** Above that rate so many frames a second are enough. */
+const BUSY_FRAME_MS = 100;
 
-const $ = (id) => document.getElementById(id);
 /** Browsers have WebTransport on pages from HTTPS or localhost alone. */
-const transports = OFFERED.filter((name) => name !== 'webtransport' || 'WebTransport' in window);
+const transports = server.OFFERED.filter((name) => name !== 'webtransport' || 'WebTransport' in window);
 const here = new URL('.', location.href);
-const plot = new Plot($('plot'));
-const arrivals = [];
-let total = 0;
-let stream;
-/** Streams that only measure, by transport. */
-const probes = new Map();
+const href = (given) => `?${given}`;
 
-const say = (state, text) => {
-  $('state').dataset.state = state;
-  $('state').textContent = text;
+let selection = chosen();
+/** The selection as it was connected. */
+let connected;
+let rate = 0;
+let lastFrame = 0;
+let scheduled = false;
+
+const recent = new Recent();
+const figures = new Figures();
+const list = new List($('rounds'), (round) => href(roundQuery(round)));
+const cards = new Cards($('games'), ({ slug, type }) => href(query(slug === undefined ? { games: [], types: [type] } : { games: [slug], types: [] })));
+const games = new Games(here, () => showGames());
+const banner = new Banner({ token: () => restart(), retry: () => window.dispatchEvent(new Event('online')) });
+const debug = new Debugger(() => asCurl(here, query(selection), live.lastRoundId ?? undefined));
+const whole = new Whole({
+  link: (round) => new URL(href(roundQuery(round)), location.href).href,
+  curl: ({ game_slug: slug, round_id: id }) => asCurl(here, query({ games: [slug], types: [] }), id),
+  closed: () => leaveRound(),
+});
+
+const roundQuery = ({ game_slug: slug, round_id: id }) => {
+  const named = query({ games: [slug], types: [] });
+  named.set('round', id);
+  return named;
 };
 
-const card = (slug, name = slug) => {
-  const known = $(`game-${slug}`);
-  if (known) return known;
-  const made = element(
-    'article',
-    { id: `game-${slug}`, className: 'game' },
-    element('h3', {}, name),
-    element('p', { className: 'latest' }, element('span', { className: 'muted' }, 'no round yet')),
-    element('p', { className: 'chips', ariaHidden: 'true' }),
-  );
-  $('games').append(made);
-  return made;
+const live = new Live({
+  state: (detail) => showState(detail),
+  gap: ({ after }) => {
+    recent.addGap(after);
+    debug.event('gap', after === null ? 'rounds may be missing' : `rounds after ${after} may be missing`);
+    changed();
+  },
+  failed: (error) => {
+    banner.failed(error);
+    debug.event('error', error.message);
+    changed();
+  },
+  round: ({ round, extras, latency }, came) => {
+    const entry = { round, extras, latency, came };
+    games.sawRound(round);
+    cards.take(entry);
+    const isListed = recent.add(entry);
+    if (came === 'live') figures.live(live.transport, latency);
+    else if (isListed) figures.past(round);
+    debug.round(round);
+    changed();
+  },
+  measured: (transport, latency) => figures.measured(transport, latency),
+});
+
+/** One render a frame at most, and fewer while rounds come fast. */
+const changed = () => {
+  if (scheduled) return;
+  scheduled = true;
+  const wait = rate > FADE_RATE_MAX ? BUSY_FRAME_MS - (performance.now() - lastFrame) : 0;
+  if (wait > 0) setTimeout(() => requestAnimationFrame(render), wait);
+  else requestAnimationFrame(render);
 };
 
-const showCard = ({ game_slug: slug }, { big, chip }) => {
-  const [, latest, chips] = card(slug).children;
-  latest.replaceChildren(big);
-  latest.classList.remove('fresh');
-  // Reading the layout in between restarts the animation.
-  void latest.offsetWidth;
-  latest.classList.add('fresh');
-  if (chip) chips.prepend(chip);
-  while (chips.children.length > CHIPS_MAX) chips.lastChild.remove();
+const render = () => {
+  scheduled = false;
+  lastFrame = performance.now();
+  cards.render(rate <= FADE_RATE_MAX);
+  list.render(recent.entries);
+  $('empty').hidden = recent.entries.length > 0 || document.documentElement.dataset.state !== 'connected';
+  debug.render();
 };
 
-const time = new Intl.DateTimeFormat(undefined, { hour: '2-digit', minute: '2-digit', second: '2-digit' });
-
-const cell = (text, className = '') => element('td', { className }, text);
-
-const showRow = (round, shown, latency, came) => {
-  $('empty').hidden = true;
-  const at = element('time', { dateTime: round.finished_at }, time.format(new Date(round.finished_at)));
-  const row = element(
-    'tr',
-    { className: came },
-    cell(`${round.round_id}`, 'number'),
-    cell(round.game_slug),
-    cell(shown.line, 'result'),
-    cell(at),
-    cell(came === 'live' ? `${latency} ms` : '–', 'number'),
-    cell(came),
-  );
-  $('rounds').prepend(row);
-  while ($('rounds').rows.length > ROWS_MAX) $('rounds').deleteRow(-1);
-};
-
-/** Tells a seed and what was replayed from what came live: their latency says nothing. */
-const origin = (stream) => {
-  let connected = Infinity;
-  let seed;
-  stream.addEventListener('state', ({ detail }) => {
-    if (detail.state === 'connected') connected = Date.now();
-  });
-  stream.addEventListener('initial', ({ detail }) => {
-    seed = detail.round;
-  });
-  return ({ round }) => {
-    if (round === seed) return 'seed';
-    const soon = Date.now() - connected < REPLAY_WITHIN_MS;
-    return soon && Date.parse(round.finished_at) < connected ? 'replayed' : 'live';
-  };
-};
-
-const showState = ({ state, transport, attempt, delay, reason }) => {
+const showState = (detail) => {
+  const { state, transport, attempt, delay, status, code, reason } = detail;
   const again = delay === Infinity ? 'away' : delay ? `again in ${(delay / 1000).toFixed(1)} s` : `attempt ${attempt}`;
-  const why = reason ? ` (${reason})` : '';
-  if (state === 'connected') say(state, `Connected by ${NAMES[transport]}`);
-  else if (state === 'closed') say(state, 'Closed');
-  else say(state, `${state === 'connecting' ? 'Connecting' : 'Connection lost'}: ${again}${why}`);
+  const text = {
+    connected: () => `Connected by ${NAMES[transport]}`,
+    closed: () => 'Closed',
+    connecting: () => `Connecting: ${again}`,
+    reconnecting: () => `Connection lost: ${again}`,
+  };
+  $('state').dataset.state = state;
+  document.documentElement.dataset.state = state;
+  $('state').textContent = text[state]();
+  banner.show(detail);
+  const parts = [transport && NAMES[transport], status && `status ${status}`, code && `close code ${code}`, reason,
+    delay ? again : '', state === 'connecting' || state === 'reconnecting' ? `resume after ${live.lastRoundId ?? 'nothing'}` : ''];
+  debug.event(state, parts.filter(Boolean).join(', '));
+  changed();
 };
 
-const selection = () => {
-  // A slug may have a colon of its own.
-  const [, kind, name] = /^(.*?):(.*)/s.exec($('selection').value) ?? [];
-  return kind ? { [kind]: name } : {};
-};
+const wanted = () => ({ url: here, token: currentToken, ...options(selection, games.list) });
 
-const start = () => {
-  stream?.close();
+/** Shows the selection from its beginning. */
+const restart = () => {
   const { value } = document.querySelector('[name=transport]:checked');
-  stream = connect({ url: here, ...selection(), transports: value ? [value] : transports });
-  const came = origin(stream);
-  const mine = stream;
-  stream.addEventListener('state', ({ detail }) => mine === stream && showState(detail));
-  stream.addEventListener('gap', ({ detail }) => showGap(detail));
-  stream.addEventListener('round', ({ detail }) => {
-    const how = came(detail);
-    const shown = result(detail.extras);
-    showCard(detail.round, shown);
-    showRow(detail.round, shown, detail.latency, how);
-    total++;
-    arrivals.push(Date.now());
-    if (how === 'live') plot.add(mine.transport, detail.latency);
-  });
+  connected = JSON.stringify(options(selection, games.list));
+  recent.clear();
+  figures.clear();
+  games.refresh();
+  showGames(true);
+  live.open({ ...wanted(), transports: value ? [value] : transports, seed: 'each', history: HISTORY });
   measure();
+  changed();
 };
 
-const showGap = ({ after }) => {
-  const text =
-    after === null
-      ? 'The connection broke before the first round came: rounds may be missing here'
-      : `Rounds after ${after} are no longer kept: some are missing here`;
-  $('rounds').prepend(element('tr', { className: 'gap' }, element('td', { colSpan: 6 }, text)));
+const measure = () => live.measure($('compare').checked ? transports : [], wanted());
+
+/** The cards and the choices, as the games are now. */
+const showGames = (reset = false) => {
+  cards.show(games.list.filter((game) => holds(selection, game)), reset);
+  showChoices();
+  // Types beside games are named by their games, and there is another one now.
+  if (!reset && connected !== JSON.stringify(options(selection, games.list))) restart();
 };
 
-/** Connections by the other transports, that show nothing but their latency. */
-const measure = () => {
-  for (const probe of probes.values()) probe.close();
-  probes.clear();
-  if (!$('compare').checked) return;
-  for (const transport of transports) {
-    const probe = connect({ url: here, ...selection(), transports: [transport] });
-    const came = origin(probe);
-    probe.addEventListener('round', ({ detail }) => {
-      const used = stream.transport === transport;
-      if (!used && came(detail) === 'live') plot.add(transport, detail.latency);
-    });
-    probes.set(transport, probe);
+const showChoices = () => {
+  const option = (text, of) => element('option', { value: `${query(of)}` }, text);
+  const types = [...new Set(games.list.map(({ type }) => type))].sort();
+  const groups = types.map((type) => {
+    const own = games.list.filter((game) => game.type === type);
+    const all = option(`all of type ${type}`, { games: [], types: [type] });
+    return element('optgroup', { label: type }, all, ...own.map(({ slug, name }) => option(name, { games: [slug], types: [] })));
+  });
+  const select = $('selection');
+  const options = [element('option', { value: '' }, 'all games'), ...groups];
+  const value = `${query(selection)}`;
+  const isThere = () => [...select.options].some((known) => known.value === value);
+  select.replaceChildren(...options);
+  if (!isThere()) select.append(option(inWords(selection, games.names), selection));
+  select.value = value;
+  document.title = isEverything(selection) ? 'Data Stream' : `${inWords(selection, games.names)} – Data Stream`;
+};
+
+/** Goes to another address of this page. */
+const go = (search) => {
+  history.pushState(null, '', search || location.pathname);
+  follow();
+};
+
+/** Shows what the address says. */
+const follow = () => {
+  const before = `${query(selection)}`;
+  selection = chosen();
+  if (before !== `${query(selection)}`) restart();
+  const id = new URLSearchParams(location.search).get('round');
+  if (id === null) whole.close();
+  else showRound(id);
+};
+
+const showRound = async (id) => {
+  const known = recent.entries.find(({ round }) => `${round?.round_id}` === id);
+  if (known) return whole.open(known);
+  whole.say(`Round ${id}`, 'Looking for it…');
+  try {
+    const found = await find(here, query(selection), id);
+    if (new URLSearchParams(location.search).get('round') !== id) return;
+    if (found) whole.open(found);
+    else whole.say(`Round ${id}`, `${inWords(selection, games.names)} has no finished round ${id}, or it is too old to be found.`);
+  } catch (error) {
+    whole.say(`Round ${id}`, `The server did not say: ${error.message}`);
   }
 };
 
-const showFigures = () => {
-  const from = Date.now() - 1000 * RATE_SECONDS;
-  while (arrivals[0] < from) arrivals.shift();
-  const sorted = plot.sorted(stream?.transport);
-  const at = (part) => (sorted.length ? `${sorted[Math.floor(part * (sorted.length - 1))]} ms` : '–');
-  $('median').textContent = at(0.5);
-  $('p95').textContent = at(0.95);
-  $('rate').textContent = (arrivals.length / RATE_SECONDS).toFixed(1);
-  $('total').textContent = total.toLocaleString();
-  plot.draw();
+/** The dialog was closed: the address no longer names its round. */
+const leaveRound = () => {
+  if (new URLSearchParams(location.search).has('round')) go(query(selection).size ? href(query(selection)) : '');
 };
 
-const showGames = async () => {
-  const games = await (await fetch(new URL('games', here))).json();
-  const option = (value, text) => element('option', { value }, text);
-  const types = [...new Set(games.map(({ type }) => type))];
-  $('selection').append(
-    ...types.map((type) => option(`type:${type}`, `type ${type}`)),
-    ...games.map(({ slug, name }) => option(`game:${slug}`, name)),
-  );
-  for (const { slug, name } of games) card(slug, name).firstChild.textContent = name;
-};
-
-$('controls').addEventListener('change', () => {
-  const { selection: chosen } = $('controls').elements;
-  const wanted = chosen.value.startsWith('game:') ? chosen.value.slice(5) : undefined;
-  for (const made of $('games').children) made.hidden = wanted !== undefined && made.id !== `game-${wanted}`;
-  start();
-});
 $('controls').addEventListener('submit', (event) => event.preventDefault());
+$('selection').addEventListener('change', ({ target }) => go(target.value && `?${target.value}`));
+for (const input of document.querySelectorAll('[name=transport]')) input.addEventListener('change', () => restart());
 $('compare').addEventListener('change', measure);
-// The browser tells the client when the network is gone or the page is put to sleep.
+document.addEventListener('click', (event) => {
+  const entry = entryOf(event.target);
+  if (entry) return whole.open(entry);
+  const link = event.target.closest?.('main a[href^="?"]');
+  if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return;
+  event.preventDefault();
+  const listed = list.find(link);
+  if (!listed) return go(link.getAttribute('href'));
+  // The round is opened where it is; its address also names its game.
+  whole.open(listed);
+});
+window.addEventListener('popstate', follow);
+// The browser says so to the client when the network is gone or the page is put to sleep.
 $('break').addEventListener('click', () => window.dispatchEvent(new Event('offline')));
 $('away').addEventListener('click', () => {
   document.dispatchEvent(new Event('freeze'));
@@ -194,11 +222,20 @@ $('away').addEventListener('click', () => {
 for (const input of document.querySelectorAll('[name=transport]')) {
   input.disabled = input.value !== '' && !transports.includes(input.value);
   if (!input.disabled) continue;
-  const why = OFFERED.includes(input.value) ? 'This browser does not have it here' : 'Off on this server';
+  const why = server.OFFERED.includes(input.value) ? 'This browser does not have it here' : 'Off on this server';
   input.parentElement.title = why;
   input.setAttribute('aria-description', why);
 }
+if (server.NODE) {
+  $('node').hidden = false;
+  $('node').textContent = server.NODE;
+}
 
-// Without the list the games appear as their rounds do.
-showGames().catch(() => {}).then(start);
-setInterval(showFigures, 1000);
+setInterval(() => {
+  rate = figures.rate;
+  figures.draw(live.transport);
+  debug.render();
+}, 1000);
+restart();
+const { search } = location;
+if (new URLSearchParams(search).has('round')) follow();

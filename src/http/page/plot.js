@@ -1,19 +1,22 @@
-/** Latency over the last two minutes, a series for each transport. */
+/** When rounds finished, and how long each took to get here, by transport. */
 
 /* global uPlot */
 
 export const NAMES = { webtransport: 'WebTransport', websocket: 'WebSocket', sse: 'SSE' };
-const KEYS = Object.keys(NAMES);
+/** Rounds that had finished before the page looked have no latency: ticks on the axis. */
+const BEFORE = 'before';
+const KEYS = [BEFORE, ...Object.keys(NAMES)];
 /** Dots of the same round and latency lie on each other: drawn in this order, all are seen. */
-const SIZES = { webtransport: 12, websocket: 8, sse: 4 };
-const WINDOW_S = 120;
+const SIZES = { before: 5, webtransport: 12, websocket: 8, sse: 4 };
 const HEIGHT = 180;
-/** How far back the axis goes, and where it is labeled: a page just opened has no two minutes to show. */
-const SPANS_S = [
-  [30, 20, 10, 0],
-  [60, 40, 20, 0],
-  [WINDOW_S, 90, 60, 30, 0],
-];
+/** How many rounds the axis goes back to, at least. */
+const ROUNDS_SHOWN = 30;
+const SAMPLES_MAX = 4000;
+const MINUTE_S = 60;
+const HOUR_S = 3600;
+const DAY_S = 86400;
+/** How far back the axis may go, in seconds. */
+const SPANS_S = [30, MINUTE_S, 2 * MINUTE_S, 5 * MINUTE_S, 15 * MINUTE_S, HOUR_S, 4 * HOUR_S, DAY_S, 7 * DAY_S, 30 * DAY_S, 365 * DAY_S];
 /** Where the other axis is labeled, in milliseconds. */
 const LEVELS = [0, 2, 10, 50, 200, 1000, 5000, 20000];
 
@@ -23,7 +26,7 @@ const legend = () =>
   KEYS.map((key) => {
     const item = document.createElement('li');
     item.className = key;
-    item.textContent = NAMES[key];
+    item.textContent = NAMES[key] ?? 'finished before';
     return item;
   });
 
@@ -37,7 +40,7 @@ export class Plot {
     document.getElementById('legend').append(...legend());
     this.#make();
     matchMedia('(prefers-color-scheme: dark)').addEventListener('change', () => this.#make());
-    new ResizeObserver(() => this.#plot.setSize({ width: place.clientWidth, height: HEIGHT })).observe(place);
+    new ResizeObserver(([{ contentRect }]) => this.#plot.setSize({ width: contentRect.width, height: HEIGHT })).observe(place);
   }
 
   #make() {
@@ -52,9 +55,9 @@ export class Plot {
         cursor: { show: false },
         padding: [12, 16, 0, 0],
         // Inverse hyperbolic sine: logarithmic, but with a zero. A single slow round leaves the others in sight.
-        scales: { x: { range: () => this.#span() }, y: { distr: 4, asinh: 2, range } },
+        scales: { x: { range: () => this.#range() }, y: { distr: 4, asinh: 2, range } },
         axes: [
-          { ...axis, size: 32, splits: () => this.#backs().map((back) => this.#span()[1] - back), values: () => this.#backs().map(ago) },
+          { ...axis, size: 32, splits: () => this.#splits(), values: (_, splits) => splits.map((at) => ago(this.#range()[1] - at)) },
           { ...axis, size: 64, splits: levels, filter: (_, splits) => splits, values: (_, ticks) => ticks.map((tick) => `${tick} ms`) },
         ],
         series: [{}, ...KEYS.map((key) => series(css(`--${key}`), SIZES[key]))],
@@ -64,36 +67,55 @@ export class Plot {
     );
   }
 
-  /** Seconds back from now: the whole of the axis first. */
-  #backs() {
-    const age = Date.now() / 1000 - (this.#samples[0]?.at ?? Infinity);
-    return SPANS_S.find(([back]) => back >= age) ?? SPANS_S.at(-1);
+  /** The shortest span that has enough rounds. */
+  #span() {
+    const oldest = this.#samples.at(-ROUNDS_SHOWN) ?? this.#samples[0];
+    const age = oldest ? Date.now() / 1000 - oldest.at : 0;
+    return SPANS_S.find((span) => span >= age) ?? SPANS_S.at(-1);
   }
 
-  #span() {
+  #range() {
     const now = Date.now() / 1000;
-    return [now - this.#backs()[0], now];
+    return [now - this.#span(), now];
+  }
+
+  #splits() {
+    const [from, now] = this.#range();
+    return [0, 1 / 3, 2 / 3, 1].map((part) => from + part * (now - from));
   }
 
   #data() {
-    const { length } = KEYS;
     const samples = this.#samples;
     const columns = KEYS.map((key) => samples.map((sample) => (sample.key === key ? sample.latency : null)));
-    return [samples.map(({ at }) => at), ...columns.slice(0, length)];
+    return [samples.map(({ at }) => at), ...columns];
   }
 
+  /** A round that came live. */
   add(key, latency) {
     this.#samples.push({ key, latency, at: Date.now() / 1000 });
   }
 
-  /** Forgets what has left the window, and draws. */
+  /** A round that finished before. */
+  addPast(finishedAt) {
+    const at = Date.parse(finishedAt) / 1000;
+    let place = this.#samples.length;
+    while (place && this.#samples[place - 1].at > at) place--;
+    this.#samples.splice(place, 0, { key: BEFORE, latency: 0, at });
+  }
+
+  clear() {
+    this.#samples = [];
+  }
+
+  /** Forgets what is out of the span, and draws. */
   draw() {
-    const oldest = Date.now() / 1000 - WINDOW_S;
-    this.#samples = this.#samples.filter(({ at }) => at > oldest);
+    const [from] = this.#range();
+    const kept = this.#samples.findIndex(({ at }) => at >= from);
+    this.#samples.splice(0, Math.max(kept, this.#samples.length - SAMPLES_MAX, 0));
     if (!document.hidden) this.#plot.setData(this.#data());
   }
 
-  /** The latencies of a transport in the window, sorted. */
+  /** The latencies of a transport in the plot, sorted. */
   sorted(key) {
     return this.#samples
       .filter((sample) => sample.key === key)
@@ -117,4 +139,10 @@ const range = (_, low, high) => [
 
 const levels = ({ scales }) => LEVELS.filter((level) => level <= scales.y.max);
 
-const ago = (back) => (back ? `−${back} s` : 'now');
+const UNITS = [[DAY_S, 'd'], [HOUR_S, 'h'], [MINUTE_S, 'min'], [0, 's']];
+
+const ago = (seconds) => {
+  if (seconds < 1) return 'now';
+  const [size, unit] = UNITS.find(([size]) => seconds >= 2 * size);
+  return `−${Math.round(seconds / (size || 1))} ${unit}`;
+};

@@ -1,84 +1,72 @@
-/** How each game shows a result. Extras are a game's own: nothing in them is taken for granted. */
+/** How a game's result looks. Extras are the game's own: a shape that is not exactly one of these is
+ * shown as any other game's. */
 
-const SVG = 'http://www.w3.org/2000/svg';
+import { element, icon } from './elements.js';
+import { generic } from './extras.js';
+
 const SYMBOLS = ['cherry', 'lemon', 'orange', 'plum', 'bell', 'seven', 'up', 'down'];
 const COLORS = ['red', 'black', 'green'];
+const SHORT = 24;
 
-export const element = (name, options = {}, ...children) => {
-  const made = Object.assign(document.createElement(name), options);
-  made.append(...children);
-  return made;
-};
-
-const icon = (name) => {
-  const svg = document.createElementNS(SVG, 'svg');
-  const use = document.createElementNS(SVG, 'use');
-  svg.setAttribute('class', 'icon');
-  svg.setAttribute('role', 'img');
-  svg.setAttribute('aria-label', name);
-  use.setAttribute('href', `#${name}`);
-  svg.append(use);
-  return svg;
-};
+const isShort = (value) =>
+  (typeof value === 'string' && value.length > 0 && value.length <= SHORT) || typeof value === 'number';
+const isNumber = (value) => isShort(value) && Number.isFinite(Number(value));
 
 const symbol = (name) => (SYMBOLS.includes(name) ? icon(name) : element('span', {}, `${name}`));
 
 const line = (...children) => element('span', { className: 'line' }, ...children);
 
-const crash = ({ point }) => {
-  const height = Number(point) >= 10 ? 'high' : Number(point) >= 2 ? 'middle' : 'low';
-  return {
-    line: line(element('span', { className: height }, `${point}×`)),
-    big: element('span', { className: `point ${height}` }, `${point}×`),
-    chip: element('span', { className: `chip ${height}` }, `${point}×`),
-  };
+const crash = {
+  fits: ({ point }) => isNumber(point),
+  height: ({ point }) => (Number(point) >= 10 ? 'high' : Number(point) >= 2 ? 'middle' : 'low'),
+  line: (extras) => line(element('span', { className: crash.height(extras) }, `${extras.point}×`)),
+  big: (extras) => element('span', { className: `point ${crash.height(extras)}` }, `${extras.point}×`),
+  chip: (extras) => element('span', { className: `chip ${crash.height(extras)}` }, `${extras.point}×`),
 };
 
-const double = ({ color, number }) => {
-  const kind = COLORS.includes(color) ? color : 'other';
-  const disc = (size) => element('span', { className: `disc ${size} ${kind}` }, `${number}`);
-  return {
-    line: line(disc('small'), `${color}`),
-    big: element('span', { className: 'pair' }, disc('big'), element('span', {}, `${color}`)),
-    chip: disc('small'),
-  };
+const disc = ({ color, number }, size) =>
+  element('span', { className: `disc ${size} ${COLORS.includes(color) ? color : 'other'}` }, `${number}`);
+
+const double = {
+  fits: ({ color, number }) => isShort(color) && isNumber(number) && `${number}`.length <= 4,
+  line: (extras) => line(disc(extras, 'small'), `${extras.color}`),
+  big: (extras) => element('span', { className: 'pair' }, disc(extras, 'big'), element('span', {}, `${extras.color}`)),
+  chip: (extras) => disc(extras, 'small'),
 };
 
-const slot = ({ reels, multiplier }) => ({
-  line: line(...reels.map(symbol), element('span', { className: Number(multiplier) ? 'win' : 'muted' }, `${multiplier}×`)),
-  big: element(
-    'span',
-    { className: 'pair' },
-    element('span', { className: 'reels' }, ...reels.map((name) => element('span', { className: 'reel' }, symbol(name)))),
-    element('span', { className: Number(multiplier) ? 'win' : 'muted' }, `${multiplier}×`),
-  ),
-  chip: element('span', { className: `chip ${Number(multiplier) ? 'middle' : 'plain'}` }, `${multiplier}×`),
-});
+const win = ({ multiplier }) => element('span', { className: Number(multiplier) ? 'win' : 'muted' }, `${multiplier}×`);
 
-const trend = ({ trending }) => {
-  const way = trending === 'up' ? 'up' : 'down';
-  const arrow = () => element('span', { className: way }, symbol(trending));
-  return {
-    line: line(arrow(), `${trending}`),
-    big: element('span', { className: 'pair trend' }, arrow(), element('span', {}, `${trending}`)),
-    chip: arrow(),
-  };
+const slot = {
+  fits: ({ reels, multiplier }) => Array.isArray(reels) && reels.length > 0 && reels.length <= 6 && reels.every(isShort) && isNumber(multiplier),
+  line: (extras) => line(...extras.reels.map(symbol), win(extras)),
+  big: (extras) => {
+    const reels = extras.reels.map((name) => element('span', { className: 'reel' }, symbol(name)));
+    return element('span', { className: 'pair' }, element('span', { className: 'reels' }, ...reels), win(extras));
+  },
+  chip: ({ multiplier }) => element('span', { className: `chip ${Number(multiplier) ? 'middle' : 'plain'}` }, `${multiplier}×`),
 };
 
-const other = (extras) => {
-  const text = Object.entries(extras ?? {})
-    .map(([key, value]) => `${key}: ${typeof value === 'object' ? JSON.stringify(value) : value}`)
-    .join(', ');
-  return { line: line(text || '–'), big: element('span', { className: 'text' }, text || '–') };
+const arrow = ({ trending }) => element('span', { className: trending }, symbol(trending));
+
+const trend = {
+  fits: ({ trending }) => trending === 'up' || trending === 'down',
+  line: (extras) => line(arrow(extras), extras.trending),
+  big: (extras) => element('span', { className: 'pair trend' }, arrow(extras), element('span', {}, extras.trending)),
+  chip: (extras) => arrow(extras),
 };
 
-/**
- * @returns {{ line: Element, big: Element, chip?: Element }} for a line of the table, large, and small
- */
-export const result = (extras) => {
-  if (extras?.point !== undefined) return crash(extras);
-  if (extras?.color !== undefined && extras.number !== undefined) return double(extras);
-  if (Array.isArray(extras?.reels)) return slot(extras);
-  if (extras?.trending !== undefined) return trend(extras);
-  return other(extras);
+const SHAPES = [crash, double, slot, trend];
+
+const shape = (extras) => {
+  if (extras === null || typeof extras !== 'object' || Array.isArray(extras)) return;
+  return SHAPES.find(({ fits }) => fits(extras));
 };
+
+/** For a row of the list. */
+export const asLine = (entry) => shape(entry.extras)?.line(entry.extras) ?? generic.line(entry);
+
+/** For a card. */
+export const asCard = (entry) => shape(entry.extras)?.big(entry.extras) ?? generic.big(entry);
+
+/** Small, for the results before; nothing for a shape that has no small form. */
+export const asChip = (entry) => shape(entry.extras)?.chip(entry.extras);
