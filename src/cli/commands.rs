@@ -40,7 +40,8 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Tail(_) => tail::LOG_FILTER,
         _ => logs::DEFAULT_FILTER,
     };
-    logs::init(cli.logs.log_format, filter).map_err(|error| Failure::usage(&error))?;
+    // Dropped last: it writes what was logged just before the end.
+    let _log = logs::init(cli.logs.log_format, filter).map_err(|error| Failure::usage(&error))?;
     // Needed before the first handshake. An error means that a provider is installed already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;

@@ -1,4 +1,4 @@
-//! The socket of one subscriber. Rare state is boxed: an ordinary connection takes 48 bytes.
+//! The socket of one subscriber. Rare state is boxed: an ordinary connection takes 56 bytes.
 
 use std::{
     io::{self, ErrorKind, Read, Write},
@@ -35,6 +35,13 @@ pub(super) struct Connection {
     pub(super) protocol: Protocol,
     /// Pings since the last pong.
     unanswered: u8,
+    /// Whether it is in the queue of [`Reads`](super::reads::Reads).
+    pub(super) waits_for_read: bool,
+    /// Whether it was closed because it sent too much.
+    pub(super) is_flooding: bool,
+    /// Bytes received in the second `received_in`.
+    received: u32,
+    received_in: u32,
     /// Set while the socket is full.
     pub(super) send_queue: Option<Box<SendQueue>>,
     /// Set while a frame or a message is incomplete.
@@ -79,6 +86,10 @@ impl Connection {
             member_index,
             protocol,
             unanswered: 0,
+            waits_for_read: false,
+            is_flooding: false,
+            received: 0,
+            received_in: 0,
             send_queue: None,
             reader: None,
             _permits: permits,
@@ -120,6 +131,15 @@ impl Connection {
         }
         self.unanswered += 1;
         self.unanswered <= UNANSWERED_MAX
+    }
+
+    /// Counts received bytes. Returns their number in this second.
+    pub(super) fn count_received(&mut self, bytes: usize, second: u32) -> u32 {
+        if self.received_in != second {
+            (self.received, self.received_in) = (0, second);
+        }
+        self.received = self.received.saturating_add(u32::try_from(bytes).unwrap_or(u32::MAX));
+        self.received
     }
 
     /// Reads once.
