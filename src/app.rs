@@ -1,6 +1,6 @@
 //! The composition root: binds, wires, runs, stops.
 
-use std::{net::SocketAddr, pin::Pin, sync::Arc};
+use std::{net::SocketAddr, num::NonZeroU32, pin::Pin, sync::Arc};
 
 use anyhow::Context;
 use tokio::{
@@ -83,6 +83,7 @@ impl App {
         let (wiring, publisher) = Wiring::new(&config, shutdown)?;
         let (capture, phase) = wiring.capture(publisher);
         let (shards, failed) = wiring.shards()?;
+        measure_limits(&config, &limits, &wiring.metrics);
         let settings = wiring.settings(limits);
         let advertised = web_transport.as_ref().map(|wt| AdvertisedWebTransport {
             certificate: wt.published(),
@@ -242,6 +243,19 @@ impl<'a> Wiring<'a> {
             trusted_proxies: self.config.trusted_proxies.clone(),
         }
     }
+}
+
+/// Shows the limits as gauges, so that an alert can compare a value with its limit.
+fn measure_limits(config: &ServeConfig, limits: &Limits, metrics: &Metrics) {
+    let or_none =
+        |limit: Option<NonZeroU32>| limit.map_or(f64::INFINITY, |limit| limit.get().into());
+    metrics.max_connections.set(i64::try_from(limits.streams).unwrap_or(i64::MAX));
+    metrics.max_connections_per_address.set(or_none(limits.per_address));
+    metrics.max_connects_per_second.set(or_none(limits.per_second));
+    metrics.history_rounds.set(recent_rounds(config));
+    metrics.resume_limit_rounds.set(config.resume_limit.into());
+    metrics.retention_seconds.set(config.retention.as_secs_f64());
+    metrics.heartbeat_seconds.set(config.heartbeat.as_secs_f64());
 }
 
 fn recent_rounds(config: &ServeConfig) -> i64 {

@@ -35,6 +35,7 @@ mod line_ends;
 mod long_outages;
 mod maintenance;
 mod metrics;
+mod metrics_format;
 mod migrations;
 mod nodes;
 mod notifications;

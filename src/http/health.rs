@@ -3,17 +3,15 @@
 use axum::{
     Json, Router,
     extract::State,
-    http::{HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
     routing::get,
 };
 use serde::Serialize;
 
 use super::{SharedState, problem::Problem};
-use crate::ops::phase::Phase;
+use crate::ops::{phase::Phase, telemetry::exposition::Exposition};
 
-/// The content type of `Metrics::encode`.
-const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 /// A cached health state is wrong.
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 
@@ -69,12 +67,18 @@ fn readiness(phase: &Phase, deaf: bool) -> Result<Ready, Problem> {
     Err(Problem::unavailable(why, 1).in_phase(phase))
 }
 
-async fn metrics(State(state): State<SharedState>) -> Result<Response, Problem> {
-    let text = state.metrics.encode().map_err(|error| {
+async fn metrics(
+    State(state): State<SharedState>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let accept = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let format = Exposition::accepted(&accept.collect::<Vec<_>>().join(","));
+    let text = state.metrics.encode(format).map_err(|error| {
         tracing::error!(%error, "cannot encode the metrics");
         Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "cannot encode the metrics")
     })?;
-    Ok(([(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response())
+    let head = [(header::CONTENT_TYPE, format.content_type()), (header::VARY, "accept")];
+    Ok((head, text).into_response())
 }
 
 #[cfg(test)]

@@ -1,28 +1,28 @@
 //! Every metric of the program: name, help, labels. No label contains user data.
 
+use std::sync::atomic::AtomicU64;
+
+use clap::ValueEnum;
 use prometheus_client::{
     encoding::{EncodeLabelSet, EncodeLabelValue, text::encode},
-    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram, info::Info},
     registry::Registry,
 };
 
-use super::{logs, process::ProcessCollector};
+use super::{exposition::Exposition, logs, process::ProcessCollector};
 use crate::ops::build_info;
 
 /// The transport of a client.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
-#[allow(missing_docs)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue, ValueEnum)]
+#[allow(missing_docs, non_camel_case_types)]
 pub enum Transport {
-    #[allow(non_camel_case_types)]
     websocket,
-    #[allow(non_camel_case_types)]
     sse,
-    #[allow(non_camel_case_types)]
     webtransport,
 }
 
 /// How the capture found a round.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue, ValueEnum)]
 #[allow(missing_docs, non_camel_case_types)]
 pub enum Source {
     poll,
@@ -30,7 +30,7 @@ pub enum Source {
 }
 
 /// The reason for which a round was not published.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue, ValueEnum)]
 #[allow(missing_docs, non_camel_case_types)]
 pub enum Skipped {
     out_of_range,
@@ -39,7 +39,7 @@ pub enum Skipped {
 }
 
 /// What a connection without a stream does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue, ValueEnum)]
 #[allow(missing_docs, non_camel_case_types)]
 pub enum PendingState {
     no_request,
@@ -49,7 +49,7 @@ pub enum PendingState {
 }
 
 /// The source of a replay: the hub's recent rounds, the database, or neither.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue, ValueEnum)]
 #[allow(missing_docs, non_camel_case_types)]
 pub enum Resume {
     memory,
@@ -58,7 +58,7 @@ pub enum Resume {
 }
 
 /// The reason for which a stream ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue, ValueEnum)]
 #[allow(missing_docs, non_camel_case_types)]
 pub enum Closed {
     client,
@@ -125,6 +125,52 @@ pub struct ByPending {
     pub state: PendingState,
 }
 
+/// A set of labels with all its values, so that every series is there from the start: `increase()`
+/// misses the first event of a series that appears with it.
+trait Labels: Sized {
+    fn all() -> Vec<Self>;
+}
+
+macro_rules! labels_of_one {
+    ($($labels:ident { $label:ident: $values:ty })*) => {
+        $(impl Labels for $labels {
+            fn all() -> Vec<Self> {
+                <$values>::value_variants().iter().map(|value| Self { $label: *value }).collect()
+            }
+        })*
+    };
+}
+
+labels_of_one! {
+    ByTransport { transport: Transport }
+    BySource { source: Source }
+    BySkipped { reason: Skipped }
+    ByResume { source: Resume }
+    ByPending { state: PendingState }
+}
+
+impl Labels for ByClosed {
+    fn all() -> Vec<Self> {
+        let transports = Transport::value_variants().iter();
+        let each = |transport: &Transport| {
+            let transport = *transport;
+            Closed::value_variants().iter().map(move |reason| Self { transport, reason: *reason })
+        };
+        transports.flat_map(each).collect()
+    }
+}
+
+/// A family with a series for each value of its labels.
+fn family<L, M>() -> Family<L, M>
+where
+    L: Labels + Clone + Eq + std::hash::Hash,
+    M: Default + Clone,
+{
+    let family = Family::<L, M>::default();
+    L::all().iter().for_each(|labels| drop(family.get_or_create(labels)));
+    family
+}
+
 /// Buckets from 50 µs to 6.5 s, each twice the one before.
 fn seconds() -> Histogram {
     Histogram::new((0..18).map(|step| 0.000_05 * f64::from(1_u32 << step)))
@@ -153,8 +199,8 @@ macro_rules! metrics {
 
 metrics! {
     build_info: Family<Build, Gauge> = build_info(), "1; the labels name the version, the git revision and the cargo features of the program";
-    rounds_captured_total: Family<BySource, Counter> = Family::default(), "Rounds published to the stream, by the way the capture found them";
-    rounds_skipped_total: Family<BySkipped, Counter> = Family::default(), "Finished rounds that cannot be sent, by reason";
+    rounds_captured_total: Family<BySource, Counter> = family(), "Rounds published to the stream, by the way the capture found them";
+    rounds_skipped_total: Family<BySkipped, Counter> = family(), "Finished rounds that cannot be sent, by reason";
     rounds_reconciled_total: Counter = Counter::default(), "Rounds that the trigger did not record and reconciliation found";
     reconciliations_total: Counter = Counter::default(), "Completed comparisons of finished rounds with the outbox";
     rounds_lost_by_database_total: Counter = Counter::default(), "Crashes, failovers and restores after which the database lacked commits that were already streamed";
@@ -169,32 +215,40 @@ metrics! {
     polls_total: Counter = Counter::default(), "Polls of the outbox";
     commit_to_decode_seconds: Histogram = seconds(), "Time from the outbox row, written in the game's transaction, until a poll finds it; by the database's clock";
     commit_to_write_seconds: Histogram = seconds(), "Time from the outbox row until a shard has written the round to its last socket; measured for the first round of each batch";
-    notify_queue_usage: Gauge<f64, std::sync::atomic::AtomicU64> = Gauge::default(), "Used share of PostgreSQL's notification queue, 0 to 1";
+    notify_queue_usage: Gauge<f64, AtomicU64> = Gauge::default(), "Used share of PostgreSQL's notification queue, 0 to 1";
     outbox_rows: Gauge = Gauge::default(), "Rows in datastream.outbox (PostgreSQL's estimate)";
-    outbox_oldest_age_seconds: Gauge<f64, std::sync::atomic::AtomicU64> = Gauge::default(), "Age of the oldest outbox row";
+    outbox_oldest_age_seconds: Gauge<f64, AtomicU64> = Gauge::default(), "Age of the oldest outbox row";
     frames_encoded_total: Counter = Counter::default(), "Rounds encoded: once per round, not per subscriber";
     database_queries_total: Counter = Counter::default(), "Queries for clients: replays, round lists, lookups of unknown names";
-    resumes_total: Family<ByResume, Counter> = Family::default(), "Streams opened with a resume point, by the source of the replay";
-    subscribers: Family<ByTransport, Gauge> = Family::default(), "Open streams";
-    sessions_closed_total: Family<ByClosed, Counter> = Family::default(), "Streams closed, by reason";
+    resumes_total: Family<ByResume, Counter> = family(), "Streams opened with a resume point, by the source of the replay";
+    subscribers: Family<ByTransport, Gauge> = family(), "Open streams";
+    sessions_closed_total: Family<ByClosed, Counter> = family(), "Streams closed, by reason";
     subscriber_refills_total: Counter = Counter::default(), "Times a slow subscriber was refilled from the hub's recent rounds";
     connections_refused_total: Counter = Counter::default(), "Streams refused because a connection limit was reached";
-    pending_connections: Family<ByPending, Gauge> = Family::default(), "Connections without a stream: without a complete request, idle, with a request, in a QUIC handshake";
-    pending_closed_total: Family<ByPending, Counter> = Family::default(), "Connections without a stream that were closed because others needed their place, by what they did";
+    pending_connections: Family<ByPending, Gauge> = family(), "Connections without a stream: without a complete request, idle, with a request, in a QUIC handshake";
+    pending_closed_total: Family<ByPending, Counter> = family(), "Connections without a stream that were closed because others needed their place, by what they did";
     log_lines_dropped_total: Counter = logs::dropped_lines(), "Log lines that were dropped because stderr was not read fast enough or could not be written";
-    rounds_dropped_total: Family<ByTransport, Counter> = Family::default(), "Rounds dropped from the full buffer of a WebTransport subscriber that reads too slowly";
-    rounds_written_total: Family<ByTransport, Counter> = Family::default(), "Rounds written to subscribers";
+    rounds_dropped_total: Family<ByTransport, Counter> = family(), "Rounds dropped from the full buffer of a WebTransport subscriber that reads too slowly";
+    rounds_written_total: Family<ByTransport, Counter> = family(), "Rounds written to subscribers";
+    max_connections: Gauge = Gauge::default(), "Limit of open streams, as far as the limit on open files allows it";
+    max_connections_per_address: Gauge<f64, AtomicU64> = Gauge::default(), "Limit of open streams from one client address; +Inf if there is none";
+    max_connects_per_second: Gauge<f64, AtomicU64> = Gauge::default(), "Limit of new streams in a second; +Inf if there is none";
+    history_rounds: Gauge = Gauge::default(), "Limit of rounds of each game in memory";
+    resume_limit_rounds: Gauge = Gauge::default(), "Limit of rounds replayed to one connection";
+    retention_seconds: Gauge<f64, AtomicU64> = Gauge::default(), "How long outbox rows are kept";
+    heartbeat_seconds: Gauge<f64, AtomicU64> = Gauge::default(), "Time between two pings or heartbeat comments";
 }
 
 impl Metrics {
-    /// All metrics in Prometheus text format (OpenMetrics 1.0).
-    pub fn encode(&self) -> Result<String, std::fmt::Error> {
+    /// All metrics in this format.
+    pub fn encode(&self, format: Exposition) -> Result<String, std::fmt::Error> {
         let mut registry = Registry::default();
         registry.register_collector(Box::new(ProcessCollector));
-        self.register(registry.sub_registry_with_prefix("datastream"));
+        let own = registry.sub_registry_with_prefix("datastream");
+        self.register(own);
         let mut text = String::new();
         encode(&mut text, &registry)?;
-        Ok(text)
+        Ok(format.render(&text))
     }
 }
 
@@ -206,8 +260,20 @@ mod tests {
     fn a_counter_is_encoded_with_its_name_and_label() {
         let metrics = Metrics::default();
         metrics.rounds_captured_total.get_or_create(&BySource { source: Source::poll }).inc();
-        let text = metrics.encode().expect("text");
+        let text = metrics.encode(Exposition::OpenMetrics).expect("text");
         assert!(text.contains("datastream_rounds_captured_total{source=\"poll\"} 1"), "{text}");
         assert!(text.contains("\nprocess_cpu_seconds_total "), "{text}");
+    }
+
+    #[test]
+    fn every_family_has_a_series_from_the_start() {
+        let text = Metrics::default().encode(Exposition::Text).expect("text");
+        let families = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+        for family in families.filter_map(|line| line.split(' ').next()) {
+            let is_sample = |line: &str| line.starts_with(family);
+            assert!(text.lines().any(is_sample), "{family} has no series");
+        }
+        let closed = text.matches("\ndatastream_sessions_closed_total{").count();
+        assert_eq!(closed, 3 * Closed::value_variants().len());
     }
 }
