@@ -15,7 +15,10 @@ use crate::{
         accept_loop::{self, AcceptLoop},
     },
     ops::{
-        connection_limiter::Limits, descriptors, phase::Phase, shutdown::Shutdown,
+        connection_limiter::{ConnectionLimiter, Limits},
+        descriptors,
+        phase::Phase,
+        shutdown::Shutdown,
         telemetry::metrics::Metrics,
     },
     postgres::{
@@ -40,17 +43,23 @@ const QUERY_CONNECTIONS: u32 = 4;
 #[derive(Debug)]
 pub struct App {
     config: ServeConfig,
+    limits: Limits,
     accept_loop: AcceptLoop,
     web_transport: Option<WebTransport>,
 }
 
 impl App {
-    /// Binds the addresses.
+    /// Binds the addresses. Fails if the limit on open files is too low to serve.
     pub fn bind(config: ServeConfig) -> anyhow::Result<Self> {
+        let limits = Limits {
+            streams: descriptors::connections_that_fit(config.max_connections)?,
+            per_address: config.max_connections_per_address,
+            per_second: config.max_connects_per_second,
+        };
         let accept_loop = accept_loop::bind(config.http_addr)?;
         let web_transport = config.web_transport.as_ref();
         let web_transport = web_transport.map(|wt| WebTransport::bind(wt, config.heartbeat));
-        Ok(Self { accept_loop, web_transport: web_transport.transpose()?, config })
+        Ok(Self { limits, accept_loop, web_transport: web_transport.transpose()?, config })
     }
 
     /// The bound HTTP address, with the port that the system chose for port 0.
@@ -70,11 +79,11 @@ impl App {
     }
 
     async fn serve(self, shutdown: &Shutdown) -> anyhow::Result<()> {
-        let Self { config, accept_loop, web_transport } = self;
+        let Self { config, limits, accept_loop, web_transport } = self;
         let (wiring, publisher) = Wiring::new(&config, shutdown)?;
         let (capture, phase) = wiring.capture(publisher);
         let (shards, failed) = wiring.shards()?;
-        let settings = wiring.settings();
+        let settings = wiring.settings(limits);
         let advertised = web_transport.as_ref().map(|wt| AdvertisedWebTransport {
             certificate: wt.published(),
             port: wt.local_addr().port(),
@@ -86,6 +95,7 @@ impl App {
             let admission = WebTransportAdmission::new(Arc::clone(&state));
             shutdown.spawn(web_transport.serve(
                 admission,
+                settings.limiter.clone(),
                 wiring.metrics.clone(),
                 shutdown.clone(),
             ));
@@ -224,15 +234,12 @@ impl<'a> Wiring<'a> {
         Ok(Arc::new(state.advertising(advertised)))
     }
 
-    fn settings(&self) -> http::Settings {
+    fn settings(&self, limits: Limits) -> http::Settings {
         http::Settings {
             heartbeat: self.config.heartbeat,
             allowed_origins: self.config.allowed_origins.clone(),
-            limits: Limits {
-                streams: descriptors::connections_that_fit(self.config.max_connections),
-                per_address: self.config.max_connections_per_address,
-                per_second: self.config.max_connects_per_second,
-            },
+            limiter: ConnectionLimiter::new(limits, self.metrics.clone()),
+            trusted_proxies: self.config.trusted_proxies.clone(),
         }
     }
 }

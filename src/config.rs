@@ -5,6 +5,7 @@
 
 pub mod options;
 mod origins;
+mod proxies;
 mod values;
 
 use std::{
@@ -15,6 +16,7 @@ use std::{
 };
 
 pub use origins::AllowedOrigins;
+pub use proxies::TrustedProxies;
 pub(crate) use values::retention;
 
 use crate::postgres::{
@@ -47,6 +49,8 @@ pub struct ServeConfig {
     pub max_connections_per_address: Option<NonZeroU32>,
     /// Limit of new connections in a second.
     pub max_connects_per_second: Option<NonZeroU32>,
+    /// The proxies whose `X-Forwarded-For` counts.
+    pub trusted_proxies: TrustedProxies,
     /// Threads that write to subscribers.
     pub shards: NonZeroUsize,
     /// WebTransport, if it is on.

@@ -1,16 +1,19 @@
 //! HTTP: routes, origins, limits, refusals.
 //!
-//! This module decides on every request with ordinary requests and responses. The [`accept_loop`]
+//! This module decides on every request with ordinary requests and responses. A [`connection`]
 //! hands the socket of a granted stream to `transport`, which alone writes to its client.
 
 pub(crate) mod accept_loop;
 mod access;
 mod body;
 mod certificate;
+mod connection;
+mod exchange;
 mod hand_off;
 mod handshake;
 mod head;
 mod health;
+mod host;
 mod origin;
 mod page;
 mod problem;
@@ -31,9 +34,10 @@ use tokio::sync::watch;
 use tower_http::{catch_panic::CatchPanicLayer, set_header::SetResponseHeaderLayer};
 
 use crate::{
-    config::AllowedOrigins,
+    config::{AllowedOrigins, TrustedProxies},
     ops::{
-        connection_limiter::Limits, phase::Phase, shutdown::Shutdown, telemetry::metrics::Metrics,
+        connection_limiter::ConnectionLimiter, phase::Phase, shutdown::Shutdown,
+        telemetry::metrics::Metrics,
     },
     stream::feed::Feed,
 };
@@ -50,8 +54,10 @@ pub(crate) struct Settings {
     pub heartbeat: Duration,
     /// The origins whose pages may subscribe.
     pub allowed_origins: AllowedOrigins,
-    /// The limits on streams; see [`crate::ops::descriptors::connections_that_fit`].
-    pub limits: Limits,
+    /// The limits on connections.
+    pub limiter: ConnectionLimiter,
+    /// The proxies that say the address of their client.
+    pub trusted_proxies: TrustedProxies,
 }
 
 /// The state of the handlers.
@@ -75,8 +81,8 @@ impl AppState {
         shutdown: Shutdown,
         settings: Settings,
     ) -> Self {
-        let access =
-            StreamAccess::new(feed.clone(), settings.limits, metrics.clone(), shutdown.clone());
+        let limiter = settings.limiter.clone();
+        let access = StreamAccess::new(feed.clone(), limiter, metrics.clone(), shutdown.clone());
         Self { feed, phase, metrics, shutdown, settings, access, web_transport: None }
     }
 

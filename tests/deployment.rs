@@ -5,7 +5,7 @@ use std::{net::TcpListener, path::Path, process::Stdio};
 use tokio::process::{Child, Command};
 
 use testkit::{
-    SseClient, TestDatabase, WsClient,
+    SseClient, TestDatabase, TestServer, WsClient,
     cluster::installation,
     eventually,
     http::{get, try_get},
@@ -86,6 +86,30 @@ async fn rounds_pass_through_nginx_over_websocket_and_sse_at_once() {
     }
     let page = get(&format!("http://{}/rounds/crash/latest", nginx.address)).await;
     assert_eq!(page.status, 200);
+}
+
+#[tokio::test]
+async fn behind_nginx_each_client_has_the_address_that_nginx_saw() {
+    let Some(program) = program() else {
+        eprintln!("skipped: no nginx (apt-get install nginx-light)");
+        return;
+    };
+    let database = TestDatabase::new().await;
+    let server = TestServer::on(database.url())
+        .env("DATASTREAM_TRUSTED_PROXIES", "10.0.0.0/8,127.0.0.1")
+        .env("DATASTREAM_MAX_CONNECTIONS_PER_ADDRESS", "1")
+        .start()
+        .await;
+    let nginx = Nginx::start(program, &server.addr.to_string()).await;
+    // The clients' own address is trusted here, so that the header they send decides.
+    let stream = async |client: &'static str| {
+        let url = format!("http://{}/sse/crash", nginx.address);
+        SseClient::connect_with(&url, &[("x-forwarded-for", client)]).await
+    };
+    let (first, second) = (stream("192.0.2.1").await, stream("192.0.2.2").await);
+    assert_eq!((first.status, second.status), (200, 200));
+    assert_eq!(stream("192.0.2.1").await.status, 503);
+    assert_eq!(stream("198.51.100.1, 192.0.2.2").await.status, 503);
 }
 
 #[tokio::test]

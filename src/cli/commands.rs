@@ -46,7 +46,8 @@ pub fn run(cli: Cli, environment: &Environment) -> Result<(), Failure> {
         Command::Tail(_) => tail::LOG_FILTER,
         _ => logs::DEFAULT_FILTER,
     };
-    logs::init(cli.logs.log_format, filter).map_err(|error| Failure::usage(&error))?;
+    // Dropped last: it writes what was logged just before the end.
+    let _log = logs::init(cli.logs.log_format, filter).map_err(|error| Failure::usage(&error))?;
     let file = environment.file.warning.iter().cloned();
     let warnings = file.chain(unknown_variables::warnings());
     warnings.for_each(|warning| tracing::warn!("{warning}"));

@@ -3,7 +3,13 @@
 use std::{
     io::{self, Write},
     process::ExitCode,
+    sync::mpsc,
+    thread,
+    time::Duration,
 };
+
+/// How long the last line may take.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Why no command ran to its end.
 #[derive(Debug)]
@@ -60,6 +66,14 @@ pub fn exit_code(outcome: Result<(), Failure>) -> ExitCode {
 fn print_error(message: &str) {
     // Causes may contain line breaks, such as PostgreSQL's messages.
     let line = message.split_whitespace().collect::<Vec<_>>().join(" ");
-    // If stderr cannot be written, the exit status still reports the failure.
-    let _ = writeln!(io::stderr(), "datastream: error: {line}");
+    let (written, is_written) = mpsc::channel();
+    let write = move || {
+        // If stderr cannot be written, the exit status still reports the failure.
+        let _ = writeln!(io::stderr(), "datastream: error: {line}");
+        let _ = written.send(());
+    };
+    // A pipe that nobody reads must not keep the process from ending.
+    if thread::Builder::new().spawn(write).is_ok() {
+        let _ = is_written.recv_timeout(WRITE_TIMEOUT);
+    }
 }

@@ -10,7 +10,8 @@ use std::{
 use clap::{Args, builder::BoolishValueParser};
 
 use super::{
-    AllowedOrigins, CertificateFiles, ConfigError, ServeConfig, WebTransportConfig, values,
+    AllowedOrigins, CertificateFiles, ConfigError, ServeConfig, TrustedProxies, WebTransportConfig,
+    values,
 };
 use crate::postgres::{
     options::{DatabaseConfig, DatabaseOptions},
@@ -157,16 +158,24 @@ pub struct StreamingOptions {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Limits")]
 pub struct LimitOptions {
-    /// Open streams. Further clients get 503. The hard limit on open files (ulimit -Hn) may allow
+    /// Open connections. Further streams get 503. A connection without a request counts too, and
+    /// the oldest of those is closed first. The hard limit on open files (ulimit -Hn) may allow
     /// fewer. Lower: clients are refused. Higher: more memory.
     #[arg(long, env = "DATASTREAM_MAX_CONNECTIONS", value_name = "CONNECTIONS")]
     #[arg(default_value = "100000")]
     pub max_connections: NonZeroUsize,
 
-    /// Open streams from one client address (for IPv6: from one /64 network). Further clients get
-    /// 503. Default: no limit. Do not set it behind a proxy: all clients have the proxy's address.
+    /// Open connections from one client address (for IPv6: from one /64 network). Further streams
+    /// get 503. Default: no limit. Behind a proxy it needs --trusted-proxies: otherwise all clients
+    /// have the proxy's address.
     #[arg(long, env = "DATASTREAM_MAX_CONNECTIONS_PER_ADDRESS", value_name = "CONNECTIONS")]
     pub max_connections_per_address: Option<NonZeroU32>,
+
+    /// Networks of the proxies in front, as CIDRs separated by commas (10.0.0.0/8,fd00::/8). Behind
+    /// them, the client's address is the last one of X-Forwarded-For that is not in these networks.
+    /// Without that header it is unknown, and no limit by address applies. Default: none.
+    #[arg(long, env = "DATASTREAM_TRUSTED_PROXIES", value_name = "CIDRS")]
+    pub trusted_proxies: Option<TrustedProxies>,
 
     /// New streams in a second. Further clients get 503. An EventSource is told to retry after 2 s
     /// instead, because 503 would stop it for good. Default: no limit. Lower: clients take longer
@@ -220,6 +229,7 @@ impl ServerOptions {
             max_connections: self.limits.max_connections.get(),
             max_connections_per_address: self.limits.max_connections_per_address,
             max_connects_per_second: self.limits.max_connects_per_second,
+            trusted_proxies: self.limits.trusted_proxies.unwrap_or_default(),
             shards: self.limits.shards.unwrap_or_else(cores),
             web_transport: self.web_transport.resolve()?,
             read_only: None,

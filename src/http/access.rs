@@ -7,7 +7,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use super::{hand_off::Grant, problem::Problem};
 use crate::{
     ops::{
-        connection_limiter::{ConnectionLimiter, LimitReached, Limits, Permit},
+        connection_limiter::{ConnectionLimiter, LimitReached, Permit},
         shutdown::Shutdown,
         telemetry::metrics::{Metrics, Transport},
     },
@@ -32,15 +32,20 @@ pub(super) struct StreamAccess {
 }
 
 impl StreamAccess {
-    pub(super) fn new(feed: Feed, limits: Limits, metrics: Metrics, shutdown: Shutdown) -> Self {
-        Self { feed, limiter: ConnectionLimiter::new(limits), metrics, shutdown }
+    pub(super) fn new(
+        feed: Feed,
+        limiter: ConnectionLimiter,
+        metrics: Metrics,
+        shutdown: Shutdown,
+    ) -> Self {
+        Self { feed, limiter, metrics, shutdown }
     }
 
     /// Grants a WebSocket or an event stream.
     pub(super) async fn grant(
         &self,
         protocol: Protocol,
-        client: IpAddr,
+        client: Option<IpAddr>,
         topic: Topic,
         after: Option<RoundId>,
     ) -> Result<Grant, Problem> {
@@ -52,7 +57,7 @@ impl StreamAccess {
     /// Grants and opens a WebTransport session.
     pub(super) async fn session(
         &self,
-        client: IpAddr,
+        client: Option<IpAddr>,
         topic: Topic,
         after: Option<RoundId>,
     ) -> Result<GrantedSession, Problem> {
@@ -66,7 +71,7 @@ impl StreamAccess {
     async fn acquire_and_prepare(
         &self,
         transport: Transport,
-        client: IpAddr,
+        client: Option<IpAddr>,
         topic: Topic,
         after: Option<RoundId>,
     ) -> Result<(Permit, Prepared), Problem> {

@@ -5,10 +5,7 @@
 //! to a shard. A layer that replaces the response revokes the grant.
 
 use parking_lot::Mutex;
-use std::{
-    net::{IpAddr, Ipv4Addr},
-    sync::Arc,
-};
+use std::{net::IpAddr, sync::Arc};
 
 use axum::{
     http::{Extensions, response::Parts},
@@ -34,9 +31,9 @@ struct GrantExtension(Arc<Mutex<Option<Grant>>>);
 #[derive(Clone, Debug, Default)]
 pub(super) struct HandOff(Arc<Mutex<Option<(Parts, Grant)>>>);
 
-/// The client address of a connection.
+/// The client address of a request, if it is known.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct ClientAddress(pub(super) IpAddr);
+pub(super) struct ClientAddress(pub(super) Option<IpAddr>);
 
 impl Grant {
     /// The response with this grant in its extensions.
@@ -68,8 +65,7 @@ impl HandOff {
     }
 }
 
-/// The client address; unspecified without an accept loop, as in unit tests.
-pub(super) fn client_address(extensions: &Extensions) -> IpAddr {
-    let known = extensions.get::<ClientAddress>();
-    known.map_or(Ipv4Addr::UNSPECIFIED.into(), |ClientAddress(address)| *address)
+/// The client address; unknown behind a proxy that does not say it.
+pub(super) fn client_address(extensions: &Extensions) -> Option<IpAddr> {
+    extensions.get::<ClientAddress>().and_then(|ClientAddress(address)| *address)
 }

@@ -52,18 +52,18 @@ async fn ready(State(state): State<SharedState>) -> Result<Response, Problem> {
     Ok(([(header::CACHE_CONTROL, NO_STORE)], body).into_response())
 }
 
+/// The phase as everybody may see it: no address, no user, nothing that the database answered. The
+/// log has those.
 fn readiness(phase: &Phase, deaf: bool) -> Result<Ready, Problem> {
     let (phase, why) = match phase {
         Phase::Live { since } => {
             let live_for_seconds = since.elapsed().as_secs();
             return Ok(Ready { status: "ready", phase: "live", live_for_seconds, deaf });
         }
-        Phase::CatchingUp => ("catching_up", "catching up with missed rounds".to_owned()),
-        Phase::Connecting { problem: None } => {
-            ("connecting", "connecting to the database".to_owned())
-        }
-        Phase::Connecting { problem: Some(problem) } => {
-            ("connecting", format!("cannot connect to the database: {problem}"))
+        Phase::CatchingUp => ("catching_up", "catching up with missed rounds"),
+        Phase::Connecting { problem: None } => ("connecting", "connecting to the database"),
+        Phase::Connecting { problem: Some(_) } => {
+            ("connecting", "cannot connect to the database: see the log of the server")
         }
     };
     Err(Problem::unavailable(why, 1).in_phase(phase))
@@ -93,6 +93,17 @@ mod tests {
         ] {
             let response = readiness(&phase, false).err().expect("not ready").into_response();
             assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE, "{phase:?}");
+        }
+    }
+
+    #[test]
+    fn a_problem_of_the_database_stays_in_the_log() {
+        let problem = "cannot connect to postgres://user@db.internal:5432/game".to_owned();
+        let refused = readiness(&Phase::Connecting { problem: Some(problem) }, false);
+        let shown = format!("{:?}", refused.err().expect("not ready"));
+        assert!(shown.contains("cannot connect to the database"), "{shown}");
+        for secret in ["postgres://", "user", "db.internal", "5432", "game"] {
+            assert!(!shown.contains(secret), "{secret} in {shown}");
         }
     }
 }

@@ -202,7 +202,11 @@ mod tests {
     use crate::{
         config::AllowedOrigins,
         http::{self, Settings},
-        ops::{connection_limiter::Limits, shutdown::Shutdown, telemetry::metrics::Metrics},
+        ops::{
+            connection_limiter::{ConnectionLimiter, Limits},
+            shutdown::Shutdown,
+            telemetry::metrics::Metrics,
+        },
         postgres::{pool::Pool, round_queries::RoundQueries, target::PgTarget},
         stream::{
             games::Games,
@@ -220,7 +224,12 @@ mod tests {
         let feed =
             Feed::new(hub, Games::default(), Arc::new(RoundQueries::new(pool, metrics.clone())), 1);
         let allowed_origins = AllowedOrigins::Any;
-        let settings = Settings { heartbeat: Duration::from_secs(15), allowed_origins, limits };
+        let settings = Settings {
+            heartbeat: Duration::from_secs(15),
+            allowed_origins,
+            limiter: ConnectionLimiter::new(limits, metrics.clone()),
+            trusted_proxies: Default::default(),
+        };
         let phase = watch::channel(Phase::CatchingUp).1;
         let state = AppState::new(feed, phase, metrics, shutdown.clone(), settings);
         (http::router(Arc::new(state)), publisher)

@@ -19,9 +19,12 @@ use super::{
     SharedState, hand_off::ClientAddress, origin, problem::Problem, selection,
     stream::StreamRequest,
 };
-use crate::transport::{
-    GrantedSession,
-    wt::{self, Admission, Refusal},
+use crate::{
+    config::TrustedProxies,
+    transport::{
+        GrantedSession,
+        wt::{self, Admission, Refusal},
+    },
 };
 
 /// The slot for the session that a handler grants.
@@ -29,17 +32,21 @@ type GrantSlot = Arc<Mutex<Option<GrantedSession>>>;
 
 /// Decides on WebTransport requests.
 #[derive(Clone, Debug)]
-pub(crate) struct WebTransportAdmission(Router);
+pub(crate) struct WebTransportAdmission {
+    router: Router,
+    proxies: TrustedProxies,
+}
 
 impl WebTransportAdmission {
     /// Uses the same limits as the other transports.
     pub(crate) fn new(state: SharedState) -> Self {
+        let proxies = state.settings.trusted_proxies.clone();
         let router = Router::new()
             .route("/wt", get(open))
             .route("/wt/{game}", get(open))
             .route("/wt/type/{type}", get(open))
             .with_state(state);
-        Self(router)
+        Self { router, proxies }
     }
 }
 
@@ -52,13 +59,13 @@ impl Admission for WebTransportAdmission {
         }
         let slot = GrantSlot::default();
         let mut request = Request::get(connect.path)
-            .extension(ClientAddress(connect.address))
+            .extension(ClientAddress(self.proxies.direct(connect.address)))
             .extension(Arc::clone(&slot));
         if let Some(origin) = connect.origin {
             request = request.header(header::ORIGIN, origin);
         }
         let request = request.body(Body::empty()).map_err(|_| malformed)?;
-        let Ok(response) = self.0.clone().oneshot(request).await;
+        let Ok(response) = self.router.clone().oneshot(request).await;
         let granted = slot.lock().take();
         granted.ok_or(Refusal(response.status().as_u16()))
     }

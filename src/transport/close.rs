@@ -18,6 +18,8 @@ pub enum CloseReason {
     NotUtf8,
     /// The client sent a message above the size limit.
     TooLarge,
+    /// The client sent more than 64 KiB in a second.
+    Flooding,
     /// The server failed.
     Failed,
     /// The ring buffers no longer hold the client's next round, or its socket accepted no bytes.
@@ -36,6 +38,7 @@ impl CloseReason {
             Self::ShuttingDown => 1001,
             Self::Protocol => 1002,
             Self::NotUtf8 => 1007,
+            Self::Flooding => 1008,
             Self::TooLarge => 1009,
             Self::Failed => 1011,
             // One code, because the advice to the client is the same.
@@ -52,6 +55,7 @@ impl CloseReason {
             Self::Protocol => "not a valid WebSocket frame",
             Self::NotUtf8 => "a text message must be UTF-8",
             Self::TooLarge => "messages of more than 4096 bytes are not read",
+            Self::Flooding => "more than 64 KiB in a second: send less",
             Self::Failed => "the server failed: retry with backoff",
             Self::TooSlow => "too slow to keep up: reconnect with after",
             Self::NoPong => "two pings without an answer: reconnect with after",
@@ -64,6 +68,7 @@ impl CloseReason {
         match self {
             Self::Client | Self::Protocol | Self::NotUtf8 => Closed::client,
             Self::ShuttingDown => Closed::shutdown,
+            Self::Flooding => Closed::flooding,
             Self::TooLarge => Closed::too_large,
             Self::Failed => Closed::failed,
             Self::TooSlow => Closed::too_slow,
@@ -77,12 +82,13 @@ impl CloseReason {
 mod tests {
     use super::*;
 
-    const ALL: [CloseReason; 9] = [
+    const ALL: [CloseReason; 10] = [
         CloseReason::Client,
         CloseReason::ShuttingDown,
         CloseReason::Protocol,
         CloseReason::NotUtf8,
         CloseReason::TooLarge,
+        CloseReason::Flooding,
         CloseReason::Failed,
         CloseReason::TooSlow,
         CloseReason::NoPong,

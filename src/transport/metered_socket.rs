@@ -19,10 +19,10 @@ use std::{
     time::Duration,
 };
 
+use bytes::{Buf, Bytes};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
-    sync::OwnedSemaphorePermit,
     time::Sleep,
 };
 
@@ -37,8 +37,8 @@ pub(crate) struct MeteredSocket {
     patience: Duration,
     blocked: Option<BlockedWrite>,
     gauge: WriteGauge,
-    /// Released when the socket is closed, which is later than the end of HTTP for a stream.
-    permit: OwnedSemaphorePermit,
+    /// Bytes that were read from the socket before, and not used.
+    unread: Bytes,
 }
 
 /// Whether the last write to a socket was blocked. Cheap to clone.
@@ -60,9 +60,10 @@ impl WriteGauge {
 }
 
 impl MeteredSocket {
-    /// Wraps a connected socket with its permit.
-    pub(crate) fn new(tcp: TcpStream, patience: Duration, permit: OwnedSemaphorePermit) -> Self {
-        Self { tcp, patience, blocked: None, gauge: WriteGauge::default(), permit }
+    /// Wraps a connected socket. The flag is set while the peer does not take what it was sent.
+    pub(crate) fn new(tcp: TcpStream, patience: Duration, is_blocked: Arc<AtomicBool>) -> Self {
+        let gauge = WriteGauge(is_blocked);
+        Self { tcp, patience, blocked: None, gauge, unread: Bytes::new() }
     }
 
     /// The gauge of this socket, for use while hyper owns the socket.
@@ -70,9 +71,29 @@ impl MeteredSocket {
         self.gauge.clone()
     }
 
-    /// The socket and its permit.
-    pub(crate) fn into_parts(self) -> (TcpStream, OwnedSemaphorePermit) {
-        (self.tcp, self.permit)
+    /// The socket.
+    pub(crate) fn into_inner(self) -> TcpStream {
+        self.tcp
+    }
+
+    /// Puts bytes back that were read and not used.
+    pub(crate) fn put_back(&mut self, unread: Bytes) {
+        self.unread = unread;
+    }
+
+    /// Waits until there are bytes to read. Holds no buffer meanwhile. Returns false if the peer
+    /// has disconnected.
+    pub(crate) async fn has_bytes(&self) -> bool {
+        !self.unread.is_empty() || self.tcp.peek(&mut [0]).await.is_ok_and(|peeked| peeked > 0)
+    }
+
+    /// Makes the drop of a socket that the peer does not read a reset. After a plain close it would
+    /// keep its kernel memory.
+    pub(crate) fn reset_if_blocked(&self) {
+        if self.gauge.is_blocked() {
+            // This fails only for a socket that is closed already.
+            let _ = self.tcp.set_zero_linger();
+        }
     }
 
     /// Updates the gauge and the timeout after a write of `wanted` bytes.
@@ -126,7 +147,13 @@ impl AsyncRead for MeteredSocket {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_read(cx, buffer)
+        if self.unread.is_empty() {
+            return Pin::new(&mut self.tcp).poll_read(cx, buffer);
+        }
+        let taken = self.unread.len().min(buffer.remaining());
+        buffer.put_slice(&self.unread[..taken]);
+        self.unread.advance(taken);
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -169,15 +196,14 @@ mod tests {
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
         net::TcpListener,
-        sync::Semaphore,
     };
 
     async fn pair(patience: Duration) -> (MeteredSocket, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
         let peer = TcpStream::connect(listener.local_addr().expect("address"));
         let (peer, accepted) = tokio::join!(peer, listener.accept());
-        let permit = Arc::new(Semaphore::new(1)).try_acquire_owned().expect("a permit");
-        (MeteredSocket::new(accepted.expect("accept").0, patience, permit), peer.expect("connect"))
+        let socket = MeteredSocket::new(accepted.expect("accept").0, patience, Arc::default());
+        (socket, peer.expect("connect"))
     }
 
     #[tokio::test]
@@ -206,5 +232,18 @@ mod tests {
             assert!(!socket.gauge().is_blocked());
         };
         assert_eq!(tokio::join!(reader, writer).0, 8 << 20);
+    }
+
+    #[tokio::test]
+    async fn bytes_that_were_put_back_are_read_first() {
+        let (mut socket, mut peer) = pair(Duration::from_secs(10)).await;
+        peer.write_all(b"later").await.expect("write");
+        socket.put_back(Bytes::from_static(b"first"));
+        assert!(socket.has_bytes().await);
+        let mut read = [0; 10];
+        socket.read_exact(&mut read).await.expect("ten bytes");
+        assert_eq!(&read, b"firstlater");
+        drop(peer);
+        assert!(!socket.has_bytes().await);
     }
 }

@@ -8,7 +8,9 @@
 //!   [`send_queue`], which is bounded. A peer that takes too little for two heartbeats is reset. A
 //!   peer is closed with 1013 if the ring buffers no longer hold its next round, or if it reads a
 //!   replay too slowly.
-//! * **S4** Each closed connection is counted once, with its reason.
+//! * **S4** A turn reads a bounded number of bytes from clients, and then looks for rounds. A client
+//!   that sends too much is closed with 1008.
+//! * **S5** Each closed connection is counted once, with its reason.
 //!
 //! The thread sleeps only in `poll`. Other threads wake it only while it sleeps.
 
@@ -20,6 +22,7 @@ mod granted_stream;
 mod groups;
 mod heartbeats;
 mod protocol;
+mod reads;
 mod send_queue;
 mod shard_metrics;
 
@@ -39,6 +42,7 @@ use self::{
     fan_out::FanOut,
     granted_stream::OpenedStream,
     heartbeats::{Heartbeats, StopSchedule},
+    reads::Reads,
 };
 pub(crate) use self::{
     granted_stream::GrantedStream,
@@ -69,6 +73,7 @@ pub(super) struct Shard {
     queue: Arc<CommandQueue>,
     connections: Connections,
     fan_out: FanOut,
+    reads: Reads,
     heartbeats: Heartbeats,
     stop: Option<StopSchedule>,
 }
@@ -82,6 +87,7 @@ impl Shard {
             poll,
             connections: Connections::new(settings.heartbeat, hub, metrics),
             fan_out: FanOut::default(),
+            reads: Reads::new(Instant::now()),
             heartbeats: Heartbeats::new(settings.heartbeat, Instant::now()),
             stop: None,
         })
@@ -103,7 +109,7 @@ impl Shard {
             }
             self.fan_out.send_all(&mut self.connections);
             self.run_timers();
-            self.connections.read_unread();
+            self.read_turn();
             self.wait(&mut events)?;
             self.queue.awake();
             for event in &events {
@@ -136,7 +142,7 @@ impl Shard {
             Some(stop) => stop.tick().min(self.heartbeats.until_next(now)),
             None => self.heartbeats.until_next(now),
         };
-        let may_sleep = !self.connections.has_unread() && self.queue.fall_asleep();
+        let may_sleep = self.reads.is_empty() && self.queue.fall_asleep();
         let timeout = if may_sleep { until } else { Duration::ZERO };
         match self.poll.poll(events, Some(timeout)) {
             Err(error) if error.kind() != io::ErrorKind::Interrupted => Err(error),
@@ -156,7 +162,14 @@ impl Shard {
             self.connections.flush(slot, Instant::now());
         }
         if event.is_readable() || event.is_read_closed() || event.is_error() {
-            self.connections.on_readable(slot);
+            self.reads.mark(&mut self.connections, slot);
+        }
+    }
+
+    /// Reads from clients, within the bounds of a turn: rounds come first.
+    fn read_turn(&mut self) {
+        if !self.reads.is_empty() {
+            self.reads.read_turn(&mut self.connections, Instant::now());
         }
     }
 
@@ -184,6 +197,7 @@ impl Shard {
         if let Some((first, step)) = self.heartbeats.due(now) {
             self.connections.send_heartbeats(first, step);
             self.connections.close_slow(now, self.heartbeats.tick());
+            self.reads.drain(&mut self.connections);
         }
         if let Some(stop) = &mut self.stop {
             self.connections.end_slots(stop.due(now), CloseReason::ShuttingDown);

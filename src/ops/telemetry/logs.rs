@@ -1,8 +1,27 @@
 //! Logs: one line per event on stderr, as text or JSON. stdout is for data only.
+//!
+//! A log that nobody reads, or that is full, delays nothing ([`writer`]), and no message fills it
+//! ([`repeats`]).
 
-use std::io::{IsTerminal, stderr};
+mod repeats;
+mod writer;
 
-use tracing_subscriber::{EnvFilter, fmt};
+use std::{
+    backtrace::{Backtrace, BacktraceStatus},
+    io::{IsTerminal, stderr},
+    panic::PanicHookInfo,
+    thread,
+    time::Duration,
+};
+
+use tracing_appender::non_blocking::WorkerGuard;
+use tracing_subscriber::{EnvFilter, Layer, fmt, layer::SubscriberExt, util::SubscriberInitExt};
+
+use self::repeats::Repeats;
+pub(super) use self::writer::dropped_lines;
+
+/// The time between two checks for messages that were suppressed.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The format of log lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -23,20 +42,63 @@ pub(crate) const DEFAULT_FILTER: &str = "info,sqlx=warn";
 #[error("RUST_LOG: {0}")]
 pub(crate) struct BadFilter(String);
 
+/// Writes the rest of the log when it is dropped, if somebody reads it.
+#[derive(Debug)]
+#[must_use = "the log ends when this is dropped"]
+pub(crate) struct LogGuard {
+    repeats: Repeats,
+    _worker: WorkerGuard,
+}
+
+impl Drop for LogGuard {
+    fn drop(&mut self) {
+        self.repeats.log_counts(true);
+    }
+}
+
 /// Starts logging for the process. `RUST_LOG` overrides `default_filter`. A second call does
 /// nothing, so that each test can call it.
-pub(crate) fn init(format: Format, default_filter: &str) -> Result<(), BadFilter> {
+pub(crate) fn init(format: Format, default_filter: &str) -> Result<LogGuard, BadFilter> {
     let filter = filter(std::env::var("RUST_LOG").ok().as_deref(), default_filter)?;
-    // A line that cannot be written (disk full) is lost: logging that error would fail too, and panic.
-    let lines = fmt().with_env_filter(filter).with_writer(stderr).log_internal_errors(false);
-    let started = match format {
-        Format::Text => lines.with_ansi(stderr().is_terminal()).try_init(),
-        Format::Json => lines.json().flatten_event(true).with_ansi(false).try_init(),
+    let (writer, worker) = writer::start(stderr());
+    let lines = fmt::layer().with_writer(writer).log_internal_errors(false);
+    let lines = match format {
+        Format::Text => lines.with_ansi(stderr().is_terminal()).boxed(),
+        Format::Json => lines.json().flatten_event(true).with_ansi(false).boxed(),
     };
-    if let Err(already) = started {
-        tracing::debug!("logging was started before: {already}");
+    let repeats = Repeats::default();
+    let subscriber = tracing_subscriber::registry().with(lines).with(filter).with(repeats.clone());
+    match subscriber.try_init() {
+        Ok(()) => {
+            std::panic::set_hook(Box::new(log_panic));
+            log_counts_of(repeats.clone());
+        }
+        Err(already) => tracing::debug!("logging was started before: {already}"),
     }
-    Ok(())
+    Ok(LogGuard { repeats, _worker: worker })
+}
+
+/// The standard hook writes to stderr itself, and would wait for a pipe that nobody reads.
+fn log_panic(panic: &PanicHookInfo<'_>) {
+    let thread = thread::current();
+    let thread = thread.name().unwrap_or("unnamed");
+    let backtrace = Backtrace::capture();
+    match backtrace.status() {
+        BacktraceStatus::Captured => tracing::error!(thread, "{panic}\n{backtrace}"),
+        _ => tracing::error!(thread, "{panic}"),
+    }
+}
+
+/// Logs the counts of suppressed messages until the process ends. Without this thread, the count of
+/// a message that does not come again would be lost.
+fn log_counts_of(repeats: Repeats) {
+    let log_counts = move || loop {
+        thread::sleep(CHECK_INTERVAL);
+        repeats.log_counts(false);
+    };
+    if let Err(error) = thread::Builder::new().name("log-repeats".to_owned()).spawn(log_counts) {
+        tracing::warn!(%error, "repeated messages will not be counted");
+    }
 }
 
 fn filter(rust_log: Option<&str>, default_filter: &str) -> Result<EnvFilter, BadFilter> {

@@ -6,7 +6,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use super::process::ProcessCollector;
+use super::{logs, process::ProcessCollector};
 use crate::ops::build_info;
 
 /// The transport of a client.
@@ -38,6 +38,16 @@ pub enum Skipped {
     unreadable,
 }
 
+/// What a connection without a stream does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[allow(missing_docs, non_camel_case_types)]
+pub enum PendingState {
+    no_request,
+    idle,
+    request,
+    quic,
+}
+
 /// The source of a replay: the hub's recent rounds, the database, or neither.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
 #[allow(missing_docs, non_camel_case_types)]
@@ -54,6 +64,7 @@ pub enum Closed {
     client,
     shutdown,
     too_large,
+    flooding,
     too_slow,
     no_pong,
     gap,
@@ -106,6 +117,12 @@ fn build_info() -> Family<Build, Gauge> {
     };
     family.get_or_create(&build).set(1_i64);
     family
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[allow(missing_docs)]
+pub struct ByPending {
+    pub state: PendingState,
 }
 
 /// Buckets from 50 µs to 6.5 s, each twice the one before.
@@ -162,6 +179,9 @@ metrics! {
     sessions_closed_total: Family<ByClosed, Counter> = Family::default(), "Streams closed, by reason";
     subscriber_refills_total: Counter = Counter::default(), "Times a slow subscriber was refilled from the hub's recent rounds";
     connections_refused_total: Counter = Counter::default(), "Streams refused because a connection limit was reached";
+    pending_connections: Family<ByPending, Gauge> = Family::default(), "Connections without a stream: without a complete request, idle, with a request, in a QUIC handshake";
+    pending_closed_total: Family<ByPending, Counter> = Family::default(), "Connections without a stream that were closed because others needed their place, by what they did";
+    log_lines_dropped_total: Counter = logs::dropped_lines(), "Log lines that were dropped because stderr was not read fast enough or could not be written";
     rounds_dropped_total: Family<ByTransport, Counter> = Family::default(), "Rounds dropped from the full buffer of a WebTransport subscriber that reads too slowly";
     rounds_written_total: Family<ByTransport, Counter> = Family::default(), "Rounds written to subscribers";
 }

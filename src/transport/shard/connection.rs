@@ -1,4 +1,4 @@
-//! The socket of one subscriber. Rare state is boxed: an ordinary connection takes 48 bytes.
+//! The socket of one subscriber. Rare state is boxed: an ordinary connection takes 56 bytes.
 
 use std::{
     io::{self, ErrorKind, Read, Write},
@@ -40,6 +40,13 @@ pub(super) struct Connection {
     unanswered: u8,
     /// Set on an event stream until its first event.
     pub(super) awaits_event: bool,
+    /// Whether it is in the queue of [`Reads`](super::reads::Reads).
+    pub(super) waits_for_read: bool,
+    /// Whether it was closed because it sent too much.
+    pub(super) is_flooding: bool,
+    /// Bytes received in the second `received_in`.
+    received: u32,
+    received_in: u32,
     /// Set while the socket is full.
     pub(super) send_queue: Option<Box<SendQueue>>,
     /// Set while a frame or a message is incomplete.
@@ -86,6 +93,10 @@ impl Connection {
             protocol,
             unanswered: 0,
             awaits_event: false,
+            waits_for_read: false,
+            is_flooding: false,
+            received: 0,
+            received_in: 0,
             send_queue: None,
             reader: None,
             _permits: permits,
@@ -145,6 +156,15 @@ impl Connection {
         }
         self.unanswered += 1;
         self.unanswered <= UNANSWERED_MAX
+    }
+
+    /// Counts received bytes. Returns their number in this second.
+    pub(super) fn count_received(&mut self, bytes: usize, second: u32) -> u32 {
+        if self.received_in != second {
+            (self.received, self.received_in) = (0, second);
+        }
+        self.received = self.received.saturating_add(u32::try_from(bytes).unwrap_or(u32::MAX));
+        self.received
     }
 
     /// Reads once.

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeSet,
-    io::{self, ErrorKind},
+    io,
     ops::Range,
     time::{Duration, Instant},
 };
@@ -29,10 +29,6 @@ use crate::{
     transport::close::CloseReason,
 };
 
-/// Bytes read from a socket in one call. All connections share the buffer: clients send little.
-const READ_BYTES: usize = 16 * 1024;
-/// Reads per connection and turn: a peer that never stops sending must not delay the others.
-const READS_MAX: usize = 8;
 /// How long a close message may take if the peer reads: a round trip. A stopping process must not
 /// wait a whole heartbeat for the other peers.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
@@ -49,11 +45,8 @@ pub(super) struct Connections {
     pub(super) groups: Groups,
     /// Slots with a send queue, checked on each tick.
     with_queue: BTreeSet<u32>,
-    /// Slots that had more to read than one turn takes.
-    unread: Vec<u32>,
     /// Every round up to here was sent to all its subscribers, or is in their send queues.
     pub(super) offered: Position,
-    buffer: Box<[u8]>,
 }
 
 impl Connections {
@@ -65,9 +58,7 @@ impl Connections {
             slots: Slab::new(),
             groups: Groups::default(),
             with_queue: BTreeSet::new(),
-            unread: Vec::new(),
             offered: Position(0),
-            buffer: vec![0; READ_BYTES].into(),
         }
     }
 
@@ -78,10 +69,6 @@ impl Connections {
     /// All connections have a slot below this.
     pub(super) fn slots_in_use(&self) -> usize {
         self.slots.iter().next_back().map_or(0, |(slot, _)| slot + 1)
-    }
-
-    pub(super) fn has_unread(&self) -> bool {
-        !self.unread.is_empty()
     }
 
     pub(super) fn get_mut(&mut self, slot: u32) -> Option<&mut Connection> {
@@ -209,37 +196,6 @@ impl Connections {
             (_, None) => {}
         }
         self.flush(slot, Instant::now());
-    }
-
-    /// Continues the reads that one turn did not complete.
-    pub(super) fn read_unread(&mut self) {
-        for slot in std::mem::take(&mut self.unread) {
-            self.on_readable(slot);
-        }
-    }
-
-    pub(super) fn on_readable(&mut self, slot: u32) {
-        let mut buffer = std::mem::take(&mut self.buffer);
-        self.read_turn(slot, &mut buffer);
-        self.buffer = buffer;
-    }
-
-    fn read_turn(&mut self, slot: u32, buffer: &mut [u8]) {
-        for _ in 0..READS_MAX {
-            let Some(connection) = self.get_mut(slot) else { return };
-            match connection.read(buffer) {
-                Ok(0) => return self.drop_connection(slot, CloseReason::Client),
-                Ok(read) => self.handle_bytes(slot, &mut buffer[..read]),
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
-                // TCP_USER_TIMEOUT: the peer acknowledges nothing.
-                Err(error) if error.kind() == ErrorKind::TimedOut => {
-                    return self.drop_connection(slot, CloseReason::TooSlow);
-                }
-                Err(_) => return self.drop_connection(slot, CloseReason::Client),
-            }
-        }
-        self.unread.push(slot);
     }
 
     /// Handles bytes from the peer: answers pings, and closes if the peer closes or breaks the

@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     config::WebTransportConfig,
-    ops::{shutdown::Shutdown, telemetry::metrics::Metrics},
+    ops::{connection_limiter::ConnectionLimiter, shutdown::Shutdown, telemetry::metrics::Metrics},
 };
 
 /// The most unacknowledged bytes on streams: large rounds and replays.
@@ -103,14 +103,18 @@ impl WebTransport {
     pub(crate) async fn serve<G: Admission>(
         self,
         admission: G,
+        limiter: ConnectionLimiter,
         metrics: Metrics,
         shutdown: Shutdown,
     ) {
         let Self { endpoint, mut certificates, address, heartbeat } = self;
         let tasks = TaskTracker::new();
-        let topic_tasks = TopicTasks::new(heartbeat, metrics, shutdown.clone(), tasks.clone());
+        let topic_tasks =
+            TopicTasks::new(heartbeat, metrics.clone(), shutdown.clone(), tasks.clone());
         let setup = Arc::new(SessionSetup::new(
             admission,
+            limiter,
+            &metrics,
             topic_tasks,
             heartbeat,
             shutdown.clone(),
@@ -118,7 +122,12 @@ impl WebTransport {
         ));
         let accept = async {
             loop {
-                setup.receive(endpoint.accept().await);
+                let incoming = endpoint.accept().await;
+                if setup.has_room(endpoint.open_connections()) {
+                    setup.receive(incoming);
+                } else {
+                    incoming.refuse();
+                }
             }
         };
         let renew = async {

@@ -2,10 +2,8 @@
 
 use std::{future::Future, net::IpAddr, sync::Arc, time::Duration};
 
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::timeout,
-};
+use prometheus_client::metrics::gauge::Gauge;
+use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 use wtransport::endpoint::{IncomingSession, SessionRequest};
 
@@ -16,7 +14,11 @@ use super::{
     wire::{self, H3_NO_ERROR},
 };
 use crate::{
-    ops::shutdown::Shutdown,
+    ops::{
+        connection_limiter::{ConnectionLimiter, Kind, PendingConnection},
+        shutdown::Shutdown,
+        telemetry::metrics::{ByTransport, Metrics, Transport},
+    },
     stream::{
         frame::Frame,
         hub::{Delivery, Opening, Subscription},
@@ -24,8 +26,8 @@ use crate::{
     transport::{GrantedSession, close::CloseReason},
 };
 
-/// The most concurrent handshakes; further ones are refused. Each holds about 50 KB.
-const HANDSHAKES_MAX: usize = 1024;
+/// The most connections that ended for this server and not for the library.
+const GIVEN_UP_MAX: usize = 1024;
 /// Above this number, a client must validate its address first (RFC 9000 section 8.1). That costs
 /// it a round trip and the server no memory, and stops a flood from false addresses.
 const HANDSHAKES_UNPROVEN: usize = 128;
@@ -38,10 +40,11 @@ const REFUSED: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct SessionSetup<G> {
     admission: G,
+    limiter: ConnectionLimiter,
+    sessions: Gauge,
     topic_tasks: TopicTasks,
     /// A peer that takes nothing for this long is too slow.
     patience: Duration,
-    handshakes: Arc<Semaphore>,
     shutdown: Shutdown,
     tasks: TaskTracker,
 }
@@ -49,42 +52,49 @@ pub(super) struct SessionSetup<G> {
 impl<G: Admission> SessionSetup<G> {
     pub(super) fn new(
         admission: G,
+        limiter: ConnectionLimiter,
+        metrics: &Metrics,
         topic_tasks: TopicTasks,
         heartbeat: Duration,
         shutdown: Shutdown,
         tasks: TaskTracker,
     ) -> Self {
-        let handshakes = Arc::new(Semaphore::new(HANDSHAKES_MAX));
-        Self { admission, topic_tasks, patience: heartbeat * 2, handshakes, shutdown, tasks }
+        let label = ByTransport { transport: Transport::webtransport };
+        let sessions = metrics.subscribers.get_or_create_owned(&label);
+        let patience = heartbeat * 2;
+        Self { admission, limiter, sessions, topic_tasks, patience, shutdown, tasks }
     }
 
-    /// Sets up a session in its own task, unless there are too many handshakes.
+    /// Whether one more connection fits beside the open ones. The library keeps a connection that
+    /// this server gave up as long as its peer leaves a stream header incomplete.
+    pub(super) fn has_room(&self, open: usize) -> bool {
+        let sessions = usize::try_from(self.sessions.get()).unwrap_or_default();
+        open <= sessions + self.limiter.pending(Kind::Quic) + GIVEN_UP_MAX
+    }
+
+    /// Sets up a session in its own task. If there are too many handshakes, the oldest is closed.
     pub(super) fn receive(self: &Arc<Self>, incoming: IncomingSession) {
         let proven = incoming.remote_address_validated();
         let address = incoming.remote_address().ip();
-        let pending = HANDSHAKES_MAX - self.handshakes.available_permits();
-        if pending >= HANDSHAKES_UNPROVEN && !proven {
+        if self.limiter.pending(Kind::Quic) >= HANDSHAKES_UNPROVEN && !proven {
             return incoming.retry();
         }
-        let Ok(permit) = self.handshakes.clone().try_acquire_owned() else {
+        let Some(pending) = self.limiter.connect(Kind::Quic, Some(address)) else {
             return incoming.refuse();
         };
         let setup = Arc::clone(self);
-        self.tasks.spawn(async move { setup.set_up(incoming, address, permit).await });
+        self.tasks.spawn(async move { setup.set_up(incoming, address, pending).await });
     }
 
-    async fn set_up(
-        &self,
-        incoming: IncomingSession,
-        address: IpAddr,
-        permit: OwnedSemaphorePermit,
-    ) {
+    async fn set_up(&self, incoming: IncomingSession, address: IpAddr, pending: PendingConnection) {
         let request = tokio::select! {
             () = self.shutdown.requested() => return,
+            () = pending.closed() => return,
             request = timeout(HANDSHAKE, incoming) => request,
         };
         // Errors before the request are not logged: clients cause them.
         let Ok(Ok(request)) = request else { return };
+        pending.begin_request();
         let path = request.path().to_owned();
         let origin = request.origin().map(str::to_owned);
         let admitted = self.admission.admit(ConnectRequest { path, origin, address }).await;
@@ -92,7 +102,7 @@ impl<G: Admission> SessionSetup<G> {
             Err(refusal) => drop(timeout(HANDSHAKE, refuse(request, refusal)).await),
             Ok(session) => {
                 let Ok(Ok(connection)) = timeout(HANDSHAKE, request.accept()).await else { return };
-                drop(permit);
+                drop(pending);
                 let GrantedSession { opening, subscription, record } = session;
                 self.open_and_join(Session::new(connection, record), opening, subscription).await;
             }

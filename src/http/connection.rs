@@ -1,0 +1,246 @@
+//! A connection that speaks HTTP/1: hyper serves its requests, and a granted stream leaves it.
+//!
+//! While no request is under way, the connection is only a socket and a task that waits for bytes:
+//! hyper, with its buffers of up to 32 KB, exists from the first byte of a request to the last byte
+//! of its response. A connection may wait for [`HEAD_TIMEOUT`], and is closed earlier if the
+//! limiter needs its place.
+//!
+//! When a route grants a stream, hyper does not get its response. The loop waits until hyper has
+//! written all earlier responses. Then it hands the socket to a shard, with the response head and
+//! the bytes that hyper has read beyond the request. So hyper reads every request and axum decides
+//! on it, but neither takes part when rounds are written.
+
+use std::{
+    convert::Infallible,
+    error::Error,
+    future::{Future, poll_fn},
+    net::IpAddr,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use axum::{
+    Router,
+    body::Body,
+    http::{HeaderMap, HeaderValue},
+    response::Response,
+};
+use hyper::{
+    Request,
+    body::Incoming,
+    server::conn::http1::{self, Parts},
+    service::service_fn,
+};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::time::timeout;
+use tower::ServiceExt;
+
+use super::{
+    exchange::{Exchanges, TrackedBody},
+    hand_off::{ClientAddress, HandOff},
+    head, host,
+};
+use crate::{
+    config::TrustedProxies,
+    ops::{connection_limiter::PendingConnection, shutdown::Shutdown},
+    transport::{
+        GrantedStream, Shards,
+        metered_socket::{MeteredSocket, WriteGauge},
+    },
+};
+
+/// Proxies add the address of their client to it.
+const X_FORWARDED_FOR: &str = "x-forwarded-for";
+/// The timeout for a request head: a slower one is an attack or a dead peer. Also limits an idle
+/// keep-alive connection.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// The most bytes of a request head, and of responses that wait for the socket.
+const BUFFER_BYTES: usize = 16 * 1024;
+/// The most headers of a request.
+const HEADERS_MAX: usize = 100;
+/// How long a connection may take after a shutdown request. The shards end the streams; hyper only
+/// has to send its last response.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// The handles that each connection needs.
+#[derive(Debug)]
+pub(super) struct ConnectionContext {
+    pub(super) router: Router,
+    pub(super) shards: Shards,
+    pub(super) shutdown: Shutdown,
+    pub(super) proxies: TrustedProxies,
+}
+
+impl ConnectionContext {
+    /// The address of the client that sent this request.
+    fn client(&self, peer: IpAddr, headers: &HeaderMap) -> Option<IpAddr> {
+        let forwarded = headers.get_all(X_FORWARDED_FOR).iter();
+        let forwarded: Vec<_> = forwarded.map(HeaderValue::as_bytes).collect();
+        self.proxies.client(peer, forwarded.into_iter())
+    }
+}
+
+/// Why hyper stopped.
+enum Stopped {
+    /// The connection has ended.
+    Closed,
+    /// All requests are answered, or a stream was granted.
+    Idle,
+}
+
+/// Serves a connection until it ends, or is a stream.
+pub(super) async fn serve(
+    mut socket: MeteredSocket,
+    peer: IpAddr,
+    pending: PendingConnection,
+    context: Arc<ConnectionContext>,
+) {
+    let pending = Arc::new(pending);
+    while waits(&socket, &pending, &context.shutdown).await {
+        // In a box of its own: a connection that waits holds none of it.
+        match Box::pin(speak_http(socket, peer, &pending, &context)).await {
+            Some(idle) => socket = idle,
+            None => return,
+        }
+    }
+}
+
+/// Waits for the first bytes of a request. Returns false if the connection must close.
+async fn waits(socket: &MeteredSocket, pending: &PendingConnection, shutdown: &Shutdown) -> bool {
+    tokio::select! {
+        biased;
+        arrived = timeout(HEAD_TIMEOUT, socket.has_bytes()) => arrived.unwrap_or(false),
+        () = pending.closed() => false,
+        () = shutdown.requested() => false,
+    }
+}
+
+/// Serves requests. Returns the socket once all that have arrived are answered. Errors are logged
+/// at debug, because peers cause them.
+async fn speak_http(
+    socket: MeteredSocket,
+    peer: IpAddr,
+    pending: &Arc<PendingConnection>,
+    context: &Arc<ConnectionContext>,
+) -> Option<MeteredSocket> {
+    let (gauge, hand_off) = (socket.gauge(), HandOff::default());
+    let exchanges = Exchanges::new(Arc::clone(pending));
+    let service = service_fn(|request| {
+        let (hand_off, exchanges) = (hand_off.clone(), exchanges.clone());
+        Box::pin(answer(Arc::clone(context), request, peer, hand_off, exchanges))
+    });
+    let mut http = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(BUFFER_BYTES)
+        .max_headers(HEADERS_MAX)
+        .serve_connection(TokioIo::new(socket), service);
+    let mut poll =
+        |cx: &mut Context<'_>| poll_until_idle(&mut http, &hand_off, &exchanges, &gauge, cx);
+    let stopped = tokio::select! {
+        stopped = poll_fn(&mut poll) => stopped,
+        () = pending.closed() => {
+            http.into_parts().io.into_inner().reset_if_blocked();
+            return None;
+        }
+        () = context.shutdown.requested() => {
+            Pin::new(&mut http).graceful_shutdown();
+            let end = poll_fn(|cx| poll_until_idle(&mut http, &hand_off, &exchanges, &gauge, cx));
+            timeout(DRAIN_TIMEOUT, end).await.unwrap_or(Ok(Stopped::Closed))
+        }
+    };
+    match stopped {
+        Err(error) => tracing::debug!(%error, "the connection failed"),
+        Ok(Stopped::Closed) => {}
+        Ok(Stopped::Idle) => return after_requests(http.into_parts(), &hand_off, context).await,
+    }
+    None
+}
+
+/// Polls hyper until the connection ends, or until the kernel has accepted the responses to all
+/// requests so far, or to those before a granted stream.
+fn poll_until_idle<C>(
+    http: &mut C,
+    hand_off: &HandOff,
+    exchanges: &Exchanges,
+    gauge: &WriteGauge,
+    cx: &mut Context<'_>,
+) -> Poll<hyper::Result<Stopped>>
+where
+    C: Future<Output = hyper::Result<()>> + Unpin,
+{
+    match Pin::new(http).poll(cx) {
+        Poll::Ready(ended) => Poll::Ready(ended.map(|()| Stopped::Closed)),
+        Poll::Pending if gauge.is_blocked() => Poll::Pending,
+        Poll::Pending if hand_off.has_grant() || exchanges.are_done() => {
+            Poll::Ready(Ok(Stopped::Idle))
+        }
+        Poll::Pending => Poll::Pending,
+    }
+}
+
+/// Hands a granted stream to a shard, or returns the socket, with what hyper has read of the next
+/// request.
+async fn after_requests<S>(
+    parts: Parts<TokioIo<MeteredSocket>, S>,
+    hand_off: &HandOff,
+    context: &ConnectionContext,
+) -> Option<MeteredSocket> {
+    if hand_off.has_grant() {
+        if let Err(error) = hand_off_stream(parts, hand_off, context).await {
+            tracing::debug!(%error, "the stream was not opened");
+        }
+        return None;
+    }
+    let mut socket = parts.io.into_inner();
+    socket.put_back(parts.read_buf);
+    Some(socket)
+}
+
+/// Answers a request. If a stream is granted, this future never completes: hyper waits for the
+/// response and reads nothing meanwhile.
+async fn answer(
+    context: Arc<ConnectionContext>,
+    mut request: Request<Incoming>,
+    peer: IpAddr,
+    hand_off: HandOff,
+    exchanges: Exchanges,
+) -> Result<Response<TrackedBody>, Infallible> {
+    let exchange = exchanges.begin(request.body());
+    if let Some(refused) = host::refuse(&request) {
+        return Ok(exchange.track(refused));
+    }
+    let client = context.client(peer, request.headers());
+    request.extensions_mut().insert(ClientAddress(client));
+    let response = context.router.clone().oneshot(request.map(Body::new)).await?;
+    match hand_off.intercept(response) {
+        Some(response) => Ok(exchange.track(response)),
+        None => std::future::pending().await,
+    }
+}
+
+/// Hands a granted stream to a shard. If the stream cannot be opened, the connection is closed
+/// without a response, and the client repeats the same request.
+async fn hand_off_stream<S>(
+    parts: Parts<TokioIo<MeteredSocket>, S>,
+    hand_off: &HandOff,
+    context: &ConnectionContext,
+) -> Result<(), Box<dyn Error + Send + Sync>> {
+    let Some((head, grant)) = hand_off.take_grant() else { return Ok(()) };
+    let protocol = grant.protocol;
+    let stream = GrantedStream {
+        socket: parts.io.into_inner().into_inner().into_std()?,
+        unread: parts.read_buf,
+        head: head::write(&head, protocol.is_chunked()),
+        protocol,
+        prepared: grant.prepared,
+        permits: Box::new(grant.permit),
+    };
+    tokio::select! {
+        biased;
+        opened = context.shards.open_stream(stream) => Ok(opened?),
+        () = context.shutdown.requested() => Ok(()),
+    }
+}

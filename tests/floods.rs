@@ -1,0 +1,119 @@
+//! Clients that send too much, and a log that nobody reads. Rounds are not delayed.
+
+use std::{
+    net::TcpListener,
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use tokio_tungstenite::tungstenite::Message;
+
+use testkit::{
+    TestDatabase, WsClient,
+    binary::datastream,
+    eventually,
+    http::{RawHttp, try_get},
+    raw_http, serving,
+};
+
+const HANDSHAKE: &str = "GET /ws/crash HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\n\
+    Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+
+/// A masked frame with this first byte and payload of zeros.
+fn frame(first: u8, size: u8) -> Vec<u8> {
+    [&[first, 0x80 | size, 0, 0, 0, 0][..], &vec![0; usize::from(size)]].concat()
+}
+
+/// Floods until the server closes; returns whether the answer has this close code.
+async fn flood(mut client: RawHttp, start: &[u8], frames: &[u8], code: u16) -> bool {
+    client.send(start).await;
+    while client.send(frames).await && !client.has_bytes(&code.to_be_bytes()).await {}
+    client.has_bytes(&code.to_be_bytes()).await
+}
+
+#[tokio::test]
+async fn a_flood_of_pings_messages_or_empty_fragments_is_closed_with_1008() {
+    let (database, server) = serving().await;
+    let mut quiet = WsClient::connect(server.ws("/ws/double")).await;
+    let pings = frame(0x89, 0).repeat(1000);
+    let messages = frame(0x82, 100).repeat(100);
+    let fragments = frame(0x00, 0).repeat(1000);
+    for (start, frames) in [(&[][..], pings), (&[][..], messages), (&frame(0x02, 0)[..], fragments)]
+    {
+        let client = raw_http(server.addr, HANDSHAKE).await;
+        assert!(flood(client, start, &frames, 1008).await);
+        let round = database.finish("double", "{}").await;
+        quiet.rounds_until(round).await;
+    }
+    let counted = "datastream_sessions_closed_total{transport=\"websocket\",reason=\"flooding\"} 3";
+    server.counts(counted).await;
+}
+
+#[tokio::test]
+async fn a_client_that_sends_little_stays_connected() {
+    let (database, server) = serving().await;
+    let mut client = WsClient::connect(server.ws("/ws/crash")).await;
+    for _ in 0..8 {
+        assert!(client.send(Message::binary(vec![0; 4096])).await);
+    }
+    let round = database.finish("crash", "{}").await;
+    client.rounds_until(round).await;
+}
+
+/// A server whose stderr is this, on a port of its own: nobody reads from the log where it listens.
+fn with_log(database: &TestDatabase, stderr: Stdio) -> (std::process::Child, String) {
+    let free = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = free.local_addr().expect("an address").to_string();
+    drop(free);
+    let program = datastream(&[]).command.as_std().get_program().to_owned();
+    let mut command = Command::new(program);
+    command.arg("serve").env_clear().env("DATABASE_URL", database.url()).current_dir("/");
+    command.env("DATASTREAM_HTTP_ADDR", &address).env("RUST_LOG", "trace");
+    (command.stderr(stderr).spawn().expect("a server"), address)
+}
+
+async fn dropped_lines(address: &str) -> Option<f64> {
+    let metrics = try_get(&format!("http://{address}/metrics")).await?.body;
+    let name = "\ndatastream_log_lines_dropped_total ";
+    metrics.split_once(name)?.1.split_whitespace().next()?.parse().ok()
+}
+
+#[tokio::test]
+async fn a_log_that_nobody_reads_or_that_is_full_delays_no_round_and_its_lines_are_counted() {
+    let full = std::fs::File::options().write(true).open("/dev/full").expect("/dev/full");
+    for stderr in [Stdio::piped(), full.into()] {
+        let database = TestDatabase::new().await;
+        let (mut server, address) = with_log(&database, stderr);
+        eventually("a server", || async {
+            let ready = try_get(&format!("http://{address}/readyz")).await?;
+            (ready.status == 200).then_some(())
+        })
+        .await;
+        let mut client = WsClient::connect(format!("ws://{address}/ws/crash")).await;
+        eventually("lines to be dropped", || async {
+            let bad = "select pg_notify('datastream_rounds', repeat('x', 7000) || g) \
+                       from generate_series(1, 1000) g";
+            database.run(bad).await;
+            (dropped_lines(&address).await? > 0.0).then_some(())
+        })
+        .await;
+        let start = Instant::now();
+        let round = database.finish("crash", "{}").await;
+        client.rounds_until(round).await;
+        assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+        let pid = server.id().to_string();
+        Command::new("kill").arg(&pid).status().expect("kill");
+        let look = || std::future::ready(server.try_wait().expect("a status"));
+        let ended = eventually("an end", look).await;
+        assert_eq!(ended.code(), Some(0));
+    }
+}
+
+#[tokio::test]
+async fn the_last_lines_are_written_before_the_end() {
+    let (_database, server) = serving().await;
+    server.signal("TERM");
+    let (code, log) = server.last_words().await;
+    assert_eq!(code, Some(0));
+    assert!(log.iter().any(|line| line.contains("SIGTERM: stopping")), "{log:?}");
+}
