@@ -60,8 +60,17 @@ async fn a_client_that_sends_little_stays_connected() {
     client.rounds_until(round).await;
 }
 
+/// A server that ends with its test.
+struct Server(std::process::Child);
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+    }
+}
+
 /// A server whose stderr is this, on a port of its own: nobody reads from the log where it listens.
-fn with_log(database: &TestDatabase, stderr: Stdio) -> (std::process::Child, String) {
+fn with_log(database: &TestDatabase, stderr: Stdio) -> (Server, String) {
     let free = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = free.local_addr().expect("an address").to_string();
     drop(free);
@@ -69,7 +78,7 @@ fn with_log(database: &TestDatabase, stderr: Stdio) -> (std::process::Child, Str
     let mut command = Command::new(program);
     command.arg("serve").env_clear().env("DATABASE_URL", database.url()).current_dir("/");
     command.env("DATASTREAM_HTTP_ADDR", &address).env("RUST_LOG", "trace");
-    (command.stderr(stderr).spawn().expect("a server"), address)
+    (Server(command.stderr(stderr).spawn().expect("a server")), address)
 }
 
 async fn dropped_lines(address: &str) -> Option<f64> {
@@ -91,19 +100,20 @@ async fn a_log_that_nobody_reads_or_that_is_full_delays_no_round_and_its_lines_a
         .await;
         let mut client = WsClient::connect(format!("ws://{address}/ws/crash")).await;
         eventually("lines to be dropped", || async {
-            let bad = "select pg_notify('datastream_rounds', repeat('x', 7000) || g) \
+            let bad = "select pg_notify('datastream_rounds', repeat('x', 700) || g) \
                        from generate_series(1, 1000) g";
             database.run(bad).await;
             (dropped_lines(&address).await? > 0.0).then_some(())
         })
         .await;
+        // After this round, the notifications above are behind it.
+        client.rounds_until(database.finish("crash", "{}").await).await;
         let start = Instant::now();
-        let round = database.finish("crash", "{}").await;
-        client.rounds_until(round).await;
-        assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
-        let pid = server.id().to_string();
+        client.rounds_until(database.finish("crash", "{}").await).await;
+        assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+        let pid = server.0.id().to_string();
         Command::new("kill").arg(&pid).status().expect("kill");
-        let look = || std::future::ready(server.try_wait().expect("a status"));
+        let look = || std::future::ready(server.0.try_wait().expect("a status"));
         let ended = eventually("an end", look).await;
         assert_eq!(ended.code(), Some(0));
     }

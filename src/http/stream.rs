@@ -204,7 +204,6 @@ mod tests {
         http::{self, Settings},
         ops::{
             connection_limiter::{ConnectionLimiter, Limits},
-            phase::Phase,
             shutdown::Shutdown,
             telemetry::metrics::Metrics,
         },

@@ -42,10 +42,11 @@ pub struct Run {
     pub command: Command,
 }
 
-/// The program under test: cargo builds it one folder above the tests.
+/// The program under test: cargo builds it into the folder of the programs, one above the tests.
 pub fn path() -> PathBuf {
-    let own = std::env::current_exe().expect("a path of this test");
-    let folder = own.ancestors().nth(2).expect("a folder above the tests");
+    let own = std::env::current_exe().expect("a path of this program");
+    let folder = own.parent().expect("a folder");
+    let folder = if folder.ends_with("deps") { folder.parent().expect("a folder") } else { folder };
     folder.join("datastream")
 }
 

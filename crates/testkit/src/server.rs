@@ -105,6 +105,11 @@ impl TestServer {
         self.log.borrow().clone()
     }
 
+    /// The id of the process, while it runs.
+    pub fn pid(&self) -> Option<u32> {
+        self.child.id()
+    }
+
     /// Sends a signal by its name: `TERM`, `INT`, `STOP`.
     pub fn signal(&self, name: &str) {
         let pid = self.child.id().expect("a running server").to_string();
