@@ -10,5 +10,6 @@ pub(crate) mod last_failure;
 pub(crate) mod replay;
 pub mod round;
 pub(crate) mod round_store;
+pub(crate) mod start_point;
 pub mod topic;
 pub(crate) mod transaction;

@@ -62,6 +62,25 @@ async fn the_seed_is_sent_by_stream_and_later_rounds_by_datagram() {
 }
 
 #[tokio::test]
+async fn with_seed_each_the_latest_rounds_come_as_lines_of_one_stream_and_with_none_there_are_none()
+{
+    let (database, server) = serving().await;
+    let double = database.finish("double", "{}").await;
+    let crash = database.finish("crash", "{}").await;
+    latest(&server, "crash", crash).await;
+    let each = WtClient::connect(&server, "/wt?seed=each").await;
+    assert_eq!(ids(&lines(&each.next_stream().await)), [double, crash]);
+    let none = WtClient::connect(&server, "/wt?seed=none").await;
+    let gap = WtClient::connect(&server, "/wt?seed=each&after=999999999").await;
+    assert_eq!(gap.next_stream().await, "{\"type\":\"gap\"}");
+    assert_eq!(ids(&lines(&gap.next_stream().await)), [double, crash]);
+    let live = database.finish("crash", "{}").await;
+    for client in [each, none, gap] {
+        assert_eq!(client.next_datagram().await.round_id, live);
+    }
+}
+
+#[tokio::test]
 async fn a_round_too_large_for_a_datagram_is_sent_on_its_own_stream() {
     let (database, server) = serving().await;
     let client = WtClient::connect(&server, "/wt").await;

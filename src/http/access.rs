@@ -13,7 +13,7 @@ use crate::{
     },
     stream::{
         feed::{Feed, Prepared},
-        round::RoundId,
+        start_point::StartPoint,
         topic::Topic,
     },
     transport::{GrantedSession, Protocol, SessionRecord},
@@ -47,10 +47,10 @@ impl StreamAccess {
         protocol: Protocol,
         client: Option<IpAddr>,
         topic: Topic,
-        after: Option<RoundId>,
+        start: StartPoint,
     ) -> Result<Grant, Problem> {
         let transport = protocol.transport();
-        let (permit, prepared) = self.acquire_and_prepare(transport, client, topic, after).await?;
+        let (permit, prepared) = self.acquire_and_prepare(transport, client, topic, start).await?;
         Ok(Grant { prepared, protocol, permit })
     }
 
@@ -59,10 +59,10 @@ impl StreamAccess {
         &self,
         client: Option<IpAddr>,
         topic: Topic,
-        after: Option<RoundId>,
+        start: StartPoint,
     ) -> Result<GrantedSession, Problem> {
         let transport = Transport::webtransport;
-        let (permit, prepared) = self.acquire_and_prepare(transport, client, topic, after).await?;
+        let (permit, prepared) = self.acquire_and_prepare(transport, client, topic, start).await?;
         let (opening, subscription) = prepared.subscribe().await?;
         let record = SessionRecord::open(&self.metrics, transport, &self.shutdown, permit);
         Ok(GrantedSession { opening, subscription, record })
@@ -73,7 +73,7 @@ impl StreamAccess {
         transport: Transport,
         client: Option<IpAddr>,
         topic: Topic,
-        after: Option<RoundId>,
+        start: StartPoint,
     ) -> Result<(Permit, Prepared), Problem> {
         if self.shutdown.is_requested() {
             return Err(Problem::unavailable("the server is shutting down", 1).temporary());
@@ -82,7 +82,7 @@ impl StreamAccess {
             self.metrics.connections_refused_total.inc();
             limit_problem(transport, reached)
         })?;
-        Ok((permit, self.feed.prepare(topic, after).await?))
+        Ok((permit, self.feed.prepare(topic, start).await?))
     }
 }
 

@@ -3,7 +3,11 @@
 use axum::http::{HeaderMap, HeaderName};
 
 use super::problem::Problem;
-use crate::stream::{round::RoundId, topic::Selection};
+use crate::stream::{
+    round::RoundId,
+    start_point::{SeedMode, StartPoint},
+    topic::Selection,
+};
 
 /// The most names in a selection. A client of more games can select types, or everything.
 const NAMES_MAX: usize = 100;
@@ -48,8 +52,36 @@ pub(super) fn selection(
     Ok(selection)
 }
 
+/// The start of a stream by `?after=` and `?seed=`.
+pub(super) fn start_point(parameters: &Parameters) -> Result<StartPoint, Problem> {
+    Ok(StartPoint { after: after(parameters)?, seed: seed(parameters)? })
+}
+
+/// The start of an event stream, which may also resume after its last event id.
+pub(super) fn events_start_point(
+    headers: &HeaderMap,
+    parameters: &Parameters,
+) -> Result<StartPoint, Problem> {
+    Ok(StartPoint { after: last_event_id(headers, parameters)?, seed: seed(parameters)? })
+}
+
+/// The seed of `?seed=`. An empty value counts as absent.
+fn seed(parameters: &Parameters) -> Result<SeedMode, Problem> {
+    let mut values = parameters.iter().filter(|(name, value)| name == "seed" && !value.is_empty());
+    match (values.next().map(|(_, value)| value.as_str()), values.next()) {
+        (None | Some("latest"), None) => Ok(SeedMode::Latest),
+        (Some("each"), None) => Ok(SeedMode::Each),
+        (Some("none"), None) => Ok(SeedMode::Nothing),
+        (_, Some(_)) => Err(Problem::malformed("seed is given more than once")),
+        (Some(other), None) => {
+            let other: String = other.chars().take(40).collect();
+            Err(Problem::malformed(format!("seed must be latest, each or none, not {other:?}")))
+        }
+    }
+}
+
 /// The resume point of `?after=`.
-pub(super) fn after(parameters: &Parameters) -> Result<Option<RoundId>, Problem> {
+fn after(parameters: &Parameters) -> Result<Option<RoundId>, Problem> {
     let mut values = parameters.iter().filter(|(name, value)| name == "after" && !value.is_empty());
     match (values.next(), values.next()) {
         (None, _) => Ok(None),
@@ -61,10 +93,7 @@ pub(super) fn after(parameters: &Parameters) -> Result<Option<RoundId>, Problem>
 /// The resume point of `Last-Event-ID`, or else of `?lastEventId=`, or else of `?after=`. An
 /// `EventSource` that reconnects repeats its first URL, and only the header has its last round.
 /// Polyfills cannot set the header and add the parameter instead (Yaffle/EventSource).
-pub(super) fn last_event_id(
-    headers: &HeaderMap,
-    parameters: &Parameters,
-) -> Result<Option<RoundId>, Problem> {
+fn last_event_id(headers: &HeaderMap, parameters: &Parameters) -> Result<Option<RoundId>, Problem> {
     match headers.get(LAST_EVENT_ID) {
         Some(value) if !value.is_empty() => {
             let value = value.to_str().unwrap_or("(not ASCII)");
@@ -169,6 +198,22 @@ mod tests {
         );
         let twice = resume("", "lastEventId=6&lastEventId=8").expect("no problem");
         assert_eq!(twice, Some(RoundId::number(8)));
+    }
+
+    #[test]
+    fn the_seed_is_latest_each_or_none() {
+        for (text, expected) in [
+            ("", SeedMode::Latest),
+            ("seed=", SeedMode::Latest),
+            ("seed=latest", SeedMode::Latest),
+            ("seed=each", SeedMode::Each),
+            ("seed=none", SeedMode::Nothing),
+        ] {
+            assert_eq!(seed(&query(text)).expect("no problem"), expected, "{text}");
+        }
+        for refused in ["seed=all", "seed=Each", "seed=each&seed=none"] {
+            assert!(seed(&query(refused)).is_err(), "{refused}");
+        }
     }
 
     #[test]

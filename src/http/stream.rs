@@ -51,7 +51,7 @@ async fn web_socket(
 ) -> Result<Response, Problem> {
     let headers = request.headers();
     let is_upgrade = handshake::is_upgrade(request.method(), request.version(), headers);
-    let after = selection::after(&stream_request.parameters)?;
+    let start = selection::start_point(&stream_request.parameters)?;
     if is_upgrade {
         origin::guard(&state.settings.allowed_origins, headers)?;
     }
@@ -61,7 +61,7 @@ async fn web_socket(
     }
     let accept = handshake::accept(headers)?;
     let client = hand_off::client_address(request.extensions());
-    let grant = state.access.grant(Protocol::WebSocket, client, topic, after).await?;
+    let grant = state.access.grant(Protocol::WebSocket, client, topic, start).await?;
     Ok(grant.attach_to(handshake::switching(accept, headers)))
 }
 
@@ -144,7 +144,7 @@ async fn open_events(
     stream_request: StreamRequest,
     request: &Parts,
 ) -> Result<Response, Problem> {
-    let after = selection::last_event_id(&request.headers, &stream_request.parameters)?;
+    let start = selection::events_start_point(&request.headers, &stream_request.parameters)?;
     let topic = stream_request.topic(&state.feed).await?;
     let head = event_headers(request.version, &request.headers);
     if request.method == Method::HEAD {
@@ -157,7 +157,7 @@ async fn open_events(
         _ => Protocol::Chunked,
     };
     let client = hand_off::client_address(&request.extensions);
-    Ok(state.access.grant(protocol, client, topic, after).await?.attach_to(head))
+    Ok(state.access.grant(protocol, client, topic, start).await?.attach_to(head))
 }
 
 /// The path and the query of a stream request.

@@ -78,10 +78,10 @@ async fn open(
     headers: HeaderMap,
     stream_request: StreamRequest,
 ) -> Result<StatusCode, Problem> {
-    let after = selection::after(&stream_request.parameters)?;
+    let start = selection::start_point(&stream_request.parameters)?;
     origin::guard(&state.settings.allowed_origins, &headers)?;
     let topic = stream_request.topic(&state.feed).await?;
-    let session = state.access.session(client, topic, after).await?;
+    let session = state.access.session(client, topic, start).await?;
     *slot.lock() = Some(session);
     Ok(StatusCode::OK)
 }

@@ -13,11 +13,12 @@ use crate::{
     stream::{
         frame::Frame,
         games::{Games, UnknownName},
-        hub::{Hub, Joint, Opening, Start, Subscription},
+        hub::{Hub, Joint, Opening, SeededStart, Start, Subscription},
         last_failure::LastFailure,
         replay::{GIVE_UP_AFTER, ReplayError, Replays},
         round::{Game, GameId, Round, RoundId},
         round_store::{SharedRoundStore, StoreError},
+        start_point::{SeedMode, StartPoint},
         topic::{Selection, Topic},
     },
 };
@@ -145,11 +146,12 @@ impl Feed {
     pub(crate) async fn prepare(
         &self,
         topic: Topic,
-        after: Option<RoundId>,
+        at: impl Into<StartPoint> + Send,
     ) -> Result<Prepared, FeedError> {
         self.ready()?;
+        let StartPoint { after, seed } = at.into();
         let start = self.0.start(&topic, after.as_ref()).await?;
-        Ok(Prepared { feed: Arc::clone(&self.0), topic, after, start, since: Instant::now() })
+        Ok(Prepared { feed: Arc::clone(&self.0), topic, after, seed, start, since: Instant::now() })
     }
 
     /// All games, by id. While the database is unavailable, these are the games of the last reload.
@@ -198,6 +200,7 @@ pub(crate) struct Prepared {
     feed: Arc<FeedState>,
     topic: Topic,
     after: Option<RoundId>,
+    seed: SeedMode,
     start: Start,
     since: Instant,
 }
@@ -238,8 +241,9 @@ impl Prepared {
     }
 
     /// Takes the prepared start and leaves a gap, the start to use if no other can be prepared.
-    fn take_start(&mut self) -> Start {
-        std::mem::replace(&mut self.start, Start::Gap)
+    fn take_start(&mut self) -> SeededStart {
+        let start = std::mem::replace(&mut self.start, Start::Gap);
+        SeededStart { start, seed: self.seed }
     }
 
     /// Reads the rounds after the resume point again, because the hub has dropped some of them since.

@@ -11,9 +11,13 @@ use crate::stream::round::{Round, RoundId};
 /// The event name of a live or replayed round.
 const MESSAGE: &[u8] = b"event: message\n";
 /// The event name of the seed of a stream that does not resume.
-const INITIAL: &[u8] = b"event: initial\n";
+pub const INITIAL: &[u8] = b"event: initial\n";
+/// The field with the JSON.
+const DATA: &[u8] = b"data: ";
+/// The end of the data line, and the blank line that ends an event.
+const EVENT_END: &[u8] = b"\n\n";
 /// The line break after the data of a chunk.
-const CHUNK_END: &[u8] = b"\r\n";
+pub const CHUNK_END: &[u8] = b"\r\n";
 /// A final text frame (RFC 6455 section 5.2).
 const TEXT: u8 = 0x81;
 
@@ -34,8 +38,8 @@ impl Frame {
     pub fn encode(round: &Round) -> Self {
         let json = round.to_json();
         let (message, json_at) = text_message(&json);
-        let id = format!("id: {}\ndata: ", round.round_id);
-        let (chunk, event_at) = chunk(&[MESSAGE, id.as_bytes(), &json, b"\n\n"]);
+        let id = format!("id: {}\n", round.round_id);
+        let (chunk, event_at) = chunk(&[MESSAGE, id.as_bytes(), DATA, &json, EVENT_END]);
         Self { round_id: round.round_id.clone(), message, json_at, chunk, event_at }
     }
 
@@ -78,6 +82,13 @@ impl Frame {
     /// The same event as a chunk.
     pub fn initial_chunk(&self) -> Bytes {
         renamed(&self.chunk, usize::from(self.event_at))
+    }
+
+    /// The data line of the event and the blank line after it: a slice, not a copy.
+    pub fn data(&self) -> Bytes {
+        let end = self.chunk.len() - CHUNK_END.len();
+        let size = DATA.len() + self.json().len() + EVENT_END.len();
+        self.chunk.slice(end - size..end)
     }
 }
 
@@ -149,6 +160,7 @@ mod tests {
         assert_eq!(frame.message_event(), expected.as_bytes());
         let expected = format!("event: initial\nid: 7\ndata: {json}\n\n");
         assert_eq!(frame.initial_event(), expected.as_bytes());
+        assert_eq!(frame.data(), format!("data: {json}\n\n").as_bytes());
     }
 
     #[test]

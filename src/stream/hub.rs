@@ -36,6 +36,7 @@ use crate::{
     stream::{
         frame::Frame,
         round::{GameId, Round, RoundId},
+        start_point::SeedMode,
         topic::Topic,
         transaction::{Attachment, Finish, Xid},
     },
@@ -88,25 +89,40 @@ pub type Batch = Arc<[Placed]>;
 /// How a stream starts.
 #[derive(Debug)]
 pub enum Opening {
-    /// Not resumed: the latest round of the topic, if any.
-    Seed(Option<Frame>),
+    /// Not resumed: the rounds of the [`SeedMode`], oldest first.
+    Seed(Vec<Frame>),
     /// Resumed: every round of the topic after the named one, in order.
     Resumed(Vec<Frame>),
     /// The resume point cannot be answered: the stream starts over with this seed.
-    Gap(Option<Frame>),
+    Gap(Vec<Frame>),
 }
 
 /// Where a stream starts, as the client requested.
 #[derive(Debug)]
 pub enum Start {
-    /// With the latest round.
+    /// With the seed.
     Seed,
     /// After a round in the ring buffers.
     After(RoundId),
     /// After a round that only the database has.
     Replayed(Replay),
-    /// With the latest round, because the resume point cannot be answered.
+    /// With the seed, because the resume point cannot be answered.
     Gap,
+}
+
+/// A start, and the seed if the stream does not resume.
+#[derive(Debug)]
+pub struct SeededStart {
+    /// The start.
+    pub start: Start,
+    /// The seed.
+    pub seed: SeedMode,
+}
+
+impl From<Start> for SeededStart {
+    fn from(start: Start) -> Self {
+        Self { start, seed: SeedMode::default() }
+    }
 }
 
 /// The rounds that the database has after the one that a client named. The hub appends rounds from
@@ -183,11 +199,11 @@ impl Hub {
     pub fn subscribe(
         &self,
         topic: &Topic,
-        start: Start,
+        start: impl Into<SeededStart>,
         limit: usize,
     ) -> Option<(Opening, Subscription)> {
         let mut recent = self.recent();
-        let opening = self.begin(&recent, topic, start, limit)?;
+        let opening = self.begin(&recent, topic, start.into(), limit)?;
         Some((opening, self.follow(&mut recent, topic)))
     }
 
@@ -203,12 +219,12 @@ impl Hub {
     pub fn open<T, J: FnOnce(Joint) -> T>(
         &self,
         topic: &Topic,
-        start: Start,
+        start: impl Into<SeededStart>,
         limit: usize,
         join: J,
     ) -> Result<T, J> {
         let recent = self.recent();
-        match self.begin(&recent, topic, start, limit) {
+        match self.begin(&recent, topic, start.into(), limit) {
             Some(opening) => Ok(join(Joint { opening, position: recent.head() })),
             None => Err(join),
         }
@@ -218,14 +234,14 @@ impl Hub {
         &self,
         recent: &RecentRounds,
         topic: &Topic,
-        start: Start,
+        SeededStart { start, seed }: SeededStart,
         limit: usize,
     ) -> Option<Opening> {
         let asked = match start {
             Start::Replayed(_) => Resume::database,
             _ => Resume::memory,
         };
-        let opening = recent.begin(topic, start, limit)?;
+        let opening = recent.begin(topic, start, seed, limit)?;
         let source = match opening {
             Opening::Seed(_) => return Some(opening),
             Opening::Resumed(_) => asked,

@@ -44,7 +44,7 @@ const first = (value, most) => {
 
 const isSimple = (value) => value === null || typeof value !== 'object';
 
-const whole = (entry) => opener(entry, 'whole', `Whole round ${entry.round.round_id}`);
+const whole = (entry) => opener(entry, 'Whole JSON', `Whole JSON of round ${entry.round.round_id}`);
 
 /** For a row of the list. */
 const line = (entry) => {

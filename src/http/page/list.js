@@ -45,7 +45,8 @@ class Row {
 
 const gapRow = (after) => {
   const text = after === null ? 'Rounds may be missing here.' : `Rounds after ${after} may be missing here: the server does not keep them any more.`;
-  return { element: element('tr', { className: 'gap' }, element('td', { colSpan: 6 }, text)) };
+  // Two columns are not there on a phone.
+  return { element: element('tr', { className: 'gap' }, element('td', { colSpan: 4 }, text), element('td'), element('td')) };
 };
 
 export class List {

@@ -18,8 +18,8 @@ const HISTORY = 50;
 const AWAY_MS = 10_000;
 /** Above this rate nobody sees a fade. */
 const FADE_RATE_MAX = 5;
-/** Above that rate so many frames a second are enough. */
-const BUSY_FRAME_MS = 100;
+/** Nobody reads faster than that: a render follows the one before it after so long at least. */
+const FRAME_MS = [[20, 250], [FADE_RATE_MAX, 100], [0, 0]];
 
 /** Browsers have WebTransport on pages from HTTPS or localhost alone. */
 const transports = server.OFFERED.filter((name) => name !== 'webtransport' || 'WebTransport' in window);
@@ -81,7 +81,8 @@ const live = new Live({
 const changed = () => {
   if (scheduled) return;
   scheduled = true;
-  const wait = rate > FADE_RATE_MAX ? BUSY_FRAME_MS - (performance.now() - lastFrame) : 0;
+  const [, least] = FRAME_MS.find(([from]) => rate >= from);
+  const wait = least - (performance.now() - lastFrame);
   if (wait > 0) setTimeout(() => requestAnimationFrame(render), wait);
   else requestAnimationFrame(render);
 };

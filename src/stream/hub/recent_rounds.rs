@@ -19,6 +19,7 @@ use super::{
 use crate::stream::{
     frame::Frame,
     round::{FinishedAt, GameId, RoundId},
+    start_point::SeedMode,
     topic::Topic,
     transaction::{Finish, Xid},
 };
@@ -204,18 +205,39 @@ impl RecentRounds {
         latest.map(|game| game.latest.1.clone())
     }
 
+    /// The seeds of a stream, oldest first.
+    fn seeds(&self, topic: &Topic, mode: SeedMode) -> Vec<Frame> {
+        let by_age = |game: &GameRounds| game.latest.0.clone();
+        let games = match mode {
+            SeedMode::Nothing => return Vec::new(),
+            SeedMode::Latest => return self.latest(topic).into_iter().collect(),
+            SeedMode::Each => self.games_of(topic).map(|(_, game)| game),
+        };
+        games.sorted_by_cached_key(|game| by_age(game)).map(|game| game.latest.1.clone()).collect()
+    }
+
     /// The opening of a stream; `None` if a ring buffer has evicted a round of it.
-    pub(super) fn begin(&self, topic: &Topic, start: Start, limit: usize) -> Option<Opening> {
+    pub(super) fn begin(
+        &self,
+        topic: &Topic,
+        start: Start,
+        seed: SeedMode,
+        limit: usize,
+    ) -> Option<Opening> {
         // One more than the limit shows that there are too many.
         let most = limit.saturating_add(1);
         let frames = match start {
-            Start::Seed => return Some(Opening::Seed(self.latest(topic))),
-            Start::Gap => return Some(Opening::Gap(self.latest(topic))),
+            Start::Seed => return Some(Opening::Seed(self.seeds(topic, seed))),
+            Start::Gap => return Some(Opening::Gap(self.seeds(topic, seed.after_gap()))),
             Start::After(named) => self.after(topic, &named, most)?,
             Start::Replayed(replay) => self.finish_replay(topic, replay, most)?,
         };
         let fits = frames.len() <= limit;
-        Some(if fits { Opening::Resumed(frames) } else { Opening::Gap(self.latest(topic)) })
+        Some(if fits {
+            Opening::Resumed(frames)
+        } else {
+            Opening::Gap(self.seeds(topic, seed.after_gap()))
+        })
     }
 
     /// The rounds that only the database has, followed by those in the ring buffers.

@@ -107,21 +107,25 @@ impl Connections {
         let start = protocol.start(head, joint.opening);
         connection.awaits_event = start.awaits_event;
         let sent = connection.send(&start.bytes);
-        let is_complete = start.replay.is_empty() && start.end.is_none();
+        let has_more = !start.seeds.is_empty() || !start.replay.is_empty();
+        let is_complete = !has_more && start.end.is_none();
         let taken = match sent {
             SendOutcome::All if is_complete => {
-                return self.metrics.written(protocol, start.seeds.into());
+                return self.metrics.written(protocol, start.rounds.into());
             }
             SendOutcome::All => start.bytes.len(),
             SendOutcome::Partial(taken) => taken,
             SendOutcome::Queued | SendOutcome::Broken => 0,
         };
         let mut send_queue = Box::new(SendQueue::new(joint.position));
-        send_queue.push_rest(start.bytes.into(), start.seeds, taken);
+        send_queue.push_rest(start.bytes.into(), start.rounds, taken);
+        for (bytes, rounds) in start.seeds {
+            send_queue.push_kept(bytes, rounds);
+        }
         for frame in &start.replay {
             send_queue.push_kept(protocol.round(frame), 1);
         }
-        if !start.replay.is_empty() {
+        if has_more {
             send_queue.limit_replay(Instant::now(), patience);
         }
         connection.send_queue = Some(send_queue);

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use crate::{
     ops::telemetry::metrics::Transport,
     stream::{
-        frame::Frame,
+        frame::{CHUNK_END, Frame, INITIAL},
         hub::{Opening, Placed, Position},
         round::UnixMillis,
     },
@@ -56,9 +56,12 @@ pub(super) struct JoinedRounds<'a> {
 /// The start of a stream.
 #[derive(Debug)]
 pub(super) struct StreamStart {
-    /// The bytes before the replay, with the seed.
+    /// The bytes before the other seeds and the replay, with a single seed.
     pub(super) bytes: Vec<u8>,
-    pub(super) seeds: u32,
+    /// The rounds in `bytes`.
+    pub(super) rounds: u32,
+    /// Seeds, if there are several: their bytes, shared with the hub, and how many each part ends.
+    pub(super) seeds: Vec<(Bytes, u32)>,
     pub(super) replay: Vec<Frame>,
     /// Whether the first live round must follow [`Protocol::before_first_event`].
     pub(super) awaits_event: bool,
@@ -92,23 +95,48 @@ impl Protocol {
     /// The start of a stream after the response head. On an event stream, a seed is `initial`, also
     /// after a gap, because the stream starts over. A gap closes a WebSocket.
     pub(super) fn start(self, mut bytes: Vec<u8>, opening: Opening) -> StreamStart {
-        let (seed, replay, end) = match opening {
+        let (seeds, replay, end) = match opening {
             Opening::Gap(_) if self == Self::WebSocket => {
-                (None, Vec::new(), Some(CloseReason::Gap))
+                (Vec::new(), Vec::new(), Some(CloseReason::Gap))
             }
-            Opening::Seed(seed) | Opening::Gap(seed) => (seed, Vec::new(), None),
-            Opening::Resumed(replay) => (None, replay, None),
+            Opening::Seed(seeds) | Opening::Gap(seeds) => (seeds, Vec::new(), None),
+            Opening::Resumed(replay) => (Vec::new(), replay, None),
         };
-        let awaits_event = self != Self::WebSocket && seed.is_none() && replay.is_empty();
+        let awaits_event = self != Self::WebSocket && seeds.is_empty() && replay.is_empty();
         if awaits_event {
             bytes.extend_from_slice(&self.text(OPEN_COMMENT));
         } else {
             bytes.extend_from_slice(&self.before_first_event());
         }
-        if let Some(seed) = &seed {
-            bytes.extend_from_slice(&self.seed(seed));
+        let mut start =
+            StreamStart { bytes, rounds: 0, seeds: Vec::new(), replay, awaits_event, end };
+        match &seeds[..] {
+            [] => {}
+            [seed] => {
+                start.bytes.extend_from_slice(&self.seed(seed));
+                start.rounds = 1;
+            }
+            [older @ .., last] => {
+                older.iter().for_each(|seed| self.seed_without_id(seed, &mut start.seeds));
+                start.seeds.push((self.seed(last), 1));
+            }
         }
-        StreamStart { bytes, seeds: u32::from(seed.is_some()), replay, awaits_event, end }
+        start
+    }
+
+    /// A seed that another one follows. It has no `id:`: a client that reconnects after it must not
+    /// resume there, as it lacks the other seeds.
+    fn seed_without_id(self, frame: &Frame, into: &mut Vec<(Bytes, u32)>) {
+        let data = frame.data();
+        match self {
+            Self::WebSocket => into.push((frame.message(), 1)),
+            Self::Plain => into.extend([(Bytes::from_static(INITIAL), 0), (data, 1)]),
+            Self::Chunked => {
+                let head = format!("{:x}\r\n", INITIAL.len() + data.len());
+                let head = [head.as_bytes(), INITIAL].concat().into();
+                into.extend([(head, 0), (data, 0), (Bytes::from_static(CHUNK_END), 1)]);
+            }
+        }
     }
 
     /// The first line of the first event: the reconnect delay (contract section 5).
@@ -249,17 +277,37 @@ mod tests {
     fn a_stream_starts_with_its_head_and_its_seed() {
         let frame = placed(1, "{}").frame;
         let start = |protocol: Protocol, opening| protocol.start(b"head".to_vec(), opening);
-        let socket = start(Protocol::WebSocket, Opening::Seed(Some(frame.clone())));
+        let socket = start(Protocol::WebSocket, Opening::Seed(vec![frame.clone()]));
         assert_eq!(socket.bytes, [&b"head"[..], &frame.message()].concat());
-        let events = start(Protocol::Plain, Opening::Gap(Some(frame.clone())));
+        let events = start(Protocol::Plain, Opening::Gap(vec![frame.clone()]));
         let first_event = events.bytes.strip_prefix(b"headretry: ").expect("a delay");
         assert!(first_event[5..] == frame.initial_event()[..] && first_event[4] == b'\n');
-        assert_eq!((events.seeds, events.awaits_event, events.end), (1, false, None));
+        assert_eq!((events.rounds, events.awaits_event, events.end), (1, false, None));
         let empty = start(Protocol::Chunked, Opening::Resumed(Vec::new()));
         assert_eq!(empty.bytes, b"head8\r\n: open\n\n\r\n");
         assert!(empty.awaits_event && !socket.awaits_event);
-        let gap = start(Protocol::WebSocket, Opening::Gap(Some(frame)));
+        let gap = start(Protocol::WebSocket, Opening::Gap(vec![frame]));
         assert_eq!((gap.bytes, gap.end), (b"head".to_vec(), Some(CloseReason::Gap)));
+    }
+
+    #[test]
+    fn only_the_last_of_several_seeds_has_an_id() {
+        let seeds = || vec![placed(1, "{}").frame, placed(2, "{}").frame];
+        let text = |protocol: Protocol| -> String {
+            let start = protocol.start(Vec::new(), Opening::Seed(seeds()));
+            let rounds = start.seeds.iter().map(|(_, rounds)| rounds).sum::<u32>();
+            assert_eq!((start.rounds, rounds, start.awaits_event), (0, 2, false));
+            let bytes = start.seeds.iter().flat_map(|(bytes, _)| bytes.to_vec());
+            String::from_utf8(bytes.collect()).expect("text")
+        };
+        let [one, two] = [1, 2].map(|id| placed(id, "{}").frame);
+        let data = String::from_utf8(one.data().to_vec()).expect("text");
+        let last = String::from_utf8(two.initial_event().to_vec()).expect("text");
+        assert_eq!(text(Protocol::Plain), format!("event: initial\n{data}{last}"));
+        let first = format!("event: initial\n{data}");
+        let size = first.len();
+        let last = String::from_utf8(two.initial_chunk().to_vec()).expect("text");
+        assert_eq!(text(Protocol::Chunked), format!("{size:x}\r\n{first}\r\n{last}"));
     }
 
     #[test]

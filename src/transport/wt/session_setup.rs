@@ -2,10 +2,14 @@
 
 use std::{future::Future, net::IpAddr, sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
-use wtransport::endpoint::{IncomingSession, SessionRequest};
+use wtransport::{
+    SendStream,
+    endpoint::{IncomingSession, SessionRequest},
+};
 
 use super::{
     admission::{Admission, ConnectRequest, Refusal},
@@ -133,17 +137,43 @@ impl<G: Admission> SessionSetup<G> {
         opening: Opening,
         subscription: &mut Subscription,
     ) -> Result<(), CloseReason> {
-        let seed = match opening {
-            Opening::Seed(seed) => seed,
-            Opening::Gap(seed) => {
+        let seeds = match opening {
+            Opening::Seed(seeds) => seeds,
+            Opening::Gap(seeds) => {
                 self.with_timeout(session.send_acknowledged(wire::GAP)).await?;
-                seed
+                seeds
             }
             Opening::Resumed(frames) => return self.replay(session, frames, subscription).await,
         };
-        let Some(seed) = seed else { return Ok(()) };
-        session.written(1);
-        self.with_timeout(session.send_acknowledged(seed.json())).await
+        session.written(seeds.len());
+        match &seeds[..] {
+            [] => Ok(()),
+            [seed] => self.with_timeout(session.send_acknowledged(seed.json())).await,
+            seeds => {
+                let mut stream = self.with_timeout(session.open_stream(Bytes::new())).await?;
+                self.write_lines(&mut stream, seeds).await?;
+                self.finish(stream).await
+            }
+        }
+    }
+
+    async fn write_lines(
+        &self,
+        stream: &mut SendStream,
+        frames: &[Frame],
+    ) -> Result<(), CloseReason> {
+        for lines in wire::lines(frames) {
+            self.with_timeout(async { Ok(stream.write_all(&lines).await?) }).await?;
+        }
+        Ok(())
+    }
+
+    /// Ends the stream, and waits until the client has acknowledged it.
+    async fn finish(&self, mut stream: SendStream) -> Result<(), CloseReason> {
+        self.with_timeout(async {
+            stream.finish().await.or_else(|error| super::session::stopped(&error))
+        })
+        .await
     }
 
     /// Sends the replay and the rounds finished meanwhile on one stream, which may be empty.
@@ -155,11 +185,9 @@ impl<G: Admission> SessionSetup<G> {
         mut frames: Vec<Frame>,
         subscription: &mut Subscription,
     ) -> Result<(), CloseReason> {
-        let mut stream = self.with_timeout(session.open_stream(bytes::Bytes::new())).await?;
+        let mut stream = self.with_timeout(session.open_stream(Bytes::new())).await?;
         while !frames.is_empty() {
-            for lines in wire::lines(&frames) {
-                self.with_timeout(async { Ok(stream.write_all(&lines).await?) }).await?;
-            }
+            self.write_lines(&mut stream, &frames).await?;
             session.written(frames.len());
             frames = match subscription.try_next() {
                 None => Vec::new(),
@@ -168,10 +196,7 @@ impl<G: Admission> SessionSetup<G> {
                 Some(Delivery::Closed) => return Err(CloseReason::ShuttingDown),
             };
         }
-        self.with_timeout(async {
-            stream.finish().await.or_else(|error| super::session::stopped(&error))
-        })
-        .await
+        self.finish(stream).await
     }
 
     async fn with_timeout<T>(
