@@ -120,6 +120,7 @@ impl RoundPublisher {
         let reason = match content {
             Content::OutOfRange => Skipped::out_of_range,
             Content::Unreadable => Skipped::unreadable,
+            Content::BadId => Skipped::bad_id,
             Content::Missing | Content::Unread | Content::Round(_) => Skipped::deleted,
         };
         self.metrics.rounds_skipped_total.get_or_create(&BySkipped { reason }).inc();
