@@ -52,6 +52,7 @@ mod roles;
 mod schema_version;
 mod search_path;
 mod seed;
+mod shapes;
 mod shutdown;
 mod silent_clients;
 mod slow_subscribers;
