@@ -13,6 +13,11 @@ create table datastream.seed_indexes (
   primary key (attachment, name)
 );
 
+-- A relation by its full name. Unlike `to_regclass` it needs no right on the schema, which the role of `doctor` does not have.
+create function datastream.relation_named(name text) returns oid
+language sql stable set search_path = pg_catalog, pg_temp
+as $$ select c.oid from pg_class c join pg_namespace n on n.oid = c.relnamespace where format('%I.%I', n.nspname, c.relname) = name $$;
+
 -- Our indexes, with the definition that they were made by, and those of partitions that PostgreSQL made after them.
 create function datastream.own_indexes() returns table (attachment integer, indexrelid regclass, indrelid regclass, definition text)
 language sql stable set search_path = pg_catalog, pg_temp
@@ -20,7 +25,7 @@ as $$
   with recorded as (
     select s.attachment, i.indexrelid, s.definition
     from datastream.seed_indexes s
-    join pg_index i on i.indexrelid = to_regclass(s.name) or i.indexrelid = s.index_oid
+    join pg_index i on i.indexrelid = datastream.relation_named(s.name) or i.indexrelid = s.index_oid
     join pg_class c on c.oid = i.indexrelid and c.relname ~ '^datastream_latest_'
   ), own as (
     select * from recorded
@@ -103,7 +108,7 @@ begin
     if mine is null then
       index_name := format('datastream_latest_%s', a.id) || case when part.level > 0 then format('_%s', part.relid::oid) else '' end;
       -- The name may be that of an index of ours whose row is lost (`drop schema`), or of something else.
-      taken := to_regclass(format('%s.%I', part.schema_name, index_name));
+      taken := datastream.relation_named(format('%s.%I', part.schema_name, index_name));
       if taken is not null and exists (select from pg_index i where i.indexrelid = taken and i.indrelid = part.relid) and taken <> all (coalesce(wrong, '{}')) then
         return next format('drop index %s%s', case when exists (select from pg_class c where c.oid = taken and c.relkind = 'i') then how else '' end, datastream.qualified(taken));
       elsif taken is not null and taken <> all (coalesce(wrong, '{}')) then
@@ -117,7 +122,7 @@ begin
         case when part.isleaf or not online then '' else 'only ' end, datastream.qualified(part.relid), wanted_definition);
       index_name := format('%s.%s', part.schema_name, index_name);
       return next format('update datastream.seed_indexes set index_oid = to_regclass(name) where attachment = %s and name = %L', a.id, index_name);
-    elsif exists (select from datastream.seed_indexes s where s.attachment = a.id and to_regclass(s.name) = mine and s.index_oid is distinct from mine) then
+    elsif exists (select from datastream.seed_indexes s where s.attachment = a.id and datastream.relation_named(s.name) = mine and s.index_oid is distinct from mine) then
       return next format('update datastream.seed_indexes set index_oid = to_regclass(name) where attachment = %s and name = %L', a.id, index_name);
     end if;
     exit when not online;  -- the statement for the parent covers all partitions

@@ -218,6 +218,9 @@ begin
     and datastream.has_triggers(attach_as.relation) and datastream.is_read(old) then
     return;
   end if;
+  if cardinality(others) > 0 then
+    raise notice 'other tables are attached: ids of rounds that are numbers, and ids of games, must not overlap among them';
+  end if;
   if datastream.has_numbers(attach_as.relation, options) and (old.id is null or not datastream.is_whole(old)) then
     perform datastream.look_at_ids(attach_as.relation, options->'id'->>0, others);
   end if;

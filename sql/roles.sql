@@ -50,7 +50,7 @@ where c.relnamespace = 'datastream'::regnamespace and c.relkind = 'v' and c.reln
 grant execute on function datastream.reconcile(xid8), datastream.trim(interval, integer),
   datastream.rounds_by_id(integer, bigint[], text[]), datastream.rounds_of(bigint, text, timestamptz, bigint, text, timestamptz, bigint),
   -- For `doctor`.
-  datastream.index_sql(regclass, boolean), datastream.index_definition(jsonb, boolean, integer), datastream.own_indexes(), datastream.qualified(regclass),
+  datastream.index_sql(regclass, boolean), datastream.index_definition(jsonb, boolean, integer), datastream.own_indexes(), datastream.relation_named(text), datastream.qualified(regclass),
   datastream.finished_sql(jsonb, integer, text), datastream.settled_name(jsonb, integer), datastream.is_hypertable(regclass), datastream.has_numbers(regclass, jsonb), datastream.column_type(regclass, text),
   datastream.columns_of(regclass), datastream.id_kind(regtype), datastream.option_columns(jsonb),
   datastream.shared_id(text, text, text, text), datastream.shared_id_sql(text, text, text, text), datastream.is_indexed(text, text)

@@ -1,9 +1,10 @@
 -- Warnings about attached tables and their games. Reads the tables of games only.
 -- $1 text: the table, null for all
 -- Columns: warning text.
+--
 -- About 13,000 small rounds take a megabyte. Reading 2 million takes 70 to 100 ms, for each game.
 select pg_catalog.format('no index for the latest round of a game on %s: each start of the server and each reconciliation (once a minute) read the whole table once for each game. '
-  'Build it without blocking the game: datastream attach --table %1$L ... --index (with the options that it is attached with)', a.relation)
+  'Build it without blocking the game: datastream attach --table %1$L ... --index (with the options that it is attached with)', a.relation) as warning
 from datastream.attached a
 where ($1::text is null or a.relation = $1)
   and case when (select sum(pg_relation_size(t.oid)) from (select to_regclass(a.relation)::oid union select p.relid from pg_partition_tree(to_regclass(a.relation)) p) t(oid)) > 1048576

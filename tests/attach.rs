@@ -332,8 +332,7 @@ async fn a_constant_game_and_a_game_in_columns_of_the_round_are_streamed() {
 async fn quoted_names_and_partitions_are_attached_with_their_index() {
     let database = migrated_game(PLAY_GROUND).await;
     let before = dump(&database).await;
-    let output = attach(&database, &ATTACH_PLAY_GROUND).await;
-    assert!(output.stderr.contains("no index"), "ids without one are reported: {}", output.stderr);
+    attach(&database, &ATTACH_PLAY_GROUND).await;
     let invalid = "select count(*)::text from pg_index where not indisvalid";
     assert_eq!(database.text(invalid).await.as_deref(), Some("0"));
     let server = TestServer::on(database.url()).start().await;

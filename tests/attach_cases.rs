@@ -10,20 +10,23 @@ use testkit::{
 #[tokio::test]
 async fn attach_refuses_and_names_columns_of_unsupported_types() {
     let database = migrated_game(
-        "create table odd (key uuid, number numeric, word text, day date, at time, ok timestamptz, \
-           id bigint, game_id uuid, extras bytea); \
-         create table titles (id uuid, slug text, name text, type text)",
+        "create table odd (key uuid, number real, word text, day date, at time, ok timestamptz, \
+           id bigint primary key, game_id bytea, extras bytea); \
+         create table titles (id text, slug text, name text, type text)",
     )
     .await;
     let games = ["--slug", "one", "--type", "kind", "--game-id-value", "1"];
     for (id, finished_at, told) in [
-        ("key", "ok", "column key of public.odd is of type uuid"),
-        ("number", "ok", "column number of public.odd is of type numeric"),
-        ("word", "ok", "column word of public.odd is of type text"),
-        ("id", "day", "column day of public.odd is of type date"),
-        ("id", "at", "of type time without time zone, not one of: "),
-        ("id", "ok", "column extras of public.odd is of type bytea"),
-        ("nil", "ok", "public.odd has no column nil"),
+        ("number", "ok", "column \"number\" is of type real. Pass a column of type smallint, integer"),
+        ("at", "ok", "column \"at\" is of type time without time zone."),
+        ("key", "ok", "column \"key\" may be null"),
+        ("key", "ok", "no unique index covers \"key\""),
+        ("key", "ok", "Pass --id id."),
+        ("word,key", "ok", "no unique index covers \"word\", \"key\""),
+        ("id", "at", "column \"at\" is of type time without time zone. Pass a column of type timestamp"),
+        ("id", "ok", "column \"extras\" is of type bytea. Pass a column of type jsonb"),
+        ("nil", "ok", "column \"nil\" does not exist (columns: key, number, word, day, at, ok, id,"),
+        ("nil", "nul", "Pass one of them as --finished-at."),
     ] {
         let named = ["--table", "odd", "--id", id, "--finished-at", finished_at];
         let said = refused(&database, &[&named[..], &games].concat()).await;
@@ -31,7 +34,11 @@ async fn attach_refuses_and_names_columns_of_unsupported_types() {
     }
     let rest = ["--table", "odd", "--finished-at", "ok", "--extras-columns", "word"];
     let said = refused(&database, &[&rest[..], &["--games", "titles"]].concat()).await;
-    assert!(said.contains("column id of public.titles is of type uuid"), "{said}");
+    assert!(said.contains("column \"game_id\" is of type bytea. Pass a column of type"), "{said}");
+    database.run("alter table odd drop game_id, add game_id int").await;
+    let said = refused(&database, &[&rest[..], &["--games", "titles"]].concat()).await;
+    let told = "\"game_id\" is of type integer, and \"id\" of public.titles is of type text";
+    assert!(said.contains(told), "{said}");
     let said = refused(&database, &[&rest[..], &["--games", "nowhere"]].concat()).await;
     assert!(said.contains("nowhere"), "{said}");
     let zone = ["--time-zone", "Atlantis/Center"];
