@@ -17,15 +17,27 @@ async fn attach_refuses_and_names_columns_of_unsupported_types() {
     .await;
     let games = ["--slug", "one", "--type", "kind", "--game-id-value", "1"];
     for (id, finished_at, told) in [
-        ("number", "ok", "column \"number\" is of type real. Pass a column of type smallint, integer"),
+        (
+            "number",
+            "ok",
+            "column \"number\" is of type real. Pass a column of type smallint, integer",
+        ),
         ("at", "ok", "column \"at\" is of type time without time zone."),
         ("key", "ok", "column \"key\" may be null"),
         ("key", "ok", "no unique index covers \"key\""),
         ("key", "ok", "Pass --id id."),
         ("word,key", "ok", "no unique index covers \"word\", \"key\""),
-        ("id", "at", "column \"at\" is of type time without time zone. Pass a column of type timestamp"),
+        (
+            "id",
+            "at",
+            "column \"at\" is of type time without time zone. Pass a column of type timestamp",
+        ),
         ("id", "ok", "column \"extras\" is of type bytea. Pass a column of type jsonb"),
-        ("nil", "ok", "column \"nil\" does not exist (columns: key, number, word, day, at, ok, id,"),
+        (
+            "nil",
+            "ok",
+            "column \"nil\" does not exist (columns: key, number, word, day, at, ok, id,",
+        ),
         ("nil", "nul", "Pass one of them as --finished-at."),
     ] {
         let named = ["--table", "odd", "--id", id, "--finished-at", finished_at];
@@ -139,7 +151,8 @@ async fn rounds_under_row_security_are_streamed_and_its_policies_still_apply_to_
 
 #[tokio::test]
 async fn a_repeated_id_within_a_transaction_does_not_fail_the_game() {
-    let database = migrated_game("create table plays (id bigint primary key, at timestamptz, n int)").await;
+    let database =
+        migrated_game("create table plays (id bigint primary key, at timestamptz, n int)").await;
     let args =
         ["--table", "plays", "--finished-at", "at", "--extras-columns", "n", "--slug", "one"];
     attach(&database, &[&args[..], &["--type", "kind", "--game-id-value", "1"]].concat()).await;

@@ -52,8 +52,7 @@ async fn waits(database: &TestDatabase, statement: &str) -> i32 {
 async fn attach_rebuilds_an_index_with_another_definition() {
     let database = migrated_game(GAME).await;
     attach(&database, &contract(&["--index"])).await;
-    let by_id =
-        "game.results (title_id, ended_at DESC, result_id DESC)";
+    let by_id = "game.results (title_id, ended_at DESC, result_id DESC)";
     assert_eq!(ours(&database).await, by_id);
     database.run("alter table game.results add round_no bigint unique not null").await;
     let replaced = contract(&["--replace", "--index"]);
@@ -252,6 +251,7 @@ async fn an_index_that_outlived_the_schema_is_replaced_and_detach_drops_it() {
     database.run(renamed).await;
     let output = run(&database, "detach", &["--table", "game.results"]).await;
     assert_eq!(output.code, Some(0), "{}", output.stderr);
-    let left = "select count(*)::text from pg_index where pg_get_indexdef(indexrelid) ~ 'ended_at DESC'";
+    let left =
+        "select count(*)::text from pg_index where pg_get_indexdef(indexrelid) ~ 'ended_at DESC'";
     assert_eq!(database.text(left).await.as_deref(), Some("0"));
 }

@@ -85,7 +85,8 @@ async fn the_query_for_the_latest_round_uses_the_index_for_all_column_types() {
     let explain = format!("explain (analyze, costs off, timing off) {latest}");
     let plan = psql(&database, &["-A", "-t", "-c", &explain]).await;
     assert!(plan.stdout.contains("Index Scan using datastream_latest_2 on plays"), "{plan:?}");
-    let by_id = "explain (costs off) select * from datastream.rounds_by_id(null, array[1, 2, 3], null)";
+    let by_id =
+        "explain (costs off) select * from datastream.rounds_by_id(null, array[1, 2, 3], null)";
     let plan = psql(&database, &["-A", "-t", "-c", by_id]).await;
     assert!(plan.stdout.contains("plays_pkey"), "{}", plan.stdout);
 }
@@ -106,11 +107,7 @@ async fn options_that_would_be_ignored_are_refused() {
             &["--games", "titles", "--type", "t", "--games-type", "type"],
             "Pass --games-type or --type, not both.",
         ),
-        (
-            &plays,
-            &["--games", "titles", "--time-zone", "Asia/Kolkata"],
-            "Leave out --time-zone.",
-        ),
+        (&plays, &["--games", "titles", "--time-zone", "Asia/Kolkata"], "Leave out --time-zone."),
         (
             &beside,
             &["--slug-column", "slug", "--type-column", "type", "--games-id", "id"],

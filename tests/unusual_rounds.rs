@@ -61,8 +61,7 @@ async fn a_timestamp_shifted_out_of_range_by_its_zone_fails_neither_the_game_nor
     server.counts("datastream_rounds_skipped_total{reason=\"out_of_range\"} 1").await;
     let named = |line: &String| line.contains("cannot be sent") && line.contains("round.id=1");
     assert!(server.log().iter().any(named), "{:?}", server.log());
-    let seed =
-        "explain select round_id from datastream.rounds_of(77, null, '10000-01-01', null, null, '0001-01-01', 1)";
+    let seed = "explain select round_id from datastream.rounds_of(77, null, '10000-01-01', null, null, '0001-01-01', 1)";
     database.run("insert into odd select i, now(), '{}', 1 from generate_series(10, 2000) i; analyze odd").await;
     let plan = psql(&database, &["-A", "-t", "-c", seed]).await.stdout;
     assert!(plan.contains("Scan using datastream_latest_2 on odd"), "{plan}");

@@ -1,11 +1,11 @@
 //! Queries of the initial load and of a catch-up.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     time::{Duration, Instant},
 };
 
-use tokio_postgres::types::Type;
+use tokio_postgres::{Row, types::Type};
 
 use super::{
     cursor::{Lsn, OutboxKey, RoundKey, Seen},
@@ -145,6 +145,14 @@ impl CatchUpQueries<'_> {
         let rows = within(CATCH_UP_WITHIN, self.0.query(query, &parameters)).await?;
         let ids = rows.iter().filter_map(|row| round_id(row).map(Result::ok).transpose());
         Ok(ids.collect::<Result<_, _>>()?)
+    }
+
+    /// The attached tables.
+    pub(super) async fn tables(self) -> Result<HashMap<Attachment, String>, CaptureError> {
+        let query = self.0.query(include_str!("../../sql/attached_tables.sql"), &[]);
+        let rows = within(ANSWER_WITHIN, query).await?;
+        let table = |row: &Row| Ok((Attachment(row.try_get("id")?), row.try_get("relation")?));
+        rows.iter().map(table).collect()
     }
 
     /// All games.

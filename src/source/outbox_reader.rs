@@ -134,11 +134,8 @@ impl OutboxReader {
     async fn rounds(&self, names: &[RoundName]) -> Result<Vec<(RoundName, Content)>, CaptureError> {
         let attachments: Vec<i32> = names.iter().map(|(attachment, _)| attachment.0).collect();
         let (ids, keys): (Vec<i64>, Vec<&str>) = names.iter().map(|(_, id)| id.columns()).unzip();
-        let parameters: [Parameter<'_>; 3] = [
-            (&attachments, Type::INT4_ARRAY),
-            (&ids, Type::INT8_ARRAY),
-            (&keys, Type::TEXT_ARRAY),
-        ];
+        let parameters: [Parameter<'_>; 3] =
+            [(&attachments, Type::INT4_ARRAY), (&ids, Type::INT8_ARRAY), (&keys, Type::TEXT_ARRAY)];
         let answer = self.session.query_prepared(&self.rounds, &parameters);
         let found = within(CATCH_UP_WITHIN, answer).await?;
         let now = UnixMillis::now();

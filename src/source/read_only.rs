@@ -177,7 +177,11 @@ impl ReadOnlyCapture {
     async fn read_games(&self, session: &Session) -> Result<(), CaptureError> {
         let query = self.settings.source.query(include_str!("../../sql/read_only/games.sql"));
         let rows = within(ANSWER_WITHIN, session.query(&query, &[]));
-        let games = rows.await?.iter().filter_map(|row| rows::game(row).transpose()).collect::<Result<_, _>>()?;
+        let games = rows
+            .await?
+            .iter()
+            .filter_map(|row| rows::game(row).transpose())
+            .collect::<Result<_, _>>()?;
         self.settings.games.replace(games);
         Ok(())
     }

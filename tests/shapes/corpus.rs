@@ -148,10 +148,7 @@ pub(super) const SHAPES: [Shape; 27] = [
         name: "a serial with a prefix",
         schema: "create table spins (id serial primary key, at timestamptz, n int)",
         attach: "--id-prefix b\n--finished-at at\n--extras-columns n\n--slug dice\n--type slots\n--game-id-value 3",
-        writes: [
-            "insert into spins (at) values (now())",
-            "insert into spins (at) values (now())",
-        ],
+        writes: ["insert into spins (at) values (now())", "insert into spins (at) values (now())"],
         ids: [r#""b:1""#, r#""b:2""#],
         has: r#""game_type":"slots""#,
         ..ONE_GAME

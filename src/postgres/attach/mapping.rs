@@ -128,9 +128,8 @@ fn finished_at(mapping: &Value) -> String {
     let column = text(mapping, "finished_at").unwrap_or_default();
     let zone = text(mapping, "time_zone").map(|zone| format!(" in {zone}"));
     let unit = text(mapping, "finished_at_unit").map(|unit| format!(" in {unit} since 1970"));
-    let condition = text(mapping, "finished_when").map(|condition| {
-        format!(", if {}", condition.replace("datastream_row.", ""))
-    });
+    let condition = text(mapping, "finished_when")
+        .map(|condition| format!(", if {}", condition.replace("datastream_row.", "")));
     [Some(column.to_owned()), zone, unit, condition].into_iter().flatten().collect()
 }
 
