@@ -2,13 +2,6 @@
 
 set local lock_timeout = '2s';
 
--- True for a finished round. Our indexes use a function instead of `is not null`, so that they depend on this schema
--- and are dropped with it. The planner inlines the function in indexes and queries: it finds the latest of 5 million
--- rounds in 0.01 ms.
-create function datastream.is_finished(anyelement) returns boolean
-language sql immutable parallel safe
-as $$ select $1 is not null $$;
-
 -- Microseconds since 1970, exact. Null for infinity and for years that a bigint cannot hold (294247 and later).
 -- It computes whole seconds and the fraction apart, because `extract` before PostgreSQL 14 uses floating point.
 -- All names are qualified: callers have any search_path.
@@ -32,6 +25,49 @@ as $$
   end
 $$;
 
+-- The same for a date, which stands for its midnight. (A date may be outside the range of timestamp.)
+create function datastream.moment(zone text, day date) returns timestamptz
+language sql immutable parallel safe
+as $$
+  select case when day operator(pg_catalog.>=) pg_catalog.date '4713-01-01 BC' and day operator(pg_catalog.<) pg_catalog.date '294276-01-01'
+    then pg_catalog.timezone(zone, day::timestamp)
+  end
+$$;
+
+-- Converts microseconds since 1970, exactly: a product with an interval is computed in floating point, so the whole
+-- seconds and the rest come apart. Null outside the years 1 to 9999, which no round can have.
+create function datastream.moment_of(micros bigint) returns timestamptz
+language sql immutable parallel safe
+as $$
+  select case when micros operator(pg_catalog.>=) (-62135596800000000) and micros operator(pg_catalog.<) 253402300800000000
+    then (pg_catalog.timestamptz '1970-01-01 00:00:00+00'
+      operator(pg_catalog.+) ((micros operator(pg_catalog./) 1000000) operator(pg_catalog.*) interval '1 second'))
+      operator(pg_catalog.+) ((micros operator(pg_catalog.%) 1000000) operator(pg_catalog.*) interval '1 microsecond')
+  end
+$$;
+
+-- Converts an amount of units since 1970, of `micros` each. Null for NaN, for infinity and for times that no round can have.
+create function datastream.moment_of(amount numeric, micros bigint) returns timestamptz
+language sql immutable parallel safe
+as $$
+  select datastream.moment_of((case
+    when amount operator(pg_catalog.>) (-62135596800000001) and amount operator(pg_catalog.<) 253402300800000001
+      and (amount operator(pg_catalog.*) micros) operator(pg_catalog.<) 253402300800000001
+      and (amount operator(pg_catalog.*) micros) operator(pg_catalog.>) (-62135596800000001)
+    then pg_catalog.round(amount operator(pg_catalog.*) micros) end)::bigint)
+$$;
+
+-- The same in floating point, whose 15 digits as numeric would be too few.
+create function datastream.moment_of(amount double precision, micros bigint) returns timestamptz
+language sql immutable parallel safe
+as $$
+  select datastream.moment_of((case
+    when amount operator(pg_catalog.>) (-62135596800000001)::double precision and amount operator(pg_catalog.<) 253402300800000001::double precision
+      and (amount operator(pg_catalog.*) micros::double precision) operator(pg_catalog.<) 253402300800000001::double precision
+      and (amount operator(pg_catalog.*) micros::double precision) operator(pg_catalog.>) (-62135596800000001)::double precision
+    then pg_catalog.round(amount operator(pg_catalog.*) micros::double precision) end)::bigint)
+$$;
+
 -- Prints JSON as jsonb does. Returns it unchanged if jsonb rejects it: json accepts `\u0000`, half of a surrogate pair
 -- and numbers beyond numeric. One such round must not fail a query that reads many. The block writes nothing, so it
 -- takes no transaction id.
@@ -45,22 +81,70 @@ exception when others then
 end
 $$;
 
--- Every role that writes a round or reads a view calls these. The grant is explicit because a database may have
--- `alter default privileges revoke execute on functions from public`. Then an index predicate would fail the game's insert.
-grant execute on function datastream.is_finished(anyelement), datastream.micros(timestamptz),
-  datastream.moment(text, timestamp), datastream.as_jsonb(json) to public;
+-- `is_key` says whether an id can be sent: it has 1 to 200 bytes and no control character. `bad_key` is the outbox's key for
+-- any other: a hash, and the beginning of the id for the log. It is short, whatever the row holds, so that neither the write
+-- nor the outbox suffers. (In an encoding other than UTF8 the characters 0x80 to 0x9f may be letters: the server checks them.)
+do $do$
+declare
+  control text := case when getdatabaseencoding() = 'UTF8' then '[\x01-\x1f\x7f-\u009f]' else '[\x01-\x1f\x7f]' end;
+begin
+  execute format($$create function datastream.is_key(key text) returns boolean
+    language sql immutable parallel safe
+    as $body$
+      select pg_catalog.octet_length(key) operator(pg_catalog.<=) 200 and key operator(pg_catalog.<>) ''
+        and (key collate pg_catalog."C") operator(pg_catalog.!~) %L
+    $body$ $$, control);
+  execute format($$create function datastream.bad_key(key text) returns text
+    language sql immutable parallel safe
+    as $body$
+      select pg_catalog.concat_ws(' ', pg_catalog.hashtext(key)::pg_catalog.text,
+        pg_catalog.regexp_replace(pg_catalog.left(key, 40) collate pg_catalog."C", %L, '?', 'g'))
+    $body$ $$, control);
+end
+$do$;
 
--- xid     the transaction that finished the round; 64 bits, so that it never wraps
--- before  the oldest transaction in progress at that time; a replay after this round starts at that xid, because no
---         round published after this one has a smaller xid
--- at      the time of the write, for retention and latency figures
+-- A part of an id on the wire as a value of its column's type, or null if it is not written as the column's values are. So
+-- PostgreSQL uses the column's index, and an id that a client made up never fails a query.
+create function datastream.integer_of(part text) returns bigint
+language sql immutable parallel safe
+as $$
+  select case when part operator(pg_catalog.~) '^(0|-?[1-9][0-9]{0,18})$'
+    then case when part::numeric operator(pg_catalog.>=) (-9223372036854775808) and part::numeric operator(pg_catalog.<=) 9223372036854775807
+      then part::bigint end
+  end
+$$;
+
+create function datastream.numeric_of(part text) returns numeric
+language sql immutable parallel safe
+as $$ select case when part operator(pg_catalog.~) '^(0|-?[1-9][0-9]{0,199})$' then part::numeric end $$;
+
+create function datastream.uuid_of(part text) returns uuid
+language sql immutable parallel safe
+as $$ select case when part operator(pg_catalog.~) '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' then part::pg_catalog.uuid end $$;
+
+-- Every role that reads a view calls these. The grant is explicit because a database may have
+-- `alter default privileges revoke execute on functions from public`.
+grant execute on function datastream.micros(timestamptz), datastream.moment(text, timestamp), datastream.moment(text, date),
+  datastream.moment_of(bigint), datastream.moment_of(numeric, bigint), datastream.moment_of(double precision, bigint),
+  datastream.as_jsonb(json), datastream.is_key(text),
+  datastream.bad_key(text), datastream.integer_of(text), datastream.numeric_of(text), datastream.uuid_of(text) to public;
+
+-- xid         the transaction that finished the round; 64 bits, so that it never wraps
+-- before      the oldest transaction in progress at that time; a replay after this round starts at that xid, because no
+--             round published after this one has a smaller xid
+-- at          the time of the write, for retention and latency figures
+-- attachment  the number of the attached table; negative if the round's id cannot be sent (then the key is that of `bad_key`)
+-- round_id, round_key  the id: a number and an empty text, or 0 and the string that clients see. So equal keys are equal ids, and
+--             ids of two tables are different rows
 -- One index, no sequence and no foreign key keep the cost of a write low, and no writer waits for another.
 create table datastream.outbox (
   xid xid8 not null default pg_current_xact_id(),
   before xid8 not null default pg_snapshot_xmin(pg_current_snapshot()),
-  round_id bigint not null,
   at timestamptz not null default clock_timestamp(),
-  primary key (xid, round_id)
+  round_id bigint not null,
+  attachment integer not null,
+  round_key text collate "C" not null default '',
+  primary key (xid, attachment, round_id, round_key)
 );
 
 -- One row: the greatest xid and the latest time that `trim` has deleted. Resume points up to that xid are incomplete,

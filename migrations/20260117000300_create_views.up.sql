@@ -1,300 +1,326 @@
--- The attached tables, their options, and the views and functions that the server reads them by.
+-- The views and functions that the server reads attached tables by.
 
 set local lock_timeout = '2s';
 
--- One row for each attached table. `id` is part of the names of its generated functions, view and index.
-create table datastream.attached (
-  relation text primary key,
-  id integer not null unique,
-  capture text not null check (capture in ('auto', 'notify', 'poll')),
-  options jsonb not null,
-  attached_at timestamptz not null default now()
-);
+-- The name of the function of a condition that may raise an error. Another condition has another name, so that both exist while
+-- a table is attached in another way.
+create function datastream.settled_name(options jsonb, number integer) returns text
+language sql immutable set search_path = pg_catalog, pg_temp
+as $$ select format('settled_%s_%s', number, abs(hashtext(options->>'finished_when' || (options->>'finished_columns'))::bigint)) $$;
 
--- The full name of a table, quoted if necessary; the search_path has no effect on it.
-create function datastream.qualified(relation regclass) returns text
+-- The finished condition of a row, which the triggers, the view, the index and reconciliation share. `named` is the row's name.
+-- A condition that may raise an error is in a function that catches it, so that no write and no other round suffers.
+create function datastream.finished_sql(options jsonb, number integer, named text) returns text
+language sql immutable set search_path = pg_catalog, pg_temp
+as $$
+  select case when options ? 'finished_may_fail' then format('datastream.%s(%s) and ', datastream.settled_name(options, number),
+      array_to_string(array(select format('%s.%I', named, c) from jsonb_array_elements_text(options->'finished_columns') c), ', '))
+    else coalesce('(' || replace(options->>'finished_when', 'datastream_row.', named || '.') || ') and ', '') end
+    || format('%s.%I is not null', named, options->>'finished_at')
+$$;
+
+-- The function of such a condition. Its parameters have the names of the columns.
+create function datastream.settled_sql(relation regclass, options jsonb, number integer) returns setof text
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
-  select format('%I.%I', n.nspname, c.relname)
-  from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-  where c.oid = relation
-$$;
-
--- The type of a column; of a domain, its base type. Raises an error if the column is missing or of another type than `usable`.
-create function datastream.column_type(relation regclass, wanted text, usable regtype[] default null) returns regtype
-language plpgsql stable
-as $$
-declare
-  found_type regtype;
-begin
-  with recursive through as (
-    select a.atttypid as type from pg_catalog.pg_attribute a
-    where a.attrelid = relation and a.attname = wanted and a.attnum > 0 and not a.attisdropped
-    union all
-    select t.typbasetype from through join pg_catalog.pg_type t on t.oid = through.type where t.typbasetype <> 0
+  with made as (
+    select datastream.settled_name(options, number) as name, string_agg(format('%I %s', a.attname, format_type(a.atttypid, a.atttypmod)), ', ' order by c.place) as parameters
+    from jsonb_array_elements_text(options->'finished_columns') with ordinality as c(name, place)
+    join pg_attribute a on a.attrelid = relation and a.attname = c.name
+    where options ? 'finished_may_fail'
   )
-  select t.oid into found_type from through join pg_catalog.pg_type t on t.oid = through.type where t.typbasetype = 0;
-  if not found then
-    raise undefined_column using message = format('%s has no column %I', datastream.qualified(relation), wanted);
-  end if;
-  if found_type <> all (usable) then
-    raise datatype_mismatch using message = format('column %I of %s is of type %s, not one of: %s',
-      wanted, datastream.qualified(relation), found_type, array_to_string(usable, ', '));
-  end if;
-  return found_type;
-end
+  select s.statement from made cross join lateral (values
+    (format(E'create or replace function datastream.%1$s(%2$s) returns boolean\nlanguage plpgsql immutable\nas $datastream$\n'
+      '#variable_conflict use_column\nbegin\n  return %3$s;\nexception when others then\n  return null;\nend\n$datastream$',
+      made.name, made.parameters, replace(options->>'finished_when', 'datastream_row.', made.name || '.'))),
+    -- The trigger's condition runs with the writer's rights.
+    (format('grant execute on function datastream.%s to public', made.name))) as s(statement)
+  where made.parameters is not null
 $$;
 
--- Raises an error if two parameters of `attach` exclude each other, because one of them would have no effect.
-create function datastream.refuse_contradictions(given jsonb) returns void
-language plpgsql stable
+-- The id on the wire, of a table whose ids are strings, and a condition that is false if it cannot be sent.
+create function datastream.key_sql(relation regclass, options jsonb, named text, out key text, out sendable text)
+language sql stable set search_path = pg_catalog, pg_temp
 as $$
-begin
-  if given ?& '{extras,extras_columns}' then
-    raise invalid_parameter_value using message = 'extras is one column, or an object of extras_columns: not both';
-  elsif given ?& '{game_id,game_id_value}' then
-    raise invalid_parameter_value using message = 'the game''s id is in a column (game_id), or one for all rounds (game_id_value): not both';
-  elsif given ? 'slug' and not given ?& '{type,game_id_value}' then
-    raise invalid_parameter_value using message = 'a constant slug goes with a constant type and game_id_value';
-  elsif given ? 'slug_column' and not given ?| '{type,type_column}' then
-    raise invalid_parameter_value using message = 'slug_column goes with type_column (or a constant type)';
-  elsif given ?& '{slug,slug_column}' or given ?& '{type,type_column}' or given ?& '{slug_column,game_id_value}' then
-    raise invalid_parameter_value using message = 'the game is either a constant (slug, type, game_id_value) or in columns (slug_column, type_column, game_id)';
-  elsif given ?| '{slug,slug_column}' and given ?| '{games,games_id,games_slug,games_name,games_type}' then
-    raise invalid_parameter_value using message = 'the game is in a table of games (games, games_id, games_slug, games_name, games_type), or it is not (slug, slug_column): not both';
-  elsif given ? 'type_column' and not given ? 'slug_column' then
-    raise invalid_parameter_value using message = 'type_column goes with slug_column: of a game in a table of games the type is there (games_type), or the same for all (type)';
-  elsif given ?& '{type,games_type}' then
-    raise invalid_parameter_value using message = 'the type of the games is in their table (games_type), or the same for all (type): not both';
-  end if;
-end
+  select nullif(concat_ws(' operator(pg_catalog.||) '':'' operator(pg_catalog.||) ', quote_literal(options->>'id_prefix') || '::pg_catalog.text', p.parts), ''),
+    case when p.kinds && '{text,numeric}' or cardinality(p.kinds) > 4 then format('datastream.is_key(%s)', concat_ws(' operator(pg_catalog.||) '':'' operator(pg_catalog.||) ', quote_literal(options->>'id_prefix') || '::pg_catalog.text', p.parts)) end
+      || coalesce(' and ' || p.whole, '')
+  from (
+    select string_agg(case when c.kind = 'numeric' then format('pg_catalog.trim_scale(%s)::pg_catalog.text', c.value) else format('%s::pg_catalog.text', c.value) end,
+        ' operator(pg_catalog.||) '':'' operator(pg_catalog.||) ' order by c.place) as parts,
+      -- NaN and infinity are not whole. An id of one text is not empty, whatever its prefix.
+      string_agg(format(case c.kind when 'numeric' then 'pg_catalog.trim_scale(%s)::pg_catalog.text operator(pg_catalog.~) ''^-?[0-9]+$''' else '%s::pg_catalog.text operator(pg_catalog.<>) ''''' end,
+        c.value), ' and ' order by c.place) filter (where c.kind = 'numeric' or c.kind = 'text' and jsonb_array_length(options->'id') = 1) as whole,
+      array_agg(c.kind) as kinds
+    from (select i.place, format('%s.%I', named, i.name) as value, datastream.id_kind(datastream.column_type(relation, i.name)) as kind
+      from jsonb_array_elements_text(options->'id') with ordinality as i(name, place)) c
+  ) p
 $$;
 
--- Raises an error if triggers of the table would miss rounds or columns.
-create function datastream.refuse_unseen(relation regclass, options jsonb) returns void
-language plpgsql stable
-as $$
-declare
-  unseen text;
-begin
-  if not exists (select from pg_catalog.pg_class c where c.oid = relation and c.relkind in ('r', 'p') and c.relpersistence <> 't') then
-    raise wrong_object_type using message = format('%s is not a table that can be attached', datastream.qualified(relation));
-  end if;
-  select datastream.qualified(i.inhrelid) into unseen from pg_catalog.pg_inherits i
-  join pg_catalog.pg_class c on c.oid = i.inhparent
-  where i.inhparent = relation and c.relkind = 'r' order by i.inhrelid limit 1;
-  if found then
-    raise wrong_object_type using message = format('%s has tables that inherit from it, as %s: what is written to those fires no trigger of it; attach each of them instead',
-      datastream.qualified(relation), unseen);
-  end if;
-  select a.attname into unseen from pg_catalog.pg_attribute a
-  where a.attrelid = relation and a.attgenerated = 'v'
-    and (a.attname in (select o.value from jsonb_each_text(options) o where o.key in ('id', 'finished_at', 'extras', 'game_id'))
-      or options->'extras_columns' ? a.attname) limit 1;
-  if found then
-    raise wrong_object_type using message = format('column %I of %s is generated and not stored: triggers cannot read it; name the columns that it is made of, or have it stored',
-      unseen, datastream.qualified(relation));
-  end if;
-end
-$$;
-
--- The parameters of `attach` as datastream.attached keeps them, with defaults filled in. Of the parameters for the game it
--- keeps those that are needed. Raises an error if the parameters are incomplete.
-create function datastream.attach_options(relation regclass, given jsonb) returns jsonb
-language plpgsql stable
-as $$
-declare
-  integers regtype[] := '{smallint,integer,bigint}';
-  o jsonb := '{"id": "id", "finished_at": "finished_at"}'::jsonb || jsonb_strip_nulls(given);
-  games regclass;
-  wanted text;
-begin
-  perform datastream.refuse_contradictions(jsonb_strip_nulls(given));
-  if not o ? 'extras_columns' then
-    o := '{"extras": "extras"}'::jsonb || o;
-  end if;
-  if not o ? 'game_id_value' then
-    o := '{"game_id": "game_id"}'::jsonb || o;
-  end if;
-  perform datastream.refuse_unseen(relation, o);
-  perform datastream.column_type(relation, o->>'id', integers);
-  if datastream.column_type(relation, o->>'finished_at', '{timestamptz,timestamp}') = 'timestamp'::regtype then
-    o := '{"time_zone": "UTC"}'::jsonb || o;
-    perform timezone(o->>'time_zone', timestamp 'epoch');  -- fails now if the time zone is unknown
-  elsif o ? 'time_zone' then
-    raise invalid_parameter_value using message = format('column %I of %s has a time zone of its own: leave time_zone out', o->>'finished_at', datastream.qualified(relation));
-  end if;
-  if o ? 'extras' then
-    perform datastream.column_type(relation, o->>'extras', '{jsonb,json,text,varchar}');
-  end if;
-  for wanted in select jsonb_array_elements_text(o->'extras_columns') loop
-    perform datastream.column_type(relation, wanted);
-  end loop;
-
-  if not o ?| '{slug,slug_column}' then  -- the game is in a table of its own
-    o := '{"games": "public.games", "games_id": "id", "games_slug": "slug", "games_name": "name"}'::jsonb || o;
-    games := to_regclass(o->>'games');
-    if games is null then
-      raise undefined_table using message = format('there is no table of games %s', o->>'games'),
-        hint = 'Name it by games => (--games), with its columns, or give the game by a column beside the round or by a constant.';
-    end if;
-    o := o || jsonb_build_object('games', datastream.qualified(games));
-    perform datastream.column_type(games, o->>'games_id', integers);
-    perform datastream.column_type(games, o->>'games_slug'), datastream.column_type(games, o->>'games_name');
-    if not o ? 'type' then
-      o := '{"games_type": "type"}'::jsonb || o;
-      perform datastream.column_type(games, o->>'games_type');
-    end if;
-  end if;
-  for wanted in select o->>key from unnest('{slug_column,type_column}'::text[]) as key where o ? key loop
-    perform datastream.column_type(relation, wanted);
-  end loop;
-  if o ? 'game_id' then
-    perform datastream.column_type(relation, o->>'game_id', integers);
-  end if;
-  return o;
-end
-$$;
-
--- The columns of an attached table as SQL expressions. They read a row named `alias` (the alias of the table or of the
+-- The columns of an attached table as SQL expressions. They read a row named `named` (the alias of the table or of the
 -- transition table, or `new`) and a row `g` of the table of games. All names are qualified, because the trigger functions
 -- run under the writer's search_path.
 --
 -- `payload` is the JSON text of a notification about one round. It is null if the round has no game, or if one column is too
 -- large for a notification. (The trigger functions then check the length of the text.)
--- * The writer's settings decide how values are printed (TimeZone, IntervalStyle).
+-- * The writer's settings decide how values are printed (TimeZone, IntervalStyle). Only notifications have this text.
 -- * Extras in a text or varchar column become a JSON string. PostgreSQL before 16 cannot check, without an EXCEPTION block,
 --   that a text is JSON.
 -- * `format` is the fastest: 1.5 us, `concat` 1.8, `json_build_object` 1.9, `||` 2.0.
-create function datastream.expressions(relation regclass, options jsonb, alias text,
-  out round_id text, out named text, out finished text, out finished_at text, out extras text,
-  out game_id text, out game_slug text, out game_type text, out payload text)
-language plpgsql stable
+create function datastream.expressions(relation regclass, options jsonb, named text,
+  out is_number boolean,                 -- whether ids are numbers on the wire
+  out round_id text, out sendable text,  -- the number, or the string; a condition, null if all ids can be sent
+  out finished_at text,                  -- timestamptz
+  out extras text,
+  out game text, out game_is_number boolean, out game_id text,  -- the column, null if constant; as on the wire
+  out game_slug text, out game_type text, out payload text)
+language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 declare
   columns text[] := array(select jsonb_array_elements_text(options->'extras_columns'));
-  extras_type regtype;
+  finished text := format('%s.%I', named, options->>'finished_at');
+  finished_type regtype := datastream.column_type(relation, options->>'finished_at');
+  unit integer := case options->>'finished_at_unit' when 's' then 1000000 when 'ms' then 1000 else 1 end;
   value text;   -- of the extras, as the payload prints it
   large text;   -- a condition: a column alone is larger than a notification
 begin
-  round_id := format('%s.%I', alias, options->>'id');
-  -- If the id can be null, a condition leaves out rounds without one: they cannot be named.
-  named := case when exists (select from pg_catalog.pg_attribute a where a.attrelid = relation and a.attname = options->>'id' and a.attnotnull)
-    then '' else format(' and %s is not null', round_id) end;
-  -- `finished` is the bare column, for the test; `finished_at` is a timestamptz.
-  finished := format('%s.%I', alias, options->>'finished_at');
-  finished_at := case datastream.column_type(relation, options->>'finished_at')
-    when 'timestamp'::regtype then format('datastream.moment(%L, %s)', options->>'time_zone', finished)
+  is_number := datastream.has_numbers(relation, options);
+  if is_number then
+    round_id := format('%s.%I', named, options->'id'->>0);
+  else
+    select k.key, k.sendable into round_id, sendable from datastream.key_sql(relation, options, named) k;
+  end if;
+  finished_at := case
+    when finished_type in ('timestamp'::regtype, 'date'::regtype) then format('datastream.moment(%L::pg_catalog.text, %s)', options->>'time_zone', finished)
+    when finished_type in ('integer'::regtype, 'bigint'::regtype, 'numeric'::regtype) then format('datastream.moment_of(%s::pg_catalog.numeric, %s::bigint)', finished, unit)
+    when finished_type = 'double precision'::regtype then format('datastream.moment_of(%s, %s::bigint)', finished, unit)
     else finished end;
   -- `extras` is one column, or an object of several. If jsonb may reject a value of one (a type that is made of others, or
   -- an unknown one), the object is built as json, for 3 us more.
   if options ? 'extras_columns' then
     select format(case when bool_or(t.typcategory in ('A', 'C', 'U') and t.oid not in ('jsonb'::regtype, 'uuid'::regtype, 'bytea'::regtype))
         then 'datastream.as_jsonb(pg_catalog.json_build_object(%s))' else 'pg_catalog.jsonb_build_object(%s)::pg_catalog.text' end,
-      coalesce(string_agg(format('%L, %s.%I', name, alias, name), ', ' order by ord), ''))
+      coalesce(string_agg(format('%L, %s.%I', name, named, name), ', ' order by ord), ''))
     into extras from jsonb_array_elements_text(options->'extras_columns') with ordinality as c(name, ord)
     left join pg_catalog.pg_attribute a on a.attrelid = relation and a.attname = name
     left join pg_catalog.pg_type t on t.oid = a.atttypid;
   else
-    extras := format('coalesce(%s.%I::pg_catalog.text, ''{}'')', alias, options->>'extras');
+    extras := format('coalesce(%s.%I::pg_catalog.text, ''{}'')', named, options->>'extras');
   end if;
-  -- The game is in a table of its own, in columns of the round, or the same for all rounds.
+  -- Each of the game's id, slug and type is in a column of the round, in a table of games, or the same for all rounds.
   -- (`||` with a null gives null, which `coalesce` skips; `format` does not.)
-  game_id := coalesce('(' || (options->>'game_id_value') || ')::bigint', alias || '.' || quote_ident(options->>'game_id'));
-  game_slug := coalesce(quote_literal(options->>'slug'), alias || '.' || quote_ident(options->>'slug_column'),
-    'g.' || quote_ident(options->>'games_slug')) || '::text';
-  game_type := coalesce(quote_literal(options->>'type'), alias || '.' || quote_ident(options->>'type_column'),
-    'g.' || quote_ident(options->>'games_type')) || '::text';
+  game := named || '.' || quote_ident(options->>'game_id');
+  game_is_number := case when game is not null then datastream.id_kind(datastream.column_type(relation, options->>'game_id')) = 'integer'
+    else datastream.integer_of(options->>'game_id_value') is not null end;
+  game_id := case when game is null and game_is_number then format('(%s)::bigint', options->>'game_id_value')
+    when game is null then format('%L::pg_catalog.text', options->>'game_id_value')
+    when game_is_number then game else game || '::pg_catalog.text' end;
+  game_slug := coalesce(quote_literal(options->>'slug'), named || '.' || quote_ident(options->>'slug_column'),
+    'g.' || quote_ident(options->>'games_slug')) || '::pg_catalog.text';
+  game_type := coalesce(quote_literal(options->>'type'), named || '.' || quote_ident(options->>'type_column'),
+    'g.' || quote_ident(options->>'games_type')) || '::pg_catalog.text';
   -- json, because jsonb rejects some values, and an error here would undo the outbox row.
   if options ? 'extras_columns' then
-    select format('pg_catalog.json_build_object(%s)', coalesce(string_agg(format('%L, %s.%I', c.name, alias, c.name), ', ' order by c.ord), ''))
+    select format('pg_catalog.json_build_object(%s)', coalesce(string_agg(format('%L, %s.%I', c.name, named, c.name), ', ' order by c.ord), ''))
     into value from unnest(columns) with ordinality as c(name, ord);
   else
-    extras_type := datastream.column_type(relation, options->>'extras');
-    value := format(case when extras_type in ('json', 'jsonb') then 'coalesce(%s.%I, ''{}'')' else 'coalesce(pg_catalog.to_json(%s.%I::pg_catalog.text)::pg_catalog.text, ''{}'')' end,
-      alias, options->>'extras');
+    value := format(case when datastream.column_type(relation, options->>'extras') in ('json'::regtype, 'jsonb'::regtype)
+      then 'coalesce(%s.%I, ''{}'')' else 'coalesce(pg_catalog.to_json(%s.%I::pg_catalog.text)::pg_catalog.text, ''{}'')' end, named, options->>'extras');
     columns := array[options->>'extras'];
   end if;
   -- PostgreSQL knows the stored size without reading the value. jsonb takes up to four times the bytes of its text: [1, 1, ...].
-  select string_agg(format('pg_catalog.pg_column_size(%s.%I) operator(pg_catalog.>) %s or ', alias, a.attname,
+  select string_agg(format('pg_catalog.pg_column_size(%s.%I) operator(pg_catalog.>) %s or ', named, a.attname,
       case when datastream.column_type(relation, a.attname) = 'jsonb'::regtype then 32768 else 7904 end), '' order by a.attnum)
   into large from pg_catalog.pg_attribute a
   where a.attrelid = relation and a.attname = any (columns) and not a.attisdropped and a.attlen = -1 and a.atttypid <> 'numeric'::regtype;
   payload := format($sql$case when %5$s%2$s is null then null else pg_catalog.format('{"round_id":%%s,"game_id":%%s,"finished_at":%%s,"extras":%%s}',
-          %1$s, %2$s, coalesce(pg_catalog.to_json(%3$s)::pg_catalog.text, 'null'), %4$s) end$sql$,
-    round_id, game_id, finished_at, value, coalesce(large, ''));
+          %1$s, %6$s, coalesce(pg_catalog.to_json(%3$s)::pg_catalog.text, 'null'), %4$s) end$sql$,
+    case when is_number then round_id else format('pg_catalog.to_json(%s)::pg_catalog.text', round_id) end, game_id, finished_at, value, coalesce(large, ''),
+    case when game_is_number then game_id else format('pg_catalog.to_json(%s)::pg_catalog.text', game_id) end);
 end
 $$;
 
--- The view of one attached table, `datastream.rounds_<id>`: the columns that the server reads, finished rounds only.
--- Keys keep the table's type, because a cast would keep PostgreSQL from using the table's index.
+-- The view of one attached table, `datastream.attached_<id>_rounds`: finished rounds only, as they are on the wire. `id_1` and so on,
+-- `game` and `finished` are the table's own columns: look-ups compare these, because an expression would keep PostgreSQL from using
+-- the table's indexes.
 create function datastream.view_sql(t datastream.attached) returns text
-language plpgsql stable
+language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 declare
   e record := datastream.expressions(t.relation::regclass, t.options, 'r');
 begin
-  return format('create view datastream.rounds_%s as select %s as round_id, %s as game_id, %s as game_slug, %s as game_type, '
-      '%s as finished_at, %s as extras from %s r', t.id, e.round_id, e.game_id, e.game_slug, e.game_type, e.finished_at, e.extras, t.relation)
-    || case when t.options ? 'games' then format(' join %s g on g.%I = %s', t.options->>'games', t.options->>'games_id', e.game_id) else '' end
-    || format(' where datastream.is_finished(%s)%s', e.finished, e.named)
+  return format('create view datastream.attached_%s_rounds as select %s, %s as round_id, %s as round_key, %s as game, %s as game_id, %s as game_key, '
+      '%s as game_slug, %s as game_type, r.%I as finished, %s as finished_at, %s as extras from %s r', t.id,
+      (select string_agg(format('r.%I as id_%s', i.name, i.place), ', ' order by i.place) from jsonb_array_elements_text(t.options->'id') with ordinality as i(name, place)),
+      case when e.is_number then e.round_id || '::bigint' else 'null::bigint' end,
+      case when e.is_number then 'null::pg_catalog.text' else format('(%s) collate pg_catalog."C"', e.round_id) end,
+      coalesce(e.game, 'null::integer'), case when e.game_is_number then e.game_id || '::bigint' else 'null::bigint' end,
+      case when e.game_is_number then 'null::pg_catalog.text' else e.game_id end, e.game_slug, e.game_type, t.options->>'finished_at', e.finished_at, e.extras, t.relation)
+    || case when t.options ? 'games' then format(' join %s g on g.%I = %s', t.options->>'games', t.options->>'games_id', e.game) else '' end
+    || format(' where %s', datastream.finished_sql(t.options, t.id, 'r')) || coalesce(' and ' || e.sendable, '')
     -- Nobody can subscribe to a game without an id, a slug or a type.
-    || case when t.options ? 'slug' then '' else format(' and %s is not null and %s is not null and %s is not null', e.game_id, e.game_slug, e.game_type) end;
+    || coalesce(' and ' || e.game || ' is not null', '') || case when e.game_is_number or e.game is null then '' else format(' and datastream.is_key(%s)', e.game_id) end
+    || case when t.options ? 'slug' then '' else format(' and %s is not null', e.game_slug) end
+    || case when t.options ? 'type' then '' else format(' and %s is not null', e.game_type) end;
 end
 $$;
 
--- The part of `datastream.games` for one attached table. If the game is in columns of the round, the games are those with a
--- finished round. A recursive query then reads one entry of the seed index for each game; `select distinct` would read
--- the whole table.
+-- The games of one attached table, with the table's own id as `game`. If the game is in the round, the games are those with a
+-- finished round, as it was last. A recursive query then reads one entry of the seed index for each game; `select distinct`
+-- would read the whole table.
 create function datastream.games_sql(t datastream.attached) returns text
-language plpgsql stable
+language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 declare
   e record := datastream.expressions(t.relation::regclass, t.options, 'r');
-  latest text := format('select game_id, game_slug, game_type from datastream.rounds_%s', t.id);
-  first_of text := ' order by game_id, finished_at desc, round_id desc limit 1';
+  g record;
+  latest text := format('select r.game, r.game_id, r.game_key, r.game_slug, r.game_type from datastream.attached_%s_rounds r', t.id);
+  named text := 'select game, game_id, game_key, game_slug as slug, game_slug as name, game_type as type from ';
 begin
   if t.options ? 'games' then
-    return format('select g.%1$I::bigint as id, %2$s as slug, coalesce(g.%3$I::text, %2$s) as name, %4$s as type from %5$s g '
-      'where g.%1$I is not null and %2$s is not null and %4$s is not null',
-      t.options->>'games_id', e.game_slug, t.options->>'games_name', e.game_type, t.options->>'games');
-  elsif t.options ? 'slug' then
-    return format('select %1$s as id, %2$s as slug, %2$s as name, %3$s as type', e.game_id, e.game_slug, e.game_type);
+    return format('select g.%1$I as game, %2$s as game_id, %3$s as game_key, %4$s as slug, coalesce(g.%5$I::pg_catalog.text, %4$s) as name, %6$s as type from %7$s g '
+      'where g.%1$I is not null and %4$s is not null and %6$s is not null%8$s', t.options->>'games_id',
+      case when e.game_is_number then format('g.%I::bigint', t.options->>'games_id') else 'null::bigint' end,
+      case when e.game_is_number then 'null::pg_catalog.text' else format('g.%I::pg_catalog.text', t.options->>'games_id') end,
+      e.game_slug, t.options->>'games_name', e.game_type, t.options->>'games',
+      case when e.game_is_number then '' else format(' and datastream.is_key(g.%I::pg_catalog.text)', t.options->>'games_id') end);
+  elsif e.game is not null then
+    return named || format('(with recursive game as ((%1$s order by r.game, r.finished desc limit 1) union all '
+      'select n.* from game cross join lateral (%1$s where r.game > game.game order by r.game, r.finished desc limit 1) n) select * from game) as beside', latest);
+  elsif t.options ?& '{slug,type}' then
+    return format('select null::integer as game, %1$s as game_id, %2$s as game_key, %3$s as slug, %3$s as name, %4$s as type',
+      case when e.game_is_number then e.game_id else 'null::bigint' end, case when e.game_is_number then 'null::pg_catalog.text' else e.game_id end, e.game_slug, e.game_type);
   end if;
-  return format('select game_id::bigint as id, game_slug as slug, game_slug as name, game_type as type from ('
-    'with recursive game as ((%1$s%2$s) union all select n.* from game cross join lateral (%1$s where game_id > game.game_id%2$s) n) '
-    'select * from game) as beside', latest, first_of);
+  return named || format('(%s order by r.finished desc limit 1) as beside', latest);
 end
 $$;
 
--- The statements that make the views `games` and `finished_rounds` over these tables, and two functions for the reads that
--- must be fast. Each function queries every table with its own types and LIMIT. Over a plain UNION ALL the planner reads
--- all rounds of a game to find the latest (26 games in 200,000 rounds: 610 ms against 0.5 ms).
-create function datastream.reads_sql(tables datastream.attached[]) returns setof text
-language plpgsql stable
+-- The columns that the reads return, from a row `r` of the view. The casts and collations make those of several tables equal.
+create function datastream.returned_sql(number integer) returns text
+language sql immutable
+as $$
+  select pg_catalog.format('%s as attachment, r.round_id, r.round_key collate "C" as round_key, r.game_id, r.game_key collate "default" as game_key, r.game_slug collate "default" as game_slug, '
+    'r.game_type collate "default" as game_type, r.finished_at::timestamptz as finished_at, r.extras collate "default" as extras', number)
+$$;
+
+-- The rounds of a table that `ids` or `keys` name, found by the table's own columns. A string is split from both ends, as one of its
+-- parts at most has colons. The comparison with the whole string refuses another spelling (the padding of char(n), a collation).
+create function datastream.by_id_sql(t datastream.attached) returns text
+language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 declare
-  columns text := 'r.round_id::bigint as round_id, r.game_id::bigint as game_id, r.game_slug collate "default" as game_slug, '
-    'r.game_type collate "default" as game_type, r.finished_at::timestamptz as finished_at, r.extras collate "default" as extras';
-  nothing text := 'select null::bigint as round_id, null::bigint as game_id, null::text as game_slug, null::text as game_type, '
-    'null::timestamptz as finished_at, null::text as extras where false';
-  returned text := 'returns table (round_id bigint, game_id bigint, game_slug text, game_type text, finished_at timestamptz, extras text) language sql stable';
-  joint text := E'\n  union all ';
-  branches text[] := array(select format('select %s from datastream.rounds_%s r', columns, t.id) from unnest(tables) t order by t.id);
+  relation regclass := t.relation::regclass;
+  single boolean := jsonb_array_length(t.options->'id') = 1;
+  prefix text := t.options->>'id_prefix' || ':';
+  pattern text;
+  equal text;
 begin
-  return next 'create or replace view datastream.games as '
-    || coalesce((select string_agg(format('select g.id, g.slug collate "default" as slug, g.name collate "default" as name, g.type collate "default" as type from (%s) g', sql), joint)
+  if datastream.has_numbers(relation, t.options) then
+    return format('select %s from datastream.attached_%s_rounds r where (of_attachment is null or of_attachment = %2$s) and r.id_1 = any (ids)', datastream.returned_sql(t.id), t.id);
+  end if;
+  select format('^%s%s$', prefix, string_agg(case c.kind when 'text' then '(.*)' else '([^:]*)' end, ':' order by c.place)),
+    string_agg(format('r.id_%s = %s', c.place, format(case when single then 'any (array(select %s from unnest(keys) k(key)))' else '%s' end,
+      format(case c.kind when 'integer' then 'datastream.integer_of(%s)' when 'numeric' then 'datastream.numeric_of(%s)' when 'uuid' then 'datastream.uuid_of(%s)'
+          else case when c.type = 'bpchar'::regtype then '%s::pg_catalog.bpchar' else '%s' end end,
+        case when not single then format('p.parts[%s]', c.place) when prefix is null then 'k.key'
+          else format('case when pg_catalog.starts_with(k.key, %L) then pg_catalog.substr(k.key, %s) end', prefix, length(prefix) + 1) end))), ' and ' order by c.place)
+  into pattern, equal
+  from (select i.place, datastream.column_type(relation, i.name) as type, datastream.id_kind(datastream.column_type(relation, i.name)) as kind
+    from jsonb_array_elements_text(t.options->'id') with ordinality as i(name, place)) c;
+  if single then
+    return format('select %s from datastream.attached_%s_rounds r where (of_attachment is null or of_attachment = %2$s) and %s and r.round_key = any (keys)',
+      datastream.returned_sql(t.id), t.id, equal);
+  end if;
+  -- Fenced by `offset 0`: of tables that were never analyzed PostgreSQL would read all rows instead of one by its key.
+  return format('select %s from unnest(keys) k(key) cross join lateral (select pg_catalog.regexp_match(k.key, %L) as parts) p '
+    'cross join lateral (select r.* from datastream.attached_%s_rounds r where (of_attachment is null or of_attachment = %3$s) and %s and r.round_key = k.key offset 0) r',
+    datastream.returned_sql(t.id), pattern, t.id, equal);
+end
+$$;
+
+-- A bound of `finished` for a moment. What it lets through beyond the moment, `finished_at` then excludes: a date stands for a
+-- whole day, and a number may be finer than a microsecond.
+create function datastream.bound_sql(relation regclass, options jsonb, moment text) returns text
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+  select format(case datastream.column_type(relation, options->>'finished_at')
+      when 'timestamptz'::regtype then '%1$s' when 'timestamp'::regtype then 'pg_catalog.timezone(%2$L::pg_catalog.text, %1$s)'
+      when 'date'::regtype then 'pg_catalog.timezone(%2$L::pg_catalog.text, %1$s)::pg_catalog.date'
+      when 'numeric'::regtype then 'datastream.micros(%1$s)::pg_catalog.numeric / %3$s'
+      when 'double precision'::regtype then 'datastream.micros(%1$s)::double precision / %3$s'
+      else 'datastream.micros(%1$s) / %3$s' end,
+    moment, options->>'time_zone', case options->>'finished_at_unit' when 's' then 1000000 when 'ms' then 1000 else 1 end)
+$$;
+
+-- The rounds of one game, newest first, by the seed index. Rounds of one moment come by their id on the wire: numbers by value,
+-- before strings by bytes.
+create function datastream.of_game_sql(t datastream.attached) returns text
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+declare
+  relation regclass := t.relation::regclass;
+  e record := datastream.expressions(relation, t.options, 'r');
+  type regtype := datastream.column_type(relation, t.options->>'game_id');
+  game text := case when e.game is not null then 'r.game' when e.game_is_number then format('%s::bigint', t.options->>'game_id_value')
+    else format('%L::pg_catalog.text', t.options->>'game_id_value') end;
+  wanted text := case when e.game_is_number then 'of_game' when type = 'uuid'::regtype then 'datastream.uuid_of(of_game_key)'
+    when type = 'bpchar'::regtype then 'of_game_key::pg_catalog.bpchar' else 'of_game_key' end;
+begin
+  return format('(select %s from datastream.attached_%s_rounds r where %s = %s and r.finished <= %s and r.finished >= %s and r.finished_at >= oldest '
+      'and (r.finished_at < newest or r.finished_at = newest and (%s)) order by r.finished desc, %s desc limit most)',
+    datastream.returned_sql(t.id), t.id, game, wanted, datastream.bound_sql(relation, t.options, 'newest'), datastream.bound_sql(relation, t.options, 'oldest'),
+    case when e.is_number then 'newest_key is not null or r.id_1 < newest_id' else 'r.round_key < newest_key' end,
+    case when e.is_number then 'r.id_1' else 'r.round_key' end);
+end
+$$;
+
+-- The ids of a table's rounds from `oldest` until now. One game at a time, so that PostgreSQL uses the seed index.
+create function datastream.since_sql(t datastream.attached) returns text
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+declare
+  relation regclass := t.relation::regclass;
+begin
+  return format('select f.round_id, f.round_key from (%s) g cross join lateral (select r.round_id, r.round_key from datastream.attached_%s_rounds r '
+    'where of_attachment = %2$s%s and r.finished <= %s and r.finished >= %s and r.finished_at between oldest and now() order by r.finished desc offset 0) f',
+    case when t.options ? 'game_id' then format('select distinct game from (%s) every_game', datastream.games_sql(t)) else 'select null' end, t.id,
+    case when t.options ? 'game_id' then ' and r.game = g.game' else '' end,
+    datastream.bound_sql(relation, t.options, 'now()'), datastream.bound_sql(relation, t.options, 'oldest'));
+end
+$$;
+
+-- The statements that make the views `attached_games` and `finished_rounds` over these tables, and the functions for the reads that
+-- must be fast. Each function queries every table with its own types and LIMIT. Over a plain UNION ALL the planner reads
+-- all rounds of a game to find the latest (26 games in 200,000 rounds: 610 ms against 0.5 ms).
+-- No name here is one that a game's table may have, whatever the search_path.
+create function datastream.reads_sql(tables datastream.attached[]) returns setof text
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+declare
+  returned text := 'returns table (attachment integer, round_id bigint, round_key text, game_id bigint, game_key text, game_slug text, game_type text, '
+    'finished_at timestamptz, extras text) language sql stable';
+  nothing text := 'select null::integer as attachment, null::bigint as round_id, null::text collate "C" as round_key, null::bigint as game_id, null::text as game_key, '
+    'null::text as game_slug, null::text as game_type, null::timestamptz as finished_at, null::text as extras where false';
+  joint text := E'\n  union all ';
+begin
+  return next 'create or replace view datastream.attached_games as '
+    || coalesce((select string_agg(format('select g.game_id, g.game_key collate "default" as game_key, g.slug collate "default" as slug, g.name collate "default" as name, '
+          'g.type collate "default" as type from (%s) g', sql), joint)
         from (select distinct datastream.games_sql(t) as sql from unnest(tables) t) as once),
-      'select null::bigint as id, null::text as slug, null::text as name, null::text as type where false');
-  return next 'create or replace view datastream.finished_rounds as ' || coalesce(nullif(array_to_string(branches, joint), ''), nothing);
-  -- The finished rounds with these ids, found by each table's key.
-  return next format(E'create or replace function datastream.rounds_by_id(ids bigint[]) %s as $datastream$\n  %s\n$datastream$', returned,
-    coalesce((select string_agg(b || ' where r.round_id = any (ids)', joint) from unnest(branches) b), nothing));
-  -- At most `most` rounds of a game, newest first, from before (newest, newest_id) back to `oldest`, by the seed index.
-  return next format(E'create or replace function datastream.rounds_of(game bigint, newest timestamptz, newest_id bigint, oldest timestamptz, most bigint) '
-    '%s as $datastream$\n  select * from (%s) r order by r.finished_at desc, r.round_id desc limit most\n$datastream$', returned,
-    coalesce((select string_agg('(' || b || ' where r.game_id = game and r.finished_at >= oldest and (r.finished_at, r.round_id) < (newest, newest_id)'
-      ' order by r.finished_at desc, r.round_id desc limit most)', joint) from unnest(branches) b), nothing));
+      'select null::bigint as game_id, null::text as game_key, null::text as slug, null::text as name, null::text as type where false');
+  return next 'create or replace view datastream.finished_rounds as ' || coalesce((select string_agg(format(
+    'select %s from datastream.attached_%s_rounds r', datastream.returned_sql(t.id), t.id), joint order by t.id) from unnest(tables) t), nothing);
+  -- The finished rounds with these ids: of one attached table, or of all if `of_attachment` is null.
+  return next format(E'create or replace function datastream.rounds_by_id(of_attachment integer, ids bigint[], keys text[]) %s as $datastream$\n  %s\n$datastream$', returned,
+    coalesce((select string_agg(datastream.by_id_sql(t), joint order by t.id) from unnest(tables) t), nothing));
+  -- At most `most` rounds of a game, newest first, from before (newest, newest_id or newest_key) back to `oldest`.
+  return next format(E'create or replace function datastream.rounds_of(of_game bigint, of_game_key text, newest timestamptz, newest_id bigint, newest_key text, '
+    'oldest timestamptz, most bigint) %s as $datastream$\n  select * from (%s) r order by r.finished_at desc, coalesce(r.round_key, '''') collate "C" desc, r.round_id desc limit most\n$datastream$',
+    returned, coalesce((select string_agg(datastream.of_game_sql(t), joint order by t.id) from unnest(tables) t), nothing));
+  -- The ids of the rounds of one attached table that finished from `oldest` until now.
+  return next format(E'create or replace function datastream.ids_since(of_attachment integer, oldest timestamptz) '
+    'returns table (round_id bigint, round_key text) language sql stable as $datastream$\n  %s\n$datastream$',
+    coalesce((select string_agg(datastream.since_sql(t), joint order by t.id) from unnest(tables) t), 'select null::bigint, null::text where false'));
 end
 $$;
 
@@ -310,5 +336,5 @@ end
 $$;
 
 -- The functions read with the caller's rights; the views that they read use their owner's.
-grant execute on function datastream.rounds_by_id(bigint[]),
-  datastream.rounds_of(bigint, timestamptz, bigint, timestamptz, bigint) to public;
+grant execute on function datastream.rounds_by_id(integer, bigint[], text[]),
+  datastream.rounds_of(bigint, text, timestamptz, bigint, text, timestamptz, bigint) to public;

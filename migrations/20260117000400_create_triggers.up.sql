@@ -21,12 +21,20 @@ set local lock_timeout = '2s';
 -- * The first attempt has no ON CONFLICT, which doubled the cost of a row (3.0 against 1.4 us). A conflict is rare: an id
 --   comes twice in one transaction. Then the function tries again with ON CONFLICT, and without a payload.
 -- * `auto` sends a payload if the statement finished one round, `notify` one for each round.
-create function datastream.insert_function_sql(relation regclass, options jsonb, function_name text, capture text) returns text
-language plpgsql stable
+create function datastream.insert_function_sql(relation regclass, options jsonb, number integer, capture text) returns text
+language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 declare
   e record := datastream.expressions(relation, options, 'r');
-  condition text := e.finished || ' is not null' || e.named;
+  condition text := datastream.finished_sql(options, number, 'r');
+  -- Only a round whose id can be sent has a payload.
+  announced text := condition || coalesce(' and ' || e.sendable, '');
+  record text := case
+    when e.is_number then format('insert into datastream.outbox (attachment, round_id) select %s, %s from new_rounds r where %s', number, e.round_id, condition)
+    when e.sendable is null then format('insert into datastream.outbox (attachment, round_id, round_key) select %s, 0, %s from new_rounds r where %s', number, e.round_id, condition)
+    else format('insert into datastream.outbox (attachment, round_id, round_key) select case when k.sendable then %1$s else -%1$s end, 0, '
+      'case when k.sendable then k.key else datastream.bad_key(k.key) end from (select %2$s as key, %3$s as sendable from new_rounds r where %4$s offset 0) k',
+      number, e.round_id, e.sendable, condition) end;
   -- (FOUND costs no expression.)
   notify text := case capture
     when 'poll' then ''
@@ -38,7 +46,7 @@ declare
       else
         perform pg_catalog.pg_notify('datastream_rounds', case when pg_catalog.octet_length(p.body) operator(pg_catalog.<=) 7900 then p.body end)
         from (select %2$s as body from new_rounds r where %1$s offset 0) p;
-      end if;$sql$, condition, e.payload)
+      end if;$sql$, announced, e.payload)
     else format($sql$
       get diagnostics recorded = row_count;
       if recorded operator(pg_catalog.>) 0 and pg_catalog.pg_try_advisory_xact_lock(7264, 1) then
@@ -46,9 +54,9 @@ declare
           select %2$s into body from new_rounds r where %1$s;
         end if;
         done := pg_catalog.pg_notify('datastream_rounds', case when pg_catalog.octet_length(body) operator(pg_catalog.<=) 7900 then body end);
-      end if;$sql$, condition, e.payload) end;
+      end if;$sql$, announced, e.payload) end;
 begin
-  return format($sql$create or replace function datastream.%1$I() returns trigger
+  return format($sql$create or replace function datastream.inserted_%1$s() returns trigger
 language plpgsql security definer
 as $datastream$
 #variable_conflict use_column
@@ -64,10 +72,10 @@ begin
   loop
     begin
       if again then
-        insert into datastream.outbox (round_id) select %2$s from new_rounds r where %3$s on conflict do nothing;
+        %2$s on conflict do nothing;
       else
-        insert into datastream.outbox (round_id) select %2$s from new_rounds r where %3$s;
-      end if;%4$s
+        %2$s;
+      end if;%3$s
       return null;
     exception when others then
       if again or sqlstate operator(pg_catalog.<>) '23505' then
@@ -80,7 +88,7 @@ begin
   end loop;
 end
 $datastream$
-$sql$, function_name, e.round_id, condition, notify);
+$sql$, number, record, notify);
 end
 $$;
 
@@ -93,32 +101,45 @@ $$;
 -- * The setting `datastream.recorded` says that the first row is written. It ends with the transaction, or with
 --   the rollback of its savepoint.
 -- * `auto` notifies for that first row only: a transaction's rounds become visible together, so one wake-up is enough.
-create function datastream.row_function_sql(relation regclass, options jsonb, function_name text, capture text) returns text
-language plpgsql stable
+create function datastream.row_function_sql(relation regclass, options jsonb, number integer, event text, capture text) returns text
+language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 declare
   e record := datastream.expressions(relation, options, 'new');
   send text := $sql$pg_catalog.pg_notify('datastream_rounds', case when pg_catalog.octet_length(body) operator(pg_catalog.<=) 7900 then body end)$sql$;
+  -- Only a round whose id can be sent has a payload.
+  body text := case when e.sendable is null then e.payload else format('case when attachment operator(pg_catalog.>) 0 then %s end', e.payload) end;
   payload text := case capture when 'notify' then format($sql$
-    body := %s;$sql$, e.payload) else '' end;
+    body := %s;$sql$, body) else '' end;
   notify_first text := case capture when 'auto' then format($sql$
       if pg_catalog.pg_try_advisory_xact_lock(7264, 1) then
         body := %s;
         done := %s;
-      end if;$sql$, e.payload, send) else '' end;
+      end if;$sql$, body, send) else '' end;
   notify_each text := case capture when 'notify' then format($sql$
   if recorded then
     done := %s;
   end if;$sql$, send) else '' end;
+  read text := format('round := %s;', e.round_id);
+  record text := case when e.is_number then format('insert into datastream.outbox (attachment, round_id) values (%s, round) on conflict do nothing', number)
+    when e.sendable is null then format('insert into datastream.outbox (attachment, round_id, round_key) values (%s, 0, round) on conflict do nothing', number)
+    else 'insert into datastream.outbox (attachment, round_id, round_key) values (attachment, 0, round) on conflict do nothing' end;
 begin
-  return format($sql$create or replace function datastream.%1$I() returns trigger
+  if e.sendable is not null then
+    read := read || format($sql$
+    attachment := %s;
+    if (%s) is not true then
+      attachment := -attachment;
+      round := datastream.bad_key(round);
+    end if;$sql$, number, e.sendable);
+  end if;
+  return format($sql$create or replace function datastream.%1$s() returns trigger
 language plpgsql security definer
 as $datastream$
 #variable_conflict use_column
 declare
   is_first boolean;
-  recorded boolean;
-  round bigint not null := 0;
+  recorded boolean;%6$s
   body pg_catalog.text;
   done pg_catalog.text;
 begin
@@ -126,10 +147,10 @@ begin
     return null;
   end if;
   begin
-    round := %2$s;
+    %2$s
     is_first := coalesce(pg_catalog.current_setting('datastream.recorded', true) operator(pg_catalog.<>) 'on', true);%3$s
     if is_first then
-      insert into datastream.outbox (round_id) values (round) on conflict do nothing;
+      %7$s;
       recorded := found;%4$s
     end if;
   exception when others then
@@ -140,20 +161,21 @@ begin
   if is_first then
     done := pg_catalog.set_config('datastream.recorded', 'on', true);
   else
-    insert into datastream.outbox (round_id) values (round) on conflict do nothing;
+    %7$s;
     recorded := found;
   end if;%5$s
   return null;
 end
 $datastream$
-$sql$, function_name, e.round_id, payload, notify_first, notify_each);
+$sql$, event || '_' || number, read, payload, notify_first, notify_each, case when e.is_number then E'\n  round bigint not null := 0;'
+    else E'\n  round pg_catalog.text not null := '''';' || case when e.sendable is null then '' else E'\n  attachment integer not null := 0;' end end, record);
 end
 $$;
 
 -- Whether the table needs a row trigger for INSERT: see the function above.
 create function datastream.by_row(relation regclass) returns boolean
 language sql stable
-as $$ select c.relkind = 'p' or c.relispartition from pg_catalog.pg_class c where c.oid = relation $$;
+as $$ select c.relkind = 'p' or c.relispartition or datastream.is_hypertable(relation) from pg_catalog.pg_class c where c.oid = relation $$;
 
 -- Whether a logical subscription writes to the table or to a partition of it. Then only row triggers run, and of these only
 -- the ones that are enabled ALWAYS.
@@ -183,16 +205,14 @@ language plpgsql stable
 as $$
 declare
   table_name text := datastream.qualified(relation);
-  finished text := format('%I', options->>'finished_at');
-  named text := (datastream.expressions(relation, options, 'new')).named;
   by_row boolean := datastream.by_row(relation) or datastream.is_subscribed(relation);
   always boolean := datastream.is_subscribed(relation) or exists (select from pg_catalog.pg_trigger t
     where t.tgrelid = relation and t.tgname in ('datastream_inserted', 'datastream_updated') and t.tgenabled = 'A');
   name text;
 begin
-  return next case when by_row then datastream.row_function_sql(relation, options, format('inserted_%s', id), capture)
-    else datastream.insert_function_sql(relation, options, format('inserted_%s', id), capture) end;
-  return next datastream.row_function_sql(relation, options, format('updated_%s', id), capture);
+  return next case when by_row then datastream.row_function_sql(relation, options, id, 'inserted', capture)
+    else datastream.insert_function_sql(relation, options, id, capture) end;
+  return next datastream.row_function_sql(relation, options, id, 'updated', capture);
   -- The functions run with their owner's rights. A role with EXECUTE could put them on a table of its own, whose columns have
   -- casts of its own. Firing a trigger needs no right. Making a partition does, because its triggers are copies.
   for name in select unnest(array[format('inserted_%s', id), format('updated_%s', id)]) loop
@@ -205,15 +225,17 @@ begin
       where t.tgrelid = relation and t.tgname in ('datastream_inserted', 'datastream_updated') order by 1 loop
     return next format('drop trigger %I on %s', name, table_name);
   end loop;
+  -- An UPDATE finishes a round if the condition was not true and is. (`not (condition)` would be null if the condition is.)
   return next case when by_row then
-    format('create trigger datastream_inserted after insert on %s for each row when (new.%s is not null%s) '
-      'execute function datastream.inserted_%s()', table_name, finished, named, id)
+    format('create trigger datastream_inserted after insert on %s for each row when (%s) '
+      'execute function datastream.inserted_%s()', table_name, datastream.finished_sql(options, id, 'new'), id)
   else
     format('create trigger datastream_inserted after insert on %s referencing new table as new_rounds '
       'for each statement execute function datastream.inserted_%s()', table_name, id) end;
   return next format('create trigger datastream_updated after update on %s for each row '
-    'when (old.%2$s is null and new.%2$s is not null%4$s) execute function datastream.updated_%3$s()',
-    table_name, finished, id, named);
+    'when (%s) execute function datastream.updated_%s()', table_name,
+    case when options ? 'finished_when' then format('(%s) is not true and (%s)', datastream.finished_sql(options, id, 'old'), datastream.finished_sql(options, id, 'new'))
+      else format('old.%1$I is null and new.%1$I is not null', options->>'finished_at') end, id);
   if always then
     for name in select unnest('{datastream_inserted,datastream_updated}'::text[]) loop
       return next format('alter table %s enable always trigger %I', table_name, name);

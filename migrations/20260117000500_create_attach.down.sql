@@ -11,19 +11,20 @@ begin
 end
 $$;
 
-drop function if exists datastream.index_sql(regclass, boolean);
+drop function if exists datastream.example(regclass, jsonb);
 drop function if exists datastream.detach(text, boolean);
 drop function if exists datastream.let_go(text, regclass, boolean);
-drop function if exists datastream.attach(regclass, text, text, text, text[], text, bigint, regclass, text, text, text, text,
-  text, text, text, text, text, text, boolean, boolean);
+drop function if exists datastream.attach(regclass, jsonb, text, boolean, boolean);
+drop function if exists datastream.attach_as(regclass, jsonb, text, boolean, boolean);
 drop function if exists datastream.capture_mode(text);
 drop function if exists datastream.look_at_ids(regclass, text, datastream.attached[]);
 drop function if exists datastream.shared_id(text, text, text, text);
 drop function if exists datastream.is_indexed(text, text);
 drop function if exists datastream.shared_id_sql(text, text, text, text);
 drop function if exists datastream.next_id(regclass, text);
+drop function if exists datastream.drop_settled_sql(integer, text);
 drop function if exists datastream.remains_sql(integer, regclass);
-drop function if exists datastream.own_indexes();
 drop function if exists datastream.others(integer);
 drop function if exists datastream.is_read(datastream.attached);
 drop function if exists datastream.is_whole(datastream.attached);
+drop function if exists datastream.option_columns(jsonb);

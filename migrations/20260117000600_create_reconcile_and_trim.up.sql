@@ -18,10 +18,9 @@ create function datastream.reconcile(since xid8) returns bigint
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
-  attached record;
-  finished bigint[];
-  recent bigint[];
-  missing bigint[];
+  attachments integer[];
+  ids bigint[];
+  keys text[];
   inserted bigint := 0;
 begin
   begin
@@ -29,24 +28,18 @@ begin
   exception when lock_not_available then
     return null;
   end;
-  for attached in
-    select a.id, greatest(now() - interval '10 minutes', a.attached_at, (select t.at from datastream.trimmed t)) as oldest
-    from datastream.attached a where to_regclass('datastream.rounds_' || a.id) is not null
-  loop
-    -- One game at a time, so that PostgreSQL uses the seed index (`offset 0` keeps the subquery apart).
-    execute format('select array_agg(f.round_id) from datastream.games g cross join lateral ('
-      'select r.round_id::bigint as round_id from datastream.rounds_%s r '
-      'where r.game_id = g.id and r.finished_at between $1 and now() order by r.finished_at desc offset 0) f', attached.id)
-    into finished using attached.oldest;
-    recent := recent || finished;
-  end loop;
-  -- EXCEPT reads each side once, whatever numbers the planner expects.
-  select array_agg(m.round_id) into missing
-  from (select unnest(recent) except select o.round_id from datastream.outbox o where o.xid >= since) as m(round_id);
-  if missing is not null then
-    insert into datastream.outbox (round_id)
-    select distinct round_id from unnest(missing) as m(round_id)
-    where round_id not in (select o.round_id from datastream.outbox o where o.round_id = any (missing));
+  -- EXCEPT reads each side once, whatever numbers the planner expects. A string is not null in round_key, a number in round_id.
+  select array_agg(m.attachment), array_agg(m.round_id), array_agg(m.round_key) into attachments, ids, keys from (
+    select a.id as attachment, coalesce(f.round_id, 0) as round_id, coalesce(f.round_key, '') collate "C" as round_key
+    from datastream.attached a
+    cross join lateral datastream.ids_since(a.id, greatest(now() - interval '10 minutes', a.attached_at, (select t.at from datastream.trimmed t))) f
+    where to_regclass(format('datastream.attached_%s_rounds', a.id)) is not null
+    except
+    select o.attachment, o.round_id, o.round_key from datastream.outbox o where o.xid >= since) m;
+  if attachments is not null then
+    insert into datastream.outbox (attachment, round_id, round_key)
+    select m.attachment, m.round_id, m.round_key from unnest(attachments, ids, keys) as m(attachment, round_id, round_key)
+    where not exists (select from datastream.outbox o where o.attachment = m.attachment and o.round_id = m.round_id and o.round_key = m.round_key collate "C");
     get diagnostics inserted = row_count;
   end if;
   return inserted;
@@ -75,10 +68,11 @@ begin
   end;
   -- One statement has one snapshot, so rows that are committed meanwhile stay.
   with ahead as (
-    select o.xid, o.round_id from datastream.outbox o where o.xid >= pg_snapshot_xmax(pg_current_snapshot())
-    order by o.xid, o.round_id limit max_rows
+    select o.xid, o.attachment, o.round_id, o.round_key from datastream.outbox o where o.xid >= pg_snapshot_xmax(pg_current_snapshot())
+    order by o.xid, o.attachment, o.round_id, o.round_key limit max_rows
   ), gone as (
-    delete from datastream.outbox o using ahead where o.xid = ahead.xid and o.round_id = ahead.round_id returning o.at
+    delete from datastream.outbox o using ahead
+    where o.xid = ahead.xid and o.attachment = ahead.attachment and o.round_id = ahead.round_id and o.round_key = ahead.round_key returning o.at
   )
   select count(*), max(g.at) into of_others, last_at from gone g;
   if of_others > 0 or exists (select from datastream.trimmed t where t.xid >= pg_snapshot_xmax(pg_current_snapshot())) then
@@ -87,10 +81,12 @@ begin
     on conflict (one) do update set at = greatest(t.at, excluded.at), xid = excluded.xid;
   end if;
   with oldest as (
-    select o.xid, o.round_id, o.at from datastream.outbox o order by o.xid, o.round_id limit max_rows - of_others
+    select o.xid, o.attachment, o.round_id, o.round_key, o.at from datastream.outbox o
+    order by o.xid, o.attachment, o.round_id, o.round_key limit max_rows - of_others
   ), gone as (
     delete from datastream.outbox o using oldest
-    where o.xid = oldest.xid and o.round_id = oldest.round_id and oldest.at < now() - older_than
+    where o.xid = oldest.xid and o.attachment = oldest.attachment and o.round_id = oldest.round_id and o.round_key = oldest.round_key
+      and oldest.at < now() - older_than
     returning o.xid, o.at
   )
   select count(*), max(g.at), (select l.xid from gone l order by l.xid desc limit 1) into deleted, last_at, last_xid from gone g;

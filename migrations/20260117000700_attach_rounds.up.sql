@@ -7,14 +7,19 @@ declare
   command text := 'datastream attach --table public.rounds --id ... --finished-at ... --extras ... --game-id ... --games ...';
   statement text;
   empty boolean;
+  doubt text;
 begin
   if current_setting('datastream.tables', true) = 'off' then
     return;  -- only the schema is wanted: see the first migration
   end if;
   begin
     perform datastream.attach('public.rounds');
-  exception when undefined_table or undefined_column or datatype_mismatch or wrong_object_type then
-    raise notice 'public.rounds is left alone: %; to stream it, run: %', sqlerrm, command;
+    doubt := datastream.open_rounds('public.rounds', '{"finished_at": "finished_at"}');
+    if doubt is not null then
+      raise invalid_parameter_value using message = doubt;  -- it undoes the block
+    end if;
+  exception when undefined_table or invalid_parameter_value or unique_violation then
+    raise notice 'public.rounds is left alone: % To stream it, run: %', sqlerrm, command;
     return;
   end;
   -- (The messages contain the commands, because sqlx shows no hints.)

@@ -36,7 +36,7 @@ begin
     select v.oid::regclass as name, pg_get_userbyid(g.grantee) as reader
     from pg_class f
     cross join lateral aclexplode(f.relacl) g
-    join pg_class v on v.relnamespace = f.relnamespace and v.relkind = 'v' and v.relname ~ '^(rounds_\d+|games|finished_rounds)$'
+    join pg_class v on v.relnamespace = f.relnamespace and v.relkind = 'v' and v.relname ~ '^(attached_\d+_rounds|attached_games|finished_rounds)$'
     where f.oid = 'datastream.outbox'::regclass and g.privilege_type = 'SELECT' and g.grantee <> 0
       and pg_get_userbyid(g.grantee) <> owner and not has_table_privilege(g.grantee, v.oid, 'select')
   loop

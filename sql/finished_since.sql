@@ -2,17 +2,19 @@
 -- of older moments that were recorded since, among the newest 100,000 of the outbox. For a database that
 -- came back with another history (failover, restore), where transaction ids say nothing.
 -- $1 bigint: microseconds since the epoch
--- Columns: as rounds_by_id.sql; ordered by finished_at, round_id.
-select f.round_id::bigint as round_id, f.game_id::bigint as game_id, f.game_slug, f.game_type,
+-- Columns: as rounds_by_id.sql; ordered by finished_at, then by id: numbers before strings.
+select f.attachment, f.round_id, f.round_key, f.game_id, f.game_key, f.game_slug, f.game_type,
        datastream.micros(f.finished_at) as finished_micros, f.extras
 from (
-  select f.* from datastream.games g
-  cross join lateral datastream.rounds_of(g.id, timestamptz '10000-01-01 00:00:00+00', 0,
+  select f.* from datastream.attached_games g
+  cross join lateral datastream.rounds_of(g.game_id, g.game_key, timestamptz '10000-01-01 00:00:00+00', null, null,
     timestamptz 'epoch' + $1::bigint * interval '1 microsecond', 100000) f
   union all
-  select f.* from datastream.rounds_by_id(array(
-    select n.round_id from (select o.round_id, o.at from datastream.outbox o order by o.xid desc, o.round_id desc limit 100000) n
-    where n.at >= timestamptz 'epoch' + $1::bigint * interval '1 microsecond')) f
+  select f.* from (
+    select n.attachment, array_agg(n.round_id) as ids, array_agg(n.round_key) as keys from (
+      select o.attachment, o.round_id, o.round_key, o.at from datastream.outbox o order by o.xid desc, o.attachment desc, o.round_id desc, o.round_key desc limit 100000) n
+    where n.at >= timestamptz 'epoch' + $1::bigint * interval '1 microsecond' group by n.attachment) n
+  cross join lateral datastream.rounds_by_id(n.attachment, n.ids, n.keys) f
   where f.finished_at < timestamptz 'epoch' + $1::bigint * interval '1 microsecond'
 ) f
-order by f.finished_at, f.round_id
+order by f.finished_at, coalesce(f.round_key, '') collate "C", f.round_id

@@ -1,7 +1,6 @@
--- All games: what maps a game_id to its slug and type, and what GET /games answers.
+-- All games: what maps a game's id to its slug and type, and what GET /games answers.
 -- No parameters.
--- Columns: id bigint, slug text, name text, type text.
--- The casts are for attached tables with smaller keys: the view keeps a table's own types.
-select g.id::bigint as id, g.slug, g.name, g.type
-from datastream.games g
-order by g.id
+-- Columns: game_id bigint (null if the id is a string), game_key text (null if it is a number), slug text, name text, type text.
+select g.game_id, g.game_key, g.slug, g.name, g.type
+from datastream.attached_games g
+order by g.game_id nulls last, g.game_key collate "C"

@@ -6,8 +6,8 @@
 -- when a round begins. Moments that RFC 3339 cannot print (infinity, beyond the year 9999) are not
 -- streamed; bounds, rather than `isfinite`, let the index skip them.
 -- `rounds_of` is made by `datastream.attach`, for each attached table with its own columns.
-select f.round_id::bigint as round_id, f.game_id::bigint as game_id, f.game_slug, f.game_type,
+select f.attachment, f.round_id, f.round_key, f.game_id, f.game_key, f.game_slug, f.game_type,
        datastream.micros(f.finished_at) as finished_micros, f.extras
-from datastream.games g
-cross join lateral datastream.rounds_of(g.id, timestamptz '10000-01-01 00:00:00+00', 0, timestamptz '0001-01-01 00:00:00+00', 1) f
-order by f.game_id
+from datastream.attached_games g
+cross join lateral datastream.rounds_of(g.game_id, g.game_key, timestamptz '10000-01-01 00:00:00+00', null, null, timestamptz '0001-01-01 00:00:00+00', 1) f
+order by f.game_id, f.game_key collate "C"

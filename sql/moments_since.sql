@@ -2,16 +2,18 @@
 -- moments was recorded since, among the newest 10,000 of the outbox: tells rounds from before the start
 -- of the server from later ones after a failover. 40,000 take 0.1 s.
 -- $1 bigint: microseconds since the epoch
--- Columns: round_id bigint, finished_micros bigint; ordered by finished_at, round_id.
-select f.round_id::bigint as round_id, datastream.micros(f.finished_at) as finished_micros
+-- Columns: round_id bigint, round_key text, finished_micros bigint; ordered by finished_at, then by id: numbers before strings.
+select f.round_id, f.round_key, datastream.micros(f.finished_at) as finished_micros
 from (
-  select f.round_id, f.finished_at from datastream.games g
-  cross join lateral datastream.rounds_of(g.id, timestamptz '10000-01-01 00:00:00+00', 0,
+  select f.round_id, f.round_key, f.finished_at from datastream.attached_games g
+  cross join lateral datastream.rounds_of(g.game_id, g.game_key, timestamptz '10000-01-01 00:00:00+00', null, null,
     timestamptz 'epoch' + $1::bigint * interval '1 microsecond', 10000) f
   union all
-  select f.round_id, f.finished_at from datastream.rounds_by_id(array(
-    select n.round_id from (select o.round_id, o.at from datastream.outbox o order by o.xid desc, o.round_id desc limit 10000) n
-    where n.at >= timestamptz 'epoch' + $1::bigint * interval '1 microsecond')) f
+  select f.round_id, f.round_key, f.finished_at from (
+    select n.attachment, array_agg(n.round_id) as ids, array_agg(n.round_key) as keys from (
+      select o.attachment, o.round_id, o.round_key, o.at from datastream.outbox o order by o.xid desc, o.attachment desc, o.round_id desc, o.round_key desc limit 10000) n
+    where n.at >= timestamptz 'epoch' + $1::bigint * interval '1 microsecond' group by n.attachment) n
+  cross join lateral datastream.rounds_by_id(n.attachment, n.ids, n.keys) f
   where f.finished_at < timestamptz 'epoch' + $1::bigint * interval '1 microsecond'
 ) f
-order by f.finished_at, f.round_id
+order by f.finished_at, coalesce(f.round_key, '') collate "C", f.round_id

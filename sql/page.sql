@@ -2,13 +2,13 @@
 -- answer with a million takes 2.4 s, and the memory for all of them.
 -- $1 text: the snapshot of the last poll that was read to its end.
 -- $2 text: the snapshot of the first page, up to which all pages read; null for the first.
--- $3 bigint, $4 bigint: xid and round_id of the row after which to read.
--- $5 bigint: how many rows.
+-- $3 bigint, $4 integer, $5 bigint, $6 text: xid, attachment, round_id and round_key of the row after which to read.
+-- $7 bigint: how many rows.
 -- Columns and order: those of poll.sql, without content: has_round is null. `snapshot` is $2 if that is given.
 -- The key enters the index; rows that $1 sees already are passed over (45 ms for a million rows behind a transaction that
 -- was open for so long).
 select s.snap::text as snapshot, (s.inserted - '0/0'::pg_lsn)::bigint as inserted, (s.flushed - '0/0'::pg_lsn)::bigint as flushed,
-       o.xid::text::bigint as xid, o.before::text::bigint as before, o.round_id,
+       o.xid::text::bigint as xid, o.before::text::bigint as before, o.attachment, o.round_id, o.round_key,
        (extract(epoch from o.at) * 1000000)::bigint as at_micros,
        (extract(epoch from clock_timestamp() - o.at) * 1000000)::bigint as age_micros,
        s.now_micros, s.alone, null::boolean as has_round
@@ -17,13 +17,13 @@ from (select coalesce($2::text::pg_snapshot, pg_current_snapshot()) as snap,
              (extract(epoch from clock_timestamp()) * 1000000)::bigint as now_micros,
              case when pg_try_advisory_lock(7264, 10) then pg_advisory_unlock(7264, 10) else false end as alone) s
 left join lateral (
-    select o.xid, o.before, o.round_id, o.at
+    select o.xid, o.before, o.attachment, o.round_id, o.round_key, o.at
     from datastream.outbox o
-    where (o.xid, o.round_id) > ($3::bigint::text::xid8, $4::bigint)
+    where (o.xid, o.attachment, o.round_id, o.round_key) > ($3::bigint::text::xid8, $4::integer, $5::bigint, $6::text)
       and o.xid < pg_snapshot_xmax(s.snap)
       and pg_visible_in_snapshot(o.xid, s.snap)
       and not pg_visible_in_snapshot(o.xid, $1::text::pg_snapshot)
-    order by o.xid, o.round_id
-    limit $5::bigint
+    order by o.xid, o.attachment, o.round_id, o.round_key
+    limit $7::bigint
 ) o on true
-order by o.xid, o.round_id
+order by o.xid, o.attachment, o.round_id, o.round_key

@@ -4,39 +4,41 @@
 -- Columns: snapshot text (the next $1), inserted bigint, flushed bigint (WAL positions: while `inserted` of one poll is
 --          above `flushed` of a later one, a crash may take back what the first has seen), alone boolean (see
 --          src/source/presence.rs), now_micros bigint (the database's clock, since the epoch),
---          xid bigint, before bigint, round_id bigint, at_micros bigint (when the outbox row was written, since the
+--          xid bigint, before bigint, attachment integer (negative: the id cannot be sent), round_id bigint, round_key text (empty
+--          for a number; else round_id is 0), at_micros bigint (when the outbox row was written, since the
 --          epoch), age_micros bigint (the same, ago), has_round boolean (false: the round was deleted or is unfinished
---          again), and those of rounds_by_id.sql.
--- One row with a null round_id if nothing is new; ordered by xid, round_id.
+--          again), and those of rounds_by_id.sql
+--          without attachment, round_id and round_key.
+-- One row with a null round_id if nothing is new; ordered by xid, attachment, round_id, round_key.
 -- `>= xmax or = any (xip)` is the meaning of `not visible`, without reading everything younger than the oldest open
 -- transaction (0.23 ms against 44.8 ms behind one that was open for a million rows). `< xmax` leaves out rows that a
 -- logical restore brought from another cluster: transactions that have yet to begin in this one (a condition on the key:
 -- 0.06 ms beside a million of them). Two branches, as one condition with `or` and a limit makes the generic plan read the
 -- whole outbox (190 ms for a million rows, against 0.5 ms). The limit is inside, so that content is read for the returned rows alone. For one
--- new round (an id that a table without a key has twice is one round) the poll takes 0.12-0.15 ms; without content it takes 0.10, and reading the content apart 0.08 more.
+-- new round the poll takes 0.12-0.15 ms; without content it takes 0.10, and reading the content apart 0.08 more.
 select s.snap::text as snapshot, (s.inserted - '0/0'::pg_lsn)::bigint as inserted, (s.flushed - '0/0'::pg_lsn)::bigint as flushed,
        s.alone, s.now_micros,
-       o.xid::text::bigint as xid, o.before::text::bigint as before, o.round_id,
+       o.xid::text::bigint as xid, o.before::text::bigint as before, o.attachment, o.round_id, o.round_key,
        (extract(epoch from o.at) * 1000000)::bigint as at_micros,
        (extract(epoch from clock_timestamp() - o.at) * 1000000)::bigint as age_micros,
-       case when o.round_id is not null then f.round_id is not null end as has_round,
-       f.game_id::bigint as game_id, f.game_slug, f.game_type, datastream.micros(f.finished_at) as finished_micros, f.extras
+       case when o.round_id is not null then f.attachment is not null end as has_round,
+       f.game_id, f.game_key, f.game_slug, f.game_type, datastream.micros(f.finished_at) as finished_micros, f.extras
 from (select pg_current_snapshot() as snap, pg_current_wal_insert_lsn() as inserted, pg_current_wal_flush_lsn() as flushed,
              (extract(epoch from clock_timestamp()) * 1000000)::bigint as now_micros,
              case when pg_try_advisory_lock(7264, 10) then pg_advisory_unlock(7264, 10) else false end as alone) s
 left join lateral (
-    select u.xid, u.before, u.round_id, u.at
+    select u.xid, u.before, u.attachment, u.round_id, u.round_key, u.at
     from (
-        (select o.xid, o.before, o.round_id, o.at from datastream.outbox o
+        (select o.xid, o.before, o.attachment, o.round_id, o.round_key, o.at from datastream.outbox o
          where o.xid >= pg_snapshot_xmax($1::text::pg_snapshot) and o.xid < pg_snapshot_xmax(pg_current_snapshot())
-         order by o.xid, o.round_id limit $2::bigint)
+         order by o.xid, o.attachment, o.round_id, o.round_key limit $2::bigint)
         union all
-        (select o.xid, o.before, o.round_id, o.at from datastream.outbox o
+        (select o.xid, o.before, o.attachment, o.round_id, o.round_key, o.at from datastream.outbox o
          where o.xid = any (array(select pg_snapshot_xip($1::text::pg_snapshot)))
-         order by o.xid, o.round_id limit $2::bigint)
+         order by o.xid, o.attachment, o.round_id, o.round_key limit $2::bigint)
     ) u
-    order by u.xid, u.round_id
+    order by u.xid, u.attachment, u.round_id, u.round_key
     limit $2::bigint
 ) o on true
-left join lateral (select r.* from datastream.rounds_by_id(array[o.round_id]) r limit 1) f on true
-order by o.xid, o.round_id
+left join lateral (select r.* from datastream.rounds_by_id(o.attachment, array[o.round_id], array[o.round_key]) r limit 1) f on true
+order by o.xid, o.attachment, o.round_id, o.round_key

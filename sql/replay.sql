@@ -1,9 +1,10 @@
--- Rounds recorded by a transaction or a later one, the newest $3 of them, oldest first, and what has been trimmed by
+-- Rounds recorded by a transaction or a later one, the newest $4 of them, oldest first, and what has been trimmed by
 -- this look, which may have been more when the first transaction was looked up (resume_points.sql).
--- $1 bigint: the first transaction   $2 bigint[]: game ids, or null for all   $3 bigint: limit
--- $4 text: a snapshot; only what was committed by then, since only that has its place in the stream
+-- $1 bigint: the first transaction   $2 bigint[]: ids of games that are numbers, or null for all games
+-- $3 text[]: ids of games that are strings   $4 bigint: limit
+-- $5 text: a snapshot; only what was committed by then, since only that has its place in the stream
 -- Columns: trimmed bigint (rounds of that transaction or an older one may be missing: see trimmed.sql), xid bigint, before
---          bigint, and those of rounds_by_id.sql; ordered by xid, round_id. One row with a null round_id where there is none.
+--          bigint, and those of rounds_by_id.sql; ordered by xid, attachment, then by id. One row with a null attachment where there is none.
 with now as (
   select pg_snapshot_xmax(pg_current_snapshot()) as xmax
 ), trimmed as (
@@ -12,7 +13,7 @@ with now as (
   from now left join datastream.trimmed t on true
 )
 select t.xid as trimmed, n.xid::text::bigint as xid, n.before::text::bigint as before,
-       n.round_id::bigint as round_id, n.game_id::bigint as game_id, n.game_slug, n.game_type,
+       n.attachment, n.round_id, n.round_key, n.game_id, n.game_key, n.game_slug, n.game_type,
        datastream.micros(n.finished_at) as finished_micros, n.extras
 from trimmed t
 left join (
@@ -20,11 +21,11 @@ left join (
     from datastream.outbox o
     -- Fenced: of tables that were never analyzed PostgreSQL expects a few rows, and would go through all rounds of a game for
     -- each row (12,000 rounds: over 20 s against 0.1 s).
-    cross join lateral (select r.* from datastream.rounds_by_id(array[o.round_id]) r offset 0) f
-    where o.xid >= $1::bigint::text::xid8 and o.xid < pg_snapshot_xmax($4::text::pg_snapshot)
-      and pg_visible_in_snapshot(o.xid, $4::text::pg_snapshot)
-      and ($2::bigint[] is null or f.game_id = any ($2::bigint[]))
-    order by o.xid desc, o.round_id desc
-    limit $3::bigint
+    cross join lateral (select r.* from datastream.rounds_by_id(o.attachment, array[o.round_id], array[o.round_key]) r offset 0) f
+    where o.xid >= $1::bigint::text::xid8 and o.xid < pg_snapshot_xmax($5::text::pg_snapshot)
+      and pg_visible_in_snapshot(o.xid, $5::text::pg_snapshot)
+      and ($2::bigint[] is null or f.game_id = any ($2::bigint[]) or f.game_key = any ($3::text[]))
+    order by o.xid desc, o.attachment desc, o.round_id desc, o.round_key desc
+    limit $4::bigint
 ) n on true
-order by n.xid, n.round_id
+order by n.xid, n.attachment, n.round_id, n.round_key collate "C"

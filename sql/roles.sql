@@ -42,15 +42,17 @@ revoke all on all tables in schema datastream from public;
 
 -- For `serve`. The views read the game's tables with the owner's rights.
 grant usage on schema datastream to :"reader";
-grant select on datastream.outbox, datastream.trimmed, datastream.attached, datastream.games, datastream.finished_rounds,
+grant select on datastream.outbox, datastream.trimmed, datastream.attached, datastream.attached_games, datastream.finished_rounds, datastream.seed_indexes,
   datastream._sqlx_migrations, datastream.compatible_migrations to :"reader";
 select format('grant select on datastream.%I to %I', c.relname, :'reader') from pg_class c
-where c.relnamespace = 'datastream'::regnamespace and c.relkind = 'v' and c.relname ~ '^rounds_\d+$' \gexec
+where c.relnamespace = 'datastream'::regnamespace and c.relkind = 'v' and c.relname ~ '^attached_\d+_rounds$' \gexec
 -- One by one, because default privileges may have been revoked (`alter default privileges revoke execute on functions`).
 grant execute on function datastream.reconcile(xid8), datastream.trim(interval, integer),
-  datastream.rounds_by_id(bigint[]), datastream.rounds_of(bigint, timestamptz, bigint, timestamptz, bigint),
+  datastream.rounds_by_id(integer, bigint[], text[]), datastream.rounds_of(bigint, text, timestamptz, bigint, text, timestamptz, bigint),
   -- For `doctor`.
-  datastream.index_sql(regclass, boolean), datastream.own_indexes(), datastream.qualified(regclass),
+  datastream.index_sql(regclass, boolean), datastream.index_definition(jsonb, boolean, integer), datastream.own_indexes(), datastream.relation_named(text), datastream.qualified(regclass),
+  datastream.finished_sql(jsonb, integer, text), datastream.settled_name(jsonb, integer), datastream.is_hypertable(regclass), datastream.has_numbers(regclass, jsonb), datastream.column_type(regclass, text),
+  datastream.columns_of(regclass), datastream.id_kind(regtype), datastream.option_columns(jsonb),
   datastream.shared_id(text, text, text, text), datastream.shared_id_sql(text, text, text, text), datastream.is_indexed(text, text)
   to :"reader";
 select format('grant connect on database %I to %I', current_database(), :'reader')

@@ -62,6 +62,8 @@ async fn attach_and_detach_leave_the_schema_dump_unchanged() {
     assert_eq!(output.code, Some(0), "{}", output.stderr);
     assert_eq!(dump(&database).await, migrated, "after detach");
     attach(&database, &contract(&["--index"])).await;
+    let output = run(&database, "detach", &["--table", "game.results"]).await;
+    assert_eq!(output.code, Some(0), "{}", output.stderr);
     database.run("drop schema datastream cascade").await;
     assert_eq!(dump(&database).await, before, "after drop schema");
     let theirs = "select string_agg(description, ',') from public._sqlx_migrations";
@@ -95,6 +97,7 @@ async fn attach_creates_nothing_outside_its_schema_for_tables_of_other_names() {
         // A second run changes nothing.
         let output = run(&database, "migrate", &[]).await;
         assert!(output.stdout.contains("up to date"), "{}{}", output.stdout, output.stderr);
+        assert_eq!(run(&database, "detach", &["--table", "game.results"]).await.code, Some(0));
         database.run("drop schema datastream cascade").await;
         assert_eq!(dump(&database).await, before);
     }
@@ -329,8 +332,7 @@ async fn a_constant_game_and_a_game_in_columns_of_the_round_are_streamed() {
 async fn quoted_names_and_partitions_are_attached_with_their_index() {
     let database = migrated_game(PLAY_GROUND).await;
     let before = dump(&database).await;
-    let output = attach(&database, &ATTACH_PLAY_GROUND).await;
-    assert!(output.stderr.contains("no index"), "ids without one are reported: {}", output.stderr);
+    attach(&database, &ATTACH_PLAY_GROUND).await;
     let invalid = "select count(*)::text from pg_index where not indisvalid";
     assert_eq!(database.text(invalid).await.as_deref(), Some("0"));
     let server = TestServer::on(database.url()).start().await;

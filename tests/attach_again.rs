@@ -23,8 +23,8 @@ async fn attaching_again_recreates_objects_dropped_with_a_table_a_column_or_a_fu
          alter table game.new rename to titles; alter table game.titles add primary key (id)",
         "alter table game.results drop column ended_at cascade; alter table game.results add ended_at timestamp",
         "alter table game.results drop column payload cascade; alter table game.results add payload json",
-        "drop view datastream.finished_rounds, datastream.games",
-        "drop view datastream.rounds_1 cascade",
+        "drop view datastream.finished_rounds, datastream.attached_games",
+        "drop view datastream.attached_1_rounds cascade",
         "drop function datastream.rounds_of, datastream.rounds_by_id",
         "drop function datastream.inserted_1 cascade",
     ] {

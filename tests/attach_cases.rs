@@ -10,20 +10,35 @@ use testkit::{
 #[tokio::test]
 async fn attach_refuses_and_names_columns_of_unsupported_types() {
     let database = migrated_game(
-        "create table odd (key uuid, number numeric, word text, day date, at time, ok timestamptz, \
-           id bigint, game_id uuid, extras bytea); \
-         create table titles (id uuid, slug text, name text, type text)",
+        "create table odd (key uuid, number real, word text, day date, at time, ok timestamptz, \
+           id bigint primary key, game_id bytea, extras bytea); \
+         create table titles (id text, slug text, name text, type text)",
     )
     .await;
     let games = ["--slug", "one", "--type", "kind", "--game-id-value", "1"];
     for (id, finished_at, told) in [
-        ("key", "ok", "column key of public.odd is of type uuid"),
-        ("number", "ok", "column number of public.odd is of type numeric"),
-        ("word", "ok", "column word of public.odd is of type text"),
-        ("id", "day", "column day of public.odd is of type date"),
-        ("id", "at", "of type time without time zone, not one of: "),
-        ("id", "ok", "column extras of public.odd is of type bytea"),
-        ("nil", "ok", "public.odd has no column nil"),
+        (
+            "number",
+            "ok",
+            "column \"number\" is of type real. Pass a column of type smallint, integer",
+        ),
+        ("at", "ok", "column \"at\" is of type time without time zone."),
+        ("key", "ok", "column \"key\" may be null"),
+        ("key", "ok", "no unique index covers \"key\""),
+        ("key", "ok", "Pass --id id."),
+        ("word,key", "ok", "no unique index covers \"word\", \"key\""),
+        (
+            "id",
+            "at",
+            "column \"at\" is of type time without time zone. Pass a column of type timestamp",
+        ),
+        ("id", "ok", "column \"extras\" is of type bytea. Pass a column of type jsonb"),
+        (
+            "nil",
+            "ok",
+            "column \"nil\" does not exist (columns: key, number, word, day, at, ok, id,",
+        ),
+        ("nil", "nul", "Pass one of them as --finished-at."),
     ] {
         let named = ["--table", "odd", "--id", id, "--finished-at", finished_at];
         let said = refused(&database, &[&named[..], &games].concat()).await;
@@ -31,7 +46,11 @@ async fn attach_refuses_and_names_columns_of_unsupported_types() {
     }
     let rest = ["--table", "odd", "--finished-at", "ok", "--extras-columns", "word"];
     let said = refused(&database, &[&rest[..], &["--games", "titles"]].concat()).await;
-    assert!(said.contains("column id of public.titles is of type uuid"), "{said}");
+    assert!(said.contains("column \"game_id\" is of type bytea. Pass a column of type"), "{said}");
+    database.run("alter table odd drop game_id, add game_id int").await;
+    let said = refused(&database, &[&rest[..], &["--games", "titles"]].concat()).await;
+    let told = "\"game_id\" is of type integer, and \"id\" of public.titles is of type text";
+    assert!(said.contains(told), "{said}");
     let said = refused(&database, &[&rest[..], &["--games", "nowhere"]].concat()).await;
     assert!(said.contains("nowhere"), "{said}");
     let zone = ["--time-zone", "Atlantis/Center"];
@@ -132,23 +151,23 @@ async fn rounds_under_row_security_are_streamed_and_its_policies_still_apply_to_
 
 #[tokio::test]
 async fn a_repeated_id_within_a_transaction_does_not_fail_the_game() {
-    let database = migrated_game("create table keyless (id bigint, at timestamptz, n int)").await;
+    let database =
+        migrated_game("create table plays (id bigint primary key, at timestamptz, n int)").await;
     let args =
-        ["--table", "keyless", "--finished-at", "at", "--extras-columns", "n", "--slug", "one"];
+        ["--table", "plays", "--finished-at", "at", "--extras-columns", "n", "--slug", "one"];
     attach(&database, &[&args[..], &["--type", "kind", "--game-id-value", "1"]].concat()).await;
     let server = TestServer::on(database.url()).start().await;
     let mut client = WsClient::connect(server.ws("/ws/one")).await;
     for (statements, id) in [
-        ("insert into keyless values (1, now(), 1), (1, now(), 1)", 1),
         (
-            "begin; insert into keyless values (2, now(), 1); delete from keyless where id = 2; \
-          insert into keyless values (2, now(), 2); commit",
+            "begin; insert into plays values (2, now(), 1); delete from plays where id = 2; \
+          insert into plays values (2, now(), 2); commit",
             2,
         ),
         (
-            "begin; insert into keyless values (3, now(), 1), (3, now(), 1); \
-          insert into keyless values (3, now(), 1), (4, null, 1); \
-          update keyless set at = now() where id = 4; commit",
+            "begin; insert into plays values (3, now(), 1); delete from plays where id = 3; \
+          insert into plays values (3, now(), 1), (4, null, 1); \
+          update plays set at = now() where id = 4; commit",
             3,
         ),
     ] {
@@ -161,7 +180,7 @@ async fn a_repeated_id_within_a_transaction_does_not_fail_the_game() {
     }
     assert_eq!(client.next_round().await.round_id, 4);
     // A statement that writes nothing gets no transaction id.
-    let idle = "begin; insert into keyless select 5, now(), 1 where false; \
+    let idle = "begin; insert into plays select 5, now(), 1 where false; \
         select 'xid: ' || coalesce(pg_current_xact_id_if_assigned()::text, 'none'); commit";
     let output = psql(&database, &["-t", "-A", "-c", idle]).await;
     assert!(output.stdout.contains("xid: none"), "{}", output.stdout);
@@ -170,7 +189,8 @@ async fn a_repeated_id_within_a_transaction_does_not_fail_the_game() {
 #[tokio::test]
 async fn an_update_that_moves_a_finished_round_to_another_partition_streams_it_again() {
     let database = migrated_game(
-        "create table parts (id bigint, at timestamptz, n int, state text) partition by list (state); \
+        "create table parts (id bigint generated by default as identity, at timestamptz, n int, state text, \
+           primary key (id, state)) partition by list (state); \
          create table hot partition of parts for values in ('hot'); \
          create table cold partition of parts for values in ('cold')",
     )
@@ -241,6 +261,7 @@ async fn attaching_with_psql_gives_the_same_schema_and_migrate_changes_nothing()
     // Sessions of a killed server end after their query: wait, because they would block the drop.
     server.counts("datastream_reconciliations_total 1").await;
     drop(server);
+    assert_eq!(run(&theirs, "detach", &["--table", "game.results"]).await.code, Some(0));
     theirs.run("drop schema datastream cascade").await;
     assert_eq!(dump(&theirs).await, before);
 }

@@ -86,7 +86,7 @@ async fn doctor_counts_open_files_like_the_server() {
 #[tokio::test]
 async fn doctor_reports_a_disabled_trigger_of_a_partitioned_table_once() {
     let database = TestDatabase::empty().await;
-    let parts = "create table parts (id bigint, at timestamptz) partition by range (id); \
+    let parts = "create table parts (id bigint primary key, at timestamptz) partition by range (id); \
         create table one partition of parts for values from (0) to (10); \
         create table two partition of parts for values from (10) to (20)";
     database.run(parts).await;

@@ -125,7 +125,7 @@ const FAULTS: [Fault; 18] = [
         plant: "drop table game.\"Other Plays\" cascade",
         check: "schema",
         status: "failed",
-        says: "missing: datastream.finished_rounds, datastream.rounds_2",
+        says: "missing: datastream.attached_2_rounds, datastream.finished_rounds",
         fix: Fix::Printed,
     },
     Fault {
@@ -167,28 +167,28 @@ const FAULTS: [Fault; 18] = [
         fix: Fix::Serve("serve finds these rounds within a minute"),
     },
     Fault {
-        plant: "insert into datastream.outbox (xid, round_id, at) \
-            values ('3', 1, now() - interval '5 days')",
+        plant: "insert into datastream.outbox (xid, attachment, round_id, at) \
+            values ('3', 1, 1, now() - interval '5 days')",
         check: "outbox",
         status: "warning",
         says: "5 days",
         fix: Fix::Serve("run datastream serve"),
     },
     Fault {
-        plant: "select datastream.attach('game.results_of_games', id => 'result_id', \
-            finished_at => 'ended_at', extras => 'what''s in it', game_id => 'title_id', \
-            games => 'game.names', games_slug => 'code', games_name => 'label', \
-            games_type => 'kind', capture => 'notify', replace => true)",
+        plant: "select datastream.attach('game.results_of_games', '{\"id\": [\"result_id\"], \
+            \"finished_at\": \"ended_at\", \"extras\": \"what''s in it\", \"game_id\": \"title_id\", \
+            \"games\": \"game.names\", \"games_slug\": \"code\", \"games_name\": \"label\", \
+            \"games_type\": \"kind\"}', 'notify', true)",
         check: "prepared",
         status: "warning",
         says: "PREPARE TRANSACTION fails in a transaction that finishes a round",
         fix: Fix::Printed,
     },
     Fault {
-        plant: "select datastream.attach('game.results_of_games', id => 'result_id', \
-            finished_at => 'ended_at', extras => 'what''s in it', game_id => 'title_id', \
-            games => 'game.names', games_slug => 'code', games_name => 'label', \
-            games_type => 'kind', capture => 'notify', replace => true); \
+        plant: "select datastream.attach('game.results_of_games', '{\"id\": [\"result_id\"], \
+            \"finished_at\": \"ended_at\", \"extras\": \"what''s in it\", \"game_id\": \"title_id\", \
+            \"games\": \"game.names\", \"games_slug\": \"code\", \"games_name\": \"label\", \
+            \"games_type\": \"kind\"}', 'notify', true); \
             insert into game.results_of_games (title_id, ended_at) \
             select 1, now() from generate_series(1, 13000)",
         check: "capture",
@@ -197,11 +197,11 @@ const FAULTS: [Fault; 18] = [
         fix: Fix::Printed,
     },
     Fault {
-        plant: "do $$ begin execute (select 'drop view datastream.rounds_' || id || ' cascade' \
+        plant: "do $$ begin execute (select 'drop view datastream.attached_' || id || '_rounds cascade' \
             from datastream.attached where relation = 'game.results_of_games'); end $$",
         check: "schema",
         status: "failed",
-        says: "missing: datastream.finished_rounds, datastream.rounds_1",
+        says: "missing: datastream.attached_1_rounds, datastream.finished_rounds",
         fix: Fix::Printed,
     },
     Fault {
@@ -281,7 +281,7 @@ async fn doctor_reports_an_invalid_index_of_a_small_table() {
     sqlx::query(write).execute(&mut *writer).await.expect("a row");
     let mut builder = database.pool.acquire().await.expect("a connection");
     let build = "create index concurrently datastream_latest_1 on public.rounds \
-        (game_id, finished_at desc, id desc) where datastream.is_finished(finished_at)";
+        (game_id, finished_at desc, id desc) where finished_at is not null";
     sqlx::query("set statement_timeout = '50ms'").execute(&mut *builder).await.expect("a setting");
     let ended = sqlx::query(build).execute(&mut *builder).await.expect_err("a wait");
     assert!(ended.to_string().contains("statement timeout"), "{ended}");

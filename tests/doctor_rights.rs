@@ -54,8 +54,8 @@ impl Owned {
         let owner = format!("{}_owner", database.name);
         let give = format!(
             "create role {owner}; grant usage, create on schema datastream to {owner}; \
-             alter view datastream.rounds_1 owner to {owner}; \
-             alter view datastream.games owner to {owner}"
+             alter view datastream.attached_1_rounds owner to {owner}; \
+             alter view datastream.attached_games owner to {owner}"
         );
         database.run(&give).await;
         Self { database, owner }
@@ -76,7 +76,7 @@ impl Owned {
         let caller = std::panic::Location::caller();
         async move {
             assert_well(&self.found().await, &format!("readable, at {caller}"));
-            let read = "select count(*)::text from datastream.rounds_1";
+            let read = "select count(*)::text from datastream.attached_1_rounds";
             assert_eq!(self.database.text(read).await.as_deref(), Some("2"), "{caller}");
         }
     }

@@ -44,12 +44,13 @@ const ROUNDS: [&str; 18] = [
     "--index",
 ];
 const NAMES: [&str; 4] = ["--games-name", "Display Name", "--games-type", "Kind"];
-const SPINS: [&str; 15] = [
+const SPINS: [&str; 16] = [
     "attach",
     "--table",
     r#""Casino Night"."Wheel Spins""#,
     "--finished-at",
     "ended",
+    "--yes",
     "--time-zone",
     "UTC",
     "--extras-columns",

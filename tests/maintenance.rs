@@ -4,8 +4,8 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use testkit::{TestDatabase, TestServer, eventually, get};
 
 /// One row of five days, beyond the retention of one day, and one of an hour.
-const OLD: &str = "insert into datastream.outbox (xid, round_id, at) \
-    values ('3', 1, now() - interval '5 days'), ('4', 1, now() - interval '1 hour')";
+const OLD: &str = "insert into datastream.outbox (xid, attachment, round_id, at) \
+    values ('3', 1, 1, now() - interval '5 days'), ('4', 1, 1, now() - interval '1 hour')";
 
 async fn trimmed(database: &TestDatabase) {
     let old = "select count(*)::text from datastream.outbox where xid = '3'";

@@ -27,8 +27,8 @@ async fn latency_of_a_polled_round_is_measured_from_its_outbox_row() {
     let (database, server) = serving().await;
     server.counts("datastream_reconciliations_total 1").await;
     let mut client = WsClient::connect(server.ws("/ws/crash")).await;
-    let late = "insert into datastream.outbox (round_id, at) \
-        select max(id), now() - interval '100 s' from rounds";
+    let late = "insert into datastream.outbox (attachment, round_id, at) \
+        select 1, max(id), now() - interval '100 s' from rounds";
     database.run(&format!("begin; {SKIPPED}; {late}; commit")).await;
     client.next_round().await;
     server.counts("datastream_commit_to_write_seconds_count 1").await;
@@ -44,8 +44,8 @@ async fn the_outbox_and_the_notification_queue_are_measured() {
     database.finish_many("crash", 10).await;
     database
         .run(
-            "insert into datastream.outbox (xid, round_id, at) \
-             values ('3', 0, now() - interval '1 hour'); analyze datastream.outbox",
+            "insert into datastream.outbox (xid, attachment, round_id, at) \
+             values ('3', 1, 0, now() - interval '1 hour'); analyze datastream.outbox",
         )
         .await;
     // A listener that is idle in a transaction reads nothing, so the queue keeps all notifications.

@@ -56,7 +56,7 @@ async fn works_through(more: &str) {
     let skipped = "set datastream.skip = 'on'; insert into rounds (game_id, finished_at) \
         select id, now() from games where slug = 'crash'";
     database.run(skipped).await;
-    let old = "insert into datastream.outbox (xid, round_id, at) values ('3', 1, now() - interval '5 days')";
+    let old = "insert into datastream.outbox (xid, attachment, round_id, at) values ('3', 1, 1, now() - interval '5 days')";
     database.run(old).await;
     // The ring buffer holds one round: an older resume point needs the database.
     let server = TestServer::on(pooler.url())

@@ -38,8 +38,8 @@ async fn outbox_rows_of_future_transactions_are_not_streamed() {
     let mut client = WsClient::connect(server.ws("/ws/crash")).await;
     let rounds = database.finish_many("crash", 5).await;
     assert_eq!(ids(&client.rounds(5).await), rounds);
-    let foreign = "insert into datastream.outbox (xid, before, round_id) \
-        select '5000000', '5000000', id from rounds";
+    let foreign = "insert into datastream.outbox (xid, before, attachment, round_id) \
+        select '5000000', '5000000', 1, id from rounds";
     database.run(foreign).await;
     let mut next = Vec::new();
     for _ in 0..3 {

@@ -105,7 +105,7 @@ async fn the_server_streams_seeds_and_resumes_as_the_reader() {
 async fn the_reader_and_the_game_have_only_the_rights_they_need() {
     let game = Hardened::new().await;
     for (role, sql) in [
-        (&game.reader, "insert into datastream.outbox (round_id) values (1)"),
+        (&game.reader, "insert into datastream.outbox (attachment, round_id) values (1, 1)"),
         (&game.reader, "delete from datastream.outbox"),
         (&game.reader, "update datastream.attached set capture = 'poll'"),
         (&game.reader, "select * from shop.plays"),
@@ -115,7 +115,7 @@ async fn the_reader_and_the_game_have_only_the_rights_they_need() {
         (&game.reader, "create table datastream.mine (a int)"),
         (&game.reader, "select datastream.detach('shop.plays')"),
         (&game.writer, "select * from datastream.outbox"),
-        (&game.writer, "insert into datastream.outbox (round_id) values (1)"),
+        (&game.writer, "insert into datastream.outbox (attachment, round_id) values (1, 1)"),
         (&game.writer, "select datastream.reconcile('0')"),
     ] {
         let said = game.refused(role, sql).await;
@@ -272,6 +272,8 @@ async fn an_owner_without_superuser_attaches_creates_the_roles_and_removes_every
     let doctor = datastream(&["doctor"]).env("DATABASE_URL", url(&reader)).run().await;
     succeeded(&doctor);
 
+    let detach = ["detach", "--table", "shop.plays"];
+    succeeded(&datastream(&detach).env("DATABASE_URL", &as_boss).run().await);
     sql(&["-c", "drop schema datastream cascade"]).await;
     let connect = format!("revoke connect on database {} from {reader}", database.name);
     sql(&["-c", &format!("drop owned by {owner}"), "-c", &connect]).await;
@@ -295,7 +297,7 @@ async fn the_owner_of_a_partitioned_table_can_add_partitions() {
     let boss = format!("{}_boss", database.name);
     let tables = format!(
         "create role {boss}; create schema parts authorization {boss}; set role {boss}; \
-         create table parts.plays (id bigint, finished_at timestamptz, extras jsonb) partition by range (id); \
+         create table parts.plays (id bigint primary key, finished_at timestamptz, extras jsonb) partition by range (id); \
          reset role; alter default privileges revoke execute on functions from public"
     );
     database.run(&tables).await;

@@ -64,7 +64,7 @@ async fn each_round_is_streamed_and_no_shadowing_function_is_called(capture: &st
     database.run(GAME).await;
     if by_row {
         let parted = "drop table shop.plays; create table shop.plays (id integer generated always as identity, \
-            game_id bigint, finished_at timestamp, point numeric, note text) partition by list (game_id); \
+            game_id bigint, finished_at timestamp, point numeric, note text, primary key (id, game_id)) partition by list (game_id); \
             create table shop.plays_1 partition of shop.plays for values in (1)";
         database.run(parted).await;
     }

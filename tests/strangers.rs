@@ -176,8 +176,8 @@ async fn a_poll_reads_no_more_of_the_outbox_than_the_new_rows() {
     let database = TestDatabase::new().await;
     database
         .run(
-            "insert into datastream.outbox (xid, before, round_id) \
-             select '3', '3', n from generate_series(1, 100000) n; analyze datastream.outbox",
+            "insert into datastream.outbox (xid, before, attachment, round_id) \
+             select '3', '3', 1, n from generate_series(1, 100000) n; analyze datastream.outbox",
         )
         .await;
     let mut session = database.pool.acquire().await.expect("a session");

@@ -1,11 +1,11 @@
 -- A round is identified by its id alone, and two attached tables with close sequences will use the same ids. A role that may
 -- not read a sequence sees its start value only.
 , ids as (
-  select a.id, a.relation, a.options->>'id' as name, s.oid as sequence, coalesce(p.last_value, q.seqstart) as position, q.seqstart, q.seqincrement,
+  select a.id, a.relation, a.options->'id'->>0 as name, s.oid as sequence, coalesce(p.last_value, q.seqstart) as position, q.seqstart, q.seqincrement,
          case when c.attidentity = '' then format('alter sequence %s start with %%s restart;', s.oid::regclass)
               else format('alter table %s alter column %I set start with %%s restart;', a.oid::regclass, c.attname) end as remedy
   from attached a
-  join pg_attribute c on c.attrelid = a.oid and c.attname = a.options->>'id'
+  join pg_attribute c on c.attrelid = a.oid and c.attname = a.options->'id'->>0 and datastream.has_numbers(a.oid, a.options)
   cross join lateral (
     -- The sequence of an identity column, or of a default.
     select d.objid as oid from pg_depend d
@@ -35,6 +35,7 @@ from attached one join attached other on other.id > one.id
 cross join lateral (
   -- In a case, because PostgreSQL may evaluate a condition later.
   select case when (select bool_and(has_table_privilege(c.oid, 'select') and has_schema_privilege(c.relnamespace, 'usage')) from pg_class c where c.oid in (one.oid, other.oid))
-         then datastream.shared_id(one.oid::regclass::text, one.options->>'id', other.oid::regclass::text, other.options->>'id') end as id
+           and datastream.has_numbers(one.oid, one.options) and datastream.has_numbers(other.oid, other.options)
+         then datastream.shared_id(one.oid::regclass::text, one.options->'id'->>0, other.oid::regclass::text, other.options->'id'->>0) end as id
 ) s
 where s.id is not null

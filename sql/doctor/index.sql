@@ -10,7 +10,5 @@ join lateral (select sum(greatest(t.reltuples, 0)) as reltuples from pg_class t
               where t.oid in (select a.oid union all select p.relid from pg_partition_tree(a.oid) p)) c on true
 left join lateral (
   select case when count(*) > 0 then bool_or(x.indisvalid) and not exists (select from datastream.index_sql(a.oid)) end as is_whole from pg_index x
-  where x.indrelid = a.oid and exists (select from pg_depend d
-    where d.classid = 'pg_class'::regclass and d.objid = x.indexrelid and d.refclassid = 'pg_proc'::regclass
-      and d.refobjid = 'datastream.is_finished(anyelement)'::regprocedure)) i on true
+  where x.indrelid = a.oid and x.indexrelid in (select o.indexrelid from datastream.own_indexes() o)) i on true
 where a.oid is not null

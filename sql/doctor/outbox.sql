@@ -5,5 +5,5 @@ select case when o.oldest > 2 * r.retention + interval '10 minutes' then 'warnin
        'run datastream serve with this retention: it trims the outbox each minute' as remedy
 from pg_class c
 cross join options r
-left join lateral (select clock_timestamp() - b.at as oldest from datastream.outbox b order by b.xid, b.round_id limit 1) o on true
+left join lateral (select clock_timestamp() - b.at as oldest from datastream.outbox b order by b.xid, b.attachment, b.round_id, b.round_key limit 1) o on true
 where c.oid = 'datastream.outbox'::regclass

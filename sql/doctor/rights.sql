@@ -19,13 +19,13 @@ cross join lateral (
     union all
     select 'select from datastream.' || c.relname from pg_class c
     where c.relnamespace = 'datastream'::regnamespace and c.relkind in ('r', 'v')
-      and (c.relname in ('outbox', 'trimmed', 'attached', 'games', 'finished_rounds', '_sqlx_migrations', 'compatible_migrations') or c.relname ~ '^rounds_\d+$')
+      and (c.relname in ('outbox', 'trimmed', 'attached', 'seed_indexes', 'attached_games', 'finished_rounds', '_sqlx_migrations', 'compatible_migrations') or c.relname ~ '^attached_\d+_rounds$')
       and not has_table_privilege(c.oid, 'select')
     union all
     select 'execute datastream.' || p.proname from pg_proc p
-    where p.pronamespace = 'datastream'::regnamespace and p.proname in ('is_finished', 'micros', 'moment', 'as_jsonb', 'reconcile', 'trim', 'rounds_by_id', 'rounds_of',
+    where p.pronamespace = 'datastream'::regnamespace and p.proname in ('micros', 'moment', 'moment_of', 'as_jsonb', 'is_key', 'integer_of', 'numeric_of', 'uuid_of', 'reconcile', 'trim', 'rounds_by_id', 'rounds_of',
       -- For doctor.
-      'index_sql', 'own_indexes', 'qualified', 'shared_id', 'shared_id_sql', 'is_indexed')
+      'index_sql', 'index_definition', 'finished_sql', 'settled_name', 'is_hypertable', 'has_numbers', 'column_type', 'columns_of', 'id_kind', 'option_columns', 'own_indexes', 'relation_named', 'qualified', 'shared_id', 'shared_id_sql', 'is_indexed')
       and not has_function_privilege(p.oid, 'execute')
   ) as missing) m
 where r.rolname = current_user

@@ -5,7 +5,7 @@ select 'failed' as status, 'missing: ' || array_to_string(m.missing, ', ') as sa
        case when m.missing <@ m.made_by_attach and exists (select from attached) then
          E'attach again with the same options, as the owner of the table, or detach a dropped table:\n'
          || (select string_agg(case when a.oid_now is null then format('datastream detach --table ''%s''', replace(a.relation, '''', '''\''''')) else a.again end, E'\n' order by a.id)
-             from attached a where 'datastream.rounds_' || a.id = any (m.missing) or (array_to_string(m.missing, ',') !~ 'rounds_\d' and a.id = (select min(id) from attached)))
+             from attached a where format('datastream.attached_%s_rounds', a.id) = any (m.missing) or (array_to_string(m.missing, ',') !~ 'attached_\d' and a.id = (select min(id) from attached)))
        else
          E'if datastream migrate prints "up to date", create the schema again, as the owner of the tables, which do not change (clients cannot resume across this; run sql/roles.sql again afterwards):\n'
          'set lock_timeout = ''2s''; drop schema datastream cascade;\n'
@@ -13,15 +13,15 @@ select 'failed' as status, 'missing: ' || array_to_string(m.missing, ', ') as sa
        end as remedy
 from (
   select array(
-    select 'datastream.' || w.name from unnest('{made,outbox,trimmed,compatible_migrations,reconcile_lock,trim_lock,attached,games,finished_rounds}'::text[]
-      || array(select 'rounds_' || a.id from attached a)) as w(name)
+    select 'datastream.' || w.name from unnest('{made,outbox,trimmed,compatible_migrations,reconcile_lock,trim_lock,attached,seed_indexes,attached_games,finished_rounds}'::text[]
+      || array(select format('attached_%s_rounds', a.id) from attached a)) as w(name)
     where not exists (select from pg_class c join pg_namespace n on n.oid = c.relnamespace where n.nspname = 'datastream' and c.relname = w.name)
     union all
-    select 'datastream.' || w.name || '()' from unnest('{is_finished,micros,moment,as_jsonb,reconcile,trim,rounds_by_id,rounds_of,attach,detach,index_sql}'::text[]) as w(name)
+    select 'datastream.' || w.name || '()' from unnest('{micros,moment,as_jsonb,reconcile,trim,rounds_by_id,rounds_of,ids_since,attach,detach,index_sql}'::text[]) as w(name)
     where not exists (select from pg_proc p join pg_namespace n on n.oid = p.pronamespace where n.nspname = 'datastream' and p.proname = w.name)
     order by 1
   ) as missing,
-  array['datastream.games', 'datastream.finished_rounds', 'datastream.rounds_by_id()', 'datastream.rounds_of()']
-    || array(select 'datastream.rounds_' || a.id from attached a) as made_by_attach
+  array['datastream.attached_games', 'datastream.finished_rounds', 'datastream.rounds_by_id()', 'datastream.rounds_of()', 'datastream.ids_since()']
+    || array(select format('datastream.attached_%s_rounds', a.id) from attached a) as made_by_attach
 ) m
 where cardinality(m.missing) > 0

@@ -1,13 +1,14 @@
 -- As replay.sql, with the microsecond of the finish instead of the transaction.
--- $1 bigint: the first microsecond   $2 bigint[]: game ids, or null for all   $3 bigint: limit   $4 bigint: the overlap
+-- $1 bigint: the first microsecond   $2 bigint[]: ids of games that are numbers, or null for all games
+-- $3 text[]: ids of games that are strings   $4 bigint: limit   $5 bigint: the overlap
 , newest as (
-  select f.round_id::bigint as round_id, f.game_id::bigint as game_id, f.game_slug, f.game_type, (extract(epoch from date_trunc('second', timezone('UTC', f.finished_at)))::bigint * 1000000 + extract(microseconds from timezone('UTC', f.finished_at))::bigint % 1000000) as finished_micros, f.extras
+  select 0 as attachment, f.round_id::bigint as round_id, null::text as round_key, f.game_id::bigint as game_id, null::text as game_key, f.game_slug, f.game_type, (extract(epoch from date_trunc('second', timezone('UTC', f.finished_at)))::bigint * 1000000 + extract(microseconds from timezone('UTC', f.finished_at))::bigint % 1000000) as finished_micros, f.extras
   from datastream_finished f
   where f.finished_at >= timestamptz 'epoch' + least($1::bigint, 253402300800000000) * interval '1 microsecond'
-    and ($2::bigint[] is null or f.game_id = any ($2::bigint[]))
+    and ($2::bigint[] is null or f.game_id = any ($2::bigint[]) or $3::text[] is null)
   order by f.finished_at desc, f.round_id desc
-  limit $3::bigint
+  limit $4::bigint
 )
-select 0::bigint as trimmed, greatest(n.finished_micros, 1) as xid, greatest(n.finished_micros - $4::bigint, 1) as before, n.*
+select 0::bigint as trimmed, greatest(n.finished_micros, 1) as xid, greatest(n.finished_micros - $5::bigint, 1) as before, n.*
 from newest n
 order by n.finished_micros, n.round_id

@@ -133,17 +133,18 @@ async fn migrate_database(options: &MigrateOptions) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Attaches, and creates the schema first if it is missing. It creates no `public.games` and
+/// Attaches, and creates the schema first if it is missing and the mapping has no problem. It creates no `public.games` and
 /// `public.rounds`: this game has its own tables.
 async fn attach_table(target: &PgTarget, options: &AttachOptions) -> Result<Report, Failure> {
-    match attach::attach(target, options).await {
+    match attach::attach(target, options, print_line).await {
         Err(AttachError::NoSchema) if options.dry_run => {
             Ok(attach::plan_with_schema(target, options, &migrate::script()).await?)
         }
         Err(AttachError::NoSchema) => {
+            attach::check_with_schema(target, options, &migrate::script()).await?;
             let report = migrate::run(target, Tables::Skip).await?;
             print_migrations(&report, "applied", "up to date");
-            Ok(attach::attach(target, options).await?)
+            Ok(attach::attach(target, options, print_line).await?)
         }
         outcome => Ok(outcome?),
     }

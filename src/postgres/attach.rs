@@ -7,6 +7,7 @@
 mod capture;
 mod error;
 mod index;
+mod mapping;
 mod options;
 mod plan;
 mod table;
@@ -36,21 +37,24 @@ pub(crate) enum Report {
     Done(Vec<String>),
 }
 
-/// Attaches a table.
+/// Attaches a table. `show` gets the mapping, with one round as it will be streamed, before any lock
+/// is asked for.
 pub(crate) async fn attach(
     target: &PgTarget,
     options: &AttachOptions,
+    show: impl Fn(&str),
 ) -> Result<Report, AttachError> {
     let mut connection = pooler::connect_alone(target, "attach", &SETTINGS).await?;
     let table = table::qualified(&mut connection, &options.table).await?;
     let statements = pending_statements(&mut connection, options).await?;
+    let mapping = mapping_of_change(&mut connection, &table, options, &statements).await?;
     if options.dry_run {
-        return Ok(Report::Plan(
-            plan::attach_script(&mut connection, &table, options, &statements).await?,
-        ));
+        let script = plan::attach_script(&mut connection, &table, options, &statements).await?;
+        return Ok(Report::Plan(mapping::as_comment(&mapping) + &script));
     }
     let mut done = Vec::new();
     if !statements.is_empty() {
+        mapping.iter().for_each(|line| show(line));
         table::refuse_if_locked(&mut connection, &table, options.replace).await?;
         table::warn_of_large_ids(&mut connection, &table, options).await?;
         table::with_lock_retries(&table, &mut connection, async |connection| {
@@ -67,6 +71,48 @@ pub(crate) async fn attach(
     }
     log_warnings(&mut connection, Some(&table)).await?;
     Ok(Report::Done(done))
+}
+
+/// Checks everything on a database without the schema `datastream`, which it makes in a transaction
+/// that it rolls back: a mapping with a problem changes nothing. A schema of another version is left
+/// to `migrate`.
+pub(crate) async fn check_with_schema(
+    target: &PgTarget,
+    options: &AttachOptions,
+    schema: &str,
+) -> Result<(), AttachError> {
+    let mut connection = pooler::connect_alone(target, "attach", &SETTINGS).await?;
+    if table::has_other_schema(&mut connection).await? {
+        return Ok(());
+    }
+    set_notice_level(&mut connection, "warning").await?;
+    let mut transaction = connection.begin().await?;
+    sqlx::raw_sql(AssertSqlSafe(schema.to_owned())).execute(&mut *transaction).await?;
+    let table = table::qualified(&mut transaction, &options.table).await?;
+    let statements = pending_statements(&mut transaction, options).await?;
+    mapping_of_change(&mut transaction, &table, options, &statements).await?;
+    Ok(transaction.rollback().await?)
+}
+
+/// The mapping as lines, if attaching changes something. Fails if it would publish open rounds, unless
+/// the operator has agreed.
+async fn mapping_of_change(
+    connection: &mut PgConnection,
+    table: &str,
+    options: &AttachOptions,
+    statements: &[String],
+) -> Result<Vec<String>, AttachError> {
+    if statements.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mapping = mapping::read(connection, table, options).await?;
+    match mapping.doubt {
+        Some(doubt) if !options.yes && !options.dry_run => Err(AttachError::Doubt(doubt)),
+        doubt => {
+            doubt.into_iter().for_each(|doubt| tracing::warn!("{doubt}"));
+            Ok(mapping.lines)
+        }
+    }
 }
 
 /// Stops streaming a table and drops its triggers, index and view.
@@ -134,25 +180,9 @@ async fn call(
     options: &AttachOptions,
     dry_run: bool,
 ) -> Result<Vec<String>, AttachError> {
-    let game = &options.game;
     let query = sqlx::query_scalar(include_str!("../../sql/attach_table.sql"))
         .bind(&options.table)
-        .bind(&options.id)
-        .bind(&options.finished_at)
-        .bind(&options.extras)
-        .bind(&options.extras_columns)
-        .bind(&game.game_id)
-        .bind(game.game_id_value)
-        .bind(&game.games)
-        .bind(&game.games_id)
-        .bind(&game.games_slug)
-        .bind(&game.games_name)
-        .bind(&game.games_type)
-        .bind(&game.slug_column)
-        .bind(&game.type_column)
-        .bind(&game.slug)
-        .bind(&game.r#type)
-        .bind(&options.time_zone)
+        .bind(options.mapping().to_string())
         .bind(options.capture.map(CaptureMode::name))
         .bind(options.replace)
         .bind(dry_run);

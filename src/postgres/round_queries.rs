@@ -85,7 +85,7 @@ impl RoundQueries {
         let (ours, read_only) =
             (include_str!("../../sql/games.sql"), include_str!("../../sql/read_only/games.sql"));
         let found = self.pool.fetch_all(self.query(ours, read_only)).await?;
-        found.iter().map(rows::game).collect()
+        found.iter().filter_map(|row| rows::game(row).transpose()).collect()
     }
 
     async fn read_rounds_before(
@@ -98,8 +98,9 @@ impl RoundQueries {
             include_str!("../../sql/rounds_before.sql"),
             include_str!("../../sql/read_only/rounds_before.sql"),
         );
-        let query =
-            query.bind(game.as_number()).bind(before.and_then(RoundId::as_number)).bind(limit);
+        let query = query.bind(game.as_number()).bind(game.as_text());
+        let query = query.bind(before.and_then(RoundId::as_number));
+        let query = query.bind(before.and_then(RoundId::as_text)).bind(limit);
         let found = self.fetch(query).await?;
         let now = UnixMillis::now();
         let rounds = found.iter().map(|row| rows::round(row, now));
@@ -110,19 +111,19 @@ impl RoundQueries {
         &self,
         rounds: &[RoundId],
     ) -> Result<HashMap<RoundId, Xid>, sqlx::Error> {
-        let ids: Vec<i64> = rounds.iter().filter_map(RoundId::as_number).collect();
+        let (numbers, texts) = RoundId::by_kind(rounds);
         let query = self.query(
             include_str!("../../sql/resume_points.sql"),
             include_str!("../../sql/read_only/resume_points.sql"),
         );
-        let found = self.fetch(self.with_overlap(query.bind(ids))).await?;
-        let point = |row: &PgRow| {
-            Ok::<_, sqlx::Error>((
-                RoundId::number(row.try_get("round_id")?),
-                rows::xid(row, "before")?,
-            ))
-        };
-        found.iter().map(point).collect()
+        let found = self.fetch(self.with_overlap(query.bind(numbers).bind(texts))).await?;
+        let mut points = HashMap::with_capacity(found.len());
+        for row in &found {
+            if let Ok(round) = rows::round_id(row)? {
+                points.insert(round, rows::xid(row, "before")?);
+            }
+        }
+        Ok(points)
     }
 
     async fn read_replay(
@@ -136,7 +137,8 @@ impl RoundQueries {
         let (ours, read_only) =
             (include_str!("../../sql/replay.sql"), include_str!("../../sql/read_only/replay.sql"));
         let query = self.query(ours, read_only);
-        let query = query.bind(from.0.cast_signed()).bind(games.map(numbers)).bind(most);
+        let (numbers, texts) = games.map(GameId::by_kind).unzip();
+        let query = query.bind(from.0.cast_signed()).bind(numbers).bind(texts).bind(most);
         let query = match &self.read_only {
             None => query.bind(snapshot),
             Some(source) => query.bind(source.overlap_micros),
@@ -145,14 +147,10 @@ impl RoundQueries {
     }
 }
 
-fn numbers(games: &[GameId]) -> Vec<i64> {
-    games.iter().filter_map(GameId::as_number).collect()
-}
-
-/// If there is no round, a single row with a null `round_id` has the `trimmed` column.
+/// If there is no round, a single row with a null `attachment` has the `trimmed` column.
 fn stored_rounds(mut found: Vec<PgRow>, limit: usize) -> Result<StoredRounds, sqlx::Error> {
     let trimmed = found.first().map(|row| rows::xid(row, "trimmed")).transpose()?;
-    found.retain(|row| matches!(row.try_get::<Option<i64>, _>("round_id"), Ok(Some(_)) | Err(_)));
+    found.retain(|row| matches!(row.try_get::<Option<i32>, _>("attachment"), Ok(Some(_)) | Err(_)));
     let now = UnixMillis::now();
     let rounds = found.iter().filter_map(|row| rows::captured(row, now).transpose());
     let is_full = found.len() >= limit;

@@ -2,7 +2,7 @@
 
 use crate::stream::{
     hub::Captured,
-    round::{FinishedAt, Game, GameId, Round, RoundId, UnixMillis},
+    round::{FinishedAt, Game, GameId, InvalidId, Round, RoundId, UnixMillis},
     transaction::{Attachment, Xid},
 };
 
@@ -19,6 +19,12 @@ pub(crate) trait Columns {
 
     /// A text that is not null.
     fn text(&self, column: &str) -> Result<&str, Self::Error>;
+
+    /// A text that may be null.
+    fn maybe_text(&self, column: &str) -> Result<Option<&str>, Self::Error>;
+
+    /// An integer that is not null.
+    fn integer(&self, column: &str) -> Result<i32, Self::Error>;
 }
 
 impl Columns for tokio_postgres::Row {
@@ -33,6 +39,14 @@ impl Columns for tokio_postgres::Row {
     }
 
     fn text(&self, column: &str) -> Result<&str, Self::Error> {
+        self.try_get(column)
+    }
+
+    fn maybe_text(&self, column: &str) -> Result<Option<&str>, Self::Error> {
+        self.try_get(column)
+    }
+
+    fn integer(&self, column: &str) -> Result<i32, Self::Error> {
         self.try_get(column)
     }
 }
@@ -51,19 +65,54 @@ impl Columns for sqlx::postgres::PgRow {
     fn text(&self, column: &str) -> Result<&str, Self::Error> {
         sqlx::Row::try_get(self, column)
     }
+
+    fn maybe_text(&self, column: &str) -> Result<Option<&str>, Self::Error> {
+        sqlx::Row::try_get(self, column)
+    }
+
+    fn integer(&self, column: &str) -> Result<i32, Self::Error> {
+        sqlx::Row::try_get(self, column)
+    }
 }
 
-/// A round, or the id of one whose `finished_at` RFC 3339 cannot print.
-pub(crate) type DecodedRound = Result<Round, RoundId>;
+/// A round, or why it cannot be sent.
+pub(crate) type DecodedRound = Result<Round, Unsendable>;
 
-/// A game's row.
-pub(crate) fn game<R: Columns>(row: &R) -> Result<Game, R::Error> {
-    Ok(Game {
-        id: GameId::number(row.bigint("id")?),
-        slug: row.text("slug")?.into(),
-        name: row.text("name")?.into(),
-        kind: row.text("type")?.into(),
-    })
+/// Why a round that was read cannot be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unsendable {
+    /// RFC 3339 cannot print its `finished_at`.
+    OutOfRange,
+    /// Its id, or its game's, is empty, too long or has control characters.
+    BadId,
+}
+
+/// A game's row. `None` if its id cannot be sent.
+pub(crate) fn game<R: Columns>(row: &R) -> Result<Option<Game>, R::Error> {
+    let Ok(id) = game_id(row)? else { return Ok(None) };
+    let (slug, name) = (row.text("slug")?.into(), row.text("name")?.into());
+    Ok(Some(Game { id, slug, name, kind: row.text("type")?.into() }))
+}
+
+/// A round's id: a string in `round_key`, or else the number in `round_id`. The outbox has an empty
+/// `round_key` for a number, the views have a null.
+pub(crate) fn round_id<R: Columns>(row: &R) -> Result<Result<RoundId, InvalidId>, R::Error> {
+    match row.maybe_text("round_key")? {
+        None | Some("") => Ok(Ok(RoundId::number(row.bigint("round_id")?))),
+        Some(key) => Ok(RoundId::text(key)),
+    }
+}
+
+fn game_id<R: Columns>(row: &R) -> Result<Result<GameId, InvalidId>, R::Error> {
+    match row.maybe_text("game_key")? {
+        None => Ok(Ok(GameId::number(row.bigint("game_id")?))),
+        Some(key) => Ok(GameId::text(key)),
+    }
+}
+
+/// The attached table of a row.
+pub(crate) fn attachment<R: Columns>(row: &R) -> Result<Attachment, R::Error> {
+    row.integer("attachment").map(Attachment)
 }
 
 /// The transaction id in this column.
@@ -77,23 +126,23 @@ pub(crate) fn captured<R: Columns>(
     timestamp: UnixMillis,
 ) -> Result<Option<Captured>, R::Error> {
     let (xid, before) = (xid(row, "xid")?, xid(row, "before")?);
+    let attachment = attachment(row)?;
     let round = round(row, timestamp)?.ok();
-    Ok(round.map(|round| {
-        let attachment = Attachment::default();
-        Captured { round, xid, attachment, before, poll: 0, recorded: None }
-    }))
+    Ok(round.map(|round| Captured { round, xid, attachment, before, poll: 0, recorded: None }))
 }
 
 /// A round's row.
 pub(crate) fn round<R: Columns>(row: &R, timestamp: UnixMillis) -> Result<DecodedRound, R::Error> {
-    let round_id = RoundId::number(row.bigint("round_id")?);
+    let (Ok(round_id), Ok(game_id)) = (round_id(row)?, game_id(row)?) else {
+        return Ok(Err(Unsendable::BadId));
+    };
     let micros = row.number("finished_micros")?;
     let Some(finished_at) = micros.and_then(FinishedAt::from_micros) else {
-        return Ok(Err(round_id));
+        return Ok(Err(Unsendable::OutOfRange));
     };
     Ok(Ok(Round {
         round_id,
-        game_id: GameId::number(row.bigint("game_id")?),
+        game_id,
         game_slug: row.text("game_slug")?.into(),
         game_type: row.text("game_type")?.into(),
         finished_at,

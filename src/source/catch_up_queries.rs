@@ -1,11 +1,11 @@
 //! Queries of the initial load and of a catch-up.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     time::{Duration, Instant},
 };
 
-use tokio_postgres::types::Type;
+use tokio_postgres::{Row, types::Type};
 
 use super::{
     cursor::{Lsn, OutboxKey, RoundKey, Seen},
@@ -15,11 +15,11 @@ use super::{
     snapshot::Snapshot,
 };
 use crate::{
-    postgres::rows::{captured, game, round},
+    postgres::rows::{captured, game, round, round_id},
     stream::{
         hub::Captured,
         round::{FinishedAt, Game, Round, RoundId, UnixMillis},
-        transaction::Xid,
+        transaction::{Attachment, Xid},
     },
 };
 
@@ -69,9 +69,15 @@ impl CatchUpQueries<'_> {
     /// Whether a row of the outbox is there.
     pub(super) async fn has(self, row: OutboxKey) -> Result<bool, CaptureError> {
         let xid = row.finish.xid.0.cast_signed();
-        let (round, _) = row.finish.round.columns();
-        let parameters: [Parameter<'_>; 3] =
-            [(&xid, Type::INT8), (&round, Type::INT8), (&row.at, Type::INT8)];
+        let Attachment(attachment) = row.finish.attachment;
+        let (round, key) = row.finish.round.columns();
+        let parameters: [Parameter<'_>; 5] = [
+            (&xid, Type::INT8),
+            (&attachment, Type::INT4),
+            (&round, Type::INT8),
+            (&key, Type::TEXT),
+            (&row.at, Type::INT8),
+        ];
         let query = self.0.query_one(include_str!("../../sql/recorded.sql"), &parameters);
         Ok(within(ANSWER_WITHIN, query).await?.try_get("recorded")?)
     }
@@ -119,9 +125,9 @@ impl CatchUpQueries<'_> {
         let parameters: [Parameter<'_>; 1] = [(&micros, Type::INT8)];
         let rows = within(CATCH_UP_WITHIN, self.0.query(query, &parameters)).await?;
         let keys = rows.iter().map(|row| {
-            let round = RoundId::number(row.try_get("round_id")?);
-            Ok(FinishedAt::from_micros(row.try_get("finished_micros")?)
-                .map(|finished_at| RoundKey { round, finished_at }))
+            let finished_at = row.try_get::<_, Option<i64>>("finished_micros")?;
+            let (round, at) = (round_id(row)?.ok(), finished_at.and_then(FinishedAt::from_micros));
+            Ok(round.zip(at).map(|(round, finished_at)| RoundKey { round, finished_at }))
         });
         Ok(keys.collect::<Result<Vec<_>, CaptureError>>()?.into_iter().flatten().collect())
     }
@@ -132,18 +138,28 @@ impl CatchUpQueries<'_> {
         moment: i64,
         ids: &[RoundId],
     ) -> Result<HashSet<RoundId>, CaptureError> {
-        let ids: Vec<i64> = ids.iter().filter_map(RoundId::as_number).collect();
+        let (numbers, texts) = RoundId::by_kind(ids);
         let query = include_str!("../../sql/recorded_by.sql");
-        let parameters: [Parameter<'_>; 2] = [(&ids, Type::INT8_ARRAY), (&moment, Type::INT8)];
+        let parameters: [Parameter<'_>; 3] =
+            [(&numbers, Type::INT8_ARRAY), (&texts, Type::TEXT_ARRAY), (&moment, Type::INT8)];
         let rows = within(CATCH_UP_WITHIN, self.0.query(query, &parameters)).await?;
-        rows.iter().map(|row| Ok(RoundId::number(row.try_get(0)?))).collect()
+        let ids = rows.iter().filter_map(|row| round_id(row).map(Result::ok).transpose());
+        Ok(ids.collect::<Result<_, _>>()?)
+    }
+
+    /// The attached tables.
+    pub(super) async fn tables(self) -> Result<HashMap<Attachment, String>, CaptureError> {
+        let query = self.0.query(include_str!("../../sql/attached_tables.sql"), &[]);
+        let rows = within(ANSWER_WITHIN, query).await?;
+        let table = |row: &Row| Ok((Attachment(row.try_get("id")?), row.try_get("relation")?));
+        rows.iter().map(table).collect()
     }
 
     /// All games.
     pub(super) async fn games(self) -> Result<Vec<Game>, CaptureError> {
         let query = self.0.query(include_str!("../../sql/games.sql"), &[]);
         let rows = within(CATCH_UP_WITHIN, query).await?;
-        rows.iter().map(|row| Ok(game(row)?)).collect()
+        rows.iter().filter_map(|row| game(row).transpose()).map(|game| Ok(game?)).collect()
     }
 
     async fn rounds(

@@ -186,6 +186,9 @@ impl Connection<'_> {
         if self.publisher.lacks_a_game(&rows) {
             self.publisher.games.replace(self.listener.queries().games().await?);
         }
+        if self.publisher.lacks_a_table(&rows) {
+            self.publisher.tables = self.listener.queries().tables().await?;
+        }
         Ok(self.publisher.publish_rows(rows, already, &mut running.cursor, source))
     }
 

@@ -9,7 +9,7 @@ use super::{
     snapshot::Snapshot,
 };
 use crate::{
-    postgres::rows::{self, DecodedRound},
+    postgres::rows::{self, DecodedRound, Unsendable},
     stream::{
         round::{Round, RoundId, UnixMillis},
         transaction::{Attachment, Finish, Xid},
@@ -56,14 +56,16 @@ pub(super) enum Content {
     Missing,
     /// PostgreSQL cannot read it.
     Unreadable,
+    /// Its id, or its game's, is empty, too long or has control characters.
+    BadId,
 }
 
 impl Content {
-    /// With the round's id.
-    pub(super) fn of(decoded: DecodedRound) -> (RoundId, Self) {
+    pub(super) fn of(decoded: DecodedRound) -> Self {
         match decoded {
-            Ok(round) => (round.round_id.clone(), Self::Round(Box::new(round))),
-            Err(id) => (id, Self::OutOfRange),
+            Ok(round) => Self::Round(Box::new(round)),
+            Err(Unsendable::OutOfRange) => Self::OutOfRange,
+            Err(Unsendable::BadId) => Self::BadId,
         }
     }
 }
@@ -129,13 +131,14 @@ impl Poll {
 /// `None` for the row that only tells the state of the database.
 fn found(row: &Row, now: UnixMillis) -> Result<Option<FoundRow>, CaptureError> {
     let Some(outbox) = outbox_row(row)? else { return Ok(None) };
-    Ok(Some(FoundRow { row: outbox, content: content(row, now)? }))
+    let content = if outbox.has_valid_id { content(row, now)? } else { Content::BadId };
+    Ok(Some(FoundRow { row: outbox, content }))
 }
 
 fn content(row: &Row, now: UnixMillis) -> Result<Content, CaptureError> {
     match row.try_get::<_, Option<bool>>("has_round")? {
         None => Ok(Content::Unread),
         Some(false) => Ok(Content::Missing),
-        Some(true) => Ok(Content::of(rows::round(row, now)?).1),
+        Some(true) => Ok(Content::of(rows::round(row, now)?)),
     }
 }

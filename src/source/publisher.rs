@@ -1,6 +1,9 @@
 //! Puts found rounds on the stream, and counts those that cannot be sent.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
 
 use super::{
     audit::Audit,
@@ -15,7 +18,7 @@ use crate::{
         games::Games,
         hub::{self, Captured, DurablePosition},
         round::{Game, Round, RoundId},
-        transaction::Finish,
+        transaction::{Attachment, Finish},
     },
 };
 
@@ -29,6 +32,8 @@ pub(super) struct RoundPublisher {
     pub(super) games: Games,
     pub(super) metrics: Metrics,
     pub(super) audit: Audit,
+    /// The names of the attached tables, for log lines.
+    pub(super) tables: HashMap<Attachment, String>,
     skipped: SkippedRounds,
 }
 
@@ -50,7 +55,8 @@ impl Outcome {
 
 impl RoundPublisher {
     pub(super) fn new(hub: hub::Publisher, games: Games, metrics: Metrics) -> Self {
-        Self { hub, games, metrics, audit: Audit::default(), skipped: SkippedRounds::default() }
+        let (audit, skipped) = (Audit::default(), SkippedRounds::default());
+        Self { hub, games, metrics, audit, tables: HashMap::new(), skipped }
     }
 
     /// Counts notifications, and compares their payloads with the rounds that polls find.
@@ -79,7 +85,7 @@ impl RoundPublisher {
                 // Deleted since: its outbox row shows that it was published.
                 _ if already.has_round(&row.finish().round) => repeated += 1,
                 content => {
-                    self.skip(&row.finish().round, &content);
+                    self.skip(row.finish(), &content);
                     cursor.skip(row.key);
                 }
             }
@@ -116,15 +122,23 @@ impl RoundPublisher {
         })
     }
 
-    fn skip(&mut self, id: &RoundId, content: &Content) {
+    /// Whether a row names a round that cannot be sent, of a table whose name is not known.
+    pub(super) fn lacks_a_table(&self, rows: &[FoundRow]) -> bool {
+        let skipped = rows.iter().filter(|found| !matches!(found.content, Content::Round(_)));
+        skipped.map(|found| table_of(found.row.finish())).any(|it| !self.tables.contains_key(&it))
+    }
+
+    fn skip(&mut self, finish: &Finish, content: &Content) {
         let reason = match content {
             Content::OutOfRange => Skipped::out_of_range,
             Content::Unreadable => Skipped::unreadable,
+            Content::BadId => Skipped::bad_id,
             Content::Missing | Content::Unread | Content::Round(_) => Skipped::deleted,
         };
         self.metrics.rounds_skipped_total.get_or_create(&BySkipped { reason }).inc();
-        self.audit.find(id);
-        self.skipped.report(reason, id);
+        self.audit.find(&finish.round);
+        let table = self.tables.get(&table_of(finish)).map_or("", String::as_str);
+        self.skipped.report(reason, table, &finish.round);
     }
 
     /// Tells the hub up to where the outbox has been published for good.
@@ -151,16 +165,24 @@ impl RoundPublisher {
     }
 }
 
+/// The table of an outbox row. Its number is negative if the round's id cannot be sent.
+fn table_of(finish: &Finish) -> Attachment {
+    Attachment(finish.attachment.0.abs())
+}
+
 /// When rounds were last reported as skipped, by reason.
 #[derive(Debug, Default)]
 struct SkippedRounds(Vec<(Skipped, Instant)>);
 
 impl SkippedRounds {
-    fn report(&mut self, reason: Skipped, id: &RoundId) {
+    fn report(&mut self, reason: Skipped, table: &str, id: &RoundId) {
         self.0.retain(|(_, at)| at.elapsed() < LOG_EVERY);
         if self.0.iter().all(|(reported, _)| *reported != reason) {
             self.0.push((reason, Instant::now()));
-            tracing::warn!(?reason, round.id = %id, "a finished round cannot be sent: skipped");
+            tracing::warn!(
+                ?reason, round.table = table, round.id = %id,
+                "a finished round cannot be sent: skipped"
+            );
         }
     }
 }

@@ -177,7 +177,11 @@ impl ReadOnlyCapture {
     async fn read_games(&self, session: &Session) -> Result<(), CaptureError> {
         let query = self.settings.source.query(include_str!("../../sql/read_only/games.sql"));
         let rows = within(ANSWER_WITHIN, session.query(&query, &[]));
-        let games = rows.await?.iter().map(rows::game).collect::<Result<_, _>>()?;
+        let games = rows
+            .await?
+            .iter()
+            .filter_map(|row| rows::game(row).transpose())
+            .collect::<Result<_, _>>()?;
         self.settings.games.replace(games);
         Ok(())
     }
@@ -306,7 +310,7 @@ fn rounds(rows: &[Row]) -> Result<Vec<Round>, CaptureError> {
     let now = UnixMillis::now();
     let mut rounds = Vec::with_capacity(rows.len());
     for row in rows {
-        if row.try_get::<_, Option<i64>>("round_id")?.is_some() {
+        if row.try_get::<_, Option<i32>>("attachment")?.is_some() {
             rounds.extend(rows::round(row, now)?.ok());
         }
     }

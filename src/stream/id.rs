@@ -63,6 +63,13 @@ impl Id {
             Self::Text(_) => None,
         }
     }
+
+    fn as_text(&self) -> Option<&str> {
+        match self {
+            Self::Number(_) => None,
+            Self::Text(text) => Some(text),
+        }
+    }
 }
 
 impl fmt::Display for Id {
@@ -90,6 +97,17 @@ impl RoundId {
         self.0.as_number()
     }
 
+    /// The string; `None` if the id is a number.
+    pub fn as_text(&self) -> Option<&str> {
+        self.0.as_text()
+    }
+
+    /// The numbers and the strings among these, as parameters of a query.
+    pub(crate) fn by_kind(ids: &[Self]) -> (Vec<i64>, Vec<&str>) {
+        let texts = ids.iter().filter_map(Self::as_text).collect();
+        (ids.iter().filter_map(Self::as_number).collect(), texts)
+    }
+
     /// The columns `round_id` and `round_key` of the outbox: the number and an empty text, or 0 and
     /// the string. Equal columns are equal ids, because no string is empty.
     pub fn columns(&self) -> (i64, &str) {
@@ -114,6 +132,17 @@ impl GameId {
     /// The number; `None` if the id is a string.
     pub fn as_number(&self) -> Option<i64> {
         self.0.as_number()
+    }
+
+    /// The string; `None` if the id is a number.
+    pub fn as_text(&self) -> Option<&str> {
+        self.0.as_text()
+    }
+
+    /// The numbers and the strings among these, as parameters of a query.
+    pub(crate) fn by_kind(ids: &[Self]) -> (Vec<i64>, Vec<&str>) {
+        let texts = ids.iter().filter_map(Self::as_text).collect();
+        (ids.iter().filter_map(Self::as_number).collect(), texts)
     }
 }
 

@@ -9,7 +9,7 @@ use std::{fmt, sync::Arc};
 use chrono::{DateTime, Datelike, SecondsFormat, Utc};
 use serde::{Serialize, Serializer};
 
-pub use super::id::{GameId, RoundId};
+pub use super::id::{GameId, InvalidId, RoundId};
 use crate::stream::json_writer;
 
 /// Unix time in milliseconds.

@@ -8,8 +8,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::{
     attacks::Held,
-    clients,
-    memory,
+    clients, memory,
     options::Attack,
     steady::Rounds,
     target::{GAME, Target},
@@ -72,9 +71,14 @@ impl Report {
         let delays = &self.rounds.delays;
         println!("steady subscriber     {} of {} rounds", delays.len(), self.rounds.sent);
         let (half, most) = (quantile(delays, 0.5), quantile(delays, 0.99));
-        println!("its delays            p50 {half:.1} ms, p99 {most:.1} ms, worst {:.1} ms", quantile(delays, 1.0));
+        println!(
+            "its delays            p50 {half:.1} ms, p99 {most:.1} ms, worst {:.1} ms",
+            quantile(delays, 1.0)
+        );
         let [before, peak, left] = [self.before, self.peak, self.left].map(megabytes);
-        println!("memory                {before:.0} MB before, peak {peak:.0} MB, {left:.0} MB after");
+        println!(
+            "memory                {before:.0} MB before, peak {peak:.0} MB, {left:.0} MB after"
+        );
     }
 
     /// Fails if others noticed the attack.

@@ -95,12 +95,12 @@ pub async fn dump(database: &TestDatabase) -> String {
 pub const INSERT: &str = "insert into game.results (title_id, ended_at, payload) \
     values (1, '2026-01-17 00:45:42.5', '{\"point\":  \"11.72\"}')";
 
-/// A game with names that must be quoted, partitions, and ids without a key.
+/// A game with names that must be quoted, and partitions.
 pub const PLAY_GROUND: &str = "create schema \"Play Ground\"; \
          create table \"Play Ground\".\"Titles\" (\"Id\" bigint primary key, \"Slug\" text, \"Name\" text, \"Type\" text); \
          insert into \"Play Ground\".\"Titles\" values (1, 'crash', 'Crash', 'multiplier'); \
          create table \"Play Ground\".\"Rounds\" (\"Round\" bigint not null, \"game Id\" bigint not null, \
-           \"ended\"\"At\" timestamptz, \"Extras\" jsonb) partition by range (\"Round\"); \
+           \"ended\"\"At\" timestamptz, \"Extras\" jsonb, primary key (\"Round\")) partition by range (\"Round\"); \
          create table \"Play Ground\".\"one\" partition of \"Play Ground\".\"Rounds\" for values from (0) to (1000); \
          create table \"Play Ground\".\"Two\" partition of \"Play Ground\".\"Rounds\" for values from (1000) to (2000)";
 pub const ATTACH_PLAY_GROUND: [&str; 21] = [

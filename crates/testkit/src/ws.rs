@@ -54,6 +54,17 @@ impl WsClient {
         })
     }
 
+    /// The text of the next round, whose ids may be strings.
+    #[track_caller]
+    pub fn next_text(&mut self) -> impl Future<Output = String> + use<'_> {
+        within("the next round", async move {
+            match self.next_message().await {
+                Ok(Message::Text(text)) => text.to_string(),
+                other => panic!("not a round: {other:?}"),
+            }
+        })
+    }
+
     /// The next rounds.
     #[track_caller]
     pub fn rounds(&mut self, count: usize) -> impl Future<Output = Vec<WireRound>> + use<'_> {

@@ -36,6 +36,7 @@ pub enum Skipped {
     out_of_range,
     deleted,
     unreadable,
+    bad_id,
 }
 
 /// What a connection without a stream does.

@@ -37,6 +37,9 @@ pub(crate) enum AttachError {
          it needs them."
     )]
     NoTable(String),
+    /// Attaching so would publish open rounds, and the operator has not agreed.
+    #[error("{0}")]
+    Doubt(String),
     /// A long transaction has a lock on the table.
     #[error(
         "{table} is locked by {holders}. Waiting would block the game's writes. End that \

@@ -1,6 +1,7 @@
 //! The options of `attach` and `detach`.
 
 use clap::Args;
+use serde_json::{Value, json};
 
 use super::CaptureMode;
 use crate::postgres::options::DatabaseOptions;
@@ -17,26 +18,9 @@ pub struct AttachOptions {
     #[arg(long, value_name = "TABLE", help_heading = "Round")]
     pub table: String,
 
-    /// Column of the round's id: smallint, integer or bigint [default: id].
-    #[arg(long, value_name = "COLUMN", help_heading = "Round")]
-    pub id: Option<String>,
-
-    /// Column that is set when a round finishes: timestamptz or timestamp [default: finished_at].
-    #[arg(long, value_name = "COLUMN", help_heading = "Round")]
-    pub finished_at: Option<String>,
-
-    /// Time zone of a --finished-at column of type timestamp [default: UTC].
-    #[arg(long, value_name = "ZONE", help_heading = "Round")]
-    pub time_zone: Option<String>,
-
-    /// Column of the extras: jsonb, json or text [default: extras].
-    #[arg(long, value_name = "COLUMN", help_heading = "Round")]
-    pub extras: Option<String>,
-
-    /// Columns to combine into a JSON object, instead of --extras.
-    #[arg(long, value_name = "COLUMN,…", value_delimiter = ',', help_heading = "Round")]
-    #[arg(conflicts_with = "extras")]
-    pub extras_columns: Option<Vec<String>>,
+    /// The round's id and finish.
+    #[command(flatten)]
+    pub round: RoundOptions,
 
     /// The game.
     #[command(flatten)]
@@ -55,17 +39,65 @@ pub struct AttachOptions {
     #[arg(long, help_heading = "How")]
     pub replace: bool,
 
+    /// Attach although --finished-at is always set: rows are inserted when a round has finished.
+    #[arg(long, help_heading = "How")]
+    pub yes: bool,
+
     /// Print the SQL for psql, including the schema if it is missing. Changes nothing.
     #[arg(long, help_heading = "How")]
     pub dry_run: bool,
 }
 
-/// The source of a round's game: a table of games (the default), columns of the round's table, or
-/// constants.
+/// The columns of a round.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Round")]
+pub struct RoundOptions {
+    /// Columns of the round's id, all not null and covered by a unique index: integer, numeric, uuid or
+    /// text; at most one of several is text [default: id]. Several are joined by `:`.
+    #[arg(long, value_name = "COLUMN,…", value_delimiter = ',')]
+    pub id: Option<Vec<String>>,
+
+    /// Send ids as strings, with this prefix and `:` before them. With several tables attached each
+    /// has its own.
+    #[arg(long, value_name = "PREFIX")]
+    pub id_prefix: Option<String>,
+
+    /// Send integer ids as strings: JavaScript reads numbers exactly up to 2^53 - 1.
+    #[arg(long)]
+    pub id_text: bool,
+
+    /// Column that is set when a round finishes: timestamptz, timestamp, date or a number
+    /// [default: finished_at].
+    #[arg(long, value_name = "COLUMN")]
+    pub finished_at: Option<String>,
+
+    /// Unit of a --finished-at column that is a number: since 1970.
+    #[arg(long, value_enum, value_name = "UNIT")]
+    pub finished_at_unit: Option<Unit>,
+
+    /// Time zone of a --finished-at column of type timestamp or date [default: UTC].
+    #[arg(long, value_name = "ZONE")]
+    pub time_zone: Option<String>,
+
+    /// SQL condition over the row that must hold too: "status = 'settled' and deleted_at is null".
+    #[arg(long, value_name = "CONDITION")]
+    pub finished_when: Option<String>,
+
+    /// Column of the extras: jsonb, json or text [default: extras].
+    #[arg(long, value_name = "COLUMN")]
+    pub extras: Option<String>,
+
+    /// Columns to combine into a JSON object, instead of --extras.
+    #[arg(long, value_name = "COLUMN,…", value_delimiter = ',', conflicts_with = "extras")]
+    pub extras_columns: Option<Vec<String>>,
+}
+
+/// The source of a round's game: a table of games (the default); or each of slug, type and id from a
+/// column of the round or the same for all.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Game")]
 pub struct GameOptions {
-    /// Column of the game's id [default: game_id].
+    /// Column of the game's id: integer, uuid or text [default: game_id].
     #[arg(long, value_name = "COLUMN")]
     pub game_id: Option<String>,
 
@@ -97,18 +129,67 @@ pub struct GameOptions {
     #[arg(long, value_name = "COLUMN")]
     pub type_column: Option<String>,
 
-    /// Slug of all rounds of this table. Needs --type and --game-id-value.
-    #[arg(long, value_name = "SLUG", requires = "type", requires = "game_id_value")]
-    #[arg(conflicts_with_all = ["games", "slug_column"])]
+    /// Slug of all rounds of this table, instead of a table of games.
+    #[arg(long, value_name = "SLUG", conflicts_with_all = ["games", "slug_column"])]
     pub slug: Option<String>,
 
     /// Type of all games of this table.
     #[arg(long, value_name = "TYPE", conflicts_with = "type_column")]
     pub r#type: Option<String>,
 
-    /// Id of the game of all rounds of this table.
-    #[arg(long, value_name = "ID", conflicts_with = "game_id")]
-    pub game_id_value: Option<i64>,
+    /// Id of the game of all rounds of this table: a number, or a text.
+    #[arg(long, value_name = "ID", conflicts_with = "game_id", allow_negative_numbers = true)]
+    pub game_id_value: Option<String>,
+}
+
+/// The unit of a number that is a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Unit {
+    /// Seconds.
+    S,
+    /// Milliseconds.
+    Ms,
+    /// Microseconds.
+    Us,
+}
+
+impl Unit {
+    fn name(self) -> &'static str {
+        match self {
+            Self::S => "s",
+            Self::Ms => "ms",
+            Self::Us => "us",
+        }
+    }
+}
+
+impl AttachOptions {
+    /// The mapping as `datastream.attach` takes it.
+    pub(super) fn mapping(&self) -> Value {
+        let (round, game) = (&self.round, &self.game);
+        json!({
+            "id": round.id,
+            "id_prefix": round.id_prefix,
+            "id_text": round.id_text.then_some(true),
+            "finished_at": round.finished_at,
+            "finished_at_unit": round.finished_at_unit.map(Unit::name),
+            "time_zone": round.time_zone,
+            "finished_when": round.finished_when,
+            "extras": round.extras,
+            "extras_columns": round.extras_columns,
+            "game_id": game.game_id,
+            "game_id_value": game.game_id_value,
+            "games": game.games,
+            "games_id": game.games_id,
+            "games_slug": game.games_slug,
+            "games_name": game.games_name,
+            "games_type": game.games_type,
+            "slug_column": game.slug_column,
+            "type_column": game.type_column,
+            "slug": game.slug,
+            "type": game.r#type,
+        })
+    }
 }
 
 /// The options of `detach`.

@@ -2,7 +2,10 @@
 
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
-use super::{AttachError, AttachOptions, Report, SETTINGS, index, pending_statements, table};
+use super::{
+    AttachError, AttachOptions, Report, SETTINGS, index, mapping, mapping_of_change,
+    pending_statements, table,
+};
 use crate::postgres::{pooler, target::PgTarget};
 
 /// The script for a database without the schema `datastream`. Functions of the schema compute the
@@ -17,9 +20,11 @@ pub(crate) async fn plan_with_schema(
     sqlx::raw_sql(AssertSqlSafe(schema.to_owned())).execute(&mut *transaction).await?;
     let table = table::qualified(&mut transaction, &options.table).await?;
     let statements = pending_statements(&mut transaction, options).await?;
+    let mapping = mapping_of_change(&mut transaction, &table, options, &statements).await?;
     let attaching = attach_script(&mut transaction, &table, options, &statements).await?;
     transaction.rollback().await?;
-    Ok(Report::Plan(format!("{}{attaching}", in_transaction(schema))))
+    let mapping = mapping::as_comment(&mapping);
+    Ok(Report::Plan(format!("{mapping}{}{attaching}", in_transaction(schema))))
 }
 
 /// The SQL that attaches. `index_sql` reads the row of the attached table, so this inserts the row

@@ -10,8 +10,8 @@ use crate::postgres::lock_retry::{self, Contention};
 const LONG_HELD_SECS: f64 = 5.0;
 /// Without an index, `max(id)` reads the whole table. The check is optional, so it has a limit.
 const ID_SCAN_TIMEOUT: &str = "set local statement_timeout = '5s'";
-/// JavaScript represents integers exactly up to 2^53.
-const EXACT_MAX: i64 = 1 << 53;
+/// The greatest integer of which JavaScript knows every smaller one (`Number.MAX_SAFE_INTEGER`).
+const EXACT_MAX: i64 = (1 << 53) - 1;
 
 /// The table's qualified name, as an SQL identifier.
 pub(super) async fn qualified(
@@ -37,6 +37,13 @@ async fn check_schema(connection: &mut PgConnection) -> Result<(), AttachError> 
         return Err(AttachError::NotPermitted { owner, role });
     }
     row.try_get::<bool, _>("complete")?.then_some(()).ok_or(AttachError::NoSchema)
+}
+
+/// Whether there is a schema `datastream` of another version.
+pub(super) async fn has_other_schema(connection: &mut PgConnection) -> Result<bool, AttachError> {
+    let outbox = "select exists (select from pg_class c join pg_namespace n on n.oid = c.relnamespace \
+        where n.nspname = 'datastream' and c.relname in ('outbox', 'attached'))";
+    Ok(sqlx::query_scalar(outbox).fetch_one(connection).await?)
 }
 
 /// Runs the task with retries after lock timeouts. The last failure names the lock holders.
@@ -99,18 +106,22 @@ pub(super) async fn lock_holders(
     Ok(holders.collect::<Result<Vec<_>, sqlx::Error>>()?.join(", "))
 }
 
-/// Logs a warning if ids are too large for JavaScript.
+/// Logs a warning if ids that are sent as numbers are too large for JavaScript.
 pub(super) async fn warn_of_large_ids(
     connection: &mut PgConnection,
     table: &str,
     options: &AttachOptions,
 ) -> Result<(), AttachError> {
-    let id = options.id.as_deref().unwrap_or("id");
-    let query = "select pg_catalog.format('select max(%I)::bigint from %s', $2, $1)";
-    let query: String =
-        sqlx::query_scalar(query).bind(table).bind(id).fetch_one(&mut *connection).await?;
+    let query = "select pg_catalog.format('select max(%I)::bigint from %s', o->'id'->>0, $1) \
+        from datastream.with_defaults($1::text::regclass, '{\"id\": [\"id\"]}' || jsonb_strip_nulls($2::text::jsonb)) o \
+        where datastream.has_numbers($1::text::regclass, o)";
+    let query = sqlx::query_scalar(query).bind(table).bind(options.mapping().to_string());
+    let Some(query) = query.fetch_optional(&mut *connection).await? else { return Ok(()) };
     if max_id(connection, query).await.is_ok_and(|max| max.is_some_and(|max| max > EXACT_MAX)) {
-        tracing::warn!("{table} has ids above 2^53, which JavaScript cannot represent exactly");
+        tracing::warn!(
+            "{table} has ids above 2^53 - 1, which JavaScript cannot represent exactly. Pass --id-text to \
+             send ids as strings."
+        );
     }
     Ok(())
 }
