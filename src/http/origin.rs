@@ -15,7 +15,7 @@ const PREFLIGHT_AGE: Duration = Duration::from_secs(7200);
 pub(super) fn cors(allowed: &AllowedOrigins) -> CorsLayer {
     let cors = CorsLayer::new()
         .allow_methods([Method::GET, Method::HEAD])
-        .expose_headers([header::RETRY_AFTER])
+        .expose_headers([header::LINK, header::RETRY_AFTER])
         .max_age(PREFLIGHT_AGE);
     if *allowed == AllowedOrigins::Any {
         return cors.allow_origin(AllowOrigin::any()).allow_headers(Any);

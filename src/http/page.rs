@@ -41,6 +41,13 @@ const fn asset(path: &'static str, kind: &'static str, bytes: &'static [u8]) -> 
     Asset { path, kind, bytes, gzip: None }
 }
 
+/// A file of the folder `page`.
+macro_rules! page_file {
+    ($name:literal, $kind:expr) => {
+        asset(concat!("/page/", $name), $kind, include_bytes!(concat!("page/", $name)))
+    };
+}
+
 const fn transports(bytes: &'static [u8]) -> Asset {
     asset("/page/transports.js", SCRIPT, bytes)
 }
@@ -52,7 +59,7 @@ const INDEX: Asset = asset("/", HTML, include_bytes!("page/index.html"));
 const WITH_WEB_TRANSPORT: Asset =
     transports(b"export const OFFERED = ['webtransport', 'websocket', 'sse'];\n");
 const WITHOUT_WEB_TRANSPORT: Asset = transports(b"export const OFFERED = ['websocket', 'sse'];\n");
-const ASSETS: [Asset; 9] = [
+const ASSETS: [Asset; 22] = [
     Asset {
         path: "/client.js",
         kind: SCRIPT,
@@ -65,13 +72,26 @@ const ASSETS: [Asset; 9] = [
         SCRIPT,
         include_bytes!("../../clients/js/dist/client-webtransport.js"),
     ),
-    asset("/page/main.js", SCRIPT, include_bytes!("page/main.js")),
-    asset("/page/results.js", SCRIPT, include_bytes!("page/results.js")),
-    asset("/page/plot.js", SCRIPT, include_bytes!("page/plot.js")),
-    asset("/page/page.css", STYLE, include_bytes!("page/page.css")),
-    asset("/page/favicon.svg", IMAGE, include_bytes!("page/favicon.svg")),
-    asset("/page/uplot.js", SCRIPT, include_bytes!("page/uplot.js")),
-    asset("/page/uplot.css", STYLE, include_bytes!("page/uplot.css")),
+    page_file!("main.js", SCRIPT),
+    page_file!("banner.js", SCRIPT),
+    page_file!("cards.js", SCRIPT),
+    page_file!("debug.js", SCRIPT),
+    page_file!("elements.js", SCRIPT),
+    page_file!("extras.js", SCRIPT),
+    page_file!("figures.js", SCRIPT),
+    page_file!("games.js", SCRIPT),
+    page_file!("list.js", SCRIPT),
+    page_file!("live.js", SCRIPT),
+    page_file!("plot.js", SCRIPT),
+    page_file!("recent.js", SCRIPT),
+    page_file!("results.js", SCRIPT),
+    page_file!("selection.js", SCRIPT),
+    page_file!("whole.js", SCRIPT),
+    page_file!("uplot.js", SCRIPT),
+    page_file!("page.css", STYLE),
+    page_file!("panels.css", STYLE),
+    page_file!("uplot.css", STYLE),
+    page_file!("favicon.svg", IMAGE),
 ];
 
 pub(super) fn router() -> Router<SharedState> {
@@ -205,6 +225,15 @@ mod tests {
         let page = std::str::from_utf8(INDEX.bytes).expect("UTF-8");
         for forbidden in ["<style", " style=", "onclick", "javascript:", "<script>", "//cdn"] {
             assert!(!page.contains(forbidden), "{forbidden}");
+        }
+    }
+
+    #[test]
+    fn the_page_names_each_of_its_modules_so_that_they_load_together() {
+        let page = std::str::from_utf8(INDEX.bytes).expect("UTF-8");
+        let scripts = ASSETS.iter().filter(|asset| asset.kind == SCRIPT);
+        for asset in scripts.filter(|asset| asset.path != "/client-webtransport.js") {
+            assert!(page.contains(&format!("\"{}\"", &asset.path[1..])), "{}", asset.path);
         }
     }
 

@@ -1,15 +1,15 @@
 /** Runs each example of README and docs, with nothing but the address changed. */
 
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
+import { execFileSync, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { createInterface } from 'node:readline';
-import { after, before, test } from 'node:test';
+import { after, before, describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
-import { Database, Server } from './server.js';
+import { Database, Server, root } from './server.js';
 import { snippets } from './snippets.js';
 
 const package_ = fileURLToPath(new URL('..', import.meta.url));
@@ -40,64 +40,168 @@ const write = (name) => {
   return path;
 };
 
-/** Each round that is inserted has to come out, over a restart of the server, too. */
-const prints = async (program, args, restarts = true) => {
-  const child = spawn(program, args, { cwd: folder, stdio: ['ignore', 'pipe', 'inherit'] });
-  const lines = [];
-  let wake = () => {};
-  createInterface({ input: child.stdout }).on('line', (line) => {
-    lines.push(line);
-    wake();
-  });
-  const printed = async (text) => {
-    const deadline = Date.now() + 20000;
-    while (!lines.some((line) => line.includes(text))) {
-      assert.ok(Date.now() < deadline, `${text} is not in:\n${lines.join('\n')}`);
+/** A program of the documentation, and what it has printed. */
+class Program {
+  constructor([program, ...args], env = {}) {
+    this.text = '';
+    this.wake = () => {};
+    this.child = spawn(program, args, { cwd: folder, stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, ...env } });
+    this.exited = once(this.child, 'exit');
+    for (const output of [this.child.stdout, this.child.stderr]) {
+      createInterface({ input: output }).on('line', (line) => {
+        this.text += `${line}\n`;
+        this.wake();
+      });
+    }
+  }
+
+  async printed(text) {
+    const deadline = Date.now() + 40000;
+    while (!this.text.includes(text)) {
+      assert.ok(Date.now() < deadline, `${text} is not in:\n${this.text}`);
       await new Promise((resolve) => {
-        wake = resolve;
+        this.wake = resolve;
         setTimeout(resolve, 1000);
       });
     }
-  };
+  }
+
+  async kill() {
+    if (this.child.exitCode === null && this.child.signalCode === null) this.child.kill('SIGKILL');
+    await this.exited;
+  }
+}
+
+/** A point that no round of another test has. */
+let points = 100;
+const finish = async () => {
+  const point = `${++points}.31`;
+  await database.rounds(1, 'crash', `{"point": "${point}"}`);
+  return point;
+};
+
+/** Each round that is inserted has to come out, over a restart and a kill of the server, too. */
+const prints = async (command, { restarts = true, env } = {}) => {
+  const seed = await finish();
+  const program = new Program(command, env);
   try {
-    const [seed] = await seeded;
-    await printed(`${seed}`);
-    await database.rounds(1, 'crash', '{"point": "11.72"}');
-    await printed('11.72');
+    await program.printed(seed);
+    await program.printed(await finish());
     if (!restarts) return;
-    await server.stop();
-    await database.rounds(1, 'crash', '{"point": "31.41"}');
-    await server.start();
-    await printed('31.41');
+    for (const signal of ['SIGTERM', 'SIGKILL']) {
+      await server.stop(signal);
+      const missed = [await finish(), await finish()];
+      await server.start();
+      for (const point of missed) await program.printed(point);
+      await program.printed(await finish());
+    }
   } finally {
-    const exited = child.exitCode === null && once(child, 'exit');
-    child.kill('SIGKILL');
-    await exited;
+    await program.kill();
   }
 };
 
-let seeded;
-for (const [name, program, restarts] of [
-  ['node-client.mjs', process.execPath],
-  ['node-ws.mjs', process.execPath],
-  ['node-eventsource.mjs', process.execPath],
-  ['sse.py', 'python3'],
-  ['curl.sh', 'sh', false],
-]) {
-  test(`${name} prints each round${restarts === false ? '' : ', over a restart of the server, too'}`, async () => {
-    seeded = database.rounds();
-    await seeded;
-    await prints(program, [write(name)], restarts);
+/** An unknown game is said, and ends the program. */
+const endsForUnknownGame = async (command, env) => {
+  const program = new Program([...command, 'chess'], env);
+  try {
+    await program.printed('chess');
+    const [status] = await program.exited;
+    assert.notEqual(status, 0);
+  } finally {
+    await program.kill();
+  }
+};
+
+/** A full server is said, and asked again. */
+const waitsForRoom = async (command, env) => {
+  await server.stop();
+  server.flags = ['--max-connections', '1'];
+  await server.start();
+  const holding = new AbortController();
+  const program = await fetch(`${server.url}/sse`, { signal: holding.signal }).then(() => new Program(command, env));
+  try {
+    await program.printed('503');
+    holding.abort();
+    await program.printed(await finish());
+  } finally {
+    await program.kill();
+    await server.stop();
+    server.flags = [];
+    await server.start();
+  }
+};
+
+const has = (program, ...args) => spawnSync(program, args).status === 0;
+
+/** Packages of Python, into a folder of their own. */
+const python = (...packages) => {
+  const target = join(package_, 'node_modules/.python');
+  const env = { PYTHONPATH: target };
+  if (packages.length && spawnSync('python3', ['-c', 'import websockets.asyncio.client'], { env: { ...process.env, ...env } }).status !== 0) {
+    execFileSync('python3', ['-m', 'pip', 'install', '--quiet', '--disable-pip-version-check', '--root-user-action', 'ignore', '--target', target, ...packages]);
+  }
+  return env;
+};
+
+/** The Go program, built. */
+const go = (path) => {
+  const project = join(folder, 'go');
+  mkdirSync(project, { recursive: true });
+  const run = (...args) => execFileSync('go', args, { cwd: project, stdio: 'pipe', env: { ...process.env, GOFLAGS: '-mod=mod' } });
+  run('mod', 'init', 'example');
+  writeFileSync(join(project, 'main.go'), readFileSync(path));
+  run('get', 'github.com/gorilla/websocket@v1.5.3');
+  run('build', '-o', 'rounds', '.');
+  return join(project, 'rounds');
+};
+
+/** The Rust program is built with the workspace, and takes the address from its environment. */
+const rust = () => {
+  const built = process.env.DATASTREAM && join(dirname(process.env.DATASTREAM), 'rounds');
+  if (built && existsSync(built)) return built;
+  execFileSync('cargo', ['build', '--quiet', '--package', 'datastream-example-rust'], { cwd: root });
+  return join(root, 'target/debug/rounds');
+};
+
+const PROGRAMS = {
+  'node-client.mjs': (path) => ({ command: [process.execPath, path] }),
+  'node-ws.mjs': (path) => ({ command: [process.execPath, path] }),
+  'node-eventsource.mjs': (path) => ({ command: [process.execPath, path] }),
+  'sse.py': (path) => ({ command: ['python3', path] }),
+  'ws.py': (path) => ({ command: ['python3', path], env: python('websockets==17.4') }),
+  'rounds.go': (path) => ({ command: [go(path)] }),
+  'Rounds.java': (path) => ({ command: ['java', path] }),
+  'rounds.rs': () => ({ command: [rust()], env: { SERVER: server.url.replace('http', 'ws') } }),
+};
+/** Toolchains that not every machine has. */
+const MISSING = {
+  'rounds.go': !has('go', 'version') && 'go is not installed',
+  'Rounds.java': !has('java', '--version') && 'java is not installed',
+};
+
+for (const [name, prepare] of Object.entries(PROGRAMS)) {
+  describe(name, { skip: MISSING[name], timeout: 180_000 }, () => {
+    let command;
+    let env;
+    before(() => ({ command, env } = prepare(write(name))));
+    test(`${name} prints each round, over a restart and a kill of the server, too`, () => prints(command, { env }));
+    test(`${name} says that a game is unknown, and ends`, () => endsForUnknownGame(command, env));
+    test(`${name} says that the server is full, and goes on when it is not`, () => waitsForRoom(command, env));
   });
+  if (MISSING[name]) ran.add(name);
 }
+
+test('curl.sh prints each round', () => prints(['sh', write('curl.sh')], { restarts: false }));
+
+test('the Rust program of the documentation is the one that is built', () => {
+  assert.equal(snippets.get('rounds.rs').text, readFileSync(join(root, 'examples/rust/src/main.rs'), 'utf8'));
+});
 
 for (const name of ['readme.ts', 'readme-loop.ts']) {
   test(`${name} prints each round`, async () => {
-    seeded = database.rounds();
-    await seeded;
     const outfile = join(folder, `${name}.mjs`);
     await build({ entryPoints: [write(name)], outfile });
-    await prints(process.execPath, [outfile], false);
+    await prints([process.execPath, outfile], { restarts: false });
   });
 }
 

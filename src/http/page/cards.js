@@ -105,6 +105,7 @@ export class Cards {
       return element('section', {}, title, cards);
     });
     for (const { name } of this.#cards.values()) this.#level(name, many);
+    this.#place.className = many ? 'many' : '';
     this.#place.replaceChildren(...groups);
     this.#filter();
   }

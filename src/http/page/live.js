@@ -44,7 +44,7 @@ export class Live {
     return this.#stream?.lastRoundId;
   }
 
-  /** Shows another selection. What still comes from the stream before is not heeded. */
+  /** Shows another selection. Ignores what still comes from the stream before. */
   open(options) {
     this.#stream?.close();
     const stream = connect(options);
