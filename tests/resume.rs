@@ -3,11 +3,9 @@
 use std::time::Instant;
 
 use embedded_postgres::Stop;
-use reqwest::Method;
-
 use testkit::{
     DedicatedCluster, SseClient, TestDatabase, TestServer, WsClient, database_alone, eventually,
-    get, http::request, round::ids, serving, serving_alone,
+    get, round::ids, serving, serving_alone,
 };
 
 #[tokio::test]
@@ -224,15 +222,43 @@ async fn a_resume_point_beyond_the_limit_is_a_gap() {
 }
 
 #[tokio::test]
-async fn a_malformed_resume_point_is_400() {
+async fn a_query_value_that_cannot_be_an_id_is_400() {
     let (_database, server) = serving().await;
-    for path in ["/sse/crash?after=x", "/sse/crash?after=1.5", "/sse?after=99999999999999999999"] {
-        get(&server.http(path)).await.assert_problem(400);
+    let long = "x".repeat(201);
+    for value in ["%FF", "a%0Ab", "%00", &long] {
+        get(&server.http(&format!("/sse/crash?after={value}"))).await.assert_problem(400);
+        let socket = server.ws(&format!("/ws/crash?after={value}"));
+        assert_eq!(WsClient::try_connect(&socket, &[]).await.err(), Some(400), "{value}");
     }
-    assert_eq!(WsClient::try_connect(&server.ws("/ws/crash?after=x"), &[]).await.err(), Some(400));
-    let headers = [("last-event-id", "nonsense")];
-    let response = request(&Method::GET, &server.http("/sse/crash"), &headers).await;
-    response.assert_problem(400);
+}
+
+#[tokio::test]
+async fn a_text_that_names_no_round_is_an_unknown_resume_point() {
+    let (database, server) = serving().await;
+    let seed = database.finish_streamed(&server, "crash", "{}").await;
+    let longest = "%C3%A9".repeat(100);
+    for value in ["x", "1.5", "%2B5", "a%20b%2F%25%22", "99999999999999999999", &longest] {
+        let mut client = WsClient::connect(server.ws(&format!("/ws/crash?after={value}"))).await;
+        assert_eq!(client.close_code().await, Some(4410), "{value}");
+        let mut client =
+            SseClient::connect(&server.http(&format!("/sse/crash?after={value}"))).await;
+        let (name, round) = client.next_event().await;
+        assert_eq!((name.as_str(), round.round_id), ("initial", seed), "{value}");
+    }
+}
+
+#[tokio::test]
+async fn a_last_event_id_of_any_kind_is_never_refused() {
+    let (database, server) = serving().await;
+    let seed = database.finish_streamed(&server, "crash", "{}").await;
+    let long = "x".repeat(4_000);
+    for header in ["nonsense", "%FF", "a%0Ab", "%00", "caf\u{e9}", "\"'/:%", &long] {
+        let headers = [("last-event-id", header)];
+        let mut client = SseClient::connect_with(&server.http("/sse/crash"), &headers).await;
+        assert_eq!(client.status, 200, "{header}");
+        let (name, round) = client.next_event().await;
+        assert_eq!((name.as_str(), round.round_id), ("initial", seed), "{header}");
+    }
 }
 
 #[tokio::test]

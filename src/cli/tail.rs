@@ -17,7 +17,10 @@ use self::{
     line::{Printer, Repeats},
     socket::{Address, End, RoundSocket},
 };
-use crate::ops::{backoff::Backoff, shutdown::Shutdown};
+use crate::{
+    ops::{backoff::Backoff, shutdown::Shutdown},
+    stream::round::RoundId,
+};
 
 /// Only problems are logged: stdout has the rounds.
 pub const LOG_FILTER: &str = "warn";
@@ -37,8 +40,8 @@ pub struct TailOptions {
     pub url: Address,
 
     /// Start after the round with this round_id instead of with the latest round.
-    #[arg(long, value_name = "ROUND_ID", value_parser = clap::value_parser!(i64).range(0..))]
-    pub after: Option<i64>,
+    #[arg(long, value_name = "ROUND_ID")]
+    pub after: Option<RoundId>,
 
     /// Print rounds as the server sends them: one JSON object per line.
     #[arg(long)]
@@ -59,14 +62,14 @@ struct Tail<W> {
     output: W,
     printer: Printer,
     repeats: Repeats,
-    after: Option<i64>,
+    after: Option<RoundId>,
     backoff: Backoff,
     last_error: String,
 }
 
 impl<W: Write> Tail<W> {
     fn new(options: TailOptions, output: W) -> Self {
-        let (after, printer) = (options.after, Printer::new(options.json));
+        let (after, printer) = (options.after.clone(), Printer::new(options.json));
         Self {
             options,
             output,
@@ -94,7 +97,7 @@ impl<W: Write> Tail<W> {
 
     async fn connect(&self) -> Result<RoundSocket, End> {
         let TailOptions { url, game, kind, .. } = &self.options;
-        RoundSocket::open(&url.stream(game.as_deref(), kind.as_deref(), self.after)).await
+        RoundSocket::open(&url.stream(game.as_deref(), kind.as_deref(), self.after.as_ref())).await
     }
 
     /// Prints the rounds that arrive. `None` if stdout is closed.
@@ -116,7 +119,7 @@ impl<W: Write> Tail<W> {
     fn print(&mut self, text: &str) -> anyhow::Result<bool> {
         let round = line::parse(text)
             .context("the server sent a message that is not a round. Check --url.")?;
-        self.after = Some(round.round_id);
+        self.after = Some(round.round_id.clone());
         if !self.repeats.is_new(&round) {
             return Ok(true);
         }
@@ -133,9 +136,9 @@ impl<W: Write> Tail<W> {
         match end {
             End::Refused(reason) => anyhow::bail!("{}: {reason}", self.options.url),
             End::Gap => {
-                let after = self.after.take().unwrap_or_default();
+                let after = self.after.take().map(|id| format!(" {id}")).unwrap_or_default();
                 tracing::warn!(
-                    "the server no longer has the rounds after {after}, continuing with the latest"
+                    "the server no longer has the rounds after{after}, continuing with the latest"
                 );
             }
             End::Lost(reason) if reason != self.last_error => {

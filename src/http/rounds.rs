@@ -2,8 +2,8 @@
 
 use axum::{
     Json, Router,
-    extract::{Path, Query, State, rejection::PathRejection},
-    http::{HeaderValue, header},
+    extract::{Path, State, rejection::PathRejection},
+    http::{HeaderValue, Uri, header},
     response::{IntoResponse, Response},
     routing::get,
 };
@@ -13,7 +13,7 @@ use super::{
     problem::Problem,
     selection::{self, Parameters},
 };
-use crate::stream::{json_writer, round::RoundId, topic::Topic};
+use crate::stream::{json_writer, round::NamedRound, topic::Topic};
 
 /// The default number of rounds in a page.
 const LIMIT_DEFAULT: u16 = 100;
@@ -48,11 +48,15 @@ async fn latest(State(state): State<SharedState>, game: GamePath) -> Result<Resp
 async fn rounds(
     State(state): State<SharedState>,
     game: GamePath,
-    Query(parameters): Query<Parameters>,
+    uri: Uri,
 ) -> Result<Response, Problem> {
+    let parameters = selection::parameters(uri.query())?;
     let (before, limit) = (before(&parameters)?, limit(&parameters)?);
     let game = state.feed.game(&slug(game)?).await?;
-    let rounds = state.feed.rounds(&game.id, before.as_ref(), limit).await?;
+    let rounds = state
+        .feed
+        .rounds(&game.id, before.as_ref().and_then(|named| named.candidates().next()), limit)
+        .await?;
     let mut json = Vec::new();
     json_writer::write(&rounds, &mut json);
     Ok(fresh(([(header::CONTENT_TYPE, "application/json")], json)))
@@ -72,8 +76,8 @@ fn value<'a>(name: &str, parameters: &'a Parameters) -> Option<&'a str> {
     named.map(|(_, value)| value.as_str()).next_back()
 }
 
-fn before(parameters: &Parameters) -> Result<Option<RoundId>, Problem> {
-    value("before", parameters).map(|text| selection::round_id("before", text)).transpose()
+fn before(parameters: &Parameters) -> Result<Option<NamedRound>, Problem> {
+    value("before", parameters).map(|text| selection::named_round("before", text)).transpose()
 }
 
 fn limit(parameters: &Parameters) -> Result<u16, Problem> {
@@ -103,11 +107,9 @@ mod tests {
 
     #[test]
     fn before_is_a_round_id() {
-        assert_eq!(
-            before(&parameters(&[("before", "9")])).expect("no problem"),
-            Some(RoundId::number(9))
-        );
+        let named = NamedRound::parse("9").expect("an id");
+        assert_eq!(before(&parameters(&[("before", "9")])).expect("no problem"), Some(named));
         assert_eq!(before(&parameters(&[])).expect("no problem"), None);
-        assert!(before(&parameters(&[("before", "x")])).is_err());
+        assert!(before(&parameters(&[("before", "a\nb")])).is_err());
     }
 }

@@ -1,10 +1,13 @@
 //! The selection and the resume point of a stream request, from path, query and headers.
 
+use std::borrow::Cow;
+
 use axum::http::{HeaderMap, HeaderName};
+use percent_encoding::{percent_decode, percent_decode_str};
 
 use super::problem::Problem;
 use crate::stream::{
-    round::RoundId,
+    round::NamedRound,
     start_point::{SeedMode, StartPoint},
     topic::Selection,
 };
@@ -16,9 +19,37 @@ const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
 /// The same as a parameter. Of several, the last one counts: the polyfill appends it.
 const LAST_EVENT_ID_PARAMETER: &str = "lastEventId";
+/// The parameters that some route reads.
+const READ: [&str; 8] =
+    ["after", "before", "game", "lastEventId", "limit", "seed", "token", "type"];
 
 /// The decoded parameters of a query, in order.
 pub(super) type Parameters = Vec<(String, String)>;
+
+/// The parameters of a query. One that is read and is not UTF-8 is 400. Others are ignored, because
+/// proxies and trackers add some.
+pub(super) fn parameters(query: Option<&str>) -> Result<Parameters, Problem> {
+    let pairs = query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty());
+    let pairs = pairs.map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+    let mut parameters = Parameters::new();
+    for (name, value) in pairs {
+        match (decoded(name), decoded(value)) {
+            (Some(name), Some(value)) => parameters.push((name, value)),
+            (Some(name), None) if READ.contains(&&*name) => {
+                return Err(Problem::malformed(format!("{name} is not UTF-8")));
+            }
+            _ => {}
+        }
+    }
+    Ok(parameters)
+}
+
+/// Decodes a part of a query (WHATWG URL, "application/x-www-form-urlencoded"); `None` if it is not
+/// UTF-8.
+fn decoded(text: &str) -> Option<String> {
+    let text = text.replace('+', " ");
+    percent_decode_str(&text).decode_utf8().ok().map(Cow::into_owned)
+}
 
 /// The selection in the path.
 #[derive(Debug, PartialEq, Eq)]
@@ -31,8 +62,7 @@ pub(super) enum PathSelection {
     Type(String),
 }
 
-/// The selection of a path and a query. Unknown parameters are ignored, because proxies and
-/// trackers add some.
+/// The selection of a path and a query.
 pub(super) fn selection(
     path: PathSelection,
     parameters: &Parameters,
@@ -81,11 +111,11 @@ fn seed(parameters: &Parameters) -> Result<SeedMode, Problem> {
 }
 
 /// The resume point of `?after=`.
-fn after(parameters: &Parameters) -> Result<Option<RoundId>, Problem> {
+fn after(parameters: &Parameters) -> Result<Option<NamedRound>, Problem> {
     let mut values = parameters.iter().filter(|(name, value)| name == "after" && !value.is_empty());
     match (values.next(), values.next()) {
         (None, _) => Ok(None),
-        (Some((_, value)), None) => round_id("after", value).map(Some),
+        (Some((_, value)), None) => named_round("after", value).map(Some),
         (Some(_), Some(_)) => Err(Problem::malformed("after is given more than once")),
     }
 }
@@ -93,30 +123,38 @@ fn after(parameters: &Parameters) -> Result<Option<RoundId>, Problem> {
 /// The resume point of `Last-Event-ID`, or else of `?lastEventId=`, or else of `?after=`. An
 /// `EventSource` that reconnects repeats its first URL, and only the header has its last round.
 /// Polyfills cannot set the header and add the parameter instead (Yaffle/EventSource).
-fn last_event_id(headers: &HeaderMap, parameters: &Parameters) -> Result<Option<RoundId>, Problem> {
+fn last_event_id(
+    headers: &HeaderMap,
+    parameters: &Parameters,
+) -> Result<Option<NamedRound>, Problem> {
     match headers.get(LAST_EVENT_ID) {
         Some(value) if !value.is_empty() => {
-            let value = value.to_str().unwrap_or("(not ASCII)");
-            round_id("Last-Event-ID", value).map(Some)
+            Ok(Some(event_id(value.as_bytes()).unwrap_or_else(NamedRound::unknown)))
         }
         _ => match parameters
             .iter()
             .rfind(|(name, value)| name == LAST_EVENT_ID_PARAMETER && !value.is_empty())
         {
-            Some((name, value)) => round_id(name, value).map(Some),
+            Some((name, value)) => {
+                let malformed = || Problem::malformed(format!("{name} is no event id"));
+                event_id(value.as_bytes()).ok_or_else(malformed).map(Some)
+            }
             None => after(parameters),
         },
     }
 }
 
-/// A `round_id` in decimal. Rust would also accept `+5`.
-pub(super) fn round_id(name: &str, value: &str) -> Result<RoundId, Problem> {
-    value.parse().ok().filter(|_| !value.starts_with('+')).map(RoundId::number).ok_or_else(|| {
-        let value: String = value.chars().take(40).collect();
-        Problem::malformed(format!(
-            "{name} must be a round_id, which is a whole number, not {value:?}"
-        ))
-    })
+/// The round of an event's id, which is percent-encoded. `None` if it names none: for the header the
+/// stream then starts over, because 400 would stop an `EventSource` for good.
+fn event_id(value: &[u8]) -> Option<NamedRound> {
+    let id = percent_decode(value).decode_utf8().ok()?;
+    NamedRound::parse(&id).ok()
+}
+
+/// The round that a parameter names.
+pub(super) fn named_round(name: &str, value: &str) -> Result<NamedRound, Problem> {
+    NamedRound::parse(value)
+        .map_err(|error| Problem::malformed(format!("{name} is no round_id: {error}")))
 }
 
 fn all(name: &str, parameters: &Parameters) -> Vec<String> {
@@ -125,20 +163,25 @@ fn all(name: &str, parameters: &Parameters) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use axum::http::HeaderValue;
+
     use super::*;
-    use axum::{
-        extract::Query,
-        http::{HeaderValue, Uri},
-    };
 
     fn query(text: &str) -> Parameters {
-        let uri: Uri = format!("/ws?{text}").parse().expect("a URI");
-        Query::try_from_uri(&uri).map(|Query(parameters)| parameters).expect("a query")
+        parameters(Some(text)).expect("a query")
     }
 
-    fn resume(header: &'static str, text: &str) -> Result<Option<RoundId>, Problem> {
-        let headers = HeaderMap::from_iter([(LAST_EVENT_ID, HeaderValue::from_static(header))]);
-        last_event_id(&headers, &query(text))
+    fn named(id: &str) -> Option<NamedRound> {
+        Some(NamedRound::parse(id).expect("an id"))
+    }
+
+    fn resume(header: &'static str, text: &str) -> Result<Option<NamedRound>, Problem> {
+        resume_bytes(header.as_bytes(), text)
+    }
+
+    fn resume_bytes(header: &[u8], text: &str) -> Result<Option<NamedRound>, Problem> {
+        let value = HeaderValue::from_bytes(header).expect("a header");
+        last_event_id(&HeaderMap::from_iter([(LAST_EVENT_ID, value)]), &query(text))
     }
 
     #[test]
@@ -179,25 +222,21 @@ mod tests {
 
     #[test]
     fn the_header_has_priority_over_the_query_unless_it_is_empty() {
-        assert_eq!(resume("7", "after=5").expect("no problem"), Some(RoundId::number(7)));
-        assert_eq!(resume("7", "after=nonsense").expect("no problem"), Some(RoundId::number(7)));
-        assert_eq!(resume("", "after=5").expect("no problem"), Some(RoundId::number(5)));
+        assert_eq!(resume("7", "after=5").expect("no problem"), named("7"));
+        assert_eq!(resume("7", "after=nonsense").expect("no problem"), named("7"));
+        assert_eq!(resume("", "after=5").expect("no problem"), named("5"));
     }
 
     #[test]
     fn the_parameter_of_polyfills_stands_between_the_header_and_after() {
-        assert_eq!(
-            resume("", "after=5&lastEventId=6").expect("no problem"),
-            Some(RoundId::number(6))
-        );
-        assert_eq!(resume("7", "lastEventId=6").expect("no problem"), Some(RoundId::number(7)));
+        assert_eq!(resume("", "after=5&lastEventId=6").expect("no problem"), named("6"));
+        assert_eq!(resume("7", "lastEventId=6").expect("no problem"), named("7"));
         assert_eq!(resume("", "lastEventId=").expect("no problem"), None);
-        assert_eq!(
-            resume("", "lastEventId=&after=5").expect("no problem"),
-            Some(RoundId::number(5))
-        );
+        assert_eq!(resume("", "lastEventId=&after=5").expect("no problem"), named("5"));
         let twice = resume("", "lastEventId=6&lastEventId=8").expect("no problem");
-        assert_eq!(twice, Some(RoundId::number(8)));
+        assert_eq!(twice, named("8"));
+        assert_eq!(resume("", "lastEventId=a%2520b").expect("no problem"), named("a b"));
+        assert!(resume("", "lastEventId=%250A").is_err());
     }
 
     #[test]
@@ -217,12 +256,39 @@ mod tests {
     }
 
     #[test]
-    fn a_malformed_resume_point_is_refused() {
-        for nonsense in ["abc", "1.5", "0x10", "%2B5", "%205", "1;2", "9223372036854775808", "1e3"]
-        {
-            assert!(after(&query(&format!("after={nonsense}"))).is_err(), "{nonsense}");
+    fn a_query_names_a_round_plainly_and_a_header_percent_encoded() {
+        let odd = "a b/:%\"'é&=+";
+        let encoded = "a%20b%2F%3A%25%22'%C3%A9%26%3D%2B";
+        assert_eq!(after(&query(&format!("after={encoded}"))).expect("no problem"), named(odd));
+        assert_eq!(after(&query("after=a+b%2520")).expect("no problem"), named("a b%20"));
+        for header in ["a%20b/:%25\"'%C3%A9&=+", "a b/:%\"'é&=+"] {
+            assert_eq!(resume(header, "").expect("no problem"), named(odd), "{header}");
         }
-        assert!(after(&query("after=1&after=2")).is_err());
-        assert!(resume("abc", "after=5").is_err());
+    }
+
+    #[test]
+    fn only_a_query_value_that_cannot_be_an_id_is_refused() {
+        let longest = "é".repeat(100);
+        for odd in ["abc", "1.5", "%2B5", "+5", "1;2", "9223372036854775808", "%EF%BF%BD", &longest]
+        {
+            assert!(after(&query(&format!("after={odd}"))).is_ok(), "{odd}");
+        }
+        for malformed in ["%0A", "a%00", "%C2%85", &"x".repeat(201)] {
+            assert!(after(&query(&format!("after={malformed}"))).is_err(), "{malformed}");
+        }
+        for not_utf8 in ["after=%FF", "before=a%E9", "game=%C3&type=x", "x=1&lastEventId=%80"] {
+            assert!(parameters(Some(not_utf8)).is_err(), "{not_utf8}");
+        }
+        assert_eq!(query("utm=%FF&%FF=1&after=5"), query("after=5"));
+        assert!(after(&query("after=5&after=6")).is_err());
+    }
+
+    #[test]
+    fn a_header_that_names_no_round_is_an_unknown_point() {
+        let long = "x".repeat(201);
+        for odd in [&b"%FF"[..], b"\xff", b"a%0Ab", b"%00", long.as_bytes()] {
+            let resumed = resume_bytes(odd, "after=5").expect("no problem");
+            assert_eq!(resumed, Some(NamedRound::unknown()), "{odd:?}");
+        }
     }
 }

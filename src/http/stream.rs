@@ -9,7 +9,7 @@ use std::{collections::HashMap, time::Duration};
 use axum::{
     Router,
     body::Body,
-    extract::{FromRequestParts, Path, Query, Request, State},
+    extract::{FromRequestParts, Path, Request, State},
     http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header, request::Parts},
     response::{IntoResponse, Response},
     routing::get,
@@ -180,8 +180,7 @@ impl<S: Send + Sync> FromRequestParts<S> for StreamRequest {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let path = Path::<HashMap<String, String>>::from_request_parts(parts, state).await;
         let Path(mut path) = path.map_err(|error| Problem::malformed(error.body_text()))?;
-        let query = Query::<Parameters>::from_request_parts(parts, state).await;
-        let Query(parameters) = query.map_err(|error| Problem::malformed(error.body_text()))?;
+        let parameters = selection::parameters(parts.uri.query())?;
         let path_selection = match (path.remove("game"), path.remove("type")) {
             (Some(game), _) => PathSelection::Game(game),
             (None, Some(kind)) => PathSelection::Type(kind),

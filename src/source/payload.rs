@@ -8,7 +8,7 @@ use crate::stream::round::RoundId;
 /// The members that the audit compares with the outbox.
 #[derive(Deserialize)]
 struct Payload<'a> {
-    round_id: i64,
+    round_id: RoundId,
     finished_at: &'a str,
 }
 
@@ -22,7 +22,7 @@ pub(super) fn decode(payload: &str) -> Result<RoundId, Invalid> {
     // `infinity` and years beyond 9999 are PostgreSQL's, and no RFC 3339.
     let is_moment = payload.finished_at.ends_with("infinity")
         || payload.finished_at.starts_with(|first: char| first.is_ascii_digit());
-    if is_moment { Ok(RoundId::number(payload.round_id)) } else { Err(Invalid) }
+    if is_moment { Ok(payload.round_id) } else { Err(Invalid) }
 }
 
 #[cfg(test)]
@@ -36,6 +36,12 @@ mod tests {
     #[test]
     fn a_payload_of_the_trigger_is_decoded() {
         assert_eq!(decode(GOOD), Ok(RoundId::number(512)));
+    }
+
+    #[test]
+    fn a_payload_may_name_a_round_by_a_string() {
+        let payload = GOOD.replace("512", r#""b:7 \"é\"""#);
+        assert_eq!(decode(&payload), Ok(RoundId::text("b:7 \"é\"").expect("an id")));
     }
 
     #[test]
@@ -54,7 +60,8 @@ mod tests {
             "{}",
             "[]",
             "null",
-            &GOOD.replace("512", "\"x\""),
+            &GOOD.replace("512", "\"\""),
+            &GOOD.replace("512", "1.5"),
             &GOOD[..40],
             &GOOD.replace("2026-01-17", "soon"),
         ] {

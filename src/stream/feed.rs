@@ -16,7 +16,7 @@ use crate::{
         hub::{Hub, Joint, Opening, SeededStart, Start, Subscription},
         last_failure::LastFailure,
         replay::{GIVE_UP_AFTER, ReplayError, Replays},
-        round::{Game, GameId, Round, RoundId},
+        round::{Game, GameId, NamedRound, Round, RoundId},
         round_store::{SharedRoundStore, StoreError},
         start_point::{SeedMode, StartPoint},
         topic::{Selection, Topic},
@@ -199,7 +199,7 @@ impl Feed {
 pub(crate) struct Prepared {
     feed: Arc<FeedState>,
     topic: Topic,
-    after: Option<RoundId>,
+    after: Option<NamedRound>,
     seed: SeedMode,
     start: Start,
     since: Instant,
@@ -257,12 +257,17 @@ impl Prepared {
 }
 
 impl FeedState {
-    async fn start(&self, topic: &Topic, after: Option<&RoundId>) -> Result<Start, FeedError> {
-        Ok(match after {
-            None => Start::Seed,
-            Some(named) if self.hub.knows(topic, named) => Start::After(named.clone()),
-            Some(named) => self.replays.after(topic, named).await?.unwrap_or(Start::Gap),
-        })
+    async fn start(&self, topic: &Topic, after: Option<&NamedRound>) -> Result<Start, FeedError> {
+        let Some(named) = after else { return Ok(Start::Seed) };
+        if let Some(known) = named.candidates().find(|id| self.hub.knows(topic, id)) {
+            return Ok(Start::After(known.clone()));
+        }
+        for id in named.candidates() {
+            if let Some(start) = self.replays.after(topic, id).await? {
+                return Ok(start);
+            }
+        }
+        Ok(Start::Gap)
     }
 }
 

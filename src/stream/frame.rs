@@ -5,6 +5,7 @@
 //! HTTP/1.0) is a slice of the second. A clone shares both: no bytes are copied per subscriber.
 
 use bytes::Bytes;
+use percent_encoding::{AsciiSet, CONTROLS, PercentEncode, utf8_percent_encode};
 
 use crate::stream::round::{Round, RoundId};
 
@@ -20,6 +21,10 @@ const EVENT_END: &[u8] = b"\n\n";
 pub const CHUNK_END: &[u8] = b"\r\n";
 /// A final text frame (RFC 6455 section 5.2).
 const TEXT: u8 = 0x81;
+
+/// Encoded in the id of an event, beside all that is not ASCII: `%`, and bytes outside 0x21-0x7E. So
+/// `Last-Event-ID` is a valid header, whatever the client does with other bytes.
+const EVENT_ID: AsciiSet = CONTROLS.add(b' ').add(b'%');
 
 /// The encodings of one round.
 #[derive(Clone, Debug)]
@@ -38,7 +43,7 @@ impl Frame {
     pub fn encode(round: &Round) -> Self {
         let json = round.to_json();
         let (message, json_at) = text_message(&json);
-        let id = format!("id: {}\n", round.round_id);
+        let id = format!("id: {}\n", event_id(&round.round_id.to_string()));
         let (chunk, event_at) = chunk(&[MESSAGE, id.as_bytes(), DATA, &json, EVENT_END]);
         Self { round_id: round.round_id.clone(), message, json_at, chunk, event_at }
     }
@@ -93,6 +98,11 @@ impl Frame {
 }
 
 const _: () = assert!(MESSAGE.len() == INITIAL.len());
+
+/// A round's id as the id of its event.
+fn event_id(round_id: &str) -> PercentEncode<'_> {
+    utf8_percent_encode(round_id, &EVENT_ID)
+}
 
 /// A server's text frame and the offset of its payload.
 fn text_message(json: &[u8]) -> (Bytes, u8) {
@@ -161,6 +171,18 @@ mod tests {
         let expected = format!("event: initial\nid: 7\ndata: {json}\n\n");
         assert_eq!(frame.initial_event(), expected.as_bytes());
         assert_eq!(frame.data(), format!("data: {json}\n\n").as_bytes());
+    }
+
+    #[test]
+    fn the_id_of_an_event_is_percent_encoded_outside_printable_ascii() {
+        for (id, encoded) in [
+            ("a b", "a%20b"),
+            ("100%", "100%25"),
+            ("/:\"'#?&+~!", "/:\"'#?&+~!"),
+            ("é\u{2028}", "%C3%A9%E2%80%A8"),
+        ] {
+            assert_eq!(event_id(id).to_string(), encoded);
+        }
     }
 
     #[test]

@@ -3,9 +3,9 @@
 //! An id has one text on the wire. [`RoundId::text`] and [`GameId::text`] check it where it enters
 //! the program, so every other part can pass it on unchanged.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, str::FromStr, sync::Arc};
 
-use serde::Serialize;
+use serde::{Deserialize, Deserializer, Serialize, de};
 
 /// The most bytes of a string. The outbox indexes it, and an SSE stream repeats it in each event.
 pub(crate) const TEXT_MAX: usize = 200;
@@ -37,6 +37,13 @@ pub enum InvalidId {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
 pub struct RoundId(Id);
+
+/// The round that a client names by its text on the wire. `12` may be the number or the string.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct NamedRound {
+    number: Option<RoundId>,
+    text: Option<RoundId>,
+}
 
 /// The id of a game's row.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -115,6 +122,51 @@ impl RoundId {
             Id::Number(number) => (*number, ""),
             Id::Text(text) => (0, text),
         }
+    }
+}
+
+impl FromStr for RoundId {
+    type Err = InvalidId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
+        Self::text(text)
+    }
+}
+
+/// As in the JSON of a round.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum JsonId {
+    Number(i64),
+    Text(String),
+}
+
+impl<'de> Deserialize<'de> for RoundId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match JsonId::deserialize(deserializer)? {
+            JsonId::Number(number) => Ok(Self::number(number)),
+            JsonId::Text(text) => Self::text(&text).map_err(de::Error::custom),
+        }
+    }
+}
+
+impl NamedRound {
+    /// Checks the text.
+    pub(crate) fn parse(text: &str) -> Result<Self, InvalidId> {
+        let named = RoundId::text(text)?;
+        // A number has one text: `+5`, `05` and `-0` name no number.
+        let number = text.parse().ok().filter(|number: &i64| number.to_string() == text);
+        Ok(Self { number: number.map(RoundId::number), text: Some(named) })
+    }
+
+    /// A round that no database has.
+    pub(crate) fn unknown() -> Self {
+        Self::default()
+    }
+
+    /// The ids that it may be, in the order in which they are looked for.
+    pub(crate) fn candidates(&self) -> impl Iterator<Item = &RoundId> {
+        self.number.iter().chain(&self.text)
     }
 }
 
@@ -203,6 +255,31 @@ mod tests {
         assert_ne!(RoundId::number(12), text("12"));
         assert_ne!(RoundId::number(12).columns(), text("12").columns());
         assert_eq!(RoundId::number(0).columns(), (0, ""));
+    }
+
+    #[test]
+    fn a_text_of_digits_names_the_number_first_and_then_the_string() {
+        let named = |name: &str| {
+            let named = NamedRound::parse(name).expect("an id");
+            named.candidates().cloned().collect::<Vec<_>>()
+        };
+        assert_eq!(named("12"), [RoundId::number(12), text("12")]);
+        assert_eq!(named("-3"), [RoundId::number(-3), text("-3")]);
+        for only_text in ["+5", "05", "-0", "1.0", " 1", "1e3", "9223372036854775808"] {
+            assert_eq!(named(only_text), [text(only_text)]);
+        }
+        assert_eq!(NamedRound::unknown().candidates().next(), None);
+    }
+
+    #[test]
+    fn json_is_read_as_it_is_written() {
+        for id in [RoundId::number(-7), text("12"), text("a \"/:%é\u{2028}")] {
+            let json = serde_json::to_string(&id).expect("JSON");
+            assert_eq!(serde_json::from_str::<RoundId>(&json).expect("an id"), id);
+        }
+        for no_id in ["1.5", "\"\"", "null", "9223372036854775808", "\"a\\n\""] {
+            assert!(serde_json::from_str::<RoundId>(no_id).is_err(), "{no_id}");
+        }
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::{fmt, sync::Arc};
 use chrono::{DateTime, Datelike, SecondsFormat, Utc};
 use serde::{Serialize, Serializer};
 
+pub(crate) use super::id::NamedRound;
 pub use super::id::{GameId, InvalidId, RoundId};
 use crate::stream::json_writer;
 

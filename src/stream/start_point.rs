@@ -1,6 +1,6 @@
 //! Where a client asks its stream to start.
 
-use crate::stream::round::RoundId;
+use crate::stream::round::NamedRound;
 
 /// The rounds at the start of a stream that does not resume.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -26,13 +26,13 @@ impl SeedMode {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct StartPoint {
     /// The round after which to resume.
-    pub(crate) after: Option<RoundId>,
+    pub(crate) after: Option<NamedRound>,
     /// The seed, if the stream does not resume.
     pub(crate) seed: SeedMode,
 }
 
-impl From<Option<RoundId>> for StartPoint {
-    fn from(after: Option<RoundId>) -> Self {
+impl From<Option<NamedRound>> for StartPoint {
+    fn from(after: Option<NamedRound>) -> Self {
         Self { after, seed: SeedMode::default() }
     }
 }

@@ -1,13 +1,13 @@
 //! A round as a client parses it.
 
-use serde::Deserialize;
+use serde::{Deserialize, de::DeserializeOwned};
 
-/// The object of contract section 1, with its exact text.
+/// The object of contract section 1, with its exact text. Ids are numbers or strings.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields)]
-pub struct WireRound {
-    pub round_id: i64,
-    pub game_id: i64,
+pub struct WireRound<I = i64, G = i64> {
+    pub round_id: I,
+    pub game_id: G,
     pub game_slug: String,
     pub game_type: String,
     pub finished_at: String,
@@ -17,15 +17,24 @@ pub struct WireRound {
     pub text: String,
 }
 
-impl WireRound {
+impl<I: DeserializeOwned, G: DeserializeOwned> WireRound<I, G> {
+    /// Parses a round with ids of these types.
     #[track_caller]
-    pub fn parse(text: &str) -> Self {
-        let round = serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"));
+    pub fn parse_as(text: &str) -> Self {
+        let round: Self =
+            serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"));
         Self { text: text.to_owned(), ..round }
     }
 }
 
+impl WireRound {
+    #[track_caller]
+    pub fn parse(text: &str) -> Self {
+        Self::parse_as(text)
+    }
+}
+
 /// The ids, in the order of arrival.
-pub fn ids(rounds: &[WireRound]) -> Vec<i64> {
-    rounds.iter().map(|round| round.round_id).collect()
+pub fn ids<I: Clone>(rounds: &[WireRound<I>]) -> Vec<I> {
+    rounds.iter().map(|round| round.round_id.clone()).collect()
 }

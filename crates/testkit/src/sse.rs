@@ -1,10 +1,15 @@
 //! A client of server-sent events that parses them like a browser's `EventSource`.
 
-use std::{fmt, pin::Pin};
+use std::{
+    fmt::{self, Debug, Display},
+    pin::Pin,
+};
 
 use eventsource_stream::{Event, Eventsource};
 use futures_util::{Stream, StreamExt};
+use percent_encoding::percent_decode_str;
 use reqwest::header::HeaderMap;
+use serde::de::DeserializeOwned;
 
 use super::{WireRound, http::client, within};
 
@@ -15,7 +20,7 @@ pub struct SseClient {
     events: Pin<Box<dyn Stream<Item = Option<Event>> + Send>>,
 }
 
-impl fmt::Debug for SseClient {
+impl Debug for SseClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SseClient").field("status", &self.status).finish_non_exhaustive()
     }
@@ -29,7 +34,7 @@ impl SseClient {
 
     /// Connects with `Last-Event-ID`, as after a lost connection.
     #[track_caller]
-    pub fn resume(url: &str, last_event_id: i64) -> impl Future<Output = Self> + use<> {
+    pub fn resume(url: &str, last_event_id: impl Display) -> impl Future<Output = Self> {
         Self::connect_with(url, &[("last-event-id", &last_event_id.to_string())])
     }
 
@@ -53,23 +58,36 @@ impl SseClient {
     /// or that it has none, as a seed before another one.
     #[track_caller]
     pub fn next_event(&mut self) -> impl Future<Output = (String, WireRound)> + use<'_> {
+        self.next_event_of()
+    }
+
+    /// The next event, with a round id of this type.
+    #[track_caller]
+    pub fn next_event_of<I: DeserializeOwned + Display>(
+        &mut self,
+    ) -> impl Future<Output = (String, WireRound<I>)> {
         within("the next event", async move {
             let event = self.events.next().await.flatten().expect("an event");
-            let round = WireRound::parse(&event.data);
-            let is_earlier_seed = event.event == "initial" && event.id.is_empty();
-            let has_id = event.id == round.round_id.to_string();
-            assert!(has_id || is_earlier_seed, "the id of {event:?}");
+            let round: WireRound<I> = WireRound::parse_as(&event.data);
+            let id = percent_decode_str(&event.id).decode_utf8().expect("UTF-8");
+            let is_earlier_seed = event.event == "initial" && id.is_empty();
+            assert!(id == round.round_id.to_string() || is_earlier_seed, "the id of {event:?}");
+            let is_header_safe = |byte: u8| (0x21..=0x7e).contains(&byte);
+            assert!(event.id.bytes().all(is_header_safe), "the id of {event:?}");
             (event.event, round)
         })
     }
 
     /// The next events up to the round with this id. Asserts that all are live or replayed rounds.
     #[track_caller]
-    pub fn messages_until(&mut self, last: i64) -> impl Future<Output = Vec<WireRound>> + use<'_> {
+    pub fn messages_until<I: DeserializeOwned + Debug + Display + PartialEq>(
+        &mut self,
+        last: I,
+    ) -> impl Future<Output = Vec<WireRound<I>>> {
         within(format!("the events up to {last}"), async move {
-            let mut rounds: Vec<WireRound> = Vec::new();
+            let mut rounds: Vec<WireRound<I>> = Vec::new();
             while rounds.last().is_none_or(|round| round.round_id != last) {
-                let (name, round) = self.next_event().await;
+                let (name, round) = self.next_event_of().await;
                 assert_eq!(name, "message", "{round:?}");
                 rounds.push(round);
             }

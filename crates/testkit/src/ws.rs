@@ -1,6 +1,9 @@
 //! A WebSocket client.
 
+use std::fmt::Display;
+
 use futures_util::{SinkExt, StreamExt};
+use serde::de::DeserializeOwned;
 use tokio::net::TcpStream;
 use tokio_tungstenite::{
     MaybeTlsStream, WebSocketStream, connect_async,
@@ -46,9 +49,17 @@ impl WsClient {
     /// The next round. The library answers pings.
     #[track_caller]
     pub fn next_round(&mut self) -> impl Future<Output = WireRound> + use<'_> {
+        self.next_round_of()
+    }
+
+    /// The next round, with ids of these types.
+    #[track_caller]
+    pub fn next_round_of<I: DeserializeOwned, G: DeserializeOwned>(
+        &mut self,
+    ) -> impl Future<Output = WireRound<I, G>> {
         within("the next round", async move {
             match self.next_message().await {
-                Ok(Message::Text(text)) => WireRound::parse(&text),
+                Ok(Message::Text(text)) => WireRound::parse_as(&text),
                 other => panic!("not a round: {other:?}"),
             }
         })
@@ -79,11 +90,14 @@ impl WsClient {
 
     /// Rounds up to and including the one with this id.
     #[track_caller]
-    pub fn rounds_until(&mut self, last: i64) -> impl Future<Output = Vec<WireRound>> + use<'_> {
+    pub fn rounds_until<I: DeserializeOwned + Display + PartialEq>(
+        &mut self,
+        last: I,
+    ) -> impl Future<Output = Vec<WireRound<I>>> {
         within(format!("the rounds up to {last}"), async move {
-            let mut rounds = Vec::new();
+            let mut rounds: Vec<WireRound<I>> = Vec::new();
             loop {
-                rounds.push(self.next_round().await);
+                rounds.push(self.next_round_of().await);
                 if rounds.last().is_some_and(|round| round.round_id == last) {
                     return rounds;
                 }

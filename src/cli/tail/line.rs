@@ -4,7 +4,7 @@ use std::collections::{HashSet, VecDeque};
 
 use serde::Deserialize;
 
-use crate::stream::round::UnixMillis;
+use crate::stream::round::{RoundId, UnixMillis};
 
 /// A restarted server repeats only the transactions that overlap the resume point: far fewer.
 const REMEMBERED: usize = 10_000;
@@ -15,7 +15,7 @@ const ID_WIDTH: usize = 8;
 /// A round as it is sent.
 #[derive(Debug, Deserialize)]
 pub(super) struct Round {
-    pub(super) round_id: i64,
+    pub(super) round_id: RoundId,
     game_slug: String,
     finished_at: String,
     extras: String,
@@ -30,14 +30,14 @@ pub(super) fn parse(text: &str) -> serde_json::Result<Round> {
 /// The rounds printed last. A round that finished a second time counts as another one.
 #[derive(Debug, Default)]
 pub(super) struct Repeats {
-    known: HashSet<(i64, String)>,
-    order: VecDeque<(i64, String)>,
+    known: HashSet<(RoundId, String)>,
+    order: VecDeque<(RoundId, String)>,
 }
 
 impl Repeats {
     /// Whether the round is new. Remembers it.
     pub(super) fn is_new(&mut self, round: &Round) -> bool {
-        let key = (round.round_id, round.finished_at.clone());
+        let key = (round.round_id.clone(), round.finished_at.clone());
         if !self.known.insert(key.clone()) {
             return false;
         }
@@ -72,7 +72,8 @@ impl Printer {
         let game = printable(&round.game_slug);
         self.game_width = self.game_width.max(game.chars().count());
         let latency = UnixMillis::now().0.saturating_sub(round.timestamp);
-        let (id, extras, width) = (round.round_id, printable(&round.extras), self.game_width);
+        let (id, extras) = (round.round_id.to_string(), printable(&round.extras));
+        let width = self.game_width;
         format!("{time}  {game:width$}  {id:>ID_WIDTH$}  {latency:>5} ms  {extras}")
     }
 }
@@ -88,7 +89,7 @@ mod tests {
 
     fn round(id: i64, finished_at: &str) -> Round {
         Round {
-            round_id: id,
+            round_id: RoundId::number(id),
             game_slug: "cra\u{1b}sh".to_owned(),
             finished_at: finished_at.to_owned(),
             extras: r#"{"point": "11.72"}"#.to_owned(),

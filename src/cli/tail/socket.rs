@@ -13,6 +13,8 @@ use tokio_tungstenite::{
     tungstenite::{Bytes, Error, Message, Utf8Bytes, http::Response},
 };
 
+use crate::stream::round::RoundId;
+
 /// Limit for name resolution, connection and handshake together.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The ping interval. A server that sends nothing for two intervals counts as lost.
@@ -126,7 +128,7 @@ impl Address {
         &self,
         game: Option<&str>,
         kind: Option<&str>,
-        after: Option<i64>,
+        after: Option<&RoundId>,
     ) -> String {
         let path = match (game, kind) {
             (None, None) => "/ws".to_owned(),
@@ -137,7 +139,8 @@ impl Address {
             }
         };
         let mark = if path.contains('?') { '&' } else { '?' };
-        let after = after.map(|after| format!("{mark}after={after}")).unwrap_or_default();
+        let after = after.map(|after| format!("{mark}after={}", encode(&after.to_string())));
+        let after = after.unwrap_or_default();
         let scheme = if self.secure { "wss" } else { "ws" };
         format!("{scheme}://{}{path}{after}", self.rest)
     }
@@ -185,11 +188,15 @@ mod tests {
     fn a_selection_becomes_the_address_of_its_stream() {
         let address: Address = "https://host/below/".parse().expect("an address");
         assert_eq!(address.stream(None, None, None), "wss://host/below/ws");
-        assert_eq!(address.stream(Some("a/b"), None, Some(7)), "wss://host/below/ws/a%2Fb?after=7");
+        assert_eq!(
+            address.stream(Some("a/b"), None, Some(&RoundId::number(7))),
+            "wss://host/below/ws/a%2Fb?after=7"
+        );
         assert_eq!(address.stream(None, Some("é"), None), "wss://host/below/ws/type/%C3%A9");
+        let odd = RoundId::text("a \"/%:é").expect("an id");
         let both = "localhost:3000".parse::<Address>().expect("an address");
-        let url = both.stream(Some("a"), Some("b"), Some(7));
-        assert_eq!(url, "ws://localhost:3000/ws?game=a&type=b&after=7");
+        let url = both.stream(Some("a"), Some("b"), Some(&odd));
+        assert_eq!(url, "ws://localhost:3000/ws?game=a&type=b&after=a%20%22%2F%25%3A%C3%A9");
     }
 
     #[test]

@@ -94,7 +94,8 @@ async fn rounds_that_the_hub_drops_while_a_stream_opens_are_read_from_the_databa
     let (feed, publisher) = feed_on(&rounds, 2);
     publish(&publisher, &rounds[0]);
     let prepare = async || {
-        let prepared = feed.prepare(Topic::Everything, Some(RoundId::number(1))).await;
+        let prepared =
+            feed.prepare(Topic::Everything, Some(NamedRound::parse("1").expect("an id"))).await;
         prepared.expect("a stream")
     };
     let [from_memory, known] = [prepare().await, prepare().await];

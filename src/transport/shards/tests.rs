@@ -15,7 +15,7 @@ use crate::{
         feed::Feed,
         games::Games,
         hub::{self, Captured, Publisher},
-        round::{FinishedAt, GameId, Round, RoundId, UnixMillis},
+        round::{FinishedAt, GameId, NamedRound, Round, RoundId, UnixMillis},
         topic::Topic,
         transaction::{Attachment, Xid},
     },
@@ -54,14 +54,14 @@ fn test_shards(heartbeat: Duration) -> TestShards {
 
 impl TestShards {
     /// Connects a client whose stream starts at once.
-    async fn connect(&self, protocol: Protocol, after: Option<RoundId>) -> TcpStream {
+    async fn connect(&self, protocol: Protocol, after: Option<NamedRound>) -> TcpStream {
         self.connect_with_permits(protocol, after, Box::new(())).await
     }
 
     async fn connect_with_permits(
         &self,
         protocol: Protocol,
-        after: Option<RoundId>,
+        after: Option<NamedRound>,
         permits: Box<dyn std::any::Any + Send>,
     ) -> TcpStream {
         let client = TcpStream::connect(self.address).expect("a connection");
@@ -136,7 +136,7 @@ async fn a_client_that_connects_during_publishing_gets_every_round_once() {
     for number in 0..60 {
         let protocol = if number % 2 == 0 { Protocol::Plain } else { Protocol::Chunked };
         // Every third client resumes.
-        let after = (number % 3 == 0).then_some(RoundId::number(1));
+        let after = (number % 3 == 0).then(|| NamedRound::parse("1").expect("an id"));
         let mut client = shards.connect(protocol, after).await;
         readers.push(thread::spawn(move || read_until(&mut client, &format!("id: {LAST}\n"))));
     }
