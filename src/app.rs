@@ -33,7 +33,7 @@ use crate::{
         games::Games,
         hub::{self, Hub, Publisher},
     },
-    transport::{ShardError, ShardSettings, Shards, wt::WebTransport},
+    transport::{ShardError, ShardSettings, Shards, tls::TlsAcceptor, wt::WebTransport},
 };
 
 /// Connections for clients' reads: replays beyond the ring buffers, round lists, unknown slugs.
@@ -89,8 +89,11 @@ impl App {
             certificate: wt.published(),
             port: wt.local_addr().port(),
         });
+        let tls =
+            config.tls.clone().map(|files| TlsAcceptor::start(files, &wiring.metrics, shutdown));
+        let tls = tls.transpose()?;
         let state = wiring.state(phase.clone(), advertised, settings.clone())?;
-        tracing::info!(http.addr = %accept_loop.local_addr(), "listening");
+        tracing::info!(http.addr = %accept_loop.local_addr(), tls = tls.is_some(), "listening");
         if let Some(web_transport) = web_transport {
             tracing::info!(wt.addr = %web_transport.local_addr(), "WebTransport is on");
             let admission = WebTransportAdmission::new(Arc::clone(&state));
@@ -106,7 +109,7 @@ impl App {
         }
         let stop = shutdown.clone();
         shutdown.spawn(async move {
-            accept_loop.serve(http::router(state), shards, &settings, &stop).await;
+            accept_loop.serve(http::router(state), shards, tls, &settings, &stop).await;
         });
         wait_for_end(shutdown.spawn(capture), failed).await
     }

@@ -53,6 +53,8 @@ pub struct ServeConfig {
     pub trusted_proxies: TrustedProxies,
     /// Threads that write to subscribers.
     pub shards: NonZeroUsize,
+    /// The certificate of the HTTP port, which then speaks TLS only.
+    pub tls: Option<CertificateFiles>,
     /// WebTransport, if it is on.
     pub web_transport: Option<WebTransportConfig>,
     /// The queries of the read-only mode, if it is on.

@@ -5,12 +5,14 @@
 //! streams share one write path, the [`shard`]. WebTransport ([`wt`]) gets a [`GrantedSession`]
 //! instead, because its library owns the socket.
 
+mod certificate;
 pub mod close;
 pub mod frame_reader;
 pub mod frame_writer;
 pub(crate) mod metered_socket;
 mod shard;
 mod shards;
+pub(crate) mod tls;
 pub(crate) mod wt;
 
 use std::time::Duration;

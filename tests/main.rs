@@ -64,6 +64,7 @@ mod strangers;
 mod stream_sse;
 mod stream_ws;
 mod subprotocols;
+mod tls;
 mod unusual_rounds;
 mod webtransport;
 mod writers;

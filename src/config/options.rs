@@ -94,6 +94,16 @@ pub struct HttpOptions {
     #[arg(default_value_t = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 3000))]
     pub http_addr: SocketAddr,
 
+    /// PEM file with the certificate chain of HTTP, WebSocket and SSE, which then speak TLS 1.2 and
+    /// 1.3 only. The server reloads it when it changes. WebTransport uses it too, unless --wt-cert
+    /// is set. Default: no TLS.
+    #[arg(long, env = "DATASTREAM_TLS_CERT", value_name = "FILE")]
+    pub tls_cert: Option<PathBuf>,
+
+    /// PEM file with the private key of --tls-cert.
+    #[arg(long, env = "DATASTREAM_TLS_KEY", value_name = "FILE")]
+    pub tls_key: Option<PathBuf>,
+
     /// Pages that may connect: * or origins separated by commas (https://game.example). Applies to
     /// CORS, WebSocket and WebTransport. Other pages get 403.
     #[arg(long, env = "DATASTREAM_ALLOWED_ORIGINS", value_name = "ORIGINS", default_value = "*")]
@@ -217,6 +227,8 @@ impl ReadOnlyOptions {
 impl ServerOptions {
     /// The configuration for a server of this database.
     pub fn resolve(self, database: DatabaseConfig) -> Result<ServeConfig, ConfigError> {
+        let Pair { cert, key } = TLS;
+        let tls = certificate((self.http.tls_cert, cert), (self.http.tls_key, key))?;
         Ok(ServeConfig {
             database,
             http_addr: self.http.http_addr,
@@ -231,7 +243,11 @@ impl ServerOptions {
             max_connects_per_second: self.limits.max_connects_per_second,
             trusted_proxies: self.limits.trusted_proxies.unwrap_or_default(),
             shards: self.limits.shards.unwrap_or_else(cores),
-            web_transport: self.web_transport.resolve()?,
+            web_transport: self.web_transport.resolve()?.map(|config| WebTransportConfig {
+                certificate: config.certificate.or_else(|| tls.clone()),
+                ..config
+            }),
+            tls,
             read_only: None,
         })
     }
@@ -240,12 +256,8 @@ impl ServerOptions {
 impl WebTransportOptions {
     /// The configuration, or `None` if WebTransport is off.
     pub fn resolve(self) -> Result<Option<WebTransportConfig>, ConfigError> {
-        let certificate = match (self.wt_cert, self.wt_key) {
-            (Some(chain), Some(key)) => Some(CertificateFiles { chain, key }),
-            (None, None) => None,
-            (Some(_), None) => return Err(incomplete(CERT, KEY)),
-            (None, Some(_)) => return Err(incomplete(KEY, CERT)),
-        };
+        let Pair { cert, key } = WEB_TRANSPORT;
+        let certificate = certificate((self.wt_cert, cert), (self.wt_key, key))?;
         let config = WebTransportConfig { addr: self.wt_addr, certificate };
         Ok(self.wt_enabled.then_some(config))
     }
@@ -256,8 +268,29 @@ fn cores() -> NonZeroUsize {
     std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
 }
 
-const CERT: (&str, &str) = ("wt-cert", "DATASTREAM_WT_CERT");
-const KEY: (&str, &str) = ("wt-key", "DATASTREAM_WT_KEY");
+/// The flags and variables of a certificate and its key.
+struct Pair {
+    cert: (&'static str, &'static str),
+    key: (&'static str, &'static str),
+}
+
+const TLS: Pair =
+    Pair { cert: ("tls-cert", "DATASTREAM_TLS_CERT"), key: ("tls-key", "DATASTREAM_TLS_KEY") };
+const WEB_TRANSPORT: Pair =
+    Pair { cert: ("wt-cert", "DATASTREAM_WT_CERT"), key: ("wt-key", "DATASTREAM_WT_KEY") };
+
+/// The files of a certificate: both or neither.
+fn certificate(
+    (chain, cert_names): (Option<PathBuf>, (&'static str, &'static str)),
+    (key, key_names): (Option<PathBuf>, (&'static str, &'static str)),
+) -> Result<Option<CertificateFiles>, ConfigError> {
+    match (chain, key) {
+        (Some(chain), Some(key)) => Ok(Some(CertificateFiles { chain, key })),
+        (None, None) => Ok(None),
+        (Some(_), None) => Err(incomplete(cert_names, key_names)),
+        (None, Some(_)) => Err(incomplete(key_names, cert_names)),
+    }
+}
 
 fn incomplete(
     (given, given_variable): (&'static str, &'static str),

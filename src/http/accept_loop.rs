@@ -31,7 +31,7 @@ use crate::{
         connection_limiter::{ConnectionLimiter, Kind},
         shutdown::Shutdown,
     },
-    transport::{Shards, metered_socket::MeteredSocket},
+    transport::{Shards, metered_socket::MeteredSocket, tls::TlsAcceptor},
 };
 
 /// Connections that the kernel may queue until they are accepted: a burst of reconnects arrives
@@ -85,12 +85,14 @@ impl AcceptLoop {
         self,
         router: Router,
         shards: Shards,
+        tls: Option<TlsAcceptor>,
         settings: &Settings,
         shutdown: &Shutdown,
     ) {
         let context = Arc::new(ConnectionContext {
             router,
             shards,
+            tls,
             shutdown: shutdown.clone(),
             proxies: settings.trusted_proxies.clone(),
         });

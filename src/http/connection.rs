@@ -48,6 +48,7 @@ use crate::{
     transport::{
         GrantedStream, Shards,
         metered_socket::{MeteredSocket, WriteGauge},
+        tls::TlsAcceptor,
     },
 };
 
@@ -60,6 +61,11 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 const BUFFER_BYTES: usize = 16 * 1024;
 /// The most headers of a request.
 const HEADERS_MAX: usize = 100;
+/// The answer to a request without TLS on a port with TLS.
+const PLAIN_HTTP: &[u8] = b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/problem+json\r\n\
+    connection: close\r\ncontent-length: 113\r\n\r\n\
+    {\"type\":\"about:blank\",\"title\":\"Bad Request\",\"status\":400,\
+    \"detail\":\"this port speaks TLS: use https:// or wss://\"}";
 /// How long a connection may take after a shutdown request. The shards end the streams; hyper only
 /// has to send its last response.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(3);
@@ -69,6 +75,7 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(3);
 pub(super) struct ConnectionContext {
     pub(super) router: Router,
     pub(super) shards: Shards,
+    pub(super) tls: Option<TlsAcceptor>,
     pub(super) shutdown: Shutdown,
     pub(super) proxies: TrustedProxies,
 }
@@ -98,12 +105,39 @@ pub(super) async fn serve(
     context: Arc<ConnectionContext>,
 ) {
     let pending = Arc::new(pending);
+    if let Some(tls) = &context.tls
+        && !encrypts(&mut socket, tls, &pending, &context.shutdown).await
+    {
+        return;
+    }
     while waits(&socket, &pending, &context.shutdown).await {
         // In a box of its own: a connection that waits holds none of it.
         match Box::pin(speak_http(socket, peer, &pending, &context)).await {
             Some(idle) => socket = idle,
             None => return,
         }
+    }
+}
+
+/// Completes a TLS handshake. Returns false if there is none.
+async fn encrypts(
+    socket: &mut MeteredSocket,
+    tls: &TlsAcceptor,
+    pending: &PendingConnection,
+    shutdown: &Shutdown,
+) -> bool {
+    let encrypted = tokio::select! {
+        encrypted = timeout(HEAD_TIMEOUT, socket.encrypt(tls, PLAIN_HTTP)) => encrypted,
+        () = pending.closed() => return false,
+        () = shutdown.requested() => return false,
+    };
+    match encrypted {
+        Ok(Ok(())) => true,
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "the TLS handshake failed");
+            false
+        }
+        Err(_) => false,
     }
 }
 
@@ -230,9 +264,11 @@ async fn hand_off_stream<S>(
 ) -> Result<(), Box<dyn Error + Send + Sync>> {
     let Some((head, grant)) = hand_off.take_grant() else { return Ok(()) };
     let protocol = grant.protocol;
+    let (tcp, tls, unread) = parts.io.into_inner().into_parts();
     let stream = GrantedStream {
-        socket: parts.io.into_inner().into_inner().into_std()?,
-        unread: parts.read_buf,
+        socket: tcp.into_std()?,
+        tls,
+        unread: [parts.read_buf, unread].concat().into(),
         head: head::write(&head, protocol.is_chunked()),
         protocol,
         prepared: grant.prepared,

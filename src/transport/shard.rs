@@ -25,6 +25,7 @@ mod protocol;
 mod reads;
 mod send_queue;
 mod shard_metrics;
+mod socket;
 
 use std::{
     io,

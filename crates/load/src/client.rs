@@ -12,6 +12,7 @@ use std::{
 
 use anyhow::{Context, Result, anyhow, ensure};
 use mio::{Events, Poll, Token, event::Event};
+use rustls::ClientConfig;
 
 use crate::{
     connection::{Connection, Scratch},
@@ -32,6 +33,7 @@ const POLL_WITHIN: Duration = Duration::from_millis(20);
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     pub(crate) address: SocketAddr,
+    pub(crate) tls: Option<Arc<ClientConfig>>,
     pub(crate) transport: Transport,
     pub(crate) connections: usize,
     pub(crate) start: Start,
@@ -208,8 +210,9 @@ impl Subscribers {
             && self.connections.len().saturating_sub(self.ready + self.closed) < OPENING_MAX
         {
             let token = Token(self.connections.len());
-            let Plan { address, transport, .. } = self.plan;
-            let opened = Connection::open(address, transport, self.poll.registry(), token);
+            let Plan { address, tls, transport, .. } = &self.plan;
+            let opened =
+                Connection::open(*address, tls.as_ref(), *transport, self.poll.registry(), token);
             self.connections.push(Some(opened.context("connect")?));
         }
         Ok(())

@@ -1,17 +1,20 @@
 //! One subscriber: handshake, then rounds.
 
 use std::{
-    io::{self, ErrorKind, Read, Write},
+    io::{self, ErrorKind, Read},
     net::SocketAddr,
+    sync::Arc,
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use mio::{Interest, Registry, Token, net::TcpStream};
+use mio::{Interest, Registry, Token};
+use rustls::ClientConfig;
 use socket2::SockRef;
 
 use crate::{
     events::{self, Dechunk},
     options::Transport,
+    stream::Stream,
     websocket,
 };
 
@@ -50,7 +53,7 @@ pub(crate) struct Taken {
 
 #[derive(Debug)]
 pub(crate) struct Connection {
-    stream: TcpStream,
+    stream: Stream,
     stage: Stage,
     transport: Transport,
     dechunk: Dechunk,
@@ -63,12 +66,13 @@ pub(crate) struct Connection {
 impl Connection {
     pub(crate) fn open(
         address: SocketAddr,
+        tls: Option<&Arc<ClientConfig>>,
         transport: Transport,
         registry: &Registry,
         token: Token,
     ) -> io::Result<Self> {
-        let mut stream = TcpStream::connect(address)?;
-        registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
+        let mut stream = Stream::connect(address, tls)?;
+        registry.register(stream.tcp_mut(), token, Interest::READABLE | Interest::WRITABLE)?;
         let (stage, dechunk) = (Stage::Connecting, Dechunk::default());
         Ok(Self { stream, stage, transport, dechunk, pending: Vec::new(), last: None })
     }
@@ -83,16 +87,16 @@ impl Connection {
         if self.stage != Stage::Connecting {
             return Ok(());
         }
-        if let Some(error) = self.stream.take_error()? {
+        if let Some(error) = self.stream.tcp().take_error()? {
             return Err(error).context("connect");
         }
-        if self.stream.peer_addr().is_err() {
+        if self.stream.tcp().peer_addr().is_err() {
             return Ok(());
         }
         self.stage = Stage::Head;
-        let written = self.stream.write(request).context("send the request")?;
+        let written = self.stream.send(request).context("send the request")?;
         ensure!(written == request.len(), "the request did not fit an empty socket");
-        registry.reregister(&mut self.stream, token, Interest::READABLE)?;
+        registry.reregister(self.stream.tcp_mut(), token, Interest::READABLE)?;
         Ok(())
     }
 
@@ -115,7 +119,7 @@ impl Connection {
             taken.bytes += read as u64;
             taken.closed =
                 read == 0 || self.take(scratch, read, &mut taken.accepted, &mut round)?;
-            if taken.closed || read < READ_BYTES {
+            if taken.closed || (read < READ_BYTES && self.stream.is_whole()) {
                 return Ok(taken);
             }
         }
@@ -123,7 +127,7 @@ impl Connection {
 
     /// Resets the connection: TIME-WAIT would use up the ports of later runs.
     pub(crate) fn abort(self) {
-        let _ = SockRef::from(&self.stream).set_linger(Some(std::time::Duration::ZERO));
+        let _ = SockRef::from(self.stream.tcp()).set_linger(Some(std::time::Duration::ZERO));
     }
 
     /// Returns whether the stream has ended.

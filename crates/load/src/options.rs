@@ -50,6 +50,10 @@ pub(crate) struct Options {
     #[arg(long)]
     pub(crate) pin: bool,
 
+    /// Connect to the server by TLS
+    #[arg(long)]
+    pub(crate) tls: bool,
+
     /// Alternate the server with the floor, and print medians and ratios
     #[arg(long)]
     pub(crate) compare: bool,

@@ -93,6 +93,7 @@ pub(crate) fn observe(
     let conns = options.conns as f64;
     let outcome = Outcome {
         target: subject.name(),
+        tls: target.tls(),
         transport: options.transport,
         conns: options.conns,
         pace: options.pace_text(),

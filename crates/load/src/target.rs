@@ -5,14 +5,15 @@ use std::{
     net::{SocketAddr, TcpStream},
     path::Path,
     process::{Child, ChildStderr, Command, ExitStatus, Stdio},
-    sync::mpsc,
+    sync::{Arc, mpsc},
     thread,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail};
+use rustls::ClientConfig;
 
-use crate::{options::Options, process};
+use crate::{options::Options, process, tls::TestTls};
 
 /// The core of the measured process, and the core of all other processes.
 pub(crate) const CORE: u32 = 0;
@@ -25,6 +26,7 @@ const TIME_LIMIT: Duration = Duration::from_secs(30);
 pub(crate) struct Target {
     child: Child,
     address: SocketAddr,
+    tls: Option<TestTls>,
 }
 
 impl Target {
@@ -33,7 +35,9 @@ impl Target {
         let mut command = command(&options.server()?, options.pin);
         command.args(["serve", "--http-addr", address]).args(&options.server_arg);
         command.env("DATABASE_URL", url).env_remove("DATASTREAM_LISTEN_URL");
-        let target = Self::start(command)?;
+        let tls = options.tls.then(TestTls::new).transpose()?;
+        command.envs(tls.iter().flat_map(TestTls::variables));
+        let target = Self::start(command)?.with(tls);
         let start = Instant::now();
         while !target.is_ready() {
             anyhow::ensure!(start.elapsed() < TIME_LIMIT, "the server is not ready after 30 s");
@@ -51,6 +55,11 @@ impl Target {
 
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The configuration of clients, if the server speaks TLS.
+    pub(crate) fn tls(&self) -> Option<Arc<ClientConfig>> {
+        self.tls.as_ref().map(TestTls::client)
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -90,12 +99,17 @@ impl Target {
         Ok(())
     }
 
+    fn with(mut self, tls: Option<TestTls>) -> Self {
+        self.tls = tls;
+        self
+    }
+
     fn start(mut command: Command) -> Result<Self> {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().with_context(|| format!("start {command:?}"))?;
         let stderr = child.stderr.take().context("stderr is piped")?;
         match address(stderr) {
-            Ok(address) => Ok(Self { child, address }),
+            Ok(address) => Ok(Self { child, address, tls: None }),
             Err(error) => {
                 let _ = child.kill();
                 let _ = child.wait();
@@ -106,12 +120,19 @@ impl Target {
 
     /// The complete response to a request.
     pub(crate) fn get(&self, path: &str) -> Result<String> {
-        let mut stream = TcpStream::connect(self.address)?;
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: load\r\nConnection: close\r\n\r\n")?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        Ok(answer)
+        let stream = TcpStream::connect(self.address)?;
+        match &self.tls {
+            None => exchange(stream, path),
+            Some(tls) => exchange(tls.connect(stream)?, path),
+        }
     }
+}
+
+fn exchange(mut stream: impl Read + Write, path: &str) -> Result<String> {
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: load\r\nConnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
 }
 
 impl Drop for Target {

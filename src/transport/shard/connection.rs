@@ -1,18 +1,17 @@
-//! The socket of one subscriber. Rare state is boxed: an ordinary connection takes 56 bytes.
+//! The socket of one subscriber. Rare state is boxed: an ordinary connection takes 64 bytes.
 
 use std::{
-    io::{self, ErrorKind, Read, Write},
-    time::{Duration, Instant},
+    io::{self, ErrorKind, Write},
+    time::Instant,
 };
 
 use bytes::Bytes;
-use mio::net::TcpStream;
-use socket2::SockRef;
 
 use super::{
     granted_stream::Permits,
     protocol::Protocol,
     send_queue::{Flushed, SendQueue},
+    socket::Socket,
 };
 use crate::{
     stream::hub::Position,
@@ -31,7 +30,7 @@ const UNANSWERED_MAX: u8 = 2;
 /// A connection of a shard.
 #[derive(Debug)]
 pub(super) struct Connection {
-    pub(super) socket: TcpStream,
+    pub(super) socket: Socket,
     /// The number of its group, and its index there.
     pub(super) group: u32,
     pub(super) member_index: u32,
@@ -80,7 +79,7 @@ pub(super) struct ReceivedFrames {
 
 impl Connection {
     pub(super) fn new(
-        socket: TcpStream,
+        socket: Socket,
         protocol: Protocol,
         permits: Permits,
         group: u32,
@@ -128,12 +127,21 @@ impl Connection {
         }
     }
 
-    /// Writes the send queue. Returns the number of rounds that were completed.
+    /// Writes the send queue, and what TLS holds. Returns the number of rounds that were completed.
     pub(super) fn flush(&mut self, now: Instant) -> (Flushed, u32) {
-        match &mut self.send_queue {
+        let (flushed, rounds) = match &mut self.send_queue {
             Some(send_queue) => send_queue.flush(&mut self.socket, now),
             None => (Flushed::All, 0),
-        }
+        };
+        let flushed = match flushed {
+            Flushed::All => match self.socket.flush_sealed() {
+                Ok(true) => Flushed::All,
+                Ok(false) => Flushed::Blocked,
+                Err(_) => Flushed::Broken,
+            },
+            other => other,
+        };
+        (flushed, rounds)
     }
 
     /// Queues what precedes the first event, if that is about to be queued.
@@ -167,11 +175,6 @@ impl Connection {
         self.received
     }
 
-    /// Reads once.
-    pub(super) fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        self.socket.read(into)
-    }
-
     /// Reads the control frames of a WebSocket. Ignores all other bytes.
     pub(super) fn handle_bytes(&mut self, bytes: &mut [u8]) -> ReceivedFrames {
         let mut received = ReceivedFrames::default();
@@ -202,15 +205,14 @@ impl Connection {
     }
 
     /// Closes the write half. The peer then closes its half.
-    pub(super) fn finish(&self) {
-        // This fails only if the peer has disconnected.
-        let _ = self.socket.shutdown(std::net::Shutdown::Write);
+    pub(super) fn finish(&mut self) {
+        self.socket.finish();
     }
 
     /// Makes the drop of the socket a reset. After a plain close, a full socket would stay in
     /// FIN-WAIT-1 with its kernel memory, and the peer would not notice.
     pub(super) fn reset(&self) {
-        let _ = SockRef::from(&self.socket).set_linger(Some(Duration::ZERO));
+        self.socket.reset();
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use mio::{Interest, Registry, Token, net::TcpStream};
+use mio::{Registry, Token};
 use slab::Slab;
 
 use super::{
@@ -18,6 +18,7 @@ use super::{
     protocol::{Protocol, Segment},
     send_queue::{Flushed, SendQueue},
     shard_metrics::ShardMetrics,
+    socket::Socket,
 };
 use crate::{
     ops::telemetry::metrics::Metrics,
@@ -78,7 +79,7 @@ impl Connections {
     /// Adds a connection that subscribes to the topic from this position. Returns its slot.
     pub(super) fn insert(
         &mut self,
-        socket: TcpStream,
+        socket: Socket,
         protocol: Protocol,
         permits: Permits,
         topic: Topic,
@@ -95,8 +96,7 @@ impl Connections {
 
     pub(super) fn register(&mut self, slot: u32, registry: &Registry) -> io::Result<()> {
         let Some(connection) = self.get_mut(slot) else { return Ok(()) };
-        let interest = Interest::READABLE | Interest::WRITABLE;
-        registry.register(&mut connection.socket, Token(slot as usize), interest)
+        connection.socket.register(registry, Token(slot as usize))
     }
 
     /// Sends the response head and the opening of the stream.

@@ -4,11 +4,14 @@ use std::{any::Any, net::TcpStream};
 
 use bytes::Bytes;
 
-use super::protocol::Protocol;
-use crate::stream::{
-    feed::{FeedError, Prepared},
-    hub::Joint,
-    topic::Topic,
+use super::{protocol::Protocol, socket::Socket};
+use crate::{
+    stream::{
+        feed::{FeedError, Prepared},
+        hub::Joint,
+        topic::Topic,
+    },
+    transport::tls::Tls,
 };
 
 /// The permits of a connection, released when it is closed.
@@ -19,6 +22,8 @@ pub(crate) type Permits = Box<dyn Any + Send>;
 pub(crate) struct GrantedStream {
     /// The socket, non-blocking.
     pub socket: TcpStream,
+    /// The keys of the connection, if it has TLS.
+    pub tls: Option<Box<Tls>>,
     /// Bytes that the client sent after its request.
     pub unread: Bytes,
     /// The head of the response, sent first.
@@ -34,7 +39,7 @@ pub(crate) struct GrantedStream {
 /// A connection with an open stream: the content of a command to its shard.
 #[derive(Debug)]
 pub(in crate::transport) struct OpenedStream {
-    pub(super) socket: mio::net::TcpStream,
+    pub(super) socket: Socket,
     pub(super) unread: Bytes,
     pub(super) head: Vec<u8>,
     pub(super) protocol: Protocol,
@@ -49,8 +54,8 @@ impl GrantedStream {
         self,
         push: impl FnOnce(OpenedStream) + Send,
     ) -> Result<(), FeedError> {
-        let Self { socket, unread, head, protocol, prepared, permits } = self;
-        let socket = mio::net::TcpStream::from_std(socket);
+        let Self { socket, tls, unread, head, protocol, prepared, permits } = self;
+        let socket = Socket::new(socket, tls);
         let topic = prepared.topic().clone();
         let join =
             |joint| push(OpenedStream { socket, unread, head, protocol, permits, topic, joint });

@@ -5,7 +5,11 @@
 //! delayed the rounds of all others from 1.5 to 293 ms. A client that sends more than
 //! [`RATE_MAX`] in a second is closed with 1008.
 
-use std::{collections::VecDeque, io::ErrorKind, time::Instant};
+use std::{
+    collections::VecDeque,
+    io::{self, ErrorKind},
+    time::Instant,
+};
 
 use super::connections::Connections;
 use crate::transport::close::CloseReason;
@@ -29,6 +33,8 @@ pub(super) struct Reads {
     /// close message takes, and are only read at ticks.
     flooding: Vec<u32>,
     buffer: Box<[u8]>,
+    /// What the last read brought, decrypted.
+    plain: Vec<u8>,
     start: Instant,
 }
 
@@ -45,7 +51,13 @@ enum Found {
 impl Reads {
     pub(super) fn new(now: Instant) -> Self {
         let buffer = vec![0; READ_BYTES].into();
-        Self { waiting: VecDeque::new(), flooding: Vec::new(), buffer, start: now }
+        Self {
+            waiting: VecDeque::new(),
+            flooding: Vec::new(),
+            buffer,
+            plain: Vec::new(),
+            start: now,
+        }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -89,7 +101,7 @@ impl Reads {
             }
             Found::Bytes(read) => read,
         };
-        connections.handle_bytes(slot, &mut self.buffer[..read]);
+        connections.handle_bytes(slot, &mut self.plain);
         self.count(connections, slot, read, second);
         // An end of the connection that came with these bytes is no further event.
         self.mark(connections, slot);
@@ -98,19 +110,11 @@ impl Reads {
 
     fn read_once(&mut self, connections: &mut Connections, slot: u32) -> Found {
         let Some(connection) = connections.get_mut(slot) else { return Found::Nothing };
-        loop {
-            return match connection.read(&mut self.buffer) {
-                Ok(0) => Found::End(CloseReason::Client),
-                Ok(read) => Found::Bytes(read),
-                Err(error) => match error.kind() {
-                    ErrorKind::Interrupted => continue,
-                    ErrorKind::WouldBlock => Found::Nothing,
-                    // TCP_USER_TIMEOUT: the peer acknowledges nothing.
-                    ErrorKind::TimedOut => Found::End(CloseReason::TooSlow),
-                    _ => Found::End(CloseReason::Client),
-                },
-            };
-        }
+        let Self { buffer, plain, .. } = self;
+        found(|| match connection.is_flooding {
+            false => connection.socket.receive(buffer, plain),
+            true => connection.socket.discard(buffer),
+        })
     }
 
     /// Counts bytes, and closes a connection that sends too many.
@@ -149,5 +153,21 @@ impl Reads {
             }
         }
         true
+    }
+}
+
+fn found(mut read: impl FnMut() -> io::Result<usize>) -> Found {
+    loop {
+        return match read() {
+            Ok(0) => Found::End(CloseReason::Client),
+            Ok(read) => Found::Bytes(read),
+            Err(error) => match error.kind() {
+                ErrorKind::Interrupted => continue,
+                ErrorKind::WouldBlock => Found::Nothing,
+                // TCP_USER_TIMEOUT: the peer acknowledges nothing.
+                ErrorKind::TimedOut => Found::End(CloseReason::TooSlow),
+                _ => Found::End(CloseReason::Client),
+            },
+        };
     }
 }

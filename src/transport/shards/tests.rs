@@ -71,7 +71,7 @@ impl TestShards {
         let prepared = self.feed.prepare(Topic::Everything, after).await.expect("prepared");
         let unread = Default::default();
         let head = b"head\n".to_vec();
-        let stream = GrantedStream { socket, unread, head, protocol, prepared, permits };
+        let stream = GrantedStream { socket, tls: None, unread, head, protocol, prepared, permits };
         self.shards.open_stream(stream).await.expect("open");
         client
     }

@@ -4,29 +4,17 @@
 //! and rotated. Browsers accept a self-signed one by its hash (`serverCertificateHashes`): ECDSA
 //! P-256, valid for at most 14 days (W3C WebTransport, "custom certificate requirements").
 
-mod files;
-mod pair;
 mod self_signed;
 
 use chrono::{DateTime, Utc};
 use tokio::sync::watch;
 
-use self::{files::FileCertificate, pair::Pair, self_signed::SelfSigned};
-use crate::config::CertificateFiles;
-
-/// Why a certificate cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum CertificateError {
-    /// A file cannot be read.
-    #[error("{0}: {1}")]
-    File(String, std::io::Error),
-    /// A file has no valid PEM content.
-    #[error("{0}: {1}")]
-    Content(String, String),
-    /// The chain or the key is invalid, or they do not match.
-    #[error("the certificate cannot be used: {0}")]
-    Unusable(String),
-}
+use self::self_signed::SelfSigned;
+pub(crate) use crate::transport::certificate::CertificateError;
+use crate::{
+    config::CertificateFiles,
+    transport::certificate::{FileCertificate, Pair},
+};
 
 /// The certificate data that a page needs to connect.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,8 +59,8 @@ impl Certificates {
     /// The TLS configuration with the current certificate.
     pub(super) fn tls(&self) -> Result<rustls::ServerConfig, CertificateError> {
         match &self.source {
-            CertificateSource::Files(files) => files.pair().tls(),
-            CertificateSource::SelfSigned(own) => own.pair().tls(),
+            CertificateSource::Files(files) => files.pair().quic_tls(),
+            CertificateSource::SelfSigned(own) => own.pair().quic_tls(),
         }
     }
 

@@ -3,19 +3,25 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use rustls::{ServerConfig, version::TLS13};
+use rustls::{
+    ServerConfig, SupportedProtocolVersion,
+    server::NoServerSessionStorage,
+    version::{TLS12, TLS13},
+};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use wtransport::tls::{Certificate, WEBTRANSPORT_ALPN};
 use x509_parser::{certificate::X509Certificate, prelude::FromDer};
 
 use super::CertificateError;
 
+/// The only protocol of the HTTP port.
+const HTTP_ALPN: &[u8] = b"http/1.1";
 /// The longest validity with which browsers accept a certificate by its hash.
 const PINNED_DAYS_MAX: i64 = 14;
 
 /// A usable pair.
 #[derive(Debug)]
-pub(super) struct Pair {
+pub(in crate::transport) struct Pair {
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
     hash: [u8; 32],
@@ -25,7 +31,7 @@ pub(super) struct Pair {
 
 impl Pair {
     /// Checks that the key matches the certificate.
-    pub(super) fn new(
+    pub(in crate::transport) fn new(
         chain: Vec<CertificateDer<'static>>,
         key: PrivateKeyDer<'static>,
     ) -> Result<Self, CertificateError> {
@@ -38,33 +44,50 @@ impl Pair {
         let (hash, not_after, pinnable) =
             (*own.hash().as_ref(), to_utc(&parsed.validity().not_after), pinnable(&parsed));
         let pair = Self { chain, key, hash, not_after, pinnable };
-        pair.tls()?;
+        pair.http_tls()?;
         Ok(pair)
     }
 
     /// SHA-256 of the leaf certificate.
-    pub(super) fn hash(&self) -> [u8; 32] {
+    pub(in crate::transport) fn hash(&self) -> [u8; 32] {
         self.hash
     }
 
-    pub(super) fn not_after(&self) -> DateTime<Utc> {
+    pub(in crate::transport) fn not_after(&self) -> DateTime<Utc> {
         self.not_after
     }
 
     /// Whether browsers accept it by its hash. They check any other by its issuer.
-    pub(super) fn is_pinnable(&self) -> bool {
+    pub(in crate::transport) fn is_pinnable(&self) -> bool {
         self.pinnable
     }
 
-    /// The TLS 1.3 configuration for HTTP/3 with this certificate.
-    pub(super) fn tls(&self) -> Result<ServerConfig, CertificateError> {
+    /// The configuration for HTTP/3, which needs TLS 1.3.
+    pub(in crate::transport) fn quic_tls(&self) -> Result<ServerConfig, CertificateError> {
+        self.tls(&[&TLS13], WEBTRANSPORT_ALPN)
+    }
+
+    /// The configuration for HTTP/1.1. Without tickets: a stream lasts for hours, and each ticket
+    /// takes memory and time.
+    pub(in crate::transport) fn http_tls(&self) -> Result<ServerConfig, CertificateError> {
+        let mut config = self.tls(&[&TLS13, &TLS12], HTTP_ALPN)?;
+        config.send_tls13_tickets = 0;
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        Ok(config)
+    }
+
+    fn tls(
+        &self,
+        versions: &[&'static SupportedProtocolVersion],
+        alpn: &[u8],
+    ) -> Result<ServerConfig, CertificateError> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let mut config = ServerConfig::builder_with_provider(provider)
-            .with_protocol_versions(&[&TLS13])
+            .with_protocol_versions(versions)
             .map(|builder| builder.with_no_client_auth())
             .and_then(|builder| builder.with_single_cert(self.chain.clone(), self.key.clone_key()))
             .map_err(|error| CertificateError::Unusable(error.to_string()))?;
-        config.alpn_protocols = vec![WEBTRANSPORT_ALPN.to_vec()];
+        config.alpn_protocols = vec![alpn.to_vec()];
         Ok(config)
     }
 }

@@ -20,7 +20,7 @@ type Stamp = Option<(SystemTime, u64)>;
 
 /// The pair in use and the files it came from.
 #[derive(Debug)]
-pub(super) struct FileCertificate {
+pub(in crate::transport) struct FileCertificate {
     paths: CertificateFiles,
     pair: Pair,
     /// The stamps of the files when they were last read.
@@ -28,24 +28,24 @@ pub(super) struct FileCertificate {
 }
 
 impl FileCertificate {
-    pub(super) fn read(paths: CertificateFiles) -> Result<Self, CertificateError> {
+    pub(in crate::transport) fn read(paths: CertificateFiles) -> Result<Self, CertificateError> {
         let read = stamps(&paths);
         Ok(Self { pair: load(&paths)?, paths, read })
     }
 
-    pub(super) fn pair(&self) -> &Pair {
+    pub(in crate::transport) fn pair(&self) -> &Pair {
         &self.pair
     }
 
     /// Waits until the files hold another usable pair. An unusable pair is logged once, and the one
     /// in use stays.
-    pub(super) async fn changed(&mut self) {
+    pub(in crate::transport) async fn changed(&mut self) {
         loop {
             let stamps = self.settled().await;
             match load(&self.paths) {
                 Ok(pair) => {
                     (self.pair, self.read) = (pair, stamps);
-                    tracing::info!(wt.not_after = %self.pair.not_after(), "reloaded the certificate");
+                    tracing::info!(not_after = %self.pair.not_after(), "reloaded the certificate");
                     return;
                 }
                 Err(error) => {

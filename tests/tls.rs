@@ -1,0 +1,312 @@
+//! TLS on the HTTP port: WebSocket, SSE and requests; certificates that change; clients that misbehave.
+
+use std::{net::SocketAddr, path::Path, sync::Arc};
+
+use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion, version};
+use rustls_pki_types::CertificateDer;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+use tokio_rustls::{TlsConnector, client::TlsStream};
+use wtransport::Identity;
+
+use testkit::{TestDatabase, TestServer, binary::datastream, eventually, raw_http, within};
+
+const WEB_SOCKET: &str = "GET /ws/crash HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\n\
+    Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+const EVENTS: &str = "GET /sse/crash HTTP/1.1\r\nHost: x\r\n\r\n";
+
+/// A certificate in files, and what clients need to trust it.
+struct TestCertificate {
+    folder: tempfile::TempDir,
+    der: CertificateDer<'static>,
+}
+
+impl TestCertificate {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let der = Self::write(folder.path());
+        Self { folder, der }
+    }
+
+    /// Writes another one into the files.
+    fn renew(&mut self) {
+        self.der = Self::write(self.folder.path());
+    }
+
+    fn write(folder: &Path) -> CertificateDer<'static> {
+        let identity = Identity::self_signed(["localhost", "127.0.0.1"]).expect("a certificate");
+        let certificate = &identity.certificate_chain().as_slice()[0];
+        std::fs::write(folder.join("cert.pem"), certificate.to_pem()).expect("written");
+        let key = identity.private_key().to_secret_pem();
+        std::fs::write(folder.join("key.pem"), key).expect("written");
+        CertificateDer::from(certificate.der().to_vec())
+    }
+
+    fn file(&self, name: &str) -> String {
+        self.folder.path().join(name).display().to_string()
+    }
+
+    async fn connect(
+        &self,
+        address: SocketAddr,
+        version: &'static SupportedProtocolVersion,
+    ) -> Option<TlsStream<TcpStream>> {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.der.clone()).expect("a root");
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut config = ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[version])
+            .expect("a version")
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        let tcp = TcpStream::connect(address).await.expect("a connection");
+        let name = "localhost".try_into().expect("a name");
+        TlsConnector::from(Arc::new(config)).connect(name, tcp).await.ok()
+    }
+
+    /// Connects with TLS 1.3 and sends this.
+    async fn send(&self, address: SocketAddr, bytes: &str) -> TlsStream<TcpStream> {
+        let mut stream = self.connect(address, &version::TLS13).await.expect("a handshake");
+        stream.write_all(bytes.as_bytes()).await.expect("a write");
+        stream
+    }
+}
+
+async fn read_until(stream: &mut TlsStream<TcpStream>, text: &str) -> String {
+    within(format!("{text:?}"), async {
+        let mut all = Vec::new();
+        while !all.windows(text.len()).any(|part| part == text.as_bytes()) {
+            let read = stream.read_buf(&mut all).await.expect("a read");
+            assert!(read > 0, "the end after {}", String::from_utf8_lossy(&all));
+        }
+        String::from_utf8_lossy(&all).into_owned()
+    })
+    .await
+}
+
+fn builder(database: &TestDatabase, certificate: &TestCertificate) -> testkit::server::Builder {
+    TestServer::on(database.url())
+        .env("DATASTREAM_TLS_CERT", certificate.file("cert.pem"))
+        .env("DATASTREAM_TLS_KEY", certificate.file("key.pem"))
+}
+
+async fn serving() -> (TestDatabase, TestServer, TestCertificate) {
+    let (database, certificate) = (TestDatabase::new().await, TestCertificate::new());
+    let server = builder(&database, &certificate).start_unready().await;
+    eventually("a server that is ready", || async {
+        let ready = "GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+        let mut stream = certificate.send(server.addr, ready).await;
+        read_until(&mut stream, "\r\n").await.contains(" 200 ").then_some(())
+    })
+    .await;
+    (database, server, certificate)
+}
+
+async fn metrics(server: &TestServer, certificate: &TestCertificate) -> String {
+    let request = "GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    read_until(&mut certificate.send(server.addr, request).await, "\n# EOF").await
+}
+
+#[tokio::test]
+async fn web_sockets_events_and_requests_speak_tls_1_2_and_1_3() {
+    let (database, server, certificate) = serving().await;
+    for version in [&version::TLS12, &version::TLS13] {
+        let connect =
+            async || certificate.connect(server.addr, version).await.expect("a handshake");
+        let (mut socket, mut events) = (connect().await, connect().await);
+        assert_eq!(socket.get_ref().1.alpn_protocol(), Some(&b"http/1.1"[..]));
+        socket.write_all(WEB_SOCKET.as_bytes()).await.expect("a write");
+        events.write_all(EVENTS.as_bytes()).await.expect("a write");
+        read_until(&mut socket, "101 Switching Protocols").await;
+        read_until(&mut events, "text/event-stream").await;
+        for _ in 0..3 {
+            let round = database.finish("crash", "{}").await;
+            read_until(&mut socket, &format!("\"round_id\":{round},")).await;
+            read_until(&mut events, &format!("\"round_id\":{round},")).await;
+        }
+        let mut page = connect().await;
+        for _ in 0..2 {
+            let request = "GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+            page.write_all(request.as_bytes()).await.expect("a write");
+            read_until(&mut page, "</html>").await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_slow_reader_gets_a_large_replay_in_full() {
+    let (database, server, certificate) = serving().await;
+    let first = database.finish("crash", "{}").await;
+    let extras = format!(r#"{{"x": "{}"}}"#, "x".repeat(3000));
+    let mut last = first;
+    for _ in 0..200 {
+        last = database.finish("crash", &extras).await;
+    }
+    let request = format!("GET /sse/crash?after={first} HTTP/1.1\r\nHost: x\r\n\r\n");
+    let mut stream = certificate.send(server.addr, &request).await;
+    let mut all = Vec::new();
+    let end = format!("id: {last}\n");
+    within("the whole replay", async {
+        // 500 bytes at a time: the server's socket is full again and again.
+        let mut piece = [0; 500];
+        while !all.windows(end.len()).any(|part| part == end.as_bytes()) {
+            let read = stream.read(&mut piece).await.expect("a read");
+            assert!(read > 0);
+            all.drain(..all.len().saturating_sub(end.len()));
+            all.extend_from_slice(&piece[..read]);
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_stream_goes_on_after_new_keys_of_the_client() {
+    let (database, server, certificate) = serving().await;
+    let mut stream = certificate.send(server.addr, EVENTS).await;
+    read_until(&mut stream, "text/event-stream").await;
+    for _ in 0..3 {
+        stream.get_mut().1.refresh_traffic_keys().expect("TLS 1.3");
+        stream.flush().await.expect("a write");
+        let round = database.finish("crash", "{}").await;
+        read_until(&mut stream, &format!("id: {round}\n")).await;
+    }
+}
+
+#[tokio::test]
+async fn plain_http_on_the_port_is_answered_and_closed() {
+    let (_database, server, _certificate) = serving().await;
+    let request = "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n";
+    let answer = raw_http(server.addr, request).await.read_to_end().await;
+    assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains("https://"), "{answer}");
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a body");
+    assert!(head.contains(&format!("content-length: {}", body.len())), "{answer}");
+}
+
+#[tokio::test]
+async fn a_handshake_that_stalls_is_closed_and_others_are_not_delayed() {
+    let (database, server, certificate) = serving().await;
+    let silent = raw_http(server.addr, "").await;
+    let half = raw_http(server.addr, [22, 3, 1, 2, 0, 1]).await;
+    let mut stream = certificate.send(server.addr, EVENTS).await;
+    read_until(&mut stream, "text/event-stream").await;
+    let round = database.finish("crash", "{}").await;
+    read_until(&mut stream, &format!("id: {round}\n")).await;
+    tokio::join!(silent.read_to_end(), half.read_to_end());
+}
+
+#[tokio::test]
+async fn half_handshakes_are_limited_and_the_oldest_is_closed_first() {
+    rlimit::increase_nofile_limit(u64::MAX).expect("more files");
+    let (_database, server, certificate) = serving().await;
+    let mut halves = Vec::new();
+    for _ in 0..1100 {
+        halves.push(raw_http(server.addr, [22, 3, 1, 2, 0, 1]).await);
+    }
+    within("the first to be closed", halves.remove(0).read_to_end()).await;
+    let mut health =
+        certificate.send(server.addr, "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    read_until(&mut health, "\"ok\"").await;
+}
+
+#[tokio::test]
+async fn a_new_certificate_is_used_and_open_streams_stay() {
+    let (database, server, mut certificate) = serving().await;
+    let mut stream = certificate.send(server.addr, EVENTS).await;
+    read_until(&mut stream, "text/event-stream").await;
+    let expiry = |text: &str| {
+        let name = "\ndatastream_tls_certificate_expiry_seconds ";
+        let value = text.split_once(name).expect("a metric").1.lines().next();
+        value.expect("a value").parse::<f64>().expect("a number")
+    };
+    assert!(expiry(&metrics(&server, &certificate).await) > 1.7e9);
+    certificate.renew();
+    eventually("the new certificate", || async {
+        certificate.connect(server.addr, &version::TLS13).await.map(|_| ())
+    })
+    .await;
+    let round = database.finish("crash", "{}").await;
+    read_until(&mut stream, &format!("id: {round}\n")).await;
+    std::fs::write(certificate.file("cert.pem"), "no certificate").expect("written");
+    eventually("the error to be logged", || async {
+        let log = server.log();
+        log.iter().any(|line| line.contains("cannot use the changed certificate")).then_some(())
+    })
+    .await;
+    certificate.send(server.addr, EVENTS).await;
+}
+
+#[tokio::test]
+async fn a_stop_ends_the_stream_with_its_close_frame_and_close_notify() {
+    let (_database, server, certificate) = serving().await;
+    let mut stream = certificate.send(server.addr, WEB_SOCKET).await;
+    read_until(&mut stream, "\r\n\r\n").await;
+    server.signal("TERM");
+    let mut rest = Vec::new();
+    // rustls reports an end without close_notify as an error.
+    within("the end", stream.read_to_end(&mut rest)).await.expect("a clean end");
+    assert!(rest.windows(2).any(|bytes| bytes == 1001_u16.to_be_bytes()), "{rest:?}");
+    assert_eq!(server.exit_code().await, Some(0));
+}
+
+#[tokio::test]
+async fn one_of_certificate_and_key_alone_is_bad_usage() {
+    for (name, missing) in [
+        ("DATASTREAM_TLS_CERT", "DATASTREAM_TLS_KEY"),
+        ("DATASTREAM_TLS_KEY", "DATASTREAM_TLS_CERT"),
+    ] {
+        let run = datastream(&["serve"])
+            .env("DATABASE_URL", "postgres://nobody@127.0.0.1:1/none")
+            .env(name, "/some.pem");
+        let run = run.run().await;
+        assert_eq!(run.code, Some(2), "{}", run.stderr);
+        assert!(run.stderr.contains(missing), "{}", run.stderr);
+    }
+}
+
+#[tokio::test]
+async fn tail_follows_a_server_with_tls() {
+    let (database, server, certificate) = serving().await;
+    let url = format!("https://localhost:{}", server.addr.port());
+    let mut tail = datastream(&["tail", "crash", "--json"])
+        .env("DATASTREAM_URL", url)
+        .env("SSL_CERT_FILE", certificate.file("cert.pem"))
+        .command;
+    let mut tail = tail.stdout(std::process::Stdio::piped()).spawn().expect("tail");
+    let mut output = tail.stdout.take().expect("a pipe");
+    let mut all = Vec::new();
+    eventually("a round", || async { Some(database.finish("crash", "{}").await) }).await;
+    within("a line of tail", async {
+        while !all.contains(&b'\n') {
+            assert!(output.read_buf(&mut all).await.expect("a read") > 0);
+        }
+    })
+    .await;
+    assert!(String::from_utf8_lossy(&all).contains("\"round_id\":"));
+}
+
+#[tokio::test]
+async fn the_health_command_asks_by_tls() {
+    let (_database, server, certificate) = serving().await;
+    let run = datastream(&["health"])
+        .env("DATASTREAM_HTTP_ADDR", server.addr.to_string())
+        .env("DATASTREAM_TLS_CERT", certificate.file("cert.pem"));
+    let run = run.run().await;
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+}
+
+#[tokio::test]
+async fn web_transport_uses_the_same_certificate() {
+    let (database, certificate) = (TestDatabase::new().await, TestCertificate::new());
+    let server = builder(&database, &certificate)
+        .env("DATASTREAM_WT_ENABLED", "true")
+        .env("DATASTREAM_WT_ADDR", "127.0.0.1:0")
+        .start_unready()
+        .await;
+    let request = "GET /wt/certificate HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    let mut stream = certificate.send(server.addr, request).await;
+    let answer = read_until(&mut stream, "}").await;
+    assert!(answer.contains("\"next\":null"), "{answer}");
+}
