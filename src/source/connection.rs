@@ -204,9 +204,12 @@ impl Connection<'_> {
     }
 
     /// Publishes what was committed since the last poll; returns how many rounds that was.
-    async fn poll(&mut self, running: &mut Running) -> Result<usize, CaptureError> {
+    /// `is_quiet`: most likely none.
+    async fn poll(&mut self, running: &mut Running, is_quiet: bool) -> Result<usize, CaptureError> {
         let already = AlreadyPublished::default();
-        let answer = self.listener.reader().poll(running.cursor.saved()).await?;
+        let (reader, saved) = (self.listener.reader(), running.cursor.saved());
+        let answer =
+            if is_quiet { reader.poll_if_any(saved).await? } else { reader.poll(saved).await? };
         self.publisher.metrics.polls_total.inc();
         let mut poll = match answer {
             PollAnswer::Complete(poll) => poll,
@@ -231,16 +234,18 @@ impl Connection<'_> {
         let mut pace = Pace::new(Instant::now());
         loop {
             let is_notified = probe.check(&self.listener).await?;
-            tokio::select! {
-                () = self.listener.wake_ups().arrival() => {}
-                () = tokio::time::sleep(pace.pause(is_notified, Instant::now())) => {}
-            }
+            let is_quiet = tokio::select! {
+                () = self.listener.wake_ups().arrival() => false,
+                () = tokio::time::sleep(pace.pause(is_notified, Instant::now())) => {
+                    !pace.is_active(Instant::now())
+                }
+            };
             if self.listener.wake_ups().is_ended() {
                 return Err(CaptureError::Closed);
             }
             let notifications = self.listener.wake_ups().take();
             self.publisher.receive(&notifications);
-            let published = self.poll(running).await?;
+            let published = self.poll(running, is_quiet).await?;
             let now = Instant::now();
             self.publisher.audit.check(now, &self.publisher.metrics);
             pace.record(published as u64, notifications.count > 0, now);
