@@ -25,6 +25,7 @@ mod credentials;
 mod database_damage;
 mod database_outage;
 mod deployment;
+mod directory;
 mod doctor;
 mod doctor_faults;
 mod doctor_rights;

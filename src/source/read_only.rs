@@ -43,7 +43,7 @@ use crate::{
 /// Between two polls. Each reads the rounds that finished within the overlap.
 const POLL_EVERY: Duration = Duration::from_millis(250);
 /// How often the directory of games is read again.
-const GAMES_EVERY: Duration = Duration::from_secs(60);
+const GAMES_EVERY: Duration = Duration::from_secs(2);
 /// A poll that takes longer lacks an index.
 const ANSWER_WITHIN: Duration = Duration::from_secs(60);
 /// These sessions must not change anything.
@@ -183,11 +183,10 @@ impl ReadOnlyCapture {
     async fn read_games(&self, session: &Session) -> Result<(), CaptureError> {
         let query = self.settings.source.query(sql!("read_only/games"));
         let rows = within(ANSWER_WITHIN, session.query(&query, &[]));
-        let games = rows
-            .await?
-            .iter()
-            .filter_map(|row| rows::game(row).transpose())
-            .collect::<Result<_, _>>()?;
+        let games = rows.await?;
+        let games = games.iter().filter_map(|row| rows::game(row).transpose());
+        let games = games.collect::<Result<Vec<_>, _>>()?;
+        self.settings.publisher.classify(&games);
         self.settings.games.replace(games);
         Ok(())
     }
