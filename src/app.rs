@@ -145,7 +145,8 @@ impl<'a> Wiring<'a> {
     fn new(config: &'a ServeConfig, shutdown: &'a Shutdown) -> anyhow::Result<(Self, Publisher)> {
         let metrics = Metrics::default();
         let (hub, publisher) = hub::new(config.history, metrics.clone());
-        let pool = Pool::lazy(&config.database.target, "query", QUERY_CONNECTIONS);
+        let lazy = if config.read_only.is_some() { Pool::lazy_read_only } else { Pool::lazy };
+        let pool = lazy(&config.database.target, "query", QUERY_CONNECTIONS);
         let pool = pool.context("the connection string names no host. Set DATABASE_URL.")?;
         let source = config.read_only.as_ref().map(Source::new);
         let round_queries = match source.clone() {
@@ -196,7 +197,7 @@ impl<'a> Wiring<'a> {
 
     fn maintenance(&self, phase: watch::Receiver<Phase>) -> anyhow::Result<Maintenance> {
         let pool = Pool::lazy(&self.config.database.target, "maintenance", 1);
-        let pool = pool.context("the connection string names no host")?;
+        let pool = pool.context("the connection string names no host")?.writing();
         let queries = RoundQueries::new(pool.clone(), self.metrics.clone());
         Ok(Maintenance {
             pool,

@@ -140,7 +140,8 @@ pub struct DemoOptions {
     #[arg(default_value = "1", value_parser = arguments::speed)]
     pub speed: f64,
 
-    /// Port of the demo's PostgreSQL on 127.0.0.1. If it is in use, another free port is taken.
+    /// Port of the demo's PostgreSQL on 127.0.0.1. If it is in use, another free port is taken; 0
+    /// takes any.
     #[arg(long, env = "DATASTREAM_DEMO_POSTGRES_PORT", value_name = "PORT", help_heading = "Demo")]
     #[arg(default_value = "54320")]
     pub postgres_port: u16,

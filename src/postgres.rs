@@ -16,4 +16,6 @@ pub(crate) mod read_only;
 pub(crate) mod round_queries;
 pub(crate) mod rows;
 pub(crate) mod schema_version;
+pub(crate) mod session_settings;
+pub(crate) mod sql;
 pub(crate) mod target;

@@ -23,6 +23,7 @@ mod audit;
 mod capture;
 mod catch_up_queries;
 mod connection;
+mod connection_limits;
 mod cursor;
 mod error;
 mod initial_load;

@@ -231,7 +231,8 @@ async fn demo_inserts_rounds_serves_them_and_stops() {
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("open");
     let data = folder.path().join("demo");
     for _ in 0..2 {
-        let mut run = datastream(&["demo", "--speed", "20", "--http-addr", "127.0.0.1:0"])
+        let port_0 = ["--postgres-port", "0", "--http-addr", "127.0.0.1:0"];
+        let mut run = datastream(&[&["demo", "--speed", "20"], &port_0[..]].concat())
             .env("PG_BIN", testkit::cluster::installation().bin());
         run.command.arg("--data-dir").arg(&data);
         let server = TestServer::spawn(run.command).await;
@@ -239,6 +240,8 @@ async fn demo_inserts_rounds_serves_them_and_stops() {
         let mut client = WsClient::connect(server.ws("/ws")).await;
         let rounds = client.rounds(8).await;
         assert!(rounds.iter().all(|round| round.extras.starts_with('{')), "{rounds:?}");
+        let log = server.log().join("\n");
+        assert!(!log.contains("is in use") && !log.contains("postgres.port=0"), "{log}");
         server.signal("INT");
         assert_eq!(server.exit_code().await, Some(0));
     }

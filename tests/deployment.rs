@@ -142,3 +142,21 @@ async fn sql_piped_into_the_composed_database_finishes_a_round() {
     let rounds = database.text("select count(*)::text from public.rounds").await;
     assert_eq!(rounds.as_deref(), Some("1"));
 }
+
+#[tokio::test]
+async fn the_systemd_unit_gives_up_on_a_failure_that_a_restart_does_not_fix() {
+    let unit = include_str!("../docs/deployment/datastream.service");
+    let (head, _) = unit.split_once("[Service]").expect("sections");
+    for line in ["StartLimitIntervalSec=10min", "StartLimitBurst=5"] {
+        // systemd ignores both in any other section.
+        assert!(head.contains(&format!("\n{line}\n")), "{line}");
+    }
+    assert!(unit.contains("\nRestart=on-failure\n"));
+    assert!(unit.contains("\nRestartPreventExitStatus=2\n"));
+    let database = TestDatabase::new().await;
+    let nobody = database.url_through(database.address.tcp_port).replace("postgres@", "nobody@");
+    let output = testkit::binary::datastream(&["serve"]).env("DATABASE_URL", nobody).run().await;
+    assert_eq!(output.code, Some(1), "{}", output.stderr);
+    assert!(output.stderr.contains("role \"nobody\" does not exist"), "{}", output.stderr);
+    assert!(output.stderr.contains("Create the role"), "{}", output.stderr);
+}

@@ -90,7 +90,7 @@ where
 fn start(config: &DemoConfig) -> anyhow::Result<Cluster> {
     let installation = Installation::find_for(&config.data_dir)?;
     let port = free_port(config.postgres_port)?;
-    if port != config.postgres_port {
+    if config.postgres_port != 0 && port != config.postgres_port {
         let requested = config.postgres_port;
         tracing::warn!(port, requested, "the requested PostgreSQL port is in use, taking another");
     }

@@ -14,7 +14,10 @@ use tokio_postgres::{
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 pub(crate) use crate::postgres::target::ConnectError;
-use crate::postgres::target::{ChannelBinding, PgHost, PgTarget, SslMode, escape_option};
+use crate::postgres::{
+    session_settings::{Access, SessionSettings},
+    target::{ChannelBinding, PgHost, PgTarget, SslMode, escape_option},
+};
 
 /// A connection whose messages the caller polls. Queries get their answers only while the caller
 /// polls `messages`. Dropping `client` ends the connection.
@@ -25,18 +28,17 @@ pub(crate) struct Link {
     pub(crate) messages: Messages,
 }
 
-/// Set in every session. If it is missing, a pooler refused or ignored our settings, and may give
-/// each transaction another session.
-pub(crate) const OWN: (&str, &str) = ("datastream.session", "own");
-
 /// Notifications and notices.
 pub(crate) type Messages = Pin<Box<dyn Stream<Item = Result<AsyncMessage, Error>> + Send>>;
 
+/// Unless the connection string has others.
+const PREFERRED: [(&str, &str); 2] =
+    [("lock_timeout", "5s"), ("idle_in_transaction_session_timeout", "30s")];
 /// `protocol_violation`, which PgBouncer returns for settings that it does not pass on.
 const POOLER_REFUSED: &str = "08P01";
 
 /// Connects to the first host of the target that answers. `application_name` becomes `datastream`
-/// and `used_for`, such as `listen`. The settings apply to the session if [`OWN`] is set in it.
+/// and `used_for`, such as `listen`. The settings apply to the session if `OWN` is set in it.
 pub(crate) async fn connect(
     target: &PgTarget,
     used_for: &str,
@@ -142,7 +144,7 @@ fn config(target: &PgTarget, host: &PgHost, used_for: &str) -> Config {
     if let Some(address) = host.address {
         config.hostaddr(address);
     }
-    if let Some(password) = &host.password {
+    if let Some(password) = target.password(host) {
         config.password(password.reveal());
     }
     if target.read_write {
@@ -168,16 +170,18 @@ fn set_keepalives(config: &mut Config, target: &PgTarget) {
 /// keeps holds back vacuum and fills the notification queue, until commits fail.
 fn session(target: &PgTarget, host: &PgHost, ours: &[(&str, &str)]) -> String {
     let timeout = target.tcp_user_timeout.as_millis().to_string();
-    let mut settings = vec![("lock_timeout", "5s"), ("idle_in_transaction_session_timeout", "30s")];
+    let mut preferred = PREFERRED.to_vec();
     if host.socket().is_none() {
-        settings.push(("tcp_user_timeout", &timeout));
+        preferred.push(("tcp_user_timeout", &timeout));
     }
-    settings.extend(target.options.iter().map(|(name, value)| (name.as_str(), value.as_str())));
-    // Last, so that they override the others: catch-up is correct at this isolation level only.
-    settings.extend(ours);
-    settings.extend([("default_transaction_isolation", "read committed"), OWN]);
+    let settings = SessionSettings::insisting(target, &preferred, ours).at_start();
     let switch = |(name, value): (&str, &str)| format!("-c {name}={}", escape_option(value));
     settings.into_iter().map(switch).collect::<Vec<_>>().join(" ")
+}
+
+/// The statements that begin a transaction with these settings, in a session that a pooler shares.
+pub(crate) fn begin(target: &PgTarget, ours: &[(&str, &str)]) -> String {
+    SessionSettings::insisting(target, &PREFERRED, ours).begin(Access::Read)
 }
 
 fn ssl_mode(mode: SslMode, host: &PgHost) -> config::SslMode {

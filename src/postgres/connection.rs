@@ -9,10 +9,15 @@ use sqlx::{
     postgres::{PgConnectOptions, PgSslMode},
 };
 
-use crate::postgres::target::{ConnectError, PgHost, PgTarget, SslMode};
+use crate::postgres::{
+    session_settings::{NO_LATER_TIMEOUTS, SessionSettings},
+    target::{ConnectError, PgHost, PgTarget, SslMode},
+};
 
 /// `protocol_violation`, which PgBouncer returns for settings that it does not pass on.
 pub(super) const POOLER_REFUSED: &str = "08P01";
+/// `invalid_password`: the password may have changed since the connection's options were made.
+pub(super) const BAD_PASSWORD: &str = "28P01";
 /// `invalid_authorization_specification`: pg_hba.conf has no entry for encrypted connections.
 const NO_HBA_ENTRY: &str = "28000";
 
@@ -22,7 +27,10 @@ pub(crate) async fn connect(
     used_for: &str,
     settings: &[(&str, &str)],
 ) -> Result<PgConnection, ConnectError> {
-    reach(target, used_for, settings).await.map(|(connection, _)| connection)
+    let (mut connection, _) = reach(target, used_for, settings).await?;
+    let set = sqlx::raw_sql(NO_LATER_TIMEOUTS).execute(&mut connection).await;
+    set.map_err(|error| connect_error(target, &error))?;
+    Ok(connection)
 }
 
 pub(super) async fn reach(
@@ -49,7 +57,8 @@ async fn to_host(
     used_for: &str,
     settings: &[(&str, &str)],
 ) -> Result<(PgConnection, PgConnectOptions), sqlx::Error> {
-    let first = options(target, host, used_for).options(session(target, settings));
+    let ours = SessionSettings::of(target, settings).at_start();
+    let first = options(target, host, used_for).options(ours);
     let error = match open(target, &first).await {
         Ok(connection) => return Ok((connection, first)),
         Err(error) => error,
@@ -63,18 +72,6 @@ async fn to_host(
     };
     tracing::debug!(error = reason(&error), "retrying with other connection options");
     open(target, &second).await.map(|connection| (connection, second))
-}
-
-/// The isolation level is last, so that it overrides others: the queries are correct at it only.
-pub(super) fn session<'a>(
-    target: &'a PgTarget,
-    settings: &[(&'a str, &'a str)],
-) -> Vec<(&'a str, &'a str)> {
-    let mut all = settings.to_vec();
-    all.extend(target.options.iter().map(|(name, value)| (name.as_str(), value.as_str())));
-    all.push(("default_transaction_isolation", "read committed"));
-    all.push(super::client::OWN);
-    all
 }
 
 fn optional(target: &PgTarget) -> bool {
@@ -116,10 +113,10 @@ pub(super) fn options(target: &PgTarget, host: &PgHost, used_for: &str) -> PgCon
         .application_name(&target.application_name(used_for))
         // The callers log errors; sqlx would log whole statements.
         .disable_statement_logging()
-        // Poolers refuse this setting, and no query of the server reads a float.
+        // Poolers refuse it as a parameter of its own. It is among the session's settings.
         .extra_float_digits(None)
         .ssl_mode(ssl_mode(target.tls.mode, host));
-    if let Some(password) = &host.password {
+    if let Some(password) = target.password(host) {
         options = options.password(password.reveal());
     }
     if let Some(file) = &target.tls.roots {
@@ -152,7 +149,7 @@ fn ssl_mode(mode: SslMode, host: &PgHost) -> PgSslMode {
     }
 }
 
-fn connect_error(target: &PgTarget, error: &sqlx::Error) -> ConnectError {
+pub(super) fn connect_error(target: &PgTarget, error: &sqlx::Error) -> ConnectError {
     ConnectError::new(target, code(error).as_deref(), reason(error))
 }
 

@@ -6,7 +6,7 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
 
 use super::check::{Check, Status};
 use crate::{
-    postgres::{connection, pooler, read_only::Source, schema_version, target::PgTarget},
+    postgres::{connection, pooler, read_only::Source, schema_version, sql::sql, target::PgTarget},
     stream::round::UnixMillis,
 };
 
@@ -30,45 +30,48 @@ struct SqlCheck {
 
 macro_rules! sql_check {
     ($name:literal, $file:literal, $ok_text:literal) => {
-        SqlCheck {
-            name: $name,
-            sql: include_str!(concat!("../../sql/doctor/", $file, ".sql")),
-            ok_text: $ok_text,
-        }
+        SqlCheck { name: $name, sql: sql!($file), ok_text: $ok_text }
     };
 }
 
 /// For every mode.
-const SERVER: [SqlCheck; 2] =
-    [sql_check!("version", "version", ""), sql_check!("connections", "connections", "")];
+const SERVER: [SqlCheck; 2] = [
+    sql_check!("version", "doctor/version", ""),
+    sql_check!("connections", "doctor/connections", ""),
+];
 /// Not for the read-only mode, which works on a standby.
-const PRIMARY: SqlCheck = sql_check!("primary", "primary", "");
-const READ_ONLY: SqlCheck = sql_check!("read-only", "read_only", "");
+const PRIMARY: SqlCheck = sql_check!("primary", "doctor/primary", "");
+const READ_ONLY: SqlCheck = sql_check!("read-only", "doctor/read_only", "");
 
-const SCHEMA: SqlCheck = sql_check!("schema", "schema", "");
+const SCHEMA: SqlCheck = sql_check!("schema", "doctor/schema", "");
 /// Reads no table of the schema, so that it works for a role without any rights on it.
-const RIGHTS: SqlCheck = sql_check!("rights", "rights", "");
-const COMPLETE: SqlCheck = sql_check!("schema", "whole", "the schema datastream is complete");
+const RIGHTS: SqlCheck = sql_check!("rights", "doctor/rights", "");
+const COMPLETE: SqlCheck =
+    sql_check!("schema", "doctor/whole", "the schema datastream is complete");
 
 /// These need a complete schema.
 const SCHEMA_CHECKS: [SqlCheck; 13] = [
-    sql_check!("attached", "attached", ""),
-    sql_check!("readable", "readable", "the views see all rounds"),
-    sql_check!("subscriber", "subscriber", "no logical subscription writes rounds"),
-    sql_check!("publications", "publications", "no publication contains tables of datastream"),
-    sql_check!("ids", "ids", "no two tables are about to use the same ids"),
-    sql_check!("games", "games", "ids and slugs of games are unique"),
-    sql_check!("index", "index", "no table needs an index"),
-    sql_check!("recorded", "recorded", ""),
-    sql_check!("capture", "capture", ""),
-    sql_check!("queue", "queue", ""),
-    sql_check!("outbox", "outbox", ""),
-    sql_check!("transactions", "transactions", "no transaction has been open for long"),
-    sql_check!("prepared", "prepared", ""),
+    sql_check!("attached", "doctor/attached", ""),
+    sql_check!("readable", "doctor/readable", "the views see all rounds"),
+    sql_check!("subscriber", "doctor/subscriber", "no logical subscription writes rounds"),
+    sql_check!(
+        "publications",
+        "doctor/publications",
+        "no publication contains tables of datastream"
+    ),
+    sql_check!("ids", "doctor/ids", "no two tables are about to use the same ids"),
+    sql_check!("games", "doctor/games", "ids and slugs of games are unique"),
+    sql_check!("index", "doctor/index", "no table needs an index"),
+    sql_check!("recorded", "doctor/recorded", ""),
+    sql_check!("capture", "doctor/capture", ""),
+    sql_check!("queue", "doctor/queue", ""),
+    sql_check!("outbox", "doctor/outbox", ""),
+    sql_check!("transactions", "doctor/transactions", "no transaction has been open for long"),
+    sql_check!("prepared", "doctor/prepared", ""),
 ];
 
 /// The common table expressions that the files read.
-const ATTACHED: &str = include_str!("../../sql/doctor/attached_tables.sql");
+const ATTACHED: &str = sql!("doctor/attached_tables");
 /// The remedy if the statement of a check failed.
 const STATEMENT_FAILED: &str =
     "fix the error that PostgreSQL reports; after a timeout, run datastream doctor again";

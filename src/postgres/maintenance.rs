@@ -11,7 +11,7 @@ use tokio::{sync::watch, time::timeout};
 
 use crate::{
     ops::{phase::Phase, shutdown::Shutdown, telemetry::metrics::Metrics},
-    postgres::{connection, pool::Pool, round_queries::RoundQueries},
+    postgres::{connection, pool::Pool, round_queries::RoundQueries, sql::sql},
     stream::{games::Games, hub::Hub, transaction::Xid},
 };
 
@@ -86,7 +86,7 @@ impl Maintenance {
     /// Records finished rounds that have no row in the outbox; the next poll finds them. Another
     /// server may be doing it: then nothing is counted.
     async fn reconcile(&self, since: Xid) -> Result<(), sqlx::Error> {
-        let query = sqlx::query(include_str!("../../sql/reconcile.sql"));
+        let query = sqlx::query(sql!("reconcile"));
         let row = self.pool.fetch_one(query.bind(since.0.to_string())).await?;
         let Some(found) = row.try_get::<Option<i64>, _>(0)? else { return Ok(()) };
         self.metrics.reconciliations_total.inc();
@@ -104,7 +104,7 @@ impl Maintenance {
     async fn trim(&self) -> Result<(), sqlx::Error> {
         let seconds = self.retention.as_secs_f64();
         loop {
-            let query = sqlx::query(include_str!("../../sql/trim.sql"));
+            let query = sqlx::query(sql!("trim"));
             let row = self.pool.fetch_one(query.bind(seconds).bind(TRIM_AT_ONCE)).await?;
             // Null: another server is doing it.
             let deleted = row.try_get::<Option<i64>, _>(0)?.unwrap_or(0);
@@ -120,7 +120,7 @@ impl Maintenance {
     }
 
     async fn read_stats(&self) -> Result<(), sqlx::Error> {
-        let query = sqlx::query(include_str!("../../sql/outbox_stats.sql"));
+        let query = sqlx::query(sql!("outbox_stats"));
         let row = self.pool.fetch_one(query).await?;
         self.metrics.outbox_rows.set(row.try_get("rows")?);
         let oldest: Option<f64> = row.try_get("oldest_seconds")?;

@@ -13,7 +13,7 @@ use sqlx::{
     migrate::{MigrateError, Migration, Migrator},
 };
 
-use crate::postgres::{attach, lock_retry::with_lock_retries, pooler, target::PgTarget};
+use crate::postgres::{attach, lock_retry::with_lock_retries, pooler, sql::sql, target::PgTarget};
 
 static MIGRATIONS: Migrator = sqlx::migrate!();
 
@@ -109,10 +109,7 @@ async fn apply(connection: &mut PgConnection) -> Result<(), MigrationError> {
 
 /// The shell commands that replace a schema of an earlier text, as far as it says how it was made.
 async fn replacement(connection: &mut PgConnection) -> String {
-    let sql = concat!(
-        include_str!("../../sql/doctor/attached_tables.sql"),
-        include_str!("../../sql/replace_schema.sql")
-    );
+    let sql = sql!("doctor/attached_tables", "replace_schema");
     sqlx::query_scalar(sql).fetch_one(connection).await.unwrap_or_else(|error| {
         tracing::debug!("the attached tables were not read: {error}");
         "datastream migrate --revert && datastream migrate, then attach each table".to_owned()
@@ -130,7 +127,7 @@ async fn refuse_old_servers(connection: &mut PgConnection) -> Result<(), Migrati
 
 /// Protects the game's replication: subscribers without our tables would stop.
 async fn refuse_publications(connection: &mut PgConnection) -> Result<(), MigrationError> {
-    let publications = include_str!("../../sql/publications.sql");
+    let publications = sql!("publications");
     match sqlx::query_scalar(publications).fetch_one(connection).await? {
         Some(publications) => Err(MigrationError::Published(publications)),
         None => Ok(()),
@@ -139,7 +136,7 @@ async fn refuse_publications(connection: &mut PgConnection) -> Result<(), Migrat
 
 /// Finds objects that were dropped although their migration is recorded as applied.
 async fn refuse_dropped_objects(connection: &mut PgConnection) -> Result<(), MigrationError> {
-    match sqlx::query_scalar(include_str!("../../sql/missing.sql")).fetch_one(connection).await? {
+    match sqlx::query_scalar(sql!("missing")).fetch_one(connection).await? {
         Some(missing) => Err(MigrationError::Dropped(missing)),
         None => Ok(()),
     }

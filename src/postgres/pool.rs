@@ -23,8 +23,9 @@ use sqlx::{
 };
 
 use super::{
-    connection::{POOLER_REFUSED, code, matches_session_attrs, options, reach, session},
+    connection::{BAD_PASSWORD, POOLER_REFUSED, code, matches_session_attrs, options, reach},
     pooler,
+    session_settings::{Access, NO_LATER_TIMEOUTS, NO_SEARCH_PATH, SessionSettings},
 };
 use crate::postgres::target::{ConnectError, PgTarget};
 
@@ -55,6 +56,9 @@ pub(crate) struct Pool {
     connections: PgPool,
     target: PgTarget,
     used_for: &'static str,
+    /// The settings of each session.
+    settings: Arc<[(&'static str, &'static str)]>,
+    access: Access,
     sessions: Arc<AtomicU8>,
 }
 
@@ -62,16 +66,43 @@ impl Pool {
     /// At most `max` connections to the first host of the target. The database may be down. `None`
     /// if the target names no host. `application_name` becomes `datastream` and `used_for`.
     pub(crate) fn lazy(target: &PgTarget, used_for: &'static str, max: u32) -> Option<Self> {
+        Self::with(target, used_for, max, [&SETTINGS[..], &[NO_SEARCH_PATH]].concat().into())
+    }
+
+    /// The same for the operator's own queries, which the role's `search_path` applies to.
+    pub(crate) fn lazy_read_only(
+        target: &PgTarget,
+        used_for: &'static str,
+        max: u32,
+    ) -> Option<Self> {
+        Self::with(target, used_for, max, SETTINGS.into())
+    }
+
+    fn with(
+        target: &PgTarget,
+        used_for: &'static str,
+        max: u32,
+        settings: Arc<[(&'static str, &'static str)]>,
+    ) -> Option<Self> {
         let options = options(target, target.candidates().first()?, used_for);
+        let options = options.options(SessionSettings::of(target, &settings).at_start());
         let pool = PgPoolOptions::new().max_connections(max).acquire_timeout(ACQUIRE_TIMEOUT);
-        let connections = pool.connect_lazy_with(options.options(session(target, &SETTINGS)));
-        let sessions = Arc::new(AtomicU8::new(UNKNOWN));
-        Some(Self { connections, target: target.clone(), used_for, sessions })
+        let pool = pool.after_connect(|connection, _| {
+            Box::pin(async { sqlx::raw_sql(NO_LATER_TIMEOUTS).execute(connection).await.map(drop) })
+        });
+        let (target, sessions) = (target.clone(), Arc::new(AtomicU8::new(UNKNOWN)));
+        let (connections, access) = (pool.connect_lazy_with(options), Access::Read);
+        Some(Self { connections, target, used_for, settings, access, sessions })
+    }
+
+    /// The same for statements that write.
+    pub(crate) fn writing(self) -> Self {
+        Self { access: Access::Write, ..self }
     }
 
     /// Switches to the first host that answers: after a failover it may be another one.
     pub(crate) async fn follow(&self) -> Result<(), ConnectError> {
-        let (connection, options) = reach(&self.target, self.used_for, &SETTINGS).await?;
+        let (connection, options) = reach(&self.target, self.used_for, &self.settings).await?;
         let _closed = connection.close().await;
         self.connections.set_connect_options(options);
         self.sessions.store(UNKNOWN, Ordering::Relaxed);
@@ -128,10 +159,14 @@ impl Pool {
         Err(sqlx::Error::Configuration("every server is read-only".into()))
     }
 
-    /// A connection, without settings if a pooler refuses them.
+    /// A connection, without settings if a pooler refuses them, and with the password that the
+    /// password file has by now.
     async fn acquire_any(&self) -> Result<PoolConnection<Postgres>, sqlx::Error> {
         match self.connections.acquire().await {
-            Err(error) if code(&error).as_deref() == Some(POOLER_REFUSED) => {
+            Err(sqlx::Error::PoolTimedOut) => Err(self.why_timed_out().await),
+            Err(error)
+                if matches!(code(&error).as_deref(), Some(POOLER_REFUSED | BAD_PASSWORD)) =>
+            {
                 let _ = self.follow().await;
                 self.connections.acquire().await
             }
@@ -139,11 +174,22 @@ impl Pool {
         }
     }
 
-    /// The statement that begins a transaction: the queries are correct at this level only.
+    /// The pool goes on trying while the server has no connection to give, and does not say so.
+    async fn why_timed_out(&self) -> sqlx::Error {
+        let limit = humantime::format_duration(ACQUIRE_TIMEOUT);
+        let most = self.connections.options().get_max_connections();
+        let cause = match reach(&self.target, self.used_for, &self.settings).await {
+            Err(error) => error.to_string(),
+            Ok((connection, _)) => {
+                let _closed = connection.close().await;
+                format!("all {most} connections of this pool are in use")
+            }
+        };
+        sqlx::Error::Configuration(format!("no connection within {limit}: {cause}").into())
+    }
+
+    /// The statements that begin a transaction in a session that a pooler shares.
     fn begin(&self) -> String {
-        let given = |name: &str| self.target.options.iter().any(|(given, _)| given == name);
-        let ours = SETTINGS.iter().filter(|(name, _)| !given(name));
-        let set = ours.map(|(name, value)| format!("; set local {name} = '{value}'"));
-        format!("begin isolation level read committed{}", set.collect::<String>())
+        SessionSettings::of(&self.target, &self.settings).begin(self.access)
     }
 }

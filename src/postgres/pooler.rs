@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use sqlx::PgConnection;
+use sqlx::{AssertSqlSafe, PgConnection};
 
 use super::{
-    client::OWN,
-    connection::{connect, query_text},
+    connection::{connect, connect_error, query_text},
+    session_settings::{OWN, SessionSettings},
 };
 use crate::postgres::target::{ConnectError, PgTarget};
 
@@ -26,7 +26,23 @@ pub(crate) async fn connect_alone(
             of its own. Set DATASTREAM_LISTEN_URL to the direct URL of the database.";
         return Err(ConnectError::new(target, None, reason).permanent());
     }
+    let settings = SessionSettings::of(target, settings);
+    let set = set_if_refused(&mut connection, &settings).await;
+    set.map_err(|error| connect_error(target, &error))?;
     Ok(connection)
+}
+
+/// A pooler whose clients have sessions of their own may refuse settings at their start. It resets
+/// them before another client gets the session.
+async fn set_if_refused(
+    connection: &mut PgConnection,
+    settings: &SessionSettings<'_>,
+) -> Result<(), sqlx::Error> {
+    if !has_own_session(connection).await? {
+        let statements = AssertSqlSafe(settings.set_session());
+        sqlx::raw_sql(statements).execute(connection).await?;
+    }
+    Ok(())
 }
 
 /// Whether two transactions of the connection run in different sessions of the server while

@@ -3,8 +3,10 @@
 
 use std::{sync::Arc, time::Duration};
 
+use crate::postgres::sql::sql;
+
 /// The beginning of every query.
-const SOURCE: &str = include_str!("../../sql/read_only/source.sql");
+const SOURCE: &str = sql!("read_only/source");
 
 /// The configuration of the read-only mode.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +40,6 @@ impl Source {
 
     /// A query that reads from the operator's queries.
     pub(crate) fn query(&self, query: &str) -> String {
-        format!("{}{query}", self.with)
+        format!("{} {query}", self.with)
     }
 }

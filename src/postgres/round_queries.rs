@@ -10,7 +10,7 @@ use sqlx::{
     query::Query,
 };
 
-use super::{pool::Pool, read_only::Source, rows};
+use super::{pool::Pool, read_only::Source, rows, sql::sql};
 use crate::{
     ops::telemetry::metrics::Metrics,
     stream::{
@@ -82,8 +82,7 @@ impl RoundQueries {
 
     /// All games, by id. Not counted: maintenance asks too.
     pub(super) async fn read_games(&self) -> Result<Vec<Game>, sqlx::Error> {
-        let (ours, read_only) =
-            (include_str!("../../sql/games.sql"), include_str!("../../sql/read_only/games.sql"));
+        let (ours, read_only) = (sql!("games"), sql!("read_only/games"));
         let found = self.pool.fetch_all(self.query(ours, read_only)).await?;
         found.iter().filter_map(|row| rows::game(row).transpose()).collect()
     }
@@ -95,8 +94,8 @@ impl RoundQueries {
         limit: i64,
     ) -> Result<Vec<Round>, sqlx::Error> {
         let query = self.query(
-            include_str!("../../sql/rounds_before.sql"),
-            include_str!("../../sql/read_only/rounds_before.sql"),
+            sql!("rounds_before"),
+            sql!("read_only/rounds_before"),
         );
         let query = query.bind(game.as_number()).bind(game.as_text());
         let query = query.bind(before.and_then(RoundId::as_number));
@@ -113,8 +112,8 @@ impl RoundQueries {
     ) -> Result<HashMap<RoundId, Xid>, sqlx::Error> {
         let (numbers, texts) = RoundId::by_kind(rounds);
         let query = self.query(
-            include_str!("../../sql/resume_points.sql"),
-            include_str!("../../sql/read_only/resume_points.sql"),
+            sql!("resume_points"),
+            sql!("read_only/resume_points"),
         );
         let found = self.fetch(self.with_overlap(query.bind(numbers).bind(texts))).await?;
         let mut points = HashMap::with_capacity(found.len());
@@ -134,8 +133,7 @@ impl RoundQueries {
         snapshot: &str,
     ) -> Result<StoredRounds, sqlx::Error> {
         let most = i64::try_from(limit).unwrap_or(i64::MAX);
-        let (ours, read_only) =
-            (include_str!("../../sql/replay.sql"), include_str!("../../sql/read_only/replay.sql"));
+        let (ours, read_only) = (sql!("replay"), sql!("read_only/replay"));
         let query = self.query(ours, read_only);
         let (numbers, texts) = games.map(GameId::by_kind).unzip();
         let query = query.bind(from.0.cast_signed()).bind(numbers).bind(texts).bind(most);

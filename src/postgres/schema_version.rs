@@ -2,11 +2,11 @@
 
 use std::fmt;
 
-use super::migrate;
+use super::{migrate, sql::sql};
 
 /// The applied migrations, as [`compatibility`] takes them. PostgreSQL refuses it with `42P01` if there
 /// is no schema, or one that an earlier text of the migrations made.
-pub(crate) const QUERY: &str = include_str!("../../sql/schema_version.sql");
+pub(crate) const QUERY: &str = sql!("schema_version");
 
 /// Whether this program can use the schema.
 #[derive(Clone, Debug, PartialEq, Eq)]

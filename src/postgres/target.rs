@@ -3,8 +3,9 @@
 //! The two libraries read connection strings differently (one refuses `sslmode=verify-full` and
 //! never reads `~/.pgpass`, the other refuses `host=/run/postgresql dbname=x` and lists of hosts).
 //! So this module resolves the string, the `PG*` variables, the password file and libpq's defaults
-//! by libpq's rules, and each library is configured from the result. It reads files (password
-//! file, `~/.postgresql`, socket directories) and never uses the network.
+//! by libpq's rules, and each library is configured from the result. It reads files
+//! (`~/.postgresql`, socket directories, for each connection the password file) and never uses the
+//! network.
 
 mod advice;
 mod defaults;
@@ -56,6 +57,8 @@ pub struct PgTarget {
     pub balance: bool,
     /// Whether authentication must be bound to the TLS session.
     pub channel_binding: ChannelBinding,
+    /// The password file, read for each connection: a rotated password needs no restart.
+    pub password_file: Option<PathBuf>,
 }
 
 /// One server.
@@ -67,7 +70,7 @@ pub struct PgHost {
     pub address: Option<IpAddr>,
     /// The port, which is also part of a socket's name.
     pub port: u16,
-    /// The password for this server.
+    /// The password of the connection string or of PGPASSWORD.
     pub password: Option<Secret>,
 }
 
@@ -169,8 +172,12 @@ impl PgTarget {
             None => defaults::user(&env).ok_or(TargetError::NoUser)?,
         };
         let database = params.get("dbname").map_or_else(|| user.clone(), str::to_owned);
+        let password_file = params.get("passfile").map(PathBuf::from);
+        let password_file =
+            password_file.or_else(|| defaults::home(&env).map(|home| home.join(".pgpass")));
         let mut target = Self {
             hosts: params.hosts()?,
+            password_file,
             tls: params.tls(&env)?,
             options: options::parse(&params)?,
             application: params.get("application_name").unwrap_or("datastream").to_owned(),
@@ -186,7 +193,8 @@ impl PgTarget {
             user,
             database,
         };
-        target.find_passwords(&params, env);
+        let password = params.get("password").map(Secret::from);
+        target.hosts.iter_mut().for_each(|host| host.password = password.clone());
         Ok(target)
     }
 
@@ -204,15 +212,11 @@ impl PgTarget {
         hosts
     }
 
-    fn find_passwords(&mut self, params: &Params, env: impl Fn(&str) -> Option<String>) {
-        let file = params.get("passfile").map(PathBuf::from);
-        let file = file.or_else(|| defaults::home(&env).map(|home| home.join(".pgpass")));
-        for host in &mut self.hosts {
-            host.password = params
-                .get("password")
-                .map(Secret::from)
-                .or_else(|| pgpass::password(file.as_deref()?, host, &self.database, &self.user));
-        }
+    /// The password for this server by now.
+    pub fn password(&self, host: &PgHost) -> Option<Secret> {
+        host.password.clone().or_else(|| {
+            pgpass::password(self.password_file.as_deref()?, host, &self.database, &self.user)
+        })
     }
 }
 

@@ -6,6 +6,7 @@ use tokio::sync::watch;
 
 use super::{
     connection::{Connection, State},
+    connection_limits,
     error::CaptureError,
     listener::{Backend, Listener},
     probe::Probe,
@@ -98,6 +99,9 @@ impl Capture {
         let metrics = self.publisher.metrics.clone();
         metrics.listener_connects_total.inc();
         self.phase.send_replace(Phase::CatchingUp);
+        if !self.is_loaded() {
+            connection_limits::warn(listener.session()).await?;
+        }
         let mut connection = Connection { listener, presence, publisher: &mut self.publisher };
         connection.catch_up(&mut self.state, self.history).await?;
         connection.publisher.hub.open();

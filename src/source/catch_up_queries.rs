@@ -15,7 +15,10 @@ use super::{
     snapshot::Snapshot,
 };
 use crate::{
-    postgres::rows::{captured, game, round, round_id},
+    postgres::{
+        rows::{captured, game, round, round_id},
+        sql::sql,
+    },
     stream::{
         hub::Captured,
         round::{FinishedAt, Game, Round, RoundId, UnixMillis},
@@ -78,13 +81,13 @@ impl CatchUpQueries<'_> {
             (&key, Type::TEXT),
             (&row.at, Type::INT8),
         ];
-        let query = self.0.query_one(include_str!("../../sql/recorded.sql"), &parameters);
+        let query = self.0.query_one(sql!("recorded"), &parameters);
         Ok(within(ANSWER_WITHIN, query).await?.try_get("recorded")?)
     }
 
     /// The last transaction whose rounds retention has deleted.
     pub(super) async fn trimmed(self) -> Result<Xid, CaptureError> {
-        let query = self.0.query_one(include_str!("../../sql/trimmed.sql"), &[]);
+        let query = self.0.query_one(sql!("trimmed"), &[]);
         let row = within(ANSWER_WITHIN, query).await?;
         Ok(Xid(row.try_get::<_, i64>("xid")?.cast_unsigned()))
     }
@@ -96,7 +99,7 @@ impl CatchUpQueries<'_> {
         snapshot: &Snapshot,
         per_game: i64,
     ) -> Result<(Vec<Captured>, Xid), CaptureError> {
-        let query = include_str!("../../sql/recent.sql");
+        let query = sql!("recent");
         let snapshot = snapshot.to_string();
         let parameters: [Parameter<'_>; 3] =
             [(&snapshot, Type::TEXT), (&per_game, Type::INT8), (&RECENT_ROWS, Type::INT8)];
@@ -111,17 +114,17 @@ impl CatchUpQueries<'_> {
 
     /// The latest round of every game.
     pub(super) async fn latest(self) -> Result<Vec<Round>, CaptureError> {
-        self.rounds(include_str!("../../sql/latest_by_game.sql"), &[]).await
+        self.rounds(sql!("latest_by_game"), &[]).await
     }
 
     /// Rounds that finished at this moment or later, by the game's clock.
     pub(super) async fn finished_since(self, micros: i64) -> Result<Vec<Round>, CaptureError> {
-        self.rounds(include_str!("../../sql/finished_since.sql"), &[(&micros, Type::INT8)]).await
+        self.rounds(sql!("finished_since"), &[(&micros, Type::INT8)]).await
     }
 
     /// Their ids and moments alone.
     pub(super) async fn round_keys_since(self, micros: i64) -> Result<Vec<RoundKey>, CaptureError> {
-        let query = include_str!("../../sql/moments_since.sql");
+        let query = sql!("moments_since");
         let parameters: [Parameter<'_>; 1] = [(&micros, Type::INT8)];
         let rows = within(CATCH_UP_WITHIN, self.0.query(query, &parameters)).await?;
         let keys = rows.iter().map(|row| {
@@ -139,7 +142,7 @@ impl CatchUpQueries<'_> {
         ids: &[RoundId],
     ) -> Result<HashSet<RoundId>, CaptureError> {
         let (numbers, texts) = RoundId::by_kind(ids);
-        let query = include_str!("../../sql/recorded_by.sql");
+        let query = sql!("recorded_by");
         let parameters: [Parameter<'_>; 3] =
             [(&numbers, Type::INT8_ARRAY), (&texts, Type::TEXT_ARRAY), (&moment, Type::INT8)];
         let rows = within(CATCH_UP_WITHIN, self.0.query(query, &parameters)).await?;
@@ -149,7 +152,7 @@ impl CatchUpQueries<'_> {
 
     /// The attached tables.
     pub(super) async fn tables(self) -> Result<HashMap<Attachment, String>, CaptureError> {
-        let query = self.0.query(include_str!("../../sql/attached_tables.sql"), &[]);
+        let query = self.0.query(sql!("attached_tables"), &[]);
         let rows = within(ANSWER_WITHIN, query).await?;
         let table = |row: &Row| Ok((Attachment(row.try_get("id")?), row.try_get("relation")?));
         rows.iter().map(table).collect()
@@ -157,7 +160,7 @@ impl CatchUpQueries<'_> {
 
     /// All games.
     pub(super) async fn games(self) -> Result<Vec<Game>, CaptureError> {
-        let query = self.0.query(include_str!("../../sql/games.sql"), &[]);
+        let query = self.0.query(sql!("games"), &[]);
         let rows = within(CATCH_UP_WITHIN, query).await?;
         rows.iter().filter_map(|row| game(row).transpose()).map(|game| Ok(game?)).collect()
     }

@@ -1,6 +1,9 @@
 //! One connection of the capture: catch-up, then live.
 
-use std::{convert::Infallible, time::Instant};
+use std::{
+    convert::Infallible,
+    time::{Duration, Instant},
+};
 
 use super::{
     cursor::AlreadyPublished,
@@ -17,6 +20,10 @@ use super::{
     suppression::Suppression,
 };
 use crate::{ops::telemetry::metrics::Source, stream::transaction::Xid};
+
+/// How often the directory of games is read. A change of it is known within 5 s (contract section
+/// 2), even if one read fails. A thousand games take 1 ms.
+const GAMES_EVERY: Duration = Duration::from_secs(2);
 
 /// How far the capture has come.
 #[derive(Debug)]
@@ -43,7 +50,7 @@ impl Connection<'_> {
         state: &mut State,
         per_game: i64,
     ) -> Result<(), CaptureError> {
-        self.publisher.games.replace(self.listener.queries().games().await?);
+        self.publisher.replace_games(self.listener.queries().games().await?);
         let is_first = matches!(state, State::InitialLoad(_));
         let (already, is_rewound) = match state {
             State::InitialLoad(loaded) => {
@@ -184,7 +191,7 @@ impl Connection<'_> {
             self.listener.reader().read_contents(&mut rows).await?;
         }
         if self.publisher.lacks_a_game(&rows) {
-            self.publisher.games.replace(self.listener.queries().games().await?);
+            self.publisher.replace_games(self.listener.queries().games().await?);
         }
         if self.publisher.lacks_a_table(&rows) {
             self.publisher.tables = self.listener.queries().tables().await?;
@@ -204,9 +211,12 @@ impl Connection<'_> {
     }
 
     /// Publishes what was committed since the last poll; returns how many rounds that was.
-    async fn poll(&mut self, running: &mut Running) -> Result<usize, CaptureError> {
+    /// `is_quiet`: most likely none.
+    async fn poll(&mut self, running: &mut Running, is_quiet: bool) -> Result<usize, CaptureError> {
         let already = AlreadyPublished::default();
-        let answer = self.listener.reader().poll(running.cursor.saved()).await?;
+        let (reader, saved) = (self.listener.reader(), running.cursor.saved());
+        let answer =
+            if is_quiet { reader.poll_if_any(saved).await? } else { reader.poll(saved).await? };
         self.publisher.metrics.polls_total.inc();
         let mut poll = match answer {
             PollAnswer::Complete(poll) => poll,
@@ -221,6 +231,19 @@ impl Connection<'_> {
         Ok(outcome.published)
     }
 
+    /// Follows changes of the game's directory that no round shows: a renamed or deleted game. It
+    /// takes two tries if a migration of the game holds a lock on the table.
+    async fn read_games(&self) -> Result<(), CaptureError> {
+        match self.listener.queries().games().await {
+            Ok(games) => self.publisher.replace_games(games),
+            Err(error) if error.is_lock_timeout() || error.is_of_data() => {
+                tracing::debug!(%error, "cannot read the games; trying again");
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
     /// Polls at each notification, and without one when the pace says so.
     pub(super) async fn live(
         &mut self,
@@ -229,21 +252,28 @@ impl Connection<'_> {
         suppression: &Suppression,
     ) -> Result<Infallible, CaptureError> {
         let mut pace = Pace::new(Instant::now());
+        let mut games_read = Instant::now();
         loop {
             let is_notified = probe.check(&self.listener).await?;
-            tokio::select! {
-                () = self.listener.wake_ups().arrival() => {}
-                () = tokio::time::sleep(pace.pause(is_notified, Instant::now())) => {}
-            }
+            let is_quiet = tokio::select! {
+                () = self.listener.wake_ups().arrival() => false,
+                () = tokio::time::sleep(pace.pause(is_notified, Instant::now())) => {
+                    !pace.is_active(Instant::now())
+                }
+            };
             if self.listener.wake_ups().is_ended() {
                 return Err(CaptureError::Closed);
             }
             let notifications = self.listener.wake_ups().take();
             self.publisher.receive(&notifications);
-            let published = self.poll(running).await?;
+            let published = self.poll(running, is_quiet).await?;
             let now = Instant::now();
             self.publisher.audit.check(now, &self.publisher.metrics);
             pace.record(published as u64, notifications.count > 0, now);
+            if now.duration_since(games_read) > GAMES_EVERY {
+                self.read_games().await?;
+                games_read = now;
+            }
             suppression.set(pace.suppresses() && probe.modes().can_be_suppressed());
         }
     }

@@ -16,14 +16,17 @@ use super::{
 };
 use crate::{
     ops::shutdown::Shutdown,
-    postgres::{client, schema_version, target::PgTarget},
+    postgres::{
+        client, schema_version, session_settings::NO_SEARCH_PATH, sql::sql, target::PgTarget,
+    },
 };
 
 /// The poll must use the outbox's primary key. After ANALYZE on a big outbox the generic plan
 /// expects a third of the table: 1.3-5 ms for an empty poll instead of 0.11 ms. (The server ends a
 /// session that takes nothing for 10 s: a stuck listener would hold back VACUUM and fill the
 /// notification queue, and then the game's commits fail.)
-const SETTINGS: [(&str, &str); 9] = [
+const SETTINGS: [(&str, &str); 10] = [
+    NO_SEARCH_PATH,
     ("plan_cache_mode", "force_generic_plan"),
     ("max_parallel_workers_per_gather", "0"),
     ("enable_seqscan", "off"),
@@ -111,7 +114,7 @@ impl Listener {
         let receiving = shutdown.spawn(receive(link.messages, Arc::clone(&wake_ups)));
         let receiving = receiving.abort_handle();
         let prepared = async {
-            let session = Session::new(link.client).await?;
+            let session = Session::new(link.client, client::begin(target, &SETTINGS)).await?;
             Self::prepare(session, former, wake_ups, receiving.clone()).await
         };
         within(PREPARED_WITHIN, prepared).await.inspect_err(|_| receiving.abort())
@@ -181,7 +184,7 @@ impl Listener {
 }
 
 async fn identity(session: &Session) -> Result<Identity, CaptureError> {
-    let row = session.query_one(include_str!("../../sql/state.sql"), &[]).await?;
+    let row = session.query_one(sql!("state"), &[]).await?;
     if row.try_get("in_recovery")? {
         return Err(CaptureError::Standby);
     }
@@ -206,7 +209,7 @@ async fn check_version(session: &Session) -> Result<(), CaptureError> {
 
 /// `None` if no table is attached.
 async fn modes(session: &Session) -> Result<Option<Modes>, CaptureError> {
-    let row = session.query_one(include_str!("../../sql/attached.sql"), &[]).await?;
+    let row = session.query_one(sql!("attached"), &[]).await?;
     let count = |mode| row.try_get::<_, i64>(mode);
     let modes = Modes { auto: count("auto")?, notify: count("notify")? };
     Ok((count("attached")? > 0).then_some(modes))

@@ -11,7 +11,7 @@ use super::{
     snapshot::Snapshot,
 };
 use crate::{
-    postgres::rows,
+    postgres::{rows, sql::sql},
     stream::{
         round::{RoundId, UnixMillis},
         transaction::{Attachment, Finish},
@@ -43,14 +43,16 @@ impl PollAnswer {
 pub(super) struct OutboxReader {
     session: Session,
     poll: PreparedQuery,
+    idle: PreparedQuery,
     rounds: PreparedQuery,
 }
 
 impl OutboxReader {
     pub(super) async fn new(session: Session) -> Result<Self, CaptureError> {
-        let poll = session.prepare(include_str!("../../sql/poll.sql")).await?;
-        let rounds = session.prepare(include_str!("../../sql/rounds_by_id.sql")).await?;
-        Ok(Self { session, poll, rounds })
+        let poll = session.prepare(sql!("poll")).await?;
+        let idle = session.prepare(sql!("idle")).await?;
+        let rounds = session.prepare(sql!("rounds_by_id")).await?;
+        Ok(Self { session, poll, idle, rounds })
     }
 
     pub(super) fn session(&self) -> &Session {
@@ -67,6 +69,17 @@ impl OutboxReader {
             Err(error) if error.is_of_data() => Ok(PollAnswer::ReadInPages),
             Err(error) if error.is_lock_timeout() => Ok(PollAnswer::Locked),
             Err(error) => Err(error),
+        }
+    }
+
+    /// The same on a quiet database: asks first whether there is anything, with a shorter statement.
+    pub(super) async fn poll_if_any(&self, saved: &Snapshot) -> Result<PollAnswer, CaptureError> {
+        let text = saved.to_string();
+        let parameters: [Parameter<'_>; 1] = [(&text, Type::TEXT)];
+        let answer = self.session.query_prepared(&self.idle, &parameters);
+        match Poll::read_idle(&within(ANSWER_WITHIN, answer).await?)? {
+            Some(poll) => Ok(PollAnswer::Complete(poll)),
+            None => self.poll(saved).await,
         }
     }
 
@@ -90,7 +103,7 @@ impl OutboxReader {
             (&key, Type::TEXT),
             (&PAGE_ROWS, Type::INT8),
         ];
-        let query = self.session.query(include_str!("../../sql/page.sql"), &parameters);
+        let query = self.session.query(sql!("page"), &parameters);
         Poll::read(&within(CATCH_UP_WITHIN, query).await?)
     }
 

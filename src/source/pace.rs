@@ -58,7 +58,8 @@ impl Pace {
         }
     }
 
-    fn is_active(&self, now: Instant) -> bool {
+    /// Whether a round was found within the last second.
+    pub(super) fn is_active(&self, now: Instant) -> bool {
         self.last_round.is_some_and(|last| now.duration_since(last) < ACTIVE_FOR)
     }
 

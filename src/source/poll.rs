@@ -96,6 +96,22 @@ pub(super) struct Poll {
 
 impl Poll {
     pub(super) fn read(rows: &[Row]) -> Result<Self, CaptureError> {
+        let now = UnixMillis::now();
+        let found = rows.iter().filter_map(|row| found(row, now).transpose());
+        let found = found.collect::<Result<_, _>>()?;
+        Ok(Self { rows: found, ..Self::state(rows)? })
+    }
+
+    /// The answer of `sql/idle.sql`; none if there are rows.
+    pub(super) fn read_idle(rows: &[Row]) -> Result<Option<Self>, CaptureError> {
+        let first = rows.first().ok_or(CaptureError::Closed)?;
+        match first.try_get("has_rows")? {
+            true => Ok(None),
+            false => Self::state(rows).map(Some),
+        }
+    }
+
+    fn state(rows: &[Row]) -> Result<Self, CaptureError> {
         let first = rows.first().ok_or(CaptureError::Closed)?;
         let seen = Seen {
             snapshot: first.try_get::<_, &str>("snapshot")?.parse()?,
@@ -103,9 +119,7 @@ impl Poll {
             flushed: Lsn(first.try_get("flushed")?),
         };
         let (at, alone) = (first.try_get("now_micros")?, first.try_get("alone")?);
-        let now = UnixMillis::now();
-        let rows = rows.iter().filter_map(|row| found(row, now).transpose());
-        Ok(Self { seen, at, alone, rows: rows.collect::<Result<_, _>>()? })
+        Ok(Self { seen, at, alone, rows: Vec::new() })
     }
 
     /// Whether there are so many rows.

@@ -109,6 +109,12 @@ impl RoundPublisher {
         self.hub.publish(rounds);
     }
 
+    /// Takes the directory of games as it is by now.
+    pub(super) fn replace_games(&self, games: Vec<Game>) {
+        self.hub.classify(&games);
+        self.games.replace(games);
+    }
+
     /// Whether the directory lacks the game of one of these rows, or has another slug or type of it.
     pub(super) fn lacks_a_game(&self, rows: &[FoundRow]) -> bool {
         let differs = |round: &Round, game: Game| {

@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use tokio_postgres::{Row, types::Type};
 
 use super::{
+    connection_limits,
     cursor::{RoundKey, round_key},
     error::CaptureError,
     presence::Presence,
@@ -30,7 +31,7 @@ use crate::{
         shutdown::Shutdown,
         telemetry::metrics::{BySource, Metrics, Source as From},
     },
-    postgres::{client, read_only::Source, rows, target::PgTarget},
+    postgres::{client, read_only::Source, rows, sql::sql, target::PgTarget},
     stream::{
         games::Games,
         hub::{Captured, DurablePosition, Publisher},
@@ -42,7 +43,7 @@ use crate::{
 /// Between two polls. Each reads the rounds that finished within the overlap.
 const POLL_EVERY: Duration = Duration::from_millis(250);
 /// How often the directory of games is read again.
-const GAMES_EVERY: Duration = Duration::from_secs(60);
+const GAMES_EVERY: Duration = Duration::from_secs(2);
 /// A poll that takes longer lacks an index.
 const ANSWER_WITHIN: Duration = Duration::from_secs(60);
 /// These sessions must not change anything.
@@ -103,8 +104,10 @@ impl ReadOnlyCapture {
     async fn connect(&mut self, backoff: &mut Backoff) -> Result<Infallible, CaptureError> {
         let link = client::connect(&self.settings.target, "read-only", &SESSION_SETTINGS).await?;
         let mut messages = link.messages;
-        let poll_until_closed =
-            async { self.poll_until_closed(&Session::new(link.client).await?, backoff).await };
+        let begin = client::begin(&self.settings.target, &SESSION_SETTINGS);
+        let poll_until_closed = async {
+            self.poll_until_closed(&Session::new(link.client, begin).await?, backoff).await
+        };
         tokio::select! {
             ended = poll_until_closed => ended,
             () = async { while messages.next().await.is_some() {} } => Err(CaptureError::Closed),
@@ -117,6 +120,9 @@ impl ReadOnlyCapture {
         backoff: &mut Backoff,
     ) -> Result<Infallible, CaptureError> {
         self.require_time_zone(session).await?;
+        if self.since.is_none() {
+            connection_limits::warn(session).await?;
+        }
         self.read_games(session).await?;
         if self.since.is_none() {
             self.load(session).await?;
@@ -163,7 +169,7 @@ impl ReadOnlyCapture {
     /// PostgreSQL would read a `finished_at` without a time zone in the session's time zone. Then
     /// clients would get seeds, and no later round.
     async fn require_time_zone(&self, session: &Session) -> Result<(), CaptureError> {
-        let query = self.settings.source.query(include_str!("../../sql/read_only/zoned.sql"));
+        let query = self.settings.source.query(sql!("read_only/zoned"));
         let row = within(ANSWER_WITHIN, session.query_one(&query, &[])).await?;
         match row.try_get("zoned")? {
             true => Ok(()),
@@ -175,13 +181,12 @@ impl ReadOnlyCapture {
     }
 
     async fn read_games(&self, session: &Session) -> Result<(), CaptureError> {
-        let query = self.settings.source.query(include_str!("../../sql/read_only/games.sql"));
+        let query = self.settings.source.query(sql!("read_only/games"));
         let rows = within(ANSWER_WITHIN, session.query(&query, &[]));
-        let games = rows
-            .await?
-            .iter()
-            .filter_map(|row| rows::game(row).transpose())
-            .collect::<Result<_, _>>()?;
+        let games = rows.await?;
+        let games = games.iter().filter_map(|row| rows::game(row).transpose());
+        let games = games.collect::<Result<Vec<_>, _>>()?;
+        self.settings.publisher.classify(&games);
         self.settings.games.replace(games);
         Ok(())
     }
@@ -191,7 +196,7 @@ impl ReadOnlyCapture {
     async fn load(&mut self, session: &Session) -> Result<(), CaptureError> {
         let overlap = self.settings.source.overlap_micros;
         let (now, in_overlap) = self.finished_in_overlap(session).await?;
-        let query = self.settings.source.query(include_str!("../../sql/read_only/recent.sql"));
+        let query = self.settings.source.query(sql!("read_only/recent"));
         let parameters: [Parameter<'_>; 1] = [(&self.settings.history, Type::INT8)];
         let rows = within(ANSWER_WITHIN, session.query(&query, &parameters)).await?;
         let rounds = rounds(&rows)?;
@@ -219,8 +224,7 @@ impl ReadOnlyCapture {
         session: &Session,
         since: Option<i64>,
     ) -> Result<(i64, Vec<Round>), CaptureError> {
-        let query =
-            self.settings.source.query(include_str!("../../sql/read_only/finished_since.sql"));
+        let query = self.settings.source.query(sql!("read_only/finished_since"));
         let parameters: [Parameter<'_>; 1] = [(&since, Type::INT8)];
         let rows = within(ANSWER_WITHIN, session.query(&query, &parameters)).await?;
         let now = rows.first().ok_or(CaptureError::Closed)?.try_get("now")?;

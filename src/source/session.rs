@@ -2,7 +2,7 @@
 //!
 //! A pooler may run each transaction in another session of the server. Then a session may keep no
 //! setting, which would apply to the game's next transaction there, and no named statement. So each
-//! query is parsed, bound and executed in one round trip.
+//! query is parsed, bound and executed in a transaction that has our settings, in one round trip.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use tokio_postgres::{
 };
 
 use super::error::CaptureError;
-use crate::postgres::client;
+use crate::postgres::session_settings::{NO_LATER_TIMEOUTS, OWN};
 
 /// No answer within this time means that the connection is half-open.
 pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(5);
@@ -35,22 +35,27 @@ pub(super) enum PreparedQuery {
 #[derive(Debug)]
 pub(super) struct Session {
     client: Client,
-    is_own: bool,
+    /// The statements that begin a transaction in a session that a pooler shares; none in our own.
+    begin: Option<String>,
 }
 
 impl Session {
-    /// Asks the server whether a pooler is between: a pooler does not pass our setting on.
-    pub(super) async fn new(client: Client) -> Result<Self, CaptureError> {
-        let (name, own) = client::OWN;
+    /// Asks the server whether a pooler is between: a pooler does not pass our setting on. `begin`
+    /// begins a transaction with the session's settings.
+    pub(super) async fn new(client: Client, begin: String) -> Result<Self, CaptureError> {
+        let (name, own) = OWN;
         let sql = "select coalesce(current_setting($1, true), '')";
         let row = client.query_typed_one(sql, &[(&name, Type::TEXT)]).await?;
-        let is_own = row.try_get::<_, &str>(0)? == own;
-        Ok(Self { client, is_own })
+        if row.try_get::<_, &str>(0)? != own {
+            return Ok(Self { client, begin: Some(begin) });
+        }
+        client.batch_execute(NO_LATER_TIMEOUTS).await?;
+        Ok(Self { client, begin: None })
     }
 
     /// Whether no pooler is between.
     pub(super) fn is_own(&self) -> bool {
-        self.is_own
+        self.begin.is_none()
     }
 
     /// Runs statements without parameters or rows.
@@ -64,7 +69,15 @@ impl Session {
         sql: &str,
         parameters: &[Parameter<'_>],
     ) -> Result<Vec<Row>, CaptureError> {
-        Ok(self.client.query_typed(sql, parameters).await?)
+        let query = self.client.query_typed(sql, parameters);
+        let Some(begin) = &self.begin else { return Ok(query.await?) };
+        // All three are sent at once. After an error, `commit` rolls back.
+        let (begun, rows, ended) = tokio::join!(
+            self.client.batch_execute(begin),
+            query,
+            self.client.batch_execute("commit")
+        );
+        begun.and(rows).and_then(|rows| ended.map(|()| rows)).map_err(CaptureError::from)
     }
 
     /// The one row of a query.
@@ -73,12 +86,13 @@ impl Session {
         sql: &str,
         parameters: &[Parameter<'_>],
     ) -> Result<Row, CaptureError> {
-        Ok(self.client.query_typed_one(sql, parameters).await?)
+        let rows = self.query(sql, parameters).await?;
+        rows.into_iter().next().ok_or(CaptureError::Closed)
     }
 
     /// Prepares a query that runs often.
     pub(super) async fn prepare(&self, sql: &'static str) -> Result<PreparedQuery, CaptureError> {
-        if self.is_own {
+        if self.is_own() {
             return Ok(PreparedQuery::Named(self.client.prepare(sql).await?));
         }
         Ok(PreparedQuery::Unnamed(sql))

@@ -13,7 +13,7 @@ use tokio::{sync::watch, time::sleep};
 use super::error::CaptureError;
 use crate::{
     ops::telemetry::metrics::Metrics,
-    postgres::{client, target::PgTarget},
+    postgres::{client, session_settings::NO_LATER_TIMEOUTS, target::PgTarget},
 };
 
 /// The transaction holds no snapshot between its statements, so it does not hold back VACUUM.
@@ -64,6 +64,7 @@ async fn run(target: PgTarget, metrics: Metrics, mut wanted: watch::Receiver<boo
 async fn hold(target: &PgTarget, metrics: &Metrics) -> Result<Infallible, CaptureError> {
     let mut link = client::connect(target, "suppress", &SETTINGS).await?;
     let renew = async {
+        link.client.batch_execute(NO_LATER_TIMEOUTS).await?;
         link.client.batch_execute(LOCK).await?;
         metrics.notifications_suppressed.set(1);
         loop {

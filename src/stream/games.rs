@@ -32,8 +32,11 @@ struct Directory {
 pub struct Games(Arc<ArcSwap<Directory>>);
 
 impl Games {
-    /// Replaces the directory with these games.
+    /// Replaces the directory with these games, if they differ.
     pub fn replace(&self, games: Vec<Game>) {
+        if *self.0.load().all == *games {
+            return;
+        }
         let by_id =
             games.iter().enumerate().map(|(index, game)| (game.id.clone(), index)).collect();
         let slugs = games.iter().enumerate();

@@ -316,6 +316,11 @@ impl Publisher {
         self.0.recent().preload(recent, latest, trimmed);
     }
 
+    /// Moves games whose type has changed to their new type.
+    pub fn classify(&self, games: &[Game]) {
+        self.0.recent().classify(games);
+    }
+
     /// Opens the hub to subscribers.
     pub fn open(&self) {
         self.0.0.open.send_replace(true);

@@ -157,6 +157,12 @@ impl DedicatedCluster {
         self.cluster.log_path().parent().expect("a folder").to_path_buf()
     }
 
+    /// What PostgreSQL has logged.
+    pub fn log(&self) -> String {
+        let log = std::fs::read(self.cluster.log_path()).expect("a log");
+        String::from_utf8_lossy(&log).into_owned()
+    }
+
     pub fn stop(&mut self, how: Stop) {
         self.cluster.stop(how).expect("a stop");
     }

@@ -1,6 +1,6 @@
 //! The password file: lines `hostname:port:database:username:password`. The first match is used.
 
-use std::{fs, os::unix::fs::PermissionsExt, path::Path};
+use std::{fs, os::unix::fs::PermissionsExt, path::Path, sync::Once};
 
 use super::{PgHost, Secret, defaults};
 
@@ -8,15 +8,23 @@ use super::{PgHost, Secret, defaults};
 pub(super) fn password(file: &Path, host: &PgHost, database: &str, user: &str) -> Option<Secret> {
     let metadata = fs::metadata(file).ok().filter(fs::Metadata::is_file)?;
     if metadata.permissions().mode() & 0o077 != 0 {
-        let file = file.display();
-        tracing::warn!(
-            "password file {file} is ignored: other users can read it. Run: chmod 600 {file}"
-        );
+        warn_once(file);
         return None;
     }
     let text = fs::read_to_string(file).ok()?;
     let wanted = [name(host), &host.port.to_string(), database, user];
     text.lines().find_map(|line| matching(line, &wanted))
+}
+
+/// The file is read for each connection, and a database that is away is tried many times a second.
+fn warn_once(file: &Path) {
+    static WARNED: Once = Once::new();
+    let file = file.display();
+    WARNED.call_once(|| {
+        tracing::warn!(
+            "password file {file} is ignored: other users can read it. Run: chmod 600 {file}"
+        );
+    });
 }
 
 /// libpq matches a socket in a default directory as `localhost`.

@@ -185,7 +185,7 @@ fn the_password_file_is_read_by_the_rules_of_libpq() {
     let (_directory, file) = password_file(lines, 0o600);
     let password = |text: &str| {
         let target = with_env(text, &[("PGPASSFILE", &file)]).expect(text);
-        target.hosts[0].password.clone()
+        target.password(&target.hosts[0])
     };
     assert_eq!(password("host=h user=a:da dbname=db"), Some(Secret::from("se:cr\\et")));
     assert_eq!(password("host=h user=ada dbname=db"), Some(Secret::from("any")));
@@ -197,7 +197,7 @@ fn the_password_file_is_read_by_the_rules_of_libpq() {
 fn a_password_file_that_others_can_read_is_ignored() {
     let (_directory, file) = password_file("*:*:*:*:any\n", 0o644);
     let target = with_env("host=h user=u", &[("PGPASSFILE", &file)]).expect("resolved");
-    assert_eq!(target.hosts[0].password, None);
+    assert_eq!(target.password(&target.hosts[0]), None);
 }
 
 #[test]
@@ -208,5 +208,7 @@ fn the_password_file_of_the_home_directory_is_found() {
     fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).expect("mode set");
     let home = home.path().display().to_string();
     let target = with_env("host=h user=u", &[("HOME", &home)]).expect("resolved");
-    assert_eq!(target.hosts[0].password, Some(Secret::from("any")));
+    assert_eq!(target.password(&target.hosts[0]), Some(Secret::from("any")));
+    fs::write(&file, "*:*:*:*:rotated").expect("written");
+    assert_eq!(target.password(&target.hosts[0]), Some(Secret::from("rotated")));
 }

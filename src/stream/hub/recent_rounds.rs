@@ -18,7 +18,7 @@ use super::{
 };
 use crate::stream::{
     frame::Frame,
-    round::{FinishedAt, GameId, RoundId},
+    round::{FinishedAt, Game, GameId, RoundId},
     start_point::SeedMode,
     topic::Topic,
     transaction::{Finish, Xid},
@@ -191,6 +191,17 @@ impl RecentRounds {
             && point.get().1 == evicted.position
         {
             point.remove();
+        }
+    }
+
+    /// Moves games whose type has changed to their new type, for seeds.
+    pub(super) fn classify(&mut self, games: &[Game]) {
+        for game in games {
+            let Some(known) = self.games.get_mut(&game.id) else { continue };
+            if known.kind != game.kind {
+                known.kind = Arc::clone(&game.kind);
+                self.types.entry(Arc::clone(&game.kind)).or_default().insert(game.id.clone());
+            }
         }
     }
 
