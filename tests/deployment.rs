@@ -54,7 +54,7 @@ impl Nginx {
 
 /// Adapts the file: addresses, no certificate, and folders that any user may write to.
 fn adapt(address: &str, plain: &str, upstream: &str) -> String {
-    let offered = include_str!("../docs/deployment/nginx.conf");
+    let offered = include_str!("../deploy/nginx/nginx.conf");
     let folders = "http { client_body_temp_path b; proxy_temp_path p; fastcgi_temp_path f; \
                    uwsgi_temp_path u; scgi_temp_path s;";
     let lines = offered.lines().filter(|line| !line.trim_start().starts_with("ssl_"));
@@ -133,7 +133,7 @@ async fn sql_piped_into_the_composed_database_finishes_a_round() {
     let page = include_str!("../docs/deployment.md");
     let line = page.lines().find(|line| line.contains("compose exec")).expect("a line for psql");
     // Without -T compose requires a terminal.
-    let before = "docker compose exec -T postgres psql -U datastream";
+    let before = "docker compose exec -T postgres psql -U game";
     assert!(line.contains(before), "{line}");
     let psql = installation().bin().join("psql").display().to_string();
     let command = format!("{psql} -X -q {}", database.url());

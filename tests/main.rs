@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod accept_loop;
+mod api_documents;
 mod attach;
 mod attach_again;
 mod attach_cases;

@@ -1,6 +1,8 @@
 //! The metrics of latency and of the database, as docs/operations.md describes them.
 
-use testkit::{TestServer, WsClient, database_alone, eventually, serving};
+use std::collections::BTreeSet;
+
+use testkit::{TestServer, WsClient, database_alone, eventually, get, serving};
 
 /// Finishes a round now that the trigger does not record.
 const SKIPPED: &str = "set datastream.skip = 'on'; insert into rounds (game_id, finished_at) \
@@ -70,4 +72,48 @@ async fn the_outbox_and_the_notification_queue_are_measured() {
     })
     .await;
     assert!(usage < 0.1, "{usage}");
+}
+
+/// The names in the tables of the page, without labels.
+fn documented() -> BTreeSet<String> {
+    let page = include_str!("../docs/operations.md");
+    let rows = page.lines().filter_map(|line| line.strip_prefix("| `datastream_"));
+    rows.filter_map(|row| Some(format!("datastream_{}", row.split(['`', '{', ' ']).next()?)))
+        .collect()
+}
+
+#[tokio::test]
+async fn every_metric_that_is_served_is_documented() {
+    let (_database, server) = serving().await;
+    let text = get(&server.http("/metrics")).await.body;
+    let kinds = text.lines().filter_map(|line| line.strip_prefix("# TYPE datastream_"));
+    let served: BTreeSet<_> = kinds
+        .filter_map(|line| line.split_once(' '))
+        .map(|(name, kind)| (name.trim_end_matches("_total"), kind))
+        .map(|(name, kind)| match kind {
+            "counter" => format!("datastream_{name}_total"),
+            _ => format!("datastream_{name}"),
+        })
+        .collect();
+    assert!(served.len() > 20, "{served:?}");
+    let undocumented: Vec<_> = served.difference(&documented()).cloned().collect();
+    assert!(undocumented.is_empty(), "{undocumented:?}");
+}
+
+#[tokio::test]
+async fn the_expiry_of_the_certificate_is_measured() {
+    let database = testkit::TestDatabase::new().await;
+    let server = TestServer::on(database.url())
+        .env("DATASTREAM_WT_ENABLED", "true")
+        .env("DATASTREAM_WT_ADDR", "127.0.0.1:0")
+        .start()
+        .await;
+    let name = "datastream_certificate_expiry_timestamp_seconds";
+    let metric = |source| format!("{name}{{listener=\"webtransport\",source=\"{source}\"}}");
+    let expiry = server.metric(&metric("self_signed")).await;
+    let certificate = get(&server.http("/wt/certificate")).await.json();
+    let not_after = certificate["not_after"].as_str().expect("a moment");
+    let not_after = chrono::DateTime::parse_from_rfc3339(not_after).expect("RFC 3339");
+    assert_eq!(expiry, not_after.timestamp() as f64);
+    assert_eq!(server.metric(&metric("file")).await, 0.0);
 }

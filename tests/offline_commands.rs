@@ -218,6 +218,8 @@ async fn man_writes_a_page_for_each_command() {
     let help = datastream(&["--help"]).run().await.stdout;
     let listed = help.lines().skip_while(|line| *line != "Commands:").skip(1);
     let listed = listed.take_while(|line| !line.is_empty());
+    // Long descriptions go on in further lines, which are indented more.
+    let listed = listed.filter(|line| !line.starts_with("   "));
     for command in listed.filter_map(|line| line.split_whitespace().next()) {
         let page = folder.path().join(format!("datastream-{command}.1"));
         assert!(page.exists() || command == "help", "{command}");

@@ -77,7 +77,8 @@ fn ask(addr: SocketAddr, is_tls: bool) -> io::Result<String> {
 }
 
 fn exchange(addr: SocketAddr, mut stream: impl Read + Write) -> io::Result<String> {
-    write!(stream, "GET /readyz HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n\r\n")?;
+    let request = format!("GET /readyz HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes())?;
     stream.flush()?;
     let mut answer = Vec::new();
     stream.take(ANSWER_MAX).read_to_end(&mut answer)?;

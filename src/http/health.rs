@@ -10,7 +10,16 @@ use axum::{
 use serde::Serialize;
 
 use super::{SharedState, problem::Problem};
-use crate::ops::{phase::Phase, telemetry::exposition::Exposition};
+use crate::{
+    ops::{
+        phase::Phase,
+        telemetry::{
+            exposition::Exposition,
+            metrics::{ByCertificate, Issued, Listener, Metrics},
+        },
+    },
+    transport::wt::certificate::PublishedCertificate,
+};
 
 /// A cached health state is wrong.
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
@@ -71,6 +80,9 @@ async fn metrics(
     State(state): State<SharedState>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
+    if let Some(advertised) = &state.web_transport {
+        set_expiry(&state.metrics, &advertised.certificate.borrow());
+    }
     let accept = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
     let format = Exposition::accepted(&accept.collect::<Vec<_>>().join(","));
     let text = state.metrics.encode(format).map_err(|error| {
@@ -79,6 +91,15 @@ async fn metrics(
     })?;
     let head = [(header::CONTENT_TYPE, format.content_type()), (header::VARY, "accept")];
     Ok((head, text).into_response())
+}
+
+/// Certificates change while the server runs, so the expiry is read at each scrape.
+fn set_expiry(metrics: &Metrics, certificate: &PublishedCertificate) {
+    // Only a self-signed certificate has a successor that is known already.
+    let used = if certificate.next.is_some() { Issued::self_signed } else { Issued::file };
+    let label = ByCertificate { listener: Listener::webtransport, source: used };
+    let expiry = &metrics.certificate_expiry_timestamp_seconds;
+    expiry.get_or_create(&label).set(certificate.not_after.timestamp());
 }
 
 #[cfg(test)]

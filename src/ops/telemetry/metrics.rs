@@ -120,6 +120,28 @@ fn build_info() -> Family<Build, Gauge> {
     family
 }
 
+/// The listener that a certificate is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue, ValueEnum)]
+#[allow(missing_docs, non_camel_case_types)]
+pub enum Listener {
+    webtransport,
+}
+
+/// The origin of a certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue, ValueEnum)]
+#[allow(missing_docs, non_camel_case_types)]
+pub enum Issued {
+    file,
+    self_signed,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[allow(missing_docs)]
+pub struct ByCertificate {
+    pub listener: Listener,
+    pub source: Issued,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 #[allow(missing_docs)]
 pub struct ByPending {
@@ -148,6 +170,17 @@ labels_of_one! {
     BySkipped { reason: Skipped }
     ByResume { source: Resume }
     ByPending { state: PendingState }
+}
+
+impl Labels for ByCertificate {
+    fn all() -> Vec<Self> {
+        let listeners = Listener::value_variants().iter();
+        let each = |listener: &Listener| {
+            let listener = *listener;
+            Issued::value_variants().iter().map(move |source| Self { listener, source: *source })
+        };
+        listeners.flat_map(each).collect()
+    }
 }
 
 impl Labels for ByClosed {
@@ -200,6 +233,7 @@ macro_rules! metrics {
 
 metrics! {
     build_info: Family<Build, Gauge> = build_info(), "1; the labels name the version, the git revision and the cargo features of the program";
+    certificate_expiry_timestamp_seconds: Family<ByCertificate, Gauge> = family(), "Unix time at which the certificate expires, or 0 without one";
     rounds_captured_total: Family<BySource, Counter> = family(), "Rounds published to the stream, by the way the capture found them";
     rounds_skipped_total: Family<BySkipped, Counter> = family(), "Finished rounds that cannot be sent, by reason";
     rounds_reconciled_total: Counter = Counter::default(), "Rounds that the trigger did not record and reconciliation found";
