@@ -145,7 +145,7 @@ async fn sql_piped_into_the_composed_database_finishes_a_round() {
 
 #[tokio::test]
 async fn the_systemd_unit_gives_up_on_a_failure_that_a_restart_does_not_fix() {
-    let unit = include_str!("../docs/deployment/datastream.service");
+    let unit = include_str!("../deploy/systemd/datastream.service");
     let (head, _) = unit.split_once("[Service]").expect("sections");
     for line in ["StartLimitIntervalSec=10min", "StartLimitBurst=5"] {
         // systemd ignores both in any other section.

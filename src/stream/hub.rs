@@ -35,7 +35,7 @@ use crate::{
     ops::telemetry::metrics::{ByResume, Metrics, Resume},
     stream::{
         frame::Frame,
-        round::{GameId, Round, RoundId},
+        round::{Game, GameId, Round, RoundId},
         start_point::SeedMode,
         topic::Topic,
         transaction::{Attachment, Finish, Xid},
