@@ -51,7 +51,8 @@ async fn rounds_whose_ids_cannot_be_sent_are_counted_and_affect_no_other() {
         }
         server.counts("datastream_rounds_skipped_total{reason=\"bad_id\"} 6").await;
         let named = |line: &String| {
-            line.contains("reason=bad_id round.table=\"public.plays\" round.id=") && line.contains("skipped")
+            line.contains("reason=bad_id round.table=\"public.plays\" round.id=")
+                && line.contains("skipped")
         };
         assert!(server.log().iter().any(named), "{:?}", server.log());
         let small = "select (max(pg_column_size(o.*)) < 400)::text from datastream.outbox o";

@@ -195,7 +195,7 @@ impl Connection {
             match frame {
                 websocket::Frame::Text(json) => round(self, json)?,
                 websocket::Frame::Ping(payload) => {
-                    let _ = self.stream.write(&websocket::pong(payload));
+                    let _ = self.stream.send(&websocket::pong(payload));
                 }
                 websocket::Frame::Close(_) => return Ok((used, true)),
             }

@@ -93,7 +93,6 @@ pub(crate) fn observe(
     let conns = options.conns as f64;
     let outcome = Outcome {
         target: subject.name(),
-        tls: target.tls(),
         transport: options.transport,
         conns: options.conns,
         pace: options.pace_text(),
@@ -135,6 +134,7 @@ pub(crate) fn start(
 pub(crate) fn plan(options: &Options, subject: Subject, target: &Target) -> Plan {
     Plan {
         address: target.address(),
+        tls: target.tls(),
         transport: options.transport,
         connections: options.conns,
         start: if subject == Subject::Floor { Start::Bare } else { Start::Seed },
