@@ -8,6 +8,7 @@ drop function if exists datastream.since_sql(datastream.attached);
 drop function if exists datastream.of_game_sql(datastream.attached);
 drop function if exists datastream.bound_sql(regclass, jsonb, text);
 drop function if exists datastream.by_id_sql(datastream.attached);
+drop function if exists datastream.collation_sql(regclass, text);
 drop function if exists datastream.returned_sql(integer);
 drop function if exists datastream.games_sql(datastream.attached);
 drop function if exists datastream.view_sql(datastream.attached);

@@ -203,6 +203,15 @@ as $$
     'r.game_type collate "default" as game_type, r.finished_at::timestamptz as finished_at, r.extras collate "default" as extras', number)
 $$;
 
+-- The collation of a text column, to be written after a value that is compared with it: by another one its index is of no use.
+create function datastream.collation_sql(relation regclass, wanted text) returns text
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+  select coalesce((select format(' collate %I.%I', n.nspname, l.collname)
+    from pg_attribute a join pg_collation l on l.oid = a.attcollation join pg_namespace n on n.oid = l.collnamespace
+    where a.attrelid = relation and a.attname = wanted and not a.attisdropped), '')
+$$;
+
 -- The rounds of a table that `ids` or `keys` name, found by the table's own columns. A string is split from both ends, as one of its
 -- parts at most has colons. The comparison with the whole string refuses another spelling (the padding of char(n), a collation).
 create function datastream.by_id_sql(t datastream.attached) returns text
@@ -221,11 +230,11 @@ begin
   select format('^%s%s$', prefix, string_agg(case c.kind when 'text' then '(.*)' else '([^:]*)' end, ':' order by c.place)),
     string_agg(format('r.id_%s = %s', c.place, format(case when single then 'any (array(select %s from unnest(keys) k(key)))' else '%s' end,
       format(case c.kind when 'integer' then 'datastream.integer_of(%s)' when 'numeric' then 'datastream.numeric_of(%s)' when 'uuid' then 'datastream.uuid_of(%s)'
-          else case when c.type = 'bpchar'::regtype then '%s::pg_catalog.bpchar' else '%s' end end,
+          else case when c.type = 'bpchar'::regtype then '(%s)::pg_catalog.bpchar' else '(%s)' end || replace(datastream.collation_sql(relation, c.name), '%', '%%') end,
         case when not single then format('p.parts[%s]', c.place) when prefix is null then 'k.key'
           else format('case when pg_catalog.starts_with(k.key, %L) then pg_catalog.substr(k.key, %s) end', prefix, length(prefix) + 1) end))), ' and ' order by c.place)
   into pattern, equal
-  from (select i.place, datastream.column_type(relation, i.name) as type, datastream.id_kind(datastream.column_type(relation, i.name)) as kind
+  from (select i.place, i.name, datastream.column_type(relation, i.name) as type, datastream.id_kind(datastream.column_type(relation, i.name)) as kind
     from jsonb_array_elements_text(t.options->'id') with ordinality as i(name, place)) c;
   if single then
     return format('select %s from datastream.attached_%s_rounds r where (of_attachment is null or of_attachment = %2$s) and %s and r.round_key = any (keys)',
@@ -264,7 +273,8 @@ declare
   game text := case when e.game is not null then 'r.game' when e.game_is_number then format('%s::bigint', t.options->>'game_id_value')
     else format('%L::pg_catalog.text', t.options->>'game_id_value') end;
   wanted text := case when e.game_is_number then 'of_game' when type = 'uuid'::regtype then 'datastream.uuid_of(of_game_key)'
-    when type = 'bpchar'::regtype then 'of_game_key::pg_catalog.bpchar' else 'of_game_key' end;
+    when type = 'bpchar'::regtype then 'of_game_key::pg_catalog.bpchar' else 'of_game_key' end
+    || case when not e.game_is_number then datastream.collation_sql(relation, t.options->>'game_id') else '' end;
 begin
   return format('(select %s from datastream.attached_%s_rounds r where %s = %s and r.finished <= %s and r.finished >= %s and r.finished_at >= oldest '
       'and (r.finished_at < newest or r.finished_at = newest and (%s)) order by r.finished desc, %s desc limit most)',
