@@ -9,4 +9,5 @@ drop function if exists datastream.id_kind(regtype);
 drop function if exists datastream.column_type(regclass, text);
 drop function if exists datastream.columns_of(regclass);
 drop function if exists datastream.qualified(regclass);
+drop table if exists datastream.attachments_given;
 drop table if exists datastream.attached;

@@ -11,6 +11,11 @@ create table datastream.attached (
   attached_at timestamptz not null default now()
 );
 
+-- The numbers that were given. None is given twice: the outbox may have rows of a table that was detached.
+create table datastream.attachments_given (
+  id integer primary key
+);
+
 -- The full name of a table, quoted if necessary; the search_path has no effect on it.
 create function datastream.qualified(relation regclass) returns text
 language sql stable set search_path = pg_catalog, pg_temp

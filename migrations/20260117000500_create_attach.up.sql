@@ -224,13 +224,14 @@ begin
   if datastream.has_numbers(attach_as.relation, options) and (old.id is null or not datastream.is_whole(old)) then
     perform datastream.look_at_ids(attach_as.relation, options->'id'->>0, others);
   end if;
-  wanted := row(table_name, coalesce(old.id, (select max(a.id) from datastream.attached a) + 1, 1), mode, options, coalesce(old.attached_at, now()));
+  wanted := row(table_name, coalesce(old.id, (select max(a.id) from datastream.attachments_given a) + 1, 1), mode, options, coalesce(old.attached_at, now()));
   for statement in
     select format('update datastream.attached set relation = %L where relation = %L', table_name, old.relation) where old.relation <> table_name
     union all
     select format('insert into datastream.attached (relation, id, capture, options) values (%L, %s, %L, %L) '
       'on conflict (relation) do update set capture = excluded.capture, options = excluded.options',
       table_name, wanted.id, mode, options)
+    union all select format('insert into datastream.attachments_given (id) values (%s)', wanted.id) where old.id is null
     union all select * from datastream.reads_sql(others) where old.id is not null
     union all select format('drop view if exists datastream.attached_%s_rounds', wanted.id) where old.id is not null
     union all select * from datastream.settled_sql(attach_as.relation, options, wanted.id)

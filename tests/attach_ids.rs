@@ -224,6 +224,11 @@ async fn ids_beyond_2_53_are_sent_as_they_stand_with_a_warning() {
         output.stderr
     );
     assert!(output.stdout.contains("\"round_id\":9007199254740993,"), "{}", output.stdout);
+    database.run("insert into t values (9007199254740995, now(), 1)").await;
+    let doctor = testkit::game::run(&database, "doctor", &[]).await;
+    let told = "public.t has ids above 2^53 - 1, such as 9007199254740995";
+    assert!(doctor.stdout.contains(told), "{}", doctor.stdout);
+    assert!(doctor.stdout.contains("--id-text --replace"), "{}", doctor.stdout);
     let text = ["--extras-columns", "n", "--id-text", "--replace"];
     let output = attach(&database, &dice("t", &text)).await;
     assert!(!output.stderr.contains("2^53"), "{}", output.stderr);

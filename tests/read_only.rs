@@ -198,3 +198,48 @@ async fn an_invalid_query_exits_with_1() {
     assert_eq!(output.code, Some(1), "{}", output.stderr);
     assert!(output.stderr.contains("nonsense"), "{}", output.stderr);
 }
+
+#[tokio::test]
+async fn rounds_and_games_with_ids_of_other_types_are_streamed_listed_and_resumed() {
+    for (round_type, ids) in [
+        ("uuid", ["a0000000-0000-0000-0000-000000000001", "a0000000-0000-0000-0000-000000000002"]),
+        ("text", ["a/1", "a/2"]),
+        ("numeric", ["5", "6"]),
+    ] {
+        let database = TestDatabase::empty().await;
+        let made = format!(
+            "create table games (id text primary key, slug text, name text, type text); \
+             insert into games values ('g 1', 'crash', 'Crash', 'multiplier'); \
+             create table plays (id {round_type} primary key, game text, at timestamptz, extras jsonb)"
+        );
+        database.run(&made).await;
+        let finish = async |id: &str| {
+            database.run(&format!("insert into plays values ('{id}', 'g 1', now(), '{{}}')")).await;
+        };
+        finish(ids[0]).await;
+        let server = TestServer::on(database.url())
+            .env("DATASTREAM_READ_ONLY", "true")
+            .env(
+                "DATASTREAM_READ_ONLY_ROUNDS",
+                "select id as round_id, game as game_id, at as finished_at, extras from plays",
+            )
+            .env("DATASTREAM_READ_ONLY_GAMES", "select id, slug, name, type from games")
+            .start()
+            .await;
+        let mut client = WsClient::connect(server.ws("/ws/crash")).await;
+        let seed = client.next_text().await;
+        assert!(
+            seed.starts_with(&format!("{{\"round_id\":\"{}\",\"game_id\":\"g 1\"", ids[0])),
+            "{seed}"
+        );
+        finish(ids[1]).await;
+        let id = format!("\"round_id\":\"{}\"", ids[1]);
+        assert!(client.next_text().await.contains(&id));
+        let named = ids[1].replace('/', "%2F");
+        let page = get(&server.http(&format!("/rounds/crash?before={named}"))).await.body;
+        assert!(page.starts_with(&format!("[{{\"round_id\":\"{}\"", ids[0])), "{page}");
+        let after = format!("/ws/crash?after={}", ids[0].replace('/', "%2F"));
+        let mut resumed = WsClient::connect(server.ws(&after)).await;
+        assert!(resumed.next_text().await.contains(&id));
+    }
+}

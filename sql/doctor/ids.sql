@@ -39,3 +39,14 @@ cross join lateral (
          then datastream.shared_id(one.oid::regclass::text, one.options->'id'->>0, other.oid::regclass::text, other.options->'id'->>0) end as id
 ) s
 where s.id is not null
+union all
+-- Of the newest rows of the outbox.
+select 'warning', format('%s has ids above 2^53 - 1, such as %s, which JavaScript cannot represent exactly', a.relation, n.round_id),
+       E'send ids as strings (resume points of this table are lost):\n' || replace(a.again, ' --replace', '') || ' --id-text --replace'
+from attached a
+join lateral (
+  select max(o.round_id) as round_id
+  from (select b.attachment, b.round_id, b.round_key from datastream.outbox b
+        order by b.xid desc, b.attachment desc, b.round_id desc, b.round_key desc limit 100000) o
+  where o.attachment = a.id and o.round_key = ''
+) n on n.round_id > 9007199254740991

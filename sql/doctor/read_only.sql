@@ -5,4 +5,4 @@ select case when pg_typeof(coalesce(r.finished_at, null)) = 'timestamptz'::regty
 from (select) always
 left join datastream_rounds r on false
 left join datastream_games g on false
-cross join lateral (select r.round_id::bigint, r.game_id::bigint, r.extras::text, g.id::bigint, g.slug::text, g.name::text, g.type::text) reads
+cross join lateral (select r.round_id::text, r.game_id::text, r.extras::text, g.id::text, g.slug::text, g.name::text, g.type::text) reads

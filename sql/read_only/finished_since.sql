@@ -3,8 +3,8 @@
 select (extract(epoch from clock_timestamp()) * 1000000)::bigint as now, r.*
 from (select) always
 left join (
-  select 0 as attachment, f.round_id::bigint as round_id, null::text as round_key, f.game_id::bigint as game_id, null::text as game_key, f.game_slug, f.game_type, (extract(epoch from date_trunc('second', timezone('UTC', f.finished_at)))::bigint * 1000000 + extract(microseconds from timezone('UTC', f.finished_at))::bigint % 1000000) as finished_micros, f.extras
+  select 0 as attachment, {round:id} as round_id, {round:key} as round_key, {game:id} as game_id, {game:key} as game_key, f.game_slug, f.game_type, (extract(epoch from date_trunc('second', timezone('UTC', f.finished_at)))::bigint * 1000000 + extract(microseconds from timezone('UTC', f.finished_at))::bigint % 1000000) as finished_micros, f.extras
   from datastream_finished f
   where f.finished_at >= timestamptz 'epoch' + $1::bigint * interval '1 microsecond'
 ) r on true
-order by r.finished_micros, r.round_id
+order by r.finished_micros, r.round_key collate "C", r.round_id

@@ -1,5 +1,6 @@
 -- Whether finished_at has a time zone. (`coalesce` turns a domain into its base type.)
--- Columns: zoned boolean.
-select pg_typeof(coalesce(r.finished_at, null)) = 'timestamptz'::regtype as zoned
+-- Columns: zoned boolean; round_type text, game_type text, of the ids.
+select pg_typeof(coalesce(r.finished_at, null)) = 'timestamptz'::regtype as zoned,
+       pg_typeof(coalesce(r.round_id, null))::text as round_type, pg_typeof(coalesce(r.game_id, null))::text as game_type
 from (select) always
 left join datastream_rounds r on false

@@ -1,7 +1,14 @@
 //! The operator's queries for rounds and games, which replace our views in the read-only mode. The
 //! queries in `sql/read_only/` read from them.
 
-use std::{sync::Arc, time::Duration};
+mod id_types;
+
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+pub(crate) use id_types::IdTypes;
 
 use crate::postgres::sql::sql;
 
@@ -23,6 +30,8 @@ pub struct ReadOnlyConfig {
 #[derive(Clone, Debug)]
 pub(crate) struct Source {
     with: Arc<str>,
+    /// The types of the ids, once a session has asked for them.
+    id_types: Arc<OnceLock<IdTypes>>,
     /// How long after its `finished_at` a round may commit, in microseconds.
     pub overlap_micros: i64,
 }
@@ -35,11 +44,17 @@ impl Source {
         let with = SOURCE.replace("{games}", &inner(&config.games));
         let with = with.replace("{rounds}", &inner(&config.rounds));
         let overlap_micros = i64::try_from(config.overlap.as_micros()).unwrap_or(i64::MAX);
-        Self { with: with.into(), overlap_micros }
+        Self { with: with.into(), id_types: Arc::default(), overlap_micros }
+    }
+
+    /// Sets the types of the ids, which decide how the queries compare them.
+    pub(crate) fn set_id_types(&self, types: IdTypes) {
+        self.id_types.get_or_init(|| types);
     }
 
     /// A query that reads from the operator's queries.
     pub(crate) fn query(&self, query: &str) -> String {
-        format!("{} {query}", self.with)
+        let types = self.id_types.get().copied().unwrap_or_default();
+        format!("{} {}", self.with, types.fill(query))
     }
 }

@@ -93,10 +93,7 @@ impl RoundQueries {
         before: Option<&RoundId>,
         limit: i64,
     ) -> Result<Vec<Round>, sqlx::Error> {
-        let query = self.query(
-            sql!("rounds_before"),
-            sql!("read_only/rounds_before"),
-        );
+        let query = self.query(sql!("rounds_before"), sql!("read_only/rounds_before"));
         let query = query.bind(game.as_number()).bind(game.as_text());
         let query = query.bind(before.and_then(RoundId::as_number));
         let query = query.bind(before.and_then(RoundId::as_text)).bind(limit);
@@ -111,10 +108,7 @@ impl RoundQueries {
         rounds: &[RoundId],
     ) -> Result<HashMap<RoundId, Xid>, sqlx::Error> {
         let (numbers, texts) = RoundId::by_kind(rounds);
-        let query = self.query(
-            sql!("resume_points"),
-            sql!("read_only/resume_points"),
-        );
+        let query = self.query(sql!("resume_points"), sql!("read_only/resume_points"));
         let found = self.fetch(self.with_overlap(query.bind(numbers).bind(texts))).await?;
         let mut points = HashMap::with_capacity(found.len());
         for row in &found {

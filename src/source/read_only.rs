@@ -31,7 +31,13 @@ use crate::{
         shutdown::Shutdown,
         telemetry::metrics::{BySource, Metrics, Source as From},
     },
-    postgres::{client, read_only::Source, rows, sql::sql, target::PgTarget},
+    postgres::{
+        client,
+        read_only::{IdTypes, Source},
+        rows,
+        sql::sql,
+        target::PgTarget,
+    },
     stream::{
         games::Games,
         hub::{Captured, DurablePosition, Publisher},
@@ -166,11 +172,13 @@ impl ReadOnlyCapture {
         Ok(())
     }
 
-    /// PostgreSQL would read a `finished_at` without a time zone in the session's time zone. Then
-    /// clients would get seeds, and no later round.
+    /// Learns the types of the ids. PostgreSQL would read a `finished_at` without a time zone in the
+    /// session's time zone. Then clients would get seeds, and no later round.
     async fn require_time_zone(&self, session: &Session) -> Result<(), CaptureError> {
         let query = self.settings.source.query(sql!("read_only/zoned"));
         let row = within(ANSWER_WITHIN, session.query_one(&query, &[])).await?;
+        let types = IdTypes::of(row.try_get("round_type")?, row.try_get("game_type")?);
+        self.settings.source.set_id_types(types);
         match row.try_get("zoned")? {
             true => Ok(()),
             false => Err(CaptureError::Query(
