@@ -175,7 +175,7 @@ export const cases = {
     const shapes = {
       text: 'a text that is no object', number: 42.5, nothing: null, list: [1, 'two', { three: 3 }, [4]],
       crashlike: { point: { a: 1 }, color: ['x'], number: {} },
-      poker: { winner: { seat: 4, name: 'Ann' }, pot: 1234.5, comment: 'w'.repeat(500), [`long_${'n'.repeat(200)}`]: true },
+      poker: { winner: { place: 4, name: 'Ann' }, pot: 1234.5, comment: 'w'.repeat(500), [`long_${'n'.repeat(200)}`]: true },
     };
     for (const [name, extras] of Object.entries(shapes)) await foreign(database, name, extras);
     const huge = { text: 'x'.repeat(900_000), list: Array.from({ length: 5000 }, (_, n) => n), last: 'end of it' };
@@ -340,6 +340,12 @@ export const cases = {
     assert.match(await text('double'), /5\s+red/);
     assert.match(await text('slot'), /2\.00×/);
     assert.equal(await page.locator('#game-slot .latest .icon').count(), 3);
+    const reels = ['plum', 'bell', 'seven'];
+    const [id] = await database.rounds(1, 'slot', JSON.stringify({ reels, multiplier: '0.00' }));
+    await hasRow(page, id);
+    const drawn = () => page.evaluate(() => [...document.querySelectorAll('#game-slot .latest use')]
+      .map((use) => [use.parentElement.getAttribute('aria-label'), document.querySelector(use.getAttribute('href')) !== null]));
+    await until('each symbol', async () => JSON.stringify(await drawn()) === JSON.stringify(reels.map((name) => [name, true])));
     assert.match(await text('wall-street'), /up/);
     assert.match(await page.locator('#state').innerText(), /Connected by WebTransport/);
     assert.deepEqual(complaints, []);

@@ -25,7 +25,7 @@ const escaped = ONLY?.replace(/[\\^$.*+?()[\]{}|/]/g, '\\$&');
 const only = ONLY ? [`--test-name-pattern=${escaped}`] : [];
 const { status, stdout } = spawnSync(
   process.execPath,
-  ['--test', ...only, '--test-reporter=spec', '--test-concurrency=1', '--test-timeout=60000', ...tests.map((name) => join(here, 'test', name))],
+  ['--test', ...only, '--test-reporter=spec', '--test-concurrency=1', '--test-timeout=600000', ...tests.map((name) => join(here, 'test', name))],
   { cwd: here, encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit'], maxBuffer: 1 << 26 },
 );
 process.stdout.write(stdout);

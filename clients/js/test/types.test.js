@@ -14,7 +14,7 @@ const folder = join(here, 'node_modules/.types');
 const CONFIG = {
   compilerOptions: {
     strict: true, skipLibCheck: false, exactOptionalPropertyTypes: true, noUncheckedIndexedAccess: true, noEmit: true,
-    target: 'es2022', module: 'nodenext', jsx: 'react-jsx', lib: ['es2023', 'dom', 'dom.iterable', 'dom.asynciterable'], types: ['react'],
+    target: 'es2022', module: 'nodenext', jsx: 'react-jsx', lib: ['es2023', 'dom', 'dom.iterable', 'dom.asynciterable'], types: ['node', 'react'],
   },
   include: ['*.ts', '*.tsx'],
 };

@@ -10,13 +10,14 @@ export const element = (name, options = {}, ...children) => {
   return made;
 };
 
-export const icon = (name) => {
+/** A symbol of index.html. */
+export const icon = (name, id = name) => {
   const svg = document.createElementNS(SVG, 'svg');
   const use = document.createElementNS(SVG, 'use');
   svg.setAttribute('class', 'icon');
   svg.setAttribute('role', 'img');
   svg.setAttribute('aria-label', name);
-  use.setAttribute('href', `#${name}`);
+  use.setAttribute('href', `#${id}`);
   svg.append(use);
   return svg;
 };

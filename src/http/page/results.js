@@ -12,7 +12,10 @@ const isShort = (value) =>
   (typeof value === 'string' && value.length > 0 && value.length <= SHORT) || typeof value === 'number';
 const isNumber = (value) => isShort(value) && Number.isFinite(Number(value));
 
-const symbol = (name) => (SYMBOLS.includes(name) ? icon(name) : element('span', {}, `${name}`));
+/** What a symbol is called in index.html, if not as the game calls it. */
+const DRAWN = { bell: 'notice' };
+
+const symbol = (name) => (SYMBOLS.includes(name) ? icon(name, DRAWN[name]) : element('span', {}, `${name}`));
 
 const line = (...children) => element('span', { className: 'line' }, ...children);
 
