@@ -217,7 +217,8 @@ async fn a_new_certificate_is_used_and_open_streams_stay() {
     let mut stream = certificate.send(server.addr, EVENTS).await;
     read_until(&mut stream, "text/event-stream").await;
     let expiry = |text: &str| {
-        let name = "\ndatastream_tls_certificate_expiry_seconds ";
+        let name =
+            "\ndatastream_certificate_expiry_timestamp_seconds{listener=\"http\",source=\"file\"} ";
         let value = text.split_once(name).expect("a metric").1.lines().next();
         value.expect("a value").parse::<f64>().expect("a number")
     };
@@ -309,4 +310,16 @@ async fn web_transport_uses_the_same_certificate() {
     let mut stream = certificate.send(server.addr, request).await;
     let answer = read_until(&mut stream, "}").await;
     assert!(answer.contains("\"next\":null"), "{answer}");
+}
+
+#[tokio::test]
+async fn health_asks_a_server_with_tls_whatever_its_certificate() {
+    let (_database, server, certificate) = serving().await;
+    let health = datastream(&["health"])
+        .env("DATASTREAM_HTTP_ADDR", server.addr.to_string())
+        .env("DATASTREAM_TLS_CERT", certificate.file("cert.pem"));
+    let output = health.run().await;
+    assert_eq!((output.code, &*output.stdout), (Some(0), "ready\n"), "{}", output.stderr);
+    let plain = datastream(&["health"]).env("DATASTREAM_HTTP_ADDR", server.addr.to_string());
+    assert_eq!(plain.run().await.code, Some(1));
 }

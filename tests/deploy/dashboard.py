@@ -43,6 +43,13 @@ def legend(target, labels):
     return text
 
 
+def shown(value, unit):
+    """A single value, as Grafana prints its unit."""
+    if unit == "percentunit":
+        return f"{value * 100:.3g} %"
+    return f"{value:.4g} {'s' if unit == 's' else ''}"
+
+
 def check(url):
     panels = json.loads(DASHBOARD.read_text())["panels"]
     deadline = time.monotonic() + 20
@@ -95,12 +102,12 @@ def draw(url, file, seconds=300):
         axes.axis("off")
         results = query(url, "query", query=expression(panel["targets"][0], "20s"), time=end)
         if panel["type"] == "stat":
-            text = f"{float(results[0]['value'][1]):.4g} {unit if unit != 'short' else ''}" if results else "No data"
+            text = shown(float(results[0]["value"][1]), unit) if results else "No data"
             axes.text(0.5, 0.5, text, size=20, ha="center", va="center")
         else:
             rows = ["   ".join(f"{k}={v}" for k, v in sorted(one["metric"].items()) if k not in ("__name__", "job")) for one in results]
             axes.text(0.0, 0.5, "\n".join(rows) or "No data", size=8, va="center")
-    figure.savefig(file, dpi=80, facecolor=figure.get_facecolor())
+    figure.savefig(file, dpi=65, facecolor=figure.get_facecolor())
 
 
 if __name__ == "__main__":

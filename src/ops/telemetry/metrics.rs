@@ -124,6 +124,7 @@ fn build_info() -> Family<Build, Gauge> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue, ValueEnum)]
 #[allow(missing_docs, non_camel_case_types)]
 pub enum Listener {
+    http,
     webtransport,
 }
 
@@ -262,7 +263,6 @@ metrics! {
     connections_refused_total: Counter = Counter::default(), "Streams refused because a connection limit was reached";
     pending_connections: Family<ByPending, Gauge> = family(), "Connections without a stream: without a complete request, idle, with a request, in a QUIC handshake";
     pending_closed_total: Family<ByPending, Counter> = family(), "Connections without a stream that were closed because others needed their place, by what they did";
-    tls_certificate_expiry_seconds: Gauge = Gauge::default(), "End of the validity of the TLS certificate of the HTTP port, in unix seconds; 0 without TLS";
     log_lines_dropped_total: Counter = logs::dropped_lines(), "Log lines that were dropped because stderr was not read fast enough or could not be written";
     rounds_dropped_total: Family<ByTransport, Counter> = family(), "Rounds dropped from the full buffer of a WebTransport subscriber that reads too slowly";
     rounds_written_total: Family<ByTransport, Counter> = family(), "Rounds written to subscribers";

@@ -9,7 +9,10 @@ use rustls::ServerConfig;
 use super::Tls;
 use crate::{
     config::CertificateFiles,
-    ops::{shutdown::Shutdown, telemetry::metrics::Metrics},
+    ops::{
+        shutdown::Shutdown,
+        telemetry::metrics::{ByCertificate, Issued, Listener, Metrics},
+    },
     transport::certificate::{CertificateError, FileCertificate},
 };
 
@@ -31,7 +34,8 @@ impl TlsAcceptor {
     ) -> Result<Self, TlsFailure> {
         let certificate = FileCertificate::read(files)?;
         let acceptor = Self(Arc::new(ArcSwap::from_pointee(certificate.pair().http_tls()?)));
-        let expiry = metrics.tls_certificate_expiry_seconds.clone();
+        let label = ByCertificate { listener: Listener::http, source: Issued::file };
+        let expiry = metrics.certificate_expiry_timestamp_seconds.get_or_create_owned(&label);
         expiry.set(certificate.pair().not_after().timestamp());
         let (reloading, stop) = (acceptor.clone(), shutdown.clone());
         shutdown.spawn(async move {
