@@ -9,3 +9,4 @@ pub(crate) mod memory_budget;
 pub(crate) mod phase;
 pub(crate) mod shutdown;
 pub(crate) mod telemetry;
+pub(crate) mod turns;

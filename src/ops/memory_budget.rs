@@ -13,7 +13,14 @@
 mod available;
 
 use parking_lot::Mutex;
-use std::{collections::HashMap, net::IpAddr, sync::Arc};
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering},
+    },
+};
 
 use prometheus_client::metrics::gauge::Gauge;
 
@@ -93,6 +100,11 @@ struct Ledger {
 }
 
 impl MemoryBudget {
+    /// A budget without a limit.
+    pub(crate) fn unlimited() -> Self {
+        Self::new(usize::MAX / 2, &Metrics::default())
+    }
+
     /// A budget of `limit` bytes.
     pub(crate) fn new(limit: usize, metrics: &Metrics) -> Self {
         metrics.memory_limit_bytes.set(limit.try_into().unwrap_or(i64::MAX));
@@ -137,10 +149,16 @@ impl MemoryBudget {
         self.take(MemoryUse::connections, client, cost.bytes())
     }
 
+    /// Counts the bytes of a connection that speaks HTTP: the connection limiter bounds their number.
+    pub(crate) fn count_http(&self) -> CountedBytes {
+        self.count(MemoryUse::connections, ConnectionCost::Http.bytes())
+    }
+
     /// Counts bytes that cannot be refused (B4).
-    pub(crate) fn count(&self, usage: MemoryUse, bytes: usize) -> Charge {
+    pub(crate) fn count(&self, usage: MemoryUse, bytes: usize) -> CountedBytes {
         self.0.add(&mut self.0.ledger.lock(), usage, bytes);
-        Charge { budget: self.clone(), usage, client: None, bytes }
+        let usage = AtomicU8::new(usage as u8);
+        CountedBytes { budget: self.clone(), usage, bytes }
     }
 
     /// The most that a use may have.
@@ -156,6 +174,14 @@ impl MemoryBudget {
     /// Whether a use has more than its share (B4).
     pub(crate) fn is_exhausted(&self, usage: MemoryUse) -> bool {
         self.used(usage) > self.share(usage)
+    }
+
+    /// Whether a use has to give bytes back: it has more than its share, or the limit is reached and
+    /// it has more than its reserve (B4).
+    pub(crate) fn must_shrink(&self, usage: MemoryUse) -> bool {
+        let total = || MemoryUse::ALL.iter().map(|usage| self.used(*usage)).sum::<usize>();
+        self.is_exhausted(usage)
+            || (self.used(usage) > self.0.reserve(usage) && total() > self.0.limit)
     }
 
     /// Whether a use has more than half of its share.
@@ -239,21 +265,41 @@ impl Charge {
         self.bytes -= rest;
         self.budget.0.give_back(self.usage, self.client, rest);
     }
-
-    /// Counts the bytes for another use from now on.
-    pub(crate) fn move_to(&mut self, usage: MemoryUse) {
-        if usage == self.usage {
-            return;
-        }
-        self.budget.0.add(&mut self.budget.0.ledger.lock(), usage, self.bytes);
-        self.budget.0.give_back(self.usage, self.client.take(), self.bytes);
-        self.usage = usage;
-    }
 }
 
 impl Drop for Charge {
     fn drop(&mut self) {
         self.budget.0.give_back(self.usage, self.client, self.bytes);
+    }
+}
+
+/// Bytes of rounds, which are never refused (B4), given back when this is dropped.
+#[derive(Debug)]
+pub(crate) struct CountedBytes {
+    budget: MemoryBudget,
+    usage: AtomicU8,
+    bytes: usize,
+}
+
+impl CountedBytes {
+    fn usage(&self) -> MemoryUse {
+        MemoryUse::ALL[usize::from(self.usage.load(Ordering::Relaxed)) % USES]
+    }
+
+    /// Counts the bytes for another use from now on.
+    pub(crate) fn move_to(&self, usage: MemoryUse) {
+        let mut ledger = self.budget.0.ledger.lock();
+        let former = self.usage();
+        self.usage.store(usage as u8, Ordering::Relaxed);
+        ledger.used[former as usize] -= self.bytes;
+        self.budget.0.publish(&ledger, former);
+        self.budget.0.add(&mut ledger, usage, self.bytes);
+    }
+}
+
+impl Drop for CountedBytes {
+    fn drop(&mut self) {
+        self.budget.0.give_back(self.usage(), None, self.bytes);
     }
 }
 

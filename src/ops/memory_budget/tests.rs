@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::ops::telemetry::exposition::Exposition;
 
 const LIMIT: usize = 1600;
 
@@ -71,16 +72,25 @@ fn rounds_are_counted_beyond_the_share_and_not_refused() {
 }
 
 #[test]
-fn a_charge_that_moves_is_counted_for_its_new_use_alone() {
+fn counted_bytes_that_move_are_counted_for_their_new_use_alone() {
     let budget = budget();
-    let mut charge = budget.take(MemoryUse::queues, address(1), 100).expect("room");
-    charge.move_to(MemoryUse::history);
+    let counted = budget.count(MemoryUse::queues, 100);
+    counted.move_to(MemoryUse::history);
     assert_eq!((budget.used(MemoryUse::queues), budget.used(MemoryUse::history)), (0, 100));
-    charge.shrink(40);
-    assert_eq!(budget.used(MemoryUse::history), 40);
-    drop(charge);
+    drop(counted);
     assert_eq!(total(&budget), 0);
-    assert!(budget.0.ledger.lock().clients.is_empty());
+}
+
+#[test]
+fn a_use_must_shrink_above_its_share_or_when_the_limit_is_reached() {
+    let budget = budget();
+    let history = budget.count(MemoryUse::history, 801);
+    assert!(budget.must_shrink(MemoryUse::history), "above its share");
+    drop(history);
+    let _history = budget.count(MemoryUse::history, 700);
+    assert!(!budget.must_shrink(MemoryUse::history));
+    let _queues = budget.count(MemoryUse::queues, 1000);
+    assert!(budget.must_shrink(MemoryUse::history), "the limit is reached");
 }
 
 #[test]
@@ -88,7 +98,7 @@ fn the_gauges_show_limit_and_use() {
     let metrics = Metrics::default();
     let budget = MemoryBudget::new(LIMIT, &metrics);
     let _charge = budget.count(MemoryUse::history, 7);
-    let text = metrics.encode().expect("text");
+    let text = metrics.encode(Exposition::OpenMetrics).expect("text");
     assert!(text.contains("datastream_memory_limit_bytes 1600\n"), "{text}");
     assert!(text.contains("datastream_memory_used_bytes{kind=\"history\"} 7\n"), "{text}");
 }
