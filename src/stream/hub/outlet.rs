@@ -13,7 +13,9 @@ pub trait Outlet: Debug + Send + Sync {
     fn publish(&self, batch: &Batch);
 
     /// Whether it has taken so many rounds that a publisher of many should wait.
-    fn is_behind(&self) -> bool;
+    fn is_behind(&self) -> bool {
+        false
+    }
 }
 
 /// The opening of a stream, and the position at which it ends.
