@@ -8,7 +8,7 @@ use std::{hint::black_box, num::NonZeroUsize};
 use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
 use datastream::internals::{
     Attachment, Metrics, Xid,
-    hub::{self, Captured, Hub, Position, Publisher, Start, Subscription},
+    hub::{self, Captured, Hub, Later, Position, Publisher, Start, Subscription},
     round::{GameId, RoundId},
     topic::Topic,
 };
@@ -75,7 +75,9 @@ fn slow(criterion: &mut Criterion) {
     publisher.open();
     let mut group = criterion.benchmark_group("a full memory");
     group.bench_function("a portion for a slow reader", |bencher| {
-        bencher.iter(|| hub.missed(black_box(&Topic::Everything), Position(0), 1024));
+        bencher.iter(|| {
+            hub.missed(black_box(&Topic::Everything), &Later::all_after(Position(0)), 1024)
+        });
     });
     group.bench_function("a resume beyond the limit", |bencher| {
         let after = || Start::After(RoundId::number(0));

@@ -4,11 +4,10 @@
 -- $3 bigint: how many rows of the outbox to look at, the newest: bounds the start, however long the
 --            retention.
 -- Columns: floor bigint (where the look ended: rounds of this transaction or an older one may be
---          missing; null when the whole outbox was seen), xid bigint, before bigint, and those of
---          rounds_by_id.sql; ordered by xid, attachment, then by id.
+--          missing; null when the whole outbox was seen), xid bigint, before bigint, attachment integer, round_id bigint,
+--          round_key text; newest first. The content is read in pages (rounds_by_id.sql), as far as the memory goes.
 -- `< xmax` says no more than the snapshot does, but to the index: no step through what another cluster's
--- transactions have left (see poll.sql). The ids are chosen first and the details read for the chosen ones only: 0.05 s for 10,000 rows,
--- 0.5 s for 100,000.
+-- transactions have left (see poll.sql).
 with newest as materialized (
   select b.xid, b.before, b.attachment, b.round_id, b.round_key
   from datastream.outbox b
@@ -23,10 +22,7 @@ with newest as materialized (
 )
 select (select n.xid::text::bigint from newest n where (select count(*) from newest) = $3::bigint
         order by n.xid limit 1) as floor,
-       o.xid::text::bigint as xid, o.before::text::bigint as before,
-       f.attachment, f.round_id, f.round_key, f.game_id, f.game_key, f.game_slug, f.game_type,
-       datastream.micros(f.finished_at) as finished_micros, f.extras
+       o.xid::text::bigint as xid, o.before::text::bigint as before, o.attachment, o.round_id, o.round_key
 from placed o
-cross join lateral datastream.rounds_by_id(o.attachment, array[o.round_id], array[o.round_key]) f
 where o.place <= $2::bigint
-order by o.xid, o.attachment, o.round_id, o.round_key
+order by o.xid desc, o.attachment desc, o.round_id desc, o.round_key desc

@@ -4,7 +4,9 @@
 -- $3 text[]: ids of games that are strings   $4 bigint: limit
 -- $5 text: a snapshot; only what was committed by then, since only that has its place in the stream
 -- Columns: trimmed bigint (rounds of that transaction or an older one may be missing: see trimmed.sql), xid bigint, before
---          bigint, and those of rounds_by_id.sql; ordered by xid, attachment, then by id. One row with a null attachment where there is none.
+--          bigint, attachment integer, round_id bigint, round_key text, game_id bigint, game_key text, game_type text,
+--          finished_micros bigint, extras_bytes bigint; ordered by xid, attachment, then by id. One row with a null attachment if
+--          there is none. The content is read later, in pages (rounds_by_id.sql).
 with now as (
   select pg_snapshot_xmax(pg_current_snapshot()) as xmax
 ), trimmed as (
@@ -13,11 +15,12 @@ with now as (
   from now left join datastream.trimmed t on true
 )
 select t.xid as trimmed, n.xid::text::bigint as xid, n.before::text::bigint as before,
-       n.attachment, n.round_id, n.round_key, n.game_id, n.game_key, n.game_slug, n.game_type,
-       datastream.micros(n.finished_at) as finished_micros, n.extras
+       n.attachment, n.round_id, n.round_key, n.game_id, n.game_key, n.game_type,
+       datastream.micros(n.finished_at) as finished_micros, n.extras_bytes
 from trimmed t
 left join (
-    select o.xid, o.before, f.*
+    select o.xid, o.before, f.attachment, f.round_id, f.round_key, f.game_id, f.game_key, f.game_type, f.finished_at,
+           octet_length(f.extras)::bigint as extras_bytes
     from datastream.outbox o
     -- Fenced: of tables that were never analyzed PostgreSQL expects a few rows, and would go through all rounds of a game for
     -- each row (12,000 rounds: over 20 s against 0.1 s).

@@ -17,12 +17,16 @@ use crate::{
     ops::{
         connection_limiter::{ConnectionLimiter, Limits},
         descriptors,
+        memory_budget::MemoryBudget,
         phase::Phase,
         shutdown::Shutdown,
         telemetry::metrics::Metrics,
     },
     postgres::{
-        maintenance::Maintenance, pool::Pool, read_only::Source, round_queries::RoundQueries,
+        maintenance::Maintenance,
+        pool::Pool,
+        read_only::Source,
+        round_queries::{QueryPools, RoundQueries},
     },
     source::{
         Capture, CaptureError, CaptureSettings,
@@ -31,13 +35,18 @@ use crate::{
     stream::{
         feed::Feed,
         games::Games,
-        hub::{self, Hub, Publisher},
+        hub::{self, Hub, HubSettings, Publisher},
     },
     transport::{ShardError, ShardSettings, Shards, tls::TlsAcceptor, wt::WebTransport},
 };
 
-/// Connections for clients' reads: replays beyond the ring buffers, round lists, unknown slugs.
-const QUERY_CONNECTIONS: u32 = 4;
+/// Connections for lists of rounds.
+const LIST_CONNECTIONS: u32 = 2;
+/// Connections for replays beyond the ring buffers: one for resume points, one for the rounds of all
+/// topics, one for those of one topic, two for contents.
+const REPLAY_CONNECTIONS: u32 = 5;
+/// Connections for the directory of games.
+const DIRECTORY_CONNECTIONS: u32 = 1;
 
 /// A server with bound addresses, so that they are known before it serves.
 #[derive(Debug)]
@@ -134,6 +143,7 @@ struct Wiring<'a> {
     config: &'a ServeConfig,
     shutdown: &'a Shutdown,
     metrics: Metrics,
+    budget: MemoryBudget,
     hub: Hub,
     games: Games,
     round_queries: RoundQueries,
@@ -144,17 +154,18 @@ struct Wiring<'a> {
 impl<'a> Wiring<'a> {
     fn new(config: &'a ServeConfig, shutdown: &'a Shutdown) -> anyhow::Result<(Self, Publisher)> {
         let metrics = Metrics::default();
-        let (hub, publisher) = hub::new(config.history, metrics.clone());
-        let lazy = if config.read_only.is_some() { Pool::lazy_read_only } else { Pool::lazy };
-        let pool = lazy(&config.database.target, "query", QUERY_CONNECTIONS);
-        let pool = pool.context("the connection string names no host. Set DATABASE_URL.")?;
+        let budget = MemoryBudget::new(config.memory, &metrics);
+        let (history, replay_bytes) = (config.history, config.resume_bytes);
+        let settings = HubSettings { history, replay_bytes, budget: budget.clone() };
+        let (hub, publisher) = hub::with_settings(settings, metrics.clone());
+        let pools = query_pools(config)?;
         let source = config.read_only.as_ref().map(Source::new);
         let round_queries = match source.clone() {
-            None => RoundQueries::new(pool, metrics.clone()),
-            Some(source) => RoundQueries::read_only(pool, metrics.clone(), source),
+            None => RoundQueries::new(pools, metrics.clone()),
+            Some(source) => RoundQueries::read_only(pools, metrics.clone(), source),
         };
         let games = Games::default();
-        let wiring = Self { config, shutdown, metrics, hub, games, round_queries, source };
+        let wiring = Self { config, shutdown, metrics, budget, hub, games, round_queries, source };
         Ok((wiring, publisher))
     }
 
@@ -198,7 +209,7 @@ impl<'a> Wiring<'a> {
     fn maintenance(&self, phase: watch::Receiver<Phase>) -> anyhow::Result<Maintenance> {
         let pool = Pool::lazy(&self.config.database.target, "maintenance", 1);
         let pool = pool.context("the connection string names no host")?.writing();
-        let queries = RoundQueries::new(pool.clone(), self.metrics.clone());
+        let queries = RoundQueries::new(QueryPools::one(&pool), self.metrics.clone());
         Ok(Maintenance {
             pool,
             phase,
@@ -216,7 +227,7 @@ impl<'a> Wiring<'a> {
             heartbeat: self.config.heartbeat,
             grace: self.config.shutdown_grace,
         };
-        Shards::start(settings, &self.hub, &self.metrics, self.shutdown)
+        Shards::start(settings, &self.hub, &self.budget, &self.metrics, self.shutdown)
             .context("cannot start the threads of the shards")
     }
 
@@ -232,6 +243,7 @@ impl<'a> Wiring<'a> {
             self.games.clone(),
             Arc::new(self.round_queries.clone()),
             limit,
+            self.budget.clone(),
         );
         self.shutdown.spawn(feed.clone().remove_expired(self.shutdown.clone()));
         let (metrics, shutdown) = (self.metrics.clone(), self.shutdown.clone());
@@ -245,6 +257,7 @@ impl<'a> Wiring<'a> {
             allowed_origins: self.config.allowed_origins.clone(),
             limiter: ConnectionLimiter::new(limits, self.metrics.clone()),
             trusted_proxies: self.config.trusted_proxies.clone(),
+            budget: self.budget.clone(),
         }
     }
 }
@@ -260,6 +273,19 @@ fn measure_limits(config: &ServeConfig, limits: &Limits, metrics: &Metrics) {
     metrics.resume_limit_rounds.set(config.resume_limit.into());
     metrics.retention_seconds.set(config.retention.as_secs_f64());
     metrics.heartbeat_seconds.set(config.heartbeat.as_secs_f64());
+}
+
+fn query_pools(config: &ServeConfig) -> anyhow::Result<QueryPools> {
+    let lazy = if config.read_only.is_some() { Pool::lazy_read_only } else { Pool::lazy };
+    let pool = |connections| {
+        let pool = lazy(&config.database.target, "query", connections);
+        pool.context("the connection string names no host. Set DATABASE_URL.")
+    };
+    Ok(QueryPools {
+        lists: pool(LIST_CONNECTIONS)?,
+        replays: pool(REPLAY_CONNECTIONS)?,
+        directory: pool(DIRECTORY_CONNECTIONS)?,
+    })
 }
 
 fn recent_rounds(config: &ServeConfig) -> i64 {

@@ -35,8 +35,14 @@ pub struct ServeConfig {
     pub heartbeat: Duration,
     /// Rounds kept in memory for each game.
     pub history: NonZeroUsize,
+    /// Bytes for all that clients, the database and its content can make grow.
+    pub memory: usize,
+    /// Bytes of text in the extras of a round; rounds with more are skipped.
+    pub max_round: usize,
     /// Most rounds replayed to one connection.
     pub resume_limit: u32,
+    /// Most bytes replayed to one connection.
+    pub resume_bytes: usize,
     /// How long outbox rows are kept.
     pub retention: Duration,
     /// How long connections may take to close when the process stops.
@@ -98,5 +104,14 @@ pub enum ConfigError {
         missing: &'static str,
         /// Its variable.
         missing_variable: &'static str,
+    },
+    /// The memory could not hold a few rounds of the allowed size.
+    #[error(
+        "--max-round (DATASTREAM_MAX_ROUND) must be at most an eighth of --memory \
+         (DATASTREAM_MEMORY, {memory} bytes). Lower the one or raise the other."
+    )]
+    RoundsTooLarge {
+        /// The memory budget.
+        memory: usize,
     },
 }

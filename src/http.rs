@@ -37,8 +37,8 @@ use tower_http::{catch_panic::CatchPanicLayer, set_header::SetResponseHeaderLaye
 use crate::{
     config::{AllowedOrigins, TrustedProxies},
     ops::{
-        connection_limiter::ConnectionLimiter, phase::Phase, shutdown::Shutdown,
-        telemetry::metrics::Metrics,
+        connection_limiter::ConnectionLimiter, memory_budget::MemoryBudget, phase::Phase,
+        shutdown::Shutdown, telemetry::metrics::Metrics,
     },
     stream::feed::Feed,
 };
@@ -59,6 +59,8 @@ pub(crate) struct Settings {
     pub limiter: ConnectionLimiter,
     /// The proxies that say the address of their client.
     pub trusted_proxies: TrustedProxies,
+    /// The memory of the process.
+    pub budget: MemoryBudget,
 }
 
 /// The state of the handlers.

@@ -2,8 +2,11 @@
 
 pub(crate) mod backoff;
 pub(crate) mod build_info;
+pub(crate) mod client_network;
 pub(crate) mod connection_limiter;
 pub(crate) mod descriptors;
+pub(crate) mod memory_budget;
 pub(crate) mod phase;
 pub(crate) mod shutdown;
 pub(crate) mod telemetry;
+pub(crate) mod turns;

@@ -11,5 +11,6 @@ pub(crate) mod replay;
 pub mod round;
 pub(crate) mod round_store;
 pub(crate) mod start_point;
+pub(crate) mod stored_rounds;
 pub mod topic;
 pub(crate) mod transaction;

@@ -15,22 +15,26 @@ mod shards;
 pub(crate) mod tls;
 pub(crate) mod wt;
 
-use std::time::Duration;
+use std::{any::Any, time::Duration};
 
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 
 use crate::{
     ops::{
-        connection_limiter::Permit,
         shutdown::Shutdown,
         telemetry::metrics::{ByClosed, ByTransport, Metrics, Transport},
     },
-    stream::hub::{Opening, Subscription},
+    stream::{
+        hub::{Opening, Subscription},
+        replay::{ReplayError, StoredReader},
+    },
 };
 use close::CloseReason;
 
 pub(crate) use self::{
-    shard::{GrantedStream, Protocol, ShardSettings, retry_line},
+    shard::{
+        GrantedStream, Permits, Protocol, RATE_MIN, RATE_MIN_HALF_USED, ShardSettings, retry_line,
+    },
     shards::{ShardError, Shards},
 };
 
@@ -43,6 +47,8 @@ const BATCH_BYTES: usize = 16 * 1024;
 pub(crate) struct GrantedSession {
     /// The first rounds of the stream.
     pub opening: Opening,
+    /// Rounds that only the database has, which come before those of the opening.
+    pub stored: Option<StoredReader>,
     /// The rounds that follow.
     pub subscription: Subscription,
     /// The session in the metrics.
@@ -57,7 +63,7 @@ pub(crate) struct SessionRecord {
     transport: Transport,
     shutdown: Shutdown,
     reason: Option<CloseReason>,
-    _permit: Permit,
+    _permit: Permits,
 }
 
 impl SessionRecord {
@@ -66,11 +72,11 @@ impl SessionRecord {
         metrics: &Metrics,
         transport: Transport,
         shutdown: &Shutdown,
-        permit: Permit,
+        permit: impl Any + Send + Sync,
     ) -> Self {
         metrics.subscribers.get_or_create(&ByTransport { transport }).inc();
         let (metrics, shutdown) = (metrics.clone(), shutdown.clone());
-        Self { metrics, transport, shutdown, reason: None, _permit: permit }
+        Self { metrics, transport, shutdown, reason: None, _permit: Box::new(permit) }
     }
 
     /// Notes why the session ends; the first reason counts.
@@ -96,6 +102,15 @@ impl Drop for SessionRecord {
         let reason = self.reason.unwrap_or_else(|| self.default_reason()).label();
         self.metrics.subscribers.get_or_create(&ByTransport { transport }).dec();
         self.metrics.sessions_closed_total.get_or_create(&ByClosed { transport, reason }).inc();
+    }
+}
+
+/// Why a stream ends whose replay failed.
+fn replay_end(error: &ReplayError) -> CloseReason {
+    tracing::debug!(%error, "a replay ended early");
+    match error {
+        ReplayError::Behind | ReplayError::Database(_) => CloseReason::Failed,
+        ReplayError::NoMemory(_) | ReplayError::TooManyWaiting(_) => CloseReason::TooSlow,
     }
 }
 

@@ -13,9 +13,12 @@ use super::{
     AllowedOrigins, CertificateFiles, ConfigError, ServeConfig, TrustedProxies, WebTransportConfig,
     values,
 };
-use crate::postgres::{
-    options::{DatabaseConfig, DatabaseOptions},
-    read_only::ReadOnlyConfig,
+use crate::{
+    ops::memory_budget,
+    postgres::{
+        options::{DatabaseConfig, DatabaseOptions},
+        read_only::ReadOnlyConfig,
+    },
 };
 
 /// The options of `serve`.
@@ -198,10 +201,28 @@ pub struct LimitOptions {
     #[arg(long, env = "DATASTREAM_SHARDS", value_name = "THREADS")]
     pub shards: Option<NonZeroUsize>,
 
+    /// Memory for all that can grow: connections, history, seeds, replays, lists, queues. Each has a
+    /// share. Beyond it new clients get 503, and live streams go on. Default: half of the cgroup's
+    /// limit, otherwise a quarter of the machine's memory; at most 2GiB, at least 64MiB.
+    #[arg(long, env = "DATASTREAM_MEMORY", value_name = "BYTES", value_parser = values::memory)]
+    pub memory: Option<usize>,
+
+    /// Most text in the extras of a round. Rounds with more are skipped. Higher: fewer rounds fit
+    /// into the memory.
+    #[arg(long, env = "DATASTREAM_MAX_ROUND", value_name = "BYTES", default_value = "1MiB")]
+    #[arg(value_parser = values::max_round)]
+    pub max_round: usize,
+
     /// Limit of rounds replayed to one connection that resumes. Lower: clients start over sooner.
     /// Higher: one client may use more database time and memory.
     #[arg(long, env = "DATASTREAM_RESUME_LIMIT", value_name = "ROUNDS", default_value = "10000")]
     pub resume_limit: u32,
+
+    /// Limit of bytes replayed to one connection that resumes. Lower: clients start over sooner.
+    /// Higher: one client may use more database time.
+    #[arg(long, env = "DATASTREAM_RESUME_BYTES", value_name = "BYTES", default_value = "16MiB")]
+    #[arg(value_parser = values::resume_bytes)]
+    pub resume_bytes: usize,
 }
 
 impl ServeOptions {
@@ -229,8 +250,15 @@ impl ServerOptions {
     pub fn resolve(self, database: DatabaseConfig) -> Result<ServeConfig, ConfigError> {
         let Pair { cert, key } = TLS;
         let tls = certificate((self.http.tls_cert, cert), (self.http.tls_key, key))?;
+        let memory = self.limits.memory.unwrap_or_else(memory_budget::default_limit);
+        if self.limits.max_round > memory / 8 {
+            return Err(ConfigError::RoundsTooLarge { memory });
+        }
         Ok(ServeConfig {
             database,
+            memory,
+            max_round: self.limits.max_round,
+            resume_bytes: self.limits.resume_bytes,
             http_addr: self.http.http_addr,
             heartbeat: self.streaming.heartbeat,
             history: self.streaming.history,

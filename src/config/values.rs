@@ -1,6 +1,8 @@
-//! Parses durations. Each error names the accepted values.
+//! Parses durations and sizes. Each error names the accepted values.
 
 use std::{ops::RangeInclusive, time::Duration};
+
+use bytesize::ByteSize;
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -32,9 +34,48 @@ fn within(text: &str, range: RangeInclusive<Duration>) -> Result<Duration, Strin
     Err(format!("must be from {low} to {high}"))
 }
 
+/// The memory budget. Below 16 MiB its shares are smaller than one read of the database.
+pub(super) fn memory(text: &str) -> Result<usize, String> {
+    size(text, ByteSize::mib(16)..=ByteSize::tib(1))
+}
+
+/// The most text in the extras of a round: PostgreSQL's largest value has 1 GiB.
+pub(super) fn max_round(text: &str) -> Result<usize, String> {
+    size(text, ByteSize::b(1)..=ByteSize::gib(1))
+}
+
+/// The most bytes of a replay.
+pub(super) fn resume_bytes(text: &str) -> Result<usize, String> {
+    size(text, ByteSize::b(1)..=ByteSize::tib(1))
+}
+
+fn size(text: &str, range: RangeInclusive<ByteSize>) -> Result<usize, String> {
+    let size: ByteSize = text
+        .trim()
+        .parse()
+        .map_err(|_| "must be a number of bytes, such as 64KiB, 1MiB or 2GiB".to_owned())?;
+    match usize::try_from(size.as_u64()) {
+        Ok(bytes) if range.contains(&size) => Ok(bytes),
+        _ => Err(format!("must be from {} to {}", range.start(), range.end())),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_size_is_a_number_of_bytes_with_or_without_a_unit() {
+        assert_eq!(max_round("64KiB"), Ok(64 << 10));
+        assert_eq!(max_round(" 1 MiB "), Ok(1 << 20));
+        assert_eq!(memory("2GiB"), Ok(2 << 30));
+        assert_eq!(max_round("1000"), Ok(1000));
+        assert_eq!(max_round("5kB"), Ok(5000));
+        for refused in ["", "x", "-1", "0", "1.5.2MiB", "MiB", "2GiB"] {
+            assert!(max_round(refused).is_err(), "{refused}");
+        }
+        assert_eq!(memory("1KiB"), Err("must be from 16.0 MiB to 1.0 TiB".to_owned()));
+    }
 
     #[test]
     fn a_duration_has_a_unit_and_stays_within_its_range() {

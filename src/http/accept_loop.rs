@@ -95,6 +95,7 @@ impl AcceptLoop {
             tls,
             shutdown: shutdown.clone(),
             proxies: settings.trusted_proxies.clone(),
+            budget: settings.budget.clone(),
         });
         let patience = settings.heartbeat * 2;
         let accept = async {

@@ -8,6 +8,7 @@ use super::{hand_off::Grant, problem::Problem};
 use crate::{
     ops::{
         connection_limiter::{ConnectionLimiter, LimitReached, Permit},
+        memory_budget::{Charge, ConnectionCost, MemoryBudget},
         shutdown::Shutdown,
         telemetry::metrics::{Metrics, Transport},
     },
@@ -27,8 +28,16 @@ const FULL_RETRY_SECONDS_MAX: u8 = 10;
 pub(super) struct StreamAccess {
     feed: Feed,
     limiter: ConnectionLimiter,
+    budget: MemoryBudget,
     metrics: Metrics,
     shutdown: Shutdown,
+}
+
+/// What a stream holds of the limits until it ends.
+#[derive(Debug)]
+pub(super) struct StreamPermit {
+    _place: Permit,
+    _memory: Charge,
 }
 
 impl StreamAccess {
@@ -38,7 +47,8 @@ impl StreamAccess {
         metrics: Metrics,
         shutdown: Shutdown,
     ) -> Self {
-        Self { feed, limiter, metrics, shutdown }
+        let budget = feed.budget().clone();
+        Self { feed, limiter, budget, metrics, shutdown }
     }
 
     /// Grants a WebSocket or an event stream.
@@ -63,9 +73,9 @@ impl StreamAccess {
     ) -> Result<GrantedSession, Problem> {
         let transport = Transport::webtransport;
         let (permit, prepared) = self.acquire_and_prepare(transport, client, topic, start).await?;
-        let (opening, subscription) = prepared.subscribe().await?;
+        let (opening, stored, subscription) = prepared.subscribe().await?;
         let record = SessionRecord::open(&self.metrics, transport, &self.shutdown, permit);
-        Ok(GrantedSession { opening, subscription, record })
+        Ok(GrantedSession { opening, stored, subscription, record })
     }
 
     async fn acquire_and_prepare(
@@ -74,7 +84,7 @@ impl StreamAccess {
         client: Option<IpAddr>,
         topic: Topic,
         start: StartPoint,
-    ) -> Result<(Permit, Prepared), Problem> {
+    ) -> Result<(StreamPermit, Prepared), Problem> {
         if self.shutdown.is_requested() {
             return Err(Problem::unavailable("the server is shutting down", 1).temporary());
         }
@@ -82,20 +92,34 @@ impl StreamAccess {
             self.metrics.connections_refused_total.inc();
             limit_problem(transport, reached)
         })?;
-        Ok((permit, self.feed.prepare(topic, start).await?))
+        let cost = match transport {
+            Transport::webtransport => ConnectionCost::WebTransport,
+            Transport::websocket | Transport::sse => ConnectionCost::Stream,
+        };
+        let memory = self.budget.take_connection(cost, client).map_err(|exhausted| {
+            self.metrics.connections_refused_total.inc();
+            full_problem(transport, exhausted.to_string())
+        })?;
+        let prepared = self.feed.prepare(topic, start, client).await?;
+        Ok((StreamPermit { _place: permit, _memory: memory }, prepared))
     }
 }
 
-/// The refusal at a limit. WebTransport passes no header to a page: its status must show that the
-/// number of streams is the reason.
-fn limit_problem(transport: Transport, reached: LimitReached) -> Problem {
+/// The refusal of a full server. WebTransport passes no header to a page: its status must show that
+/// the number of streams is the reason.
+fn full_problem(transport: Transport, detail: String) -> Problem {
     let status = match transport {
         Transport::webtransport => StatusCode::TOO_MANY_REQUESTS,
         Transport::websocket | Transport::sse => StatusCode::SERVICE_UNAVAILABLE,
     };
     let seconds = fastrand::u8(1..=FULL_RETRY_SECONDS_MAX);
     let seconds = HeaderValue::from(u16::from(seconds));
-    let problem = Problem::new(status, reached.to_string()).with(header::RETRY_AFTER, seconds);
+    Problem::new(status, detail).with(header::RETRY_AFTER, seconds)
+}
+
+/// The refusal at a limit.
+fn limit_problem(transport: Transport, reached: LimitReached) -> Problem {
+    let problem = full_problem(transport, reached.to_string());
     match reached {
         // Temporary: the next second has room, but 503 would stop an `EventSource` for good.
         LimitReached::Rate => problem.temporary(),

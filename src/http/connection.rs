@@ -44,7 +44,7 @@ use super::{
 };
 use crate::{
     config::TrustedProxies,
-    ops::{connection_limiter::PendingConnection, shutdown::Shutdown},
+    ops::{connection_limiter::PendingConnection, memory_budget::MemoryBudget, shutdown::Shutdown},
     transport::{
         GrantedStream, Shards,
         metered_socket::{MeteredSocket, WriteGauge},
@@ -78,6 +78,7 @@ pub(super) struct ConnectionContext {
     pub(super) tls: Option<TlsAcceptor>,
     pub(super) shutdown: Shutdown,
     pub(super) proxies: TrustedProxies,
+    pub(super) budget: MemoryBudget,
 }
 
 impl ConnectionContext {
@@ -160,6 +161,7 @@ async fn speak_http(
     context: &Arc<ConnectionContext>,
 ) -> Option<MeteredSocket> {
     let (gauge, hand_off) = (socket.gauge(), HandOff::default());
+    let _memory = context.budget.count_http();
     let exchanges = Exchanges::new(Arc::clone(pending));
     let service = service_fn(|request| {
         let (hand_off, exchanges) = (hand_off.clone(), exchanges.clone());

@@ -12,14 +12,15 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-use crate::{ops::connection_limiter::Permit, stream::feed::Prepared, transport::Protocol};
+use super::access::StreamPermit;
+use crate::{stream::feed::Prepared, transport::Protocol};
 
 /// A granted stream.
 #[derive(Debug)]
 pub(super) struct Grant {
     pub(super) prepared: Prepared,
     pub(super) protocol: Protocol,
-    pub(super) permit: Permit,
+    pub(super) permit: StreamPermit,
 }
 
 /// A grant in the extensions of a response. Extensions must be `Clone`, which a grant is not: the

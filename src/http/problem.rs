@@ -9,6 +9,9 @@ use serde::Serialize;
 
 use crate::stream::feed::FeedError;
 
+/// A server without memory for more asks clients to retry after this time.
+const FULL_RETRY_SECONDS: u8 = 5;
+
 /// A refusal: its status, and a text that says what was refused and what to do.
 #[derive(Debug)]
 pub(super) struct Problem {
@@ -97,6 +100,8 @@ impl From<FeedError> for Problem {
         match &error {
             FeedError::Unknown(_) => Self::not_found(error.to_string()),
             FeedError::NotReady => Self::unavailable(error.to_string(), 1).temporary(),
+            FeedError::NoMemory(_) => Self::unavailable(error.to_string(), FULL_RETRY_SECONDS),
+            FeedError::TooManyWaiting(_) => Self::unavailable(error.to_string(), 1).temporary(),
             FeedError::Database(cause) => {
                 tracing::warn!(error = %cause, "a client's request failed in the database");
                 Self::unavailable(error.to_string(), 1).temporary()

@@ -3,17 +3,22 @@
 use axum::{
     Json, Router,
     extract::{Path, State, rejection::PathRejection},
-    http::{HeaderValue, Uri, header},
+    http::{Extensions, HeaderValue, Uri, header},
     response::{IntoResponse, Response},
     routing::get,
 };
 
+use bytes::Bytes;
+
 use super::{
-    SharedState,
+    SharedState, hand_off,
     problem::Problem,
     selection::{self, Parameters},
 };
-use crate::stream::{json_writer, round::NamedRound, topic::Topic};
+use crate::{
+    ops::memory_budget::Charge,
+    stream::{json_writer, round::NamedRound, topic::Topic},
+};
 
 /// The default number of rounds in a page.
 const LIMIT_DEFAULT: u16 = 100;
@@ -49,17 +54,43 @@ async fn rounds(
     State(state): State<SharedState>,
     game: GamePath,
     uri: Uri,
+    extensions: Extensions,
 ) -> Result<Response, Problem> {
     let parameters = selection::parameters(uri.query())?;
     let (before, limit) = (before(&parameters)?, limit(&parameters)?);
+    let client = hand_off::client_address(&extensions);
     let game = state.feed.game(&slug(game)?).await?;
-    let rounds = state
-        .feed
-        .rounds(&game.id, before.as_ref().and_then(|named| named.candidates().next()), limit)
-        .await?;
+    let charge = state.feed.charge_list(client)?;
+    let named = before.as_ref().and_then(|named| named.candidates().next());
+    let rounds = state.feed.rounds(&game.id, named, limit, client).await?;
     let mut json = Vec::new();
     json_writer::write(&rounds, &mut json);
+    let json = ListBody::new(json, charge).into_bytes();
     Ok(fresh(([(header::CONTENT_TYPE, "application/json")], json)))
+}
+
+/// The body of a list, charged until the socket has taken it.
+struct ListBody {
+    json: Vec<u8>,
+    _charge: Charge,
+}
+
+impl ListBody {
+    fn new(mut json: Vec<u8>, mut charge: Charge) -> Self {
+        json.shrink_to_fit();
+        charge.shrink(json.len());
+        Self { json, _charge: charge }
+    }
+
+    fn into_bytes(self) -> Bytes {
+        Bytes::from_owner(self)
+    }
+}
+
+impl AsRef<[u8]> for ListBody {
+    fn as_ref(&self) -> &[u8] {
+        &self.json
+    }
 }
 
 fn slug(game: GamePath) -> Result<String, Problem> {

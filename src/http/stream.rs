@@ -203,10 +203,15 @@ mod tests {
         http::{self, Settings},
         ops::{
             connection_limiter::{ConnectionLimiter, Limits},
+            memory_budget::MemoryBudget,
             shutdown::Shutdown,
             telemetry::metrics::Metrics,
         },
-        postgres::{pool::Pool, round_queries::RoundQueries, target::PgTarget},
+        postgres::{
+            pool::Pool,
+            round_queries::{QueryPools, RoundQueries},
+            target::PgTarget,
+        },
         stream::{
             games::Games,
             hub::{self, Publisher},
@@ -220,14 +225,15 @@ mod tests {
         publisher.open();
         let target = PgTarget::resolve(Some("host=nowhere user=u dbname=d"), |_| None);
         let pool = Pool::lazy(&target.expect("a target"), "query", 1).expect("a pool");
-        let feed =
-            Feed::new(hub, Games::default(), Arc::new(RoundQueries::new(pool, metrics.clone())), 1);
+        let queries = Arc::new(RoundQueries::new(QueryPools::one(&pool), metrics.clone()));
+        let feed = Feed::new(hub, Games::default(), queries, 1, MemoryBudget::unlimited());
         let allowed_origins = AllowedOrigins::Any;
         let settings = Settings {
             heartbeat: Duration::from_secs(15),
             allowed_origins,
             limiter: ConnectionLimiter::new(limits, metrics.clone()),
             trusted_proxies: Default::default(),
+            budget: MemoryBudget::unlimited(),
         };
         let phase = watch::channel(Phase::CatchingUp).1;
         let state = AppState::new(feed, phase, metrics, shutdown.clone(), settings);

@@ -8,7 +8,7 @@ mod pending;
 use parking_lot::Mutex;
 use std::{
     collections::HashMap,
-    net::{IpAddr, Ipv6Addr},
+    net::IpAddr,
     num::NonZeroU32,
     sync::{Arc, atomic::AtomicBool},
     time::Instant,
@@ -19,6 +19,7 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 pub(crate) use self::pending::Kind;
 use self::pending::{Among, Pending, State};
 use super::{
+    client_network::network,
     descriptors::SPARE_PENDING,
     telemetry::metrics::{ByPending, Metrics, PendingState},
 };
@@ -306,18 +307,6 @@ impl Drop for Permit {
                 in_use.addresses.remove(&address);
             }
         }
-    }
-}
-
-/// The unit of the limit per address. For IPv6 it is the /64 network, since a host has all its
-/// addresses.
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => {
-            let [a, b, c, d, ..] = address.segments();
-            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
-        }
-        v4 => v4,
     }
 }
 

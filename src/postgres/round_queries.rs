@@ -1,7 +1,7 @@
 //! SQL reads for clients: games, round lists, and replays of rounds that are no longer in the ring
 //! buffers. Every query is a file in `sql/`.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use futures_util::FutureExt;
 use sqlx::{
@@ -16,14 +16,35 @@ use crate::{
     stream::{
         round::{Game, GameId, Round, RoundId, UnixMillis},
         round_store::{Answer, RoundStore, StoreError, StoredRounds},
-        transaction::Xid,
+        transaction::{RoundName, Xid},
     },
 };
+
+/// `query_canceled`: by the time limit of the session.
+const QUERY_CANCELED: &str = "57014";
+
+/// The connections of each kind of read, so that clients who keep one kind busy delay no other.
+#[derive(Clone, Debug)]
+pub(crate) struct QueryPools {
+    /// For lists of rounds.
+    pub lists: Pool,
+    /// For replays.
+    pub replays: Pool,
+    /// For the directory of games.
+    pub directory: Pool,
+}
+
+impl QueryPools {
+    /// The same connections for all.
+    pub(crate) fn one(pool: &Pool) -> Self {
+        Self { lists: pool.clone(), replays: pool.clone(), directory: pool.clone() }
+    }
+}
 
 /// Reads of the database. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct RoundQueries {
-    pool: Pool,
+    pools: QueryPools,
     metrics: Metrics,
     /// In the read-only mode: the operator's queries instead of our views.
     read_only: Option<Source>,
@@ -32,6 +53,11 @@ pub(crate) struct RoundQueries {
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
         match error {
+            sqlx::Error::Database(ref refused)
+                if refused.code().as_deref() == Some(QUERY_CANCELED) =>
+            {
+                Self::TooMuch(error.to_string())
+            }
             sqlx::Error::Database(_) => Self::Refused(error.to_string()),
             _ => Self::Unavailable(error.to_string()),
         }
@@ -39,14 +65,14 @@ impl From<sqlx::Error> for StoreError {
 }
 
 impl RoundQueries {
-    /// Reads through this pool.
-    pub(crate) fn new(pool: Pool, metrics: Metrics) -> Self {
-        Self { pool, metrics, read_only: None }
+    /// Reads through these connections.
+    pub(crate) fn new(pools: QueryPools, metrics: Metrics) -> Self {
+        Self { pools, metrics, read_only: None }
     }
 
     /// Reads with the operator's queries, for a database without our schema.
-    pub(crate) fn read_only(pool: Pool, metrics: Metrics, source: Source) -> Self {
-        Self { pool, metrics, read_only: Some(source) }
+    pub(crate) fn read_only(pools: QueryPools, metrics: Metrics, source: Source) -> Self {
+        Self { pools, metrics, read_only: Some(source) }
     }
 
     /// The query over our views, or the one with the same columns over the operator's queries.
@@ -74,16 +100,17 @@ impl RoundQueries {
     /// Runs and counts a query.
     async fn fetch(
         &self,
+        pool: &Pool,
         query: Query<'_, Postgres, PgArguments>,
     ) -> Result<Vec<PgRow>, sqlx::Error> {
         self.metrics.database_queries_total.inc();
-        self.pool.fetch_all(query).await
+        pool.fetch_all(query).await
     }
 
     /// All games, by id. Not counted: maintenance asks too.
     pub(super) async fn read_games(&self) -> Result<Vec<Game>, sqlx::Error> {
         let (ours, read_only) = (sql!("games"), sql!("read_only/games"));
-        let found = self.pool.fetch_all(self.query(ours, read_only)).await?;
+        let found = self.pools.directory.fetch_all(self.query(ours, read_only)).await?;
         found.iter().filter_map(|row| rows::game(row).transpose()).collect()
     }
 
@@ -97,10 +124,17 @@ impl RoundQueries {
         let query = query.bind(game.as_number()).bind(game.as_text());
         let query = query.bind(before.and_then(RoundId::as_number));
         let query = query.bind(before.and_then(RoundId::as_text)).bind(limit);
-        let found = self.fetch(query).await?;
-        let now = UnixMillis::now();
-        let rounds = found.iter().map(|row| rows::round(row, now));
-        Ok(rounds.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
+        rounds(&self.fetch(&self.pools.lists, query).await?)
+    }
+
+    async fn read_contents(&self, names: &[RoundName]) -> Result<Vec<Round>, sqlx::Error> {
+        let attachments: Vec<i32> = names.iter().map(|(attachment, _)| attachment.0).collect();
+        let columns = names.iter().map(|(_, id)| id.columns());
+        let (ids, keys): (Vec<i64>, Vec<String>) =
+            columns.map(|(id, key)| (id, key.to_owned())).unzip();
+        let query = self.query(sql!("rounds_by_id"), sql!("read_only/rounds_by_id"));
+        let query = query.bind(attachments).bind(ids).bind(keys);
+        rounds(&self.fetch(&self.pools.replays, query).await?)
     }
 
     async fn read_resume_points(
@@ -109,7 +143,8 @@ impl RoundQueries {
     ) -> Result<HashMap<RoundId, Xid>, sqlx::Error> {
         let (numbers, texts) = RoundId::by_kind(rounds);
         let query = self.query(sql!("resume_points"), sql!("read_only/resume_points"));
-        let found = self.fetch(self.with_overlap(query.bind(numbers).bind(texts))).await?;
+        let query = self.with_overlap(query.bind(numbers).bind(texts));
+        let found = self.fetch(&self.pools.replays, query).await?;
         let mut points = HashMap::with_capacity(found.len());
         for row in &found {
             if let Ok(round) = rows::round_id(row)? {
@@ -135,19 +170,25 @@ impl RoundQueries {
             None => query.bind(snapshot),
             Some(source) => query.bind(source.overlap_micros),
         };
-        stored_rounds(self.fetch(query).await?, limit)
+        stored_rounds(self.fetch(&self.pools.replays, query).await?, limit)
     }
+}
+
+/// The rounds of these rows that can be sent.
+fn rounds(found: &[PgRow]) -> Result<Vec<Round>, sqlx::Error> {
+    let now = UnixMillis::now();
+    let rounds = found.iter().map(|row| rows::round(row, now));
+    Ok(rounds.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
 }
 
 /// If there is no round, a single row with a null `attachment` has the `trimmed` column.
 fn stored_rounds(mut found: Vec<PgRow>, limit: usize) -> Result<StoredRounds, sqlx::Error> {
     let trimmed = found.first().map(|row| rows::xid(row, "trimmed")).transpose()?;
     found.retain(|row| matches!(row.try_get::<Option<i32>, _>("attachment"), Ok(Some(_)) | Err(_)));
-    let now = UnixMillis::now();
-    let rounds = found.iter().filter_map(|row| rows::captured(row, now).transpose());
-    let is_full = found.len() >= limit;
-    let trimmed = trimmed.unwrap_or_default();
-    Ok(StoredRounds { rounds: rounds.collect::<Result<_, _>>()?, is_full, trimmed })
+    let (is_full, mut kinds) = (found.len() >= limit, HashSet::new());
+    let rounds = found.iter().filter_map(|row| rows::stored(row, &mut kinds).transpose());
+    let (rounds, trimmed) = (rounds.collect::<Result<_, _>>()?, trimmed.unwrap_or_default());
+    Ok(StoredRounds { rounds, is_full, trimmed })
 }
 
 impl RoundStore for RoundQueries {
@@ -177,5 +218,9 @@ impl RoundStore for RoundQueries {
         snapshot: &'a str,
     ) -> Answer<'a, StoredRounds> {
         async move { Ok(self.read_replay(from, games, limit, snapshot).await?) }.boxed()
+    }
+
+    fn contents<'a>(&'a self, rounds: &'a [RoundName]) -> Answer<'a, Vec<Round>> {
+        async { Ok(self.read_contents(rounds).await?) }.boxed()
     }
 }

@@ -1,9 +1,11 @@
 //! Decodes rows of the queries in `sql/`, from either client library.
 
+use std::{collections::HashSet, sync::Arc};
+
 use crate::stream::{
-    hub::Captured,
     round::{FinishedAt, Game, GameId, InvalidId, Round, RoundId, UnixMillis},
-    transaction::{Attachment, Xid},
+    stored_rounds::StoredRound,
+    transaction::{Attachment, Finish, Xid},
 };
 
 /// A row of either library. Columns are read by name.
@@ -120,15 +122,26 @@ pub(crate) fn xid<R: Columns>(row: &R, column: &str) -> Result<Xid, R::Error> {
     row.bigint(column).map(|id| Xid(id.cast_unsigned()))
 }
 
-/// A round with the transaction that finished it. `None` for a round that cannot be sent.
-pub(crate) fn captured<R: Columns>(
+/// A round without its content. `None` for a round that cannot be sent. Equal types share one text.
+pub(crate) fn stored<R: Columns>(
     row: &R,
-    timestamp: UnixMillis,
-) -> Result<Option<Captured>, R::Error> {
+    kinds: &mut HashSet<Arc<str>>,
+) -> Result<Option<StoredRound>, R::Error> {
     let (xid, before) = (xid(row, "xid")?, xid(row, "before")?);
-    let attachment = attachment(row)?;
-    let round = round(row, timestamp)?.ok();
-    Ok(round.map(|round| Captured { round, xid, attachment, before, poll: 0, recorded: None }))
+    let (Ok(round), Ok(game)) = (round_id(row)?, game_id(row)?) else { return Ok(None) };
+    let micros = row.number("finished_micros")?;
+    if micros.and_then(FinishedAt::from_micros).is_none() {
+        return Ok(None);
+    }
+    let kind = row.text("game_type")?;
+    let kind = kinds.get(kind).cloned().unwrap_or_else(|| {
+        let kind = Arc::<str>::from(kind);
+        kinds.insert(Arc::clone(&kind));
+        kind
+    });
+    let finish = Finish { xid, attachment: attachment(row)?, round };
+    let extras_bytes = usize::try_from(row.bigint("extras_bytes")?).unwrap_or(0);
+    Ok(Some(StoredRound { finish, before, game: (game, kind), extras_bytes }))
 }
 
 /// A round's row.

@@ -11,16 +11,17 @@ use super::{
     cursor::{Lsn, OutboxKey, RoundKey, Seen},
     error::CaptureError,
     pace,
+    poll::{Content, FoundRow},
+    rows::recent_row,
     session::{ANSWER_WITHIN, CATCH_UP_WITHIN, Parameter, Session, within},
     snapshot::Snapshot,
 };
 use crate::{
     postgres::{
-        rows::{captured, game, round, round_id},
+        rows::{game, round, round_id},
         sql::sql,
     },
     stream::{
-        hub::Captured,
         round::{FinishedAt, Game, Round, RoundId, UnixMillis},
         transaction::{Attachment, Xid},
     },
@@ -92,24 +93,24 @@ impl CatchUpQueries<'_> {
         Ok(Xid(row.try_get::<_, i64>("xid")?.cast_unsigned()))
     }
 
-    /// The recent rounds of every game that the snapshot sees, and the transaction up to which some
-    /// may be missing.
+    /// The outbox rows of the recent rounds of every game that the snapshot sees, newest first, and
+    /// the transaction up to which some may be missing.
     pub(super) async fn recent(
         self,
         snapshot: &Snapshot,
         per_game: i64,
-    ) -> Result<(Vec<Captured>, Xid), CaptureError> {
+    ) -> Result<(Vec<FoundRow>, Xid), CaptureError> {
         let query = sql!("recent");
         let snapshot = snapshot.to_string();
         let parameters: [Parameter<'_>; 3] =
             [(&snapshot, Type::TEXT), (&per_game, Type::INT8), (&RECENT_ROWS, Type::INT8)];
         let rows = within(CATCH_UP_WITHIN, self.0.query(query, &parameters)).await?;
-        let now = UnixMillis::now();
         let floor = rows.first().map(|row| row.try_get::<_, Option<i64>>("floor"));
         let floor = Xid(floor.transpose()?.flatten().unwrap_or(0).cast_unsigned());
-        let captured = rows.iter().map(|row| captured(row, now));
-        let captured = captured.collect::<Result<Vec<_>, _>>()?;
-        Ok((captured.into_iter().flatten().collect(), floor))
+        let unread = |row| FoundRow { row, content: Content::Unread };
+        let found = rows.iter().filter_map(|row| recent_row(row).transpose());
+        let found = found.map(|row| Ok(unread(row?)));
+        Ok((found.collect::<Result<_, CaptureError>>()?, floor))
     }
 
     /// The latest round of every game.

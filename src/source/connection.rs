@@ -10,7 +10,7 @@ use super::{
     error::CaptureError,
     initial_load::InitialLoad,
     listener::Listener,
-    outbox_reader::{PollAnswer, ROUNDS_AT_ONCE},
+    outbox_reader::{ChunkSize, PollAnswer},
     pace::Pace,
     poll::{Bounds, FoundRow, Poll},
     presence::Presence,
@@ -54,12 +54,18 @@ impl Connection<'_> {
         let is_first = matches!(state, State::InitialLoad(_));
         let (already, is_rewound) = match state {
             State::InitialLoad(loaded) => {
-                InitialLoad::read(loaded, &self.listener, per_game).await?;
+                let history_bytes = self.publisher.hub.history_share();
+                InitialLoad::read(loaded, &self.listener, per_game, history_bytes).await?;
                 let load = loaded.take().ok_or(CaptureError::Closed)?;
                 self.claim_or_wait(is_first).await?;
                 let running = load.finish(&self.listener, self.publisher).await?;
                 *state = State::Running(Box::new(running));
                 (AlreadyPublished::default(), false)
+            }
+            State::Running(running) if running.is_of_another_database(&self.listener) => {
+                self.publisher.forget_database();
+                *state = State::InitialLoad(None);
+                return Box::pin(self.catch_up(state, per_game)).await;
             }
             State::Running(running) if running.continues_on(&self.listener).await? => {
                 self.claim_or_wait(is_first).await?;
@@ -130,6 +136,7 @@ impl Connection<'_> {
                 return Ok(outcome);
             };
             self.advance_before(running, end, &page, oldest);
+            self.publisher.hub.wait_for_outlets().await;
             bounds = Bounds { until: Some(page.seen.snapshot), after };
         }
     }
@@ -172,10 +179,13 @@ impl Connection<'_> {
         let (known, mut new): (Vec<_>, Vec<_>) =
             rows.into_iter().partition(|found| already.has_row(&found.row.key));
         let mut outcome = Outcome { published: 0, repeated: known.len() };
+        let mut size = ChunkSize::default();
         while !new.is_empty() {
-            let rest = new.split_off(new.len().min(ROUNDS_AT_ONCE));
-            let chunk = std::mem::replace(&mut new, rest);
+            let chunk = self.listener.reader().take_with_contents(&mut new, &mut size).await?;
             outcome.add(self.publish_chunk(running, chunk, already, source).await?);
+            if !new.is_empty() {
+                self.publisher.hub.wait_for_outlets().await;
+            }
         }
         Ok(outcome)
     }
@@ -183,13 +193,10 @@ impl Connection<'_> {
     async fn publish_chunk(
         &mut self,
         running: &mut Running,
-        mut rows: Vec<FoundRow>,
+        rows: Vec<FoundRow>,
         already: &AlreadyPublished,
         source: Source,
     ) -> Result<Outcome, CaptureError> {
-        if rows.iter().any(FoundRow::is_unread) {
-            self.listener.reader().read_contents(&mut rows).await?;
-        }
         if self.publisher.lacks_a_game(&rows) {
             self.publisher.replace_games(self.listener.queries().games().await?);
         }

@@ -5,11 +5,15 @@ use super::{
     cursor::{Cursor, RoundKey, Seen, round_key},
     error::CaptureError,
     listener::{Identity, Listener},
-    poll::Bounds,
+    outbox_reader::ChunkSize,
+    poll::{Bounds, Content},
     publisher::RoundPublisher,
     running::{OVERLAP_MICROS, Running},
 };
-use crate::stream::{hub::Captured, transaction::Xid};
+use crate::stream::{frame::ROUND_OVERHEAD, hub::Captured, transaction::Xid};
+
+/// A round is kept in two encodings.
+const ENCODINGS: usize = 2;
 
 /// The part that has been read. The whole takes 0.3 s beside 36,000 rounds of the last ten minutes,
 /// and longer on a busy machine: a connection that breaks sooner, again and again, still gets on.
@@ -26,17 +30,19 @@ pub(super) struct InitialLoad {
 }
 
 impl InitialLoad {
-    /// Continues `loaded` if it is still whole, else begins; `per_game`: recent rounds of each game.
+    /// Continues `loaded` if it is still whole, else begins; `per_game`: recent rounds of each game,
+    /// as far as they fit into `history_bytes`.
     pub(super) async fn read(
         loaded: &mut Option<Self>,
         listener: &Listener,
         per_game: i64,
+        history_bytes: usize,
     ) -> Result<(), CaptureError> {
         let load = match loaded.take() {
             Some(load) if load.continues(listener).await? => load,
             _ => Self::begin(listener).await?,
         };
-        loaded.insert(load).read_rest(listener, per_game).await
+        loaded.insert(load).read_rest(listener, per_game, history_bytes).await
     }
 
     async fn begin(listener: &Listener) -> Result<Self, CaptureError> {
@@ -52,10 +58,44 @@ impl InitialLoad {
         Ok(self.is_flushed && listener.continues(&self.identity, &self.start.snapshot).await?)
     }
 
-    async fn read_rest(&mut self, listener: &Listener, per_game: i64) -> Result<(), CaptureError> {
+    /// Reads the recent rounds, the newest first, until the memory for them is full.
+    async fn read_recent(
+        &self,
+        listener: &Listener,
+        per_game: i64,
+        history_bytes: usize,
+    ) -> Result<(Vec<Captured>, Xid), CaptureError> {
+        let (mut rows, mut floor) =
+            listener.queries().recent(&self.start.snapshot, per_game).await?;
+        let (mut recent, mut size, mut bytes) = (Vec::new(), ChunkSize::default(), 0);
+        while !rows.is_empty() {
+            for found in listener.reader().take_with_contents(&mut rows, &mut size).await? {
+                let finish = found.row.finish().clone();
+                let Content::Round(round) = found.content else { continue };
+                bytes += ENCODINGS * round.extras.len() + ROUND_OVERHEAD;
+                if bytes > history_bytes {
+                    rows.clear();
+                    floor = floor.max(finish.xid);
+                    break;
+                }
+                let (xid, attachment, before) = (finish.xid, finish.attachment, found.row.before);
+                let round = *round;
+                recent.push(Captured { round, xid, attachment, before, poll: 0, recorded: None });
+            }
+        }
+        recent.reverse();
+        Ok((recent, floor))
+    }
+
+    async fn read_rest(
+        &mut self,
+        listener: &Listener,
+        per_game: i64,
+        history_bytes: usize,
+    ) -> Result<(), CaptureError> {
         let queries = listener.queries();
         if self.recent.is_none() {
-            self.recent = Some(queries.recent(&self.start.snapshot, per_game).await?);
+            self.recent = Some(self.read_recent(listener, per_game, history_bytes).await?);
             self.is_flushed = queries.is_flushed(&self.start).await?;
         }
         if self.finished.is_none() {

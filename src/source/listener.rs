@@ -48,9 +48,16 @@ const PREPARED_WITHIN: Duration = Duration::from_secs(10);
 pub(super) struct Identity {
     system: String,
     timeline: i32,
+    /// The database's oid: another one after `drop database` and `create database`.
+    database: u32,
 }
 
 impl Identity {
+    /// Whether the databases are different ones of one cluster.
+    pub(super) fn is_another_database_of_the_same_cluster(&self, other: &Self) -> bool {
+        self.system == other.system && self.database != other.database
+    }
+
     /// The timeline: it rises with every failover and point-in-time recovery.
     pub(super) fn timeline(&self) -> i32 {
         self.timeline
@@ -191,7 +198,11 @@ async fn identity(session: &Session) -> Result<Identity, CaptureError> {
     if !row.try_get::<_, bool>("has_schema")? {
         return Err(CaptureError::NoSchema);
     }
-    Ok(Identity { system: row.try_get("system_identifier")?, timeline: row.try_get("timeline")? })
+    Ok(Identity {
+        system: row.try_get("system_identifier")?,
+        timeline: row.try_get("timeline")?,
+        database: row.try_get("database")?,
+    })
 }
 
 /// Whether this program can use the schema; a newer program may have changed it since the last

@@ -7,7 +7,9 @@ use tokio_postgres::types::Type;
 use super::{
     error::CaptureError,
     poll::{Bounds, Content, FoundRow, PAGE_ROWS, POLL_ROWS, Poll},
-    session::{ANSWER_WITHIN, CATCH_UP_WITHIN, Parameter, PreparedQuery, Session, within},
+    session::{
+        ANSWER_WITHIN, BoundedRows, CATCH_UP_WITHIN, Parameter, PreparedQuery, Session, within,
+    },
     snapshot::Snapshot,
 };
 use crate::{
@@ -19,7 +21,34 @@ use crate::{
 };
 
 /// Rounds whose content is read at once: 1,000 take 3.4 ms.
-pub(super) const ROUNDS_AT_ONCE: usize = 1_000;
+const ROUNDS_AT_ONCE: usize = 1_000;
+/// The most bytes of content in one answer, unless it has a single round.
+const CONTENT_BYTES: usize = 4 * 1024 * 1024;
+
+/// How many rounds are read at once: fewer if they are large.
+#[derive(Debug)]
+pub(super) struct ChunkSize(usize);
+
+impl Default for ChunkSize {
+    fn default() -> Self {
+        Self(ROUNDS_AT_ONCE)
+    }
+}
+
+impl ChunkSize {
+    /// The next rounds to read.
+    pub(super) fn rounds(&self) -> usize {
+        self.0
+    }
+
+    fn adapt(&mut self, rounds: usize, bytes: usize) {
+        if bytes > CONTENT_BYTES {
+            self.0 = (rounds / 2).max(1);
+        } else if bytes < CONTENT_BYTES / 4 {
+            self.0 = (self.0 * 2).min(ROUNDS_AT_ONCE);
+        }
+    }
+}
 
 /// What one statement says.
 #[derive(Debug)]
@@ -63,9 +92,10 @@ impl OutboxReader {
     pub(super) async fn poll(&self, saved: &Snapshot) -> Result<PollAnswer, CaptureError> {
         let saved = saved.to_string();
         let parameters: [Parameter<'_>; 2] = [(&saved, Type::TEXT), (&POLL_ROWS, Type::INT8)];
-        let answer = self.session.query_prepared(&self.poll, &parameters);
+        let answer = self.session.query_bounded(&self.poll, &parameters, CONTENT_BYTES);
         match within(ANSWER_WITHIN, answer).await {
-            Ok(rows) => Ok(PollAnswer::of(Poll::read(&rows)?)),
+            Ok(BoundedRows::All(rows, _)) => Ok(PollAnswer::of(Poll::read(&rows)?)),
+            Ok(BoundedRows::TooMany) => Ok(PollAnswer::ReadInPages),
             Err(error) if error.is_of_data() => Ok(PollAnswer::ReadInPages),
             Err(error) if error.is_lock_timeout() => Ok(PollAnswer::Locked),
             Err(error) => Err(error),
@@ -107,29 +137,62 @@ impl OutboxReader {
         Poll::read(&within(CATCH_UP_WITHIN, query).await?)
     }
 
-    /// Reads the content of these rows. One that cannot be read does not hold up the others.
-    pub(super) async fn read_contents(&self, rows: &mut [FoundRow]) -> Result<(), CaptureError> {
-        let unread = rows.iter().filter(|found| found.is_unread());
-        let names: HashSet<RoundName> = unread.map(|found| name(found.row.finish())).collect();
-        let names: Vec<RoundName> = names.into_iter().collect();
-        let contents = self.contents(&names).await?;
-        for found in rows.iter_mut().filter(|found| found.is_unread()) {
-            let content = contents.get(&name(found.row.finish())).cloned();
-            found.content = content.unwrap_or(Content::Missing);
+    /// Takes rows from the front, as many as one answer can have, and reads their content. One that
+    /// cannot be read does not hold up the others.
+    pub(super) async fn take_with_contents(
+        &self,
+        rows: &mut Vec<FoundRow>,
+        size: &mut ChunkSize,
+    ) -> Result<Vec<FoundRow>, CaptureError> {
+        loop {
+            let rest = rows.split_off(rows.len().min(size.rounds()));
+            let mut chunk = std::mem::replace(rows, rest);
+            if !chunk.iter().any(FoundRow::is_unread)
+                || self.read_contents(&mut chunk, size).await?
+            {
+                return Ok(chunk);
+            }
+            chunk.append(rows);
+            *rows = chunk;
         }
-        Ok(())
     }
 
-    /// Halving finds one unreadable round among 1,000 in some twenty queries.
+    /// Returns false if the answer has too many bytes.
+    async fn read_contents(
+        &self,
+        rows: &mut [FoundRow],
+        size: &mut ChunkSize,
+    ) -> Result<bool, CaptureError> {
+        let unread = rows.iter().filter(|found| found.is_unread());
+        let names: HashSet<RoundName> = unread.map(|found| found.row.finish().name()).collect();
+        let names: Vec<RoundName> = names.into_iter().collect();
+        let Some(contents) = self.contents(&names, size).await? else { return Ok(false) };
+        for found in rows.iter_mut().filter(|found| found.is_unread()) {
+            let content = contents.get(&found.row.finish().name()).cloned();
+            found.content = content.unwrap_or(Content::Missing);
+        }
+        Ok(true)
+    }
+
+    /// Halving finds one unreadable round among 1,000 in some twenty queries. `None` if the answer has
+    /// too many bytes.
     async fn contents(
         &self,
         names: &[RoundName],
-    ) -> Result<HashMap<RoundName, Content>, CaptureError> {
+        size: &mut ChunkSize,
+    ) -> Result<Option<HashMap<RoundName, Content>>, CaptureError> {
         let mut contents = HashMap::with_capacity(names.len());
-        let mut pending = vec![names];
+        let (mut pending, mut total) = (vec![names], 0);
         while let Some(names) = pending.pop() {
             match (self.rounds(names).await, names) {
-                (Ok(rounds), _) => contents.extend(rounds),
+                (Ok(Some((rounds, bytes))), _) => {
+                    total += bytes;
+                    contents.extend(rounds);
+                }
+                (Ok(None), _) => {
+                    size.adapt(names.len(), usize::MAX);
+                    return Ok(None);
+                }
                 (Err(error), [name]) if error.is_of_data() => {
                     tracing::debug!(%error, round.id = %name.1, "a finished round cannot be read");
                     contents.insert(name.clone(), Content::Unreadable);
@@ -141,16 +204,23 @@ impl OutboxReader {
                 (Err(error), _) => return Err(error),
             }
         }
-        Ok(contents)
+        size.adapt(names.len(), total);
+        Ok(Some(contents))
     }
 
-    async fn rounds(&self, names: &[RoundName]) -> Result<Vec<(RoundName, Content)>, CaptureError> {
+    /// The rounds and their bytes; `None` if they have too many.
+    async fn rounds(
+        &self,
+        names: &[RoundName],
+    ) -> Result<Option<(Vec<(RoundName, Content)>, usize)>, CaptureError> {
         let attachments: Vec<i32> = names.iter().map(|(attachment, _)| attachment.0).collect();
         let (ids, keys): (Vec<i64>, Vec<&str>) = names.iter().map(|(_, id)| id.columns()).unzip();
         let parameters: [Parameter<'_>; 3] =
             [(&attachments, Type::INT4_ARRAY), (&ids, Type::INT8_ARRAY), (&keys, Type::TEXT_ARRAY)];
-        let answer = self.session.query_prepared(&self.rounds, &parameters);
-        let found = within(CATCH_UP_WITHIN, answer).await?;
+        let answer = self.session.query_bounded(&self.rounds, &parameters, CONTENT_BYTES);
+        let BoundedRows::All(found, bytes) = within(CATCH_UP_WITHIN, answer).await? else {
+            return Ok(None);
+        };
         let now = UnixMillis::now();
         let mut rounds = Vec::with_capacity(found.len());
         for row in &found {
@@ -158,13 +228,10 @@ impl OutboxReader {
             let Ok(id) = rows::round_id(row)? else { continue };
             rounds.push(((rows::attachment(row)?, id), Content::of(rows::round(row, now)?)));
         }
-        Ok(rounds)
+        Ok(Some((rounds, bytes)))
     }
 }
 
 /// Names a round of an attached table.
 type RoundName = (Attachment, RoundId);
 
-fn name(finish: &Finish) -> RoundName {
-    (finish.attachment, finish.round.clone())
-}

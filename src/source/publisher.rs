@@ -154,6 +154,15 @@ impl RoundPublisher {
         self.hub.set_durable_position(DurablePosition { oldest_running, snapshot, position });
     }
 
+    /// Forgets all rounds: they are of a database that was dropped.
+    pub(super) fn forget_database(&self) {
+        tracing::warn!(
+            "another database has the name of the one that was streamed: its rounds are loaded, and \
+             resume points of the old one are gone"
+        );
+        self.hub.forget_all();
+    }
+
     /// Says whether other servers may publish the same rounds from now on.
     pub(super) fn share(&self, shared: bool) {
         self.metrics.other_nodes.set(i64::from(shared));

@@ -36,6 +36,15 @@ pub(super) fn outbox_row(row: &Row) -> Result<Option<OutboxRow>, tokio_postgres:
     Ok(Some(OutboxRow { key, before, age, has_valid_id }))
 }
 
+/// A row that was recorded before the start.
+pub(super) fn recent_row(row: &Row) -> Result<Option<OutboxRow>, tokio_postgres::Error> {
+    let (xid, before) = (rows::xid(row, "xid")?, rows::xid(row, "before")?);
+    let Ok(round) = rows::round_id(row)? else { return Ok(None) };
+    let finish = Finish { xid, attachment: rows::attachment(row)?, round };
+    let key = OutboxKey { finish, at: 0 };
+    Ok(Some(OutboxRow { key, before, age: Duration::ZERO, has_valid_id: true }))
+}
+
 impl OutboxRow {
     pub(super) fn finish(&self) -> &Finish {
         &self.key.finish

@@ -28,6 +28,11 @@ pub(super) struct Running {
 }
 
 impl Running {
+    /// Whether the database was dropped and another one has its name: nothing of the old one counts.
+    pub(super) fn is_of_another_database(&self, listener: &Listener) -> bool {
+        self.identity.is_another_database_of_the_same_cluster(&listener.identity)
+    }
+
     /// Whether the outbox still has all that happened since the last connection.
     pub(super) async fn continues_on(&self, listener: &Listener) -> Result<bool, CaptureError> {
         if !listener.continues(&self.identity, self.cursor.durable()).await? {

@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use futures_util::TryStreamExt;
 use tokio_postgres::{
     Client, Row, Statement,
     types::{ToSql, Type},
@@ -29,6 +30,15 @@ pub(super) enum PreparedQuery {
     Named(Statement),
     /// Parsed each time.
     Unnamed(&'static str),
+}
+
+/// Rows that have at most some number of bytes.
+#[derive(Debug)]
+pub(super) enum BoundedRows {
+    /// All rows, and their bytes.
+    All(Vec<Row>, usize),
+    /// They have more.
+    TooMany,
 }
 
 /// The client's side of the connection.
@@ -111,6 +121,52 @@ impl Session {
                 Ok(self.client.query(statement, &values).await?)
             }
         }
+    }
+
+    /// The rows of a prepared query, unless they have more than `most` bytes: then the others are read
+    /// from the connection and dropped.
+    pub(super) async fn query_bounded(
+        &self,
+        query: &PreparedQuery,
+        parameters: &[Parameter<'_>],
+        most: usize,
+    ) -> Result<BoundedRows, CaptureError> {
+        let Some(begin) = &self.begin else {
+            return self.read_bounded(query, parameters, most).await;
+        };
+        self.run(begin).await?;
+        let rows = self.read_bounded(query, parameters, most).await;
+        // After an error, `commit` rolls back.
+        self.run("commit").await?;
+        rows
+    }
+
+    async fn read_bounded(
+        &self,
+        query: &PreparedQuery,
+        parameters: &[Parameter<'_>],
+        most: usize,
+    ) -> Result<BoundedRows, CaptureError> {
+        let rows = match query {
+            PreparedQuery::Unnamed(sql) => {
+                let parameters = parameters.iter().map(|(value, kind)| (*value, kind.clone()));
+                self.client.query_typed_raw(sql, parameters).await?
+            }
+            PreparedQuery::Named(statement) => {
+                let values: Vec<_> = parameters.iter().map(|(value, _)| *value).collect();
+                self.client.query_raw(statement, values).await?
+            }
+        };
+        let mut rows = std::pin::pin!(rows);
+        let (mut read, mut bytes) = (Vec::new(), 0);
+        while let Some(row) = rows.try_next().await? {
+            bytes += row.raw_size_bytes();
+            if bytes > most && !read.is_empty() {
+                return Ok(BoundedRows::TooMany);
+            }
+            read.push(row);
+        }
+        Ok(BoundedRows::All(read, bytes))
     }
 
     /// The boolean that a query without parameters returns; an absent row is an error.

@@ -2,6 +2,7 @@
 //! the outbox.
 
 use std::{
+    net::IpAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -9,16 +10,22 @@ use std::{
 use tokio::sync::Mutex;
 
 use crate::{
-    ops::shutdown::Shutdown,
+    ops::{
+        memory_budget::{BudgetExhausted, Charge, MemoryBudget},
+        shutdown::Shutdown,
+        telemetry::metrics::MemoryUse,
+        turns::{TooManyWaiting, Turns},
+    },
     stream::{
         frame::Frame,
         games::{Games, UnknownName},
         hub::{Hub, Joint, Opening, SeededStart, Start, Subscription},
         last_failure::LastFailure,
-        replay::{GIVE_UP_AFTER, ReplayError, Replays},
+        replay::{GIVE_UP_AFTER, ReplayError, Replays, StoredReader},
         round::{Game, GameId, NamedRound, Round, RoundId},
         round_store::{SharedRoundStore, StoreError},
         start_point::{SeedMode, StartPoint},
+        stored_rounds::StoredPart,
         topic::{Selection, Topic},
     },
 };
@@ -38,6 +45,15 @@ const SKIP_RELOAD_FOR: Duration = Duration::from_secs(5);
 /// outage of the database has no limit. Clients get an answer within 2 s: some give up after 4 s.
 const CAUGHT_UP_WITHIN: Duration = Duration::from_millis(1_500);
 
+/// What a replay keeps between its pages besides its row numbers: its task and its reader.
+const READER_BYTES: usize = 4096;
+
+/// Lists that are read from the database at once.
+const LISTS_AT_ONCE: usize = 2;
+
+/// The most bytes of a list's JSON, unless its first round has more.
+pub(crate) const LIST_BYTES: usize = 1024 * 1024;
+
 /// The reason for which a request fails.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum FeedError {
@@ -51,6 +67,12 @@ pub(crate) enum FeedError {
     /// The database did not answer: 503.
     #[error("the database could not answer")]
     Database(#[from] Arc<StoreError>),
+    /// The memory for such requests is used up: 503.
+    #[error(transparent)]
+    NoMemory(#[from] BudgetExhausted),
+    /// Too many requests of one address wait for the database: 503.
+    #[error(transparent)]
+    TooManyWaiting(#[from] TooManyWaiting),
 }
 
 impl From<StoreError> for FeedError {
@@ -64,6 +86,8 @@ impl From<ReplayError> for FeedError {
         match error {
             ReplayError::Behind => Self::NotReady,
             ReplayError::Database(error) => Self::Database(error),
+            ReplayError::NoMemory(error) => Self::NoMemory(error),
+            ReplayError::TooManyWaiting(error) => Self::TooManyWaiting(error),
         }
     }
 }
@@ -79,6 +103,8 @@ struct FeedState {
     store: SharedRoundStore,
     replays: Replays,
     limit: usize,
+    budget: MemoryBudget,
+    lists: Turns,
     /// The time of the last reload of the directory for a client.
     reloaded: Mutex<Option<Instant>>,
     failed_reload: LastFailure,
@@ -86,10 +112,24 @@ struct FeedState {
 
 impl Feed {
     /// A feed that replays at most `limit` rounds to one connection.
-    pub(crate) fn new(hub: Hub, games: Games, store: SharedRoundStore, limit: usize) -> Self {
-        let replays = Replays::new(hub.clone(), store.clone(), games.clone(), limit);
-        let (reloaded, failed_reload) = (Mutex::new(None), LastFailure::default());
-        Self(Arc::new(FeedState { hub, games, store, replays, limit, reloaded, failed_reload }))
+    pub(crate) fn new(
+        hub: Hub,
+        games: Games,
+        store: SharedRoundStore,
+        limit: usize,
+        budget: MemoryBudget,
+    ) -> Self {
+        Self(Arc::new(FeedState {
+            replays: Replays::new(hub.clone(), store.clone(), games.clone(), limit, budget.clone()),
+            hub,
+            games,
+            store,
+            limit,
+            budget,
+            lists: Turns::new(LISTS_AT_ONCE),
+            reloaded: Mutex::new(None),
+            failed_reload: LastFailure::default(),
+        }))
     }
 
     /// Removes expired pages of replays until the shutdown.
@@ -147,11 +187,13 @@ impl Feed {
         &self,
         topic: Topic,
         at: impl Into<StartPoint> + Send,
+        client: Option<IpAddr>,
     ) -> Result<Prepared, FeedError> {
         self.ready()?;
         let StartPoint { after, seed } = at.into();
-        let start = self.0.start(&topic, after.as_ref()).await?;
-        Ok(Prepared { feed: Arc::clone(&self.0), topic, after, seed, start, since: Instant::now() })
+        let (start, charge) = self.0.start(&topic, after.as_ref(), client).await?;
+        let (feed, since) = (Arc::clone(&self.0), Instant::now());
+        Ok(Prepared { feed, topic, after, seed, client, start, charge, since })
     }
 
     /// All games, by id. While the database is unavailable, these are the games of the last reload.
@@ -171,13 +213,25 @@ impl Feed {
         Ok(self.0.hub.latest(topic))
     }
 
+    /// The memory of the process.
+    pub(crate) fn budget(&self) -> &MemoryBudget {
+        &self.0.budget
+    }
+
+    /// Takes the memory of a list of at most [`LIST_BYTES`] for a client.
+    pub(crate) fn charge_list(&self, client: Option<IpAddr>) -> Result<Charge, FeedError> {
+        Ok(self.0.budget.take(MemoryUse::lists, client, LIST_BYTES)?)
+    }
+
     /// Rounds of a game, newest first, older than `before` (exclusive) if given.
     pub(crate) async fn rounds(
         &self,
         game: &GameId,
         before: Option<&RoundId>,
         limit: u16,
+        client: Option<IpAddr>,
     ) -> Result<Vec<Round>, FeedError> {
+        let _turn = self.0.lists.take(client).await?;
         Ok(self.0.store.rounds_before(game, before, i64::from(limit)).await?)
     }
 
@@ -201,34 +255,41 @@ pub(crate) struct Prepared {
     topic: Topic,
     after: Option<NamedRound>,
     seed: SeedMode,
+    client: Option<IpAddr>,
     start: Start,
+    /// The memory that a replay from the database keeps between its pages.
+    charge: Option<Charge>,
     since: Instant,
 }
 
 impl Prepared {
-    /// Subscribes: returns the start of the stream and the subscription that continues it. No round
-    /// is lost between the two.
-    pub(crate) async fn subscribe(mut self) -> Result<(Opening, Subscription), FeedError> {
+    /// Subscribes: returns the start of the stream, the reader of its stored rounds, which come
+    /// first, and the subscription that continues it. No round is lost between them.
+    pub(crate) async fn subscribe(
+        mut self,
+    ) -> Result<(Opening, Option<StoredReader>, Subscription), FeedError> {
         loop {
             let start = self.take_start();
             let FeedState { hub, limit, .. } = &*self.feed;
-            if let Some(opened) = hub.subscribe(&self.topic, start, *limit) {
-                return Ok(opened);
+            if let Some((mut opening, subscription)) = hub.subscribe(&self.topic, start, *limit) {
+                let stored = opening.take_stored();
+                return Ok((opening, self.into_source().reader(stored), subscription));
             }
             self.prepare_again().await?;
         }
     }
 
-    /// The same for a subscriber that reads its rounds from an outlet: see [`Hub::open`].
+    /// The same for a subscriber that reads its rounds from an outlet: see [`Hub::open`]. The source
+    /// reads the stored rounds of the opening.
     pub(crate) async fn open<T>(
         mut self,
         mut join: impl FnOnce(Joint) -> T + Send,
-    ) -> Result<T, FeedError> {
+    ) -> Result<(T, StoredSource), FeedError> {
         loop {
             let start = self.take_start();
             let FeedState { hub, limit, .. } = &*self.feed;
             join = match hub.open(&self.topic, start, *limit, join) {
-                Ok(opened) => return Ok(opened),
+                Ok(opened) => return Ok((opened, self.into_source())),
                 Err(join) => join,
             };
             self.prepare_again().await?;
@@ -246,28 +307,71 @@ impl Prepared {
         SeededStart { start, seed: self.seed }
     }
 
+    fn into_source(self) -> StoredSource {
+        let Self { feed, client, charge, .. } = self;
+        StoredSource { replays: feed.replays.clone(), client, charge }
+    }
+
     /// Reads the rounds after the resume point again, because the hub has dropped some of them since.
     /// Gives up if the hub keeps dropping rounds faster than this client can be opened.
     async fn prepare_again(&mut self) -> Result<(), FeedError> {
         if self.since.elapsed() < GIVE_UP_AFTER {
-            self.start = self.feed.start(&self.topic, self.after.as_ref()).await?;
+            let after = self.after.as_ref();
+            (self.start, self.charge) = self.feed.start(&self.topic, after, self.client).await?;
         }
         Ok(())
     }
 }
 
+/// Reads the stored rounds of one opening.
+#[derive(Debug)]
+pub(crate) struct StoredSource {
+    replays: Replays,
+    client: Option<IpAddr>,
+    charge: Option<Charge>,
+}
+
+impl StoredSource {
+    /// The reader of these rounds; `None` if there are none.
+    pub(crate) fn reader(self, stored: StoredPart) -> Option<StoredReader> {
+        let Self { replays, client, charge } = self;
+        let charge = charge.filter(|_| !stored.is_empty())?;
+        Some(StoredReader::new(replays, stored, client, charge))
+    }
+}
+
 impl FeedState {
-    async fn start(&self, topic: &Topic, after: Option<&NamedRound>) -> Result<Start, FeedError> {
-        let Some(named) = after else { return Ok(Start::Seed) };
+    async fn start(
+        &self,
+        topic: &Topic,
+        after: Option<&NamedRound>,
+        client: Option<IpAddr>,
+    ) -> Result<(Start, Option<Charge>), FeedError> {
+        let Some(named) = after else { return Ok((Start::Seed, None)) };
         if let Some(known) = named.candidates().find(|id| self.hub.knows(topic, id)) {
-            return Ok(Start::After(known.clone()));
+            return Ok((Start::After(known.clone()), None));
         }
         for id in named.candidates() {
-            if let Some(start) = self.replays.after(topic, id).await? {
-                return Ok(start);
+            if let Some(start) = self.replays.after(topic, id, client).await? {
+                let charge = self.charge_reader(&start, client)?;
+                return Ok((start, Some(charge)));
             }
         }
-        Ok(Start::Gap)
+        Ok((Start::Gap, None))
+    }
+
+    /// Takes the memory that a replay keeps between its pages.
+    fn charge_reader(
+        &self,
+        start: &Start,
+        client: Option<IpAddr>,
+    ) -> Result<Charge, BudgetExhausted> {
+        let rows = match start {
+            Start::Replayed(replay) => replay.rounds.len(),
+            _ => 0,
+        };
+        let bytes = READER_BYTES + rows * size_of::<u32>();
+        self.budget.take(MemoryUse::replays, client, bytes)
     }
 }
 

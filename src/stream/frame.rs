@@ -1,13 +1,21 @@
 //! A round, encoded once and shared by all its subscribers.
 //!
-//! A frame has two buffers: a WebSocket frame with its header, and an SSE event as a chunk of an
-//! HTTP/1.1 body. The JSON is a slice of the first buffer. The event without the chunk (for
-//! HTTP/1.0) is a slice of the second. A clone shares both: no bytes are copied per subscriber.
+//! A frame has one buffer with two parts: a WebSocket frame with its header, and an SSE event as a
+//! chunk of an HTTP/1.1 body. The JSON is a slice of the first part. The event without the chunk (for
+//! HTTP/1.0) is a slice of the second. A clone shares the buffer: no bytes are copied per subscriber.
+
+use std::sync::Arc;
 
 use bytes::Bytes;
 use percent_encoding::{AsciiSet, CONTROLS, PercentEncode, utf8_percent_encode};
 
-use crate::stream::round::{Round, RoundId};
+use crate::{
+    ops::{
+        memory_budget::{CountedBytes, MemoryBudget},
+        telemetry::metrics::MemoryUse,
+    },
+    stream::round::{Round, RoundId},
+};
 
 /// The event name of a live or replayed round.
 const MESSAGE: &[u8] = b"event: message\n";
@@ -21,6 +29,9 @@ const EVENT_END: &[u8] = b"\n\n";
 pub const CHUNK_END: &[u8] = b"\r\n";
 /// A final text frame (RFC 6455 section 5.2).
 const TEXT: u8 = 0x81;
+/// The bytes that a round keeps besides its buffer: an entry of a ring buffer and its resume point,
+/// three allocations.
+pub(crate) const ROUND_OVERHEAD: usize = 384;
 
 /// Encoded in the id of an event, beside all that is not ASCII: `%`, and bytes outside 0x21-0x7E. So
 /// `Last-Event-ID` is a valid header, whatever the client does with other bytes.
@@ -30,22 +41,58 @@ const EVENT_ID: AsciiSet = CONTROLS.add(b' ').add(b'%');
 #[derive(Clone, Debug)]
 pub struct Frame {
     round_id: RoundId,
-    /// The WebSocket frame.
-    message: Bytes,
+    buffer: Bytes,
+    /// Where the JSON begins in the buffer.
     json_at: u8,
-    /// The SSE event as a chunk.
-    chunk: Bytes,
+    /// Where the chunk begins.
+    chunk_at: u32,
+    /// Where the event begins in the chunk.
     event_at: u8,
 }
 
+/// The buffer of a frame, counted until the last reference is dropped.
+struct CountedBuffer {
+    bytes: Vec<u8>,
+    _counted: Arc<CountedBytes>,
+}
+
+impl AsRef<[u8]> for CountedBuffer {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
 impl Frame {
-    /// Encodes a round. No other function does.
+    /// Encodes a round.
     pub fn encode(round: &Round) -> Self {
+        let (mut frame, buffer) = Self::encode_parts(round);
+        frame.buffer = buffer.into();
+        frame
+    }
+
+    /// Encodes a round and counts its bytes among the queues, as long as anything refers to them.
+    pub(crate) fn encode_counted(
+        round: &Round,
+        budget: &MemoryBudget,
+    ) -> (Self, Arc<CountedBytes>) {
+        let (mut frame, bytes) = Self::encode_parts(round);
+        let counted = Arc::new(budget.count(MemoryUse::queues, bytes.len() + ROUND_OVERHEAD));
+        let buffer = CountedBuffer { bytes, _counted: Arc::clone(&counted) };
+        frame.buffer = Bytes::from_owner(buffer);
+        (frame, counted)
+    }
+
+    fn encode_parts(round: &Round) -> (Self, Vec<u8>) {
         let json = round.to_json();
-        let (message, json_at) = text_message(&json);
         let id = format!("id: {}\n", event_id(&round.round_id.to_string()));
-        let (chunk, event_at) = chunk(&[MESSAGE, id.as_bytes(), DATA, &json, EVENT_END]);
-        Self { round_id: round.round_id.clone(), message, json_at, chunk, event_at }
+        let mut buffer = Vec::with_capacity(2 * json.len() + id.len() + 64);
+        web_socket_header(TEXT, json.len(), &mut buffer);
+        let json_at = buffer.len() as u8;
+        buffer.extend_from_slice(&json);
+        let chunk_at = buffer.len() as u32;
+        let event_at = append_chunk(&[MESSAGE, id.as_bytes(), DATA, &json, EVENT_END], &mut buffer);
+        let (round_id, empty) = (round.round_id.clone(), Bytes::new());
+        (Self { round_id, buffer: empty, json_at, chunk_at, event_at }, buffer)
     }
 
     /// The id of the encoded round.
@@ -53,47 +100,57 @@ impl Frame {
         &self.round_id
     }
 
-    /// The size of both buffers in bytes.
+    /// The size of the buffer in bytes.
     pub fn size(&self) -> usize {
-        self.message.len() + self.chunk.len()
+        self.buffer.len()
+    }
+
+    /// The size of the JSON object in bytes.
+    pub(crate) fn json_size(&self) -> usize {
+        self.chunk_at as usize - usize::from(self.json_at)
     }
 
     /// The JSON object: the bytes of a datagram and of a response to `GET`.
     pub fn json(&self) -> Bytes {
-        self.message.slice(usize::from(self.json_at)..)
+        self.buffer.slice(usize::from(self.json_at)..self.chunk_at as usize)
     }
 
     /// The whole WebSocket frame: header and JSON.
     pub fn message(&self) -> Bytes {
-        self.message.clone()
+        self.buffer.slice(..self.chunk_at as usize)
     }
 
     /// `event: message` with id and data, as a chunk: the SSE event of a live or replayed round.
     pub fn message_chunk(&self) -> Bytes {
-        self.chunk.clone()
+        self.buffer.slice(self.chunk_at as usize..)
     }
 
     /// The same event without the chunk.
     pub fn message_event(&self) -> Bytes {
-        self.chunk.slice(usize::from(self.event_at)..self.chunk.len() - CHUNK_END.len())
+        let start = self.chunk_at as usize + usize::from(self.event_at);
+        self.buffer.slice(start..self.buffer.len() - CHUNK_END.len())
     }
 
-    /// `event: initial` with id and data: the SSE event of a seed. Copies once per new stream.
-    /// Both event names have the same length, so the size of the chunk stays correct.
-    pub fn initial_event(&self) -> Bytes {
-        renamed(&self.message_event(), 0)
+    /// `event: initial` with id and data: the SSE event of a seed, in two parts. The first is the
+    /// event's name, the second is shared.
+    pub fn initial_event(&self) -> [Bytes; 2] {
+        [Bytes::from_static(INITIAL), self.message_event().slice(MESSAGE.len()..)]
     }
 
-    /// The same event as a chunk.
-    pub fn initial_chunk(&self) -> Bytes {
-        renamed(&self.chunk, usize::from(self.event_at))
+    /// The same event as a chunk. Both event names have the same length, so the size of the chunk
+    /// stays correct.
+    pub fn initial_chunk(&self) -> [Bytes; 2] {
+        let chunk = self.message_chunk();
+        let event_at = usize::from(self.event_at);
+        let start = [&chunk[..event_at], INITIAL].concat().into();
+        [start, chunk.slice(event_at + MESSAGE.len()..)]
     }
 
     /// The data line of the event and the blank line after it: a slice, not a copy.
     pub fn data(&self) -> Bytes {
-        let end = self.chunk.len() - CHUNK_END.len();
-        let size = DATA.len() + self.json().len() + EVENT_END.len();
-        self.chunk.slice(end - size..end)
+        let end = self.buffer.len() - CHUNK_END.len();
+        let size = DATA.len() + self.json_size() + EVENT_END.len();
+        self.buffer.slice(end - size..end)
     }
 }
 
@@ -102,15 +159,6 @@ const _: () = assert!(MESSAGE.len() == INITIAL.len());
 /// A round's id as the id of its event.
 fn event_id(round_id: &str) -> PercentEncode<'_> {
     utf8_percent_encode(round_id, &EVENT_ID)
-}
-
-/// A server's text frame and the offset of its payload.
-fn text_message(json: &[u8]) -> (Bytes, u8) {
-    let mut frame = Vec::with_capacity(json.len() + 10);
-    web_socket_header(TEXT, json.len(), &mut frame);
-    let header = frame.len();
-    frame.extend_from_slice(json);
-    (frame.into(), header as u8)
 }
 
 /// The header of a server's frame: its first byte, then its size in as few bytes as possible
@@ -130,19 +178,14 @@ pub fn web_socket_header(first: u8, size: usize, into: &mut Vec<u8>) {
     }
 }
 
-/// A chunk of an HTTP/1.1 body (RFC 9112 section 7.1) and the offset of its data.
-fn chunk(parts: &[&[u8]]) -> (Bytes, u8) {
+/// Appends a chunk of an HTTP/1.1 body (RFC 9112 section 7.1); returns the offset of its data.
+fn append_chunk(parts: &[&[u8]], buffer: &mut Vec<u8>) -> u8 {
     let size: usize = parts.iter().map(|part| part.len()).sum();
     let header = format!("{size:x}\r\n");
-    let mut chunk = Vec::with_capacity(header.len() + size + CHUNK_END.len());
-    chunk.extend_from_slice(header.as_bytes());
-    parts.iter().for_each(|part| chunk.extend_from_slice(part));
-    chunk.extend_from_slice(CHUNK_END);
-    (chunk.into(), header.len() as u8)
-}
-
-fn renamed(event: &Bytes, at: usize) -> Bytes {
-    [&event[..at], INITIAL, &event[at + MESSAGE.len()..]].concat().into()
+    buffer.extend_from_slice(header.as_bytes());
+    parts.iter().for_each(|part| buffer.extend_from_slice(part));
+    buffer.extend_from_slice(CHUNK_END);
+    header.len() as u8
 }
 
 #[cfg(test)]
@@ -151,7 +194,11 @@ mod tests {
     use crate::stream::round::{FinishedAt, GameId, UnixMillis};
 
     fn frame(extras: &str) -> Frame {
-        Frame::encode(&Round {
+        Frame::encode(&round(extras))
+    }
+
+    fn round(extras: &str) -> Round {
+        Round {
             round_id: RoundId::number(7),
             game_id: GameId::number(1),
             game_slug: "crash".into(),
@@ -159,7 +206,7 @@ mod tests {
             finished_at: FinishedAt::from_micros(0).expect("in range"),
             extras: extras.into(),
             timestamp: UnixMillis(1),
-        })
+        }
     }
 
     #[test]
@@ -169,7 +216,7 @@ mod tests {
         let expected = format!("event: message\nid: 7\ndata: {json}\n\n");
         assert_eq!(frame.message_event(), expected.as_bytes());
         let expected = format!("event: initial\nid: 7\ndata: {json}\n\n");
-        assert_eq!(frame.initial_event(), expected.as_bytes());
+        assert_eq!(frame.initial_event().concat(), expected.as_bytes());
         assert_eq!(frame.data(), format!("data: {json}\n\n").as_bytes());
     }
 
@@ -190,7 +237,7 @@ mod tests {
         let frame = frame("{}");
         for (chunk, event) in [
             (frame.message_chunk(), frame.message_event()),
-            (frame.initial_chunk(), frame.initial_event()),
+            (frame.initial_chunk().concat().into(), frame.initial_event().concat().into()),
         ] {
             let size = format!("{:x}\r\n", event.len());
             assert_eq!(chunk, [size.as_bytes(), &event, b"\r\n"].concat());
@@ -207,19 +254,36 @@ mod tests {
     fn a_websocket_message_has_the_shortest_header_for_its_size() {
         for (size, header) in [(0, 2), (125, 2), (126, 4), (65_535, 4), (65_536, 10), (1 << 20, 10)]
         {
-            let (message, payload) = text_message(&vec![b'x'; size]);
-            assert_eq!((usize::from(payload), message.len()), (header, header + size));
-            assert_eq!(message[0], TEXT);
+            let mut message = Vec::new();
+            web_socket_header(TEXT, size, &mut message);
+            assert_eq!((message.len(), message[0]), (header, TEXT));
         }
-        let (message, _) = text_message(&[b'x'; 300]);
+        let mut message = Vec::new();
+        web_socket_header(TEXT, 300, &mut message);
         assert_eq!(message[1..4], [126, 1, 44]);
     }
 
     #[test]
-    fn the_json_and_the_event_are_slices_of_the_two_buffers() {
+    fn the_json_and_the_event_are_slices_of_the_buffer_and_a_seed_copies_its_head_alone() {
         let frame = frame("{}");
         assert_eq!(frame.json().as_ptr(), frame.message()[2 + 2..].as_ptr());
+        assert_eq!(frame.json().len(), frame.json_size());
         let (event, chunk) = (frame.message_event(), frame.message_chunk());
         assert_eq!(event.as_ptr(), chunk[usize::from(frame.event_at)..].as_ptr());
+        for [_, rest] in [frame.initial_event(), frame.initial_chunk()] {
+            assert_eq!(rest.as_ptr(), event[MESSAGE.len()..].as_ptr());
+        }
+    }
+
+    #[test]
+    fn the_bytes_of_a_round_are_counted_until_nothing_refers_to_them() {
+        let budget = MemoryBudget::unlimited();
+        let round = Round { extras: "x".repeat(1000).into(), ..round("{}") };
+        let (frame, counted) = Frame::encode_counted(&round, &budget);
+        let slice = frame.json();
+        drop((frame, counted));
+        assert!(budget.used(MemoryUse::queues) > 2000);
+        drop(slice);
+        assert_eq!(budget.used(MemoryUse::queues), 0);
     }
 }

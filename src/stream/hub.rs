@@ -16,27 +16,43 @@
 //!   (`before`). The last two may repeat rounds of overlapping transactions, and lose none.
 
 mod channels;
+mod history_hold;
 mod outlet;
 mod recent_rounds;
 mod ring_buffer;
 mod subscription;
 
 use parking_lot::{Mutex, MutexGuard};
-use std::{num::NonZeroUsize, sync::Arc, time::Instant};
+use std::{
+    num::NonZeroUsize,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
 use tokio::sync::{broadcast, watch};
 
-use self::recent_rounds::RecentRounds;
+use self::{
+    history_hold::HistoryHold,
+    recent_rounds::{Encoded, RecentRounds},
+};
 pub use self::{
     outlet::{Joint, Missed, Outlet},
+    recent_rounds::Later,
     subscription::{Delivery, Subscription},
 };
 use crate::{
-    ops::telemetry::metrics::{ByResume, Metrics, Resume},
+    ops::{
+        memory_budget::MemoryBudget,
+        telemetry::metrics::{ByResume, MemoryUse, Metrics, Resume},
+    },
     stream::{
         frame::Frame,
         round::{Game, GameId, Round, RoundId},
         start_point::SeedMode,
+        stored_rounds::StoredPart,
         topic::Topic,
         transaction::{Attachment, Finish, Xid},
     },
@@ -45,6 +61,14 @@ use crate::{
 /// Batches a subscriber may fall behind before it is refilled from the ring buffers. A batch holds
 /// the rounds of one poll, however many.
 const LAG_BATCHES: usize = 256;
+
+/// The longest wait for the shards between two parts of a large transaction. A client that reads
+/// too slowly makes a shard fall behind, and must not stop the others.
+const OUTLETS_WITHIN: Duration = Duration::from_millis(500);
+/// The time between two looks at the shards.
+const LOOK_EVERY: Duration = Duration::from_millis(1);
+/// The most rounds that a subscription is refilled with at once.
+const REFILL_ROUNDS: usize = 1024;
 
 /// A position in the stream of this process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -91,10 +115,29 @@ pub type Batch = Arc<[Placed]>;
 pub enum Opening {
     /// Not resumed: the rounds of the [`SeedMode`], oldest first.
     Seed(Vec<Frame>),
-    /// Resumed: every round of the topic after the named one, in order.
-    Resumed(Vec<Frame>),
+    /// Resumed: rounds of the topic after the named one, in order.
+    Resumed(Resumed),
     /// The resume point cannot be answered: the stream starts over with this seed.
     Gap(Vec<Frame>),
+}
+
+impl Opening {
+    /// Takes out the rounds that only the database has.
+    pub(crate) fn take_stored(&mut self) -> StoredPart {
+        match self {
+            Self::Resumed(resumed) => std::mem::take(&mut resumed.stored),
+            Self::Seed(_) | Self::Gap(_) => StoredPart::default(),
+        }
+    }
+}
+
+/// The rounds after a resume point. [`Joint::rest`] and the subscription continue them.
+#[derive(Debug, Default)]
+pub struct Resumed {
+    /// Rounds that only the database has.
+    pub stored: StoredPart,
+    /// The first of the rounds that follow them.
+    pub frames: Vec<Frame>,
 }
 
 /// Where a stream starts, as the client requested.
@@ -139,7 +182,7 @@ pub struct Replay {
     /// The durable position when the database was queried.
     pub seen: Position,
     /// The database's rounds, without the named one.
-    pub rounds: Vec<(Finish, Frame)>,
+    pub rounds: StoredPart,
     /// The named round's finishes in the database: the client has these, and lacks a later one.
     pub known: Vec<Finish>,
 }
@@ -160,6 +203,8 @@ pub struct DurablePosition {
 struct Shared {
     recent: Mutex<RecentRounds>,
     open: watch::Sender<bool>,
+    generation: AtomicU64,
+    budget: MemoryBudget,
     metrics: Metrics,
 }
 
@@ -171,11 +216,32 @@ pub struct Hub(Arc<Shared>);
 #[derive(Debug)]
 pub struct Publisher(Hub);
 
-/// Makes a hub that keeps `history` rounds of each game, and its only publisher.
+/// What a hub keeps.
+#[derive(Clone, Debug)]
+pub(crate) struct HubSettings {
+    /// The most rounds of each game.
+    pub history: NonZeroUsize,
+    /// The most bytes of one replay.
+    pub replay_bytes: usize,
+    /// The memory for rounds.
+    pub budget: MemoryBudget,
+}
+
+/// Makes a hub that keeps `history` rounds of each game, whatever their size, and its only
+/// publisher.
 pub fn new(history: NonZeroUsize, metrics: Metrics) -> (Hub, Publisher) {
+    let (replay_bytes, budget) = (usize::MAX, MemoryBudget::unlimited());
+    with_settings(HubSettings { history, replay_bytes, budget }, metrics)
+}
+
+/// Makes a hub, and its only publisher.
+pub(crate) fn with_settings(settings: HubSettings, metrics: Metrics) -> (Hub, Publisher) {
+    let HubSettings { history, replay_bytes, budget } = settings;
     let hub = Hub(Arc::new(Shared {
-        recent: Mutex::new(RecentRounds::new(history)),
+        recent: Mutex::new(RecentRounds::new(history, replay_bytes, budget.clone())),
         open: watch::Sender::new(false),
+        generation: AtomicU64::new(0),
+        budget,
         metrics,
     }));
     (hub.clone(), Publisher(hub))
@@ -203,8 +269,9 @@ impl Hub {
         limit: usize,
     ) -> Option<(Opening, Subscription)> {
         let mut recent = self.recent();
-        let opening = self.begin(&recent, topic, start.into(), limit)?;
-        Some((opening, self.follow(&mut recent, topic)))
+        let (opening, rest) = self.begin(&recent, topic, start.into(), limit)?;
+        let subscription = self.follow(&mut recent, topic);
+        Some((opening, subscription.with_rest(rest)))
     }
 
     /// A subscription to every round that is published from now on.
@@ -225,7 +292,7 @@ impl Hub {
     ) -> Result<T, J> {
         let recent = self.recent();
         match self.begin(&recent, topic, start.into(), limit) {
-            Some(opening) => Ok(join(Joint { opening, position: recent.head() })),
+            Some((opening, rest)) => Ok(join(Joint { opening, rest, position: recent.head() })),
             None => Err(join),
         }
     }
@@ -236,19 +303,19 @@ impl Hub {
         topic: &Topic,
         SeededStart { start, seed }: SeededStart,
         limit: usize,
-    ) -> Option<Opening> {
+    ) -> Option<(Opening, Option<Later>)> {
         let asked = match start {
             Start::Replayed(_) => Resume::database,
             _ => Resume::memory,
         };
-        let opening = recent.begin(topic, start, seed, limit)?;
+        let (opening, rest) = recent.begin(topic, start, seed, limit)?;
         let source = match opening {
-            Opening::Seed(_) => return Some(opening),
+            Opening::Seed(_) => return Some((opening, rest)),
             Opening::Resumed(_) => asked,
             Opening::Gap(_) => Resume::gap,
         };
         self.0.metrics.resumes_total.get_or_create(&ByResume { source }).inc();
-        Some(opening)
+        Some((opening, rest))
     }
 
     /// Sends every round published from now on to this outlet.
@@ -272,27 +339,35 @@ impl Hub {
         self.recent().complete_after(topic) <= seen
     }
 
-    /// The first rounds, at most `most`, that a subscriber has missed since `position`; `None` if
-    /// some have been evicted.
-    pub fn missed(&self, topic: &Topic, position: Position, most: usize) -> Option<Missed> {
+    /// The first rounds, at most `most`, that a subscriber still has to get; `None` if some have been
+    /// evicted.
+    pub fn missed(&self, topic: &Topic, later: &Later, most: usize) -> Option<Missed> {
         let recent = self.recent();
-        let mut rounds = recent.since(topic, position, most.saturating_add(1))?;
+        let mut rounds = recent.since(topic, later, most.saturating_add(1))?;
         let complete = rounds.len() <= most;
         rounds.truncate(most);
         self.0.metrics.subscriber_refills_total.inc();
         Some(Missed { rounds, whole: complete.then(|| recent.head()) })
     }
 
-    /// All rounds that a slow subscriber has missed since `position`; `None` if some have been evicted.
+    /// The same for a subscription. Once nothing is missed, it comes with the channel of what
+    /// follows.
     fn refill(
         &self,
         topic: &Topic,
-        position: Position,
-    ) -> Option<(Vec<Placed>, broadcast::Receiver<Batch>)> {
+        later: &Later,
+    ) -> Option<(Vec<Placed>, Option<broadcast::Receiver<Batch>>)> {
         let mut recent = self.recent();
-        let missed = recent.since(topic, position, usize::MAX)?;
+        let mut missed = recent.since(topic, later, REFILL_ROUNDS + 1)?;
         self.0.metrics.subscriber_refills_total.inc();
-        Some((missed, recent.subscribe(topic)))
+        let complete = missed.len() <= REFILL_ROUNDS;
+        missed.truncate(REFILL_ROUNDS);
+        Some((missed, complete.then(|| recent.subscribe(topic))))
+    }
+
+    /// Changes whenever all rounds are forgotten.
+    pub(crate) fn generation(&self) -> u64 {
+        self.0.generation.load(Ordering::Relaxed)
     }
 
     /// The position up to which published rounds survive a crash of the database.
@@ -310,15 +385,22 @@ impl Publisher {
     /// the order of their transactions, and the `latest` round of each game. Retention has deleted
     /// outbox rows up to the transaction `trimmed`.
     pub fn preload(&self, recent: Vec<Captured>, latest: Vec<Round>, trimmed: Xid) {
-        let recent: Vec<_> = recent.into_iter().map(|captured| self.encode(captured)).collect();
+        let recent = recent.into_iter().map(|captured| self.encode(captured)).collect();
         let latest = latest.into_iter().map(|round| self.encode(Captured::from_table(round)));
-        let latest: Vec<_> = latest.collect();
+        let latest = latest.collect();
         self.0.recent().preload(recent, latest, trimmed);
     }
 
     /// Moves games whose type has changed to their new type.
     pub fn classify(&self, games: &[Game]) {
         self.0.recent().classify(games);
+    }
+
+    /// Forgets all rounds, and closes the hub until the next [`Self::open`]. Streams stay open.
+    pub fn forget_all(&self) {
+        self.0.0.open.send_replace(false);
+        self.0.recent().forget_all();
+        self.0.0.generation.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Opens the hub to subscribers.
@@ -331,7 +413,7 @@ impl Publisher {
         if rounds.is_empty() {
             return;
         }
-        let encoded: Vec<_> = rounds.into_iter().map(|captured| self.encode(captured)).collect();
+        let encoded = rounds.into_iter().map(|captured| self.encode(captured)).collect();
         self.0.recent().publish(encoded);
     }
 
@@ -350,10 +432,27 @@ impl Publisher {
         self.0.recent().share(shared);
     }
 
-    fn encode(&self, captured: Captured) -> (Captured, Frame) {
-        self.0.0.metrics.frames_encoded_total.inc();
-        let frame = Frame::encode(&captured.round);
-        (captured, frame)
+    /// Waits while a shard has more rounds than it should: the publisher of a large transaction calls
+    /// this between two parts of it.
+    pub(crate) async fn wait_for_outlets(&self) {
+        let begun = Instant::now();
+        while self.0.recent().has_outlet_behind() && begun.elapsed() < OUTLETS_WITHIN {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// The most bytes of rounds that the hub keeps.
+    pub(crate) fn history_share(&self) -> usize {
+        self.0.0.budget.share(MemoryUse::history)
+    }
+
+    /// Encodes a round, and frees its extras.
+    fn encode(&self, mut captured: Captured) -> Encoded {
+        let Shared { budget, metrics, .. } = &*self.0.0;
+        metrics.frames_encoded_total.inc();
+        let (frame, counted) = Frame::encode_counted(&captured.round, budget);
+        captured.round.extras = Box::default();
+        Encoded { captured, frame, hold: Arc::new(HistoryHold::new(counted)) }
     }
 }
 

@@ -1,46 +1,64 @@
 //! Replays from the outbox, for resume points older than the hub's recent rounds.
 //!
-//! Many clients share few queries. One query per topic runs at a time; clients that arrive during it
-//! wait for the next one, which serves all of them. Its result, a *page*, is kept for a few seconds.
-//! The resume points of all topics share the queries of [`ResumePoints`]. A query that fails has
-//! failed for all clients that wait for it. If the database is unavailable, it has failed for the
-//! clients of all topics.
+//! * Many clients share few queries. One query finds the rounds after the oldest resume point that a
+//!   client waits for, of all topics, without their content. Its result, a *page*, is kept for a few
+//!   seconds. If it does not reach back far enough, a query of the topic alone may.
+//! * The content is read as the client takes it ([`StoredReader`]), so that a replay of any size
+//!   holds little memory. Clients that read the same rounds share these queries too.
+//! * The resume points of all topics share the queries of [`ResumePoints`].
+//! * A query that fails has failed for all clients that wait for it. If the database is unavailable,
+//!   it has failed for the clients of all topics. If it takes too long, the resume is a gap: the next
+//!   attempt would take as long.
 //!
 //! A page contains the rounds published up to some position, in the order of transactions. The hub
 //! appends the recent rounds among them in the order of the stream. So a client may disconnect at
 //! any point and resume after its last round (see [`Replay`](crate::stream::hub::Replay)).
 
+mod contents;
 mod page;
 mod points;
+mod reader;
 
 use parking_lot::Mutex;
 use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
+    collections::HashMap,
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
-use tokio::sync::Semaphore;
-
+pub(crate) use self::reader::{ReplayPage, StoredReader};
 use self::{
-    page::{PAGE_TTL, Page, Pages},
+    contents::Contents,
+    page::{PAGE_TTL, Page, PageAnswer, Pages, Scope},
     points::ResumePoints,
 };
 use crate::{
-    ops::shutdown::Shutdown,
+    ops::{
+        memory_budget::{BudgetExhausted, Charge, MemoryBudget},
+        shutdown::Shutdown,
+        telemetry::metrics::MemoryUse,
+        turns::{TooManyWaiting, Turns},
+    },
     stream::{
         games::Games,
         hub::{Hub, Position, Start},
         last_failure::LastFailure,
         round::{GameId, RoundId},
         round_store::{SharedRoundStore, StoreError},
+        stored_rounds::kept_bytes,
         topic::Topic,
         transaction::Xid,
     },
 };
 
-/// Replay queries that may run at once, over all topics.
-const QUERIES_AT_ONCE: usize = 2;
+/// Queries of single topics that may run at once. One of them may read the whole outbox.
+const TOPIC_QUERIES: usize = 1;
+/// The page of all topics has so many times the rounds that one client may be sent.
+const ALL_TOPICS: usize = 2;
 /// While the capture publishes the rounds of an outage, the hub may drop rounds that no page contains
 /// yet. A client waits this long for a page that contains them. After that it gets 503, or a gap if
 /// the hub drops rounds faster than pages are read.
@@ -57,6 +75,12 @@ pub(crate) enum ReplayError {
     /// The database did not answer.
     #[error("the database could not answer")]
     Database(#[from] Arc<StoreError>),
+    /// Replays have used up their memory.
+    #[error(transparent)]
+    NoMemory(#[from] BudgetExhausted),
+    /// Too many requests of one address.
+    #[error(transparent)]
+    TooManyWaiting(#[from] TooManyWaiting),
 }
 
 /// Reads replays from the database. Cheap to clone.
@@ -70,38 +94,61 @@ struct ReplayState {
     games: Games,
     /// Most rounds replayed to one connection.
     limit: usize,
-    topics: Mutex<HashMap<Topic, Arc<TopicReplays>>>,
+    budget: MemoryBudget,
+    scopes: Mutex<HashMap<Scope, Arc<ScopeQueries>>>,
     pages: Mutex<Pages>,
     points: ResumePoints,
-    queries: Semaphore,
+    contents: Contents,
+    topic_queries: Turns,
     /// The last query to which the database did not respond.
     unanswered: LastFailure,
+    /// Of the hub, when it was last looked at.
+    generation: AtomicU64,
 }
 
-/// The clients of one topic that wait for a replay.
+/// The queries of one scope.
 #[derive(Debug, Default)]
-struct TopicReplays {
-    /// The resume points for which the next query reads.
-    waiting: Mutex<HashSet<RoundId>>,
-    /// Held during a query: one query per topic runs at a time.
+struct ScopeQueries {
+    /// Held during a query: one query per scope runs at a time. It is read with the oldest
+    /// transaction that a client waits for.
     query: tokio::sync::Mutex<()>,
-    /// The last query of the topic that the database refused.
+    /// The oldest transaction that a waiting client needs.
+    wanted: Mutex<Option<Xid>>,
+    /// The last query that the database refused.
     refused: LastFailure,
+}
+
+/// A client that resumes.
+#[derive(Clone, Copy, Debug)]
+struct Resuming<'a> {
+    topic: &'a Topic,
+    named: &'a RoundId,
+    client: Option<IpAddr>,
+    requested_at: Instant,
 }
 
 impl Replays {
     /// Replays of at most `limit` rounds each.
-    pub(crate) fn new(hub: Hub, store: SharedRoundStore, games: Games, limit: usize) -> Self {
+    pub(crate) fn new(
+        hub: Hub,
+        store: SharedRoundStore,
+        games: Games,
+        limit: usize,
+        budget: MemoryBudget,
+    ) -> Self {
         Self(Arc::new(ReplayState {
             hub,
+            contents: Contents::new(store.clone(), budget.clone()),
             store,
             games,
             limit,
-            topics: Mutex::default(),
+            budget,
+            scopes: Mutex::default(),
             pages: Mutex::default(),
             points: ResumePoints::default(),
-            queries: Semaphore::new(QUERIES_AT_ONCE),
+            topic_queries: Turns::new(TOPIC_QUERIES),
             unanswered: LastFailure::default(),
+            generation: AtomicU64::new(0),
         }))
     }
 
@@ -110,38 +157,72 @@ impl Replays {
         loop {
             tokio::select! {
                 () = shutdown.requested() => return,
-                () = tokio::time::sleep(PAGE_TTL) => self.0.pages.lock().remove_expired(),
+                () = tokio::time::sleep(PAGE_TTL) => {}
             }
+            self.0.pages.lock().remove_expired();
+            self.0.contents.remove_expired();
         }
     }
 
+    fn contents(&self) -> &Contents {
+        &self.0.contents
+    }
+
+    fn budget(&self) -> &MemoryBudget {
+        &self.0.budget
+    }
+
     /// Every round of the topic after the named one; the hub continues with its recent rounds. `None`
-    /// if the outbox does not contain the named round, if too many rounds follow it, or if new rounds
-    /// arrive faster than the hub can hold them.
+    /// if the outbox does not contain the named round, if too many rounds follow it, if they cannot
+    /// be read by one statement, or if new rounds arrive faster than the hub can hold them.
     pub(crate) async fn after(
         &self,
         topic: &Topic,
         named: &RoundId,
+        client: Option<IpAddr>,
     ) -> Result<Option<Start>, ReplayError> {
-        let (replays, requested_at) = (self.of_topic(topic), Instant::now());
-        replays.waiting.lock().insert(named.clone());
-        let _query = replays.query.lock().await;
-        let started = Instant::now();
+        let resuming = Resuming { topic, named, client, requested_at: Instant::now() };
+        match self.find(resuming).await {
+            Err(ReplayError::Database(error)) if matches!(*error, StoreError::TooMuch(_)) => {
+                tracing::debug!(%error, "a resume point takes too long to answer");
+                Ok(None)
+            }
+            answer => answer,
+        }
+    }
+
+    async fn find(&self, resuming: Resuming<'_>) -> Result<Option<Start>, ReplayError> {
+        let Resuming { topic, named, .. } = resuming;
+        self.forget_former_database().await;
+        let (mut scope, started) = (Scope::All, Instant::now());
         while started.elapsed() < GIVE_UP_AFTER {
-            let kept = self.0.pages.lock().containing(topic, named);
-            let page = match kept {
-                Some(page) => Some(page),
-                None => self.query(topic, &replays, named, requested_at).await?,
+            let Some(from) = self.point(resuming).await? else { return Ok(None) };
+            let page = self.page(&scope, from, resuming).await?;
+            let replay = match (page.after(topic, named, from, self.0.limit), &scope) {
+                (PageAnswer::Replay(replay), _) => replay,
+                (PageAnswer::Truncated, Scope::All) if *topic != Topic::Everything => {
+                    scope = Scope::One(topic.clone());
+                    continue;
+                }
+                (PageAnswer::Truncated | PageAnswer::Gap, _) => return Ok(None),
             };
-            let Some(page) = page else { return Ok(None) };
-            let Some(replay) = page.after(named, self.0.limit) else { return Ok(None) };
             if self.0.hub.continues(topic, replay.seen) {
                 return Ok(Some(Start::Replayed(replay)));
             }
-            self.0.pages.lock().remove(topic);
+            self.0.pages.lock().remove(&scope);
             self.settled_after(page.settled.position, started).await?;
         }
         Ok(None)
+    }
+
+    /// Drops what was read of a database that was dropped.
+    async fn forget_former_database(&self) {
+        let generation = self.0.hub.generation();
+        if self.0.generation.swap(generation, Ordering::Relaxed) != generation {
+            self.0.pages.lock().clear();
+            self.0.contents.clear();
+            self.0.points.clear().await;
+        }
     }
 
     /// Waits until the capture has settled rounds after this position. If it does not within the time
@@ -157,46 +238,84 @@ impl Replays {
         Ok(())
     }
 
-    /// Reads a page, unless such a query has failed while this client waited. `None` if the outbox
-    /// does not contain the named round.
-    async fn query(
-        &self,
-        topic: &Topic,
-        replays: &TopicReplays,
-        named: &RoundId,
-        requested_at: Instant,
-    ) -> Result<Option<Arc<Page>>, Arc<StoreError>> {
-        let mut waiting = std::mem::take(&mut *replays.waiting.lock());
-        waiting.insert(named.clone());
-        let known = self.0.points.find(&*self.0.store, &waiting, named, requested_at).await?;
-        if !known.contains_key(named) {
-            replays.waiting.lock().extend(known.into_keys());
-            return Ok(None);
+    /// The transaction at which the replay after the named round begins. `None` if the outbox does
+    /// not contain the round.
+    async fn point(&self, resuming: Resuming<'_>) -> Result<Option<Xid>, Arc<StoreError>> {
+        let Resuming { named, requested_at, .. } = resuming;
+        let page = self.0.pages.lock().get(&Scope::All);
+        if let Some(from) = page.and_then(|page| page.point(named)) {
+            return Ok(Some(from));
         }
-        // Fails only if the semaphore is closed, and it never is.
-        let _permit = self.0.queries.acquire().await;
-        let (unanswered, refused) = (&self.0.unanswered, &replays.refused);
-        let failed = unanswered.since(requested_at).or_else(|| refused.since(requested_at));
-        if let Some(failed) = failed {
-            return Err(failed);
-        }
-        let page = Arc::new(self.read(topic, known).await.map_err(|error| {
-            let is_refused = matches!(error, StoreError::Refused(_));
-            if is_refused { refused } else { unanswered }.record(error)
-        })?);
-        self.0.pages.lock().insert(topic, &page);
-        Ok(Some(page))
+        self.0.points.find(&*self.0.store, named, requested_at).await
     }
 
-    async fn read(&self, topic: &Topic, points: HashMap<RoundId, Xid>) -> Result<Page, StoreError> {
+    /// The page of a scope that reaches back to a transaction, or as far as a page can.
+    async fn page(
+        &self,
+        scope: &Scope,
+        from: Xid,
+        resuming: Resuming<'_>,
+    ) -> Result<Arc<Page>, ReplayError> {
+        let queries = self.queries_of(scope);
+        let fresh = || self.0.pages.lock().get(scope).filter(|page| page.reaches(from));
+        if let Some(page) = fresh() {
+            return Ok(page);
+        }
+        widen(&mut queries.wanted.lock(), from);
+        let _query = queries.query.lock().await;
+        if let Some(page) = fresh() {
+            return Ok(page);
+        }
+        let wanted = queries.wanted.lock().take();
+        let from = wanted.map_or(from, |wanted| wanted.min(from));
+        let _turn = match scope {
+            Scope::All => None,
+            Scope::One(_) => Some(self.0.topic_queries.take(resuming.client).await?),
+        };
+        let (unanswered, refused) = (&self.0.unanswered, &queries.refused);
+        let failed = [unanswered, refused].map(|failure| failure.since(resuming.requested_at));
+        if let Some(failed) = failed.into_iter().flatten().next() {
+            return Err(failed.into());
+        }
+        let page = Arc::new(self.read(scope, from, &queries).await?);
+        self.0.pages.lock().insert(scope, &page);
+        Ok(page)
+    }
+
+    async fn read(
+        &self,
+        scope: &Scope,
+        from: Xid,
+        queries: &ScopeQueries,
+    ) -> Result<Page, ReplayError> {
         let settled = self.0.hub.durable_position();
-        let games = self.game_ids(topic);
-        let from = points.values().min().copied().unwrap_or_default();
         // One more than the limit, to notice that too many rounds follow, and the named round.
-        let most = self.0.limit.saturating_add(2);
+        let (games, most) = match scope {
+            Scope::All => (None, self.0.limit.saturating_mul(ALL_TOPICS).saturating_add(2)),
+            Scope::One(topic) => (self.game_ids(topic), self.0.limit.saturating_add(2)),
+        };
+        let (most, charge) = self.charge_page(most)?;
         let (store, snapshot) = (&self.0.store, &settled.snapshot);
-        let found = store.replay(from, games.as_deref(), most, snapshot).await?;
-        Ok(Page::new(points, &found, settled))
+        let found = store.replay(from, games.as_deref(), most, snapshot).await;
+        let found = found.map_err(|error| match error {
+            StoreError::Unavailable(_) => self.0.unanswered.record(error),
+            StoreError::Refused(_) | StoreError::TooMuch(_) => queries.refused.record(error),
+        })?;
+        Ok(Page::new(from, found, settled, charge))
+    }
+
+    /// Takes memory for a page of so many rounds, or as many as a quarter of the share can hold. Kept
+    /// pages and rounds make room for it.
+    fn charge_page(&self, most: usize) -> Result<(usize, Charge), BudgetExhausted> {
+        let budget = &self.0.budget;
+        let most = most.min(budget.share(MemoryUse::replays) / 4 / kept_bytes(1));
+        let take = || budget.take(MemoryUse::replays, None, kept_bytes(most));
+        let charge = take().or_else(|_| {
+            self.0.pages.lock().clear();
+            self.0.contents.clear();
+            take()
+        });
+        Ok((most, charge?))
     }
 
     fn game_ids(&self, topic: &Topic) -> Option<Vec<GameId>> {
@@ -205,10 +324,14 @@ impl Replays {
         (*topic != Topic::Everything).then(|| ids.collect())
     }
 
-    fn of_topic(&self, topic: &Topic) -> Arc<TopicReplays> {
-        let mut topics = self.0.topics.lock();
+    fn queries_of(&self, scope: &Scope) -> Arc<ScopeQueries> {
+        let mut scopes = self.0.scopes.lock();
         // A client that waits holds a reference; entries without one are not in use.
-        topics.retain(|_, replays| Arc::strong_count(replays) > 1);
-        Arc::clone(topics.entry(topic.clone()).or_default())
+        scopes.retain(|_, queries| Arc::strong_count(queries) > 1);
+        Arc::clone(scopes.entry(scope.clone()).or_default())
     }
+}
+
+fn widen(wanted: &mut Option<Xid>, from: Xid) {
+    *wanted = Some(wanted.map_or(from, |wanted| wanted.min(from)));
 }

@@ -7,9 +7,9 @@ use std::{collections::HashMap, fmt::Debug, sync::Arc};
 use futures_util::future::BoxFuture;
 
 use super::{
-    hub::Captured,
     round::{Game, GameId, Round, RoundId},
-    transaction::Xid,
+    stored_rounds::StoredRound,
+    transaction::{RoundName, Xid},
 };
 
 /// Why a read failed.
@@ -18,6 +18,9 @@ pub(crate) enum StoreError {
     /// The store refused this one query: another query may succeed.
     #[error("{0}")]
     Refused(String),
+    /// The answer would take the store too long: another attempt would too.
+    #[error("{0}")]
+    TooMuch(String),
     /// The store did not answer at all.
     #[error("{0}")]
     Unavailable(String),
@@ -27,7 +30,7 @@ pub(crate) enum StoreError {
 #[derive(Debug)]
 pub(crate) struct StoredRounds {
     /// The rounds that can be sent.
-    pub rounds: Vec<Captured>,
+    pub rounds: Vec<StoredRound>,
     /// Whether the store returned as many rounds as the limit: older ones may be missing.
     pub is_full: bool,
     /// Retention may have deleted rounds of this transaction and of older ones.
@@ -58,7 +61,7 @@ pub(crate) trait RoundStore: Debug + Send + Sync {
     fn resume_points<'a>(&'a self, rounds: &'a [RoundId]) -> Answer<'a, HashMap<RoundId, Xid>>;
 
     /// Rounds of these games (of all games, if `None`) whose transaction is not older than `from`:
-    /// the newest `limit` of the rounds that the snapshot sees, oldest first.
+    /// the newest `limit` of the rounds that the snapshot sees, oldest first. Without their content.
     fn replay<'a>(
         &'a self,
         from: Xid,
@@ -66,4 +69,7 @@ pub(crate) trait RoundStore: Debug + Send + Sync {
         limit: usize,
         snapshot: &'a str,
     ) -> Answer<'a, StoredRounds>;
+
+    /// The content of these rounds, in no order, without those that cannot be sent any more.
+    fn contents<'a>(&'a self, rounds: &'a [RoundName]) -> Answer<'a, Vec<Round>>;
 }

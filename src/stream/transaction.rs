@@ -21,3 +21,13 @@ pub struct Finish {
     /// The round.
     pub round: RoundId,
 }
+
+/// Names a round within the database.
+pub(crate) type RoundName = (Attachment, RoundId);
+
+impl Finish {
+    /// The round that finished.
+    pub(crate) fn name(&self) -> RoundName {
+        (self.attachment, self.round.clone())
+    }
+}

@@ -7,7 +7,7 @@
 //! * **S3** The shard waits for no connection. Bytes that a socket does not accept wait in its
 //!   [`send_queue`], which is bounded. A peer that takes too little for two heartbeats is reset. A
 //!   peer is closed with 1013 if the ring buffers no longer hold its next round, or if it reads a
-//!   replay too slowly.
+//!   replay too slowly. A replay is read in pages, as its peer takes them.
 //! * **S4** A turn reads a bounded number of bytes from clients, and then looks for rounds. A client
 //!   that sends too much is closed with 1008.
 //! * **S5** Each closed connection is counted once, with its reason.
@@ -21,7 +21,10 @@ mod fan_out;
 mod granted_stream;
 mod groups;
 mod heartbeats;
+mod openings;
+mod paged_replay;
 mod protocol;
+mod read_pace;
 mod reads;
 mod send_queue;
 mod shard_metrics;
@@ -36,9 +39,13 @@ use std::{
 
 use mio::{Events, Poll, Token};
 
-pub(super) use self::command_queue::{Command, CommandQueue};
+pub(crate) use self::read_pace::{RATE_MIN, RATE_MIN_HALF_USED};
+pub(super) use self::{
+    command_queue::{Command, CommandQueue},
+    paged_replay::ReplayNumber,
+};
 use self::{
-    command_queue::WAKE,
+    command_queue::{WAKE, batch_bytes},
     connections::Connections,
     fan_out::FanOut,
     granted_stream::OpenedStream,
@@ -46,11 +53,14 @@ use self::{
     reads::Reads,
 };
 pub(crate) use self::{
-    granted_stream::GrantedStream,
+    granted_stream::{GrantedStream, Permits},
     protocol::{Protocol, retry_line},
 };
 use super::close::CloseReason;
-use crate::{ops::telemetry::metrics::Metrics, stream::hub::Hub};
+use crate::{
+    ops::{memory_budget::MemoryBudget, telemetry::metrics::Metrics},
+    stream::hub::Hub,
+};
 
 /// The most events taken from the kernel in one call.
 const EVENTS: usize = 1024;
@@ -80,13 +90,18 @@ pub(super) struct Shard {
 }
 
 impl Shard {
-    pub(super) fn new(settings: ShardSettings, hub: Hub, metrics: &Metrics) -> io::Result<Self> {
+    pub(super) fn new(
+        settings: ShardSettings,
+        hub: Hub,
+        budget: &MemoryBudget,
+        metrics: &Metrics,
+    ) -> io::Result<Self> {
         let poll = Poll::new()?;
         Ok(Self {
             settings,
-            queue: Arc::new(CommandQueue::new(&poll)?),
+            queue: Arc::new(CommandQueue::new(&poll, budget, metrics)?),
             poll,
-            connections: Connections::new(settings.heartbeat, hub, metrics),
+            connections: Connections::new(settings.heartbeat, hub, budget.clone(), metrics),
             fan_out: FanOut::default(),
             reads: Reads::new(Instant::now()),
             heartbeats: Heartbeats::new(settings.heartbeat, Instant::now()),
@@ -105,10 +120,15 @@ impl Shard {
         let mut commands = Vec::new();
         while !self.is_done() {
             commands = self.queue.take(commands);
+            let mut bytes = 0;
             for command in commands.drain(..) {
+                if let Command::Publish(batch) = &command {
+                    bytes += batch_bytes(batch);
+                }
                 self.handle_command(command);
             }
             self.fan_out.send_all(&mut self.connections);
+            self.queue.handled(bytes, self.connections.behind());
             self.run_timers();
             self.read_turn();
             self.wait(&mut events)?;
@@ -129,6 +149,7 @@ impl Shard {
         match command {
             Command::Publish(batch) => self.fan_out.queue_rounds(&mut self.connections, &batch),
             Command::Open(stream) => self.open(*stream),
+            Command::Replay(number, step) => self.connections.on_replay_step(number, *step),
             Command::Stop => {
                 let ShardSettings { count, grace, .. } = self.settings;
                 let slots = self.connections.slots_in_use();
@@ -175,7 +196,7 @@ impl Shard {
     }
 
     fn open(&mut self, stream: OpenedStream) {
-        let OpenedStream { socket, unread, head, protocol, permits, topic, joint } = stream;
+        let OpenedStream { socket, unread, head, protocol, permits, topic, joint, replay } = stream;
         // Rounds before the opening are for the members that the group has already.
         self.fan_out.send_until(&mut self.connections, &topic, protocol, joint.position);
         let connections = &mut self.connections;
@@ -183,7 +204,7 @@ impl Shard {
         if connections.register(slot, self.poll.registry()).is_err() {
             return connections.drop_connection(slot, CloseReason::Failed);
         }
-        connections.send_opening(slot, head, joint);
+        connections.send_opening(slot, head, joint, replay);
         if !unread.is_empty() {
             connections.handle_bytes(slot, &mut unread.to_vec());
         }

@@ -4,16 +4,16 @@ use std::{
     io,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     thread,
 };
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::shard::{Command, CommandQueue, GrantedStream, Shard, ShardSettings};
+use super::shard::{Command, CommandQueue, GrantedStream, ReplayNumber, Shard, ShardSettings};
 use crate::{
-    ops::{shutdown::Shutdown, telemetry::metrics::Metrics},
+    ops::{memory_budget::MemoryBudget, shutdown::Shutdown, telemetry::metrics::Metrics},
     stream::{feed::FeedError, hub::Hub},
 };
 
@@ -25,7 +25,8 @@ pub(crate) struct Shards(Arc<ShardQueues>);
 struct ShardQueues {
     queues: Box<[Arc<CommandQueue>]>,
     /// Connections handed off so far. They are assigned round robin.
-    opened: AtomicUsize,
+    opened: AtomicU64,
+    shutdown: Shutdown,
 }
 
 /// Why a shard ended without a shutdown. The process ends as well: the subscribers of the shard
@@ -49,28 +50,39 @@ impl Shards {
     pub(crate) fn start(
         settings: ShardSettings,
         hub: &Hub,
+        budget: &MemoryBudget,
         metrics: &Metrics,
         shutdown: &Shutdown,
     ) -> io::Result<(Self, mpsc::Receiver<ShardError>)> {
         // Room for one: the first failure ends the process.
         let (failed, failure) = mpsc::channel(1);
         let start = |number| {
-            let shard = Shard::new(settings, hub.clone(), metrics)?;
+            let shard = Shard::new(settings, hub.clone(), budget, metrics)?;
             let queue = Arc::clone(shard.queue());
             hub.attach(queue.clone());
             run(number, shard, failed.clone(), shutdown)?;
             Ok(queue)
         };
         let queues = (0..settings.count.get()).map(start).collect::<io::Result<_>>()?;
-        Ok((Self(Arc::new(ShardQueues { queues, opened: AtomicUsize::new(0) })), failure))
+        let (opened, shutdown) = (AtomicU64::new(0), shutdown.clone());
+        Ok((Self(Arc::new(ShardQueues { queues, opened, shutdown })), failure))
     }
 
     /// Opens the stream of a connection on the next shard.
     pub(crate) async fn open_stream(&self, stream: GrantedStream) -> Result<(), FeedError> {
-        let ShardQueues { queues, opened } = &*self.0;
-        let turn = opened.fetch_add(1, Ordering::Relaxed) % queues.len();
-        let queue = &queues[turn];
-        stream.open(|opened| queue.push(Command::Open(Box::new(opened)))).await
+        let ShardQueues { queues, opened, shutdown } = &*self.0;
+        let number = opened.fetch_add(1, Ordering::Relaxed);
+        let queue = &queues[number as usize % queues.len()];
+        if let Some((task, reader)) = stream.open(queue, ReplayNumber(number)).await? {
+            let stop = shutdown.clone();
+            shutdown.spawn(async move {
+                tokio::select! {
+                    () = stop.requested() => {}
+                    () = task.run(reader) => {}
+                }
+            });
+        }
+        Ok(())
     }
 }
 

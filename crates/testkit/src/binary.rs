@@ -10,7 +10,7 @@ use tokio::process::Command;
 use super::within;
 
 /// Every variable of contract section 8.
-pub const VARIABLES: [&str; 15] = [
+pub const VARIABLES: [&str; 18] = [
     "DATABASE_URL",
     "DATASTREAM_LISTEN_URL",
     "DATASTREAM_HTTP_ADDR",
@@ -20,6 +20,9 @@ pub const VARIABLES: [&str; 15] = [
     "DATASTREAM_WT_KEY",
     "DATASTREAM_HEARTBEAT",
     "DATASTREAM_HISTORY",
+    "DATASTREAM_MEMORY",
+    "DATASTREAM_MAX_ROUND",
+    "DATASTREAM_RESUME_BYTES",
     "DATASTREAM_RESUME_LIMIT",
     "DATASTREAM_RETENTION",
     "DATASTREAM_SHUTDOWN_GRACE",

@@ -25,6 +25,8 @@ fn the_defaults_are_those_of_the_contract() {
         (config.history.get(), config.resume_limit, config.max_connections),
         (1024, 10_000, 100_000)
     );
+    assert_eq!((config.max_round, config.resume_bytes), (1 << 20, 16 << 20));
+    assert!((64 << 20..=2 << 30).contains(&config.memory));
     assert_eq!(config.retention, Duration::from_secs(24 * 3600));
     assert_eq!(config.shutdown_grace, Duration::from_secs(10));
     assert_eq!(config.allowed_origins, AllowedOrigins::Any);
@@ -42,6 +44,10 @@ fn nonsense_is_refused_with_the_name_of_the_option() {
         (&["--max-connections=0"], "--max-connections"),
         (&["--allowed-origins=game.example"], "--allowed-origins"),
         (&["--resume-limit=-1"], "--resume-limit"),
+        (&["--resume-bytes=0"], "--resume-bytes"),
+        (&["--memory=1KiB"], "--memory"),
+        (&["--max-round=big"], "--max-round"),
+        (&["--memory=64MiB", "--max-round=9MiB"], "--max-round (DATASTREAM_MAX_ROUND)"),
         (&["--wt-cert=/c.pem"], "--wt-cert (DATASTREAM_WT_CERT) needs --wt-key"),
         (&["--wt-key=/k.pem"], "--wt-key (DATASTREAM_WT_KEY) needs --wt-cert"),
         (&["--listen-url=mysql://x"], "--listen-url (DATASTREAM_LISTEN_URL)"),

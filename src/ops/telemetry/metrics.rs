@@ -72,6 +72,17 @@ pub enum Closed {
     failed,
 }
 
+/// What a part of the memory budget is used for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue, ValueEnum)]
+#[allow(missing_docs, non_camel_case_types)]
+pub enum MemoryUse {
+    connections,
+    history,
+    queues,
+    replays,
+    lists,
+}
+
 /// Label sets: one struct per set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 #[allow(missing_docs)]
@@ -92,6 +103,11 @@ pub struct BySkipped {
 #[allow(missing_docs)]
 pub struct ByResume {
     pub source: Resume,
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[allow(missing_docs)]
+pub struct ByMemoryUse {
+    pub kind: MemoryUse,
 }
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 #[allow(missing_docs)]
@@ -171,6 +187,7 @@ labels_of_one! {
     BySkipped { reason: Skipped }
     ByResume { source: Resume }
     ByPending { state: PendingState }
+    ByMemoryUse { kind: MemoryUse }
 }
 
 impl Labels for ByCertificate {
@@ -265,6 +282,10 @@ metrics! {
     pending_closed_total: Family<ByPending, Counter> = family(), "Connections without a stream that were closed because others needed their place, by what they did";
     log_lines_dropped_total: Counter = logs::dropped_lines(), "Log lines that were dropped because stderr was not read fast enough or could not be written";
     rounds_dropped_total: Family<ByTransport, Counter> = family(), "Rounds dropped from the full buffer of a WebTransport subscriber that reads too slowly";
+    memory_limit_bytes: Gauge = Gauge::default(), "The memory budget (DATASTREAM_MEMORY)";
+    memory_used_bytes: Family<ByMemoryUse, Gauge> = family(), "Bytes taken from the memory budget, by use";
+    memory_refused_total: Family<ByMemoryUse, Counter> = family(), "Requests refused because the share of their use was taken";
+    shard_queue_bytes: Gauge = Gauge::default(), "Bytes of rounds that wait until a shard sends them, over all shards";
     rounds_written_total: Family<ByTransport, Counter> = family(), "Rounds written to subscribers";
     max_connections: Gauge = Gauge::default(), "Limit of open streams, as far as the limit on open files allows it";
     max_connections_per_address: Gauge<f64, AtomicU64> = Gauge::default(), "Limit of open streams from one client address; +Inf if there is none";

@@ -11,7 +11,8 @@ use crate::{
         hub::{self, Captured, DurablePosition, Publisher},
         round::{FinishedAt, UnixMillis},
         round_store::{Answer, RoundStore, StoredRounds},
-        transaction::{Attachment, Xid},
+        stored_rounds::StoredRound,
+        transaction::{Attachment, RoundName, Xid},
     },
 };
 
@@ -51,8 +52,19 @@ impl RoundStore for Stored {
     ) -> Answer<'a, StoredRounds> {
         let xmax = snapshot.parse().map(Xid).expect("a transaction");
         let found = self.0.iter().filter(|it| it.xid >= from && it.xid < xmax);
-        let rounds = found.take(limit).cloned().collect();
+        let stored = |it: &Captured| StoredRound {
+            finish: it.finish(),
+            before: it.before,
+            game: (it.round.game_id.clone(), Arc::clone(&it.round.game_type)),
+            extras_bytes: it.round.extras.len(),
+        };
+        let rounds = found.take(limit).map(stored).collect();
         std::future::ready(Ok(StoredRounds { rounds, is_full: false, trimmed: Xid(0) })).boxed()
+    }
+
+    fn contents<'a>(&'a self, rounds: &'a [RoundName]) -> Answer<'a, Vec<Round>> {
+        let found = self.0.iter().filter(|it| rounds.contains(&it.finish().name()));
+        std::future::ready(Ok(found.map(|it| it.round.clone()).collect())).boxed()
     }
 }
 
@@ -77,7 +89,7 @@ fn feed_on(rounds: &[Captured], capacity: usize) -> (Feed, Publisher) {
     let (hub, publisher) = hub::new(capacity, metrics);
     publisher.open();
     let store = Arc::new(Stored(rounds.to_vec()));
-    (Feed::new(hub, Games::default(), store, 100), publisher)
+    (Feed::new(hub, Games::default(), store, 100, MemoryBudget::unlimited()), publisher)
 }
 
 /// Publishes a finished round as the capture does.
@@ -94,8 +106,8 @@ async fn rounds_that_the_hub_drops_while_a_stream_opens_are_read_from_the_databa
     let (feed, publisher) = feed_on(&rounds, 2);
     publish(&publisher, &rounds[0]);
     let prepare = async || {
-        let prepared =
-            feed.prepare(Topic::Everything, Some(NamedRound::parse("1").expect("an id"))).await;
+        let named = NamedRound::parse("1").expect("an id");
+        let prepared = feed.prepare(Topic::Everything, Some(named), None).await;
         prepared.expect("a stream")
     };
     let [from_memory, known] = [prepare().await, prepare().await];
@@ -103,11 +115,23 @@ async fn rounds_that_the_hub_drops_while_a_stream_opens_are_read_from_the_databa
     let from_database = prepare().await;
     rounds[4..].iter().for_each(|round| publish(&publisher, round));
     for prepared in [from_memory, from_database] {
-        let (opening, _) = prepared.subscribe().await.expect("a stream");
-        let Opening::Resumed(frames) = opening else { panic!("not resumed: {opening:?}") };
-        let frames: Vec<_> = frames.iter().map(|frame| frame.round_id().columns().0).collect();
-        assert_eq!(frames, [2, 3, 4, 5, 6]);
+        let (opening, stored, _) = prepared.subscribe().await.expect("a stream");
+        assert_eq!(all_ids(opening, stored).await, [2, 3, 4, 5, 6]);
     }
-    let frames = known.open(|joint| joint.opening).await.expect("a stream");
-    assert!(matches!(frames, Opening::Resumed(frames) if frames.len() == 5));
+    let (mut opening, source) = known.open(|joint| joint.opening).await.expect("a stream");
+    let stored = source.reader(opening.take_stored());
+    assert_eq!(all_ids(opening, stored).await.len(), 5);
+}
+
+/// The ids of all rounds of a resumed stream.
+async fn all_ids(opening: Opening, stored: Option<StoredReader>) -> Vec<i64> {
+    let Opening::Resumed(resumed) = opening else { panic!("not resumed: {opening:?}") };
+    let mut frames = Vec::new();
+    if let Some(mut stored) = stored {
+        while let Some(page) = stored.next().await.expect("a page") {
+            frames.extend(page.frames);
+        }
+    }
+    frames.extend(resumed.frames);
+    frames.iter().map(|frame| frame.round_id().columns().0).collect()
 }

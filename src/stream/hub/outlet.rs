@@ -2,7 +2,7 @@
 
 use std::fmt::Debug;
 
-use super::{Batch, Opening, Placed, Position};
+use super::{Batch, Later, Opening, Placed, Position};
 
 /// Takes every published round, and selects the subscribers that get it.
 ///
@@ -11,6 +11,11 @@ use super::{Batch, Opening, Placed, Position};
 pub trait Outlet: Debug + Send + Sync {
     /// Takes rounds that were published together.
     fn publish(&self, batch: &Batch);
+
+    /// Whether it has taken so many rounds that a publisher of many should wait.
+    fn is_behind(&self) -> bool {
+        false
+    }
 }
 
 /// The opening of a stream, and the position at which it ends.
@@ -18,6 +23,8 @@ pub trait Outlet: Debug + Send + Sync {
 pub struct Joint {
     /// The rounds that the stream starts with.
     pub opening: Opening,
+    /// The rounds of the ring buffers that follow them, if the opening does not hold all.
+    pub rest: Option<Later>,
     /// Later rounds have later positions than this.
     pub position: Position,
 }

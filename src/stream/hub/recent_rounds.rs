@@ -1,31 +1,46 @@
 //! The hub's store: the latest round and a ring buffer for each game, and the subscribers.
 
+mod opening;
 mod resume_point;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet, btree_map, hash_map::Entry as Slot},
+    collections::{
+        BTreeMap, BTreeSet, BinaryHeap, HashMap, HashSet, btree_map, hash_map::Entry as Slot,
+    },
     num::NonZeroUsize,
     sync::Arc,
 };
 
-use itertools::Itertools;
 use tokio::sync::broadcast::Receiver;
 
+pub use self::resume_point::Later;
 use super::{
-    Batch, Captured, DurablePosition, Opening, Outlet, Placed, Position, Replay, Start,
+    Batch, Captured, DurablePosition, Outlet, Placed, Position,
     channels::Channels,
+    history_hold::HistoryHold,
     ring_buffer::{Entry, RingBuffer},
 };
-use crate::stream::{
-    frame::Frame,
-    round::{FinishedAt, Game, GameId, RoundId},
-    start_point::SeedMode,
-    topic::Topic,
-    transaction::{Finish, Xid},
+use crate::{
+    ops::{memory_budget::MemoryBudget, telemetry::metrics::MemoryUse},
+    stream::{
+        frame::Frame,
+        round::{FinishedAt, Game, GameId, RoundId},
+        topic::Topic,
+        transaction::Xid,
+    },
 };
 
+/// Once the history has its share, it shrinks by this part of it more: the next rounds then need no
+/// search for the largest game.
+const SLACK: usize = 64;
+
 /// A round and its encoded bytes.
-type Encoded = (Captured, Frame);
+#[derive(Debug)]
+pub(super) struct Encoded {
+    pub(super) captured: Captured,
+    pub(super) frame: Frame,
+    pub(super) hold: Arc<HistoryHold>,
+}
 
 /// The key by which the latest round is found.
 type Age = (FinishedAt, RoundId);
@@ -35,16 +50,29 @@ struct GameRounds {
     /// The type the game had in its newest round.
     kind: Arc<str>,
     /// The round with the greatest (`finished_at`, `round_id`).
-    latest: (Age, Frame),
+    latest: Latest,
     buffer: RingBuffer,
+}
+
+#[derive(Debug)]
+struct Latest {
+    age: Age,
+    frame: Frame,
+    /// Counts the round's bytes as history.
+    _hold: Arc<HistoryHold>,
 }
 
 #[derive(Debug)]
 pub(super) struct RecentRounds {
     history: NonZeroUsize,
+    /// The most bytes of one replay.
+    replay_bytes: usize,
+    budget: MemoryBudget,
     head: Position,
     /// The position of the first round that this process delivers live.
     first_live: Position,
+    /// Rounds up to this position were forgotten.
+    forgotten: Position,
     /// Up to this position another node may have delivered the same rounds in another order.
     shared_until: Position,
     /// Up to this transaction retention had deleted outbox rows when the ring buffers were preloaded.
@@ -62,11 +90,14 @@ pub(super) struct RecentRounds {
 }
 
 impl RecentRounds {
-    pub(super) fn new(history: NonZeroUsize) -> Self {
+    pub(super) fn new(history: NonZeroUsize, replay_bytes: usize, budget: MemoryBudget) -> Self {
         Self {
             history,
+            replay_bytes,
+            budget,
             head: Position(0),
             first_live: Position(1),
+            forgotten: Position(0),
             shared_until: Position(0),
             trimmed: Xid(0),
             durable: DurablePosition::default(),
@@ -103,15 +134,16 @@ impl RecentRounds {
     pub(super) fn preload(&mut self, recent: Vec<Encoded>, latest: Vec<Encoded>, trimmed: Xid) {
         // A round without an outbox row is older than every round with one, so it goes first.
         let known: HashSet<_> =
-            recent.iter().map(|(captured, _)| captured.round.round_id.clone()).collect();
+            recent.iter().map(|encoded| encoded.captured.round.round_id.clone()).collect();
         let (known, table_only): (Vec<_>, Vec<_>) =
-            latest.into_iter().partition(|(captured, _)| known.contains(&captured.round.round_id));
+            latest.into_iter().partition(|it| known.contains(&it.captured.round.round_id));
         for encoded in table_only.into_iter().chain(recent) {
             self.place(encoded);
         }
-        for (captured, frame) in known {
-            self.keep_latest(&captured, &frame);
+        for encoded in known {
+            self.keep_latest(&encoded);
         }
+        self.shrink();
         for game in self.games.values_mut().filter(|game| game.buffer.is_full()) {
             // The query returns at most as many rounds as the ring buffer holds: older ones may exist.
             let oldest = game.buffer.after(Position(0)).next().map_or(Xid(0), |entry| entry.xid);
@@ -121,37 +153,87 @@ impl RecentRounds {
         self.first_live = Position(self.head.0 + 1);
     }
 
+    /// Forgets all rounds. Who lacks one of them can get no more of them.
+    pub(super) fn forget_all(&mut self) {
+        self.games.clear();
+        self.types.clear();
+        self.ages.clear();
+        self.points.clear();
+        (self.forgotten, self.first_live) = (self.head, Position(self.head.0 + 1));
+        (self.trimmed, self.durable) = (Xid(0), DurablePosition::default());
+    }
+
     pub(super) fn attach(&mut self, outlet: Arc<dyn Outlet>) {
         self.outlets.push(outlet);
+    }
+
+    pub(super) fn has_outlet_behind(&self) -> bool {
+        self.outlets.iter().any(|outlet| outlet.is_behind())
     }
 
     pub(super) fn publish(&mut self, rounds: Vec<Encoded>) {
         let batch: Batch = rounds.into_iter().map(|encoded| self.place_live(encoded)).collect();
         self.outlets.iter().for_each(|outlet| outlet.publish(&batch));
         self.channels.send(&batch);
+        self.shrink();
     }
 
-    fn place_live(&mut self, (captured, frame): Encoded) -> Placed {
+    /// Evicts the oldest rounds of the largest games while the history has more than its share of
+    /// the memory.
+    fn shrink(&mut self) {
+        if !self.budget.must_shrink(MemoryUse::history) {
+            return;
+        }
+        let goal = self.budget.share(MemoryUse::history) / SLACK * (SLACK - 1);
+        let is_done = |budget: &MemoryBudget| {
+            budget.used(MemoryUse::history) <= goal && !budget.must_shrink(MemoryUse::history)
+        };
+        let games = self.games.iter().map(|(id, game)| (game.buffer.bytes(), id.clone()));
+        let mut largest: BinaryHeap<(usize, GameId)> = games.collect();
+        while !is_done(&self.budget)
+            && let Some((_, id)) = largest.pop()
+        {
+            let Some(game) = self.games.get_mut(&id) else { continue };
+            // Latest rounds, which seeds need, stay.
+            let Some(evicted) = game.buffer.evict() else { continue };
+            let bytes = game.buffer.bytes();
+            self.forget_point(&evicted);
+            largest.push((bytes, id));
+        }
+    }
+
+    /// Forgets the resume point of an evicted round.
+    fn forget_point(&mut self, evicted: &Entry) {
+        if let Slot::Occupied(point) = self.points.entry(evicted.frame.round_id().clone())
+            && point.get().1 == evicted.position
+        {
+            point.remove();
+        }
+    }
+
+    fn place_live(&mut self, encoded: Encoded) -> Placed {
+        let Encoded { captured, frame, .. } = &encoded;
         let finish = captured.finish();
         let game = (captured.round.game_id.clone(), Arc::clone(&captured.round.game_type));
-        let recorded = captured.recorded;
-        let position = self.place((captured, frame.clone()));
+        let (recorded, frame) = (captured.recorded, frame.clone());
+        let position = self.place(encoded);
         Placed { position, finish, game, frame, recorded }
     }
 
-    fn place(&mut self, (captured, frame): Encoded) -> Position {
+    fn place(&mut self, encoded: Encoded) -> Position {
         self.head.0 += 1;
-        self.keep_latest(&captured, &frame);
-        self.keep_recent(&captured, frame);
+        self.keep_latest(&encoded);
+        self.keep_recent(encoded);
         self.head
     }
 
-    fn keep_latest(&mut self, captured: &Captured, frame: &Frame) {
+    fn keep_latest(&mut self, Encoded { captured, frame, hold }: &Encoded) {
         let round = &captured.round;
         let (id, age, kind) = (round.game_id.clone(), round.age(), Arc::clone(&round.game_type));
         let games = self.types.entry(Arc::clone(&kind)).or_default();
         games.insert(id.clone());
-        let latest = (age.clone(), frame.clone());
+        let (frame, _hold) = (frame.clone(), Arc::clone(hold));
+        let latest = Latest { age: age.clone(), frame, _hold };
         match self.games.entry(id.clone()) {
             btree_map::Entry::Vacant(slot) => {
                 self.ages.insert((age, id));
@@ -160,8 +242,8 @@ impl RecentRounds {
             btree_map::Entry::Occupied(mut slot) => {
                 let game = slot.get_mut();
                 game.kind = kind;
-                if age >= game.latest.0 {
-                    let former = std::mem::replace(&mut game.latest, latest).0;
+                if age >= game.latest.age {
+                    let former = std::mem::replace(&mut game.latest, latest).age;
                     self.ages.remove(&(former, id.clone()));
                     self.ages.insert((age, id));
                 }
@@ -169,10 +251,9 @@ impl RecentRounds {
         }
     }
 
-    fn keep_recent(&mut self, captured: &Captured, frame: Frame) {
+    fn keep_recent(&mut self, Encoded { captured, frame, hold }: Encoded) {
         let Captured { round, xid, attachment, before, poll, .. } = captured;
         let Some(game) = self.games.get_mut(&round.game_id) else { return };
-        let kind = Arc::clone(&round.game_type);
         // The preload read this round from the table, and a poll finds its outbox row only now: the
         // preloaded entry would repeat the round.
         if let Slot::Occupied(point) = self.points.entry(round.round_id.clone())
@@ -182,15 +263,12 @@ impl RecentRounds {
             let (_, seeded) = point.remove();
             game.buffer.retain(|entry| entry.position != seeded);
         }
-        let (xid, before, poll, position) = (*xid, *before, *poll, self.head);
-        let entry = Entry { position, xid, attachment: *attachment, before, poll, kind, frame };
+        let (kind, position) = (round.game_type, self.head);
+        let entry = Entry { position, xid, attachment, before, poll, kind, frame, _hold: hold };
         let point = || (round.game_id.clone(), position);
         self.points.entry(round.round_id.clone()).or_insert_with(point);
-        if let Some(evicted) = game.buffer.push(entry)
-            && let Slot::Occupied(point) = self.points.entry(evicted.frame.round_id().clone())
-            && point.get().1 == evicted.position
-        {
-            point.remove();
+        if let Some(evicted) = game.buffer.push(entry) {
+            self.forget_point(&evicted);
         }
     }
 
@@ -210,116 +288,10 @@ impl RecentRounds {
         let latest = match topic {
             Topic::Everything => self.ages.last().and_then(|(_, id)| self.games.get(id)),
             Topic::AnyOf { .. } => {
-                self.games_of(topic).map(|(_, game)| game).max_by_key(|game| &game.latest.0)
+                self.games_of(topic).map(|(_, game)| game).max_by_key(|game| &game.latest.age)
             }
         };
-        latest.map(|game| game.latest.1.clone())
-    }
-
-    /// The seeds of a stream, oldest first.
-    fn seeds(&self, topic: &Topic, mode: SeedMode) -> Vec<Frame> {
-        let by_age = |game: &GameRounds| game.latest.0.clone();
-        let games = match mode {
-            SeedMode::Nothing => return Vec::new(),
-            SeedMode::Latest => return self.latest(topic).into_iter().collect(),
-            SeedMode::Each => self.games_of(topic).map(|(_, game)| game),
-        };
-        games.sorted_by_cached_key(|game| by_age(game)).map(|game| game.latest.1.clone()).collect()
-    }
-
-    /// The opening of a stream; `None` if a ring buffer has evicted a round of it.
-    pub(super) fn begin(
-        &self,
-        topic: &Topic,
-        start: Start,
-        seed: SeedMode,
-        limit: usize,
-    ) -> Option<Opening> {
-        // One more than the limit shows that there are too many.
-        let most = limit.saturating_add(1);
-        let frames = match start {
-            Start::Seed => return Some(Opening::Seed(self.seeds(topic, seed))),
-            Start::Gap => return Some(Opening::Gap(self.seeds(topic, seed.after_gap()))),
-            Start::After(named) => self.after(topic, &named, most)?,
-            Start::Replayed(replay) => self.finish_replay(topic, replay, most)?,
-        };
-        let fits = frames.len() <= limit;
-        Some(if fits {
-            Opening::Resumed(frames)
-        } else {
-            Opening::Gap(self.seeds(topic, seed.after_gap()))
-        })
-    }
-
-    /// The rounds that only the database has, followed by those in the ring buffers.
-    fn finish_replay(&self, topic: &Topic, replay: Replay, most: usize) -> Option<Vec<Frame>> {
-        // Neither part has the finishes of the named round.
-        let end = self.live_end_of_replay(topic, &replay, most)?;
-        let buffered: HashSet<&Finish> = end.iter().map(|placed| &placed.finish).collect();
-        let older = replay.rounds.into_iter().filter(|(finish, _)| !buffered.contains(finish));
-        let mut frames: Vec<_> = older.map(|(_, frame)| frame).collect();
-        frames.extend(end.into_iter().map(|placed| placed.frame));
-        Some(frames)
-    }
-
-    /// Whether the ring buffers have every round of the topic after this position.
-    fn reaches(&self, topic: &Topic, position: Position) -> bool {
-        self.games_ever_of(topic).all(|(_, game)| game.buffer.reaches(position))
-    }
-
-    /// The first rounds of the topic, at most `most`, after a position; `None` if some have been
-    /// evicted.
-    pub(super) fn since(
-        &self,
-        topic: &Topic,
-        position: Position,
-        most: usize,
-    ) -> Option<Vec<Placed>> {
-        self.reaches(topic, position).then(|| self.collect(topic, position, most, |_| true))
-    }
-
-    /// The live rounds after the last eviction in the topic. Of these, the rounds after `seen` and
-    /// the rounds of the transaction `from` or a later one, without the round that the client named.
-    /// `None` if some after `seen` have been evicted.
-    fn live_end_of_replay(
-        &self,
-        topic: &Topic,
-        replay: &Replay,
-        most: usize,
-    ) -> Option<Vec<Placed>> {
-        let complete = self.complete_after(topic);
-        let wanted = |entry: &Entry| {
-            (entry.position > replay.seen || entry.xid >= replay.from)
-                && !replay.known.contains(&entry.finish())
-        };
-        (complete <= replay.seen).then(|| self.collect(topic, complete, most, wanted))
-    }
-
-    /// After this position every round of the topic was delivered live and is not evicted.
-    pub(super) fn complete_after(&self, topic: &Topic) -> Position {
-        let preloaded = Position(self.first_live.0 - 1);
-        let lost = self.games_ever_of(topic).map(|(_, game)| game.buffer.evicted_position()).max();
-        lost.unwrap_or_default().max(preloaded)
-    }
-
-    /// The first wanted rounds, at most `most`, after a position. This runs under the lock, and full
-    /// ring buffers hold a hundred times the rounds that one reader takes at once.
-    fn collect(
-        &self,
-        topic: &Topic,
-        position: Position,
-        most: usize,
-        wanted: impl Fn(&Entry) -> bool,
-    ) -> Vec<Placed> {
-        let runs = self.games_ever_of(topic);
-        let runs = runs.map(|(id, game)| game.buffer.after(position).map(move |entry| (id, entry)));
-        // Each game's rounds are in order: a merge reads only the first ones.
-        runs.kmerge_by(|(_, a), (_, b)| a.position < b.position)
-            // Older rounds may have a former type of their game.
-            .filter(|(id, entry)| topic.includes(id, &entry.kind) && wanted(entry))
-            .take(most)
-            .map(|(game, entry)| entry.placed(game))
-            .collect()
+        latest.map(|game| game.latest.frame.clone())
     }
 
     /// The games that have the topic's type now, or are named by it.
@@ -352,22 +324,5 @@ impl RecentRounds {
 
     pub(super) fn subscribe(&mut self, topic: &Topic) -> Receiver<Batch> {
         self.channels.of(topic).subscribe()
-    }
-}
-
-impl Entry {
-    fn finish(&self) -> Finish {
-        let (xid, attachment) = (self.xid, self.attachment);
-        Finish { xid, attachment, round: self.frame.round_id().clone() }
-    }
-
-    fn placed(&self, game: &GameId) -> Placed {
-        Placed {
-            position: self.position,
-            finish: self.finish(),
-            game: (game.clone(), Arc::clone(&self.kind)),
-            frame: self.frame.clone(),
-            recorded: None,
-        }
     }
 }

@@ -2,9 +2,9 @@
 
 use std::{collections::VecDeque, num::NonZeroUsize, sync::Arc};
 
-use super::Position;
+use super::{Position, history_hold::HistoryHold};
 use crate::stream::{
-    frame::Frame,
+    frame::{Frame, ROUND_OVERHEAD},
     transaction::{Attachment, Xid},
 };
 
@@ -22,6 +22,14 @@ pub(super) struct Entry {
     /// The type of its game at that time.
     pub(super) kind: Arc<str>,
     pub(super) frame: Frame,
+    /// Counts the round's bytes as history.
+    pub(super) _hold: Arc<HistoryHold>,
+}
+
+impl Entry {
+    fn bytes(&self) -> usize {
+        self.frame.size() + ROUND_OVERHEAD
+    }
 }
 
 /// At most `capacity` entries, by position.
@@ -29,6 +37,8 @@ pub(super) struct Entry {
 pub(super) struct RingBuffer {
     capacity: NonZeroUsize,
     entries: VecDeque<Entry>,
+    /// The bytes of all entries.
+    bytes: usize,
     /// The last position of an evicted entry.
     evicted_position: Position,
     /// The greatest transaction of an evicted entry.
@@ -41,20 +51,30 @@ impl RingBuffer {
     pub(super) fn new(capacity: NonZeroUsize) -> Self {
         let entries = VecDeque::new();
         let (evicted_position, evicted_xid, evicted_poll) = (Position(0), Xid(0), None);
-        Self { capacity, entries, evicted_position, evicted_xid, evicted_poll }
+        Self { capacity, entries, bytes: 0, evicted_position, evicted_xid, evicted_poll }
     }
 
     /// Appends an entry; returns the evicted one.
     pub(super) fn push(&mut self, entry: Entry) -> Option<Entry> {
-        let full = self.entries.len() == self.capacity.get();
-        let oldest = if full { self.entries.pop_front() } else { None };
-        if let Some(oldest) = &oldest {
-            self.evicted_position = oldest.position;
-            self.evicted_xid = self.evicted_xid.max(oldest.xid);
-            self.evicted_poll = Some(oldest.poll);
-        }
+        let oldest = if self.is_full() { self.evict() } else { None };
+        self.bytes += entry.bytes();
         self.entries.push_back(entry);
         oldest
+    }
+
+    /// Evicts the oldest entry.
+    pub(super) fn evict(&mut self) -> Option<Entry> {
+        let oldest = self.entries.pop_front()?;
+        self.bytes -= oldest.bytes();
+        self.evicted_position = oldest.position;
+        self.evicted_xid = self.evicted_xid.max(oldest.xid);
+        self.evicted_poll = Some(oldest.poll);
+        Some(oldest)
+    }
+
+    /// The bytes of all entries.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Notes that rounds up to this transaction exist that were never appended.
@@ -100,6 +120,7 @@ impl RingBuffer {
     /// Removes the entries for which `keep` is false, without counting them as evicted.
     pub(super) fn retain(&mut self, keep: impl FnMut(&Entry) -> bool) {
         self.entries.retain(keep);
+        self.bytes = self.entries.iter().map(Entry::bytes).sum();
     }
 
     pub(super) fn find(&self, position: Position) -> Option<&Entry> {

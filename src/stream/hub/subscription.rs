@@ -5,7 +5,7 @@ use tokio::sync::broadcast::{
     error::{RecvError, TryRecvError},
 };
 
-use super::{Batch, Hub, Placed, Position};
+use super::{Batch, Hub, Later, Placed, Position};
 use crate::stream::{frame::Frame, topic::Topic};
 
 /// The next event of a subscription.
@@ -28,6 +28,8 @@ pub struct Subscription {
     receiver: Receiver<Batch>,
     /// Set when the channel dropped batches that were not taken yet.
     lagged: bool,
+    /// Set while the ring buffers' rounds of a resume were not all taken.
+    rest: Option<Later>,
 }
 
 impl Subscription {
@@ -37,7 +39,12 @@ impl Subscription {
         position: Position,
         receiver: Receiver<Batch>,
     ) -> Self {
-        Self { hub, topic, position, receiver, lagged: false }
+        Self { hub, topic, position, receiver, lagged: false, rest: None }
+    }
+
+    /// The subscription of a resumed stream, which first gets these rounds of the ring buffers.
+    pub(super) fn with_rest(self, rest: Option<Later>) -> Self {
+        Self { lagged: rest.is_some(), rest, ..self }
     }
 
     /// Waits for the next rounds. Cancel safe: taken rounds are returned without another wait.
@@ -126,10 +133,20 @@ impl Subscription {
     }
 
     fn refill(&mut self) -> Option<Vec<Frame>> {
-        let (missed, receiver) = self.hub.refill(&self.topic, self.position)?;
-        self.receiver = receiver;
-        self.lagged = false;
-        Some(self.take(&missed))
+        let mut later = self.rest.take().unwrap_or_else(|| Later::all_after(self.position));
+        let (missed, receiver) = self.hub.refill(&self.topic, &later)?;
+        let last = missed.last().map(|placed| placed.position);
+        match receiver {
+            Some(receiver) => {
+                (self.receiver, self.lagged) = (receiver, false);
+                self.position = self.position.max(last.unwrap_or_default());
+            }
+            None => {
+                last.into_iter().for_each(|last| later.advance(last));
+                self.rest = Some(later);
+            }
+        }
+        Some(missed.into_iter().map(|placed| placed.frame).collect())
     }
 }
 

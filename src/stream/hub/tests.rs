@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::stream::{
     round::{FinishedAt, GameId, UnixMillis},
+    stored_rounds::StoredRound,
     transaction::{Attachment, Xid},
 };
 
@@ -37,6 +38,23 @@ fn finish(id: i64) -> Finish {
     live(id, 1).finish()
 }
 
+/// The ids of a resumed stream's first rounds: those of the database, then the others.
+fn resumed_ids(resumed: &Resumed) -> Vec<i64> {
+    let stored = resumed.stored.iter().map(|round| round.finish.round.columns().0);
+    stored.chain(ids(&resumed.frames)).collect()
+}
+
+/// Stored rounds of these captured ones.
+fn stored<'a>(rounds: impl IntoIterator<Item = &'a Captured>) -> StoredPart {
+    let stored = rounds.into_iter().map(|it| StoredRound {
+        finish: it.finish(),
+        before: it.before,
+        game: (it.round.game_id.clone(), Arc::clone(&it.round.game_type)),
+        extras_bytes: it.round.extras.len(),
+    });
+    StoredPart::new(&stored.collect(), |_| true)
+}
+
 fn ids(frames: &[Frame]) -> Vec<i64> {
     frames.iter().map(|frame| frame.round_id().columns().0).collect()
 }
@@ -58,7 +76,7 @@ pub(super) fn drain(subscription: &mut Subscription) -> (Vec<i64>, bool) {
 fn resumed(hub: &Hub, topic: &Topic, after: i64) -> Option<Vec<i64>> {
     let known = hub.knows(topic, &RoundId::number(after));
     match hub.subscribe(topic, Start::After(RoundId::number(after)), usize::MAX) {
-        Some((Opening::Resumed(frames), _)) if known => Some(ids(&frames)),
+        Some((Opening::Resumed(resumed), _)) if known => Some(resumed_ids(&resumed)),
         None if !known => None,
         other => panic!("known: {known}, but {other:?}"),
     }
@@ -171,7 +189,7 @@ fn a_game_that_changed_its_type_still_counts_for_its_former_type() {
     publisher.publish(vec![live(1, 3), of(2, "odd"), of(3, "odd"), of(4, "new"), of(5, "new")]);
     let odd = Topic::kind("odd");
     assert_eq!(resumed(&hub, &odd, 1), None, "2 and 3 are evicted");
-    assert!(hub.missed(&odd, Position(1), 10).is_none());
+    assert!(hub.missed(&odd, &Later::all_after(Position(1)), 10).is_none());
     assert!(!hub.continues(&odd, Position(1)) && hub.continues(&odd, Position(3)));
     assert_eq!(resumed(&hub, &Topic::kind("new"), 4), Some(vec![5]));
 }
@@ -206,27 +224,29 @@ fn a_replay_ends_in_the_order_of_the_stream() {
     assert_eq!((durable.oldest_running, durable.position), (Xid(11), Position(4)));
     assert!(hub.continues(&topic, durable.position));
     let end = |from| {
-        let (seen, rounds, known) = (durable.position, vec![], vec![]);
+        let (seen, rounds, known) = (durable.position, StoredPart::default(), vec![]);
         let replay = Replay { from: Xid(from), seen, rounds, known };
         let opened = hub.subscribe(&topic, Start::Replayed(replay), 10);
-        let Some((Opening::Resumed(frames), _)) = opened else { panic!("not in the ring buffers") };
-        ids(&frames)
+        let Some((Opening::Resumed(resumed), _)) = opened else {
+            panic!("not in the ring buffers")
+        };
+        resumed_ids(&resumed)
     };
     assert_eq!(end(7), [10, 9, 11], "7 is evicted, and 2 is of an older transaction");
     let known = vec![finish(10)];
-    let older = [7, 9].map(|id| (finish(id), Frame::encode(&live(id, 1).round)));
+    let older = stored(&[live(7, 1), live(9, 1)]);
     let replay = || Replay {
         from: Xid(7),
         seen: durable.position,
-        rounds: older.to_vec(),
+        rounds: older.clone(),
         known: known.clone(),
     };
     let opened = hub.subscribe(&topic, Start::Replayed(replay()), 10);
-    let Some((Opening::Resumed(frames), mut subscription)) = opened else {
+    let Some((Opening::Resumed(resumed), mut subscription)) = opened else {
         panic!("not in the ring buffers")
     };
     assert_eq!(
-        ids(&frames),
+        resumed_ids(&resumed),
         [7, 9, 11],
         "rounds of the ring buffers come last, without the named one"
     );
@@ -244,7 +264,7 @@ fn more_rounds_than_the_limit_are_a_gap() {
         let opened = hub.subscribe(&Topic::Everything, Start::After(RoundId::number(1)), limit);
         opened.map(|(opening, _)| opening)
     };
-    assert!(matches!(after(2), Some(Opening::Resumed(frames)) if ids(&frames) == [2, 3]));
+    assert!(matches!(after(2), Some(Opening::Resumed(resumed)) if ids(&resumed.frames) == [2, 3]));
     assert!(matches!(after(1), Some(Opening::Gap(seeds)) if ids(&seeds) == [3]));
 }
 
@@ -256,6 +276,10 @@ impl Outlet for RecordingOutlet {
     fn publish(&self, batch: &Batch) {
         let ids = batch.iter().map(|placed| placed.finish.round.columns().0);
         self.0.lock().extend(ids);
+    }
+
+    fn is_behind(&self) -> bool {
+        false
     }
 }
 
@@ -279,7 +303,7 @@ fn a_slow_subscriber_gets_its_missed_rounds_in_portions() {
     let (hub, publisher) = hub(4);
     publisher.publish((1..=6).map(|id| live(id, 1)).collect());
     let missed = |from, most| {
-        let missed = hub.missed(&Topic::Everything, Position(from), most)?;
+        let missed = hub.missed(&Topic::Everything, &Later::all_after(Position(from)), most)?;
         let ids: Vec<_> = missed.rounds.iter().map(|placed| placed.position.0).collect();
         Some((ids, missed.whole.map(|position| position.0)))
     };
@@ -300,7 +324,8 @@ fn rounds_of_many_games_keep_the_order_of_the_stream_at_any_limit() {
         let of_topic = rounds.iter().filter(|captured| topic.matches(&captured.round));
         let all: Vec<i64> = of_topic.map(|captured| captured.round.round_id.columns().0).collect();
         for most in [0, 1, 2, 5, 20, all.len(), usize::MAX] {
-            let missed = hub.missed(&topic, Position(100), most).expect("in the ring buffers");
+            let missed = hub.missed(&topic, &Later::all_after(Position(100)), most);
+            let missed = missed.expect("in the ring buffers");
             let later = all.iter().filter(|id| **id > 100).count();
             let expected: Vec<_> = all.iter().copied().filter(|id| *id > 100).take(most).collect();
             let ids = missed.rounds.iter().map(|placed| placed.finish.round.columns().0);
@@ -373,12 +398,13 @@ proptest! {
                     if let Some(client) = clients.get_mut(index) && let Some(last) = client.last {
                         let start = Start::After(RoundId::number(last));
                         let opened = hub.subscribe(&client.topic, start, usize::MAX);
-                        let Some((Opening::Resumed(frames), subscription)) = opened else {
+                        let Some((Opening::Resumed(resumed), subscription)) = opened else {
                             return Err(TestCaseError::fail("not in the ring buffers"));
                         };
                         client.subscription = subscription;
-                        client.seen.extend(ids(&frames));
-                        client.last = ids(&frames).last().copied().or(client.last);
+                        let frames = resumed_ids(&resumed);
+                        client.last = frames.last().copied().or(client.last);
+                        client.seen.extend(frames);
                     }
                 }
             }

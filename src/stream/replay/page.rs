@@ -1,4 +1,5 @@
-//! The result of one query of the outbox, kept for the clients that resume next.
+//! The result of one query of the outbox, without the rounds' content. It is kept for the clients
+//! that resume next, whatever their topic.
 
 use std::{
     collections::HashMap,
@@ -6,110 +7,158 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::stream::{
-    frame::Frame,
-    hub::{DurablePosition, Replay},
-    round::RoundId,
-    round_store::StoredRounds,
-    topic::Topic,
-    transaction::{Finish, Xid},
+use crate::{
+    ops::memory_budget::Charge,
+    stream::{
+        hub::{DurablePosition, Replay},
+        round::RoundId,
+        round_store::StoredRounds,
+        stored_rounds::{StoredPart, StoredRound, kept_bytes},
+        topic::Topic,
+        transaction::{Finish, Xid},
+    },
 };
 
 /// How long a page is used; the hub's recent rounds continue it.
 pub(super) const PAGE_TTL: Duration = Duration::from_secs(5);
-/// Bytes of all pages except the newest. Any client can make topics, so their pages need a limit: a
-/// page of 10,000 rounds of 200 bytes takes 7 MB, so nine such pages fit.
-const BUDGET: usize = 64 << 20;
-/// Estimated bytes per round besides its frame: an entry, two allocations, its resume point.
-const ENTRY: usize = 256;
 
-/// The rounds of a topic from some transaction on, as of one query.
+/// The topics that a page answers for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Scope {
+    /// Every topic.
+    All,
+    /// One topic, because the page of all topics does not reach back far enough.
+    One(Topic),
+}
+
+/// What a page says of a resume point.
+#[derive(Debug)]
+pub(super) enum PageAnswer {
+    /// The rounds that follow it.
+    Replay(Replay),
+    /// Retention has deleted rounds that follow it, or too many rounds follow it.
+    Gap,
+    /// The page does not reach back so far.
+    Truncated,
+}
+
+/// The rounds from some transaction on, as of one query.
 #[derive(Debug)]
 pub(super) struct Page {
     read_at: Instant,
     /// The hub's position before the query: the page contains the rounds up to it, the hub has the
     /// later ones.
     pub(super) settled: DurablePosition,
-    /// For each requested or found round: the transaction at which its replay begins.
+    /// The page has no older transaction than this.
+    from: Xid,
+    /// For each round of the page that is a resume point: the transaction at which its replay begins.
     points: HashMap<RoundId, Xid>,
-    rounds: Vec<(Finish, Frame)>,
+    rounds: Arc<[StoredRound]>,
     /// Whether the query's limit cut off older rounds.
     truncated: bool,
     /// Rounds of this transaction or an older one may be missing.
     trimmed: Xid,
-    size: usize,
+    _charge: Charge,
 }
 
 impl Page {
-    /// A page of the rounds found from these resume points on.
+    /// A page of the rounds found from this transaction on.
     pub(super) fn new(
-        mut points: HashMap<RoundId, Xid>,
-        found: &StoredRounds,
+        from: Xid,
+        found: StoredRounds,
         settled: DurablePosition,
+        mut charge: Charge,
     ) -> Self {
-        let from = points.values().min().copied().unwrap_or_default();
+        charge.shrink(kept_bytes(found.rounds.len()));
         // If a transaction older than the page ran while a round was recorded, the page may miss
         // rounds that follow it: such a round is no resume point of this page.
-        for captured in found.rounds.iter().filter(|captured| captured.before >= from) {
-            points.entry(captured.round.round_id.clone()).or_insert(captured.before);
+        let mut points = HashMap::new();
+        for round in found.rounds.iter().filter(|round| round.before >= from) {
+            points.entry(round.finish.round.clone()).or_insert(round.before);
         }
-        let rounds: Vec<(Finish, Frame)> =
-            found.rounds.iter().map(|it| (it.finish(), Frame::encode(&it.round))).collect();
-        let size = rounds.iter().map(|(_, frame)| frame.size() + ENTRY).sum();
-        let (truncated, trimmed) = (found.is_full, found.trimmed);
-        Self { read_at: Instant::now(), settled, points, rounds, truncated, trimmed, size }
+        Self {
+            read_at: Instant::now(),
+            settled,
+            from,
+            points,
+            rounds: found.rounds.into(),
+            truncated: found.is_full,
+            trimmed: found.trimmed,
+            _charge: charge,
+        }
     }
 
     fn is_fresh(&self) -> bool {
         self.read_at.elapsed() < PAGE_TTL
     }
 
-    /// Every round of the page after the named one; `None` if some of them may be missing.
-    pub(super) fn after(&self, named: &RoundId, limit: usize) -> Option<Replay> {
-        let from = *self.points.get(named)?;
-        let oldest = self.rounds.first().map_or(Xid(0), |(finish, _)| finish.xid);
-        if from <= self.trimmed || (self.truncated && from <= oldest) {
-            return None;
+    /// The transaction at which the replay after this round begins, if the page knows.
+    pub(super) fn point(&self, named: &RoundId) -> Option<Xid> {
+        self.points.get(named).copied()
+    }
+
+    /// Whether a page that begins at this transaction would have no other rounds.
+    pub(super) fn reaches(&self, from: Xid) -> bool {
+        self.from <= from || self.truncated
+    }
+
+    /// Every round of the topic after the named one, whose replay begins at `from`.
+    pub(super) fn after(
+        &self,
+        topic: &Topic,
+        named: &RoundId,
+        from: Xid,
+        limit: usize,
+    ) -> PageAnswer {
+        let oldest = self.rounds.first().map_or(Xid(0), |round| round.finish.xid);
+        if from <= self.trimmed {
+            return PageAnswer::Gap;
         }
-        let finishes = self.rounds.iter().map(|(finish, _)| finish);
+        if self.truncated && from <= oldest {
+            return PageAnswer::Truncated;
+        }
+        let finishes = self.rounds.iter().map(|round| &round.finish);
         let mut known: Vec<Finish> =
             finishes.filter(|finish| finish.round == *named).cloned().collect();
         // If a round was finished more than once, the server cannot know which finish the client saw.
         if known.len() > 1 {
             known.clear();
         }
-        let later = |(finish, _): &&(Finish, Frame)| finish.xid >= from && !known.contains(finish);
-        let rounds: Vec<_> = self.rounds.iter().filter(later).cloned().collect();
-        let seen = self.settled.position;
-        (rounds.len() <= limit).then_some(Replay { from, seen, rounds, known })
+        let is_later = |round: &StoredRound| {
+            round.finish.xid >= from && !known.contains(&round.finish) && round.is_of(topic)
+        };
+        let rounds = StoredPart::new(&self.rounds, is_later);
+        if rounds.len() > limit {
+            return PageAnswer::Gap;
+        }
+        PageAnswer::Replay(Replay { from, seen: self.settled.position, rounds, known })
     }
 }
 
-/// The newest page of each topic, within the budget.
+/// The newest page of each scope. Their bytes are charged, so their number needs no other limit.
 #[derive(Debug, Default)]
-pub(super) struct Pages(HashMap<Topic, Arc<Page>>);
+pub(super) struct Pages(HashMap<Scope, Arc<Page>>);
 
 impl Pages {
-    /// The page of the topic, if it contains this resume point.
-    pub(super) fn containing(&self, topic: &Topic, named: &RoundId) -> Option<Arc<Page>> {
-        let page = self.0.get(topic)?;
-        (page.is_fresh() && page.points.contains_key(named)).then(|| Arc::clone(page))
+    /// The page of a scope.
+    pub(super) fn get(&self, scope: &Scope) -> Option<Arc<Page>> {
+        self.0.get(scope).filter(|page| page.is_fresh()).cloned()
     }
 
-    /// Adds a page and removes the oldest pages that exceed the budget.
-    pub(super) fn insert(&mut self, topic: &Topic, page: &Arc<Page>) {
-        self.0.insert(topic.clone(), Arc::clone(page));
+    /// Adds a page.
+    pub(super) fn insert(&mut self, scope: &Scope, page: &Arc<Page>) {
+        self.0.insert(scope.clone(), Arc::clone(page));
         self.remove_expired();
-        while self.0.len() > 1 && self.0.values().map(|page| page.size).sum::<usize>() > BUDGET {
-            let oldest = self.0.iter().min_by_key(|(_, page)| page.read_at);
-            let Some(oldest) = oldest.map(|(topic, _)| topic.clone()) else { return };
-            self.0.remove(&oldest);
-        }
     }
 
     /// Removes a page that the hub's recent rounds do not continue.
-    pub(super) fn remove(&mut self, topic: &Topic) {
-        self.0.remove(topic);
+    pub(super) fn remove(&mut self, scope: &Scope) {
+        self.0.remove(scope);
+    }
+
+    /// Removes all pages, to make room.
+    pub(super) fn clear(&mut self) {
+        self.0.clear();
     }
 
     /// Removes the pages that are older than [`PAGE_TTL`].
@@ -121,72 +170,66 @@ impl Pages {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::stream::{
-        hub::Captured,
-        round::{FinishedAt, GameId, Round, UnixMillis},
-        transaction::Attachment,
+    use crate::{
+        ops::{memory_budget::MemoryBudget, telemetry::metrics::MemoryUse},
+        stream::{round::GameId, transaction::Attachment},
     };
 
-    fn found(rounds: &[(u64, i64)], trimmed: u64) -> StoredRounds {
-        let rounds = rounds.iter().map(|&(xid, id)| {
-            let round = Round {
-                round_id: RoundId::number(id),
-                game_id: GameId::number(1),
-                game_slug: "crash".into(),
-                game_type: "multiplier".into(),
-                finished_at: FinishedAt::from_micros(id).expect("in range"),
-                extras: "{}".into(),
-                timestamp: UnixMillis(0),
-            };
-            let (xid, attachment) = (Xid(xid), Attachment(0));
-            Captured { round, xid, attachment, before: xid, poll: 0, recorded: None }
+    fn page(rounds: &[(u64, i64)], trimmed: u64, is_full: bool) -> Page {
+        let stored = rounds.iter().map(|&(xid, id)| {
+            let (xid, attachment, round) = (Xid(xid), Attachment(0), RoundId::number(id));
+            let game = (GameId::number(id % 2), Arc::from("multiplier"));
+            let finish = Finish { xid, attachment, round };
+            StoredRound { finish, before: xid, game, extras_bytes: 2 }
         });
-        StoredRounds { rounds: rounds.collect(), is_full: false, trimmed: Xid(trimmed) }
-    }
-
-    fn page(rounds: &[(u64, i64)], trimmed: u64) -> Page {
-        let points = HashMap::from([(RoundId::number(rounds[0].1), Xid(rounds[0].0))]);
-        Page::new(points, &found(rounds, trimmed), DurablePosition::default())
+        let found = StoredRounds { rounds: stored.collect(), is_full, trimmed: Xid(trimmed) };
+        let charge = MemoryBudget::unlimited().take(MemoryUse::replays, None, 1 << 20);
+        let from = Xid(rounds[0].0);
+        Page::new(from, found, DurablePosition::default(), charge.expect("room"))
     }
 
     fn after(page: &Page, named: i64) -> Option<Vec<(u64, i64)>> {
-        let replay = page.after(&RoundId::number(named), 10)?;
-        Some(
-            replay
-                .rounds
-                .iter()
-                .map(|(finish, _)| (finish.xid.0, finish.round.columns().0))
-                .collect(),
-        )
+        let named = RoundId::number(named);
+        let from = page.point(&named)?;
+        let PageAnswer::Replay(replay) = page.after(&Topic::Everything, &named, from, 10) else {
+            return None;
+        };
+        let finish = |round: &StoredRound| (round.finish.xid.0, round.finish.round.columns().0);
+        Some(replay.rounds.iter().map(finish).collect())
     }
 
     #[test]
     fn a_resume_point_that_retention_deleted_is_a_gap() {
-        let page = page(&[(5, 1), (6, 2), (7, 3)], 5);
+        let page = page(&[(5, 1), (6, 2), (7, 3)], 5, false);
         assert_eq!(after(&page, 1), None);
         assert_eq!(after(&page, 2), Some(vec![(7, 3)]));
     }
 
     #[test]
     fn a_replay_contains_every_finish_of_a_round_that_was_finished_again() {
-        let page = page(&[(5, 1), (6, 2), (7, 1), (8, 3)], 0);
+        let page = page(&[(5, 1), (6, 2), (7, 1), (8, 3)], 0, false);
         assert_eq!(after(&page, 1), Some(vec![(5, 1), (6, 2), (7, 1), (8, 3)]));
-        assert_eq!(page.after(&RoundId::number(1), 10).expect("a replay").known, []);
         assert_eq!(after(&page, 2), Some(vec![(7, 1), (8, 3)]));
     }
 
     #[test]
-    fn pages_of_many_topics_stay_within_the_budget_and_keep_the_newest() {
-        let mut pages = Pages::default();
-        for game in 0..100 {
-            let topic = Topic::game(GameId::number(game));
-            let mut page = page(&[(5, 1)], 0);
-            page.size = BUDGET / 8;
-            pages.insert(&topic, &Arc::new(page));
-            assert!(pages.containing(&topic, &RoundId::number(1)).is_some());
-            assert!(pages.0.values().map(|page| page.size).sum::<usize>() <= BUDGET);
-        }
-        assert!(pages.containing(&Topic::game(GameId::number(98)), &RoundId::number(1)).is_some());
-        assert!(pages.containing(&Topic::game(GameId::number(0)), &RoundId::number(1)).is_none());
+    fn one_page_answers_for_every_topic() {
+        let page = page(&[(5, 1), (6, 2), (7, 3), (8, 4)], 0, false);
+        let topic = Topic::game(GameId::number(0));
+        let answer = page.after(&topic, &RoundId::number(1), Xid(5), 10);
+        let PageAnswer::Replay(replay) = answer else { panic!("{answer:?}") };
+        let ids: Vec<_> = replay.rounds.iter().map(|round| round.finish.xid.0).collect();
+        assert_eq!(ids, [6, 8]);
+        let too_many = page.after(&topic, &RoundId::number(1), Xid(5), 1);
+        assert!(matches!(too_many, PageAnswer::Gap));
+    }
+
+    #[test]
+    fn a_page_that_its_limit_cut_off_does_not_answer_for_its_oldest_transaction() {
+        let page = page(&[(5, 1), (6, 2)], 0, true);
+        let answer = |from| page.after(&Topic::Everything, &RoundId::number(9), Xid(from), 10);
+        assert!(matches!(answer(5), PageAnswer::Truncated));
+        assert!(matches!(answer(6), PageAnswer::Replay(_)));
+        assert!(page.reaches(Xid(1)), "another query would find the same rounds");
     }
 }

@@ -15,6 +15,9 @@ use crate::stream::{
     transaction::Xid,
 };
 
+/// The most resume points that are kept, of clients that name ever different rounds.
+const POINTS_MAX: usize = 10_000;
+
 /// The outbox has no index by round, because the game's writes would have to maintain it. A query
 /// reads the whole outbox: 0.2 s for a million rows, for one round or for thousands.
 #[derive(Debug, Default)]
@@ -33,30 +36,34 @@ struct PointCache {
 }
 
 impl ResumePoints {
-    /// The transactions at which the replays of these rounds begin, if the outbox contains the
-    /// rounds. For the named round, the answer is not older than the request.
+    /// Forgets all resume points.
+    pub(super) async fn clear(&self) {
+        self.cache.lock().await.points.clear();
+    }
+
+    /// The transaction at which the replay after this round begins, if the outbox contains the round.
+    /// The answer is not older than the request.
     pub(super) async fn find(
         &self,
         store: &dyn RoundStore,
-        rounds: &HashSet<RoundId>,
         named: &RoundId,
         requested_at: Instant,
-    ) -> Result<HashMap<RoundId, Xid>, Arc<StoreError>> {
-        self.waiting.lock().extend(rounds.iter().cloned());
+    ) -> Result<Option<Xid>, Arc<StoreError>> {
+        self.waiting.lock().insert(named.clone());
         let mut cache = self.cache.lock().await;
         if !cache.answers(named, requested_at) {
             if let Some(failed) = self.failed.since(requested_at) {
                 return Err(failed);
             }
             cache.throttle().await;
-            let waiting: Vec<RoundId> =
-                std::mem::take(&mut *self.waiting.lock()).into_iter().collect();
+            let mut waiting = std::mem::take(&mut *self.waiting.lock());
+            waiting.insert(named.clone());
+            let waiting: Vec<RoundId> = waiting.into_iter().collect();
             let started = Instant::now();
             let known = store.resume_points(&waiting).await;
             cache.record(&waiting, &known.map_err(|error| self.failed.record(error))?, started);
         }
-        let point = |id: &RoundId| Some((id.clone(), cache.points.get(id)?.1?));
-        Ok(rounds.iter().filter_map(point).collect())
+        Ok(cache.points.get(named).and_then(|(_, point)| *point))
     }
 }
 
@@ -79,6 +86,9 @@ impl PointCache {
 
     fn record(&mut self, rounds: &[RoundId], known: &HashMap<RoundId, Xid>, started: Instant) {
         self.points.retain(|_, (started, _)| started.elapsed() < PAGE_TTL);
+        if self.points.len() > POINTS_MAX {
+            self.points.clear();
+        }
         self.points.extend(rounds.iter().map(|id| (id.clone(), (started, known.get(id).copied()))));
         self.last = Some((Instant::now(), started.elapsed()));
     }

@@ -1,17 +1,33 @@
 //! The command queue of a shard: rounds, new connections and the stop, in one order.
 
 use parking_lot::{Mutex, MutexGuard};
-use std::io;
+use std::{
+    io,
+    sync::atomic::{AtomicUsize, Ordering},
+};
 
 use mio::{Poll, Token, Waker};
+use prometheus_client::metrics::gauge::Gauge;
 
-use super::granted_stream::OpenedStream;
-use crate::stream::hub::{Batch, Outlet};
+use super::{
+    granted_stream::OpenedStream,
+    paged_replay::{ReplayNumber, ReplayStep},
+};
+use crate::{
+    ops::{
+        memory_budget::MemoryBudget,
+        telemetry::metrics::{MemoryUse, Metrics},
+    },
+    stream::hub::{Batch, Outlet, Placed},
+};
 
 /// The token of the waker. The token of a connection is its slot.
 pub(super) const WAKE: Token = Token(usize::MAX);
 /// After a burst, the queue keeps capacity for this many commands.
 const CAPACITY_KEPT: usize = 1024;
+
+/// A publisher waits while a queue has more than this part of the memory for queues.
+const QUEUE_PART: usize = 8;
 
 /// A command for the event loop.
 #[derive(Debug)]
@@ -20,6 +36,8 @@ pub(in crate::transport) enum Command {
     Publish(Batch),
     /// A connection whose stream starts at this point of the queue.
     Open(Box<OpenedStream>),
+    /// The next step of a replay.
+    Replay(ReplayNumber, Box<ReplayStep>),
     /// The process is stopping.
     Stop,
 }
@@ -30,6 +48,13 @@ pub(in crate::transport) enum Command {
 pub(in crate::transport) struct CommandQueue {
     state: Mutex<QueueState>,
     waker: Waker,
+    /// Bytes of the rounds that were pushed and not handled.
+    bytes: AtomicUsize,
+    bytes_max: usize,
+    /// The same of all shards.
+    gauge: Gauge,
+    /// Connections of the shard whose send queues are over their limit for now.
+    behind: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
@@ -42,9 +67,24 @@ struct QueueState {
 }
 
 impl CommandQueue {
-    pub(super) fn new(poll: &Poll) -> io::Result<Self> {
-        let waker = Waker::new(poll.registry(), WAKE)?;
-        Ok(Self { state: Mutex::default(), waker })
+    pub(super) fn new(poll: &Poll, budget: &MemoryBudget, metrics: &Metrics) -> io::Result<Self> {
+        Ok(Self {
+            state: Mutex::default(),
+            waker: Waker::new(poll.registry(), WAKE)?,
+            bytes: AtomicUsize::new(0),
+            bytes_max: budget.share(MemoryUse::queues) / QUEUE_PART,
+            gauge: metrics.shard_queue_bytes.clone(),
+            behind: AtomicUsize::new(0),
+        })
+    }
+
+    /// Notes that rounds of so many bytes were handled, and how many connections are behind.
+    pub(super) fn handled(&self, bytes: usize, behind: usize) {
+        self.behind.store(behind, Ordering::Relaxed);
+        if bytes > 0 {
+            self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+            self.gauge.dec_by(bytes.try_into().unwrap_or(i64::MAX));
+        }
     }
 
     /// Appends a command. After the end of the shard, the command is dropped with its connection.
@@ -96,8 +136,21 @@ impl CommandQueue {
 
 impl Outlet for CommandQueue {
     fn publish(&self, batch: &Batch) {
+        let bytes = batch_bytes(batch);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.gauge.inc_by(bytes.try_into().unwrap_or(i64::MAX));
         self.push(Command::Publish(batch.clone()));
     }
+
+    fn is_behind(&self) -> bool {
+        let has_many = self.bytes.load(Ordering::Relaxed) > self.bytes_max;
+        has_many || self.behind.load(Ordering::Relaxed) > 0
+    }
+}
+
+/// The bytes of the rounds of a batch.
+pub(super) fn batch_bytes(batch: &[Placed]) -> usize {
+    batch.iter().map(|placed| placed.frame.size()).sum()
 }
 
 #[cfg(test)]
@@ -108,10 +161,15 @@ mod tests {
 
     use super::*;
 
+    fn queue(poll: &Poll) -> CommandQueue {
+        let (budget, metrics) = (MemoryBudget::unlimited(), Metrics::default());
+        CommandQueue::new(poll, &budget, &metrics).expect("a queue")
+    }
+
     #[test]
     fn a_push_wakes_the_shard_only_if_it_sleeps() {
         let (mut poll, mut events) = (Poll::new().expect("a poll"), Events::with_capacity(4));
-        let queue = CommandQueue::new(&poll).expect("a queue");
+        let queue = queue(&poll);
         queue.push(Command::Stop);
         poll.poll(&mut events, Some(Duration::ZERO)).expect("a poll");
         assert!(events.is_empty());
@@ -126,7 +184,7 @@ mod tests {
     #[test]
     fn a_closed_queue_drops_all_commands() {
         let poll = Poll::new().expect("a poll");
-        let queue = CommandQueue::new(&poll).expect("a queue");
+        let queue = queue(&poll);
         queue.push(Command::Stop);
         queue.close();
         queue.push(Command::Stop);

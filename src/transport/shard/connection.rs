@@ -46,6 +46,8 @@ pub(super) struct Connection {
     /// Bytes received in the second `received_in`.
     received: u32,
     received_in: u32,
+    /// Whether it is counted as over the limit of its send queue.
+    pub(super) is_behind: bool,
     /// Set while the socket is full.
     pub(super) send_queue: Option<Box<SendQueue>>,
     /// Set while a frame or a message is incomplete.
@@ -96,6 +98,7 @@ impl Connection {
             is_flooding: false,
             received: 0,
             received_in: 0,
+            is_behind: false,
             send_queue: None,
             reader: None,
             _permits: permits,
@@ -150,6 +153,13 @@ impl Connection {
             let start = || Box::new(SendQueue::new(sent_up_to));
             let send_queue = self.send_queue.get_or_insert_with(start);
             send_queue.push_kept(self.protocol.before_first_event(), 0);
+        }
+    }
+
+    /// Drops the live rounds of its send queue, which is refilled from the ring buffers.
+    pub(super) fn drop_live_rounds(&mut self) {
+        if let Some(send_queue) = &mut self.send_queue {
+            send_queue.drop_live_rounds();
         }
     }
 

@@ -1,7 +1,7 @@
 //! The connections of a shard: opening, writing, reading, heartbeats and the end of each.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, HashMap},
     io,
     ops::Range,
     time::{Duration, Instant},
@@ -15,15 +15,20 @@ use super::{
     connection::{Connection, SendOutcome},
     granted_stream::Permits,
     groups::Groups,
+    paged_replay::ReplayNumber,
     protocol::{Protocol, Segment},
+    read_pace::{RATE_MIN, RATE_MIN_HALF_USED},
     send_queue::{Flushed, SendQueue},
     shard_metrics::ShardMetrics,
     socket::Socket,
 };
 use crate::{
-    ops::telemetry::metrics::Metrics,
+    ops::{
+        memory_budget::MemoryBudget,
+        telemetry::metrics::{MemoryUse, Metrics},
+    },
     stream::{
-        hub::{Hub, Joint, Position},
+        hub::{Hub, Position},
         round::UnixMillis,
         topic::Topic,
     },
@@ -41,30 +46,48 @@ const REFILL_ROUNDS: usize = 1024;
 pub(super) struct Connections {
     heartbeat: Duration,
     hub: Hub,
+    pub(super) budget: MemoryBudget,
     pub(super) metrics: ShardMetrics,
     pub(super) slots: Slab<Connection>,
     pub(super) groups: Groups,
     /// Slots with a send queue, checked on each tick.
     with_queue: BTreeSet<u32>,
+    /// The slots of the connections that replay rounds of the database.
+    pub(super) replays: HashMap<ReplayNumber, u32>,
+    /// How many connections are over the limit of their send queue for now.
+    behind: usize,
     /// Every round up to here was sent to all its subscribers, or is in their send queues.
     pub(super) offered: Position,
 }
 
 impl Connections {
-    pub(super) fn new(heartbeat: Duration, hub: Hub, metrics: &Metrics) -> Self {
+    pub(super) fn new(
+        heartbeat: Duration,
+        hub: Hub,
+        budget: MemoryBudget,
+        metrics: &Metrics,
+    ) -> Self {
         Self {
             heartbeat,
             hub,
+            budget,
             metrics: ShardMetrics::new(metrics),
             slots: Slab::new(),
             groups: Groups::default(),
             with_queue: BTreeSet::new(),
+            replays: HashMap::new(),
+            behind: 0,
             offered: Position(0),
         }
     }
 
     pub(super) fn is_empty(&self) -> bool {
         self.slots.is_empty()
+    }
+
+    /// How many connections are over the limit of their send queue for now.
+    pub(super) fn behind(&self) -> usize {
+        self.behind
     }
 
     /// All connections have a slot below this.
@@ -99,42 +122,6 @@ impl Connections {
         connection.socket.register(registry, Token(slot as usize))
     }
 
-    /// Sends the response head and the opening of the stream.
-    pub(super) fn send_opening(&mut self, slot: u32, head: Vec<u8>, joint: Joint) {
-        let patience = self.patience();
-        let Some(connection) = self.slots.get_mut(slot as usize) else { return };
-        let protocol = connection.protocol;
-        let start = protocol.start(head, joint.opening);
-        connection.awaits_event = start.awaits_event;
-        let sent = connection.send(&start.bytes);
-        let has_more = !start.seeds.is_empty() || !start.replay.is_empty();
-        let is_complete = !has_more && start.end.is_none();
-        let taken = match sent {
-            SendOutcome::All if is_complete => {
-                return self.metrics.written(protocol, start.rounds.into());
-            }
-            SendOutcome::All => start.bytes.len(),
-            SendOutcome::Partial(taken) => taken,
-            SendOutcome::Queued | SendOutcome::Broken => 0,
-        };
-        let mut send_queue = Box::new(SendQueue::new(joint.position));
-        send_queue.push_rest(start.bytes.into(), start.rounds, taken);
-        for (bytes, rounds) in start.seeds {
-            send_queue.push_kept(bytes, rounds);
-        }
-        for frame in &start.replay {
-            send_queue.push_kept(protocol.round(frame), 1);
-        }
-        if has_more {
-            send_queue.limit_replay(Instant::now(), patience);
-        }
-        connection.send_queue = Some(send_queue);
-        match start.end {
-            Some(reason) => self.close(slot, reason, protocol.close_message(reason)),
-            None => self.flush(slot, Instant::now()),
-        }
-    }
-
     /// Writes the send queue of a connection, and refills it from the ring buffers if rounds were
     /// dropped. Ends when the socket is full, or when no round is left to send.
     pub(super) fn flush(&mut self, slot: u32, now: Instant) {
@@ -144,20 +131,32 @@ impl Connections {
             self.metrics.written(connection.protocol, rounds.into());
             match flushed {
                 Flushed::Broken => return self.drop_connection(slot, CloseReason::Client),
-                Flushed::Blocked => return self.watch_queue(slot),
+                Flushed::Blocked => {
+                    self.count_behind(slot);
+                    return self.watch_queue(slot);
+                }
                 Flushed::All if !self.refill(slot) => return self.finish_flush(slot),
                 Flushed::All => {}
             }
         }
     }
 
+    /// Updates the number of connections that are behind after a change of this one's queue.
+    pub(super) fn count_behind(&mut self, slot: u32) {
+        let Some(connection) = self.slots.get_mut(slot as usize) else { return };
+        let is_behind = connection.send_queue.as_ref().is_some_and(|queue| queue.is_behind());
+        let was_behind = std::mem::replace(&mut connection.is_behind, is_behind);
+        self.behind = self.behind + usize::from(is_behind) - usize::from(was_behind);
+    }
+
     /// Reads dropped rounds from the ring buffers. Returns false if the connection dropped none.
     fn refill(&mut self, slot: u32) -> bool {
         let Some(connection) = self.slots.get_mut(slot as usize) else { return false };
         let Some(send_queue) = &mut connection.send_queue else { return false };
-        let Some(position) = send_queue.missed_after() else { return false };
+        send_queue.request_page();
+        let Some(later) = send_queue.missed() else { return false };
         let Some(group) = self.groups.get(connection.group) else { return false };
-        match self.hub.missed(&group.topic, position, REFILL_ROUNDS) {
+        match self.hub.missed(&group.topic, &later, REFILL_ROUNDS) {
             Some(missed) => send_queue.refill(&missed, connection.protocol),
             None => self.end(slot, CloseReason::TooSlow),
         }
@@ -173,6 +172,7 @@ impl Connections {
         } else {
             connection.send_queue.take_if(|send_queue| send_queue.is_caught_up(offered));
         }
+        self.count_behind(slot);
         self.watch_queue(slot);
     }
 
@@ -249,7 +249,11 @@ impl Connections {
 
     /// Flushes every send queue, and closes the connections that take too little or do not leave.
     pub(super) fn close_slow(&mut self, now: Instant, tick: Duration) {
+        let is_exhausted = self.budget.is_exhausted(MemoryUse::queues);
         for slot in std::mem::take(&mut self.with_queue) {
+            if is_exhausted && let Some(connection) = self.get_mut(slot) {
+                connection.drop_live_rounds();
+            }
             // Adds the slot again if its queue remains.
             self.flush(slot, now);
             self.close_if_slow(slot, now, tick);
@@ -259,15 +263,17 @@ impl Connections {
     fn close_if_slow(&mut self, slot: u32, now: Instant, tick: Duration) {
         // One tick less: the next check would be up to a tick after the deadline.
         let patience = self.patience().saturating_sub(tick);
+        let is_half_used = self.budget.is_half_used(MemoryUse::replays);
+        let rate = if is_half_used { RATE_MIN_HALF_USED } else { RATE_MIN };
         let Some(connection) = self.slots.get_mut(slot as usize) else { return };
-        let Some(send_queue) = &connection.send_queue else { return };
+        let Some(send_queue) = &mut connection.send_queue else { return };
         if send_queue.is_close_overdue(now) {
             connection.reset();
-            self.slots.try_remove(slot as usize);
+            self.remove(slot);
         } else if !send_queue.is_closing() && send_queue.is_stalled(now, patience) {
             connection.reset();
             self.drop_connection(slot, CloseReason::TooSlow);
-        } else if send_queue.is_replay_overdue(now) {
+        } else if send_queue.is_replay_too_slow(now, patience, rate) {
             // The peer reads, if slowly: it can receive a close message.
             self.end(slot, CloseReason::TooSlow);
         }
@@ -305,6 +311,9 @@ impl Connections {
         let now = Instant::now();
         let send_queue =
             connection.send_queue.get_or_insert_with(|| Box::new(SendQueue::new(self.offered)));
+        if let Some(replay) = send_queue.replay() {
+            self.replays.remove(&replay);
+        }
         send_queue.close(close_message, at_once, now + patience);
         self.metrics.closed(protocol, reason);
         self.leave_group(group, member_index);
@@ -313,11 +322,20 @@ impl Connections {
 
     /// Drops a connection without a close message: the peer is gone or takes no bytes.
     pub(super) fn drop_connection(&mut self, slot: u32, reason: CloseReason) {
-        let Some(connection) = self.slots.try_remove(slot as usize) else { return };
+        let Some(connection) = self.remove(slot) else { return };
         if !connection.is_closing() {
             self.metrics.closed(connection.protocol, reason);
             self.leave_group(connection.group, connection.member_index);
         }
+    }
+
+    fn remove(&mut self, slot: u32) -> Option<Connection> {
+        let connection = self.slots.try_remove(slot as usize)?;
+        self.behind -= usize::from(connection.is_behind);
+        if let Some(replay) = connection.send_queue.as_ref().and_then(|queue| queue.replay()) {
+            self.replays.remove(&replay);
+        }
+        Some(connection)
     }
 
     fn leave_group(&mut self, group: u32, member_index: u32) {

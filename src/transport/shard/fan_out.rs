@@ -9,6 +9,7 @@ use super::{
     send_queue::SendQueue,
 };
 use crate::{
+    ops::telemetry::metrics::MemoryUse,
     stream::{
         hub::{Placed, Position},
         topic::Topic,
@@ -78,7 +79,8 @@ fn send_pending(connections: &mut Connections, number: u32) {
     let Some(group) = group.filter(|group| !group.pending.is_empty()) else { return };
     let pending = std::mem::take(&mut group.pending);
     let (protocol, mut sent_up_to) = (group.protocol, group.sent_up_to);
-    for joined in protocol.join(&pending) {
+    let budget = connections.budget.clone();
+    for joined in protocol.join(&pending, &budget) {
         for (slot, outcome) in send_to_members(connections, number, &joined) {
             queue_or_drop(connections, slot, outcome, sent_up_to, &joined);
         }
@@ -120,6 +122,7 @@ fn queue_or_drop(
     joined: &JoinedRounds<'_>,
 ) {
     let now = Instant::now();
+    let is_exhausted = connections.budget.is_exhausted(MemoryUse::queues);
     let Some(connection) = connections.get_mut(slot) else { return };
     if outcome == SendOutcome::Queued {
         connection.begin_events(sent_up_to);
@@ -134,7 +137,7 @@ fn queue_or_drop(
             connection.send_queue = Some(send_queue);
         }
         (_, Some(send_queue)) => {
-            send_queue.push_rounds(joined, connection.protocol, now);
+            send_queue.push_rounds(joined, connection.protocol, now, is_exhausted);
             if send_queue.waits_for_socket() {
                 return;
             }

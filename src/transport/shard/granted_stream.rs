@@ -1,21 +1,27 @@
 //! A connection between the accept loop and its shard.
 
-use std::{any::Any, net::TcpStream};
+use std::{any::Any, net::TcpStream, sync::Arc};
 
 use bytes::Bytes;
 
-use super::{protocol::Protocol, socket::Socket};
+use super::{
+    command_queue::{Command, CommandQueue},
+    paged_replay::{self, ReplayHandle, ReplayNumber, ReplayTask},
+    protocol::Protocol,
+    socket::Socket,
+};
 use crate::{
     stream::{
         feed::{FeedError, Prepared},
         hub::Joint,
+        replay::StoredReader,
         topic::Topic,
     },
     transport::tls::Tls,
 };
 
 /// The permits of a connection, released when it is closed.
-pub(crate) type Permits = Box<dyn Any + Send>;
+pub(crate) type Permits = Box<dyn Any + Send + Sync>;
 
 /// A connection whose request was granted a stream.
 #[derive(Debug)]
@@ -46,19 +52,31 @@ pub(in crate::transport) struct OpenedStream {
     pub(super) permits: Permits,
     pub(super) topic: Topic,
     pub(super) joint: Joint,
+    /// Set if rounds that only the database has come first.
+    pub(super) replay: Option<ReplayHandle>,
 }
 
 impl GrantedStream {
-    /// Opens the stream and passes it to `push` before the next round is published.
+    /// Opens the stream on a shard before the next round is published. Returns what reads the stored
+    /// rounds of its opening, if there are any.
     pub(in crate::transport) async fn open(
         self,
-        push: impl FnOnce(OpenedStream) + Send,
-    ) -> Result<(), FeedError> {
+        queue: &Arc<CommandQueue>,
+        number: ReplayNumber,
+    ) -> Result<Option<(ReplayTask, StoredReader)>, FeedError> {
         let Self { socket, tls, unread, head, protocol, prepared, permits } = self;
         let socket = Socket::new(socket, tls);
         let topic = prepared.topic().clone();
-        let join =
-            |joint| push(OpenedStream { socket, unread, head, protocol, permits, topic, joint });
-        prepared.open(join).await
+        let join = |mut joint: Joint| {
+            let stored = joint.opening.take_stored();
+            let ends = (!stored.is_empty()).then(|| paged_replay::new(number, queue));
+            let (replay, task) = ends.unzip();
+            let opened =
+                OpenedStream { socket, unread, head, protocol, permits, topic, joint, replay };
+            queue.push(Command::Open(Box::new(opened)));
+            (stored, task)
+        };
+        let ((stored, task), source) = prepared.open(join).await?;
+        Ok(task.zip(source.reader(stored)))
     }
 }

@@ -5,7 +5,10 @@ use std::ops::RangeInclusive;
 use bytes::Bytes;
 
 use crate::{
-    ops::telemetry::metrics::Transport,
+    ops::{
+        memory_budget::{CountedBytes, MemoryBudget},
+        telemetry::metrics::{MemoryUse, Transport},
+    },
     stream::{
         frame::{CHUNK_END, Frame, INITIAL},
         hub::{Opening, Placed, Position},
@@ -22,6 +25,9 @@ const RETRY_MILLIS: RangeInclusive<u32> = 1500..=2500;
 const OPEN_COMMENT: &str = ": open\n\n";
 /// Ends a chunked body (RFC 9112 section 7.1).
 const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
+/// A seed up to this size is sent with the response head in one call. A larger one is not copied: a
+/// thousand clients that read nothing share its bytes.
+const SEED_COPIED_MAX: usize = 4 * 1024;
 /// Rounds are joined up to this size, which is half of a socket's send buffer. One call sends it to
 /// a subscriber that keeps up, and a slow one holds little of it.
 const JOINED_MAX: usize = 64 * 1024;
@@ -56,17 +62,29 @@ pub(super) struct JoinedRounds<'a> {
 /// The start of a stream.
 #[derive(Debug)]
 pub(super) struct StreamStart {
-    /// The bytes before the other seeds and the replay, with a single seed.
+    /// The bytes before the other seeds and the replay, with a single small seed.
     pub(super) bytes: Vec<u8>,
     /// The rounds in `bytes`.
     pub(super) rounds: u32,
-    /// Seeds, if there are several: their bytes, shared with the hub, and how many each part ends.
+    /// Large or several seeds: their bytes, shared with the hub, and how many each part ends.
     pub(super) seeds: Vec<(Bytes, u32)>,
     pub(super) replay: Vec<Frame>,
     /// Whether the first live round must follow [`Protocol::before_first_event`].
     pub(super) awaits_event: bool,
     /// Set if the stream ends after this.
     pub(super) end: Option<CloseReason>,
+}
+
+/// Bytes of joined rounds, counted until no send queue refers to them.
+struct JoinedBytes {
+    bytes: Vec<u8>,
+    _counted: CountedBytes,
+}
+
+impl AsRef<[u8]> for JoinedBytes {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
 }
 
 impl Protocol {
@@ -94,15 +112,17 @@ impl Protocol {
 
     /// The start of a stream after the response head. On an event stream, a seed is `initial`, also
     /// after a gap, because the stream starts over. A gap closes a WebSocket.
-    pub(super) fn start(self, mut bytes: Vec<u8>, opening: Opening) -> StreamStart {
+    /// `has_more`: rounds follow that the opening does not hold.
+    pub(super) fn start(self, mut bytes: Vec<u8>, opening: Opening, has_more: bool) -> StreamStart {
         let (seeds, replay, end) = match opening {
             Opening::Gap(_) if self == Self::WebSocket => {
                 (Vec::new(), Vec::new(), Some(CloseReason::Gap))
             }
             Opening::Seed(seeds) | Opening::Gap(seeds) => (seeds, Vec::new(), None),
-            Opening::Resumed(replay) => (Vec::new(), replay, None),
+            Opening::Resumed(resumed) => (Vec::new(), resumed.frames, None),
         };
-        let awaits_event = self != Self::WebSocket && seeds.is_empty() && replay.is_empty();
+        let has_event = has_more || !seeds.is_empty() || !replay.is_empty();
+        let awaits_event = self != Self::WebSocket && !has_event;
         if awaits_event {
             bytes.extend_from_slice(&self.text(OPEN_COMMENT));
         } else {
@@ -112,13 +132,14 @@ impl Protocol {
             StreamStart { bytes, rounds: 0, seeds: Vec::new(), replay, awaits_event, end };
         match &seeds[..] {
             [] => {}
-            [seed] => {
-                start.bytes.extend_from_slice(&self.seed(seed));
+            [seed] if seed.size() <= SEED_COPIED_MAX => {
+                start.bytes.extend_from_slice(&self.seed(seed).concat());
                 start.rounds = 1;
             }
             [older @ .., last] => {
                 older.iter().for_each(|seed| self.seed_without_id(seed, &mut start.seeds));
-                start.seeds.push((self.seed(last), 1));
+                let [name, rest] = self.seed(last);
+                start.seeds.extend([(name, 0), (rest, 1)]);
             }
         }
         start
@@ -155,9 +176,9 @@ impl Protocol {
         }
     }
 
-    fn seed(self, frame: &Frame) -> Bytes {
+    fn seed(self, frame: &Frame) -> [Bytes; 2] {
         match self {
-            Self::WebSocket => frame.message(),
+            Self::WebSocket => [Bytes::new(), frame.message()],
             Self::Chunked => frame.initial_chunk(),
             Self::Plain => frame.initial_event(),
         }
@@ -184,12 +205,16 @@ impl Protocol {
     }
 
     /// Joins rounds into segments. A single round is not copied.
-    pub(super) fn join(self, rounds: &[Placed]) -> Vec<JoinedRounds<'_>> {
+    pub(super) fn join<'a>(
+        self,
+        rounds: &'a [Placed],
+        budget: &MemoryBudget,
+    ) -> Vec<JoinedRounds<'a>> {
         let mut joined = Vec::with_capacity(1);
         let mut rest = rounds;
         while !rest.is_empty() {
             let (now, later) = rest.split_at(self.fitting(rest));
-            joined.push(self.joined(now));
+            joined.push(self.joined(now, budget));
             rest = later;
         }
         joined
@@ -205,13 +230,15 @@ impl Protocol {
         rounds.iter().take_while(fits).count().max(1)
     }
 
-    fn joined(self, rounds: &[Placed]) -> JoinedRounds<'_> {
+    fn joined<'a>(self, rounds: &'a [Placed], budget: &MemoryBudget) -> JoinedRounds<'a> {
         let bytes = match rounds {
             [one] => self.round(&one.frame),
             _ => {
                 let rounds: Vec<_> =
                     rounds.iter().map(|placed| self.round(&placed.frame)).collect();
-                rounds.concat().into()
+                let bytes = rounds.concat();
+                let counted = budget.count(MemoryUse::queues, bytes.len());
+                Bytes::from_owner(JoinedBytes { bytes, _counted: counted })
             }
         };
         let last = rounds.last().map_or(Position(0), |placed| placed.position);
@@ -230,6 +257,7 @@ mod tests {
 
     use super::*;
     use crate::stream::{
+        hub::Resumed,
         round::{FinishedAt, GameId, Round, RoundId},
         transaction::{Attachment, Finish, Xid},
     };
@@ -276,14 +304,14 @@ mod tests {
     #[test]
     fn a_stream_starts_with_its_head_and_its_seed() {
         let frame = placed(1, "{}").frame;
-        let start = |protocol: Protocol, opening| protocol.start(b"head".to_vec(), opening);
+        let start = |protocol: Protocol, opening| protocol.start(b"head".to_vec(), opening, false);
         let socket = start(Protocol::WebSocket, Opening::Seed(vec![frame.clone()]));
         assert_eq!(socket.bytes, [&b"head"[..], &frame.message()].concat());
         let events = start(Protocol::Plain, Opening::Gap(vec![frame.clone()]));
         let first_event = events.bytes.strip_prefix(b"headretry: ").expect("a delay");
-        assert!(first_event[5..] == frame.initial_event()[..] && first_event[4] == b'\n');
+        assert!(first_event[5..] == frame.initial_event().concat()[..] && first_event[4] == b'\n');
         assert_eq!((events.rounds, events.awaits_event, events.end), (1, false, None));
-        let empty = start(Protocol::Chunked, Opening::Resumed(Vec::new()));
+        let empty = start(Protocol::Chunked, Opening::Resumed(Resumed::default()));
         assert_eq!(empty.bytes, b"head8\r\n: open\n\n\r\n");
         assert!(empty.awaits_event && !socket.awaits_event);
         let gap = start(Protocol::WebSocket, Opening::Gap(vec![frame]));
@@ -294,7 +322,7 @@ mod tests {
     fn only_the_last_of_several_seeds_has_an_id() {
         let seeds = || vec![placed(1, "{}").frame, placed(2, "{}").frame];
         let text = |protocol: Protocol| -> String {
-            let start = protocol.start(Vec::new(), Opening::Seed(seeds()));
+            let start = protocol.start(Vec::new(), Opening::Seed(seeds()), false);
             let rounds = start.seeds.iter().map(|(_, rounds)| rounds).sum::<u32>();
             assert_eq!((start.rounds, rounds, start.awaits_event), (0, 2, false));
             let bytes = start.seeds.iter().flat_map(|(bytes, _)| bytes.to_vec());
@@ -302,11 +330,11 @@ mod tests {
         };
         let [one, two] = [1, 2].map(|id| placed(id, "{}").frame);
         let data = String::from_utf8(one.data().to_vec()).expect("text");
-        let last = String::from_utf8(two.initial_event().to_vec()).expect("text");
+        let last = String::from_utf8(two.initial_event().concat()).expect("text");
         assert_eq!(text(Protocol::Plain), format!("event: initial\n{data}{last}"));
         let first = format!("event: initial\n{data}");
         let size = first.len();
-        let last = String::from_utf8(two.initial_chunk().to_vec()).expect("text");
+        let last = String::from_utf8(two.initial_chunk().concat()).expect("text");
         assert_eq!(text(Protocol::Chunked), format!("{size:x}\r\n{first}\r\n{last}"));
     }
 
@@ -314,7 +342,7 @@ mod tests {
     fn rounds_are_joined_in_order_and_up_to_the_limit() {
         let rounds: Vec<_> = (1..=500).map(|id| placed(id, &"x".repeat(300))).collect();
         for protocol in [Protocol::WebSocket, Protocol::Chunked, Protocol::Plain] {
-            let joined = protocol.join(&rounds);
+            let joined = protocol.join(&rounds, &MemoryBudget::unlimited());
             let all: Vec<_> = joined.iter().map(|joined| joined.segment.bytes.clone()).collect();
             let expected: Vec<_> = rounds.iter().map(|r| protocol.round(&r.frame)).collect();
             assert_eq!(all.concat(), expected.concat());
@@ -327,7 +355,7 @@ mod tests {
     #[test]
     fn a_single_round_is_not_copied_whatever_its_size() {
         let rounds = [placed(1, "{}"), placed(2, &"x".repeat(JOINED_MAX)), placed(3, "{}")];
-        let joined = Protocol::WebSocket.join(&rounds);
+        let joined = Protocol::WebSocket.join(&rounds, &MemoryBudget::unlimited());
         let starts: Vec<_> = joined.iter().map(|joined| joined.segment.bytes.as_ptr()).collect();
         let expected: Vec<_> = rounds.iter().map(|r| r.frame.message().as_ptr()).collect();
         assert_eq!(starts, expected);

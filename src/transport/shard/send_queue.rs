@@ -18,9 +18,18 @@ use std::{
 
 use bytes::{Buf, Bytes};
 
-use super::protocol::{JoinedRounds, Protocol, Segment};
+use super::{
+    paged_replay::{ReplayHandle, ReplayNumber},
+    protocol::{JoinedRounds, Protocol, Segment},
+    read_pace::ReadPace,
+};
 use crate::{
-    stream::hub::{Missed, Placed, Position},
+    ops::memory_budget::Charge,
+    stream::{
+        frame::Frame,
+        hub::{Later, Missed, Placed, Position},
+        replay::ReplayPage,
+    },
     transport::metered_socket::PROGRESS_BYTES_MIN,
 };
 
@@ -34,12 +43,6 @@ const BURST_MAX: usize = 4 * 1024 * 1024;
 const BURST_FOR: Duration = Duration::from_secs(5);
 /// The most segments in one system call.
 const SLICES_MAX: usize = 64;
-
-/// The bytes per second that a peer must read of a replay, on average. Connections do not share a
-/// replay, and it may be megabytes: [`PROGRESS_BYTES_MIN`] alone would let a peer hold it for
-/// hours. The default limit, 10,000 rounds of 250 bytes, takes 40 s at this rate. A slower peer is
-/// closed with 1013 and resumes at its last round.
-const REPLAY_RATE: usize = 64 * 1024;
 
 /// How a flush ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +60,24 @@ pub(super) enum Flushed {
 struct BlockedSocket {
     since: Instant,
     taken: usize,
+}
+
+/// A replay whose rounds the database has.
+#[derive(Debug)]
+pub(super) struct PagedReplay {
+    handle: ReplayHandle,
+    /// The first rounds after the stored ones.
+    then: Vec<Frame>,
+    /// The memory of the page that waits for the socket.
+    charge: Option<Charge>,
+    is_requested: bool,
+}
+
+impl PagedReplay {
+    /// Its first page is read without a request.
+    pub(super) fn new(handle: ReplayHandle, then: Vec<Frame>) -> Box<Self> {
+        Box::new(Self { handle, then, charge: None, is_requested: true })
+    }
 }
 
 /// See the module.
@@ -80,8 +101,12 @@ pub(super) struct SendQueue {
     pong: Option<Bytes>,
     /// Set with the close message: the deadline for the peer to close its half.
     close_by: Option<Instant>,
-    /// The deadline for reading the replay, while a part of it waits.
-    replay_by: Option<Instant>,
+    /// The rounds after `position` that are missing while `lagging`; unset, all of them are.
+    rest: Option<Box<Later>>,
+    /// A replay from the database, which comes before those.
+    pub(super) replay: Option<Box<PagedReplay>>,
+    /// How fast the peer reads a replay, until it has all of it.
+    pace: Option<ReadPace>,
 }
 
 impl SendQueue {
@@ -98,7 +123,50 @@ impl SendQueue {
             blocked: None,
             pong: None,
             close_by: None,
-            replay_by: None,
+            rest: None,
+            replay: None,
+            pace: None,
+        }
+    }
+
+    /// Continues with these rounds of the ring buffers once all segments were sent.
+    pub(super) fn continue_with(&mut self, later: Later) {
+        (self.position, self.lagging) = (later.position(), true);
+        self.rest = Some(Box::new(later));
+    }
+
+    /// The replay from the database that has not ended.
+    pub(super) fn replay(&self) -> Option<ReplayNumber> {
+        self.replay.as_ref().map(|replay| replay.handle.number)
+    }
+
+    /// Adds the next rounds of the replay.
+    pub(super) fn push_page(&mut self, page: ReplayPage, protocol: Protocol, now: Instant) {
+        if self.segments.is_empty() {
+            // The peer is not to blame for the time that the database took.
+            self.pace = Some(ReadPace::new(now));
+        }
+        page.frames.iter().for_each(|frame| self.push_kept(protocol.round(frame), 1));
+        if let Some(replay) = &mut self.replay {
+            (replay.charge, replay.is_requested) = (Some(page.charge), false);
+        }
+    }
+
+    /// Adds the rounds that follow the stored ones.
+    pub(super) fn end_stored_rounds(&mut self, protocol: Protocol) {
+        let Some(replay) = self.replay.take() else { return };
+        replay.then.iter().for_each(|frame| self.push_kept(protocol.round(frame), 1));
+    }
+
+    /// Asks for the next page of the replay once the last one was sent.
+    pub(super) fn request_page(&mut self) {
+        if self.segments.is_empty()
+            && !self.is_closing()
+            && let Some(replay) = &mut self.replay
+            && !std::mem::replace(&mut replay.is_requested, true)
+        {
+            replay.charge = None;
+            replay.handle.request_page();
         }
     }
 
@@ -134,6 +202,7 @@ impl SendQueue {
         joined: &JoinedRounds<'_>,
         protocol: Protocol,
         now: Instant,
+        is_exhausted: bool,
     ) {
         if self.lagging || self.is_closing() {
             return;
@@ -144,7 +213,8 @@ impl SendQueue {
         } else {
             joined.rounds.iter().for_each(|placed| self.push_round(placed, protocol));
         }
-        if self.is_over_limit(now) {
+        // Without memory for queues, each has the rounds that its socket started.
+        if is_exhausted || self.is_over_limit(now) {
             self.drop_live_rounds();
         }
     }
@@ -173,7 +243,10 @@ impl SendQueue {
 
     /// Drops the live rounds except the first segment: the socket may have started it, and its
     /// flush shows when the socket has room.
-    fn drop_live_rounds(&mut self) {
+    pub(super) fn drop_live_rounds(&mut self) {
+        if self.is_closing() || self.segments.len() <= self.kept.max(1) {
+            return;
+        }
         self.segments.truncate(self.kept.max(1));
         self.live_bytes =
             self.segments.iter().skip(self.kept).map(|segment| segment.bytes.len()).sum();
@@ -194,27 +267,46 @@ impl SendQueue {
         if let Some(head) = missed.whole {
             // The refill includes published rounds that are still in the command queue.
             self.position = self.position.max(head);
-            self.lagging = false;
+            (self.lagging, self.rest) = (false, None);
         }
     }
 
-    /// The position after which to refill from the ring buffers, if the queue dropped rounds and is
-    /// empty.
-    pub(super) fn missed_after(&self) -> Option<Position> {
-        (self.lagging && self.segments.is_empty() && !self.is_closing()).then_some(self.position)
+    /// The rounds to refill from the ring buffers, if the queue lacks some and is empty.
+    pub(super) fn missed(&mut self) -> Option<Later> {
+        let is_due = self.lagging && self.segments.is_empty() && self.replay.is_none();
+        if !is_due || self.is_closing() {
+            return None;
+        }
+        let mut later = match &self.rest {
+            Some(rest) => (**rest).clone(),
+            None => Later::all_after(self.position),
+        };
+        later.advance(self.position);
+        Some(later)
     }
 
-    /// Sets the deadline of a replay: `patience`, plus the time that its size takes at
-    /// [`REPLAY_RATE`].
-    pub(super) fn limit_replay(&mut self, now: Instant, patience: Duration) {
-        let size: usize = self.segments.iter().map(|segment| segment.bytes.len()).sum();
-        let at_rate = Duration::from_secs_f64(size as f64 / REPLAY_RATE as f64);
-        self.replay_by = Some(now + patience + at_rate);
+    /// Measures from now on how fast the peer reads the replay.
+    pub(super) fn limit_replay(&mut self, now: Instant) {
+        self.pace = Some(ReadPace::new(now));
     }
 
-    /// Whether the peer reads the replay slower than [`REPLAY_RATE`].
-    pub(super) fn is_replay_overdue(&self, now: Instant) -> bool {
-        self.replay_by.is_some_and(|by| now >= by)
+    /// Whether the peer reads the replay slower than `rate`, on average over the last `window`.
+    pub(super) fn is_replay_too_slow(
+        &mut self,
+        now: Instant,
+        window: Duration,
+        rate: usize,
+    ) -> bool {
+        if self.kept == 0 && !self.lagging {
+            self.pace = None;
+        }
+        let is_waiting = self.segments.is_empty();
+        self.pace.as_mut().is_some_and(|pace| pace.is_too_slow(now, window, rate)) && !is_waiting
+    }
+
+    /// Whether the queue is over its limit, and is allowed to be for a while.
+    pub(super) fn is_behind(&self) -> bool {
+        self.over_limit_since.is_some()
     }
 
     /// Whether to wait for the event of a writable socket. A queue above its limit is flushed at
@@ -239,7 +331,8 @@ impl SendQueue {
         self.live_bytes = 0;
         self.pong = None;
         self.push_kept(close_message, 0);
-        (self.close_by, self.replay_by) = (Some(by), None);
+        (self.close_by, self.pace) = (Some(by), None);
+        (self.replay, self.over_limit_since) = (None, None);
     }
 
     pub(super) fn is_closing(&self) -> bool {
@@ -262,7 +355,11 @@ impl SendQueue {
     /// Whether the connection needs no queue: it has all rounds up to `offered`, and none after it.
     pub(super) fn is_caught_up(&self, offered: Position) -> bool {
         let is_even = self.position <= offered && !self.lagging;
-        is_even && self.segments.is_empty() && self.pong.is_none() && !self.is_closing()
+        is_even
+            && self.replay.is_none()
+            && self.segments.is_empty()
+            && self.pong.is_none()
+            && !self.is_closing()
     }
 
     /// Writes until the socket is full. Returns the number of rounds that were completed.
@@ -321,11 +418,13 @@ impl SendQueue {
             }
         }
         self.over_limit_since.take_if(|_| self.live_bytes <= QUEUE_MAX);
-        self.replay_by.take_if(|_| self.kept == 0);
         rounds
     }
 
     fn progress(&mut self, taken: usize) {
+        if let Some(pace) = &mut self.pace {
+            pace.take(taken);
+        }
         if let Some(blocked) = &mut self.blocked {
             blocked.taken += taken;
             if blocked.taken >= PROGRESS_BYTES_MIN {

@@ -9,8 +9,15 @@ use std::{
 
 use super::*;
 use crate::{
-    ops::telemetry::metrics::{ByTransport, Transport},
-    postgres::{pool, round_queries::RoundQueries, target::PgTarget},
+    ops::{
+        memory_budget::MemoryBudget,
+        telemetry::metrics::{ByTransport, Transport},
+    },
+    postgres::{
+        pool,
+        round_queries::{QueryPools, RoundQueries},
+        target::PgTarget,
+    },
     stream::{
         feed::Feed,
         games::Games,
@@ -37,16 +44,17 @@ struct TestShards {
 
 fn test_shards(heartbeat: Duration) -> TestShards {
     let (metrics, shutdown) = (Metrics::default(), Shutdown::default());
+    let budget = MemoryBudget::unlimited();
     let (hub, publisher) = hub::new(NonZeroUsize::new(4096).expect("some"), metrics.clone());
     publisher.open();
     let count = NonZeroUsize::new(2).expect("some");
     let settings = ShardSettings { count, heartbeat, grace: PATIENCE };
-    let started = Shards::start(settings, &hub, &metrics, &shutdown);
+    let started = Shards::start(settings, &hub, &budget, &metrics, &shutdown);
     let (shards, failure) = started.expect("shards");
     let target = PgTarget::resolve(Some("host=nowhere user=u dbname=d"), |_| None);
     let pool = pool::Pool::lazy(&target.expect("a target"), "query", 1).expect("a pool");
-    let history = Arc::new(RoundQueries::new(pool, metrics.clone()));
-    let feed = Feed::new(hub, Games::default(), history, 10_000);
+    let history = Arc::new(RoundQueries::new(QueryPools::one(&pool), metrics.clone()));
+    let feed = Feed::new(hub, Games::default(), history, 10_000, budget);
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("an address");
     TestShards { feed, publisher, shards, failure, shutdown, metrics, listener, address }
@@ -62,13 +70,13 @@ impl TestShards {
         &self,
         protocol: Protocol,
         after: Option<NamedRound>,
-        permits: Box<dyn std::any::Any + Send>,
+        permits: Box<dyn std::any::Any + Send + Sync>,
     ) -> TcpStream {
         let client = TcpStream::connect(self.address).expect("a connection");
         client.set_read_timeout(Some(PATIENCE)).expect("a timeout");
         let (socket, _) = self.listener.accept().expect("a connection");
         socket.set_nonblocking(true).expect("a socket");
-        let prepared = self.feed.prepare(Topic::Everything, after).await.expect("prepared");
+        let prepared = self.feed.prepare(Topic::Everything, after, None).await.expect("prepared");
         let unread = Default::default();
         let head = b"head\n".to_vec();
         let stream = GrantedStream { socket, tls: None, unread, head, protocol, prepared, permits };

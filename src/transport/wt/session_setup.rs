@@ -1,6 +1,11 @@
 //! Session setup: handshake, decision by `http`, opening, and the hand-over to the topic task.
 
-use std::{future::Future, net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use prometheus_client::metrics::gauge::Gauge;
@@ -26,8 +31,9 @@ use crate::{
     stream::{
         frame::Frame,
         hub::{Delivery, Opening, Subscription},
+        replay::StoredReader,
     },
-    transport::{GrantedSession, close::CloseReason},
+    transport::{GrantedSession, RATE_MIN, RATE_MIN_HALF_USED, close::CloseReason, replay_end},
 };
 
 /// The most connections that ended for this server and not for the library.
@@ -107,8 +113,9 @@ impl<G: Admission> SessionSetup<G> {
             Ok(session) => {
                 let Ok(Ok(connection)) = timeout(HANDSHAKE, request.accept()).await else { return };
                 drop(pending);
-                let GrantedSession { opening, subscription, record } = session;
-                self.open_and_join(Session::new(connection, record), opening, subscription).await;
+                let GrantedSession { opening, stored, subscription, record } = session;
+                let session = Session::new(connection, record);
+                self.open_and_join(session, opening, stored, subscription).await;
             }
         }
     }
@@ -118,11 +125,12 @@ impl<G: Admission> SessionSetup<G> {
         &self,
         session: Session,
         opening: Opening,
+        stored: Option<StoredReader>,
         mut subscription: Subscription,
     ) {
         let opened = tokio::select! {
             () = self.shutdown.requested() => Err(CloseReason::ShuttingDown),
-            opened = self.send_opening(&session, opening, &mut subscription) => opened,
+            opened = self.send_opening(&session, opening, stored, &mut subscription) => opened,
         };
         match opened {
             Ok(()) => self.topic_tasks.join((session, subscription)),
@@ -135,6 +143,7 @@ impl<G: Admission> SessionSetup<G> {
         &self,
         session: &Session,
         opening: Opening,
+        stored: Option<StoredReader>,
         subscription: &mut Subscription,
     ) -> Result<(), CloseReason> {
         let seeds = match opening {
@@ -143,7 +152,9 @@ impl<G: Admission> SessionSetup<G> {
                 self.with_timeout(session.send_acknowledged(wire::GAP)).await?;
                 seeds
             }
-            Opening::Resumed(frames) => return self.replay(session, frames, subscription).await,
+            Opening::Resumed(resumed) => {
+                return self.replay(session, stored, resumed.frames, subscription).await;
+            }
         };
         session.written(seeds.len());
         match &seeds[..] {
@@ -168,6 +179,27 @@ impl<G: Admission> SessionSetup<G> {
         Ok(())
     }
 
+    /// Sends the rounds that only the database has, page by page as the client takes them.
+    async fn write_stored(
+        &self,
+        session: &Session,
+        stream: &mut SendStream,
+        mut stored: StoredReader,
+    ) -> Result<(), CloseReason> {
+        while let Some(page) = stored.next().await.map_err(|error| replay_end(&error))? {
+            let rate = if stored.is_memory_scarce() { RATE_MIN_HALF_USED } else { RATE_MIN };
+            let begun = Instant::now();
+            let bytes: usize = page.frames.iter().map(Frame::json_size).sum();
+            self.write_lines(stream, &page.frames).await?;
+            let at_rate = Duration::from_secs_f64(bytes as f64 / rate as f64);
+            if begun.elapsed() > self.patience + at_rate {
+                return Err(CloseReason::TooSlow);
+            }
+            session.written(page.frames.len());
+        }
+        Ok(())
+    }
+
     /// Ends the stream, and waits until the client has acknowledged it.
     async fn finish(&self, mut stream: SendStream) -> Result<(), CloseReason> {
         self.with_timeout(async {
@@ -182,10 +214,14 @@ impl<G: Admission> SessionSetup<G> {
     async fn replay(
         &self,
         session: &Session,
+        stored: Option<StoredReader>,
         mut frames: Vec<Frame>,
         subscription: &mut Subscription,
     ) -> Result<(), CloseReason> {
         let mut stream = self.with_timeout(session.open_stream(Bytes::new())).await?;
+        if let Some(stored) = stored {
+            self.write_stored(session, &mut stream, stored).await?;
+        }
         while !frames.is_empty() {
             self.write_lines(&mut stream, &frames).await?;
             session.written(frames.len());

@@ -1,10 +1,10 @@
 //! Resume points: which rounds follow the one that a client names.
 
-use super::{Entry, Frame, GameId, GameRounds, Position, RecentRounds, RoundId, Topic};
-use crate::stream::transaction::Xid;
+use super::{Entry, GameId, GameRounds, Position, RecentRounds, RoundId, Topic};
+use crate::stream::transaction::{Finish, Xid};
 
 /// A resume point that the ring buffers answer: exactly, or with repeats but without loss.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(in crate::stream::hub) enum ResumePoint {
     /// Delivered live by this process alone: later rounds have later positions.
     Live(Position),
@@ -51,25 +51,76 @@ impl Overtaking {
     }
 }
 
-impl RecentRounds {
-    pub(super) fn after(&self, topic: &Topic, named: &RoundId, most: usize) -> Option<Vec<Frame>> {
-        let placed = match self.point(topic, named)? {
-            ResumePoint::Live(position) => self.collect(topic, position, most, |_| true),
-            ResumePoint::Shared(point) => {
-                self.collect(topic, Position(0), most, |entry| point.includes(entry))
-            }
-            ResumePoint::Table { named } => {
-                self.collect(topic, Position(0), most, |entry| entry.position != named)
-            }
-            ResumePoint::Transaction { before, named } => {
-                self.collect(topic, Position(0), most, |entry| {
-                    entry.position > named || (entry.xid >= before && entry.position != named)
-                })
-            }
-        };
-        Some(placed.into_iter().map(|placed| placed.frame).collect())
+/// Rounds of the ring buffers that a stream still has to get: the wanted ones after a position.
+#[derive(Clone, Debug)]
+pub struct Later {
+    pub(in crate::stream::hub) after: Position,
+    pub(in crate::stream::hub) wanted: Wanted,
+}
+
+/// Which rounds. All rounds that are published after the opening of a stream are wanted.
+#[derive(Clone, Debug)]
+pub(in crate::stream::hub) enum Wanted {
+    /// Every one.
+    All,
+    /// Those that may be later than the resume point.
+    Point(ResumePoint),
+    /// Those that the database's part of a replay does not have: published after `seen`, or of the
+    /// transaction `from` or a later one; not the named round.
+    AfterStored { from: Xid, seen: Position, known: Vec<Finish> },
+}
+
+impl Later {
+    /// Every round after this position.
+    pub fn all_after(position: Position) -> Self {
+        Self { after: position, wanted: Wanted::All }
     }
 
+    /// The position up to which the stream has everything.
+    pub fn position(&self) -> Position {
+        self.after
+    }
+
+    /// The rounds after a later position.
+    pub fn advance(&mut self, position: Position) {
+        self.after = self.after.max(position);
+    }
+}
+
+impl Wanted {
+    pub(super) fn includes(&self, entry: &Entry) -> bool {
+        match self {
+            Self::All => true,
+            Self::Point(point) => point.includes(entry),
+            Self::AfterStored { from, seen, known } => {
+                (entry.position > *seen || entry.xid >= *from) && !known.contains(&entry.finish())
+            }
+        }
+    }
+}
+
+impl ResumePoint {
+    /// The rounds that may be later than this point.
+    pub(super) fn later(self) -> Later {
+        match self {
+            Self::Live(position) => Later::all_after(position),
+            other => Later { after: Position(0), wanted: Wanted::Point(other) },
+        }
+    }
+
+    fn includes(&self, entry: &Entry) -> bool {
+        match self {
+            Self::Live(position) => entry.position > *position,
+            Self::Shared(point) => point.includes(entry),
+            Self::Table { named } => entry.position != *named,
+            Self::Transaction { before, named } => {
+                entry.position > *named || (entry.xid >= *before && entry.position != *named)
+            }
+        }
+    }
+}
+
+impl RecentRounds {
     /// How to find every round of the topic after the named one; `None` if the ring buffers lack any.
     pub(in crate::stream::hub) fn point(
         &self,

@@ -180,7 +180,7 @@ impl Node {
         Some(Replay {
             from,
             seen: self.hub.durable_position().position,
-            rounds: rounds.iter().map(|r| (r.finish(), Frame::encode(&r.captured.round))).collect(),
+            rounds: stored(rounds.iter().map(|row| &row.captured)),
             known: known.iter().map(|row| row.finish()).collect(),
         })
     }
@@ -231,8 +231,8 @@ impl Node {
             },
         };
         match self.hub.subscribe(topic, start, usize::MAX) {
-            Some((Opening::Resumed(frames), subscription)) => {
-                Answer::Resumed(kind, ids(&frames), subscription)
+            Some((Opening::Resumed(resumed), subscription)) => {
+                Answer::Resumed(kind, resumed_ids(&resumed), subscription)
             }
             _ => Answer::Evicted,
         }

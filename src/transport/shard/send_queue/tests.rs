@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::*;
+use crate::ops::memory_budget::MemoryBudget;
 use crate::stream::{
     frame::Frame,
     round::{FinishedAt, GameId, Round, RoundId, UnixMillis},
@@ -61,7 +62,9 @@ fn bytes(ids: impl IntoIterator<Item = u64>) -> Vec<u8> {
 /// A queue whose socket took 10 bytes of the first round.
 fn blocked() -> (SendQueue, Socket) {
     let mut send_queue = SendQueue::new(Position(0));
-    send_queue.push_started(PROTOCOL.join(&[placed(1)]).remove(0).segment, 10);
+    let (first, budget) = ([placed(1)], MemoryBudget::unlimited());
+    let joined = PROTOCOL.join(&first, &budget).remove(0).segment;
+    send_queue.push_started(joined, 10);
     (send_queue, Socket::default())
 }
 
@@ -71,8 +74,13 @@ fn flush(send_queue: &mut SendQueue, socket: &mut Socket, room: usize) -> (Flush
 }
 
 /// Pushes rounds that were published together.
+fn missed_after(send_queue: &mut SendQueue) -> Option<Position> {
+    send_queue.missed().map(|later| later.position())
+}
+
 fn push_rounds(send_queue: &mut SendQueue, rounds: &[Placed], now: Instant) {
-    PROTOCOL.join(rounds).iter().for_each(|joined| send_queue.push_rounds(joined, PROTOCOL, now));
+    let joined = PROTOCOL.join(rounds, &MemoryBudget::unlimited());
+    joined.iter().for_each(|joined| send_queue.push_rounds(joined, PROTOCOL, now, false));
 }
 
 /// Pushes rounds one by one, over more time than a burst may take.
@@ -101,13 +109,13 @@ fn rounds_above_the_limit_are_dropped_and_refilled_when_the_socket_drains() {
     let (mut send_queue, mut socket) = blocked();
     offer_slowly(&mut send_queue, 2..=900);
     assert!(send_queue.segments.len() == 1 && send_queue.lagging);
-    assert_eq!(send_queue.missed_after(), None, "the socket is full");
+    assert_eq!(missed_after(&mut send_queue), None, "the socket is full");
     assert_eq!(flush(&mut send_queue, &mut socket, usize::MAX), (Flushed::All, 1));
-    assert_eq!(send_queue.missed_after(), Some(Position(1)));
+    assert_eq!(missed_after(&mut send_queue), Some(Position(1)));
     let missed = Missed { rounds: (2..=50).map(placed).collect(), whole: None };
     send_queue.refill(&missed, PROTOCOL);
     flush(&mut send_queue, &mut socket, usize::MAX);
-    assert_eq!(send_queue.missed_after(), Some(Position(50)));
+    assert_eq!(missed_after(&mut send_queue), Some(Position(50)));
     let missed = Missed { rounds: (51..=100).map(placed).collect(), whole: Some(Position(120)) };
     send_queue.refill(&missed, PROTOCOL);
     // Rounds up to the end of the refill are not queued again.
@@ -142,7 +150,7 @@ fn a_refill_stays_within_the_limit_and_continues_after_its_last_round() {
     offer_slowly(&mut send_queue, 2..=600);
     flush(&mut send_queue, &mut socket, usize::MAX);
     for _ in 0..10 {
-        let Some(Position(from)) = send_queue.missed_after() else { break };
+        let Some(Position(from)) = missed_after(&mut send_queue) else { break };
         let rounds = (from + 1..=600).map(placed).collect();
         send_queue.refill(&Missed { rounds, whole: Some(Position(600)) }, PROTOCOL);
         assert!(send_queue.live_bytes <= QUEUE_MAX);
@@ -160,7 +168,7 @@ fn a_round_larger_than_the_queue_is_sent() {
     push_rounds(&mut send_queue, &[placed(2)], start + BURST_FOR * 2);
     flush(&mut send_queue, &mut socket, usize::MAX);
     assert_eq!(socket.taken, PROTOCOL.round(&large.frame));
-    assert_eq!(send_queue.missed_after(), Some(Position(1)));
+    assert_eq!(missed_after(&mut send_queue), Some(Position(1)));
     let missed = Missed { rounds: vec![sized(2, 2 * QUEUE_MAX)], whole: Some(Position(2)) };
     send_queue.refill(&missed, PROTOCOL);
     flush(&mut send_queue, &mut socket, usize::MAX);
@@ -175,7 +183,7 @@ fn an_opening_larger_than_the_queue_is_not_dropped() {
     offer_slowly(&mut send_queue, 1001..=1900);
     assert_eq!(flush(&mut send_queue, &mut socket, usize::MAX), (Flushed::All, 1000));
     assert_eq!(socket.taken, bytes(1..=1000));
-    assert_eq!(send_queue.missed_after(), Some(Position(1000)));
+    assert_eq!(missed_after(&mut send_queue), Some(Position(1000)));
 }
 
 #[test]
@@ -229,17 +237,36 @@ fn a_full_socket_is_flushed_only_for_a_queue_above_its_limit() {
 }
 
 #[test]
-fn a_replay_must_be_read_at_the_minimum_rate() {
-    let (now, patience) = (Instant::now(), Duration::from_secs(30));
-    let (mut send_queue, mut socket) = (SendQueue::new(Position(9)), Socket::default());
-    let replay = REPLAY_RATE * 10;
-    send_queue.push_kept(vec![b'x'; replay].into(), 10);
-    send_queue.limit_replay(now, patience);
-    // Live rounds after the replay do not count.
-    push_rounds(&mut send_queue, &[placed(10)], now);
-    flush(&mut send_queue, &mut socket, replay - 1);
-    assert!(!send_queue.is_replay_overdue(now + Duration::from_secs(39)));
-    assert!(send_queue.is_replay_overdue(now + Duration::from_secs(40)));
-    flush(&mut send_queue, &mut socket, 1);
-    assert!(send_queue.has_bytes() && !send_queue.is_replay_overdue(now + Duration::from_secs(40)));
+fn a_peer_that_reads_a_replay_too_slowly_is_noticed_and_one_that_waits_for_it_is_not() {
+    let (start, window, rate) = (Instant::now(), Duration::from_secs(30), 2048);
+    let after = |seconds| start + Duration::from_secs(seconds);
+    let mut send_queue = SendQueue::new(Position(1));
+    send_queue.push_kept(vec![0; 1 << 20].into(), 1);
+    send_queue.limit_replay(start);
+    let mut socket = Socket { room: 40 << 10, ..Socket::default() };
+    send_queue.flush(&mut socket, start);
+    assert!(!send_queue.is_replay_too_slow(after(29), window, rate));
+    assert!(send_queue.is_replay_too_slow(after(30), window, rate), "40 KiB in 30 s");
+    socket.room = 70 << 10;
+    send_queue.flush(&mut socket, after(40));
+    assert!(!send_queue.is_replay_too_slow(after(60), window, rate), "70 KiB in 30 s");
+    socket.room = usize::MAX;
+    send_queue.flush(&mut socket, after(61));
+    assert!(!send_queue.is_replay_too_slow(after(200), window, rate), "it has everything");
+}
+
+#[test]
+fn without_memory_a_queue_keeps_the_segment_that_its_socket_started() {
+    let mut send_queue = SendQueue::new(Position(0));
+    push_rounds(&mut send_queue, &[placed(1)], Instant::now());
+    let mut socket = Socket { room: 10, ..Socket::default() };
+    send_queue.flush(&mut socket, Instant::now());
+    let rounds = [placed(2), placed(3)];
+    let joined = PROTOCOL.join(&rounds, &MemoryBudget::unlimited());
+    send_queue.push_rounds(&joined[0], PROTOCOL, Instant::now(), true);
+    assert_eq!(missed_after(&mut send_queue), None, "the socket is full");
+    socket.room = usize::MAX;
+    send_queue.flush(&mut socket, Instant::now());
+    assert_eq!(missed_after(&mut send_queue), Some(Position(1)));
+    assert_eq!(socket.taken, bytes([1]));
 }

@@ -1,0 +1,162 @@
+//! The content of stored rounds, read in pages as the clients take them. Clients that read the same
+//! rounds share one query.
+
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    net::IpAddr,
+    sync::Arc,
+    time::Instant,
+};
+
+use parking_lot::Mutex;
+
+use super::{ReplayError, page::PAGE_TTL};
+use crate::{
+    ops::{
+        memory_budget::{Charge, MemoryBudget},
+        telemetry::metrics::MemoryUse,
+        turns::Turns,
+    },
+    stream::{
+        frame::{Frame, ROUND_OVERHEAD},
+        round::RoundId,
+        round_store::{SharedRoundStore, StoreError},
+        transaction::RoundName,
+    },
+};
+
+/// Queries for content that may run at once.
+const QUERIES_AT_ONCE: usize = 2;
+/// The cache has this part of the share of replays.
+const CACHE_PART: usize = 8;
+
+/// Encoded rounds, by id.
+type Frames = HashMap<RoundId, Frame>;
+
+/// Reads and encodes stored rounds.
+#[derive(Debug)]
+pub(super) struct Contents {
+    store: SharedRoundStore,
+    budget: MemoryBudget,
+    turns: Turns,
+    cache: Mutex<Cache>,
+}
+
+impl Contents {
+    pub(super) fn new(store: SharedRoundStore, budget: MemoryBudget) -> Self {
+        let (turns, cache) = (Turns::new(QUERIES_AT_ONCE), Mutex::default());
+        Self { store, budget, turns, cache }
+    }
+
+    /// These rounds, without those that cannot be sent any more.
+    pub(super) async fn read(
+        &self,
+        names: &[RoundName],
+        client: Option<IpAddr>,
+    ) -> Result<Frames, ReplayError> {
+        let (mut frames, missing) = self.cache.lock().find(names);
+        if missing.is_empty() {
+            return Ok(frames);
+        }
+        let _turn = self.turns.take(client).await?;
+        // Another client may have read them meanwhile.
+        let (cached, missing) = self.cache.lock().find(&missing);
+        frames.extend(cached);
+        let read = self.query(&missing).await?;
+        let mut cache = self.cache.lock();
+        cache.remove_expired();
+        for (id, frame) in &read {
+            cache.insert(id, frame, &self.budget);
+        }
+        frames.extend(read);
+        Ok(frames)
+    }
+
+    /// A round that cannot be read does not stop the others: halving finds it.
+    async fn query(&self, names: &[RoundName]) -> Result<Frames, Arc<StoreError>> {
+        let (mut frames, mut pending) = (HashMap::new(), vec![names]);
+        while let Some(names) = pending.pop() {
+            match self.store.contents(names).await {
+                Ok(rounds) => {
+                    let encoded = |round| (Frame::encode(&round), round.round_id);
+                    frames.extend(rounds.into_iter().map(encoded).map(|(frame, id)| (id, frame)));
+                }
+                Err(StoreError::Refused(_)) if names.len() > 1 => {
+                    let (first, second) = names.split_at(names.len() / 2);
+                    pending.extend([second, first]);
+                }
+                Err(StoreError::Refused(error)) => {
+                    tracing::debug!(error, "a stored round cannot be read");
+                }
+                Err(error) => return Err(Arc::new(error)),
+            }
+        }
+        Ok(frames)
+    }
+
+    /// Drops the rounds that were read too long ago.
+    pub(super) fn remove_expired(&self) {
+        self.cache.lock().remove_expired();
+    }
+
+    /// Drops all rounds.
+    pub(super) fn clear(&self) {
+        *self.cache.lock() = Cache::default();
+    }
+}
+
+/// The bytes that an encoded round keeps.
+pub(super) fn frame_bytes(frame: &Frame) -> usize {
+    frame.size() + ROUND_OVERHEAD
+}
+
+/// Rounds that were read a moment ago: after a restart many clients resume at the same rounds.
+#[derive(Debug, Default)]
+struct Cache {
+    frames: HashMap<RoundId, (Frame, Charge)>,
+    /// In the order in which they were read.
+    order: VecDeque<(Instant, RoundId)>,
+    bytes: usize,
+}
+
+impl Cache {
+    /// The cached ones of these rounds, and the others.
+    fn find(&self, names: &[RoundName]) -> (Frames, Vec<RoundName>) {
+        let (mut found, mut missing) = (HashMap::new(), HashSet::new());
+        for name in names {
+            match self.frames.get(&name.1) {
+                Some((frame, _)) => drop(found.insert(name.1.clone(), frame.clone())),
+                None => drop(missing.insert(name.clone())),
+            }
+        }
+        (found, missing.into_iter().collect())
+    }
+
+    fn insert(&mut self, id: &RoundId, frame: &Frame, budget: &MemoryBudget) {
+        let bytes = frame_bytes(frame);
+        let most = budget.share(MemoryUse::replays) / CACHE_PART;
+        if bytes > most || self.frames.contains_key(id) {
+            return;
+        }
+        while self.bytes + bytes > most && self.remove_oldest() {}
+        if let Ok(charge) = budget.take(MemoryUse::replays, None, bytes) {
+            self.bytes += bytes;
+            self.frames.insert(id.clone(), (frame.clone(), charge));
+            self.order.push_back((Instant::now(), id.clone()));
+        }
+    }
+
+    fn remove_oldest(&mut self) -> bool {
+        let Some((_, id)) = self.order.pop_front() else { return false };
+        if let Some((frame, _)) = self.frames.remove(&id) {
+            self.bytes -= frame_bytes(&frame);
+        }
+        true
+    }
+
+    fn remove_expired(&mut self) {
+        while self.order.front().is_some_and(|(read_at, _)| read_at.elapsed() >= PAGE_TTL) {
+            self.remove_oldest();
+        }
+    }
+}
