@@ -16,7 +16,7 @@ use crate::{
     postgres::{rows, sql::sql},
     stream::{
         round::{RoundId, UnixMillis},
-        transaction::{Attachment, Finish},
+        transaction::Attachment,
     },
 };
 
