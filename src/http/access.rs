@@ -6,6 +6,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 
 use super::{hand_off::Grant, problem::Problem};
 use crate::{
+    access::Lease,
     ops::{
         connection_limiter::{ConnectionLimiter, LimitReached, Permit},
         shutdown::Shutdown,
@@ -48,10 +49,11 @@ impl StreamAccess {
         client: Option<IpAddr>,
         topic: Topic,
         start: StartPoint,
+        lease: Lease,
     ) -> Result<Grant, Problem> {
         let transport = protocol.transport();
         let (permit, prepared) = self.acquire_and_prepare(transport, client, topic, start).await?;
-        Ok(Grant { prepared, protocol, permit })
+        Ok(Grant { prepared, protocol, permit, lease })
     }
 
     /// Grants and opens a WebTransport session.
@@ -60,12 +62,13 @@ impl StreamAccess {
         client: Option<IpAddr>,
         topic: Topic,
         start: StartPoint,
+        lease: Lease,
     ) -> Result<GrantedSession, Problem> {
         let transport = Transport::webtransport;
         let (permit, prepared) = self.acquire_and_prepare(transport, client, topic, start).await?;
         let (opening, subscription) = prepared.subscribe().await?;
         let record = SessionRecord::open(&self.metrics, transport, &self.shutdown, permit);
-        Ok(GrantedSession { opening, subscription, record })
+        Ok(GrantedSession { opening, subscription, record, lease })
     }
 
     async fn acquire_and_prepare(

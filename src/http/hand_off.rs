@@ -12,7 +12,9 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-use crate::{ops::connection_limiter::Permit, stream::feed::Prepared, transport::Protocol};
+use crate::{
+    access::Lease, ops::connection_limiter::Permit, stream::feed::Prepared, transport::Protocol,
+};
 
 /// A granted stream.
 #[derive(Debug)]
@@ -20,6 +22,7 @@ pub(super) struct Grant {
     pub(super) prepared: Prepared,
     pub(super) protocol: Protocol,
     pub(super) permit: Permit,
+    pub(super) lease: Lease,
 }
 
 /// A grant in the extensions of a response. Extensions must be `Clone`, which a grant is not: the

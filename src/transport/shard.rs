@@ -21,6 +21,7 @@ mod fan_out;
 mod granted_stream;
 mod groups;
 mod heartbeats;
+mod leases;
 mod protocol;
 mod reads;
 mod send_queue;
@@ -50,7 +51,7 @@ pub(crate) use self::{
     protocol::{Protocol, retry_line},
 };
 use super::close::CloseReason;
-use crate::{ops::telemetry::metrics::Metrics, stream::hub::Hub};
+use crate::{access::CurrentKeys, ops::telemetry::metrics::Metrics, stream::hub::Hub};
 
 /// The most events taken from the kernel in one call.
 const EVENTS: usize = 1024;
@@ -80,13 +81,18 @@ pub(super) struct Shard {
 }
 
 impl Shard {
-    pub(super) fn new(settings: ShardSettings, hub: Hub, metrics: &Metrics) -> io::Result<Self> {
+    pub(super) fn new(
+        settings: ShardSettings,
+        hub: Hub,
+        keys: CurrentKeys,
+        metrics: &Metrics,
+    ) -> io::Result<Self> {
         let poll = Poll::new()?;
         Ok(Self {
             settings,
             queue: Arc::new(CommandQueue::new(&poll)?),
             poll,
-            connections: Connections::new(settings.heartbeat, hub, metrics),
+            connections: Connections::new(settings.heartbeat, hub, keys, metrics),
             fan_out: FanOut::default(),
             reads: Reads::new(Instant::now()),
             heartbeats: Heartbeats::new(settings.heartbeat, Instant::now()),
@@ -175,11 +181,12 @@ impl Shard {
     }
 
     fn open(&mut self, stream: OpenedStream) {
-        let OpenedStream { socket, unread, head, protocol, permits, topic, joint } = stream;
+        let OpenedStream { socket, unread, head, protocol, permits, lease, topic, joint } = stream;
         // Rounds before the opening are for the members that the group has already.
         self.fan_out.send_until(&mut self.connections, &topic, protocol, joint.position);
         let connections = &mut self.connections;
         let slot = connections.insert(socket, protocol, permits, topic, joint.position);
+        connections.leases.set(slot, lease);
         if connections.register(slot, self.poll.registry()).is_err() {
             return connections.drop_connection(slot, CloseReason::Failed);
         }
@@ -192,10 +199,14 @@ impl Shard {
         }
     }
 
-    /// Sends heartbeats, closes slow connections, and closes all of them in a stop, as each is due.
+    /// Ends streams whose lease has ended, sends heartbeats, closes slow connections, and closes all
+    /// of them in a stop, as each is due.
     fn run_timers(&mut self) {
         let now = Instant::now();
         if let Some((first, step)) = self.heartbeats.due(now) {
+            for (slot, reason) in self.connections.leases.take_lapsed(first, step) {
+                self.connections.end(slot, reason);
+            }
             self.connections.send_heartbeats(first, step);
             self.connections.close_slow(now, self.heartbeats.tick());
             self.reads.drain(&mut self.connections);

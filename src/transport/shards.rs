@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::shard::{Command, CommandQueue, GrantedStream, Shard, ShardSettings};
 use crate::{
+    access::CurrentKeys,
     ops::{shutdown::Shutdown, telemetry::metrics::Metrics},
     stream::{feed::FeedError, hub::Hub},
 };
@@ -49,13 +50,14 @@ impl Shards {
     pub(crate) fn start(
         settings: ShardSettings,
         hub: &Hub,
+        keys: &CurrentKeys,
         metrics: &Metrics,
         shutdown: &Shutdown,
     ) -> io::Result<(Self, mpsc::Receiver<ShardError>)> {
         // Room for one: the first failure ends the process.
         let (failed, failure) = mpsc::channel(1);
         let start = |number| {
-            let shard = Shard::new(settings, hub.clone(), metrics)?;
+            let shard = Shard::new(settings, hub.clone(), keys.clone(), metrics)?;
             let queue = Arc::clone(shard.queue());
             hub.attach(queue.clone());
             run(number, shard, failed.clone(), shutdown)?;

@@ -15,12 +15,14 @@ use super::{
     connection::{Connection, SendOutcome},
     granted_stream::Permits,
     groups::Groups,
+    leases::Leases,
     protocol::{Protocol, Segment},
     send_queue::{Flushed, SendQueue},
     shard_metrics::ShardMetrics,
     socket::Socket,
 };
 use crate::{
+    access::CurrentKeys,
     ops::telemetry::metrics::Metrics,
     stream::{
         hub::{Hub, Joint, Position},
@@ -44,6 +46,7 @@ pub(super) struct Connections {
     pub(super) metrics: ShardMetrics,
     pub(super) slots: Slab<Connection>,
     pub(super) groups: Groups,
+    pub(super) leases: Leases,
     /// Slots with a send queue, checked on each tick.
     with_queue: BTreeSet<u32>,
     /// Every round up to here was sent to all its subscribers, or is in their send queues.
@@ -51,13 +54,14 @@ pub(super) struct Connections {
 }
 
 impl Connections {
-    pub(super) fn new(heartbeat: Duration, hub: Hub, metrics: &Metrics) -> Self {
+    pub(super) fn new(heartbeat: Duration, hub: Hub, keys: CurrentKeys, metrics: &Metrics) -> Self {
         Self {
             heartbeat,
             hub,
             metrics: ShardMetrics::new(metrics),
             slots: Slab::new(),
             groups: Groups::default(),
+            leases: Leases::new(keys),
             with_queue: BTreeSet::new(),
             offered: Position(0),
         }

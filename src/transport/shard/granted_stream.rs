@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::{protocol::Protocol, socket::Socket};
 use crate::{
+    access::Lease,
     stream::{
         feed::{FeedError, Prepared},
         hub::Joint,
@@ -34,6 +35,8 @@ pub(crate) struct GrantedStream {
     pub prepared: Prepared,
     /// Released when the connection is closed.
     pub permits: Permits,
+    /// How long the request's token opens the stream.
+    pub lease: Lease,
 }
 
 /// A connection with an open stream: the content of a command to its shard.
@@ -44,6 +47,7 @@ pub(in crate::transport) struct OpenedStream {
     pub(super) head: Vec<u8>,
     pub(super) protocol: Protocol,
     pub(super) permits: Permits,
+    pub(super) lease: Lease,
     pub(super) topic: Topic,
     pub(super) joint: Joint,
 }
@@ -54,11 +58,12 @@ impl GrantedStream {
         self,
         push: impl FnOnce(OpenedStream) + Send,
     ) -> Result<(), FeedError> {
-        let Self { socket, tls, unread, head, protocol, prepared, permits } = self;
+        let Self { socket, tls, unread, head, protocol, prepared, permits, lease } = self;
         let socket = Socket::new(socket, tls);
         let topic = prepared.topic().clone();
-        let join =
-            |joint| push(OpenedStream { socket, unread, head, protocol, permits, topic, joint });
+        let join = |joint| {
+            push(OpenedStream { socket, unread, head, protocol, permits, lease, topic, joint });
+        };
         prepared.open(join).await
     }
 }

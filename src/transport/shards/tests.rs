@@ -9,6 +9,7 @@ use std::{
 
 use super::*;
 use crate::{
+    access::{CurrentKeys, Lease},
     ops::telemetry::metrics::{ByTransport, Transport},
     postgres::{pool, round_queries::RoundQueries, target::PgTarget},
     stream::{
@@ -41,7 +42,7 @@ fn test_shards(heartbeat: Duration) -> TestShards {
     publisher.open();
     let count = NonZeroUsize::new(2).expect("some");
     let settings = ShardSettings { count, heartbeat, grace: PATIENCE };
-    let started = Shards::start(settings, &hub, &metrics, &shutdown);
+    let started = Shards::start(settings, &hub, &CurrentKeys::default(), &metrics, &shutdown);
     let (shards, failure) = started.expect("shards");
     let target = PgTarget::resolve(Some("host=nowhere user=u dbname=d"), |_| None);
     let pool = pool::Pool::lazy(&target.expect("a target"), "query", 1).expect("a pool");
@@ -71,7 +72,16 @@ impl TestShards {
         let prepared = self.feed.prepare(Topic::Everything, after).await.expect("prepared");
         let unread = Default::default();
         let head = b"head\n".to_vec();
-        let stream = GrantedStream { socket, tls: None, unread, head, protocol, prepared, permits };
+        let stream = GrantedStream {
+            socket,
+            tls: None,
+            unread,
+            head,
+            protocol,
+            prepared,
+            permits,
+            lease: Lease::ENDLESS,
+        };
         self.shards.open_stream(stream).await.expect("open");
         client
     }
