@@ -146,10 +146,11 @@ test-dist: dist build ## the archive installed, started, upgraded and removed in
 FUZZ ?= 60
 .PHONY: fuzz
 fuzz: export PATH := $(STATE)/cargo/bin:$(PATH)
-fuzz: ## both fuzz targets, a minute each (FUZZ=600: ten); builds cargo-fuzz if it is missing
+fuzz: ## the fuzz targets, a minute each (FUZZ=600: ten); builds cargo-fuzz if it is missing
 	command -v cargo-fuzz >/dev/null || cargo install cargo-fuzz --locked --quiet --root '$(STATE)/cargo'
 	RUSTC_BOOTSTRAP=1 cargo fuzz run payload -- -max_total_time=$(FUZZ)
 	RUSTC_BOOTSTRAP=1 cargo fuzz run frames -- -max_total_time=$(FUZZ)
+	RUSTC_BOOTSTRAP=1 cargo fuzz run tokens -- -max_total_time=$(FUZZ)
 
 .PHONY: bench
 bench: ## the benchmarks (docs/benchmarks.md says how to read them)

@@ -4,15 +4,18 @@ use std::{net::SocketAddr, num::NonZeroU32, pin::Pin, sync::Arc};
 
 use anyhow::Context;
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{mpsc, oneshot, watch},
     task::JoinHandle,
 };
 
+pub use crate::access::UnusableKeys;
 use crate::{
+    access::{CurrentKeys, TokenVerifier},
     config::ServeConfig,
     http::{
-        self, AdvertisedWebTransport, AppState, WebTransportAdmission,
+        self, AccessSettings, AdvertisedWebTransport, AppState, SharedState, WebTransportAdmission,
         accept_loop::{self, AcceptLoop},
+        internal::{self, InternalListener},
     },
     ops::{
         connection_limiter::{ConnectionLimiter, Limits},
@@ -54,6 +57,7 @@ pub struct App {
     config: ServeConfig,
     limits: Limits,
     accept_loop: AcceptLoop,
+    internal: Option<InternalListener>,
     web_transport: Option<WebTransport>,
 }
 
@@ -66,9 +70,11 @@ impl App {
             per_second: config.max_connects_per_second,
         };
         let accept_loop = accept_loop::bind(config.http_addr)?;
+        let internal = config.internal_addr.map(internal::bind).transpose()?;
         let web_transport = config.web_transport.as_ref();
         let web_transport = web_transport.map(|wt| WebTransport::bind(wt, config.heartbeat));
-        Ok(Self { limits, accept_loop, web_transport: web_transport.transpose()?, config })
+        let web_transport = web_transport.transpose()?;
+        Ok(Self { limits, accept_loop, internal, web_transport, config })
     }
 
     /// The bound HTTP address, with the port that the system chose for port 0.
@@ -77,9 +83,30 @@ impl App {
     }
 
     /// Serves until a shutdown is requested, then waits at most the grace period for the streams.
+    /// The internal listener answers until this ends.
     pub async fn run(self, shutdown: Shutdown) -> anyhow::Result<()> {
+        let mut app = self;
+        let (internal, node) = (app.internal.take(), app.config.node.clone());
+        let (state, made) = oneshot::channel();
+        let internal = async {
+            if let Some(internal) = internal {
+                internal.serve(made, &node).await;
+            }
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            served = Box::pin(app.run_public(shutdown, state)) => served,
+            () = internal => Ok(()),
+        }
+    }
+
+    async fn run_public(
+        self,
+        shutdown: Shutdown,
+        state: oneshot::Sender<SharedState>,
+    ) -> anyhow::Result<()> {
         let grace = self.config.shutdown_grace;
-        let served = self.serve(&shutdown).await;
+        let served = self.serve(&shutdown, state).await;
         shutdown.request();
         if !shutdown.finish(grace).await {
             tracing::warn!(?grace, "some connections did not close within the grace period");
@@ -87,8 +114,12 @@ impl App {
         served
     }
 
-    async fn serve(self, shutdown: &Shutdown) -> anyhow::Result<()> {
-        let Self { config, limits, accept_loop, web_transport } = self;
+    async fn serve(
+        self,
+        shutdown: &Shutdown,
+        internal: oneshot::Sender<SharedState>,
+    ) -> anyhow::Result<()> {
+        let Self { config, limits, accept_loop, web_transport, .. } = self;
         let (wiring, publisher) = Wiring::new(&config, shutdown)?;
         let (capture, phase) = wiring.capture(publisher);
         let (shards, failed) = wiring.shards()?;
@@ -102,13 +133,17 @@ impl App {
             config.tls.clone().map(|files| TlsAcceptor::start(files, &wiring.metrics, shutdown));
         let tls = tls.transpose()?;
         let state = wiring.state(phase.clone(), advertised, settings.clone())?;
-        tracing::info!(http.addr = %accept_loop.local_addr(), tls = tls.is_some(), "listening");
+        // The receiver waits as long as this runs.
+        let _ = internal.send(Arc::clone(&state));
+        let (addr, node) = (accept_loop.local_addr(), &config.node);
+        tracing::info!(http.addr = %addr, tls = tls.is_some(), %node, "listening");
         if let Some(web_transport) = web_transport {
             tracing::info!(wt.addr = %web_transport.local_addr(), "WebTransport is on");
             let admission = WebTransportAdmission::new(Arc::clone(&state));
             shutdown.spawn(web_transport.serve(
                 admission,
                 settings.limiter.clone(),
+                wiring.current_keys(),
                 wiring.metrics.clone(),
                 shutdown.clone(),
             ));
@@ -147,6 +182,8 @@ struct Wiring<'a> {
     hub: Hub,
     games: Games,
     round_queries: RoundQueries,
+    /// Verifies tokens, if they are on.
+    verifier: Option<TokenVerifier>,
     /// The operator's queries in the read-only mode.
     source: Option<Source>,
 }
@@ -154,6 +191,9 @@ struct Wiring<'a> {
 impl<'a> Wiring<'a> {
     fn new(config: &'a ServeConfig, shutdown: &'a Shutdown) -> anyhow::Result<(Self, Publisher)> {
         let metrics = Metrics::default();
+        let access = config.access.as_ref();
+        let verifier = access.map(|access| TokenVerifier::start(access, &metrics, shutdown));
+        let verifier = verifier.transpose()?;
         let budget = MemoryBudget::new(config.memory, &metrics);
         let (history, replay_bytes) = (config.history, config.resume_bytes);
         let settings = HubSettings { history, replay_bytes, budget: budget.clone() };
@@ -165,7 +205,8 @@ impl<'a> Wiring<'a> {
             Some(source) => RoundQueries::read_only(pools, metrics.clone(), source),
         };
         let games = Games::default();
-        let wiring = Self { config, shutdown, metrics, budget, hub, games, round_queries, source };
+        let wiring =
+            Self { config, shutdown, metrics, budget, hub, games, round_queries, verifier, source };
         Ok((wiring, publisher))
     }
 
@@ -227,8 +268,14 @@ impl<'a> Wiring<'a> {
             heartbeat: self.config.heartbeat,
             grace: self.config.shutdown_grace,
         };
-        Shards::start(settings, &self.hub, &self.budget, &self.metrics, self.shutdown)
+        let keys = self.current_keys();
+        Shards::start(settings, &self.hub, &self.budget, &keys, &self.metrics, self.shutdown)
             .context("cannot start the threads of the shards")
+    }
+
+    /// The keys by which leases are checked. There is no lease while tokens are off.
+    fn current_keys(&self) -> CurrentKeys {
+        self.verifier.as_ref().map(|verifier| verifier.current_keys().clone()).unwrap_or_default()
     }
 
     fn state(
@@ -247,7 +294,7 @@ impl<'a> Wiring<'a> {
         );
         self.shutdown.spawn(feed.clone().remove_expired(self.shutdown.clone()));
         let (metrics, shutdown) = (self.metrics.clone(), self.shutdown.clone());
-        let state = AppState::new(feed, phase, metrics, shutdown, settings);
+        let state = AppState::new(feed, phase, metrics, shutdown, settings, self.verifier.clone());
         Ok(Arc::new(state.advertising(advertised)))
     }
 
@@ -258,6 +305,8 @@ impl<'a> Wiring<'a> {
             limiter: ConnectionLimiter::new(limits, self.metrics.clone()),
             trusted_proxies: self.config.trusted_proxies.clone(),
             budget: self.budget.clone(),
+            access: self.config.access.as_ref().map(AccessSettings::from).unwrap_or_default(),
+            has_internal: self.config.internal_addr.is_some(),
         }
     }
 }

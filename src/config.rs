@@ -3,6 +3,8 @@
 //! [`options`] has the flags and variables, this module the values they become. Precedence: flag,
 //! environment, `.env`, default.
 
+pub(crate) mod access;
+mod node;
 pub mod options;
 mod origins;
 mod proxies;
@@ -15,6 +17,8 @@ use std::{
     time::Duration,
 };
 
+pub use access::{AccessConfig, KeySource, KeyUrl};
+pub use node::NodeName;
 pub use origins::AllowedOrigins;
 pub use proxies::TrustedProxies;
 pub(crate) use values::retention;
@@ -29,8 +33,14 @@ use crate::postgres::{
 pub struct ServeConfig {
     /// The database.
     pub database: DatabaseConfig,
+    /// This server's name.
+    pub node: NodeName,
     /// Address of HTTP, WebSocket and SSE. Port 0 takes a free port.
     pub http_addr: SocketAddr,
+    /// Address of the internal listener, if there is one.
+    pub internal_addr: Option<SocketAddr>,
+    /// Who may listen. `None`: every client.
+    pub access: Option<AccessConfig>,
     /// Time between two pings or heartbeat comments on one connection.
     pub heartbeat: Duration,
     /// Rounds kept in memory for each game.
@@ -91,6 +101,31 @@ pub enum ConfigError {
     /// A connection string or one of the `PG*` variables.
     #[error(transparent)]
     Database(#[from] DatabaseOptionError),
+    /// An option cannot be used with this value, or beside others. Never quotes the value.
+    #[error("--{flag} ({variable}) {why}")]
+    Unusable {
+        /// The flag.
+        flag: &'static str,
+        /// Its variable.
+        variable: &'static str,
+        /// What is expected.
+        why: &'static str,
+    },
+    /// Two options exclude each other.
+    #[error(
+        "--{first} ({first_variable}) and --{second} ({second_variable}) exclude each other. \
+         Set one of them."
+    )]
+    Exclusive {
+        /// A flag.
+        first: &'static str,
+        /// Its variable.
+        first_variable: &'static str,
+        /// The other flag.
+        second: &'static str,
+        /// Its variable.
+        second_variable: &'static str,
+    },
     /// One of two options that belong together is missing.
     #[error(
         "--{given} ({given_variable}) needs --{missing} ({missing_variable}). Set both or neither."

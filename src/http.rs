@@ -6,6 +6,7 @@
 pub(crate) mod accept_loop;
 mod access;
 mod api;
+mod authorization;
 mod body;
 mod certificate;
 mod connection;
@@ -15,6 +16,7 @@ mod handshake;
 mod head;
 mod health;
 mod host;
+pub(crate) mod internal;
 mod origin;
 mod page;
 mod problem;
@@ -35,6 +37,7 @@ use tokio::sync::watch;
 use tower_http::{catch_panic::CatchPanicLayer, set_header::SetResponseHeaderLayer};
 
 use crate::{
+    access::TokenVerifier,
     config::{AllowedOrigins, TrustedProxies},
     ops::{
         connection_limiter::ConnectionLimiter, memory_budget::MemoryBudget, phase::Phase,
@@ -43,6 +46,7 @@ use crate::{
     stream::feed::Feed,
 };
 use access::StreamAccess;
+pub(crate) use authorization::AccessSettings;
 pub(crate) use certificate::AdvertisedWebTransport;
 use problem::Problem;
 pub(crate) use web_transport::WebTransportAdmission;
@@ -61,6 +65,10 @@ pub(crate) struct Settings {
     pub trusted_proxies: TrustedProxies,
     /// The memory of the process.
     pub budget: MemoryBudget,
+    /// The places for tokens.
+    pub access: AccessSettings,
+    /// Whether `/metrics` is on the internal listener alone.
+    pub has_internal: bool,
 }
 
 /// The state of the handlers.
@@ -72,6 +80,8 @@ pub(crate) struct AppState {
     shutdown: Shutdown,
     settings: Settings,
     access: StreamAccess,
+    /// Verifies tokens. `None`: every client may listen.
+    verifier: Option<TokenVerifier>,
     web_transport: Option<AdvertisedWebTransport>,
 }
 
@@ -83,10 +93,12 @@ impl AppState {
         metrics: Metrics,
         shutdown: Shutdown,
         settings: Settings,
+        verifier: Option<TokenVerifier>,
     ) -> Self {
         let limiter = settings.limiter.clone();
         let access = StreamAccess::new(feed.clone(), limiter, metrics.clone(), shutdown.clone());
-        Self { feed, phase, metrics, shutdown, settings, access, web_transport: None }
+        let web_transport = None;
+        Self { feed, phase, metrics, shutdown, settings, access, verifier, web_transport }
     }
 
     /// The same, with WebTransport advertised to pages if it is on.
@@ -106,7 +118,7 @@ pub(crate) fn router(state: SharedState) -> Router {
         .merge(stream::router())
         .merge(rounds::router())
         .merge(certificate::router())
-        .merge(health::router())
+        .merge(health::router(state.settings.has_internal))
         .merge(page::router())
         .merge(api::router())
         .fallback(unknown_route)

@@ -17,11 +17,13 @@
 //! * `postgres`: connection target, queries, migrations, attach, checks, maintenance.
 //! * `config`: options as typed values.
 //! * `source`: PostgreSQL to rounds: listener, catch-up, poll, cursor; read-only mode.
+//! * `access`: who may listen: keys, tokens, permissions, and how long each lasts.
 //! * `transport`: writes rounds to sockets: shards for WebSocket and SSE, sessions for WebTransport.
 //! * `http`: routes, refusals, the accept loop, the live page.
 //! * `app`: binds, wires, runs and stops a server.
 //! * `cli`: the commands.
 
+pub(crate) mod access;
 pub mod app;
 pub mod cli;
 pub mod config;
@@ -36,6 +38,7 @@ pub(crate) mod transport;
 #[doc(hidden)]
 pub mod internals {
     pub use crate::{
+        access::fuzz as tokens,
         ops::{shutdown::Shutdown, telemetry::metrics::Metrics},
         postgres::target::PgTarget,
         source::{Capture, CaptureSettings, decode_payload},

@@ -20,6 +20,7 @@ use std::{any::Any, time::Duration};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 
 use crate::{
+    access::Lease,
     ops::{
         shutdown::Shutdown,
         telemetry::metrics::{ByClosed, ByTransport, Metrics, Transport},
@@ -53,6 +54,8 @@ pub(crate) struct GrantedSession {
     pub subscription: Subscription,
     /// The session in the metrics.
     pub record: SessionRecord,
+    /// How long the request's token opens the session.
+    pub lease: Lease,
 }
 
 /// A session in the metrics, with its permit. It counts the session as open until it is dropped,

@@ -154,8 +154,7 @@ async fn a_killed_backend_loses_no_round() {
     let server = TestServer::on(database.url()).start().await;
     let mut client = WsClient::connect(server.ws("/ws/crash")).await;
     database.finish_many("crash", 10).await;
-    let victim =
-        "select pid::text from pg_stat_activity where application_name = 'datastream maintenance'";
+    let victim = "select pid::text from pg_stat_activity where application_name like 'datastream maintenance%'";
     let victim = database.text(victim).await.expect("a session of the server");
     let killed = std::process::Command::new("kill").args(["-9", &victim]).status();
     assert!(killed.expect("kill").success());

@@ -116,8 +116,7 @@ async fn queries_go_to_the_primary_if_the_first_host_is_a_standby() {
     let server = TestServer::on(either(&standby, &primary, &database)).start().await;
     // Maintenance writes: on a standby it fails and retries a minute later.
     server.counts("datastream_reconciliations_total 1").await;
-    let sessions =
-        "select count(*)::text from pg_stat_activity where application_name = 'datastream query'";
+    let sessions = "select count(*)::text from pg_stat_activity where application_name like 'datastream query%'";
     let replica = connected(&standby.address(), &database.name).await;
     // A refused session is listed until it has ended.
     eventually("no session on the standby", || async {

@@ -83,7 +83,7 @@ async fn a_reconnect_during_maintenance_starts_another_maintenance_at_once() {
     database
         .run(
             "select pg_terminate_backend(pid) from pg_stat_activity \
-             where datname = current_database() and application_name = 'datastream listen'",
+             where datname = current_database() and application_name like 'datastream listen%'",
         )
         .await;
     server.counts("datastream_listener_connects_total 2").await;

@@ -16,13 +16,14 @@ use testkit::binary::{VARIABLES, datastream};
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 /// The folders of `src` from the bottom up, each with what it is for: a folder imports from those
-/// above it in this list. The maps in `src/lib.rs` and `docs/architecture.md` repeat the first nine.
-const LAYERS: [(&str, &str); 11] = [
+/// above it in this list. The maps in `src/lib.rs` and `docs/architecture.md` repeat the first ten.
+const LAYERS: [(&str, &str); 12] = [
     ("ops", "metrics, logs, shutdown, backoff, limits."),
     ("stream", "rounds, topics, frames; the hub with its ring buffers; replays; subscriptions."),
     ("postgres", "connection target, queries, migrations, attach, checks, maintenance."),
     ("config", "options as typed values."),
     ("source", "PostgreSQL to rounds: listener, catch-up, poll, cursor; read-only mode."),
+    ("access", "who may listen: keys, tokens, permissions, and how long each lasts."),
     (
         "transport",
         "writes rounds to sockets: shards for WebSocket and SSE, sessions for WebTransport.",
@@ -34,14 +35,15 @@ const LAYERS: [(&str, &str); 11] = [
     ("lib", ""),
 ];
 /// How many of them the maps show.
-const MAPPED: usize = 9;
+const MAPPED: usize = 10;
 
 /// The layers within `transport/wt`.
-const WT_LAYERS: [&str; 6] =
-    ["wire", "session", "topic_task", "topic_tasks", "session_setup", "endpoint"];
+const WT_LAYERS: [&str; 7] =
+    ["wire", "session", "session_leases", "topic_task", "topic_tasks", "session_setup", "endpoint"];
 
 /// A library and the only modules that may use it.
-const BORDERS: [(&str, &[&str]); 5] = [
+const BORDERS: [(&str, &[&str]); 6] = [
+    ("jsonwebtoken", &["access"]),
     ("axum", &["http"]),
     ("tokio_postgres", &["source", "postgres"]),
     ("sqlx", &["postgres", "cli"]),

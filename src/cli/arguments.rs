@@ -1,6 +1,9 @@
 //! Parses arguments and variables into a [`Cli`]. An error is one line that names the option.
 
-use std::{env, ffi::OsString};
+use std::{
+    env,
+    ffi::{OsStr, OsString},
+};
 
 use clap::{
     Arg, CommandFactory, FromArgMatches,
@@ -32,11 +35,16 @@ pub(super) fn speed(text: &str) -> Result<f64, String> {
     speed.ok_or_else(|| "must be a number from 0.01 to 1000".to_owned())
 }
 
+/// Variables whose empty value is an error: a missing secret must not open the feed.
+const NEVER_EMPTY: [&str; 2] = ["DATASTREAM_AUTH_SECRET", "DATASTREAM_AUTH_KEYS"];
+
 /// An empty variable counts as not set: compose files and `.env` often set one to nothing.
 fn without_empty(arg: Arg) -> Arg {
-    let empty =
-        arg.get_env().is_some_and(|name| env::var_os(name).is_some_and(|text| text.is_empty()));
-    if empty { arg.env(None::<&str>) } else { arg }
+    let is_empty = |name: &OsStr| {
+        let may_be_empty = !NEVER_EMPTY.iter().any(|never| name == *never);
+        may_be_empty && env::var_os(name).is_some_and(|text| text.is_empty())
+    };
+    if arg.get_env().is_some_and(is_empty) { arg.env(None::<&str>) } else { arg }
 }
 
 /// The error's first paragraph, without usage and tips, and with the option's variable.

@@ -13,7 +13,7 @@ use super::{
     unknown_variables,
 };
 use crate::{
-    app::App,
+    app::{App, UnusableKeys},
     cli::{
         demo::{self, DemoConfig, Serving},
         doctor::{self, DoctorOptions},
@@ -112,7 +112,15 @@ async fn run_command(command: Command, shutdown: &Shutdown) -> Result<(), Failur
 async fn serve(options: ServeOptions, shutdown: &Shutdown) -> Result<(), Failure> {
     let config = options.resolve(env_variable).map_err(|error| Failure::usage(&error))?;
     log_start(&config);
-    Ok(App::bind(config)?.run(shutdown.clone()).await?)
+    Box::pin(App::bind(config)?.run(shutdown.clone())).await.map_err(unusable_keys)
+}
+
+/// Keys that cannot be read at the start are bad configuration.
+fn unusable_keys(error: anyhow::Error) -> Failure {
+    match error.downcast_ref::<UnusableKeys>() {
+        Some(unusable) => Failure::usage(unusable),
+        None => error.into(),
+    }
 }
 
 async fn migrate_database(options: &MigrateOptions) -> Result<(), Failure> {
@@ -224,7 +232,11 @@ fn demo_target(url: &str) -> anyhow::Result<PgTarget> {
 fn log_start(config: &ServeConfig) {
     let (version, revision) = (build_info::VERSION, build_info::REVISION);
     let (database, listen) = (&config.database.target, &config.database.listen);
-    tracing::info!(version, revision, %database, %listen, "starting");
+    tracing::info!(version, revision, node = %config.node, %database, %listen, "starting");
+    match &config.access {
+        None => tracing::info!("every client may listen: no keys for tokens are set"),
+        Some(access) => tracing::info!(keys = %access.keys, "clients need a token"),
+    }
 }
 
 pub(super) fn env_variable(name: &str) -> Option<String> {

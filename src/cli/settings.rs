@@ -129,7 +129,8 @@ fn shown(arg: &Arg, value: &str) -> String {
     }
     let name = variable(arg).unwrap_or_default();
     match arg.is_hide_env_values_set() {
-        true => redact::secret(value),
+        true if name.ends_with("_URL") => redact::secret(value),
+        true => redact::HIDDEN.to_owned(),
         false => redact::value(name, value),
     }
 }

@@ -15,7 +15,7 @@ use clap::Args;
 
 use self::{
     line::{Printer, Repeats},
-    socket::{Address, End, RoundSocket},
+    socket::{Address, BearerToken, End, RoundSocket},
 };
 use crate::{
     ops::{backoff::Backoff, shutdown::Shutdown},
@@ -42,6 +42,11 @@ pub struct TailOptions {
     /// Start after the round with this round_id instead of with the latest round.
     #[arg(long, value_name = "ROUND_ID")]
     pub after: Option<RoundId>,
+
+    /// Token for a server that needs one. Other users of the machine can read a flag: set the
+    /// variable instead.
+    #[arg(long, env = "DATASTREAM_TOKEN", value_name = "TOKEN", hide_env_values = true)]
+    pub token: Option<BearerToken>,
 
     /// Print rounds as the server sends them: one JSON object per line.
     #[arg(long)]
@@ -96,8 +101,9 @@ impl<W: Write> Tail<W> {
     }
 
     async fn connect(&self) -> Result<RoundSocket, End> {
-        let TailOptions { url, game, kind, .. } = &self.options;
-        RoundSocket::open(&url.stream(game.as_deref(), kind.as_deref(), self.after.as_ref())).await
+        let TailOptions { url, game, kind, token, .. } = &self.options;
+        let url = url.stream(game.as_deref(), kind.as_deref(), self.after.as_ref());
+        RoundSocket::open(&url, token.as_ref()).await
     }
 
     /// Prints the rounds that arrive. `None` if stdout is closed.

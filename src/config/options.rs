@@ -10,8 +10,8 @@ use std::{
 use clap::{Args, builder::BoolishValueParser};
 
 use super::{
-    AllowedOrigins, CertificateFiles, ConfigError, ServeConfig, TrustedProxies, WebTransportConfig,
-    values,
+    AllowedOrigins, CertificateFiles, ConfigError, NodeName, ServeConfig, TrustedProxies,
+    WebTransportConfig, access::options::AccessOptions, values,
 };
 use crate::{
     ops::memory_budget,
@@ -75,6 +75,10 @@ pub struct ServerOptions {
     #[command(flatten)]
     pub http: HttpOptions,
 
+    /// Who may listen.
+    #[command(flatten)]
+    pub access: AccessOptions,
+
     /// WebTransport options.
     #[command(flatten)]
     pub web_transport: WebTransportOptions,
@@ -107,8 +111,18 @@ pub struct HttpOptions {
     #[arg(long, env = "DATASTREAM_TLS_KEY", value_name = "FILE")]
     pub tls_key: Option<PathBuf>,
 
-    /// Pages that may connect: * or origins separated by commas (https://game.example). Applies to
-    /// CORS, WebSocket and WebTransport. Other pages get 403.
+    /// Address and port of a second listener for /metrics, /healthz and /readyz: plain HTTP without
+    /// tokens, until the process ends. /metrics is there alone then. Keep the port private.
+    #[arg(long, env = "DATASTREAM_INTERNAL_ADDR", value_name = "ADDR:PORT")]
+    pub internal_addr: Option<SocketAddr>,
+
+    /// This server's name in logs, in application_name and on /readyz of the internal listener.
+    /// Default: the host name.
+    #[arg(long, env = "DATASTREAM_NODE", value_name = "NAME")]
+    pub node: Option<NodeName>,
+
+    /// Pages that may connect: * or origins separated by commas (https://game.example), null
+    /// included. Applies to CORS, WebSocket and WebTransport. Other pages get 403.
     #[arg(long, env = "DATASTREAM_ALLOWED_ORIGINS", value_name = "ORIGINS", default_value = "*")]
     pub allowed_origins: AllowedOrigins,
 }
@@ -254,12 +268,16 @@ impl ServerOptions {
         if self.limits.max_round > memory / 8 {
             return Err(ConfigError::RoundsTooLarge { memory });
         }
+        let node = self.http.node.unwrap_or_else(NodeName::of_host);
         Ok(ServeConfig {
-            database,
+            database: database.of_node(&node.to_string()),
+            node,
             memory,
             max_round: self.limits.max_round,
             resume_bytes: self.limits.resume_bytes,
             http_addr: self.http.http_addr,
+            internal_addr: self.http.internal_addr,
+            access: self.access.resolve(&self.http.allowed_origins)?,
             heartbeat: self.streaming.heartbeat,
             history: self.streaming.history,
             resume_limit: self.limits.resume_limit,

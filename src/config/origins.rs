@@ -29,6 +29,11 @@ impl AllowedOrigins {
     pub fn allows_credentials(&self, origin: &str) -> bool {
         matches!(self, Self::List(_)) && self.allows(origin) && !origin.eq_ignore_ascii_case(NULL)
     }
+
+    /// Whether this is a list, and without `null`.
+    pub fn is_list_of_pages(&self) -> bool {
+        matches!(self, Self::List(_)) && !self.allows(NULL)
+    }
 }
 
 impl FromStr for AllowedOrigins {
@@ -93,6 +98,7 @@ mod tests {
         assert!(list.allows_credentials("https://game.example"));
         assert!(!list.allows_credentials("https://other.example"));
         assert!(!AllowedOrigins::Any.allows_credentials("https://game.example"));
+        assert!(!list.is_list_of_pages() && !AllowedOrigins::Any.is_list_of_pages());
     }
 
     #[test]

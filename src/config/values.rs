@@ -24,6 +24,15 @@ pub(super) fn grace(text: &str) -> Result<Duration, String> {
     within(text, Duration::ZERO..=HOUR)
 }
 
+/// The difference between clocks. Tokens count whole seconds (RFC 7519 section 2).
+pub(super) fn leeway(text: &str) -> Result<Duration, String> {
+    let leeway = within(text, Duration::ZERO..=MILLISECOND * 300_000)?;
+    if leeway.subsec_nanos() > 0 {
+        return Err("must be whole seconds, such as 30s".to_owned());
+    }
+    Ok(leeway)
+}
+
 fn within(text: &str, range: RangeInclusive<Duration>) -> Result<Duration, String> {
     let duration = humantime::parse_duration(text.trim())
         .map_err(|_| "must be a duration with a unit, such as 15s, 500ms or 24h".to_owned())?;
@@ -85,5 +94,10 @@ mod tests {
         assert_eq!(heartbeat("0s"), Err("must be from 10ms to 1h".to_owned()));
         assert!(heartbeat("15").is_err_and(|error| error.contains("unit")));
         assert!(retention("0s").is_err());
+        assert_eq!(leeway("0s"), Ok(Duration::ZERO));
+        assert_eq!(leeway("5m"), Ok(Duration::from_secs(300)));
+        for refused in ["301s", "500ms", "30", "-1s"] {
+            assert!(leeway(refused).is_err(), "{refused}");
+        }
     }
 }

@@ -61,7 +61,8 @@ pub(crate) fn bind(address: SocketAddr) -> io::Result<AcceptLoop> {
     Ok(AcceptLoop { listener, address })
 }
 
-fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+/// Binds and listens.
+pub(super) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     // A restart must not wait for connections in TIME-WAIT.
     socket.set_reuse_address(true)?;

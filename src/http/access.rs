@@ -6,6 +6,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 
 use super::{hand_off::Grant, problem::Problem};
 use crate::{
+    access::Lease,
     ops::{
         connection_limiter::{ConnectionLimiter, LimitReached, Permit},
         memory_budget::{Charge, ConnectionCost, MemoryBudget},
@@ -58,10 +59,11 @@ impl StreamAccess {
         client: Option<IpAddr>,
         topic: Topic,
         start: StartPoint,
+        lease: Lease,
     ) -> Result<Grant, Problem> {
         let transport = protocol.transport();
         let (permit, prepared) = self.acquire_and_prepare(transport, client, topic, start).await?;
-        Ok(Grant { prepared, protocol, permit })
+        Ok(Grant { prepared, protocol, permit, lease })
     }
 
     /// Grants and opens a WebTransport session.
@@ -70,12 +72,13 @@ impl StreamAccess {
         client: Option<IpAddr>,
         topic: Topic,
         start: StartPoint,
+        lease: Lease,
     ) -> Result<GrantedSession, Problem> {
         let transport = Transport::webtransport;
         let (permit, prepared) = self.acquire_and_prepare(transport, client, topic, start).await?;
         let (opening, stored, subscription) = prepared.subscribe().await?;
         let record = SessionRecord::open(&self.metrics, transport, &self.shutdown, permit);
-        Ok(GrantedSession { opening, stored, subscription, record })
+        Ok(GrantedSession { opening, stored, subscription, record, lease })
     }
 
     async fn acquire_and_prepare(

@@ -275,6 +275,7 @@ async fn hand_off_stream<S>(
         protocol,
         prepared: grant.prepared,
         permits: Box::new(grant.permit),
+        lease: grant.lease,
     };
     tokio::select! {
         biased;

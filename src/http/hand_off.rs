@@ -13,7 +13,7 @@ use axum::{
 };
 
 use super::access::StreamPermit;
-use crate::{stream::feed::Prepared, transport::Protocol};
+use crate::{access::Lease, stream::feed::Prepared, transport::Protocol};
 
 /// A granted stream.
 #[derive(Debug)]
@@ -21,6 +21,7 @@ pub(super) struct Grant {
     pub(super) prepared: Prepared,
     pub(super) protocol: Protocol,
     pub(super) permit: StreamPermit,
+    pub(super) lease: Lease,
 }
 
 /// A grant in the extensions of a response. Extensions must be `Clone`, which a grant is not: the

@@ -1,5 +1,7 @@
 //! `/healthz`, `/readyz` and `/metrics`.
 
+use std::time::Duration;
+
 use axum::{
     Json, Router,
     extract::State,
@@ -9,8 +11,10 @@ use axum::{
 };
 use serde::Serialize;
 
-use super::{SharedState, problem::Problem};
+use super::{AppState, SharedState, problem::Problem};
 use crate::{
+    access::{Refusal, TokenVerifier},
+    config::NodeName,
     ops::{
         phase::Phase,
         telemetry::{
@@ -38,7 +42,27 @@ struct Ready {
     deaf: bool,
 }
 
-pub(super) fn router() -> Router<SharedState> {
+/// The same with the name of the server, for the operator.
+#[derive(Serialize)]
+struct NodeReady {
+    #[serde(flatten)]
+    ready: Ready,
+    node: String,
+}
+
+/// The routes of the public port. With an internal listener, `/metrics` is there alone.
+pub(super) fn router(has_internal: bool) -> Router<SharedState> {
+    let routes = Router::new().route("/healthz", get(alive)).route("/readyz", get(ready));
+    if has_internal { routes } else { routes.route("/metrics", get(public_metrics)) }
+}
+
+/// The routes of the internal listener.
+pub(super) fn internal_router(node: &NodeName) -> Router<SharedState> {
+    let node = node.to_string();
+    let ready = |State(state): State<SharedState>| async move {
+        let ready = state.readiness()?;
+        Ok::<_, Problem>(no_store(NodeReady { ready, node }))
+    };
     Router::new()
         .route("/healthz", get(alive))
         .route("/readyz", get(ready))
@@ -46,17 +70,30 @@ pub(super) fn router() -> Router<SharedState> {
 }
 
 async fn alive() -> Response {
-    ([(header::CACHE_CONTROL, NO_STORE)], Json(Alive { status: "ok" })).into_response()
+    no_store(Alive { status: "ok" })
 }
 
 /// Reads the state of the listener instead of sending a query, which would test another connection.
 async fn ready(State(state): State<SharedState>) -> Result<Response, Problem> {
-    if state.shutdown.is_requested() {
-        return Err(Problem::unavailable("the server is shutting down", 1));
+    Ok(no_store(state.readiness()?))
+}
+
+fn no_store(body: impl Serialize) -> Response {
+    ([(header::CACHE_CONTROL, NO_STORE)], Json(body)).into_response()
+}
+
+impl AppState {
+    fn readiness(&self) -> Result<Ready, Problem> {
+        if self.shutdown.is_requested() {
+            return Err(Problem::unavailable("the server is shutting down", 1));
+        }
+        let phase = self.phase.borrow().clone();
+        let ready = readiness(&phase, self.metrics.listener_deaf.get() == 1)?;
+        if self.verifier.as_ref().is_none_or(TokenVerifier::has_keys) {
+            return Ok(ready);
+        }
+        Err(Problem::unavailable(Refusal::NoKeys.to_string(), 1).in_phase("fetching_keys"))
     }
-    let phase = state.phase.borrow().clone();
-    let body = Json(readiness(&phase, state.metrics.listener_deaf.get() == 1)?);
-    Ok(([(header::CACHE_CONTROL, NO_STORE)], body).into_response())
 }
 
 /// The phase as everybody may see it: no address, no user, nothing that the database answered. The
@@ -76,6 +113,15 @@ fn readiness(phase: &Phase, deaf: bool) -> Result<Ready, Problem> {
     Err(Problem::unavailable(why, 1).in_phase(phase))
 }
 
+/// On the public port, the metrics of all games need a token for all of them.
+async fn public_metrics(
+    State(state): State<SharedState>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    state.permission_for_all(&headers).await?;
+    metrics(State(state), headers).await
+}
+
 async fn metrics(
     State(state): State<SharedState>,
     headers: HeaderMap,
@@ -83,6 +129,8 @@ async fn metrics(
     if let Some(advertised) = &state.web_transport {
         set_expiry(&state.metrics, &advertised.certificate.borrow());
     }
+    let age = state.verifier.as_ref().map_or(Duration::ZERO, TokenVerifier::keys_age);
+    state.metrics.token_keys_age_seconds.set(age.as_secs_f64());
     let accept = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
     let format = Exposition::accepted(&accept.collect::<Vec<_>>().join(","));
     let text = state.metrics.encode(format).map_err(|error| {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::http::{HeaderMap, Method, StatusCode, header};
-use tower_http::cors::{AllowCredentials, AllowHeaders, AllowOrigin, Any, CorsLayer};
+use tower_http::cors::{AllowCredentials, AllowHeaders, AllowOrigin, CorsLayer};
 
 use super::problem::Problem;
 use crate::config::AllowedOrigins;
@@ -15,10 +15,13 @@ const PREFLIGHT_AGE: Duration = Duration::from_secs(7200);
 pub(super) fn cors(allowed: &AllowedOrigins) -> CorsLayer {
     let cors = CorsLayer::new()
         .allow_methods([Method::GET, Method::HEAD])
-        .expose_headers([header::LINK, header::RETRY_AFTER])
+        // `*` would exclude `Authorization`, and with credentials it is no wildcard (WHATWG Fetch,
+        // "CORS-preflight fetch").
+        .allow_headers(AllowHeaders::mirror_request())
+        .expose_headers([header::LINK, header::RETRY_AFTER, header::WWW_AUTHENTICATE])
         .max_age(PREFLIGHT_AGE);
     if *allowed == AllowedOrigins::Any {
-        return cors.allow_origin(AllowOrigin::any()).allow_headers(Any);
+        return cors.allow_origin(AllowOrigin::any());
     }
     let (listed, named) = (allowed.clone(), allowed.clone());
     cors.allow_origin(AllowOrigin::predicate(move |origin, _| {
@@ -27,8 +30,6 @@ pub(super) fn cors(allowed: &AllowedOrigins) -> CorsLayer {
     .allow_credentials(AllowCredentials::predicate(move |origin, _| {
         origin.to_str().is_ok_and(|origin| named.allows_credentials(origin))
     }))
-    // With credentials, `*` is no wildcard (WHATWG Fetch, "CORS protocol and credentials").
-    .allow_headers(AllowHeaders::mirror_request())
 }
 
 /// Refuses a handshake from a page of another origin. A client without an origin is no browser, and

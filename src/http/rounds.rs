@@ -3,7 +3,7 @@
 use axum::{
     Json, Router,
     extract::{Path, State, rejection::PathRejection},
-    http::{Extensions, HeaderValue, Uri, header},
+    http::{Extensions, HeaderMap, HeaderValue, Uri, header},
     response::{IntoResponse, Response},
     routing::get,
 };
@@ -11,13 +11,19 @@ use axum::{
 use bytes::Bytes;
 
 use super::{
-    SharedState, hand_off,
+    AppState, SharedState,
+    authorization::Presented,
+    hand_off,
     problem::Problem,
     selection::{self, Parameters},
 };
 use crate::{
     ops::memory_budget::Charge,
-    stream::{json_writer, round::NamedRound, topic::Topic},
+    stream::{
+        json_writer,
+        round::{Game, NamedRound},
+        topic::{Selection, Topic},
+    },
 };
 
 /// The default number of rounds in a page.
@@ -26,6 +32,8 @@ const LIMIT_DEFAULT: u16 = 100;
 const LIMIT_MAX: u16 = 1000;
 /// The response changes with every round: caches must revalidate it.
 const NO_CACHE: HeaderValue = HeaderValue::from_static("no-cache");
+/// The response depends on the token: a cache that clients share must not keep it.
+const PRIVATE: HeaderValue = HeaderValue::from_static("private, no-cache");
 
 /// A path with a game. Percent-encoding that is not UTF-8 is 400.
 type GamePath = Result<Path<String>, PathRejection>;
@@ -37,36 +45,43 @@ pub(super) fn router() -> Router<SharedState> {
         .route("/rounds/{game}/latest", get(latest))
 }
 
-async fn games(State(state): State<SharedState>) -> Result<Response, Problem> {
+async fn games(State(state): State<SharedState>, headers: HeaderMap) -> Result<Response, Problem> {
+    let permission = state.permission(Presented::plain(&headers)).await?;
     let games = state.feed.games().await?;
-    Ok(fresh(Json(&games[..])))
+    let open = games.iter().filter(|game| permission.opens_game(&game.slug, &game.kind));
+    Ok(state.fresh(Json(open.collect::<Vec<_>>())))
 }
 
-async fn latest(State(state): State<SharedState>, game: GamePath) -> Result<Response, Problem> {
-    let game = state.feed.game(&slug(game)?).await?;
+async fn latest(
+    State(state): State<SharedState>,
+    game: GamePath,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let game = state.open_game(slug(game)?, &headers).await?;
     let frame = state.feed.latest(&Topic::game(game.id))?;
     let none = || Problem::not_found(format!("no round of {:?} has finished yet", game.slug));
     let json = frame.ok_or_else(none)?.json();
-    Ok(fresh(([(header::CONTENT_TYPE, "application/json")], json)))
+    Ok(state.fresh(([(header::CONTENT_TYPE, "application/json")], json)))
 }
 
 async fn rounds(
     State(state): State<SharedState>,
     game: GamePath,
     uri: Uri,
+    headers: HeaderMap,
     extensions: Extensions,
 ) -> Result<Response, Problem> {
     let parameters = selection::parameters(uri.query())?;
     let (before, limit) = (before(&parameters)?, limit(&parameters)?);
     let client = hand_off::client_address(&extensions);
-    let game = state.feed.game(&slug(game)?).await?;
+    let game = state.open_game(slug(game)?, &headers).await?;
     let charge = state.feed.charge_list(client)?;
     let named = before.as_ref().and_then(|named| named.candidates().next());
     let rounds = state.feed.rounds(&game.id, named, limit, client).await?;
     let mut json = Vec::new();
     json_writer::write(&rounds, &mut json);
     let json = ListBody::new(json, charge).into_bytes();
-    Ok(fresh(([(header::CONTENT_TYPE, "application/json")], json)))
+    Ok(state.fresh(([(header::CONTENT_TYPE, "application/json")], json)))
 }
 
 /// The body of a list, charged until the socket has taken it.
@@ -97,8 +112,18 @@ fn slug(game: GamePath) -> Result<String, Problem> {
     game.map(|Path(slug)| slug).map_err(|error| Problem::malformed(error.body_text()))
 }
 
-fn fresh(body: impl IntoResponse) -> Response {
-    ([(header::CACHE_CONTROL, NO_CACHE)], body).into_response()
+impl AppState {
+    /// The game of this slug, if the request's token opens it.
+    async fn open_game(&self, slug: String, headers: &HeaderMap) -> Result<Game, Problem> {
+        let selection = Selection { games: vec![slug.clone()], types: Vec::new() };
+        self.permission_for(&selection, Presented::plain(headers)).await?;
+        Ok(self.feed.game(&slug).await?)
+    }
+
+    fn fresh(&self, body: impl IntoResponse) -> Response {
+        let cache = if self.verifier.is_some() { PRIVATE } else { NO_CACHE };
+        ([(header::CACHE_CONTROL, cache)], body).into_response()
+    }
 }
 
 /// The last value of a parameter. An empty value counts as absent.

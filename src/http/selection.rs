@@ -64,15 +64,15 @@ pub(super) enum PathSelection {
 
 /// The selection of a path and a query.
 pub(super) fn selection(
-    path: PathSelection,
+    path: &PathSelection,
     parameters: &Parameters,
 ) -> Result<Selection, Problem> {
     let mut selection =
         Selection { games: all("game", parameters), types: all("type", parameters) };
     match path {
         PathSelection::Nothing => {}
-        PathSelection::Game(game) => selection.games.push(game),
-        PathSelection::Type(kind) => selection.types.push(kind),
+        PathSelection::Game(game) => selection.games.push(game.clone()),
+        PathSelection::Type(kind) => selection.types.push(kind.clone()),
     }
     if selection.games.len() + selection.types.len() > NAMES_MAX {
         return Err(Problem::malformed(format!(
@@ -187,30 +187,31 @@ mod tests {
     #[test]
     fn several_games_and_types_are_selected_together() {
         let parameters = query("game=crash&type=color&game=wall%2Dstreet&utm_source=x&games=y");
-        let selected = selection(PathSelection::Nothing, &parameters).expect("a selection");
+        let selected = selection(&PathSelection::Nothing, &parameters).expect("a selection");
         assert_eq!(selected.games, ["crash", "wall-street"]);
         assert_eq!(selected.types, ["color"]);
     }
 
     #[test]
     fn an_empty_selection_is_everything() {
-        let selected = selection(PathSelection::Nothing, &query("")).expect("a selection");
+        let selected = selection(&PathSelection::Nothing, &query("")).expect("a selection");
         assert_eq!(selected, Selection::default());
     }
 
     #[test]
     fn a_path_names_a_game_or_a_type() {
-        let game =
-            selection(PathSelection::Game("crash".into()), &query("after=1")).expect("a selection");
+        let game = selection(&PathSelection::Game("crash".into()), &query("after=1"))
+            .expect("a selection");
         assert_eq!((game.games, game.types.len()), (vec!["crash".to_owned()], 0));
-        let kind = selection(PathSelection::Type("color".into()), &query("")).expect("a selection");
+        let kind =
+            selection(&PathSelection::Type("color".into()), &query("")).expect("a selection");
         assert_eq!((kind.types, kind.games.len()), (vec!["color".to_owned()], 0));
     }
 
     #[test]
     fn more_names_than_the_limit_are_refused() {
         let many = "game=a&".repeat(NAMES_MAX + 1);
-        assert!(selection(PathSelection::Nothing, &query(&many)).is_err());
+        assert!(selection(&PathSelection::Nothing, &query(&many)).is_err());
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //! stream, which the accept loop hands to a shard.
 //!
 //! The order of the checks is part of the contract: malformed (400), origin (403, handshakes only),
-//! unknown game or type (404), no upgrade (426), limit reached (503; WebTransport: 429).
+//! token (401, 403), unknown game or type (404), no upgrade (426), limit reached (503; WebTransport:
+//! 429).
 
 use std::{collections::HashMap, time::Duration};
 
@@ -18,13 +19,15 @@ use futures_util::stream;
 use tokio::sync::watch;
 
 use super::{
-    AppState, SharedState, hand_off, handshake, origin,
+    AppState, SharedState,
+    authorization::{Presented, RouteKind},
+    hand_off, handshake, origin,
     problem::Problem,
     selection::{self, Parameters, PathSelection},
 };
 use crate::{
     ops::phase::Phase,
-    stream::{feed::Feed, topic::Topic},
+    stream::{start_point::StartPoint, topic::Selection},
     transport::{Protocol, retry_line},
 };
 
@@ -51,17 +54,21 @@ async fn web_socket(
 ) -> Result<Response, Problem> {
     let headers = request.headers();
     let is_upgrade = handshake::is_upgrade(request.method(), request.version(), headers);
-    let start = selection::start_point(&stream_request.parameters)?;
+    let (selection, start) = (stream_request.selection()?, stream_request.start()?);
     if is_upgrade {
+        handshake::check_key(headers)?;
         origin::guard(&state.settings.allowed_origins, headers)?;
     }
-    let topic = stream_request.topic(&state.feed).await?;
+    let presented = stream_request.presented(RouteKind::WebSocket, headers);
+    let permission = state.permission_for(&selection, presented).await?;
+    let topic = state.feed.topic(&selection).await?;
     if !is_upgrade {
         return Err(handshake::upgrade_required());
     }
     let accept = handshake::accept(headers)?;
     let client = hand_off::client_address(request.extensions());
-    let grant = state.access.grant(Protocol::WebSocket, client, topic, start).await?;
+    let lease = permission.lease();
+    let grant = state.access.grant(Protocol::WebSocket, client, topic, start, lease).await?;
     Ok(grant.attach_to(handshake::switching(accept, headers)))
 }
 
@@ -145,7 +152,10 @@ async fn open_events(
     request: &Parts,
 ) -> Result<Response, Problem> {
     let start = selection::events_start_point(&request.headers, &stream_request.parameters)?;
-    let topic = stream_request.topic(&state.feed).await?;
+    let selection = stream_request.selection()?;
+    let presented = stream_request.presented(RouteKind::Events, &request.headers);
+    let permission = state.permission_for(&selection, presented).await?;
+    let topic = state.feed.topic(&selection).await?;
     let head = event_headers(request.version, &request.headers);
     if request.method == Method::HEAD {
         // Of unknown length like the stream: an empty body would announce `content-length: 0`.
@@ -157,20 +167,34 @@ async fn open_events(
         _ => Protocol::Chunked,
     };
     let client = hand_off::client_address(&request.extensions);
-    Ok(state.access.grant(protocol, client, topic, start).await?.attach_to(head))
+    let lease = permission.lease();
+    Ok(state.access.grant(protocol, client, topic, start, lease).await?.attach_to(head))
 }
 
 /// The path and the query of a stream request.
 pub(super) struct StreamRequest {
     path_selection: PathSelection,
-    pub(super) parameters: Parameters,
+    parameters: Parameters,
 }
 
 impl StreamRequest {
-    /// The topic of this request, or 404 if a game or type of it is unknown.
-    pub(super) async fn topic(self, feed: &Feed) -> Result<Topic, Problem> {
-        let selection = selection::selection(self.path_selection, &self.parameters)?;
-        Ok(feed.topic(&selection).await?)
+    /// The selection, or 400 if it is too long.
+    pub(super) fn selection(&self) -> Result<Selection, Problem> {
+        selection::selection(&self.path_selection, &self.parameters)
+    }
+
+    /// The start of the stream by the query.
+    pub(super) fn start(&self) -> Result<StartPoint, Problem> {
+        selection::start_point(&self.parameters)
+    }
+
+    /// The places for a token.
+    pub(super) fn presented<'a>(
+        &'a self,
+        kind: RouteKind,
+        headers: &'a HeaderMap,
+    ) -> Presented<'a> {
+        Presented { kind, headers, parameters: &self.parameters }
     }
 }
 
@@ -213,6 +237,7 @@ mod tests {
             target::PgTarget,
         },
         stream::{
+            feed::Feed,
             games::Games,
             hub::{self, Publisher},
         },
@@ -234,9 +259,11 @@ mod tests {
             limiter: ConnectionLimiter::new(limits, metrics.clone()),
             trusted_proxies: Default::default(),
             budget: MemoryBudget::unlimited(),
+            access: Default::default(),
+            has_internal: false,
         };
         let phase = watch::channel(Phase::CatchingUp).1;
-        let state = AppState::new(feed, phase, metrics, shutdown.clone(), settings);
+        let state = AppState::new(feed, phase, metrics, shutdown.clone(), settings, None);
         (http::router(Arc::new(state)), publisher)
     }
 

@@ -16,7 +16,7 @@ use axum::{
 use tower::ServiceExt;
 
 use super::{
-    SharedState, hand_off::ClientAddress, origin, problem::Problem, selection,
+    SharedState, authorization::RouteKind, hand_off::ClientAddress, origin, problem::Problem,
     stream::StreamRequest,
 };
 use crate::{
@@ -61,8 +61,14 @@ impl Admission for WebTransportAdmission {
         let mut request = Request::get(connect.path)
             .extension(ClientAddress(self.proxies.direct(connect.address)))
             .extension(Arc::clone(&slot));
-        if let Some(origin) = connect.origin {
-            request = request.header(header::ORIGIN, origin);
+        for (name, value) in [
+            (header::ORIGIN, connect.origin),
+            (header::AUTHORIZATION, connect.authorization),
+            (header::COOKIE, connect.cookie),
+        ] {
+            if let Some(value) = value {
+                request = request.header(name, value);
+            }
         }
         let request = request.body(Body::empty()).map_err(|_| malformed)?;
         let Ok(response) = self.router.clone().oneshot(request).await;
@@ -78,10 +84,12 @@ async fn open(
     headers: HeaderMap,
     stream_request: StreamRequest,
 ) -> Result<StatusCode, Problem> {
-    let start = selection::start_point(&stream_request.parameters)?;
+    let (selection, start) = (stream_request.selection()?, stream_request.start()?);
     origin::guard(&state.settings.allowed_origins, &headers)?;
-    let topic = stream_request.topic(&state.feed).await?;
-    let session = state.access.session(client, topic, start).await?;
+    let presented = stream_request.presented(RouteKind::WebTransport, &headers);
+    let permission = state.permission_for(&selection, presented).await?;
+    let topic = state.feed.topic(&selection).await?;
+    let session = state.access.session(client, topic, start, permission.lease()).await?;
     *slot.lock() = Some(session);
     Ok(StatusCode::OK)
 }

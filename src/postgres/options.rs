@@ -32,6 +32,15 @@ pub struct DatabaseConfig {
     pub listen: PgTarget,
 }
 
+impl DatabaseConfig {
+    /// The same, with the name of the server in `application_name`.
+    pub fn of_node(mut self, node: &str) -> Self {
+        self.target.node = Some(node.to_owned());
+        self.listen.node = Some(node.to_owned());
+        self
+    }
+}
+
 /// A connection string or one of the `PG*` variables that cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[error("--{flag} ({variable}): {source}")]

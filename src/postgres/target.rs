@@ -45,6 +45,8 @@ pub struct PgTarget {
     pub options: Vec<(String, String)>,
     /// The beginning of `application_name`. Each use appends its own word.
     pub application: String,
+    /// The name of this server, which ends `application_name`.
+    pub node: Option<String>,
     /// The limit for the connection to one server.
     pub connect_timeout: Duration,
     /// TCP keep-alives, or `None` if they are off.
@@ -181,6 +183,7 @@ impl PgTarget {
             tls: params.tls(&env)?,
             options: options::parse(&params)?,
             application: params.get("application_name").unwrap_or("datastream").to_owned(),
+            node: None,
             connect_timeout: params.seconds("connect_timeout", defaults::CONNECT_TIMEOUT)?,
             keepalives: params.keepalives()?,
             tcp_user_timeout: params.millis("tcp_user_timeout", defaults::TCP_USER_TIMEOUT)?,
@@ -198,9 +201,13 @@ impl PgTarget {
         Ok(target)
     }
 
-    /// `application_name` for one use: `datastream listen`, `datastream query`.
+    /// `application_name` for one use: `datastream listen`, `datastream query`, and of a server
+    /// `datastream query edge-1`.
     pub fn application_name(&self, used_for: &str) -> String {
-        format!("{} {used_for}", self.application)
+        match &self.node {
+            None => format!("{} {used_for}", self.application),
+            Some(node) => format!("{} {used_for} {node}", self.application),
+        }
     }
 
     /// The hosts, in the order of the attempts.

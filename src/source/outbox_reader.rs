@@ -234,4 +234,3 @@ impl OutboxReader {
 
 /// Names a round of an attached table.
 type RoundName = (Attachment, RoundId);
-

@@ -148,6 +148,20 @@ impl Feed {
         self.look_up(|games| games.by_slug(slug)).await
     }
 
+    /// One game by its slug if it satisfies the condition, found like a topic: a game of another
+    /// type may have been given one since the directory was read.
+    pub(crate) async fn game_if(
+        &self,
+        slug: &str,
+        is_meant: impl Fn(&Game) -> bool + Send + Sync,
+    ) -> Result<Game, FeedError> {
+        self.look_up(|games| {
+            let game = games.by_slug(slug)?;
+            if is_meant(&game) { Ok(game) } else { Err(UnknownName::Game(slug.to_owned())) }
+        })
+        .await
+    }
+
     async fn look_up<T>(
         &self,
         find: impl Fn(&Games) -> Result<T, UnknownName> + Send,

@@ -3,7 +3,7 @@
 //! There is no 1006: RFC 6455 section 7.4.1 forbids sending it. Clients report it themselves if the
 //! connection breaks.
 
-use crate::ops::telemetry::metrics::Closed;
+use crate::{access::Lapse, ops::telemetry::metrics::Closed};
 
 /// Why the server, or the client, ended a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +28,10 @@ pub enum CloseReason {
     NoPong,
     /// Rounds after the resume point are no longer stored.
     Gap,
+    /// The token has expired.
+    TokenExpired,
+    /// The token's key was withdrawn.
+    KeyWithdrawn,
 }
 
 impl CloseReason {
@@ -43,6 +47,7 @@ impl CloseReason {
             Self::Failed => 1011,
             // One code, because the advice to the client is the same.
             Self::TooSlow | Self::NoPong => 1013,
+            Self::TokenExpired | Self::KeyWithdrawn => 4401,
             Self::Gap => 4410,
         }
     }
@@ -60,7 +65,16 @@ impl CloseReason {
             Self::TooSlow => "too slow to keep up: reconnect with after",
             Self::NoPong => "two pings without an answer: reconnect with after",
             Self::Gap => "the resume point is gone: reconnect without after",
+            Self::TokenExpired => "the token has expired: reconnect with a new one and after",
+            Self::KeyWithdrawn => {
+                "the token's key was withdrawn: reconnect with a new token and after"
+            }
         }
+    }
+
+    /// The last message of an event stream and of WebTransport, as JSON: code and text.
+    pub(super) fn members(self) -> String {
+        format!(r#""code":{},"reason":"{}""#, self.code(), self.text())
     }
 
     /// The label of `sessions_closed_total`.
@@ -74,6 +88,17 @@ impl CloseReason {
             Self::TooSlow => Closed::too_slow,
             Self::NoPong => Closed::no_pong,
             Self::Gap => Closed::gap,
+            Self::TokenExpired => Closed::token_expired,
+            Self::KeyWithdrawn => Closed::key_withdrawn,
+        }
+    }
+}
+
+impl From<Lapse> for CloseReason {
+    fn from(lapse: Lapse) -> Self {
+        match lapse {
+            Lapse::Expired => Self::TokenExpired,
+            Lapse::KeyWithdrawn => Self::KeyWithdrawn,
         }
     }
 }
@@ -82,7 +107,7 @@ impl CloseReason {
 mod tests {
     use super::*;
 
-    const ALL: [CloseReason; 10] = [
+    const ALL: [CloseReason; 12] = [
         CloseReason::Client,
         CloseReason::ShuttingDown,
         CloseReason::Protocol,
@@ -93,6 +118,8 @@ mod tests {
         CloseReason::TooSlow,
         CloseReason::NoPong,
         CloseReason::Gap,
+        CloseReason::TokenExpired,
+        CloseReason::KeyWithdrawn,
     ];
 
     #[test]

@@ -21,6 +21,7 @@ mod fan_out;
 mod granted_stream;
 mod groups;
 mod heartbeats;
+mod leases;
 mod openings;
 mod paged_replay;
 mod protocol;
@@ -58,6 +59,7 @@ pub(crate) use self::{
 };
 use super::close::CloseReason;
 use crate::{
+    access::CurrentKeys,
     ops::{memory_budget::MemoryBudget, telemetry::metrics::Metrics},
     stream::hub::Hub,
 };
@@ -94,6 +96,7 @@ impl Shard {
         settings: ShardSettings,
         hub: Hub,
         budget: &MemoryBudget,
+        keys: CurrentKeys,
         metrics: &Metrics,
     ) -> io::Result<Self> {
         let poll = Poll::new()?;
@@ -101,7 +104,7 @@ impl Shard {
             settings,
             queue: Arc::new(CommandQueue::new(&poll, budget, metrics)?),
             poll,
-            connections: Connections::new(settings.heartbeat, hub, budget.clone(), metrics),
+            connections: Connections::new(settings.heartbeat, hub, budget.clone(), keys, metrics),
             fan_out: FanOut::default(),
             reads: Reads::new(Instant::now()),
             heartbeats: Heartbeats::new(settings.heartbeat, Instant::now()),
@@ -196,11 +199,13 @@ impl Shard {
     }
 
     fn open(&mut self, stream: OpenedStream) {
-        let OpenedStream { socket, unread, head, protocol, permits, topic, joint, replay } = stream;
+        let OpenedStream { socket, unread, head, protocol, permits, lease, topic, joint, replay } =
+            stream;
         // Rounds before the opening are for the members that the group has already.
         self.fan_out.send_until(&mut self.connections, &topic, protocol, joint.position);
         let connections = &mut self.connections;
         let slot = connections.insert(socket, protocol, permits, topic, joint.position);
+        connections.leases.set(slot, lease);
         if connections.register(slot, self.poll.registry()).is_err() {
             return connections.drop_connection(slot, CloseReason::Failed);
         }
@@ -213,10 +218,14 @@ impl Shard {
         }
     }
 
-    /// Sends heartbeats, closes slow connections, and closes all of them in a stop, as each is due.
+    /// Ends streams whose lease has ended, sends heartbeats, closes slow connections, and closes all
+    /// of them in a stop, as each is due.
     fn run_timers(&mut self) {
         let now = Instant::now();
         if let Some((first, step)) = self.heartbeats.due(now) {
+            for (slot, reason) in self.connections.leases.take_lapsed(first, step) {
+                self.connections.end(slot, reason);
+            }
             self.connections.send_heartbeats(first, step);
             self.connections.close_slow(now, self.heartbeats.tick());
             self.reads.drain(&mut self.connections);

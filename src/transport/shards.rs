@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::shard::{Command, CommandQueue, GrantedStream, ReplayNumber, Shard, ShardSettings};
 use crate::{
+    access::CurrentKeys,
     ops::{memory_budget::MemoryBudget, shutdown::Shutdown, telemetry::metrics::Metrics},
     stream::{feed::FeedError, hub::Hub},
 };
@@ -51,13 +52,14 @@ impl Shards {
         settings: ShardSettings,
         hub: &Hub,
         budget: &MemoryBudget,
+        keys: &CurrentKeys,
         metrics: &Metrics,
         shutdown: &Shutdown,
     ) -> io::Result<(Self, mpsc::Receiver<ShardError>)> {
         // Room for one: the first failure ends the process.
         let (failed, failure) = mpsc::channel(1);
         let start = |number| {
-            let shard = Shard::new(settings, hub.clone(), budget, metrics)?;
+            let shard = Shard::new(settings, hub.clone(), budget, keys.clone(), metrics)?;
             let queue = Arc::clone(shard.queue());
             hub.attach(queue.clone());
             run(number, shard, failed.clone(), shutdown)?;

@@ -17,14 +17,15 @@
 //!   After a short wait, connections are closed, and the endpoint last. Nothing accepts from a
 //!   closed endpoint, because the library would panic.
 //!
-//! Each module imports only those before it: [`wire`], [`session`], [`topic_task`],
-//! [`topic_tasks`], [`session_setup`], [`endpoint`].
+//! Each module imports only those before it: [`wire`], [`session`],
+//! [`session_leases`], [`topic_task`], [`topic_tasks`], [`session_setup`], [`endpoint`].
 
 mod admission;
 pub(crate) mod certificate;
 mod endpoint;
 mod pacer;
 mod session;
+mod session_leases;
 mod session_setup;
 mod topic_task;
 mod topic_tasks;

@@ -10,10 +10,20 @@ use tokio::process::Command;
 use super::within;
 
 /// Every variable of contract section 8.
-pub const VARIABLES: [&str; 18] = [
+pub const VARIABLES: [&str; 28] = [
     "DATABASE_URL",
     "DATASTREAM_LISTEN_URL",
     "DATASTREAM_HTTP_ADDR",
+    "DATASTREAM_INTERNAL_ADDR",
+    "DATASTREAM_NODE",
+    "DATASTREAM_AUTH_SECRET",
+    "DATASTREAM_AUTH_KEYS",
+    "DATASTREAM_AUTH_AUDIENCE",
+    "DATASTREAM_AUTH_ISSUER",
+    "DATASTREAM_AUTH_CLAIM",
+    "DATASTREAM_AUTH_LEEWAY",
+    "DATASTREAM_AUTH_COOKIE",
+    "DATASTREAM_AUTH_QUERY",
     "DATASTREAM_WT_ENABLED",
     "DATASTREAM_WT_ADDR",
     "DATASTREAM_WT_CERT",

@@ -13,11 +13,13 @@ pub mod doctor;
 pub mod fault_proxy;
 pub mod game;
 pub mod http;
+pub mod jwks;
 pub mod pgbouncer;
 pub mod pinned;
 pub mod round;
 pub mod server;
 pub mod sse;
+pub mod token;
 pub mod wait;
 pub mod ws;
 pub mod wt;
@@ -27,11 +29,13 @@ pub use self::{
     database::TestDatabase,
     fault_proxy::FaultProxy,
     http::{get, raw_http},
+    jwks::JwksServer,
     pgbouncer::PgBouncer,
     pinned::Certificate,
     round::WireRound,
     server::TestServer,
     sse::SseClient,
+    token::Signer,
     wait::{eventually, within},
     ws::WsClient,
     wt::WtClient,

@@ -13,7 +13,12 @@ use tokio::{
     sync::watch,
 };
 
-use super::{binary::datastream, eventually, get, http::try_get, within};
+use super::{
+    binary::datastream,
+    eventually, get,
+    http::{request, try_get},
+    within,
+};
 
 /// A running server; dropping it kills the process.
 #[derive(Debug)]
@@ -42,6 +47,12 @@ impl TestServer {
     #[track_caller]
     pub fn spawn(command: Command) -> impl Future<Output = Self> {
         Builder { command }.start_unready()
+    }
+
+    /// Waits until the log has a line with this text; returns the line.
+    #[track_caller]
+    pub fn logs(&self, text: &str) -> impl Future<Output = String> + use<> {
+        line_with(self.log.clone(), text.to_owned())
     }
 
     /// `ws://` with this path.
@@ -83,6 +94,29 @@ impl TestServer {
         let metrics = get(&self.http("/metrics")).await.body;
         let number = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         number.and_then(|number| number.parse().ok()).unwrap_or_else(|| panic!("no {name}"))
+    }
+
+    /// The value of a metric of a server that needs a token.
+    pub async fn metric_with(&self, name: &str, token: &str) -> f64 {
+        let metrics = self.metrics_with(token).await;
+        let number = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        number.and_then(|number| number.parse().ok()).unwrap_or_else(|| panic!("no {name}"))
+    }
+
+    /// Waits until `/metrics` of a server that needs a token contains this line.
+    #[track_caller]
+    pub fn counts_with(&self, line: &str, token: &str) -> impl Future<Output = ()> {
+        let line = format!("\n{line}\n");
+        eventually(format!("/metrics to say{line}"), move || {
+            let (line, token) = (line.clone(), token.to_owned());
+            async move { self.metrics_with(&token).await.contains(&line).then_some(()) }
+        })
+    }
+
+    async fn metrics_with(&self, token: &str) -> String {
+        let bearer = format!("Bearer {token}");
+        let headers = [("authorization", bearer.as_str())];
+        request(&reqwest::Method::GET, &self.http("/metrics"), &headers).await.body
     }
 
     /// Waits until `/metrics` contains this line.

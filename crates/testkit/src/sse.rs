@@ -78,6 +78,15 @@ impl SseClient {
         })
     }
 
+    /// The next event: its name and its data, whatever it is.
+    #[track_caller]
+    pub fn next_raw_event(&mut self) -> impl Future<Output = (String, String)> + use<'_> {
+        within("the next event", async move {
+            let event = self.events.next().await.flatten().expect("an event");
+            (event.event, event.data)
+        })
+    }
+
     /// The next events up to the round with this id. Asserts that all are live or replayed rounds.
     #[track_caller]
     pub fn messages_until<I: DeserializeOwned + Debug + Display + PartialEq>(

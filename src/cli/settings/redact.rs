@@ -2,7 +2,8 @@
 
 use crate::{cli::commands::env_variable, postgres::target::PgTarget};
 
-const HIDDEN: &str = "***";
+/// Shown in place of a secret.
+pub(super) const HIDDEN: &str = "***";
 /// The ends of the names of variables whose whole value is a secret.
 const SECRET_NAMES: [&str; 3] = ["PASSWORD", "SECRET", "TOKEN"];
 /// Parts of the names of URL parameters whose values are secrets.

@@ -10,7 +10,11 @@ use tokio::{
 };
 use tokio_tungstenite::{
     MaybeTlsStream, WebSocketStream, connect_async,
-    tungstenite::{Bytes, Error, Message, Utf8Bytes, http::Response},
+    tungstenite::{
+        Bytes, Error, Message, Utf8Bytes,
+        client::IntoClientRequest,
+        http::{HeaderValue, Request, Response, header::AUTHORIZATION},
+    },
 };
 
 use crate::stream::round::RoundId;
@@ -29,6 +33,43 @@ const NOT_ALLOWED: u16 = 1008;
 pub struct Address {
     secure: bool,
     rest: String,
+}
+
+/// A token. Prints as stars.
+#[derive(Clone)]
+pub struct BearerToken(String);
+
+impl From<String> for BearerToken {
+    fn from(token: String) -> Self {
+        Self(token)
+    }
+}
+
+impl fmt::Debug for BearerToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+impl BearerToken {
+    /// The value of `Authorization`. The error does not quote the token.
+    fn header(&self) -> Result<HeaderValue, End> {
+        let value = HeaderValue::try_from(format!("Bearer {}", self.0.trim()));
+        let mut value = value.map_err(|_| {
+            End::Refused("--token (DATASTREAM_TOKEN) has characters that no token has".to_owned())
+        })?;
+        value.set_sensitive(true);
+        Ok(value)
+    }
+}
+
+fn request(url: &str, token: Option<&BearerToken>) -> Result<Request<()>, End> {
+    let request = url.into_client_request();
+    let mut request = request.map_err(|error| End::Refused(error.to_string()))?;
+    if let Some(token) = token {
+        request.headers_mut().insert(AUTHORIZATION, token.header()?);
+    }
+    Ok(request)
 }
 
 /// How a connection ended, or why it failed.
@@ -51,8 +92,9 @@ pub(super) struct RoundSocket {
 
 impl RoundSocket {
     /// Connects. A refusal has the server's explanation.
-    pub(super) async fn open(url: &str) -> Result<Self, End> {
-        match timeout(CONNECT_TIMEOUT, connect_async(url)).await {
+    pub(super) async fn open(url: &str, token: Option<&BearerToken>) -> Result<Self, End> {
+        let request = request(url, token)?;
+        match timeout(CONNECT_TIMEOUT, connect_async(request)).await {
             Ok(Ok((socket, _))) => {
                 let mut ping_timer = interval(PING_EVERY);
                 ping_timer.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -82,6 +82,7 @@ async fn tail(scripts: Vec<Script>, output: impl Write) -> (anyhow::Result<()>, 
         kind: None,
         url: url.parse().expect("an address"),
         after: None,
+        token: None,
         json: true,
     };
     let both = async { tokio::join!(Tail::new(options, output).run(), serve(listener, scripts)) };

@@ -14,8 +14,15 @@ use std::{
     time::Duration,
 };
 
+use tracing::level_filters::LevelFilter;
 use tracing_appender::non_blocking::WorkerGuard;
-use tracing_subscriber::{EnvFilter, Layer, fmt, layer::SubscriberExt, util::SubscriberInitExt};
+use tracing_subscriber::{
+    EnvFilter, Layer,
+    filter::{FilterFn, filter_fn},
+    fmt,
+    layer::SubscriberExt,
+    util::SubscriberInitExt,
+};
 
 use self::repeats::Repeats;
 pub(super) use self::writer::dropped_lines;
@@ -67,7 +74,8 @@ pub(crate) fn init(format: Format, default_filter: &str) -> Result<LogGuard, Bad
         Format::Json => lines.json().flatten_event(true).with_ansi(false).boxed(),
     };
     let repeats = Repeats::default();
-    let subscriber = tracing_subscriber::registry().with(lines).with(filter).with(repeats.clone());
+    let subscriber = tracing_subscriber::registry().with(lines).with(filter);
+    let subscriber = subscriber.with(without_requests()).with(repeats.clone());
     match subscriber.try_init() {
         Ok(()) => {
             std::panic::set_hook(Box::new(log_panic));
@@ -99,6 +107,21 @@ fn log_counts_of(repeats: Repeats) {
     if let Err(error) = thread::Builder::new().name("log-repeats".to_owned()).spawn(log_counts) {
         tracing::warn!(%error, "repeated messages will not be counted");
     }
+}
+
+/// The modules of libraries that log whole requests, whose targets and headers hold tokens, and the
+/// most verbose level at which they do not.
+const LOG_REQUESTS: [(&str, LevelFilter); 2] =
+    [("wtransport::driver", LevelFilter::INFO), ("tungstenite::handshake", LevelFilter::DEBUG)];
+
+/// Drops their lines, whatever `RUST_LOG` asks for.
+fn without_requests() -> FilterFn {
+    filter_fn(|meta| {
+        let logs = |(module, allowed): &(&str, LevelFilter)| {
+            meta.target().starts_with(module) && meta.level() > allowed
+        };
+        !LOG_REQUESTS.iter().any(logs)
+    })
 }
 
 fn filter(rust_log: Option<&str>, default_filter: &str) -> Result<EnvFilter, BadFilter> {

@@ -70,6 +70,32 @@ pub enum Closed {
     no_pong,
     gap,
     failed,
+    token_expired,
+    key_withdrawn,
+}
+
+/// The reason for which a request with a missing, bad or insufficient token was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue, ValueEnum)]
+#[allow(missing_docs, non_camel_case_types)]
+pub enum TokenRefused {
+    missing,
+    unreadable,
+    unknown_key,
+    no_exp,
+    expired,
+    not_yet_valid,
+    audience,
+    issuer,
+    not_allowed,
+    no_keys,
+}
+
+/// The outcome of an attempt to read keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue, ValueEnum)]
+#[allow(missing_docs, non_camel_case_types)]
+pub enum Outcome {
+    ok,
+    failed,
 }
 
 /// What a part of the memory budget is used for.
@@ -114,6 +140,17 @@ pub struct ByMemoryUse {
 pub struct ByClosed {
     pub transport: Transport,
     pub reason: Closed,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[allow(missing_docs)]
+pub struct ByTokenRefused {
+    pub reason: TokenRefused,
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[allow(missing_docs)]
+pub struct ByOutcome {
+    pub outcome: Outcome,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -188,6 +225,8 @@ labels_of_one! {
     ByResume { source: Resume }
     ByPending { state: PendingState }
     ByMemoryUse { kind: MemoryUse }
+    ByTokenRefused { reason: TokenRefused }
+    ByOutcome { outcome: Outcome }
 }
 
 impl Labels for ByCertificate {
@@ -294,9 +333,24 @@ metrics! {
     resume_limit_rounds: Gauge = Gauge::default(), "Limit of rounds replayed to one connection";
     retention_seconds: Gauge<f64, AtomicU64> = Gauge::default(), "How long outbox rows are kept";
     heartbeat_seconds: Gauge<f64, AtomicU64> = Gauge::default(), "Time between two pings or heartbeat comments";
+    tokens_refused_total: Family<ByTokenRefused, Counter> = family(), "Requests refused because of their token, by reason";
+    token_keys: Gauge = Gauge::default(), "Keys that verify tokens";
+    token_keys_age_seconds: Gauge<f64, AtomicU64> = Gauge::default(), "Time since the keys were last fetched, or compared with their file; 0 with a secret and without tokens";
+    token_key_reads_total: Family<ByOutcome, Counter> = family(), "Attempts to fetch the keys, or to read their changed file";
 }
 
 impl Metrics {
+    /// Counts a request that was refused because of its token.
+    pub(crate) fn count_token_refused(&self, reason: TokenRefused) {
+        self.tokens_refused_total.get_or_create(&ByTokenRefused { reason }).inc();
+    }
+
+    /// Counts an attempt to read the keys.
+    pub(crate) fn count_key_read(&self, succeeded: bool) {
+        let outcome = if succeeded { Outcome::ok } else { Outcome::failed };
+        self.token_key_reads_total.get_or_create(&ByOutcome { outcome }).inc();
+    }
+
     /// All metrics in this format.
     pub fn encode(&self, format: Exposition) -> Result<String, std::fmt::Error> {
         let mut registry = Registry::default();

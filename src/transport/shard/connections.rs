@@ -15,6 +15,7 @@ use super::{
     connection::{Connection, SendOutcome},
     granted_stream::Permits,
     groups::Groups,
+    leases::Leases,
     paged_replay::ReplayNumber,
     protocol::{Protocol, Segment},
     read_pace::{RATE_MIN, RATE_MIN_HALF_USED},
@@ -23,6 +24,7 @@ use super::{
     socket::Socket,
 };
 use crate::{
+    access::CurrentKeys,
     ops::{
         memory_budget::MemoryBudget,
         telemetry::metrics::{MemoryUse, Metrics},
@@ -50,6 +52,7 @@ pub(super) struct Connections {
     pub(super) metrics: ShardMetrics,
     pub(super) slots: Slab<Connection>,
     pub(super) groups: Groups,
+    pub(super) leases: Leases,
     /// Slots with a send queue, checked on each tick.
     with_queue: BTreeSet<u32>,
     /// The slots of the connections that replay rounds of the database.
@@ -65,6 +68,7 @@ impl Connections {
         heartbeat: Duration,
         hub: Hub,
         budget: MemoryBudget,
+        keys: CurrentKeys,
         metrics: &Metrics,
     ) -> Self {
         Self {
@@ -74,6 +78,7 @@ impl Connections {
             metrics: ShardMetrics::new(metrics),
             slots: Slab::new(),
             groups: Groups::default(),
+            leases: Leases::new(keys),
             with_queue: BTreeSet::new(),
             replays: HashMap::new(),
             behind: 0,

@@ -11,6 +11,7 @@ use super::{
     socket::Socket,
 };
 use crate::{
+    access::Lease,
     stream::{
         feed::{FeedError, Prepared},
         hub::Joint,
@@ -40,6 +41,8 @@ pub(crate) struct GrantedStream {
     pub prepared: Prepared,
     /// Released when the connection is closed.
     pub permits: Permits,
+    /// How long the request's token opens the stream.
+    pub lease: Lease,
 }
 
 /// A connection with an open stream: the content of a command to its shard.
@@ -50,6 +53,7 @@ pub(in crate::transport) struct OpenedStream {
     pub(super) head: Vec<u8>,
     pub(super) protocol: Protocol,
     pub(super) permits: Permits,
+    pub(super) lease: Lease,
     pub(super) topic: Topic,
     pub(super) joint: Joint,
     /// Set if rounds that only the database has come first.
@@ -64,15 +68,24 @@ impl GrantedStream {
         queue: &Arc<CommandQueue>,
         number: ReplayNumber,
     ) -> Result<Option<(ReplayTask, StoredReader)>, FeedError> {
-        let Self { socket, tls, unread, head, protocol, prepared, permits } = self;
+        let Self { socket, tls, unread, head, protocol, prepared, permits, lease } = self;
         let socket = Socket::new(socket, tls);
         let topic = prepared.topic().clone();
         let join = |mut joint: Joint| {
             let stored = joint.opening.take_stored();
             let ends = (!stored.is_empty()).then(|| paged_replay::new(number, queue));
             let (replay, task) = ends.unzip();
-            let opened =
-                OpenedStream { socket, unread, head, protocol, permits, topic, joint, replay };
+            let opened = OpenedStream {
+                socket,
+                unread,
+                head,
+                protocol,
+                permits,
+                lease,
+                topic,
+                joint,
+                replay,
+            };
             queue.push(Command::Open(Box::new(opened)));
             (stored, task)
         };

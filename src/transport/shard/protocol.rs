@@ -195,12 +195,20 @@ impl Protocol {
         }
     }
 
-    /// The message that ends a stream.
+    /// The message that ends a stream. An event stream ends without one, except that a token's end
+    /// is an event: an `EventSource` would reconnect with the same token.
     pub(super) fn close_message(self, reason: CloseReason) -> Bytes {
+        let bye = match reason {
+            CloseReason::TokenExpired | CloseReason::KeyWithdrawn => {
+                format!("event: bye\ndata: {{{}}}\n\n", reason.members())
+            }
+            _ => String::new(),
+        };
         match self {
             Self::WebSocket => frame_writer::close(Some(reason.code()), reason.text()),
-            Self::Chunked => Bytes::from_static(LAST_CHUNK),
-            Self::Plain => Bytes::new(),
+            Self::Chunked if bye.is_empty() => Bytes::from_static(LAST_CHUNK),
+            Self::Chunked => [&self.text(&bye), LAST_CHUNK].concat().into(),
+            Self::Plain => bye.into(),
         }
     }
 
@@ -284,6 +292,18 @@ mod tests {
         assert_eq!(Protocol::Plain.heartbeat(now), &b": heartbeat 1705432800\n\n"[..]);
         assert_eq!(Protocol::Chunked.heartbeat(now), &b"18\r\n: heartbeat 1705432800\n\n\r\n"[..]);
         assert_eq!(Protocol::WebSocket.heartbeat(now), &[0x89, 0][..]);
+    }
+
+    #[test]
+    fn the_end_of_a_token_is_an_event_before_the_end_of_the_body() {
+        let text = CloseReason::TokenExpired.text();
+        let event = format!("event: bye\ndata: {{\"code\":4401,\"reason\":\"{text}\"}}\n\n");
+        let bye = |protocol: Protocol| protocol.close_message(CloseReason::TokenExpired);
+        assert_eq!(bye(Protocol::Plain), event.as_bytes());
+        let chunked = format!("{:x}\r\n{event}\r\n0\r\n\r\n", event.len());
+        assert_eq!(bye(Protocol::Chunked), chunked.as_bytes());
+        assert_eq!(Protocol::Chunked.close_message(CloseReason::ShuttingDown), LAST_CHUNK);
+        assert!(Protocol::Plain.close_message(CloseReason::ShuttingDown).is_empty());
     }
 
     #[test]

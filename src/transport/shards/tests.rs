@@ -9,6 +9,7 @@ use std::{
 
 use super::*;
 use crate::{
+    access::{CurrentKeys, Lease},
     ops::{
         memory_budget::MemoryBudget,
         telemetry::metrics::{ByTransport, Transport},
@@ -49,7 +50,8 @@ fn test_shards(heartbeat: Duration) -> TestShards {
     publisher.open();
     let count = NonZeroUsize::new(2).expect("some");
     let settings = ShardSettings { count, heartbeat, grace: PATIENCE };
-    let started = Shards::start(settings, &hub, &budget, &metrics, &shutdown);
+    let keys = CurrentKeys::default();
+    let started = Shards::start(settings, &hub, &budget, &keys, &metrics, &shutdown);
     let (shards, failure) = started.expect("shards");
     let target = PgTarget::resolve(Some("host=nowhere user=u dbname=d"), |_| None);
     let pool = pool::Pool::lazy(&target.expect("a target"), "query", 1).expect("a pool");
@@ -79,7 +81,16 @@ impl TestShards {
         let prepared = self.feed.prepare(Topic::Everything, after, None).await.expect("prepared");
         let unread = Default::default();
         let head = b"head\n".to_vec();
-        let stream = GrantedStream { socket, tls: None, unread, head, protocol, prepared, permits };
+        let stream = GrantedStream {
+            socket,
+            tls: None,
+            unread,
+            head,
+            protocol,
+            prepared,
+            permits,
+            lease: Lease::ENDLESS,
+        };
         self.shards.open_stream(stream).await.expect("open");
         client
     }

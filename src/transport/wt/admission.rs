@@ -5,12 +5,16 @@ use std::{future::Future, net::IpAddr};
 use crate::transport::GrantedSession;
 
 /// The CONNECT request of a client.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct ConnectRequest {
     /// Path and query, as sent.
     pub path: String,
     /// The page's origin. Browsers always send it.
     pub origin: Option<String>,
+    /// The request's `authorization`. Browsers other than Safari cannot send it.
+    pub authorization: Option<String>,
+    /// The request's `cookie`.
+    pub cookie: Option<String>,
     /// The client's address.
     pub address: IpAddr,
 }

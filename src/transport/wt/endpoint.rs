@@ -25,6 +25,7 @@ use super::{
     wire::{H3_NO_ERROR, SEND_BUFFER_BYTES},
 };
 use crate::{
+    access::CurrentKeys,
     config::WebTransportConfig,
     ops::{connection_limiter::ConnectionLimiter, shutdown::Shutdown, telemetry::metrics::Metrics},
 };
@@ -104,13 +105,14 @@ impl WebTransport {
         self,
         admission: G,
         limiter: ConnectionLimiter,
+        keys: CurrentKeys,
         metrics: Metrics,
         shutdown: Shutdown,
     ) {
         let Self { endpoint, mut certificates, address, heartbeat } = self;
         let tasks = TaskTracker::new();
         let topic_tasks =
-            TopicTasks::new(heartbeat, metrics.clone(), shutdown.clone(), tasks.clone());
+            TopicTasks::new(heartbeat, keys, metrics.clone(), shutdown.clone(), tasks.clone());
         let setup = Arc::new(SessionSetup::new(
             admission,
             limiter,

@@ -13,6 +13,7 @@ use wtransport::{
 
 use super::wire::{self, Datagram, SEND_BUFFER_BYTES};
 use crate::{
+    access::Lease,
     ops::telemetry::metrics::ByTransport,
     transport::{SessionRecord, close::CloseReason},
 };
@@ -49,6 +50,7 @@ pub(super) enum RoundOutcome {
 pub(super) struct Session {
     connection: Connection,
     record: SessionRecord,
+    lease: Lease,
     /// Datagrams that the library accepted.
     sent_datagrams: u64,
     /// Datagrams that the library dropped, as far as known.
@@ -64,8 +66,13 @@ impl fmt::Debug for Session {
 }
 
 impl Session {
-    pub(super) fn new(connection: Connection, record: SessionRecord) -> Self {
-        Self { connection, record, sent_datagrams: 0, dropped: 0, late: 0 }
+    pub(super) fn new(connection: Connection, record: SessionRecord, lease: Lease) -> Self {
+        Self { connection, record, lease, sent_datagrams: 0, dropped: 0, late: 0 }
+    }
+
+    /// How long its token opens the session.
+    pub(super) fn lease(&self) -> Lease {
+        self.lease
     }
 
     /// Identifies the connection within the process.

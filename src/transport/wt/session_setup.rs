@@ -9,7 +9,7 @@ use std::{
 
 use bytes::Bytes;
 use prometheus_client::metrics::gauge::Gauge;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_util::task::TaskTracker;
 use wtransport::{
     SendStream,
@@ -23,6 +23,7 @@ use super::{
     wire::{self, H3_NO_ERROR},
 };
 use crate::{
+    access::{Lapse, Lease},
     ops::{
         connection_limiter::{ConnectionLimiter, Kind, PendingConnection},
         shutdown::Shutdown,
@@ -106,15 +107,18 @@ impl<G: Admission> SessionSetup<G> {
         let Ok(Ok(request)) = request else { return };
         pending.begin_request();
         let path = request.path().to_owned();
-        let origin = request.origin().map(str::to_owned);
-        let admitted = self.admission.admit(ConnectRequest { path, origin, address }).await;
+        let header = |name: &str| request.headers().get(name).cloned();
+        let (origin, authorization) = (header("origin"), header("authorization"));
+        let cookie = header("cookie");
+        let connect = ConnectRequest { path, origin, authorization, cookie, address };
+        let admitted = self.admission.admit(connect).await;
         match admitted {
             Err(refusal) => drop(timeout(HANDSHAKE, refuse(request, refusal)).await),
             Ok(session) => {
                 let Ok(Ok(connection)) = timeout(HANDSHAKE, request.accept()).await else { return };
                 drop(pending);
-                let GrantedSession { opening, stored, subscription, record } = session;
-                let session = Session::new(connection, record);
+                let GrantedSession { opening, stored, subscription, record, lease } = session;
+                let session = Session::new(connection, record, lease);
                 self.open_and_join(session, opening, stored, subscription).await;
             }
         }
@@ -130,12 +134,23 @@ impl<G: Admission> SessionSetup<G> {
     ) {
         let opened = tokio::select! {
             () = self.shutdown.requested() => Err(CloseReason::ShuttingDown),
+            lapse = self.lapsed(session.lease()) => Err(lapse.into()),
             opened = self.send_opening(&session, opening, stored, &mut subscription) => opened,
         };
         match opened {
             Ok(()) => self.topic_tasks.join((session, subscription)),
             Err(CloseReason::Client) => session.note_closed(CloseReason::Client),
             Err(reason) => session.close(reason).await,
+        }
+    }
+
+    /// Resolves at most one heartbeat after the lease has ended. A long replay may outlast it.
+    async fn lapsed(&self, lease: Lease) -> Lapse {
+        loop {
+            sleep(self.patience / 2).await;
+            if let Some(lapse) = self.topic_tasks.keys().lapse(lease) {
+                return lapse;
+            }
         }
     }
 

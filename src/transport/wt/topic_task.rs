@@ -13,6 +13,7 @@ use tokio_util::task::TaskTracker;
 use super::{
     pacer::Pacer,
     session::{RoundOutcome, Session},
+    session_leases::SessionLeases,
     wire::Datagram,
 };
 use crate::{
@@ -67,6 +68,7 @@ pub(super) struct TopicTask {
     /// Resolve when a connection ends.
     connections: FuturesUnordered<BoxFuture<'static, (usize, CloseReason)>>,
     late: Late,
+    leases: SessionLeases,
     written: Counter,
     /// Sessions are closed in tasks of their own, so that the others need not wait.
     tasks: TaskTracker,
@@ -76,6 +78,7 @@ impl TopicTask {
     pub(super) fn new(
         subscription: Subscription,
         new_sessions: UnboundedReceiver<NewSession>,
+        leases: SessionLeases,
         metrics: &Metrics,
         tasks: TaskTracker,
     ) -> Self {
@@ -86,6 +89,7 @@ impl TopicTask {
             members: HashMap::new(),
             connections: FuturesUnordered::new(),
             late: Late::new(),
+            leases,
             written: metrics.rounds_written_total.get_or_create(&label).clone(),
             tasks,
         }
@@ -93,7 +97,7 @@ impl TopicTask {
 
     /// Serves until the last session has left, or all must be closed.
     pub(super) async fn run(&mut self, heartbeat: Duration, shutdown: &Shutdown) -> RunEnd {
-        let mut heartbeats = heartbeats(heartbeat);
+        let (mut heartbeats, mut turns) = (heartbeats(heartbeat), SessionLeases::turns(heartbeat));
         loop {
             tokio::select! {
                 biased;
@@ -101,6 +105,7 @@ impl TopicTask {
                 Some((id, reason)) = self.connections.next() => self.leave(id, reason),
                 Some(new_session) = self.new_sessions.recv() => self.join(new_session),
                 _ = heartbeats.tick() => self.count_dropped(),
+                _ = turns.tick(), if !self.leases.is_empty() => self.close_lapsed(),
                 Some((id, written)) = self.late.next() => self.late_round_done(id, written),
                 delivery = self.subscription.next() => match delivery {
                     Delivery::Rounds(frames) => self.deliver(&frames, shutdown).await,
@@ -126,6 +131,7 @@ impl TopicTask {
         match member.catch_up(&self.subscription, &self.late) {
             Ok(rounds) => {
                 self.written.inc_by(rounds);
+                self.leases.add(id, member.session.lease());
                 self.members.insert(id, member);
             }
             Err(reason) => self.close_in_background(member.session, reason),
@@ -137,7 +143,18 @@ impl TopicTask {
         self.tasks.spawn(session.close(reason));
     }
 
+    /// Closes the sessions whose token has expired, or whose key was withdrawn.
+    fn close_lapsed(&mut self) {
+        for (id, lapse) in self.leases.next_turn() {
+            self.leases.remove(id);
+            if let Some(member) = self.members.remove(&id) {
+                self.close_in_background(member.session, lapse.into());
+            }
+        }
+    }
+
     fn leave(&mut self, id: usize, reason: CloseReason) {
+        self.leases.remove(id);
         if let Some(member) = self.members.remove(&id) {
             member.session.note_closed(reason);
         }
@@ -197,6 +214,7 @@ impl TopicTask {
             }
         }
         for (id, reason) in too_slow {
+            self.leases.remove(id);
             if let Some(member) = self.members.remove(&id) {
                 self.close_in_background(member.session, reason);
             }

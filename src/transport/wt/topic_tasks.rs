@@ -6,8 +6,12 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use tokio::sync::mpsc::{self, UnboundedSender};
 use tokio_util::task::TaskTracker;
 
-use super::topic_task::{NewSession, RunEnd, TopicTask};
+use super::{
+    session_leases::SessionLeases,
+    topic_task::{NewSession, RunEnd, TopicTask},
+};
 use crate::{
+    access::CurrentKeys,
     ops::{shutdown::Shutdown, telemetry::metrics::Metrics},
     stream::{hub::Subscription, topic::Topic},
 };
@@ -21,6 +25,7 @@ struct TasksState {
     /// Senders of new sessions. Unbounded, because the connection limiter bounds the sessions.
     senders: Mutex<HashMap<Topic, UnboundedSender<NewSession>>>,
     heartbeat: Duration,
+    keys: CurrentKeys,
     metrics: Metrics,
     shutdown: Shutdown,
     tasks: TaskTracker,
@@ -29,12 +34,18 @@ struct TasksState {
 impl TopicTasks {
     pub(super) fn new(
         heartbeat: Duration,
+        keys: CurrentKeys,
         metrics: Metrics,
         shutdown: Shutdown,
         tasks: TaskTracker,
     ) -> Self {
         let senders = Mutex::default();
-        Self(Arc::new(TasksState { senders, heartbeat, metrics, shutdown, tasks }))
+        Self(Arc::new(TasksState { senders, heartbeat, keys, metrics, shutdown, tasks }))
+    }
+
+    /// The keys in use, for checks of leases.
+    pub(super) fn keys(&self) -> &CurrentKeys {
+        &self.0.keys
     }
 
     /// Passes a session to the task of its topic; starts the task if there is none.
@@ -49,8 +60,9 @@ impl TopicTasks {
 
     fn start(&self, topic: &Topic, first: &Subscription) -> UnboundedSender<NewSession> {
         let (sender, new_sessions) = mpsc::unbounded_channel();
-        let TasksState { metrics, tasks, .. } = &*self.0;
-        let task = TopicTask::new(first.sibling(), new_sessions, metrics, tasks.clone());
+        let TasksState { keys, metrics, tasks, .. } = &*self.0;
+        let leases = SessionLeases::new(keys.clone());
+        let task = TopicTask::new(first.sibling(), new_sessions, leases, metrics, tasks.clone());
         tasks.spawn(self.clone().run(task, topic.clone()));
         sender
     }

@@ -41,8 +41,7 @@ impl From<&Frame> for Datagram {
 
 /// The message before the server closes a session.
 pub(super) fn bye(reason: CloseReason) -> Bytes {
-    let (code, text) = (reason.code(), reason.text());
-    format!(r#"{{"type":"bye","code":{code},"reason":"{text}"}}"#).into()
+    format!(r#"{{"type":"bye",{}}}"#, reason.members()).into()
 }
 
 /// Rounds as lines, joined into writes of a bounded size.
@@ -65,7 +64,7 @@ mod tests {
 
     #[test]
     fn a_bye_is_a_json_object_with_code_and_reason() {
-        for reason in [CloseReason::ShuttingDown, CloseReason::TooSlow, CloseReason::Failed] {
+        for reason in [CloseReason::ShuttingDown, CloseReason::TooSlow, CloseReason::KeyWithdrawn] {
             let message: serde_json::Value = serde_json::from_slice(&bye(reason)).expect("JSON");
             assert_eq!(message["type"], "bye");
             assert_eq!(message["code"], reason.code());
