@@ -107,7 +107,10 @@ async fn serving() -> (TestDatabase, TestServer, TestCertificate) {
 
 async fn metrics(server: &TestServer, certificate: &TestCertificate) -> String {
     let request = "GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
-    read_until(&mut certificate.send(server.addr, request).await, "\n# EOF").await
+    let mut stream = certificate.send(server.addr, request).await;
+    let mut text = String::new();
+    within("the metrics", stream.read_to_string(&mut text)).await.expect("a clean end");
+    text
 }
 
 #[tokio::test]

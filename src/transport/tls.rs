@@ -52,6 +52,8 @@ pub(crate) struct Tls {
     unsent: BytesMut,
     is_peer_closed: bool,
     is_closed: bool,
+    /// Set after an error: rustls must not be called again.
+    has_failed: bool,
 }
 
 impl std::fmt::Debug for Tls {
@@ -78,6 +80,7 @@ impl Tls {
             unsent: BytesMut::new(),
             is_peer_closed: false,
             is_closed: false,
+            has_failed: false,
         })
     }
 
@@ -104,12 +107,16 @@ impl Tls {
     /// Takes bytes from the socket and appends their plaintext. Answers to the peer's own messages
     /// become unsent bytes, and so does the alert after an error.
     pub(super) fn receive(&mut self, bytes: &[u8], plain: &mut Vec<u8>) -> io::Result<()> {
+        if self.has_failed {
+            return Err(ErrorKind::BrokenPipe.into());
+        }
         self.received.extend_from_slice(bytes);
         let outcome = self.process(plain);
         if outcome.is_err() {
-            self.received.clear();
             // The alert. A second error has no other.
             let _ = self.process(plain);
+            self.has_failed = true;
+            self.received = Vec::new();
         }
         if self.received.is_empty() {
             self.received = Vec::new();
@@ -164,18 +171,35 @@ impl Tls {
 
     /// Seals one record into `sealed`. Returns its size.
     fn seal(&mut self, plain: &[u8], sealed: &mut [u8]) -> io::Result<usize> {
+        if self.has_failed {
+            return Err(ErrorKind::BrokenPipe.into());
+        }
         loop {
-            match self.connection.process_tls_records(&mut self.received).state.map_err(invalid)? {
+            // rustls counts on the bytes that it has seen before: never pass it other ones.
+            let UnbufferedStatus { discard, state } =
+                self.connection.process_tls_records(&mut self.received);
+            let size = match state.map_err(invalid)? {
                 ConnectionState::WriteTraffic(mut traffic) => {
-                    return traffic.encrypt(plain, sealed).map_err(invalid);
+                    Some(traffic.encrypt(plain, sealed).map_err(invalid)?)
                 }
                 ConnectionState::EncodeTlsData(mut data) => {
                     let size = data.encode(sealed).map_err(invalid)?;
                     self.unsent.extend_from_slice(&sealed[..size]);
+                    None
                 }
-                ConnectionState::TransmitTlsData(data) => data.done(),
-                ConnectionState::PeerClosed => self.is_peer_closed = true,
+                ConnectionState::TransmitTlsData(data) => {
+                    data.done();
+                    None
+                }
+                ConnectionState::PeerClosed => {
+                    self.is_peer_closed = true;
+                    None
+                }
                 _ => return Err(ErrorKind::BrokenPipe.into()),
+            };
+            self.received.drain(..discard);
+            if let Some(size) = size {
+                return Ok(size);
             }
         }
     }
@@ -192,16 +216,18 @@ impl Tls {
 
     /// Adds the alert `close_notify`, after which the peer knows that nothing was cut off.
     pub(super) fn close(&mut self) {
-        if std::mem::replace(&mut self.is_closed, true) {
+        if std::mem::replace(&mut self.is_closed, true) || self.has_failed {
             return;
         }
         SCRATCH.with_borrow_mut(|scratch| {
-            let status = self.connection.process_tls_records(&mut self.received);
-            if let Ok(ConnectionState::WriteTraffic(mut traffic)) = status.state
+            let UnbufferedStatus { discard, state } =
+                self.connection.process_tls_records(&mut self.received);
+            if let Ok(ConnectionState::WriteTraffic(mut traffic)) = state
                 && let Ok(size) = traffic.queue_close_notify(&mut scratch.sealed)
             {
                 self.unsent.extend_from_slice(&scratch.sealed[..size]);
             }
+            self.received.drain(..discard);
         });
     }
 

@@ -194,4 +194,55 @@ fn bytes_that_are_no_tls_are_refused_with_an_alert() {
     let error = tls.receive(&[22, 3, 1, 0, 4, 9, 9, 9, 9], &mut Vec::new());
     assert_eq!(error.expect_err("no ClientHello").kind(), ErrorKind::InvalidData);
     assert!(tls.unsent.starts_with(&[21, 3]), "{:?}", &tls.unsent[..]);
+    assert!(tls.receive(&[22], &mut Vec::new()).is_err());
+    assert!(tls.seal_unsent(b"x").is_err());
+    tls.close();
+}
+
+#[test]
+fn bytes_changed_or_left_out_on_the_way_are_refused_and_nothing_panics() {
+    let mut random = fastrand::Rng::with_seed(7);
+    for _ in 0..300 {
+        let (mut tls, mut client) = connected(&version::TLS13, 100_000);
+        let mut bytes = Vec::new();
+        for _ in 0..3 {
+            client.writer().write_all(&[1; 100]).expect("room");
+            if random.bool() {
+                client.refresh_traffic_keys().expect("TLS 1.3");
+            }
+            client.write_tls(&mut bytes).expect("bytes");
+        }
+        let at = random.usize(..bytes.len());
+        bytes[at] ^= random.u8(1..);
+        let mut failed = false;
+        for piece in bytes.chunks(random.usize(1..200)) {
+            failed |= tls.receive(piece, &mut Vec::new()).is_err();
+            let _ = tls.write(b"x", &mut socket(50));
+        }
+        tls.close();
+        let _ = tls.flush(&mut socket(50));
+        // A changed length waits for bytes that do not come.
+        assert!(failed || !tls.received.is_empty());
+    }
+}
+
+#[test]
+fn a_client_hello_changed_on_the_way_panics_nothing() {
+    let mut random = fastrand::Rng::with_seed(8);
+    let (_, mut client) = pair(&version::TLS13);
+    let mut hello = Vec::new();
+    client.write_tls(&mut hello).expect("bytes");
+    for _ in 0..300 {
+        let (mut tls, _) = pair(&version::TLS13);
+        let mut bytes = hello.clone();
+        for _ in 0..random.usize(1..4) {
+            let at = random.usize(..bytes.len());
+            bytes[at] = random.u8(..);
+        }
+        for piece in bytes.chunks(random.usize(1..300)) {
+            let _ = tls.receive(piece, &mut Vec::new());
+        }
+        let _ = tls.seal_unsent(b"x");
+        tls.close();
+    }
 }

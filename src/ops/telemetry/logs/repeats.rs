@@ -23,7 +23,7 @@ use tracing_subscriber::layer::{Context, Layer};
 
 /// How often a message may be written.
 pub(super) const WINDOW: Duration = Duration::from_secs(10);
-/// The most texts of one place in the code that are told apart.
+/// The most texts of one place in the code that are kept apart.
 const TEXTS_MAX: usize = 8;
 /// The most bytes of a text that is repeated with its count.
 const TEXT_BYTES_MAX: usize = 512;
