@@ -9,6 +9,9 @@ const SAYS = {
   503: 'The server takes no connection now',
 };
 
+/** The code of a connection that broke. */
+const NO_CLOSE = 1006;
+
 /** The token lives here alone: not in the URL, in no link and in no storage. */
 let token;
 
@@ -27,6 +30,8 @@ const again = ({ state, delay }) => {
 
 export class Banner {
   #error;
+  /** How the last attempt ended. The next one says nothing until it has ended, too. */
+  #last;
 
   /** @param {{ token: () => void, retry: () => void }} on */
   constructor(on) {
@@ -44,20 +49,29 @@ export class Banner {
     this.#error = error;
   }
 
+  clear() {
+    this.#error = this.#last = undefined;
+    $('banner').hidden = true;
+  }
+
   show(detail) {
-    const { state, status, code, reason } = detail;
-    const isBad = state !== 'connected' && (status !== null || code !== null || reason !== '');
-    if (!isBad) this.#error = undefined;
+    const { state, status, code, reason, delay } = detail;
+    if (state === 'connected') return this.clear();
     // A reconnect that takes a moment is no news.
-    $('banner').hidden = !isBad;
-    if (!isBad) return;
-    const head = SAYS[status] ?? (status ? `The server answers ${status}` : 'The server does not answer');
-    const said = this.#error && !reason ? this.#error.message : reason;
-    const what = element('strong', {}, `${head}.`);
-    const quote = said ? element('span', { className: 'said' }, ` ${said}`) : '';
-    $('banner-text').replaceChildren(what, quote, element('span', {}, again(detail)));
-    $('token-form').hidden = status !== 401 && status !== 403;
-    $('retry').hidden = state === 'closed' && status !== 404;
-    $('retry').textContent = 'Try now';
+    if (status !== null || code !== null || reason !== '') this.#last = { status, code, reason };
+    if (!this.#last) return;
+    $('banner').hidden = false;
+    $('banner-text').replaceChildren(...this.#text(this.#last), element('span', {}, again({ state, delay })));
+    const wants = [401, 403].includes(this.#last.status);
+    $('token-form').hidden = !wants;
+    $('retry').hidden = state === 'closed';
+  }
+
+  #text({ status, code, reason }) {
+    const closed = code && code !== NO_CLOSE ? 'The server closed the connection' : 'The server does not answer';
+    const head = SAYS[status] ?? (status ? `The server answers ${status}` : closed);
+    const said = reason || this.#error?.message;
+    if (!said) return [element('strong', {}, `${head}.`)];
+    return [element('strong', {}, `${head}:`), element('span', { className: 'said' }, ` ${said.replace(/\.$/, '')}.`)];
   }
 }

@@ -7,6 +7,8 @@ const CHIPS_MAX = 10;
 /** So many games are found at a glance; of more, cards are grouped by type, and there is a search. */
 const GROUPED_FROM = 13;
 
+const calm = matchMedia('(prefers-reduced-motion: reduce)');
+
 class Card {
   constructor(game, href) {
     this.link = element('a', { className: 'only' });
@@ -36,7 +38,7 @@ class Card {
   render(fade) {
     this.latest.replaceChildren(asCard(this.entry));
     // The browser animates: no layout is read to restart it.
-    if (fade && this.entry.came === 'live') this.latest.animate?.({ opacity: [0.2, 1] }, { duration: 350, easing: 'ease-out' });
+    if (fade && !calm.matches && this.entry.came === 'live') this.latest.animate?.({ opacity: [0.2, 1] }, { duration: 350, easing: 'ease-out' });
     for (const entry of (this.fresh ?? []).slice(-CHIPS_MAX)) {
       const chip = asChip(entry);
       if (chip) this.chips.prepend(chip);

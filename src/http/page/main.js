@@ -121,6 +121,7 @@ const wanted = () => ({ url: here, token: currentToken, ...options(selection, ga
 const restart = () => {
   const { value } = document.querySelector('[name=transport]:checked');
   connected = JSON.stringify(options(selection, games.list));
+  banner.clear();
   recent.clear();
   figures.clear();
   games.refresh();
