@@ -19,7 +19,7 @@ demo: ## a game that writes rounds into a PostgreSQL of its own, streamed on por
 	PG_BIN="$$bin" exec cargo run --quiet --bin datastream -- demo --data-dir '$(STATE)/demo' $(ARGS)
 
 # The parts of `make test`, in order. Each is a target of its own.
-STEPS := prepare fmt-check lint deny book build test-installed test-18 test-autobahn test-soak test-client test-browsers test-aioquic test-api test-deploy
+STEPS := prepare fmt-check lint deny book build test-installed test-18 test-autobahn test-soak test-client test-browsers test-aioquic test-api test-deploy test-install
 
 .PHONY: check
 check: fmt-check lint ## after each edit: format, clippy, library tests, house rules (under a minute when warm)
@@ -106,7 +106,7 @@ test-long: build ## soaks and fuzz targets of ten minutes each; record the resul
 	$(MAKE) --no-print-directory fuzz FUZZ=$(LONG)
 
 # Clients that share no code with the server. Each target installs the programs that it needs.
-test-client test-browsers test-aioquic test-api test-deploy: export DATASTREAM := $(CURDIR)/target/debug/datastream
+test-client test-browsers test-aioquic test-api test-deploy test-install test-dist: export DATASTREAM := $(CURDIR)/target/debug/datastream
 test-autobahn: export WS_ECHO := $(CURDIR)/target/debug/ws_echo
 
 .PHONY: test-client
@@ -135,13 +135,18 @@ test-autobahn: build ## the Autobahn cases against the WebSocket frame reader (6
 test-deploy: build ## alerts, dashboard, Kubernetes, systemd and Caddy samples of deploy/
 	@tests/deploy/run.sh
 
+.PHONY: test-install
+test-install: build ## an archive of the debug build installed, started, upgraded and removed in a folder
+	@archive=$$(DIST=target/dist PROGRAM=target/debug/datastream scripts/dist '$(STATE)'); \
+	tests/dist/run.sh "$$archive" --here
+
 .PHONY: dist
 dist: ## the archive of a release in dist/: a static program, manual pages, samples, licenses, checksums
 	@scripts/dist '$(STATE)'
 
 .PHONY: test-dist
 test-dist: dist build ## the archive installed, started, upgraded and removed in a bare Debian (as root)
-	DATASTREAM=$(CURDIR)/target/debug/datastream tests/dist/run.sh "$$(ls -t dist/*.tar.gz | head -n 1)"
+	tests/dist/run.sh "$$(ls -t dist/*.tar.gz | head -n 1)"
 
 FUZZ ?= 60
 .PHONY: fuzz

@@ -49,7 +49,8 @@ inside_path() { if [ "$where" = 'a folder' ]; then echo "$1"; else echo "${1#"$r
 
 tar -C "$root" -xzf "$archive"
 unpacked=$(inside_path "$(echo "$root"/datastream-*)")
-files() { (cd "$root" && find usr/local etc/systemd etc/datastream ! -type d 2>/dev/null | LC_ALL=C sort); }
+# Folders may be missing.
+files() { (cd "$root" && { find usr/local etc/systemd etc/datastream ! -type d 2>/dev/null || true; } | LC_ALL=C sort); }
 before=$(files)
 inside "$unpacked/install" | tee "$folder/out"
 grep -q 'Set DATABASE_URL in' "$folder/out" || fail 'a first installation does not say what to set'
@@ -81,7 +82,17 @@ start() {
 stop() { kill "$server"; wait "$server" || fail "the server stopped with status $?"; server=; }
 finish_round() { "$PSQL" -XAtqc "insert into rounds (game_id, finished_at) select id, now() from games where slug = 'crash' returning id" play; }
 # The ids of the first N rounds of a stream.
-stream() { curl -sN --max-time 20 "http://127.0.0.1:$port/sse/crash$1" | sed -un 's/^id: //p' | head -n "$2"; }
+stream() {
+  local ids=
+  curl -sN --max-time 20 "http://127.0.0.1:$port/sse/crash$1" >"$folder/stream" &
+  for _ in $(seq 150); do
+    ids=$(sed -n 's/^id: //p' "$folder/stream" | head -n "$2")
+    [ "$(grep -c . <<<"$ids")" -lt "$2" ] || break
+    sleep 0.1
+  done
+  kill $!
+  echo "$ids"
+}
 
 start
 step 'started and ready'
