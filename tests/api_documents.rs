@@ -19,6 +19,8 @@ struct Servers {
     ready: TestServer,
     /// Ready, without WebTransport, for pages of one origin only.
     strict: TestServer,
+    /// With a secret for tokens.
+    guarded: TestServer,
     /// Without a database.
     unready: TestServer,
     database: TestDatabase,
@@ -37,9 +39,13 @@ impl Servers {
             .env("DATASTREAM_ALLOWED_ORIGINS", "https://one.example")
             .start()
             .await;
+        let guarded = TestServer::on(database.url())
+            .env("DATASTREAM_AUTH_SECRET", testkit::token::SECRET)
+            .start()
+            .await;
         let nowhere = format!("postgres://postgres@127.0.0.1:{}/none", free_port());
         let unready = TestServer::on(nowhere).start_unready().await;
-        Self { ready, strict, unready, database }
+        Self { ready, strict, guarded, unready, database }
     }
 
     /// The status that a request gets which the document says is answered with `status`.
@@ -56,6 +62,7 @@ impl Servers {
             200 | 426 => client.get(self.ready.http(&path)),
             304 => conditional(&client, &self.ready.http(&path)).await,
             400 => client.get(self.ready.http(&malformed(template, &path))),
+            401 => client.get(self.guarded.http(&path)),
             404 if path == template && template.starts_with("/wt/") => {
                 client.get(self.strict.http(&path))
             }

@@ -10,8 +10,8 @@ use super::{ROOT, sources};
 const PARAMETERS: [&str; 8] =
     ["game", "type", "after", "lastEventId", "seed", "token", "limit", "before"];
 
-/// The NOTIFY channel, and a metric that comes with tokens.
-const NOT_METRICS: [&str; 2] = ["datastream_rounds", "datastream_tokens_refused_total"];
+/// The NOTIFY channel.
+const NOT_METRICS: [&str; 1] = ["datastream_rounds"];
 
 fn document(name: &str) -> Value {
     let path = Path::new(ROOT).join("src/http/api").join(name);
