@@ -120,10 +120,7 @@ impl RoundQueries {
         before: Option<&RoundId>,
         limit: i64,
     ) -> Result<Vec<Round>, sqlx::Error> {
-        let query = self.query(
-            sql!("rounds_before"),
-            sql!("read_only/rounds_before"),
-        );
+        let query = self.query(sql!("rounds_before"), sql!("read_only/rounds_before"));
         let query = query.bind(game.as_number()).bind(game.as_text());
         let query = query.bind(before.and_then(RoundId::as_number));
         let query = query.bind(before.and_then(RoundId::as_text)).bind(limit);
@@ -145,10 +142,7 @@ impl RoundQueries {
         rounds: &[RoundId],
     ) -> Result<HashMap<RoundId, Xid>, sqlx::Error> {
         let (numbers, texts) = RoundId::by_kind(rounds);
-        let query = self.query(
-            sql!("resume_points"),
-            sql!("read_only/resume_points"),
-        );
+        let query = self.query(sql!("resume_points"), sql!("read_only/resume_points"));
         let query = self.with_overlap(query.bind(numbers).bind(texts));
         let found = self.fetch(&self.pools.replays, query).await?;
         let mut points = HashMap::with_capacity(found.len());

@@ -14,10 +14,7 @@ use super::{
 };
 use crate::{
     postgres::{rows, sql::sql},
-    stream::{
-        round::{RoundId, UnixMillis},
-        transaction::{Attachment, Finish},
-    },
+    stream::{round::UnixMillis, transaction::RoundName},
 };
 
 /// Rounds whose content is read at once: 1,000 take 3.4 ms.
@@ -230,11 +227,4 @@ impl OutboxReader {
         }
         Ok(Some((rounds, bytes)))
     }
-}
-
-/// Names a round of an attached table.
-type RoundName = (Attachment, RoundId);
-
-fn name(finish: &Finish) -> RoundName {
-    (finish.attachment, finish.round.clone())
 }

@@ -108,6 +108,21 @@ impl Session {
         Ok(PreparedQuery::Unnamed(sql))
     }
 
+    /// The rows of a prepared query.
+    pub(super) async fn query_prepared(
+        &self,
+        query: &PreparedQuery,
+        parameters: &[Parameter<'_>],
+    ) -> Result<Vec<Row>, CaptureError> {
+        match query {
+            PreparedQuery::Unnamed(sql) => self.query(sql, parameters).await,
+            PreparedQuery::Named(statement) => {
+                let values: Vec<_> = parameters.iter().map(|(value, _)| *value).collect();
+                Ok(self.client.query(statement, &values).await?)
+            }
+        }
+    }
+
     /// The rows of a prepared query, unless they have more than `most` bytes: then the others are read
     /// from the connection and dropped.
     pub(super) async fn query_bounded(

@@ -50,7 +50,7 @@ use crate::{
     },
     stream::{
         frame::Frame,
-        round::{GameId, Round, RoundId},
+        round::{Game, GameId, Round, RoundId},
         start_point::SeedMode,
         stored_rounds::StoredPart,
         topic::Topic,

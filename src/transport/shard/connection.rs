@@ -1,7 +1,7 @@
 //! The socket of one subscriber. Rare state is boxed: an ordinary connection takes 64 bytes.
 
 use std::{
-    io::{self, ErrorKind, Write},
+    io::{ErrorKind, Write},
     time::Instant,
 };
 
