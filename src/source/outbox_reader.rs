@@ -14,7 +14,10 @@ use super::{
 };
 use crate::{
     postgres::{rows, sql::sql},
-    stream::{round::UnixMillis, transaction::RoundName},
+    stream::{
+        round::UnixMillis,
+        transaction::{Attachment, RoundName},
+    },
 };
 
 /// Rounds whose content is read at once: 1,000 take 3.4 ms.
