@@ -15,8 +15,8 @@ use super::{
 use crate::{
     postgres::{rows, sql::sql},
     stream::{
-        round::{RoundId, UnixMillis},
-        transaction::Attachment,
+        round::UnixMillis,
+        transaction::{Attachment, RoundName},
     },
 };
 
@@ -231,6 +231,3 @@ impl OutboxReader {
         Ok(Some((rounds, bytes)))
     }
 }
-
-/// Names a round of an attached table.
-type RoundName = (Attachment, RoundId);
