@@ -43,6 +43,7 @@ mod internal_listener;
 mod line_ends;
 mod long_outages;
 mod maintenance;
+mod memory;
 mod metrics;
 mod metrics_format;
 mod migrations;

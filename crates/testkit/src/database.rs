@@ -75,6 +75,22 @@ impl TestDatabase {
         Self { name, pool, address: address.clone() }
     }
 
+    /// Drops it, whoever is connected, and makes another one of its name, migrated.
+    pub async fn make_again(self) -> Self {
+        self.pool.close().await;
+        let maintenance = connect(&self.address.url("postgres"), 1).await;
+        for sql in [
+            format!("drop database {} with (force)", self.name),
+            format!("create database {}", self.name),
+        ] {
+            sqlx::query(AssertSqlSafe(sql)).execute(&maintenance).await.expect("a new database");
+        }
+        maintenance.close().await;
+        migrated(&self.address, &self.name, &[]).await.close().await;
+        let pool = connect(&self.address.url(&self.name), 12).await;
+        Self { pool, ..self }
+    }
+
     /// The URL of the Unix socket.
     pub fn url(&self) -> String {
         self.address.url(&self.name)

@@ -2,13 +2,15 @@
 
 mod model;
 mod resume;
+mod stored;
 
 use proptest::prelude::*;
 
+use self::stored::{resumed_ids, stored};
 use super::*;
 use crate::stream::{
     round::{FinishedAt, GameId, UnixMillis},
-    stored_rounds::StoredRound,
+    stored_rounds::StoredPart,
     transaction::{Attachment, Xid},
 };
 
@@ -36,23 +38,6 @@ pub(super) fn hub(history: usize) -> (Hub, Publisher) {
 
 fn finish(id: i64) -> Finish {
     live(id, 1).finish()
-}
-
-/// The ids of a resumed stream's first rounds: those of the database, then the others.
-fn resumed_ids(resumed: &Resumed) -> Vec<i64> {
-    let stored = resumed.stored.iter().map(|round| round.finish.round.columns().0);
-    stored.chain(ids(&resumed.frames)).collect()
-}
-
-/// Stored rounds of these captured ones.
-fn stored<'a>(rounds: impl IntoIterator<Item = &'a Captured>) -> StoredPart {
-    let stored = rounds.into_iter().map(|it| StoredRound {
-        finish: it.finish(),
-        before: it.before,
-        game: (it.round.game_id.clone(), Arc::clone(&it.round.game_type)),
-        extras_bytes: it.round.extras.len(),
-    });
-    StoredPart::new(&stored.collect(), |_| true)
 }
 
 fn ids(frames: &[Frame]) -> Vec<i64> {
@@ -276,10 +261,6 @@ impl Outlet for RecordingOutlet {
     fn publish(&self, batch: &Batch) {
         let ids = batch.iter().map(|placed| placed.finish.round.columns().0);
         self.0.lock().extend(ids);
-    }
-
-    fn is_behind(&self) -> bool {
-        false
     }
 }
 

@@ -10,6 +10,8 @@
 //! segment that the socket has started. When the socket drains, it is refilled from the hub's ring
 //! buffers, after the last round that it kept.
 
+mod paged;
+
 use std::{
     collections::VecDeque,
     io::{self, ErrorKind, IoSlice, Write},
@@ -18,18 +20,13 @@ use std::{
 
 use bytes::{Buf, Bytes};
 
+pub(super) use self::paged::PagedReplay;
 use super::{
-    paged_replay::{ReplayHandle, ReplayNumber},
     protocol::{JoinedRounds, Protocol, Segment},
     read_pace::ReadPace,
 };
 use crate::{
-    ops::memory_budget::Charge,
-    stream::{
-        frame::Frame,
-        hub::{Later, Missed, Placed, Position},
-        replay::ReplayPage,
-    },
+    stream::hub::{Later, Missed, Placed, Position},
     transport::metered_socket::PROGRESS_BYTES_MIN,
 };
 
@@ -60,24 +57,6 @@ pub(super) enum Flushed {
 struct BlockedSocket {
     since: Instant,
     taken: usize,
-}
-
-/// A replay whose rounds the database has.
-#[derive(Debug)]
-pub(super) struct PagedReplay {
-    handle: ReplayHandle,
-    /// The first rounds after the stored ones.
-    then: Vec<Frame>,
-    /// The memory of the page that waits for the socket.
-    charge: Option<Charge>,
-    is_requested: bool,
-}
-
-impl PagedReplay {
-    /// Its first page is read without a request.
-    pub(super) fn new(handle: ReplayHandle, then: Vec<Frame>) -> Box<Self> {
-        Box::new(Self { handle, then, charge: None, is_requested: true })
-    }
 }
 
 /// See the module.
@@ -133,41 +112,6 @@ impl SendQueue {
     pub(super) fn continue_with(&mut self, later: Later) {
         (self.position, self.lagging) = (later.position(), true);
         self.rest = Some(Box::new(later));
-    }
-
-    /// The replay from the database that has not ended.
-    pub(super) fn replay(&self) -> Option<ReplayNumber> {
-        self.replay.as_ref().map(|replay| replay.handle.number)
-    }
-
-    /// Adds the next rounds of the replay.
-    pub(super) fn push_page(&mut self, page: ReplayPage, protocol: Protocol, now: Instant) {
-        if self.segments.is_empty() {
-            // The peer is not to blame for the time that the database took.
-            self.pace = Some(ReadPace::new(now));
-        }
-        page.frames.iter().for_each(|frame| self.push_kept(protocol.round(frame), 1));
-        if let Some(replay) = &mut self.replay {
-            (replay.charge, replay.is_requested) = (Some(page.charge), false);
-        }
-    }
-
-    /// Adds the rounds that follow the stored ones.
-    pub(super) fn end_stored_rounds(&mut self, protocol: Protocol) {
-        let Some(replay) = self.replay.take() else { return };
-        replay.then.iter().for_each(|frame| self.push_kept(protocol.round(frame), 1));
-    }
-
-    /// Asks for the next page of the replay once the last one was sent.
-    pub(super) fn request_page(&mut self) {
-        if self.segments.is_empty()
-            && !self.is_closing()
-            && let Some(replay) = &mut self.replay
-            && !std::mem::replace(&mut replay.is_requested, true)
-        {
-            replay.charge = None;
-            replay.handle.request_page();
-        }
     }
 
     /// Adds bytes that the ring buffers do not hold: of an opening, or not of a round.
