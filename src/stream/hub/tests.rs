@@ -5,7 +5,6 @@ mod resume;
 mod stored;
 
 use proptest::prelude::*;
-
 use self::stored::{resumed_ids, stored};
 use super::*;
 use crate::stream::{
