@@ -4,7 +4,6 @@ mod model;
 mod resume;
 mod stored;
 
-use proptest::prelude::*;
 use self::stored::{resumed_ids, stored};
 use super::*;
 use crate::stream::{
@@ -12,6 +11,7 @@ use crate::stream::{
     stored_rounds::StoredPart,
     transaction::{Attachment, Xid},
 };
+use proptest::prelude::*;
 
 fn captured(id: i64, game: i64, xid: u64, before: u64) -> Captured {
     let round = Round {
