@@ -197,7 +197,11 @@ impl Tls {
             // rustls counts on the bytes that it has seen before: never pass it other ones.
             let UnbufferedStatus { discard, state } =
                 self.connection.process_tls_records(&mut self.received);
-            let size = match state.map_err(invalid)? {
+            let state = state.map_err(|error| {
+                self.has_failed = true;
+                invalid(error)
+            });
+            let size = match state? {
                 ConnectionState::WriteTraffic(mut traffic) => {
                     Some(traffic.encrypt(plain, sealed).map_err(invalid)?)
                 }
