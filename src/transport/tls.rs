@@ -113,10 +113,7 @@ impl Tls {
         self.received.extend_from_slice(bytes);
         let outcome = self.process(plain);
         if outcome.is_err() {
-            // The alert. A second error has no other.
-            let _ = self.process(plain);
-            self.has_failed = true;
-            self.received = Vec::new();
+            self.fail();
         }
         if self.received.is_empty() {
             self.received = Vec::new();
@@ -125,6 +122,28 @@ impl Tls {
             return Err(io::Error::new(ErrorKind::InvalidData, "too much without an end"));
         }
         outcome
+    }
+
+    /// Ends the connection after an error. The alert, if there is one, becomes unsent bytes. rustls is
+    /// called for nothing else: it would process the received bytes again, and counts on them.
+    fn fail(&mut self) {
+        self.has_failed = true;
+        SCRATCH.with_borrow_mut(|scratch| {
+            while self.connection.wants_write() {
+                match self.connection.process_tls_records(&mut self.received).state {
+                    Ok(ConnectionState::EncodeTlsData(mut data)) => {
+                        let Ok(size) = data.encode(&mut scratch.sealed) else { break };
+                        self.unsent.extend_from_slice(&scratch.sealed[..size]);
+                    }
+                    // What came before the error is not passed on.
+                    Ok(ConnectionState::ReadTraffic(mut traffic)) => {
+                        while traffic.next_record().is_some() {}
+                    }
+                    _ => break,
+                }
+            }
+        });
+        self.received = Vec::new();
     }
 
     fn process(&mut self, plain: &mut Vec<u8>) -> io::Result<()> {
@@ -178,7 +197,11 @@ impl Tls {
             // rustls counts on the bytes that it has seen before: never pass it other ones.
             let UnbufferedStatus { discard, state } =
                 self.connection.process_tls_records(&mut self.received);
-            let size = match state.map_err(invalid)? {
+            let state = state.map_err(|error| {
+                self.has_failed = true;
+                invalid(error)
+            });
+            let size = match state? {
                 ConnectionState::WriteTraffic(mut traffic) => {
                     Some(traffic.encrypt(plain, sealed).map_err(invalid)?)
                 }
