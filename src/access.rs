@@ -36,7 +36,7 @@ pub(crate) enum Refusal {
     /// Not a JWT, too long, an unknown algorithm, repeated claims, or an unknown `crit`.
     #[error("the token cannot be read")]
     Unreadable,
-    /// No key of ours made the signature.
+    /// None of the keys in use made the signature.
     #[error("the token's signature is of no known key")]
     UnknownKey,
     /// `exp` is absent or not a number.

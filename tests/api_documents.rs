@@ -127,6 +127,11 @@ async fn every_status_in_the_openapi_document_is_answered() {
 async fn every_query_parameter_in_the_openapi_document_is_read() {
     let database = TestDatabase::new().await;
     let server = TestServer::on(database.url()).start().await;
+    let guarded = TestServer::on(database.url())
+        .env("DATASTREAM_AUTH_SECRET", testkit::token::SECRET)
+        .env("DATASTREAM_AUTH_QUERY", "true")
+        .start()
+        .await;
     let open = document(&server, "/openapi.json").await;
     let name_of = |parameter: &Value| {
         let pointer = parameter["$ref"].as_str().expect("a reference").trim_start_matches('#');
@@ -137,7 +142,9 @@ async fn every_query_parameter_in_the_openapi_document_is_read() {
     for (template, item) in open["paths"].as_object().expect("paths") {
         let parameters = item["get"]["parameters"].as_array().into_iter().flatten();
         for name in parameters.filter_map(name_of) {
+            let server = if name == "token" { &guarded } else { &server };
             let (bad, status) = match &*name {
+                "token" => ("x".to_owned(), 401),
                 "game" | "type" => ("nothing".to_owned(), 404),
                 "limit" => ("0".to_owned(), 400),
                 _ => ("x".repeat(LONG), 400),
@@ -146,6 +153,10 @@ async fn every_query_parameter_in_the_openapi_document_is_read() {
             let url = server.http(&format!("{path}?{name}={bad}"));
             let answer = Client::new().get(url).send().await.expect("an answer");
             assert_eq!(answer.status().as_u16(), status, "{name} of {template}");
+            if name == "token" {
+                let answer = answer.text().await.expect("a problem");
+                assert!(answer.contains("the token cannot be read"), "{answer}");
+            }
             seen.insert(name);
         }
     }
