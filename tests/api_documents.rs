@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 use reqwest::{Client, RequestBuilder, header::ETAG};
 use serde_json::Value;
 
-use testkit::{TestDatabase, TestServer, WsClient, cluster::free_port, get, within};
+use testkit::{
+    Signer, TestDatabase, TestServer, WsClient, cluster::free_port, get, token::SECRET, within,
+};
 
 /// Over the limit of 200 bytes.
 const LONG: usize = 201;
@@ -13,14 +15,16 @@ const LONG: usize = 201;
 /// Over any limit for the head of a request.
 const HUGE: usize = 1024 * 1024;
 
-/// Three servers, because one alone cannot answer with every status.
+/// Five servers, because one alone cannot answer with every status.
 struct Servers {
     /// Ready, with WebTransport.
     ready: TestServer,
     /// Ready, without WebTransport, for pages of one origin only.
     strict: TestServer,
-    /// With a secret for tokens.
+    /// With tokens.
     guarded: TestServer,
+    /// With an internal listener.
+    internal: TestServer,
     /// Without a database.
     unready: TestServer,
     database: TestDatabase,
@@ -39,13 +43,15 @@ impl Servers {
             .env("DATASTREAM_ALLOWED_ORIGINS", "https://one.example")
             .start()
             .await;
-        let guarded = TestServer::on(database.url())
-            .env("DATASTREAM_AUTH_SECRET", testkit::token::SECRET)
+        let guarded =
+            TestServer::on(database.url()).env("DATASTREAM_AUTH_SECRET", SECRET).start().await;
+        let internal = TestServer::on(database.url())
+            .env("DATASTREAM_INTERNAL_ADDR", "127.0.0.1:0")
             .start()
             .await;
         let nowhere = format!("postgres://postgres@127.0.0.1:{}/none", free_port());
         let unready = TestServer::on(nowhere).start_unready().await;
-        Self { ready, strict, guarded, unready, database }
+        Self { ready, strict, guarded, internal, unready, database }
     }
 
     /// The status that a request gets which the document says is answered with `status`.
@@ -55,14 +61,17 @@ impl Servers {
         let client = Client::new();
         let request = match status {
             101 => return opened(&self.ready, &path, &[]).await,
-            403 => {
+            401 if template.starts_with("/ws") => return opened(&self.guarded, &path, &[]).await,
+            401 => client.get(self.guarded.http(&path)),
+            403 if template.starts_with("/ws") => {
                 return opened(&self.strict, &path, &[("origin", "https://two.example")]).await;
             }
+            403 => client.get(self.guarded.http(&path)).bearer_auth(token_of_another_game()),
+            404 if template == "/metrics" => client.get(self.internal.http(&path)),
             503 if template.starts_with("/ws") => return opened(&self.unready, &path, &[]).await,
             200 | 426 => client.get(self.ready.http(&path)),
             304 => conditional(&client, &self.ready.http(&path)).await,
             400 => client.get(self.ready.http(&malformed(template, &path))),
-            401 => client.get(self.guarded.http(&path)),
             404 if path == template && template.starts_with("/wt/") => {
                 client.get(self.strict.http(&path))
             }
@@ -75,6 +84,11 @@ impl Servers {
         // The head is enough: the body of an event stream does not end.
         Some(request.send().await.expect("an answer").status().as_u16())
     }
+}
+
+/// A token that is valid, but not for what the requests ask.
+fn token_of_another_game() -> String {
+    Signer::hs256(SECRET).opening(&["game:double"])
 }
 
 /// The status of a WebSocket handshake.
@@ -147,6 +161,8 @@ async fn every_query_parameter_in_the_openapi_document_is_read() {
                 "token" => ("x".to_owned(), 401),
                 "game" | "type" => ("nothing".to_owned(), 404),
                 "limit" => ("0".to_owned(), 400),
+                // Not UTF-8.
+                "token" => ("%FF".to_owned(), 400),
                 _ => ("x".repeat(LONG), 400),
             };
             let path = template.replace("{game}", "crash").replace("{type}", "multiplier");
