@@ -85,7 +85,7 @@ async fn a_round_is_finished_by_every_kind_of_statement_when_its_condition_becom
 
 #[tokio::test]
 async fn a_voided_round_leaves_the_lists_and_is_sent_again_if_it_finishes_again() {
-    for condition in [SETTLED, "status::text = 'settled' and (n + 1) / 1 >= 0"] {
+    for condition in [SETTLED, "status = 'settled' and (n + 1) / 1 >= 0"] {
         let (database, server, mut client) = streamed(condition).await;
         writes(&database, "insert into bets (id, status, n) values (1, 'settled', 1)").await;
         assert!(client.next_text().await.contains(r#"{\"n\": 1}"#));

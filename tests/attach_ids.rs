@@ -35,7 +35,7 @@ async fn rounds_whose_ids_cannot_be_sent_are_counted_and_affect_no_other() {
         let server = TestServer::on(database.url()).start().await;
         let mut client = WsClient::connect(server.ws("/ws/dice")).await;
         let bad = "insert into plays values (E'a\\nb', now(), 1), ('', now(), 1), (E'\\x7f', now(), 1), \
-            (U&'a\\0085', now(), 1), (repeat('x', 1000000), now(), 1), ('good', now(), 1)";
+            (U&'a\\0085', now(), 1), (repeat('x', 2000), now(), 1), ('good', now(), 1)";
         writes(&database, bad).await;
         writes(
             &database,

@@ -125,16 +125,16 @@ const FAULTS: [Fault; 18] = [
         plant: "drop table game.\"Other Plays\" cascade",
         check: "schema",
         status: "failed",
-        says: "missing: datastream.attached_2_rounds, datastream.finished_rounds",
+        says: "missing: datastream.attached_3_rounds, datastream.finished_rounds",
         fix: Fix::Printed,
     },
     Fault {
         plant: "create role writes_nothing; \
             grant usage, create on schema datastream to writes_nothing; \
-            alter function datastream.inserted_1() owner to writes_nothing",
+            alter function datastream.inserted_2() owner to writes_nothing",
         check: "attached",
         status: "failed",
-        says: "role writes_nothing, the owner of datastream.inserted_1(), may not insert into the outbox",
+        says: "role writes_nothing, the owner of datastream.inserted_2(), may not insert into the outbox",
         fix: Fix::Printed,
     },
     Fault {
@@ -201,7 +201,7 @@ const FAULTS: [Fault; 18] = [
             from datastream.attached where relation = 'game.results_of_games'); end $$",
         check: "schema",
         status: "failed",
-        says: "missing: datastream.attached_1_rounds, datastream.finished_rounds",
+        says: "missing: datastream.attached_2_rounds, datastream.finished_rounds",
         fix: Fix::Printed,
     },
     Fault {
