@@ -17,6 +17,7 @@ mod head;
 mod health;
 mod host;
 pub(crate) mod internal;
+mod lists;
 mod origin;
 mod page;
 mod problem;
@@ -117,6 +118,7 @@ pub(crate) fn router(state: SharedState) -> Router {
     Router::new()
         .merge(stream::router())
         .merge(rounds::router())
+        .merge(lists::router())
         .merge(certificate::router())
         .merge(health::router(state.settings.has_internal))
         .merge(page::router())

@@ -7,6 +7,7 @@ pub mod hub;
 pub(crate) mod id;
 pub(crate) mod json_writer;
 pub(crate) mod last_failure;
+pub(crate) mod list;
 pub(crate) mod replay;
 pub mod round;
 pub(crate) mod round_store;

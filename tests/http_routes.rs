@@ -60,10 +60,14 @@ async fn rounds_are_paged_newest_first() {
     let next = page(format!("/rounds/crash?limit=5&before={}", newest[4])).await;
     assert_eq!(next, newest[5..10]);
     assert_eq!(page("/rounds/double".into()).await, Vec::<i64>::new());
-    for bad in ["limit=0", "limit=1001", "limit=x", "before=x"] {
+    for bad in ["limit=0", "limit=1001", "limit=x", "before=%FF", "place=x"] {
         get(&server.http(&format!("/rounds/crash?{bad}"))).await.assert_problem(400);
     }
-    get(&server.http("/rounds/nothing")).await.assert_problem(404);
+    for unknown in
+        ["/rounds/crash?before=x", "/rounds?before=999999", "/rounds/nothing", "/rounds?type=x"]
+    {
+        get(&server.http(unknown)).await.assert_problem(404);
+    }
 }
 
 #[tokio::test]

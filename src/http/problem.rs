@@ -98,7 +98,7 @@ impl Problem {
 impl From<FeedError> for Problem {
     fn from(error: FeedError) -> Self {
         match &error {
-            FeedError::Unknown(_) => Self::not_found(error.to_string()),
+            FeedError::Unknown(_) | FeedError::NoRound(_) => Self::not_found(error.to_string()),
             FeedError::NotReady => Self::unavailable(error.to_string(), 1).temporary(),
             FeedError::NoMemory(_) => Self::unavailable(error.to_string(), FULL_RETRY_SECONDS),
             FeedError::TooManyWaiting(_) => Self::unavailable(error.to_string(), 1).temporary(),

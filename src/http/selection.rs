@@ -20,8 +20,8 @@ const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 /// The same as a parameter. Of several, the last one counts: the polyfill appends it.
 const LAST_EVENT_ID_PARAMETER: &str = "lastEventId";
 /// The parameters that some route reads.
-const READ: [&str; 8] =
-    ["after", "before", "game", "lastEventId", "limit", "seed", "token", "type"];
+const READ: [&str; 9] =
+    ["after", "before", "game", "lastEventId", "limit", "place", "seed", "token", "type"];
 
 /// The decoded parameters of a query, in order.
 pub(super) type Parameters = Vec<(String, String)>;

@@ -6,15 +6,22 @@ use std::collections::{HashMap, HashSet};
 use futures_util::FutureExt;
 use sqlx::{
     AssertSqlSafe, Postgres, Row,
+    error::DatabaseError,
     postgres::{PgArguments, PgRow},
     query::Query,
 };
 
-use super::{pool::Pool, read_only::Source, rows, sql::sql};
+use super::{
+    pool::Pool,
+    read_only::Source,
+    rows::{self, Columns},
+    sql::sql,
+};
 use crate::{
     ops::telemetry::metrics::Metrics,
     stream::{
-        round::{Game, GameId, Round, RoundId, UnixMillis},
+        list::{ListKey, ListPlace, ListedRounds},
+        round::{FinishedAt, Game, GameId, NamedRound, Round, RoundId, UnixMillis},
         round_store::{Answer, RoundStore, StoreError, StoredRounds},
         transaction::{RoundName, Xid},
     },
@@ -58,10 +65,20 @@ impl From<sqlx::Error> for StoreError {
             {
                 Self::TooMuch(error.to_string())
             }
+            sqlx::Error::Database(ref refusal) if is_of_data(&**refusal) => {
+                Self::Unreadable(error.to_string())
+            }
             sqlx::Error::Database(_) => Self::Refused(error.to_string()),
             _ => Self::Unavailable(error.to_string()),
         }
     }
+}
+
+/// Whether the content of a row is to blame: data exceptions, a mapping's own errors, damaged
+/// storage, and limits that one value exceeds (PostgreSQL, "Error Codes").
+fn is_of_data(error: &dyn DatabaseError) -> bool {
+    const CLASSES: [&str; 5] = ["22", "P0", "54", "XX", "53200"];
+    error.code().is_some_and(|code| CLASSES.iter().any(|class| code.starts_with(class)))
 }
 
 impl RoundQueries {
@@ -114,17 +131,47 @@ impl RoundQueries {
         found.iter().filter_map(|row| rows::game(row).transpose()).collect()
     }
 
-    async fn read_rounds_before(
+    async fn read_list_place(&self, named: &NamedRound) -> Result<Vec<ListKey>, sqlx::Error> {
+        let query = self.query(sql!("list_place"), sql!("read_only/list_place"));
+        let query = query.bind(named.candidates().find_map(RoundId::as_number));
+        let query = query.bind(named.candidates().find_map(RoundId::as_text));
+        list_keys(&self.fetch(&self.pools.lists, query).await?)
+    }
+
+    async fn read_list_keys(
         &self,
-        game: &GameId,
-        before: Option<&RoundId>,
-        limit: i64,
-    ) -> Result<Vec<Round>, sqlx::Error> {
-        let query = self.query(sql!("rounds_before"), sql!("read_only/rounds_before"));
-        let query = query.bind(game.as_number()).bind(game.as_text());
-        let query = query.bind(before.and_then(RoundId::as_number));
-        let query = query.bind(before.and_then(RoundId::as_text)).bind(limit);
-        rounds(&self.fetch(&self.pools.lists, query).await?)
+        games: &[GameId],
+        after: Option<&ListPlace>,
+        limit: usize,
+    ) -> Result<Vec<ListKey>, sqlx::Error> {
+        let query = self.query(sql!("list_keys"), sql!("read_only/list_keys"));
+        let (numbers, texts) = GameId::by_kind(games);
+        let query = query.bind(numbers).bind(texts);
+        let query = query.bind(after.map(|place| place.finished_at.micros()));
+        let query = query.bind(after.and_then(|place| place.round.as_number()));
+        let query = query.bind(after.and_then(|place| place.round.as_text()));
+        list_keys(
+            &self
+                .fetch(&self.pools.lists, query.bind(i64::try_from(limit).unwrap_or(i64::MAX)))
+                .await?,
+        )
+    }
+
+    async fn read_list_rounds(
+        &self,
+        keys: &[ListKey],
+        bytes: usize,
+    ) -> Result<ListedRounds, sqlx::Error> {
+        let query = self.query(sql!("list_rounds"), sql!("read_only/list_rounds"));
+        let attachments: Vec<i32> = keys.iter().map(|key| key.attachment.0).collect();
+        let ids = keys.iter().map(|key| key.place.round.columns());
+        let (numbers, texts): (Vec<i64>, Vec<&str>) = ids.unzip();
+        let query = query.bind(attachments).bind(numbers).bind(texts);
+        listed(
+            &self
+                .fetch(&self.pools.lists, query.bind(i64::try_from(bytes).unwrap_or(i64::MAX)))
+                .await?,
+        )
     }
 
     async fn read_contents(&self, names: &[RoundName]) -> Result<Vec<Round>, sqlx::Error> {
@@ -181,6 +228,33 @@ fn rounds(found: &[PgRow]) -> Result<Vec<Round>, sqlx::Error> {
     Ok(rounds.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
 }
 
+/// The keys of rounds that can be sent.
+fn list_keys(found: &[PgRow]) -> Result<Vec<ListKey>, sqlx::Error> {
+    let mut keys = Vec::with_capacity(found.len());
+    for row in found {
+        let micros = row.number("finished_micros")?;
+        let finished_at = micros.and_then(FinishedAt::from_micros);
+        if let (Ok(round), Some(finished_at)) = (rows::round_id(row)?, finished_at) {
+            let (place, attachment) = (ListPlace { finished_at, round }, rows::attachment(row)?);
+            keys.push(ListKey { place, attachment });
+        }
+    }
+    Ok(keys)
+}
+
+/// The rounds up to the first one without content.
+fn listed(found: &[PgRow]) -> Result<ListedRounds, sqlx::Error> {
+    let (mut listed, now) = (ListedRounds::default(), UnixMillis::now());
+    for row in found {
+        if row.maybe_text("extras")?.is_none() {
+            listed.cut = rows::round_id(row)?.ok();
+            break;
+        }
+        listed.rounds.extend(rows::round(row, now)?.ok());
+    }
+    Ok(listed)
+}
+
 /// If there is no round, a single row with a null `attachment` has the `trimmed` column.
 fn stored_rounds(mut found: Vec<PgRow>, limit: usize) -> Result<StoredRounds, sqlx::Error> {
     let trimmed = found.first().map(|row| rows::xid(row, "trimmed")).transpose()?;
@@ -197,13 +271,21 @@ impl RoundStore for RoundQueries {
         async { Ok(self.read_games().await?) }.boxed()
     }
 
-    fn rounds_before<'a>(
+    fn list_place<'a>(&'a self, named: &'a NamedRound) -> Answer<'a, Vec<ListKey>> {
+        async { Ok(self.read_list_place(named).await?) }.boxed()
+    }
+
+    fn list_keys<'a>(
         &'a self,
-        game: &'a GameId,
-        before: Option<&'a RoundId>,
-        limit: i64,
-    ) -> Answer<'a, Vec<Round>> {
-        async move { Ok(self.read_rounds_before(game, before, limit).await?) }.boxed()
+        games: &'a [GameId],
+        after: Option<&'a ListPlace>,
+        limit: usize,
+    ) -> Answer<'a, Vec<ListKey>> {
+        async move { Ok(self.read_list_keys(games, after, limit).await?) }.boxed()
+    }
+
+    fn list_rounds<'a>(&'a self, keys: &'a [ListKey], bytes: usize) -> Answer<'a, ListedRounds> {
+        async move { Ok(self.read_list_rounds(keys, bytes).await?) }.boxed()
     }
 
     fn resume_points<'a>(&'a self, rounds: &'a [RoundId]) -> Answer<'a, HashMap<RoundId, Xid>> {

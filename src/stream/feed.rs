@@ -21,8 +21,9 @@ use crate::{
         games::{Games, UnknownName},
         hub::{Hub, Joint, Opening, SeededStart, Start, Subscription},
         last_failure::LastFailure,
+        list::{self, List, ListStart},
         replay::{GIVE_UP_AFTER, ReplayError, Replays, StoredReader},
-        round::{Game, GameId, NamedRound, Round, RoundId},
+        round::{Game, NamedRound},
         round_store::{SharedRoundStore, StoreError},
         start_point::{SeedMode, StartPoint},
         stored_rounds::StoredPart,
@@ -51,9 +52,6 @@ const READER_BYTES: usize = 4096;
 /// Lists that are read from the database at once.
 const LISTS_AT_ONCE: usize = 2;
 
-/// The most bytes of a list's JSON, unless its first round has more.
-pub(crate) const LIST_BYTES: usize = 1024 * 1024;
-
 /// The reason for which a request fails.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum FeedError {
@@ -64,6 +62,9 @@ pub(crate) enum FeedError {
     /// outage. The server cannot answer a resume until it has published all of them: 503.
     #[error("the stream has not caught up with the database yet")]
     NotReady,
+    /// No finished round has this id: 404.
+    #[error("there is no finished round {0:?}")]
+    NoRound(String),
     /// The database did not answer: 503.
     #[error("the database could not answer")]
     Database(#[from] Arc<StoreError>),
@@ -232,21 +233,32 @@ impl Feed {
         &self.0.budget
     }
 
-    /// Takes the memory of a list of at most [`LIST_BYTES`] for a client.
+    /// Takes the memory of a list of at most [`list::PAGE_BYTES`] for a client.
     pub(crate) fn charge_list(&self, client: Option<IpAddr>) -> Result<Charge, FeedError> {
-        Ok(self.0.budget.take(MemoryUse::lists, client, LIST_BYTES)?)
+        Ok(self.0.budget.take(MemoryUse::lists, client, list::PAGE_BYTES)?)
     }
 
-    /// Rounds of a game, newest first, older than `before` (exclusive) if given.
-    pub(crate) async fn rounds(
+    /// A page of the topic's finished rounds, newest first.
+    pub(crate) async fn list(
         &self,
-        game: &GameId,
-        before: Option<&RoundId>,
-        limit: u16,
+        topic: &Topic,
+        start: ListStart,
+        limit: usize,
         client: Option<IpAddr>,
-    ) -> Result<Vec<Round>, FeedError> {
+    ) -> Result<List, FeedError> {
         let _turn = self.0.lists.take(client).await?;
-        Ok(self.0.store.rounds_before(game, before, i64::from(limit)).await?)
+        let store = &*self.0.store;
+        let after = match start {
+            ListStart::Newest => None,
+            ListStart::After(place) => Some(place),
+            ListStart::Before(named) => {
+                let place = list::place_of(store, &named).await?;
+                Some(place.ok_or_else(|| FeedError::NoRound(named.to_string()))?)
+            }
+        };
+        let games = self.0.games.all();
+        let games = games.iter().filter(|game| topic.covers(game)).map(|game| game.id.clone());
+        Ok(list::read(store, &games.collect::<Vec<_>>(), after.as_ref(), limit).await?)
     }
 
     /// Waits until a server that has just started has caught up. An `EventSource` does not reconnect

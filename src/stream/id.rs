@@ -170,6 +170,12 @@ impl NamedRound {
     }
 }
 
+impl fmt::Display for NamedRound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.text.iter().try_for_each(|text| text.fmt(f))
+    }
+}
+
 impl GameId {
     /// The id of a table whose ids are numbers on the wire.
     pub const fn number(number: i64) -> Self {

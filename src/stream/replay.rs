@@ -299,7 +299,9 @@ impl Replays {
         let found = store.replay(from, games.as_deref(), most, snapshot).await;
         let found = found.map_err(|error| match error {
             StoreError::Unavailable(_) => self.0.unanswered.record(error),
-            StoreError::Refused(_) | StoreError::TooMuch(_) => queries.refused.record(error),
+            StoreError::Refused(_) | StoreError::Unreadable(_) | StoreError::TooMuch(_) => {
+                queries.refused.record(error)
+            }
         })?;
         Ok(Page::new(from, found, settled, charge))
     }

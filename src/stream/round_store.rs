@@ -7,7 +7,8 @@ use std::{collections::HashMap, fmt::Debug, sync::Arc};
 use futures_util::future::BoxFuture;
 
 use super::{
-    round::{Game, GameId, Round, RoundId},
+    list::{ListKey, ListPlace, ListedRounds},
+    round::{Game, GameId, NamedRound, Round, RoundId},
     stored_rounds::StoredRound,
     transaction::{RoundName, Xid},
 };
@@ -21,6 +22,9 @@ pub(crate) enum StoreError {
     /// The answer would take the store too long: another attempt would too.
     #[error("{0}")]
     TooMuch(String),
+    /// The store cannot read the content of a round: another query may succeed.
+    #[error("{0}")]
+    Unreadable(String),
     /// The store did not answer at all.
     #[error("{0}")]
     Unavailable(String),
@@ -48,13 +52,20 @@ pub(crate) trait RoundStore: Debug + Send + Sync {
     /// All games, by id.
     fn games(&self) -> Answer<'_, Vec<Game>>;
 
-    /// Rounds of a game, newest first, older than `before` if given.
-    fn rounds_before<'a>(
+    /// The finished rounds of this name.
+    fn list_place<'a>(&'a self, named: &'a NamedRound) -> Answer<'a, Vec<ListKey>>;
+
+    /// The keys of at most `limit` finished rounds of these games, newest first, after a place if one
+    /// is given.
+    fn list_keys<'a>(
         &'a self,
-        game: &'a GameId,
-        before: Option<&'a RoundId>,
-        limit: i64,
-    ) -> Answer<'a, Vec<Round>>;
+        games: &'a [GameId],
+        after: Option<&'a ListPlace>,
+        limit: usize,
+    ) -> Answer<'a, Vec<ListKey>>;
+
+    /// The content of these rounds, in order, up to so many bytes of extras.
+    fn list_rounds<'a>(&'a self, keys: &'a [ListKey], bytes: usize) -> Answer<'a, ListedRounds>;
 
     /// For each of these rounds that the store contains: the oldest transaction that was in progress
     /// when the trigger recorded the round.

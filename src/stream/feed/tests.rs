@@ -9,7 +9,8 @@ use crate::{
     ops::telemetry::metrics::Metrics,
     stream::{
         hub::{self, Captured, DurablePosition, Publisher},
-        round::{FinishedAt, UnixMillis},
+        list::{ListKey, ListPlace, ListedRounds},
+        round::{FinishedAt, GameId, Round, RoundId, UnixMillis},
         round_store::{Answer, RoundStore, StoredRounds},
         stored_rounds::StoredRound,
         transaction::{Attachment, RoundName, Xid},
@@ -25,13 +26,21 @@ impl RoundStore for Stored {
         std::future::ready(Ok(Vec::new())).boxed()
     }
 
-    fn rounds_before<'a>(
+    fn list_place<'a>(&'a self, _: &'a NamedRound) -> Answer<'a, Vec<ListKey>> {
+        async { Ok(Vec::new()) }.boxed()
+    }
+
+    fn list_keys<'a>(
         &'a self,
-        _: &'a GameId,
-        _: Option<&'a RoundId>,
-        _: i64,
-    ) -> Answer<'a, Vec<Round>> {
-        std::future::ready(Ok(Vec::new())).boxed()
+        _: &'a [GameId],
+        _: Option<&'a ListPlace>,
+        _: usize,
+    ) -> Answer<'a, Vec<ListKey>> {
+        async { Ok(Vec::new()) }.boxed()
+    }
+
+    fn list_rounds<'a>(&'a self, _: &'a [ListKey], _: usize) -> Answer<'a, ListedRounds> {
+        async { Ok(ListedRounds::default()) }.boxed()
     }
 
     fn resume_points<'a>(
