@@ -120,8 +120,10 @@ async fn the_version_and_the_limits_are_gauges() {
         .env("DATASTREAM_RETENTION", "2h")
         .start()
         .await;
+    let text = get(&server.http("/metrics")).await.body;
+    let version = concat!("\ndatastream_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"");
+    assert!(text.contains(version), "{text}");
     for line in [
-        concat!("datastream_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
         "datastream_max_connections 500",
         "datastream_max_connections_per_address +Inf",
         "datastream_max_connects_per_second 70.0",

@@ -139,7 +139,8 @@ async fn every_command_works_for_a_role_whose_settings_would_keep_it_from_its_wo
 async fn a_server_streams_trims_and_reconciles_with_such_a_role() {
     let database = TestDatabase::new().await;
     let url = hampered(&database).await;
-    let old = "insert into datastream.outbox (xid, round_id, at) values ('3', 1, now() - interval '5 days')";
+    let old = "insert into datastream.outbox (xid, attachment, round_id, at) \
+        values ('3', 1, 1, now() - interval '5 days')";
     database.run(old).await;
     let skipped = "set datastream.skip = 'on'; insert into rounds (game_id, finished_at) \
         select id, now() from games where slug = 'crash'";
