@@ -31,7 +31,7 @@ async fn a_role_with_few_connections_is_reported_at_the_start_and_by_doctor() {
     assert_eq!(client.next_round().await.round_id, round, "one connection is enough to stream");
     let says = format!("the role {}_limited may have 2 connections", database.name);
     let log = server.log().join("\n");
-    assert!(log.contains(&says) && log.contains("serve uses up to 8"), "{log}");
+    assert!(log.contains(&says) && log.contains("serve uses up to 12"), "{log}");
     assert!(log.contains("connection limit 16"), "{log}");
     // Maintenance has the other connection: the pool of clients' reads cannot open one.
     eventually("a second connection", || async {
@@ -82,6 +82,6 @@ async fn a_server_with_few_connections_is_reported_at_the_start() {
         taken.push(database.pool.acquire().await.expect("a connection"));
     }
     let log = TestServer::on(database.url()).start().await.log().join("\n");
-    assert!(log.contains("of 20 connections are free, and serve uses up to 8"), "{log}");
+    assert!(log.contains("of 20 connections are free, and serve uses up to 12"), "{log}");
     drop(taken);
 }

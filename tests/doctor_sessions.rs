@@ -78,7 +78,7 @@ async fn doctor_reports_a_server_with_few_free_connections() {
         where backend_type = 'client backend'";
     let free = sqlx::query_scalar::<_, String>(free).fetch_one(&mut *taken[0]).await;
     let free =
-        format!("{} of 20 connections are free, and serve uses up to 8", free.expect("a count"));
+        format!("{} of 20 connections are free, and serve uses up to 12", free.expect("a count"));
     for url in [&database.url(), &reader] {
         let found = findings(url, "connections", &[]).await;
         assert!(told(&found, "warning", &free).remedy.contains("raise max_connections"));
