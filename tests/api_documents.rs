@@ -104,7 +104,7 @@ async fn conditional(client: &Client, url: &str) -> RequestBuilder {
 fn malformed(template: &str, path: &str) -> String {
     match template {
         "/rounds/{game}/latest" => "/rounds/%FF/latest".to_owned(),
-        "/rounds/{game}" => format!("{path}?before={}", "x".repeat(LONG)),
+        "/rounds" | "/rounds/{game}" => format!("{path}?before={}", "x".repeat(LONG)),
         _ => format!("{path}?after={}", "x".repeat(LONG)),
     }
 }
