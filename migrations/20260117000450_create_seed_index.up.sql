@@ -107,7 +107,7 @@ begin
     index_name := datastream.qualified(mine);
     if mine is null then
       index_name := format('datastream_latest_%s', a.id) || case when part.level > 0 then format('_%s', part.relid::oid) else '' end;
-      -- The name may be that of an index of ours whose row is lost (`drop schema`), or of something else.
+      -- The name may be that of our own index whose row is lost (`drop schema`), or of something else.
       taken := datastream.relation_named(format('%s.%I', part.schema_name, index_name));
       if taken is not null and exists (select from pg_index i where i.indexrelid = taken and i.indrelid = part.relid) and taken <> all (coalesce(wrong, '{}')) then
         return next format('drop index %s%s', case when exists (select from pg_class c where c.oid = taken and c.relkind = 'i') then how else '' end, datastream.qualified(taken));

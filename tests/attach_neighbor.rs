@@ -10,7 +10,7 @@ use testkit::{
 };
 
 #[tokio::test]
-async fn no_search_path_makes_a_table_of_ours_hide_one_of_the_game() {
+async fn no_search_path_makes_our_schema_hide_a_table_of_the_game() {
     let database = TestDatabase::new().await;
     // A role of the name of our schema, whose own schema comes first by default.
     let role = "do $$ begin if not exists (select from pg_roles where rolname = 'datastream') then \

@@ -70,7 +70,7 @@ async fn help_and_version_succeed_whatever_the_file_holds() {
 }
 
 #[tokio::test]
-async fn a_value_of_ours_that_cannot_be_read_is_bad_usage_and_is_not_shown() {
+async fn a_value_of_our_names_that_cannot_be_read_is_bad_usage_and_is_not_shown() {
     let folder = folder_with("# comment\nDATABASE_URL=postgres://u:hush hush@h/db\n");
     let output = datastream(&["serve"]).current_dir(folder.path()).run().await;
     assert_eq!(output.code, Some(2), "{}", output.stderr);

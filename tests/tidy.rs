@@ -268,6 +268,8 @@ fn metric_names_are_written_in_telemetry_only() {
         source.module() != "ops"
             && source.program().contains("\"datastream_")
             && !source.program().contains("\"datastream_rounds\"")
+            // The alias of a row in the conditions of attached tables.
+            && !source.program().contains("\"datastream_row.\"")
     };
     let wrong: Vec<_> = sources("src").into_iter().filter(names).map(|s| s.path).collect();
     assert!(wrong.is_empty(), "{wrong:?}");

@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_value_of_ours_is_an_error_without_the_value() {
+    fn a_bad_value_of_our_names_is_an_error_without_the_value() {
         let error = parse("A=1\nDATABASE_URL=postgres://u:hush hush@h/db\n").error;
         let error = error.expect("an error");
         assert!(error.starts_with(".env: line 2: the value of DATABASE_URL"), "{error}");

@@ -7,8 +7,8 @@
 //!   one use cannot starve another, and live streams go on.
 //! * **B3** Once a share is half used, one client address gets at most a quarter of it. Clients
 //!   without a known address, as behind a proxy, have no such limit.
-//! * **B4** Rounds are never refused. Their bytes are counted all the same, and whoever makes them
-//!   wait ([`MemoryBudget::is_exhausted`]) gives way.
+//! * **B4** Rounds are never refused. Their bytes are counted all the same. The history and slow
+//!   readers give up memory instead ([`MemoryBudget::is_exhausted`]).
 
 mod available;
 
@@ -85,15 +85,15 @@ pub(crate) struct MemoryBudget(Arc<BudgetState>);
 #[derive(Debug)]
 struct BudgetState {
     limit: usize,
-    /// `Ledger::used` in the metrics, which are readable without the lock.
+    /// `Accounts::used` in the metrics, which are readable without the lock.
     gauges: [Gauge; USES],
-    ledger: Mutex<Ledger>,
+    accounts: Mutex<Accounts>,
     metrics: Metrics,
 }
 
 /// Who has how much.
 #[derive(Debug, Default)]
-struct Ledger {
+struct Accounts {
     used: [usize; USES],
     /// By use and client address.
     clients: HashMap<(MemoryUse, IpAddr), usize>,
@@ -113,8 +113,8 @@ impl MemoryBudget {
             drop(metrics.memory_refused_total.get_or_create(&label));
             metrics.memory_used_bytes.get_or_create_owned(&label)
         });
-        let (ledger, metrics) = (Mutex::default(), metrics.clone());
-        Self(Arc::new(BudgetState { limit, gauges, ledger, metrics }))
+        let (accounts, metrics) = (Mutex::default(), metrics.clone());
+        Self(Arc::new(BudgetState { limit, gauges, accounts, metrics }))
     }
 
     /// Takes bytes for a client, or refuses (B2, B3).
@@ -125,18 +125,18 @@ impl MemoryBudget {
         bytes: usize,
     ) -> Result<Charge, BudgetExhausted> {
         let client = client.map(network);
-        let mut ledger = self.0.ledger.lock();
-        if !self.0.admits(&ledger, usage, client, bytes) {
-            drop(ledger);
+        let mut accounts = self.0.accounts.lock();
+        if !self.0.admits(&accounts, usage, client, bytes) {
+            drop(accounts);
             let label = ByMemoryUse { kind: usage };
             self.0.metrics.memory_refused_total.get_or_create(&label).inc();
             return Err(BudgetExhausted);
         }
         if let Some(client) = client {
-            *ledger.clients.entry((usage, client)).or_default() += bytes;
+            *accounts.clients.entry((usage, client)).or_default() += bytes;
         }
-        self.0.add(&mut ledger, usage, bytes);
-        drop(ledger);
+        self.0.add(&mut accounts, usage, bytes);
+        drop(accounts);
         Ok(Charge { budget: self.clone(), usage, client, bytes })
     }
 
@@ -156,7 +156,7 @@ impl MemoryBudget {
 
     /// Counts bytes that cannot be refused (B4).
     pub(crate) fn count(&self, usage: MemoryUse, bytes: usize) -> CountedBytes {
-        self.0.add(&mut self.0.ledger.lock(), usage, bytes);
+        self.0.add(&mut self.0.accounts.lock(), usage, bytes);
         let usage = AtomicU8::new(usage as u8);
         CountedBytes { budget: self.clone(), usage, bytes }
     }
@@ -201,50 +201,50 @@ impl BudgetState {
 
     fn admits(
         &self,
-        ledger: &Ledger,
+        accounts: &Accounts,
         usage: MemoryUse,
         client: Option<IpAddr>,
         bytes: usize,
     ) -> bool {
         let share = self.share(usage);
-        let wanted = ledger.used[usage as usize].saturating_add(bytes);
-        let of_client = client.and_then(|client| ledger.clients.get(&(usage, client)));
+        let wanted = accounts.used[usage as usize].saturating_add(bytes);
+        let of_client = client.and_then(|client| accounts.clients.get(&(usage, client)));
         let of_client = of_client.copied().unwrap_or(0).saturating_add(bytes);
         let is_fair = client.is_none() || wanted <= share / 2 || of_client <= share / 4;
-        wanted <= share && is_fair && self.total_with(ledger, usage, wanted) <= self.limit
+        wanted <= share && is_fair && self.total_with(accounts, usage, wanted) <= self.limit
     }
 
     /// All bytes in use or reserved, if this use had `wanted`.
-    fn total_with(&self, ledger: &Ledger, usage: MemoryUse, wanted: usize) -> usize {
+    fn total_with(&self, accounts: &Accounts, usage: MemoryUse, wanted: usize) -> usize {
         let of = |other: MemoryUse| match other == usage {
             true => wanted,
-            false => ledger.used[other as usize],
+            false => accounts.used[other as usize],
         };
         MemoryUse::ALL.iter().map(|&other| of(other).max(self.reserve(other))).sum()
     }
 
-    fn add(&self, ledger: &mut Ledger, usage: MemoryUse, bytes: usize) {
-        ledger.used[usage as usize] += bytes;
-        self.publish(ledger, usage);
+    fn add(&self, accounts: &mut Accounts, usage: MemoryUse, bytes: usize) {
+        accounts.used[usage as usize] += bytes;
+        self.publish(accounts, usage);
     }
 
     fn give_back(&self, usage: MemoryUse, client: Option<IpAddr>, bytes: usize) {
-        let mut ledger = self.ledger.lock();
+        let mut accounts = self.accounts.lock();
         if let Some(client) = client
-            && let Some(used) = ledger.clients.get_mut(&(usage, client))
+            && let Some(used) = accounts.clients.get_mut(&(usage, client))
         {
             *used -= bytes;
             if *used == 0 {
-                ledger.clients.remove(&(usage, client));
+                accounts.clients.remove(&(usage, client));
             }
         }
-        ledger.used[usage as usize] -= bytes;
-        self.publish(&ledger, usage);
+        accounts.used[usage as usize] -= bytes;
+        self.publish(&accounts, usage);
     }
 
     /// Shows what a use has to those that do not take the lock.
-    fn publish(&self, ledger: &Ledger, usage: MemoryUse) {
-        let used = ledger.used[usage as usize];
+    fn publish(&self, accounts: &Accounts, usage: MemoryUse) {
+        let used = accounts.used[usage as usize];
         self.gauges[usage as usize].set(used.try_into().unwrap_or(i64::MAX));
     }
 }
@@ -288,12 +288,12 @@ impl CountedBytes {
 
     /// Counts the bytes for another use from now on.
     pub(crate) fn move_to(&self, usage: MemoryUse) {
-        let mut ledger = self.budget.0.ledger.lock();
+        let mut accounts = self.budget.0.accounts.lock();
         let former = self.usage();
         self.usage.store(usage as u8, Ordering::Relaxed);
-        ledger.used[former as usize] -= self.bytes;
-        self.budget.0.publish(&ledger, former);
-        self.budget.0.add(&mut ledger, usage, self.bytes);
+        accounts.used[former as usize] -= self.bytes;
+        self.budget.0.publish(&accounts, former);
+        self.budget.0.add(&mut accounts, usage, self.bytes);
     }
 }
 

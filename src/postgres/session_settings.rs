@@ -38,7 +38,7 @@ const FIXED: [Setting<'static>; 12] = [
     ("lc_monetary", "C"),
 ];
 
-/// For statements of ours alone. Values of the type regclass print without their schema if the path
+/// For our own statements alone. Values of the type regclass print without their schema if the path
 /// has it.
 pub(crate) const NO_SEARCH_PATH: Setting<'static> = ("search_path", "pg_catalog, pg_temp");
 

@@ -340,7 +340,7 @@ export const cases = {
     assert.match(await text('double'), /5\s+red/);
     assert.match(await text('slot'), /2\.00×/);
     assert.equal(await page.locator('#game-slot .latest .icon').count(), 3);
-    const reels = ['plum', 'bell', 'seven'];
+    const reels = ['plum', 'lemon', 'seven'];
     const [id] = await database.rounds(1, 'slot', JSON.stringify({ reels, multiplier: '0.00' }));
     await hasRow(page, id);
     const drawn = () => page.evaluate(() => [...document.querySelectorAll('#game-slot .latest use')]

@@ -131,8 +131,8 @@ pub(super) const SHAPES: [Shape; 27] = [
     },
     Shape {
         name: "a shoe and a hand, a composite key with a text",
-        schema: "create table hands (shoe uuid, seat text, hand smallint, dealt timestamptz, cards text[], primary key (hand, shoe, seat))",
-        attach: "--id shoe,seat,hand\n--finished-at dealt\n--extras-columns cards\n--slug dice\n--type cards\n--game-id-value 3",
+        schema: "create table hands (shoe uuid, place text, hand smallint, dealt timestamptz, cards text[], primary key (hand, shoe, place))",
+        attach: "--id shoe,place,hand\n--finished-at dealt\n--extras-columns cards\n--slug dice\n--type cards\n--game-id-value 3",
         writes: [
             "insert into hands values ('b0000000-0000-0000-0000-000000000001', 'a:1', 4, now(), '{AS,KD}')",
             "insert into hands values ('b0000000-0000-0000-0000-000000000001', '', 5, now(), '{}')",

@@ -126,6 +126,6 @@ proptest! {
         }
         drop(charges);
         prop_assert_eq!(total(&budget), 0);
-        prop_assert!(budget.0.ledger.lock().clients.is_empty());
+        prop_assert!(budget.0.accounts.lock().clients.is_empty());
     }
 }
