@@ -1,6 +1,8 @@
 //! Opens subscriptions: from the hub's recent rounds if they reach back far enough, otherwise from
 //! the outbox.
 
+mod error;
+
 use std::{
     net::IpAddr,
     sync::Arc,
@@ -9,12 +11,13 @@ use std::{
 
 use tokio::sync::Mutex;
 
+pub(crate) use self::error::FeedError;
 use crate::{
     ops::{
         memory_budget::{BudgetExhausted, Charge, MemoryBudget},
         shutdown::Shutdown,
         telemetry::metrics::MemoryUse,
-        turns::{TooManyWaiting, Turns},
+        turns::Turns,
     },
     stream::{
         frame::Frame,
@@ -22,7 +25,7 @@ use crate::{
         hub::{Hub, Joint, Opening, SeededStart, Start, Subscription},
         last_failure::LastFailure,
         list::{self, List, ListStart},
-        replay::{GIVE_UP_AFTER, ReplayError, Replays, StoredReader},
+        replay::{GIVE_UP_AFTER, Replays, StoredReader},
         round::{Game, NamedRound},
         round_store::{SharedRoundStore, StoreError},
         start_point::{SeedMode, StartPoint},
@@ -51,47 +54,6 @@ const READER_BYTES: usize = 4096;
 
 /// Lists that are read from the database at once.
 const LISTS_AT_ONCE: usize = 2;
-
-/// The reason for which a request fails.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum FeedError {
-    /// No game has this slug or this type: 404.
-    #[error(transparent)]
-    Unknown(#[from] UnknownName),
-    /// The capture has not caught up since the process started, or is publishing the rounds of an
-    /// outage. The server cannot answer a resume until it has published all of them: 503.
-    #[error("the stream has not caught up with the database yet")]
-    NotReady,
-    /// No finished round has this id: 404.
-    #[error("there is no finished round {0:?}")]
-    NoRound(String),
-    /// The database did not answer: 503.
-    #[error("the database could not answer")]
-    Database(#[from] Arc<StoreError>),
-    /// The memory for such requests is used up: 503.
-    #[error(transparent)]
-    NoMemory(#[from] BudgetExhausted),
-    /// Too many requests of one address wait for the database: 503.
-    #[error(transparent)]
-    TooManyWaiting(#[from] TooManyWaiting),
-}
-
-impl From<StoreError> for FeedError {
-    fn from(error: StoreError) -> Self {
-        Arc::new(error).into()
-    }
-}
-
-impl From<ReplayError> for FeedError {
-    fn from(error: ReplayError) -> Self {
-        match error {
-            ReplayError::Behind => Self::NotReady,
-            ReplayError::Database(error) => Self::Database(error),
-            ReplayError::NoMemory(error) => Self::NoMemory(error),
-            ReplayError::TooManyWaiting(error) => Self::TooManyWaiting(error),
-        }
-    }
-}
 
 /// Opens subscriptions and answers reads. Cheap to clone.
 #[derive(Clone, Debug)]

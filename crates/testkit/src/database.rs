@@ -75,7 +75,7 @@ impl TestDatabase {
         Self { name, pool, address: address.clone() }
     }
 
-    /// Drops it, whoever is connected, and makes another one of its name, migrated.
+    /// Drops it under its open connections, and makes another one of its name, migrated.
     pub async fn make_again(self) -> Self {
         self.pool.close().await;
         let maintenance = connect(&self.address.url("postgres"), 1).await;
