@@ -27,8 +27,8 @@ fn frame(first: u8, size: u8) -> Vec<u8> {
 /// Floods until the server closes; returns whether the answer has this close code.
 async fn flood(mut client: RawHttp, start: &[u8], frames: &[u8], code: u16) -> bool {
     client.send(start).await;
-    while client.send(frames).await && !client.has_bytes(&code.to_be_bytes()).await {}
-    client.has_bytes(&code.to_be_bytes()).await
+    while client.send(frames).await && !client.has_bytes(&code.to_be_bytes()) {}
+    client.has_bytes(&code.to_be_bytes())
 }
 
 #[tokio::test]

@@ -37,7 +37,7 @@ pub struct UnusableKeys {
 }
 
 impl UnusableKeys {
-    pub(super) fn new(path: PathBuf, why: impl ToString) -> Self {
+    pub(super) fn new(path: PathBuf, why: &dyn std::fmt::Display) -> Self {
         Self { path, why: why.to_string() }
     }
 }
@@ -78,7 +78,7 @@ impl Keys {
         match &config.keys {
             KeySource::Secret(secret) => {
                 let set = KeySet::of_secret(secret.as_bytes());
-                let unusable = |error| UnusableKeys::new("the secret".into(), error);
+                let unusable = |error| UnusableKeys::new("the secret".into(), &error);
                 keys.install(set.map_err(unusable)?);
             }
             KeySource::File(path) => {

@@ -51,7 +51,7 @@ impl FileKeys {
         let read = stamp(&path);
         match load(&path) {
             Ok(set) => Ok((Self { path, read }, set)),
-            Err(error) => Err(UnusableKeys::new(path, error)),
+            Err(error) => Err(UnusableKeys::new(path, &error)),
         }
     }
 

@@ -78,7 +78,6 @@ fn parse(text: &str) -> Parsed {
         let assignment = lines[at..=last].join("\n");
         at = last + 1;
         match name(line) {
-            Line::Nothing => {}
             Line::NoAssignment => parsed.no_assignments.push(number),
             Line::Sets(_) if read(&assignment).is_some() => {
                 readable.push_str(&assignment);
@@ -87,7 +86,7 @@ fn parse(text: &str) -> Parsed {
             Line::Sets(name) if is_ours(name) => {
                 parsed.error.get_or_insert_with(|| bad_value(number, name));
             }
-            Line::Sets(_) => {}
+            Line::Nothing | Line::Sets(_) => {}
         }
     }
     // All together, because a value may refer to an earlier name: `$NAME`.

@@ -98,7 +98,7 @@ fn of_libraries(environment: &Environment) -> Vec<Setting> {
     let set = env::vars_os().filter_map(|(name, value)| {
         let (name, value) = (name.into_string().ok()?, value.to_string_lossy().into_owned());
         (name.starts_with("PG") && name == name.to_uppercase() && !value.is_empty())
-            .then(|| (name, value))
+            .then_some((name, value))
     });
     let mut set: Vec<_> = set.filter(|(name, _)| !name.starts_with("PG_")).collect();
     set.sort();

@@ -3,7 +3,7 @@
 //! Plain HTTP without tokens. It answers until the process ends: a stop that takes long is seen in
 //! its metrics. So it is no task that a stop waits for, but a future that runs beside everything.
 
-use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{Router, body::Body, middleware};
 use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
@@ -81,7 +81,7 @@ fn router(state: SharedState, node: &NodeName) -> Router {
 async fn serve_connection(socket: TcpStream, router: Router) {
     let service = service_fn(|request: Request<Incoming>| {
         let router = router.clone();
-        async move { Ok::<_, Infallible>(router.oneshot(request.map(Body::new)).await?) }
+        async move { router.oneshot(request.map(Body::new)).await }
     });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())

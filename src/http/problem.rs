@@ -99,9 +99,10 @@ impl From<FeedError> for Problem {
     fn from(error: FeedError) -> Self {
         match &error {
             FeedError::Unknown(_) | FeedError::NoRound(_) => Self::not_found(error.to_string()),
-            FeedError::NotReady => Self::unavailable(error.to_string(), 1).temporary(),
+            FeedError::NotReady | FeedError::TooManyWaiting(_) => {
+                Self::unavailable(error.to_string(), 1).temporary()
+            }
             FeedError::NoMemory(_) => Self::unavailable(error.to_string(), FULL_RETRY_SECONDS),
-            FeedError::TooManyWaiting(_) => Self::unavailable(error.to_string(), 1).temporary(),
             FeedError::Database(cause) => {
                 tracing::warn!(error = %cause, "a client's request failed in the database");
                 Self::unavailable(error.to_string(), 1).temporary()

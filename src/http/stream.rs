@@ -112,7 +112,7 @@ async fn unready(mut phase: watch::Receiver<Phase>) {
     tokio::time::sleep(ANSWER_WITHIN).await;
     if phase.wait_for(|phase| !matches!(phase, Phase::Live { .. })).await.is_err() {
         // The server stops, which ends all requests.
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 

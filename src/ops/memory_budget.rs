@@ -45,8 +45,7 @@ impl MemoryUse {
         match self {
             Self::connections => (1, 4),
             Self::history => (2, 8),
-            Self::queues => (2, 4),
-            Self::replays => (2, 4),
+            Self::queues | Self::replays => (2, 4),
             Self::lists => (1, 2),
         }
     }

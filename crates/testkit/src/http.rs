@@ -119,7 +119,7 @@ impl RawHttp {
     }
 
     /// Whether these bytes are among those that have arrived and were not read.
-    pub async fn has_bytes(&mut self, bytes: &[u8]) -> bool {
+    pub fn has_bytes(&mut self, bytes: &[u8]) -> bool {
         while matches!(self.stream.try_read_buf(&mut self.read), Ok(read) if read > 0) {}
         self.read.windows(bytes.len()).any(|part| part == bytes)
     }

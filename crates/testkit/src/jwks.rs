@@ -43,6 +43,7 @@ impl JwksServer {
         let url = format!("http://{}/jwks.json", listener.local_addr().expect("an address"));
         let (answer, requests) = (Arc::new(Mutex::new(answer)), Arc::new(AtomicUsize::new(0)));
         let (shown, counted) = (Arc::clone(&answer), Arc::clone(&requests));
+        #[expect(clippy::disallowed_methods, reason = "aborted when this server is dropped")]
         let task = tokio::task::spawn(async move {
             let mut open = Vec::new();
             while let Ok((mut socket, _)) = listener.accept().await {
