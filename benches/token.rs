@@ -46,7 +46,7 @@ fn verify(criterion: &mut Criterion) {
                 measured(|| {
                     (0..times).for_each(|_| {
                         black_box(keys.accepts(black_box(token.as_bytes())));
-                    })
+                    });
                 })
             });
         });
