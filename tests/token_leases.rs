@@ -57,6 +57,7 @@ async fn a_stream_ends_with_its_token_on_each_transport() {
     let mut sse = events(&server, &token).await;
     let wt = WtClient::connect(&server, &format!("/wt?token={token}")).await;
     let mut stays = web_socket(&server, &expiring(&signer, 600), "").await.expect("a stream");
+    #[expect(clippy::disallowed_methods, reason = "the test awaits it")]
     let stays = tokio::task::spawn(async move { stays.rounds(3).await });
     let first = database.finish("crash", "{}").await;
     assert_eq!(socket.next_round().await.round_id, first);
@@ -113,6 +114,7 @@ async fn a_withdrawn_key_ends_its_streams_and_no_others() {
     let mut sse = events(&server, &old_token).await;
     let wt = WtClient::connect(&server, &format!("/wt?token={old_token}")).await;
     let mut stays = web_socket(&server, &new_token, "").await.expect("a stream");
+    #[expect(clippy::disallowed_methods, reason = "the test awaits it")]
     let stays = tokio::task::spawn(async move { stays.next_round().await.round_id });
     fs::write(&path, jwk_set([&new])).expect("written");
     assert_eq!(socket.close_code().await, Some(4401));

@@ -266,7 +266,6 @@ pub(super) const SHAPES: [Shape; 27] = [
         ids: [r#""a:7""#, r#""a:8""#],
         has: r#""game_id":"a","game_slug":"a""#,
         slug: "a",
-        ..ONE_GAME
     },
     Shape {
         name: "slug and type beside the round, a constant id",

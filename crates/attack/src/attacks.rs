@@ -76,11 +76,10 @@ pub(crate) async fn run(options: &Options, target: &Target) -> Result<Held> {
 fn default_count(attack: Attack) -> usize {
     match attack {
         Attack::Silent | Attack::SlowHead => 4000,
-        Attack::KeepAlive => 5000,
         Attack::WsPings | Attack::WsMessages | Attack::WsFragments => 50,
         Attack::Burner => 1,
         Attack::WtHandshakes => 1200,
-        Attack::UnreadLists => 5000,
+        Attack::KeepAlive | Attack::UnreadLists => 5000,
         Attack::UnreadReplays => 200,
         Attack::UnreadSeeds => 1500,
         Attack::ResumePoints => 400,

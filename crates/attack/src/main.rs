@@ -28,7 +28,7 @@ async fn run(options: &Options) -> Result<()> {
     let before = memory::resident_bytes(target.pid)?;
     let steady = Steady::start(&target).await?;
     let held = attacks::run(options, &target).await?;
-    let mut report = Report::of(&target, before, &held).await?;
+    let mut report = Box::pin(Report::of(&target, before, &held)).await?;
     report.rounds = steady.stop().await;
     drop(held);
     report.memory_left(&target, options.rest).await?;

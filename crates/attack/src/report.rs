@@ -43,7 +43,7 @@ impl Report {
         for _ in 0..CHECKS {
             report.health.extend(measure(health(target)).await);
         }
-        report.stream = measure(stream(target)).await;
+        report.stream = Box::pin(measure(stream(target))).await;
         report.attackers = held.sockets.len() + held.quic.len();
         report.open = held.sockets.iter().filter(|socket| !clients::is_closed(socket)).count();
         report.open += held.quic.iter().filter(|it| it.close_reason().is_none()).count();
