@@ -251,7 +251,7 @@ async fn a_full_notify_queue_recovers_and_does_not_affect_capture_poll() {
     let polled = database.finish("crash", "{}").await;
     assert_eq!(client.next_round().await.round_id, polled);
     database
-        .run("select datastream.attach('public.rounds', capture => 'auto', replace => true)")
+        .run("select datastream.attach('public.rounds', mode => 'auto', replace => true)")
         .await;
     // Closes the session instead of a rollback, after which it would be sent all notifications.
     drop(idle.detach());

@@ -80,7 +80,7 @@ async fn old_rounds_that_only_the_new_primary_has_are_streamed() {
     let database = TestDatabase::on(&primary.address()).await;
     // Without a notification, no data waits in the server's socket.
     database
-        .run("select datastream.attach('public.rounds', capture => 'poll', replace => true)")
+        .run("select datastream.attach('public.rounds', mode => 'poll', replace => true)")
         .await;
     let old = database.finish_at("crash", "now() - interval '2 days'").await;
     let standby = DedicatedCluster::standby_of(&primary);

@@ -55,7 +55,7 @@ pub(crate) struct SessionSettings<'a>(Vec<Setting<'a>>);
 impl<'a> SessionSettings<'a> {
     /// With those of the use, unless the connection string overrides them.
     pub(crate) fn of(target: &'a PgTarget, used: &[Setting<'a>]) -> Self {
-        Self::ordered(&[&DEFAULTS, used, &given(target)])
+        Self::ordered(&[defaults(target), used, &given(target)])
     }
 
     /// With those of the use, whatever the connection string has.
@@ -64,7 +64,7 @@ impl<'a> SessionSettings<'a> {
         preferred: &[Setting<'a>],
         used: &[Setting<'a>],
     ) -> Self {
-        Self::ordered(&[&DEFAULTS, preferred, &given(target), used])
+        Self::ordered(&[defaults(target), preferred, &given(target), used])
     }
 
     fn ordered(groups: &[&[Setting<'a>]]) -> Self {
@@ -109,6 +109,12 @@ pub(crate) enum Access {
     Read,
     /// It writes, even if the role's transactions are read-only by default.
     Write,
+}
+
+/// `target_session_attrs=read-write` asks whether transactions are read-only by default, as libpq does:
+/// a server that became read-only must show it.
+fn defaults(target: &PgTarget) -> &'static [Setting<'static>] {
+    if target.read_write { &DEFAULTS[1..] } else { &DEFAULTS }
 }
 
 fn given(target: &PgTarget) -> Vec<Setting<'_>> {
