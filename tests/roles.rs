@@ -209,7 +209,7 @@ async fn the_reader_can_read_recreated_objects_after_a_drop() {
     let detach = datastream(&["detach", "--table", "shop.plays"]);
     succeeded(&detach.env("DATABASE_URL", &admin).run().await);
     game.database
-        .run("create table shop.plays (id bigint, game_id bigint, finished_at timestamptz, extras jsonb)")
+        .run("create table shop.plays (id bigint primary key, game_id bigint, finished_at timestamptz, extras jsonb)")
         .await;
     succeeded(&datastream(&ATTACH).env("DATABASE_URL", &admin).run().await);
     let doctor = datastream(&["doctor"]).env("DATABASE_URL", game.url_as(&game.reader)).run().await;

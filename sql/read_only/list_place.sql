@@ -1,4 +1,4 @@
 -- As list_place.sql.
-select 0 as attachment, f.round_id::bigint as round_id, null::text as round_key, (extract(epoch from date_trunc('second', timezone('UTC', f.finished_at)))::bigint * 1000000 + extract(microseconds from timezone('UTC', f.finished_at))::bigint % 1000000) as finished_micros
+select 0 as attachment, {round:id} as round_id, {round:key} as round_key, (extract(epoch from date_trunc('second', timezone('UTC', f.finished_at)))::bigint * 1000000 + extract(microseconds from timezone('UTC', f.finished_at))::bigint % 1000000) as finished_micros
 from datastream_finished f
-where f.round_id = $1::bigint and $2::text is not null
+where {round:in array[$1::bigint] array[$2::text]}

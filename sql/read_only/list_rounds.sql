@@ -1,10 +1,10 @@
 -- As list_rounds.sql.
-select 0 as attachment, f.round_id::bigint as round_id, null::text as round_key, f.game_id::bigint as game_id, null::text as game_key, f.game_slug, f.game_type,
+select 0 as attachment, {round:id} as round_id, {round:key} as round_key, {game:id} as game_id, {game:key} as game_key, f.game_slug, f.game_type,
        (extract(epoch from date_trunc('second', timezone('UTC', f.finished_at)))::bigint * 1000000 + extract(microseconds from timezone('UTC', f.finished_at))::bigint % 1000000) as finished_micros, case when coalesce(f.bytes, 0) < $4::bigint then f.extras end as extras
 from (
   select f.*, n.place,
          sum(octet_length(f.extras)) over (order by n.place rows between unbounded preceding and 1 preceding) as bytes
   from unnest($1::integer[], $2::bigint[], $3::text[]) with ordinality as n(attachment, round_id, round_key, place)
-  join datastream_finished f on f.round_id = n.round_id
+  join datastream_finished f on {round:named}
 ) f
 order by f.place

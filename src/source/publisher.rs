@@ -111,7 +111,7 @@ impl RoundPublisher {
 
     /// Takes the directory of games as it is by now.
     pub(super) fn replace_games(&self, games: Vec<Game>) {
-        self.hub.classify(&games);
+        self.hub.hub().classify(&games);
         self.games.replace(games);
     }
 

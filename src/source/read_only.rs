@@ -194,7 +194,7 @@ impl ReadOnlyCapture {
         let games = rows.await?;
         let games = games.iter().filter_map(|row| rows::game(row).transpose());
         let games = games.collect::<Result<Vec<_>, _>>()?;
-        self.settings.publisher.classify(&games);
+        self.settings.publisher.hub().classify(&games);
         self.settings.games.replace(games);
         Ok(())
     }

@@ -153,7 +153,10 @@ impl Feed {
         let started = Instant::now();
         let read = tokio::time::timeout(RELOAD_WITHIN, self.0.store.games()).await;
         let games = read.unwrap_or(Err(StoreError::Unavailable("no answer in time".to_owned())));
-        self.0.games.replace(games.map_err(|error| self.0.failed_reload.record(error))?);
+        let games = games.map_err(|error| self.0.failed_reload.record(error))?;
+        // A stream of a game's new type begins with a round of it.
+        self.0.hub.classify(&games);
+        self.0.games.replace(games);
         *reloaded = Some(started);
         Ok(())
     }

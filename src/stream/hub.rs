@@ -1,7 +1,5 @@
-//! The hub: assigns each round its position in the stream, keeps recent rounds in ring buffers, and
-//! opens subscriptions.
-//!
-//! One [`Publisher`] exists, owned by the capture; [`Hub`] handles are cheap to clone.
+//! The hub: positions of rounds, ring buffers of recent ones, subscriptions. One [`Publisher`] exists,
+//! owned by the capture; [`Hub`] handles are cheap to clone.
 //!
 //! * **I1** Positions rise by one per round. Every subscriber on every transport gets rounds in the
 //!   order of their positions.
@@ -246,6 +244,11 @@ impl Hub {
         self.recent().attach(outlet);
     }
 
+    /// Moves games whose type has changed to their new type.
+    pub fn classify(&self, games: &[Game]) {
+        self.recent().classify(games);
+    }
+
     /// The latest round of a topic.
     pub fn latest(&self, topic: &Topic) -> Option<Frame> {
         self.recent().latest(topic)
@@ -314,9 +317,9 @@ impl Publisher {
         self.0.recent().preload(recent, latest, trimmed);
     }
 
-    /// Moves games whose type has changed to their new type.
-    pub fn classify(&self, games: &[Game]) {
-        self.0.recent().classify(games);
+    /// The hub.
+    pub fn hub(&self) -> &Hub {
+        &self.0
     }
 
     /// Forgets all rounds, and closes the hub until the next [`Self::open`]. Streams stay open.

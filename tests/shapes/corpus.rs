@@ -247,7 +247,7 @@ pub(super) const SHAPES: [Shape; 27] = [
         attach: "--finished-at done\n--extras-columns n\n--slug dice\n--type chance\n--game-id-value 7",
         writes: [
             "insert into results (at, done) values ('2026-05-05', now())",
-            "insert into results_2026 (at) values ('2026-05-05'); update results set done = now() where done is null",
+            "insert into results (at) values ('2026-05-05'); update results set done = now() where done is null",
         ],
         ids: ["1", "2"],
         has: r#""game_id":7"#,
@@ -310,7 +310,7 @@ pub(super) const SHAPES: [Shape; 27] = [
         attach: "--extras-columns took,at,bytes,odds\n--slug dice\n--type chance\n--game-id-value 1",
         writes: [
             "set intervalstyle = 'iso_8601'; set timezone = 'Asia/Tokyo'; set bytea_output = 'escape'; set datestyle = 'German'; set extra_float_digits = -9; \
-             insert into results values (1, now(), '1 day 2 hours', '2026-01-17T00:00:00Z', '\\x00ff', 0.1 + 0.2); reset all",
+             insert into results values (1, now(), '1 day 2 hours', '2026-01-17T00:00:00Z', '\\x00ff', 0.1::float8 + 0.2::float8); reset all",
             "insert into results values (2, now())",
         ],
         ids: ["1", "2"],

@@ -57,6 +57,8 @@ impl IdTypes {
             "key" => id_type.text(column),
             "order" => id_type.order(column),
             "is" => id_type.is(column, number, text),
+            "less" => id_type.is_less(column, number, text),
+            "named" => id_type.is_named(column),
             _ => id_type.is_in(column, number, text),
         }
     }
@@ -103,6 +105,28 @@ impl IdType {
             ),
             Self::Text => format!("({column} = {text}::text and {number}::bigint is null)"),
             Self::Other => format!("({column}::text = {text}::text and {number}::bigint is null)"),
+        }
+    }
+
+    /// Whether the id comes before another one on the wire: every number before every string.
+    fn is_less(self, column: &str, number: &str, text: &str) -> String {
+        match self {
+            Self::Integer => format!("({column} < {number}::bigint or {text}::text is not null)"),
+            _ => format!(
+                "({column}::text collate \"C\" < {text}::text collate \"C\" and {number}::bigint is null)"
+            ),
+        }
+    }
+
+    /// Whether it is the id in the columns `round_id` and `round_key` of a row `n`.
+    fn is_named(self, column: &str) -> String {
+        match self {
+            Self::Integer => format!("({column} = n.round_id and n.round_key = '')"),
+            Self::Uuid => {
+                format!("{column} = (case when n.round_key ~ {UUID} then n.round_key::uuid end)")
+            }
+            Self::Text => format!("{column} = n.round_key"),
+            Self::Other => format!("{column}::text = n.round_key"),
         }
     }
 
