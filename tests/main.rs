@@ -80,5 +80,6 @@ mod token_leases;
 mod token_settings;
 mod tokens;
 mod unusual_rounds;
+mod voids_and_corrections;
 mod webtransport;
 mod writers;

@@ -1,6 +1,7 @@
 //! Tables of many shapes: each is attached, streamed, resumed, listed and detached without a trace.
 
 mod corpus;
+mod suggested;
 
 use corpus::{SHAPES, Shape};
 use testkit::{

@@ -25,7 +25,7 @@ use crate::{
     },
     ops::{build_info, shutdown::Shutdown, telemetry::logs},
     postgres::{
-        attach::{self, AttachError, AttachOptions, Report},
+        attach::{self, AttachError, AttachOptions, Report, suggest},
         check::Status,
         migrate::{self, MigrateReport, Tables},
         options::{DatabaseConfig, DatabaseOptions},
@@ -89,6 +89,11 @@ async fn run_command(command: Command, shutdown: &Shutdown) -> Result<(), Failur
         },
         Command::Attach(options) => {
             let target = listen_target(&options.database)?;
+            if let Some(table) = &options.suggest {
+                let suggestions = suggest::suggest(&target, table.as_deref()).await?;
+                suggest::as_lines(&suggestions).iter().for_each(|line| print_line(line));
+                return Ok(());
+            }
             let attached = print_report(attach_table(&target, &options), shutdown).await;
             attached.map_err(|error| error.context(format!("cannot attach {}", options.table)))
         }

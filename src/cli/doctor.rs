@@ -16,6 +16,7 @@ use crate::{
     },
     ops::descriptors,
     postgres::{
+        attach::suggest,
         check::{Check, Status},
         doctor as database,
         options::{DatabaseConfig, DatabaseOptions},
@@ -78,11 +79,23 @@ pub async fn examine(
         checks.iter().all(|check| check.name != "connection" || check.status == Status::Ok);
     if reached && source.is_none() {
         checks.extend(check_listener(config).await);
+        checks.extend(suggestions(config).await);
     }
     checks.extend(web_transport::check(web_transport));
     checks.push(open_files(options.max_connections.get()));
     let ok = checks.iter().all(|check| check.status != Status::Failed);
     Report { ok, checks }
+}
+
+/// Commands to attach with, on a database with no attached table.
+async fn suggestions(config: &DatabaseConfig) -> Option<Check> {
+    const NAME: &str = "suggestions";
+    let found = match suggest::suggest_first(&config.target).await {
+        Ok(found) => found?,
+        Err(error) => return Some(Check::new(NAME, Status::Skipped, error.to_string())),
+    };
+    let says = format!("no table is attached; {} look like rounds", found.len());
+    Some(Check::new(NAME, Status::Warning, says).remedy(suggest::as_lines(&found).join("\n")))
 }
 
 async fn check_listener(config: &DatabaseConfig) -> Vec<Check> {

@@ -10,6 +10,7 @@ mod index;
 mod mapping;
 mod options;
 mod plan;
+pub(crate) mod suggest;
 mod table;
 
 pub(crate) use capture::{CaptureMode, set_capture};

@@ -247,7 +247,7 @@ pub(super) const SHAPES: [Shape; 27] = [
         attach: "--finished-at done\n--extras-columns n\n--slug dice\n--type chance\n--game-id-value 7",
         writes: [
             "insert into results (at, done) values ('2026-05-05', now())",
-            "insert into results (at) values ('2026-05-05'); update results set done = now() where done is null",
+            "insert into results_2026 (id, at) overriding system value values (2, '2026-05-05'); update results set done = now() where done is null",
         ],
         ids: ["1", "2"],
         has: r#""game_id":7"#,

@@ -16,7 +16,13 @@ pub struct AttachOptions {
 
     /// Table of rounds, as in SQL: game.results, or game."Results".
     #[arg(long, value_name = "TABLE", help_heading = "Round")]
+    #[arg(required_unless_present = "suggest", default_value = "", hide_default_value = true)]
     pub table: String,
+
+    /// Print the whole command for each table that looks like rounds, or for this one. Changes nothing
+    /// and needs no schema.
+    #[arg(long, value_name = "TABLE", num_args = 0..=1, conflicts_with = "table", help_heading = "How")]
+    pub suggest: Option<Option<String>>,
 
     /// The round's id and finish.
     #[command(flatten)]

@@ -1,0 +1,187 @@
+//! `datastream attach --suggest`: guesses from the tables that are there, as commands to paste.
+//!
+//! It reads the catalog, and a sample of at most a thousand rows of each candidate. It needs no schema.
+
+mod game;
+mod guess;
+mod table;
+
+use guess::{Candidate, Guess, Samples};
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use table::{Column, Table};
+
+use super::AttachError;
+use crate::postgres::{connection, target::PgTarget};
+
+/// A sample is optional: a statement that takes longer is given up.
+const SETTINGS: [(&str, &str); 4] = [
+    ("statement_timeout", "5s"),
+    ("lock_timeout", "2s"),
+    ("default_transaction_read_only", "on"),
+    ("jit", "off"),
+];
+const SAMPLE_ROWS: u32 = 1000;
+/// More candidates are not looked at.
+const SUGGESTIONS_MAX: usize = 20;
+/// Printed if there is no candidate, and below the commands.
+pub(crate) const BY_HAND: &str = "datastream attach --table TABLE --id COLUMN --finished-at COLUMN \
+    --extras COLUMN --slug SLUG --type TYPE --game-id-value ID";
+
+/// A table that looks like rounds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Suggestion {
+    /// The command, for a shell.
+    pub(crate) command: String,
+    /// Remarks on the guess.
+    pub(crate) remarks: Vec<String>,
+}
+
+/// The suggestions for one table or for all, on a connection of its own.
+pub(crate) async fn suggest(
+    target: &PgTarget,
+    table: Option<&str>,
+) -> Result<Vec<Suggestion>, AttachError> {
+    let mut connection = connection::connect(target, "suggest", &SETTINGS).await?;
+    if let Some(name) = table {
+        let exists = sqlx::query_scalar("select to_regclass($1) is not null").bind(name);
+        let exists: bool = exists.fetch_one(&mut connection).await?;
+        if !exists {
+            return Err(AttachError::NoTable(name.to_owned()));
+        }
+    }
+    let suggestions = read(&mut connection, table).await;
+    let _closed = connection.close().await;
+    suggestions
+}
+
+/// The suggestions for a database with no attached table. `None` if one is attached.
+pub(crate) async fn suggest_first(
+    target: &PgTarget,
+) -> Result<Option<Vec<Suggestion>>, AttachError> {
+    let mut connection = connection::connect(target, "suggest", &SETTINGS).await?;
+    let suggestions = match any_is_attached(&mut connection).await? {
+        true => None,
+        false => Some(read(&mut connection, None).await?),
+    };
+    let _closed = connection.close().await;
+    Ok(suggestions)
+}
+
+/// The suggestions as lines.
+pub(crate) fn as_lines(suggestions: &[Suggestion]) -> Vec<String> {
+    if suggestions.is_empty() {
+        return vec![
+            "# No table looks like rounds. Attach yours by hand (datastream attach --help):"
+                .to_owned(),
+            format!("#   {BY_HAND}"),
+        ];
+    }
+    let mut lines =
+        vec!["# These tables look like rounds. Check the guesses, then run one:".to_owned()];
+    if suggestions.len() > 1 {
+        lines.push("# If you attach one table only, leave out --id-prefix.".to_owned());
+    }
+    for suggestion in suggestions {
+        lines.push(String::new());
+        lines.extend(suggestion.remarks.iter().map(|remark| format!("# {remark}")));
+        lines.push(suggestion.command.clone());
+    }
+    lines
+}
+
+async fn read(
+    connection: &mut PgConnection,
+    table: Option<&str>,
+) -> Result<Vec<Suggestion>, AttachError> {
+    let query = sqlx::query_scalar(include_str!("../../../sql/suggest_tables.sql")).bind(table);
+    let found: Vec<String> = query.fetch_all(&mut *connection).await?;
+    let tables: Vec<Table> =
+        found.iter().filter_map(|text| serde_json::from_str(text).ok()).collect();
+    let candidates = tables.iter().filter_map(|it| Candidate::of(it, table.is_some()));
+    let mut candidates: Vec<Candidate<'_>> = candidates.collect();
+    candidates.sort_by_key(Candidate::rank);
+    candidates.truncate(SUGGESTIONS_MAX);
+    let mut sampled = Vec::new();
+    for candidate in candidates {
+        let samples = sample(connection, &candidate).await;
+        if candidate.guess(&samples, false).is_some() {
+            sampled.push((candidate, samples));
+        }
+    }
+    let prefix = sampled.len() > 1 || any_is_attached(connection).await?;
+    let guesses =
+        sampled.iter().filter_map(|(candidate, samples)| candidate.guess(samples, prefix));
+    Ok(guesses.map(as_suggestion).collect())
+}
+
+/// Triggers tell it without rights on the schema.
+async fn any_is_attached(connection: &mut PgConnection) -> Result<bool, AttachError> {
+    let query = "select exists (select from pg_trigger where tgname = 'datastream_inserted')";
+    Ok(sqlx::query_scalar(query).fetch_one(connection).await?)
+}
+
+async fn sample(connection: &mut PgConnection, candidate: &Candidate<'_>) -> Samples {
+    let table = &candidate.table.table;
+    let mut samples = Samples::default();
+    if candidate.finished_at.is_time_number() {
+        samples.median = median(connection, table, candidate.finished_at).await;
+    }
+    if let Some(state) = candidate.state.filter(|state| state.is_text()) {
+        samples.states = states(connection, table, state).await;
+    }
+    if let [id] = &*candidate.ids {
+        if id.is_integer() {
+            samples.max_id = max_id(connection, table, id).await;
+        }
+    }
+    samples
+}
+
+/// Times before March 1973 in seconds are no times of a game.
+async fn median(connection: &mut PgConnection, table: &str, column: &Column) -> Option<f64> {
+    let name = &column.quoted;
+    let query = format!(
+        "select percentile_disc(0.5) within group (order by v) \
+         from (select {name}::double precision as v from {table} limit {SAMPLE_ROWS}) s \
+         where v between 1e8 and 1e17"
+    );
+    sqlx::query_scalar(AssertSqlSafe(query)).fetch_one(connection).await.ok().flatten()
+}
+
+async fn states(connection: &mut PgConnection, table: &str, column: &Column) -> Vec<String> {
+    let name = &column.quoted;
+    let query = format!(
+        "select distinct rtrim(v) from (select {name}::text as v from {table} limit {SAMPLE_ROWS}) s \
+         where v is not null limit 100"
+    );
+    sqlx::query_scalar(AssertSqlSafe(query)).fetch_all(connection).await.unwrap_or_default()
+}
+
+/// By the index of the key.
+async fn max_id(connection: &mut PgConnection, table: &str, column: &Column) -> Option<i64> {
+    let query = format!("select max({})::bigint from {table}", column.quoted);
+    sqlx::query_scalar(AssertSqlSafe(query)).fetch_one(connection).await.ok().flatten()
+}
+
+fn as_suggestion(guess: Guess) -> Suggestion {
+    let mut command = "datastream attach".to_owned();
+    for (option, value) in &guess.options {
+        command.push(' ');
+        command.push_str(option);
+        if !value.is_empty() {
+            // A value that begins with a dash would be read as an option.
+            command.push(if value.starts_with('-') { '=' } else { ' ' });
+            command.push_str(&quoted(value));
+        }
+    }
+    Suggestion { command, remarks: guess.remarks }
+}
+
+/// A word of a shell (POSIX 2.2.2).
+fn quoted(value: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-.,/:".contains(c);
+    if value.chars().all(is_plain) {
+        return value.to_owned();
+    }
+    format!("'{}'", value.replace('\'', r"'\''"))
+}
