@@ -4,7 +4,9 @@
 -- $1 bigint: microseconds since the epoch
 -- Columns: as rounds_by_id.sql; ordered by finished_at, then by id: numbers before strings.
 select f.attachment, f.round_id, f.round_key, f.game_id, f.game_key, f.game_slug, f.game_type,
-       datastream.micros(f.finished_at) as finished_micros, f.extras
+       datastream.micros(f.finished_at) as finished_micros,
+       case when octet_length(f.extras) <= coalesce(nullif(current_setting('datastream.max_round', true), '')::bigint, 1048576)
+            then f.extras end as extras
 from (
   select f.* from datastream.attached_games g
   cross join lateral datastream.rounds_of(g.game_id, g.game_key, timestamptz '10000-01-01 00:00:00+00', null, null,

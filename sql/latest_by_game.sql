@@ -7,7 +7,9 @@
 -- streamed; bounds, rather than `isfinite`, let the index skip them.
 -- `rounds_of` is made by `datastream.attach`, for each attached table with its own columns.
 select f.attachment, f.round_id, f.round_key, f.game_id, f.game_key, f.game_slug, f.game_type,
-       datastream.micros(f.finished_at) as finished_micros, f.extras
+       datastream.micros(f.finished_at) as finished_micros,
+       case when octet_length(f.extras) <= coalesce(nullif(current_setting('datastream.max_round', true), '')::bigint, 1048576)
+            then f.extras end as extras
 from datastream.attached_games g
 cross join lateral datastream.rounds_of(g.game_id, g.game_key, timestamptz '10000-01-01 00:00:00+00', null, null, timestamptz '0001-01-01 00:00:00+00', 1) f
 order by f.game_id, f.game_key collate "C"

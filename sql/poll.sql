@@ -22,7 +22,9 @@ select s.snap::text as snapshot, (s.inserted - '0/0'::pg_lsn)::bigint as inserte
        (extract(epoch from o.at) * 1000000)::bigint as at_micros,
        (extract(epoch from clock_timestamp() - o.at) * 1000000)::bigint as age_micros,
        case when o.round_id is not null then f.attachment is not null end as has_round,
-       f.game_id, f.game_key, f.game_slug, f.game_type, datastream.micros(f.finished_at) as finished_micros, f.extras
+       f.game_id, f.game_key, f.game_slug, f.game_type, datastream.micros(f.finished_at) as finished_micros,
+       case when octet_length(f.extras) <= coalesce(nullif(current_setting('datastream.max_round', true), '')::bigint, 1048576)
+            then f.extras end as extras
 from (select pg_current_snapshot() as snap, pg_current_wal_insert_lsn() as inserted, pg_current_wal_flush_lsn() as flushed,
              (extract(epoch from clock_timestamp()) * 1000000)::bigint as now_micros,
              case when pg_try_advisory_lock(7264, 10) then pg_advisory_unlock(7264, 10) else false end as alone) s

@@ -39,6 +39,7 @@ use crate::{
         feed::Feed,
         games::Games,
         hub::{self, Hub, HubSettings, Publisher},
+        skipped_rounds::SkippedRounds,
     },
     transport::{ShardError, ShardSettings, Shards, tls::TlsAcceptor, wt::WebTransport},
 };
@@ -184,6 +185,7 @@ struct Wiring<'a> {
     round_queries: RoundQueries,
     /// Verifies tokens, if they are on.
     verifier: Option<TokenVerifier>,
+    skipped: SkippedRounds,
     /// The operator's queries in the read-only mode.
     source: Option<Source>,
 }
@@ -200,13 +202,26 @@ impl<'a> Wiring<'a> {
         let (hub, publisher) = hub::with_settings(settings, metrics.clone());
         let pools = query_pools(config)?;
         let source = config.read_only.as_ref().map(Source::new);
+        let skipped = SkippedRounds::new(metrics.clone(), config.max_round);
         let round_queries = match source.clone() {
-            None => RoundQueries::new(pools, metrics.clone()),
-            Some(source) => RoundQueries::read_only(pools, metrics.clone(), source),
+            None => RoundQueries::new(pools, metrics.clone(), skipped.clone()),
+            Some(source) => {
+                RoundQueries::read_only(pools, metrics.clone(), skipped.clone(), source)
+            }
         };
         let games = Games::default();
-        let wiring =
-            Self { config, shutdown, metrics, budget, hub, games, round_queries, verifier, source };
+        let wiring = Self {
+            config,
+            shutdown,
+            metrics,
+            budget,
+            hub,
+            games,
+            round_queries,
+            skipped,
+            verifier,
+            source,
+        };
         Ok((wiring, publisher))
     }
 
@@ -225,6 +240,7 @@ impl<'a> Wiring<'a> {
             publisher,
             games: self.games.clone(),
             metrics: self.metrics.clone(),
+            skipped: self.skipped.clone(),
             shutdown: self.shutdown.clone(),
         });
         (Box::pin(capture.run()), phase)
@@ -250,7 +266,8 @@ impl<'a> Wiring<'a> {
     fn maintenance(&self, phase: watch::Receiver<Phase>) -> anyhow::Result<Maintenance> {
         let pool = Pool::lazy(&self.config.database.target, "maintenance", 1);
         let pool = pool.context("the connection string names no host")?.writing();
-        let queries = RoundQueries::new(QueryPools::one(&pool), self.metrics.clone());
+        let queries =
+            RoundQueries::new(QueryPools::one(&pool), self.metrics.clone(), self.skipped.clone());
         Ok(Maintenance {
             pool,
             phase,

@@ -42,7 +42,7 @@ pub mod internals {
         ops::{shutdown::Shutdown, telemetry::metrics::Metrics},
         postgres::target::PgTarget,
         source::{Capture, CaptureSettings, decode_payload},
-        stream::{
+        stream::{skipped_rounds::SkippedRounds, 
             frame,
             games::Games,
             hub, round, topic,

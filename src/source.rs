@@ -24,6 +24,7 @@ mod capture;
 mod catch_up_queries;
 mod connection;
 mod connection_limits;
+mod contents;
 mod cursor;
 mod error;
 mod initial_load;

@@ -11,6 +11,7 @@ pub(crate) mod list;
 pub(crate) mod replay;
 pub mod round;
 pub(crate) mod round_store;
+pub(crate) mod skipped_rounds;
 pub(crate) mod start_point;
 pub(crate) mod stored_rounds;
 pub mod topic;

@@ -79,6 +79,7 @@ mod token_keys;
 mod token_leases;
 mod token_settings;
 mod tokens;
+mod unreadable_rounds;
 mod unusual_rounds;
 mod voids_and_corrections;
 mod webtransport;

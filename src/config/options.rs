@@ -270,7 +270,7 @@ impl ServerOptions {
         }
         let node = self.http.node.unwrap_or_else(NodeName::of_host);
         Ok(ServeConfig {
-            database: database.of_node(&node.to_string()),
+            database: database.of_node(&node.to_string()).with_max_round(self.limits.max_round),
             node,
             memory,
             max_round: self.limits.max_round,

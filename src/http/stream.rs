@@ -240,6 +240,7 @@ mod tests {
             feed::Feed,
             games::Games,
             hub::{self, Publisher},
+            skipped_rounds::SkippedRounds,
         },
     };
 
@@ -250,7 +251,11 @@ mod tests {
         publisher.open();
         let target = PgTarget::resolve(Some("host=nowhere user=u dbname=d"), |_| None);
         let pool = Pool::lazy(&target.expect("a target"), "query", 1).expect("a pool");
-        let queries = Arc::new(RoundQueries::new(QueryPools::one(&pool), metrics.clone()));
+        let queries = Arc::new(RoundQueries::new(
+            QueryPools::one(&pool),
+            metrics.clone(),
+            SkippedRounds::new(metrics.clone(), 1 << 20),
+        ));
         let feed = Feed::new(hub, Games::default(), queries, 1, MemoryBudget::unlimited());
         let allowed_origins = AllowedOrigins::Any;
         let settings = Settings {

@@ -50,7 +50,7 @@ const COMPLETE: SqlCheck =
     sql_check!("schema", "doctor/whole", "the schema datastream is complete");
 
 /// These need a complete schema.
-const SCHEMA_CHECKS: [SqlCheck; 13] = [
+const SCHEMA_CHECKS: [SqlCheck; 14] = [
     sql_check!("attached", "doctor/attached", ""),
     sql_check!("readable", "doctor/readable", "the views see all rounds"),
     sql_check!("subscriber", "doctor/subscriber", "no logical subscription writes rounds"),
@@ -66,6 +66,7 @@ const SCHEMA_CHECKS: [SqlCheck; 13] = [
     sql_check!("capture", "doctor/capture", ""),
     sql_check!("queue", "doctor/queue", ""),
     sql_check!("outbox", "doctor/outbox", ""),
+    sql_check!("rounds", "doctor/rounds", "the last 1000 rounds can be sent"),
     sql_check!("transactions", "doctor/transactions", "no transaction has been open for long"),
     sql_check!("prepared", "doctor/prepared", ""),
 ];

@@ -39,7 +39,18 @@ impl DatabaseConfig {
         self.listen.node = Some(node.to_owned());
         self
     }
+
+    /// The same for queries that leave out the extras of rounds with more text.
+    pub fn with_max_round(mut self, bytes: usize) -> Self {
+        for target in [&mut self.target, &mut self.listen] {
+            target.options.push((MAX_ROUND.to_owned(), bytes.to_string()));
+        }
+        self
+    }
 }
+
+/// The setting of our sessions that the queries of rounds read.
+const MAX_ROUND: &str = "datastream.max_round";
 
 /// A connection string or one of the `PG*` variables that cannot be used.
 #[derive(Debug, thiserror::Error)]

@@ -1,7 +1,9 @@
 //! SQL reads for clients: games, round lists, and replays of rounds that are no longer in the ring
 //! buffers. Every query is a file in `sql/`.
 
-use std::collections::{HashMap, HashSet};
+mod replays;
+
+use std::collections::HashMap;
 
 use futures_util::FutureExt;
 use sqlx::{
@@ -18,12 +20,13 @@ use super::{
     sql::sql,
 };
 use crate::{
-    ops::telemetry::metrics::Metrics,
+    ops::telemetry::metrics::{Metrics, Skipped},
     stream::{
         list::{ListKey, ListPlace, ListedRounds},
         round::{FinishedAt, Game, GameId, NamedRound, Round, RoundId, UnixMillis},
         round_store::{Answer, RoundStore, StoreError, StoredRounds},
-        transaction::{RoundName, Xid},
+        skipped_rounds::SkippedRounds,
+        transaction::{Attachment, RoundName, Xid},
     },
 };
 
@@ -53,6 +56,7 @@ impl QueryPools {
 pub(crate) struct RoundQueries {
     pools: QueryPools,
     metrics: Metrics,
+    skipped: SkippedRounds,
     /// In the read-only mode: the operator's queries instead of our views.
     read_only: Option<Source>,
 }
@@ -83,13 +87,18 @@ fn is_of_data(error: &dyn DatabaseError) -> bool {
 
 impl RoundQueries {
     /// Reads through these connections.
-    pub(crate) fn new(pools: QueryPools, metrics: Metrics) -> Self {
-        Self { pools, metrics, read_only: None }
+    pub(crate) fn new(pools: QueryPools, metrics: Metrics, skipped: SkippedRounds) -> Self {
+        Self { pools, metrics, skipped, read_only: None }
     }
 
     /// Reads with the operator's queries, for a database without our schema.
-    pub(crate) fn read_only(pools: QueryPools, metrics: Metrics, source: Source) -> Self {
-        Self { pools, metrics, read_only: Some(source) }
+    pub(crate) fn read_only(
+        pools: QueryPools,
+        metrics: Metrics,
+        skipped: SkippedRounds,
+        source: Source,
+    ) -> Self {
+        Self { pools, metrics, skipped, read_only: Some(source) }
     }
 
     /// The query over our views, or the one with the same columns over the operator's queries.
@@ -167,21 +176,58 @@ impl RoundQueries {
         let ids = keys.iter().map(|key| key.place.round.columns());
         let (numbers, texts): (Vec<i64>, Vec<&str>) = ids.unzip();
         let query = query.bind(attachments).bind(numbers).bind(texts);
-        listed(
-            &self
-                .fetch(&self.pools.lists, query.bind(i64::try_from(bytes).unwrap_or(i64::MAX)))
-                .await?,
-        )
+        let query = query.bind(i64::try_from(bytes).unwrap_or(i64::MAX));
+        let found = self.fetch(&self.pools.lists, query).await;
+        if let (Err(error), [key]) = (&found, keys) {
+            self.count_unreadable(error, key.attachment, &key.place.round);
+        }
+        self.listed(&found?)
     }
 
     async fn read_contents(&self, names: &[RoundName]) -> Result<Vec<Round>, sqlx::Error> {
-        let attachments: Vec<i32> = names.iter().map(|(attachment, _)| attachment.0).collect();
-        let columns = names.iter().map(|(_, id)| id.columns());
-        let (ids, keys): (Vec<i64>, Vec<String>) =
-            columns.map(|(id, key)| (id, key.to_owned())).unzip();
         let query = self.query(sql!("rounds_by_id"), sql!("read_only/rounds_by_id"));
-        let query = query.bind(attachments).bind(ids).bind(keys);
-        rounds(&self.fetch(&self.pools.replays, query).await?)
+        let found = self.fetch(&self.pools.replays, named(query, names)).await;
+        if let (Err(error), [(attachment, id)]) = (&found, names) {
+            self.count_unreadable(error, *attachment, id);
+        }
+        let (now, mut rounds) = (UnixMillis::now(), Vec::with_capacity(names.len()));
+        for row in &found? {
+            rounds.extend(self.sendable(row, now)?);
+        }
+        Ok(rounds)
+    }
+
+    /// The round of a row. One that cannot be sent is counted.
+    fn sendable(&self, row: &PgRow, now: UnixMillis) -> Result<Option<Round>, sqlx::Error> {
+        let unsendable = match rows::round(row, now)? {
+            Ok(round) => return Ok(Some(round)),
+            Err(unsendable) => unsendable,
+        };
+        if let Ok(id) = rows::round_id(row)? {
+            self.skipped.skip_again(unsendable.reason(), rows::attachment(row)?, &id);
+        }
+        Ok(None)
+    }
+
+    /// Counts the round that was asked for alone, if its content made the query fail.
+    fn count_unreadable(&self, error: &sqlx::Error, attachment: Attachment, id: &RoundId) {
+        if fails_of_data(error) {
+            tracing::debug!(%error, round.id = %id, "a stored round cannot be read");
+            self.skipped.skip_again(Skipped::unreadable, attachment, id);
+        }
+    }
+
+    /// The rounds up to the first one that did not fit.
+    fn listed(&self, found: &[PgRow]) -> Result<ListedRounds, sqlx::Error> {
+        let (mut listed, now) = (ListedRounds::default(), UnixMillis::now());
+        for row in found {
+            if row.try_get("cut")? {
+                listed.cut = rows::round_id(row)?.ok();
+                break;
+            }
+            listed.rounds.extend(self.sendable(row, now)?);
+        }
+        Ok(listed)
     }
 
     async fn read_resume_points(
@@ -200,32 +246,23 @@ impl RoundQueries {
         }
         Ok(points)
     }
-
-    async fn read_replay(
-        &self,
-        from: Xid,
-        games: Option<&[GameId]>,
-        limit: usize,
-        snapshot: &str,
-    ) -> Result<StoredRounds, sqlx::Error> {
-        let most = i64::try_from(limit).unwrap_or(i64::MAX);
-        let (ours, read_only) = (sql!("replay"), sql!("read_only/replay"));
-        let query = self.query(ours, read_only);
-        let (numbers, texts) = games.map(GameId::by_kind).unzip();
-        let query = query.bind(from.0.cast_signed()).bind(numbers).bind(texts).bind(most);
-        let query = match &self.read_only {
-            None => query.bind(snapshot),
-            Some(source) => query.bind(source.overlap_micros),
-        };
-        stored_rounds(self.fetch(&self.pools.replays, query).await?, limit)
-    }
 }
 
-/// The rounds of these rows that can be sent.
-fn rounds(found: &[PgRow]) -> Result<Vec<Round>, sqlx::Error> {
-    let now = UnixMillis::now();
-    let rounds = found.iter().map(|row| rows::round(row, now));
-    Ok(rounds.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
+/// Whether the content of a row made the query fail.
+fn fails_of_data(error: &sqlx::Error) -> bool {
+    error.as_database_error().is_some_and(is_of_data)
+}
+
+/// Binds the names of rounds.
+fn named<'q>(
+    query: Query<'q, Postgres, PgArguments>,
+    names: &[RoundName],
+) -> Query<'q, Postgres, PgArguments> {
+    let attachments: Vec<i32> = names.iter().map(|(attachment, _)| attachment.0).collect();
+    let columns = names.iter().map(|(_, id)| id.columns());
+    let (ids, keys): (Vec<i64>, Vec<String>) =
+        columns.map(|(id, key)| (id, key.to_owned())).unzip();
+    query.bind(attachments).bind(ids).bind(keys)
 }
 
 /// The keys of rounds that can be sent.
@@ -240,29 +277,6 @@ fn list_keys(found: &[PgRow]) -> Result<Vec<ListKey>, sqlx::Error> {
         }
     }
     Ok(keys)
-}
-
-/// The rounds up to the first one without content.
-fn listed(found: &[PgRow]) -> Result<ListedRounds, sqlx::Error> {
-    let (mut listed, now) = (ListedRounds::default(), UnixMillis::now());
-    for row in found {
-        if row.maybe_text("extras")?.is_none() {
-            listed.cut = rows::round_id(row)?.ok();
-            break;
-        }
-        listed.rounds.extend(rows::round(row, now)?.ok());
-    }
-    Ok(listed)
-}
-
-/// If there is no round, a single row with a null `attachment` has the `trimmed` column.
-fn stored_rounds(mut found: Vec<PgRow>, limit: usize) -> Result<StoredRounds, sqlx::Error> {
-    let trimmed = found.first().map(|row| rows::xid(row, "trimmed")).transpose()?;
-    found.retain(|row| matches!(row.try_get::<Option<i32>, _>("attachment"), Ok(Some(_)) | Err(_)));
-    let (is_full, mut kinds) = (found.len() >= limit, HashSet::new());
-    let rounds = found.iter().filter_map(|row| rows::stored(row, &mut kinds).transpose());
-    let (rounds, trimmed) = (rounds.collect::<Result<_, _>>()?, trimmed.unwrap_or_default());
-    Ok(StoredRounds { rounds, is_full, trimmed })
 }
 
 impl RoundStore for RoundQueries {

@@ -2,10 +2,13 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use crate::stream::{
-    round::{FinishedAt, Game, GameId, InvalidId, Round, RoundId, UnixMillis},
-    stored_rounds::StoredRound,
-    transaction::{Attachment, Finish, Xid},
+use crate::{
+    ops::telemetry::metrics::Skipped,
+    stream::{
+        round::{FinishedAt, Game, GameId, InvalidId, Round, RoundId, UnixMillis},
+        stored_rounds::StoredRound,
+        transaction::{Attachment, Finish, Xid},
+    },
 };
 
 /// A row of either library. Columns are read by name.
@@ -87,6 +90,19 @@ pub(crate) enum Unsendable {
     OutOfRange,
     /// Its id, or its game's, is empty, too long or has control characters.
     BadId,
+    /// Its extras are longer than `DATASTREAM_MAX_ROUND`.
+    TooLarge,
+}
+
+impl Unsendable {
+    /// The label of the metric.
+    pub(crate) fn reason(self) -> Skipped {
+        match self {
+            Self::OutOfRange => Skipped::out_of_range,
+            Self::BadId => Skipped::bad_id,
+            Self::TooLarge => Skipped::too_large,
+        }
+    }
 }
 
 /// A game's row. `None` if its id cannot be sent.
@@ -153,13 +169,14 @@ pub(crate) fn round<R: Columns>(row: &R, timestamp: UnixMillis) -> Result<Decode
     let Some(finished_at) = micros.and_then(FinishedAt::from_micros) else {
         return Ok(Err(Unsendable::OutOfRange));
     };
+    let Some(extras) = row.maybe_text("extras")? else { return Ok(Err(Unsendable::TooLarge)) };
     Ok(Ok(Round {
         round_id,
         game_id,
         game_slug: row.text("game_slug")?.into(),
         game_type: row.text("game_type")?.into(),
         finished_at,
-        extras: row.text("extras")?.into(),
+        extras: extras.into(),
         timestamp,
     }))
 }

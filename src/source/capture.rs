@@ -17,7 +17,7 @@ use super::{
 use crate::{
     ops::{backoff::Backoff, phase::Phase, shutdown::Shutdown, telemetry::metrics::Metrics},
     postgres::target::PgTarget,
-    stream::{games::Games, hub::Publisher},
+    stream::{games::Games, hub::Publisher, skipped_rounds::SkippedRounds},
 };
 
 /// What a capture works with.
@@ -35,6 +35,8 @@ pub struct CaptureSettings {
     pub games: Games,
     /// Where to count.
     pub metrics: Metrics,
+    /// Counts rounds that cannot be sent.
+    pub skipped: SkippedRounds,
     /// Ends the capture.
     pub shutdown: Shutdown,
 }
@@ -57,8 +59,16 @@ pub struct Capture {
 impl Capture {
     /// Makes a capture, and the channel that tells its phase.
     pub fn new(settings: CaptureSettings) -> (Self, watch::Receiver<Phase>) {
-        let CaptureSettings { listen, queries, history, publisher, games, metrics, shutdown } =
-            settings;
+        let CaptureSettings {
+            listen,
+            queries,
+            history,
+            publisher,
+            games,
+            metrics,
+            skipped,
+            shutdown,
+        } = settings;
         let (phase, watched) = watch::channel(Phase::Connecting { problem: None });
         let (suppression, suppressing) = Suppression::new(listen.clone(), metrics.clone());
         let stop = shutdown.clone();
@@ -68,7 +78,7 @@ impl Capture {
                 () = suppressing => {}
             }
         });
-        let publisher = RoundPublisher::new(publisher, games, metrics);
+        let publisher = RoundPublisher::new(publisher, games, metrics, skipped);
         let (state, former) = (State::InitialLoad(None), None);
         let capture = Self {
             listen,
@@ -95,12 +105,14 @@ impl Capture {
     async fn listen(&mut self, backoff: &mut Backoff) -> Result<Infallible, CaptureError> {
         let (listener, presence) =
             Listener::start(&self.listen, self.former.as_ref(), &self.shutdown).await?;
+        let listener = listener.counting(self.publisher.skipped.clone());
         self.former = listener.backend.clone();
         let metrics = self.publisher.metrics.clone();
         metrics.listener_connects_total.inc();
         self.phase.send_replace(Phase::CatchingUp);
         if !self.is_loaded() {
             connection_limits::warn(listener.session()).await?;
+            self.publisher.skipped.name_tables(listener.queries().tables().await?);
         }
         let mut connection = Connection { listener, presence, publisher: &mut self.publisher };
         connection.catch_up(&mut self.state, self.history).await?;

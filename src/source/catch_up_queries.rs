@@ -8,47 +8,57 @@ use std::{
 use tokio_postgres::{Row, types::Type};
 
 use super::{
+    contents::Contents,
     cursor::{Lsn, OutboxKey, RoundKey, Seen},
     error::CaptureError,
     pace,
     poll::{Content, FoundRow},
     rows::recent_row,
-    session::{ANSWER_WITHIN, CATCH_UP_WITHIN, Parameter, Session, within},
+    session::{ANSWER_WITHIN, CATCH_UP_WITHIN, Parameter, PreparedQuery, Session, within},
     snapshot::Snapshot,
 };
 use crate::{
     postgres::{
-        rows::{game, round, round_id},
+        names_only::names_only,
+        rows::{attachment, game, round, round_id},
         sql::sql,
     },
     stream::{
-        round::{FinishedAt, Game, Round, RoundId, UnixMillis},
-        transaction::{Attachment, Xid},
+        round::{FinishedAt, Game, GameId, Round, RoundId, UnixMillis},
+        skipped_rounds::SkippedRounds,
+        transaction::{Attachment, RoundName, Xid},
     },
 };
 
 /// Outbox rows that the initial load looks at: as many as a client may miss by default. Ten times as
 /// many take a second, and a connection that breaks more often than that would never be live.
 const RECENT_ROWS: i64 = 10_000;
+/// The most rounds of a game among which a start looks for one that can be sent: 100 at a time.
+const SEED_PAGE: i64 = 100;
+const SEED_PAGES_MAX: usize = 100;
 /// A commit without a wait is flushed within three times `wal_writer_delay`, 0.6 s (PostgreSQL,
 /// "Asynchronous Commit"). If that setting was raised, the stream begins all the same.
 const FLUSHED_WITHIN: Duration = Duration::from_secs(1);
 
 /// Queries on the LISTEN connection.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct CatchUpQueries<'a>(pub(super) &'a Session);
+pub(super) struct CatchUpQueries<'a> {
+    pub(super) session: &'a Session,
+    /// Counts rounds that cannot be sent.
+    pub(super) skipped: Option<&'a SkippedRounds>,
+}
 
 impl CatchUpQueries<'_> {
     /// The current snapshot.
     pub(super) async fn snapshot(self) -> Result<Snapshot, CaptureError> {
-        let query = self.0.query_one("select pg_current_snapshot()::text", &[]);
+        let query = self.session.query_one("select pg_current_snapshot()::text", &[]);
         let row = within(ANSWER_WITHIN, query).await?;
         Ok(row.try_get::<_, &str>(0)?.parse()?)
     }
 
     /// The database's clock, in microseconds since the epoch.
     pub(super) async fn now(self) -> Result<i64, CaptureError> {
-        let query = self.0.query_one("select datastream.micros(clock_timestamp())", &[]);
+        let query = self.session.query_one("select datastream.micros(clock_timestamp())", &[]);
         Ok(within(ANSWER_WITHIN, query).await?.try_get(0)?)
     }
 
@@ -67,7 +77,7 @@ impl CatchUpQueries<'_> {
 
     async fn flushed(self) -> Result<Lsn, CaptureError> {
         let query = "select (pg_current_wal_flush_lsn() - '0/0')::bigint";
-        Ok(Lsn(within(ANSWER_WITHIN, self.0.query_one(query, &[])).await?.try_get(0)?))
+        Ok(Lsn(within(ANSWER_WITHIN, self.session.query_one(query, &[])).await?.try_get(0)?))
     }
 
     /// Whether a row of the outbox is there.
@@ -82,13 +92,13 @@ impl CatchUpQueries<'_> {
             (&key, Type::TEXT),
             (&row.at, Type::INT8),
         ];
-        let query = self.0.query_one(sql!("recorded"), &parameters);
+        let query = self.session.query_one(sql!("recorded"), &parameters);
         Ok(within(ANSWER_WITHIN, query).await?.try_get("recorded")?)
     }
 
     /// The last transaction whose rounds retention has deleted.
     pub(super) async fn trimmed(self) -> Result<Xid, CaptureError> {
-        let query = self.0.query_one(sql!("trimmed"), &[]);
+        let query = self.session.query_one(sql!("trimmed"), &[]);
         let row = within(ANSWER_WITHIN, query).await?;
         Ok(Xid(row.try_get::<_, i64>("xid")?.cast_unsigned()))
     }
@@ -104,7 +114,7 @@ impl CatchUpQueries<'_> {
         let snapshot = snapshot.to_string();
         let parameters: [Parameter<'_>; 3] =
             [(&snapshot, Type::TEXT), (&per_game, Type::INT8), (&RECENT_ROWS, Type::INT8)];
-        let rows = within(CATCH_UP_WITHIN, self.0.query(query, &parameters)).await?;
+        let rows = within(CATCH_UP_WITHIN, self.session.query(query, &parameters)).await?;
         let floor = rows.first().map(|row| row.try_get::<_, Option<i64>>("floor"));
         let floor = Xid(floor.transpose()?.flatten().unwrap_or(0).cast_unsigned());
         let unread = |row| FoundRow { row, content: Content::Unread };
@@ -113,9 +123,72 @@ impl CatchUpQueries<'_> {
         Ok((found.collect::<Result<_, CaptureError>>()?, floor))
     }
 
-    /// The latest round of every game.
+    /// The latest round of every game that can be sent.
     pub(super) async fn latest(self) -> Result<Vec<Round>, CaptureError> {
-        self.rounds(sql!("latest_by_game"), &[]).await
+        let query = self.session.query(sql!("latest_by_game"), &[]);
+        match within(CATCH_UP_WITHIN, query).await {
+            Ok(rows) if rows.iter().all(is_sendable) => self.sendable(&rows),
+            Ok(_) => self.latest_of_each().await,
+            Err(error) if error.is_of_data() => self.latest_of_each().await,
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The same, game by game: behind a latest round that cannot be sent is one that can.
+    async fn latest_of_each(self) -> Result<Vec<Round>, CaptureError> {
+        let mut latest = Vec::new();
+        for game in self.games().await? {
+            latest.extend(self.latest_of(&game.id).await?);
+        }
+        Ok(latest)
+    }
+
+    async fn latest_of(self, game: &GameId) -> Result<Option<Round>, CaptureError> {
+        let mut newest: Option<(i64, RoundId)> = None;
+        for _ in 0..SEED_PAGES_MAX {
+            for name in self.names_of(game, &mut newest).await? {
+                let content = self.contents(std::slice::from_ref(&name)).await?.remove(&name);
+                let content = content.unwrap_or(Content::Missing);
+                self.count(&content, &name);
+                if let Content::Round(round) = content {
+                    return Ok(Some(*round));
+                }
+            }
+            if newest.is_none() {
+                break;
+            }
+        }
+        Ok(None)
+    }
+
+    /// The newest rounds of a game after a place, which moves behind them. None is left: no place.
+    async fn names_of(
+        self,
+        game: &GameId,
+        place: &mut Option<(i64, RoundId)>,
+    ) -> Result<Vec<RoundName>, CaptureError> {
+        let (numbers, texts) = GameId::by_kind(std::slice::from_ref(game));
+        let micros = place.as_ref().map(|(micros, _)| *micros);
+        let number = place.as_ref().and_then(|(_, round)| round.as_number());
+        let text = place.as_ref().and_then(|(_, round)| round.as_text());
+        let parameters: [Parameter<'_>; 6] = [
+            (&numbers, Type::INT8_ARRAY),
+            (&texts, Type::TEXT_ARRAY),
+            (&micros, Type::INT8),
+            (&number, Type::INT8),
+            (&text, Type::TEXT),
+            (&SEED_PAGE, Type::INT8),
+        ];
+        let query = self.session.query(sql!("list_keys"), &parameters);
+        let rows = within(CATCH_UP_WITHIN, query).await?;
+        let last = rows.last().map(|row| {
+            Ok::<_, CaptureError>((row.try_get::<_, i64>("finished_micros")?, round_id(row)?.ok()))
+        });
+        *place = match last.transpose()? {
+            Some((micros, Some(round))) => Some((micros, round)),
+            None | Some(_) => None,
+        };
+        names(&rows)
     }
 
     /// Rounds that finished at this moment or later, by the game's clock.
@@ -127,7 +200,7 @@ impl CatchUpQueries<'_> {
     pub(super) async fn round_keys_since(self, micros: i64) -> Result<Vec<RoundKey>, CaptureError> {
         let query = sql!("moments_since");
         let parameters: [Parameter<'_>; 1] = [(&micros, Type::INT8)];
-        let rows = within(CATCH_UP_WITHIN, self.0.query(query, &parameters)).await?;
+        let rows = within(CATCH_UP_WITHIN, self.session.query(query, &parameters)).await?;
         let keys = rows.iter().map(|row| {
             let finished_at = row.try_get::<_, Option<i64>>("finished_micros")?;
             let (round, at) = (round_id(row)?.ok(), finished_at.and_then(FinishedAt::from_micros));
@@ -146,14 +219,14 @@ impl CatchUpQueries<'_> {
         let query = sql!("recorded_by");
         let parameters: [Parameter<'_>; 3] =
             [(&numbers, Type::INT8_ARRAY), (&texts, Type::TEXT_ARRAY), (&moment, Type::INT8)];
-        let rows = within(CATCH_UP_WITHIN, self.0.query(query, &parameters)).await?;
+        let rows = within(CATCH_UP_WITHIN, self.session.query(query, &parameters)).await?;
         let ids = rows.iter().filter_map(|row| round_id(row).map(Result::ok).transpose());
         Ok(ids.collect::<Result<_, _>>()?)
     }
 
     /// The attached tables.
     pub(super) async fn tables(self) -> Result<HashMap<Attachment, String>, CaptureError> {
-        let query = self.0.query(sql!("attached_tables"), &[]);
+        let query = self.session.query(sql!("attached_tables"), &[]);
         let rows = within(ANSWER_WITHIN, query).await?;
         let table = |row: &Row| Ok((Attachment(row.try_get("id")?), row.try_get("relation")?));
         rows.iter().map(table).collect()
@@ -161,7 +234,7 @@ impl CatchUpQueries<'_> {
 
     /// All games.
     pub(super) async fn games(self) -> Result<Vec<Game>, CaptureError> {
-        let query = self.0.query(sql!("games"), &[]);
+        let query = self.session.query(sql!("games"), &[]);
         let rows = within(CATCH_UP_WITHIN, query).await?;
         rows.iter().filter_map(|row| game(row).transpose()).map(|game| Ok(game?)).collect()
     }
@@ -171,9 +244,76 @@ impl CatchUpQueries<'_> {
         query: &str,
         parameters: &[Parameter<'_>],
     ) -> Result<Vec<Round>, CaptureError> {
-        let rows = within(CATCH_UP_WITHIN, self.0.query(query, parameters)).await?;
-        let now = UnixMillis::now();
-        let rounds = rows.iter().map(|row| round(row, now)).collect::<Result<Vec<_>, _>>()?;
-        Ok(rounds.into_iter().filter_map(Result::ok).collect())
+        match within(CATCH_UP_WITHIN, self.session.query(query, parameters)).await {
+            Ok(rows) => self.sendable(&rows),
+            Err(error) if error.is_of_data() => self.read_each(query, parameters).await,
+            Err(error) => Err(error),
+        }
     }
+
+    /// The rounds of these rows that can be sent. The others are counted.
+    fn sendable(self, rows: &[Row]) -> Result<Vec<Round>, CaptureError> {
+        let (now, mut rounds) = (UnixMillis::now(), Vec::with_capacity(rows.len()));
+        for row in rows {
+            let content = Content::of(round(row, now)?);
+            if let Some(name) = name(row)? {
+                self.count(&content, &name);
+            }
+            if let Content::Round(round) = content {
+                rounds.push(*round);
+            }
+        }
+        Ok(rounds)
+    }
+
+    /// The same if the content of one round cannot be read: the query names the rounds only, and each
+    /// is read by its name.
+    async fn read_each(
+        self,
+        query: &str,
+        parameters: &[Parameter<'_>],
+    ) -> Result<Vec<Round>, CaptureError> {
+        let query = names_only(query);
+        let rows = within(CATCH_UP_WITHIN, self.session.query(&query, parameters)).await?;
+        let (names, mut rounds) = (names(&rows)?, Vec::with_capacity(rows.len()));
+        let mut contents = self.contents(&names).await?;
+        for name in names {
+            let content = contents.remove(&name).unwrap_or(Content::Missing);
+            self.count(&content, &name);
+            if let Content::Round(round) = content {
+                rounds.push(*round);
+            }
+        }
+        Ok(rounds)
+    }
+
+    async fn contents(
+        self,
+        names: &[RoundName],
+    ) -> Result<HashMap<RoundName, Content>, CaptureError> {
+        let by_id = PreparedQuery::Unnamed(sql!("rounds_by_id"));
+        Contents { session: self.session, query: &by_id }.read_all(names).await
+    }
+
+    /// Counts a round that cannot be sent.
+    pub(super) fn count(self, content: &Content, (attachment, id): &RoundName) {
+        if let (Some(skipped), Some(reason)) = (self.skipped, content.skipped()) {
+            skipped.skip_again(reason, *attachment, id);
+        }
+    }
+}
+
+/// The name in a row; none if its id cannot be sent.
+fn name(row: &Row) -> Result<Option<RoundName>, CaptureError> {
+    let attachment = attachment(row)?;
+    Ok(round_id(row)?.ok().map(|id| (attachment, id)))
+}
+
+fn names(rows: &[Row]) -> Result<Vec<RoundName>, CaptureError> {
+    rows.iter().filter_map(|row| name(row).transpose()).collect()
+}
+
+/// Whether a row that names a round also has its content.
+fn is_sendable(row: &Row) -> bool {
+    matches!(row.try_get::<_, Option<&str>>("extras"), Ok(Some(_)))
 }

@@ -6,11 +6,12 @@ use std::{
 };
 
 use super::{
+    contents::ChunkSize,
     cursor::AlreadyPublished,
     error::CaptureError,
     initial_load::InitialLoad,
     listener::Listener,
-    outbox_reader::{ChunkSize, PollAnswer},
+    outbox_reader::PollAnswer,
     pace::Pace,
     poll::{Bounds, FoundRow, Poll},
     presence::Presence,
@@ -201,7 +202,7 @@ impl Connection<'_> {
             self.publisher.replace_games(self.listener.queries().games().await?);
         }
         if self.publisher.lacks_a_table(&rows) {
-            self.publisher.tables = self.listener.queries().tables().await?;
+            self.publisher.skipped.name_tables(self.listener.queries().tables().await?);
         }
         Ok(self.publisher.publish_rows(rows, already, &mut running.cursor, source))
     }

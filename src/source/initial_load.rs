@@ -2,10 +2,10 @@
 //! recently, which is not new after a failover.
 
 use super::{
+    contents::ChunkSize,
     cursor::{Cursor, RoundKey, Seen, round_key},
     error::CaptureError,
     listener::{Identity, Listener},
-    outbox_reader::ChunkSize,
     poll::{Bounds, Content},
     publisher::RoundPublisher,
     running::{OVERLAP_MICROS, Running},
@@ -71,7 +71,10 @@ impl InitialLoad {
         while !rows.is_empty() {
             for found in listener.reader().take_with_contents(&mut rows, &mut size).await? {
                 let finish = found.row.finish().clone();
-                let Content::Round(round) = found.content else { continue };
+                let Content::Round(round) = found.content else {
+                    listener.queries().count(&found.content, &finish.name());
+                    continue;
+                };
                 bytes += ENCODINGS * round.extras.len() + ROUND_OVERHEAD;
                 if bytes > history_bytes {
                     rows.clear();

@@ -19,6 +19,7 @@ use crate::{
     postgres::{
         client, schema_version, session_settings::NO_SEARCH_PATH, sql::sql, target::PgTarget,
     },
+    stream::skipped_rounds::SkippedRounds,
 };
 
 /// The poll must use the outbox's primary key. After ANALYZE on a big outbox the generic plan
@@ -100,6 +101,7 @@ pub(super) struct Listener {
     pub(super) identity: Identity,
     pub(super) backend: Option<Backend>,
     pub(super) modes: Modes,
+    skipped: Option<SkippedRounds>,
 }
 
 impl Drop for Listener {
@@ -151,7 +153,8 @@ impl Listener {
         session.run(&format!("notify {CHANNEL}")).await?;
         let backend = backend(&session).await?;
         let reader = OutboxReader::new(session).await?;
-        Ok((Self { reader, wake_ups, receiving, identity, backend, modes }, presence))
+        let skipped = None;
+        Ok((Self { reader, wake_ups, receiving, identity, backend, modes, skipped }, presence))
     }
 
     pub(super) fn session(&self) -> &Session {
@@ -163,7 +166,13 @@ impl Listener {
     }
 
     pub(super) fn queries(&self) -> CatchUpQueries<'_> {
-        CatchUpQueries(self.session())
+        CatchUpQueries { session: self.session(), skipped: self.skipped.as_ref() }
+    }
+
+    /// Counts rounds that cannot be sent.
+    pub(super) fn counting(mut self, skipped: SkippedRounds) -> Self {
+        self.skipped = Some(skipped);
+        self
     }
 
     pub(super) fn wake_ups(&self) -> &WakeUps {

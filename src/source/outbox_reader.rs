@@ -1,10 +1,11 @@
 //! Reads of the outbox: polls with the rounds' content, pages without, and rounds by id.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use tokio_postgres::types::Type;
 
 use super::{
+    contents::{CONTENT_BYTES, ChunkSize, Contents},
     error::CaptureError,
     poll::{Bounds, Content, FoundRow, PAGE_ROWS, POLL_ROWS, Poll},
     session::{
@@ -13,42 +14,9 @@ use super::{
     snapshot::Snapshot,
 };
 use crate::{
-    postgres::{rows, sql::sql},
-    stream::{
-        round::UnixMillis,
-        transaction::{Attachment, RoundName},
-    },
+    postgres::sql::sql,
+    stream::transaction::{Attachment, RoundName},
 };
-
-/// Rounds whose content is read at once: 1,000 take 3.4 ms.
-const ROUNDS_AT_ONCE: usize = 1_000;
-/// The most bytes of content in one answer, unless it has a single round.
-const CONTENT_BYTES: usize = 4 * 1024 * 1024;
-
-/// How many rounds are read at once: fewer if they are large.
-#[derive(Debug)]
-pub(super) struct ChunkSize(usize);
-
-impl Default for ChunkSize {
-    fn default() -> Self {
-        Self(ROUNDS_AT_ONCE)
-    }
-}
-
-impl ChunkSize {
-    /// The next rounds to read.
-    pub(super) fn rounds(&self) -> usize {
-        self.0
-    }
-
-    fn adapt(&mut self, rounds: usize, bytes: usize) {
-        if bytes > CONTENT_BYTES {
-            self.0 = (rounds / 2).max(1);
-        } else if bytes < CONTENT_BYTES / 4 {
-            self.0 = (self.0 * 2).min(ROUNDS_AT_ONCE);
-        }
-    }
-}
 
 /// What one statement says.
 #[derive(Debug)]
@@ -166,68 +134,12 @@ impl OutboxReader {
         let unread = rows.iter().filter(|found| found.is_unread());
         let names: HashSet<RoundName> = unread.map(|found| found.row.finish().name()).collect();
         let names: Vec<RoundName> = names.into_iter().collect();
-        let Some(contents) = self.contents(&names, size).await? else { return Ok(false) };
+        let contents = Contents { session: &self.session, query: &self.rounds };
+        let Some(contents) = contents.read(&names, size).await? else { return Ok(false) };
         for found in rows.iter_mut().filter(|found| found.is_unread()) {
             let content = contents.get(&found.row.finish().name()).cloned();
             found.content = content.unwrap_or(Content::Missing);
         }
         Ok(true)
-    }
-
-    /// Halving finds one unreadable round among 1,000 in some twenty queries. `None` if the answer has
-    /// too many bytes.
-    async fn contents(
-        &self,
-        names: &[RoundName],
-        size: &mut ChunkSize,
-    ) -> Result<Option<HashMap<RoundName, Content>>, CaptureError> {
-        let mut contents = HashMap::with_capacity(names.len());
-        let (mut pending, mut total) = (vec![names], 0);
-        while let Some(names) = pending.pop() {
-            match (self.rounds(names).await, names) {
-                (Ok(Some((rounds, bytes))), _) => {
-                    total += bytes;
-                    contents.extend(rounds);
-                }
-                (Ok(None), _) => {
-                    size.adapt(names.len(), usize::MAX);
-                    return Ok(None);
-                }
-                (Err(error), [name]) if error.is_of_data() => {
-                    tracing::debug!(%error, round.id = %name.1, "a finished round cannot be read");
-                    contents.insert(name.clone(), Content::Unreadable);
-                }
-                (Err(error), names) if error.is_of_data() => {
-                    let (first, second) = names.split_at(names.len() / 2);
-                    pending.extend([second, first]);
-                }
-                (Err(error), _) => return Err(error),
-            }
-        }
-        size.adapt(names.len(), total);
-        Ok(Some(contents))
-    }
-
-    /// The rounds and their bytes; `None` if they have too many.
-    async fn rounds(
-        &self,
-        names: &[RoundName],
-    ) -> Result<Option<(Vec<(RoundName, Content)>, usize)>, CaptureError> {
-        let attachments: Vec<i32> = names.iter().map(|(attachment, _)| attachment.0).collect();
-        let (ids, keys): (Vec<i64>, Vec<&str>) = names.iter().map(|(_, id)| id.columns()).unzip();
-        let parameters: [Parameter<'_>; 3] =
-            [(&attachments, Type::INT4_ARRAY), (&ids, Type::INT8_ARRAY), (&keys, Type::TEXT_ARRAY)];
-        let answer = self.session.query_bounded(&self.rounds, &parameters, CONTENT_BYTES);
-        let BoundedRows::All(found, bytes) = within(CATCH_UP_WITHIN, answer).await? else {
-            return Ok(None);
-        };
-        let now = UnixMillis::now();
-        let mut rounds = Vec::with_capacity(found.len());
-        for row in &found {
-            // An id that cannot be sent is none of those that were asked for.
-            let Ok(id) = rows::round_id(row)? else { continue };
-            rounds.push(((rows::attachment(row)?, id), Content::of(rows::round(row, now)?)));
-        }
-        Ok(Some((rounds, bytes)))
     }
 }

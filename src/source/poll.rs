@@ -9,6 +9,7 @@ use super::{
     snapshot::Snapshot,
 };
 use crate::{
+    ops::telemetry::metrics::Skipped,
     postgres::rows::{self, DecodedRound, Unsendable},
     stream::{
         round::{Round, RoundId, UnixMillis},
@@ -50,22 +51,29 @@ pub(super) enum Content {
     Unread,
     /// It can be sent.
     Round(Box<Round>),
-    /// Its `finished_at` is infinite, before the year 1 or after 9999.
-    OutOfRange,
     /// It was deleted, or is unfinished again.
     Missing,
     /// PostgreSQL cannot read it.
     Unreadable,
-    /// Its id, or its game's, is empty, too long or has control characters.
-    BadId,
+    /// It was read, and cannot be sent.
+    Unsendable(Unsendable),
 }
 
 impl Content {
     pub(super) fn of(decoded: DecodedRound) -> Self {
         match decoded {
             Ok(round) => Self::Round(Box::new(round)),
-            Err(Unsendable::OutOfRange) => Self::OutOfRange,
-            Err(Unsendable::BadId) => Self::BadId,
+            Err(unsendable) => Self::Unsendable(unsendable),
+        }
+    }
+
+    /// Why it is skipped, unless it is a round.
+    pub(super) fn skipped(&self) -> Option<Skipped> {
+        match self {
+            Self::Round(_) => None,
+            Self::Unread | Self::Missing => Some(Skipped::deleted),
+            Self::Unreadable => Some(Skipped::unreadable),
+            Self::Unsendable(unsendable) => Some(unsendable.reason()),
         }
     }
 }
@@ -145,7 +153,11 @@ impl Poll {
 /// `None` for the row that only tells the state of the database.
 fn found(row: &Row, now: UnixMillis) -> Result<Option<FoundRow>, CaptureError> {
     let Some(outbox) = outbox_row(row)? else { return Ok(None) };
-    let content = if outbox.has_valid_id { content(row, now)? } else { Content::BadId };
+    let content = if outbox.has_valid_id {
+        content(row, now)?
+    } else {
+        Content::Unsendable(Unsendable::BadId)
+    };
     Ok(Some(FoundRow { row: outbox, content }))
 }
 

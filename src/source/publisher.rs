@@ -1,9 +1,6 @@
 //! Puts found rounds on the stream, and counts those that cannot be sent.
 
-use std::{
-    collections::HashMap,
-    time::{Duration, Instant},
-};
+use std::time::Instant;
 
 use super::{
     audit::Audit,
@@ -13,17 +10,15 @@ use super::{
     wake_ups::Notifications,
 };
 use crate::{
-    ops::telemetry::metrics::{BySkipped, BySource, Metrics, Skipped, Source},
+    ops::telemetry::metrics::{BySource, Metrics, Source},
     stream::{
         games::Games,
         hub::{self, Captured, DurablePosition},
-        round::{Game, Round, RoundId},
-        transaction::{Attachment, Finish},
+        round::{Game, Round},
+        skipped_rounds::SkippedRounds,
+        transaction::Finish,
     },
 };
-
-/// At most one line in this time for each reason.
-const LOG_EVERY: Duration = Duration::from_secs(10);
 
 /// Puts found rounds into the hub, each once, and keeps the directory of games.
 #[derive(Debug)]
@@ -32,9 +27,7 @@ pub(super) struct RoundPublisher {
     pub(super) games: Games,
     pub(super) metrics: Metrics,
     pub(super) audit: Audit,
-    /// The names of the attached tables, for log lines.
-    pub(super) tables: HashMap<Attachment, String>,
-    skipped: SkippedRounds,
+    pub(super) skipped: SkippedRounds,
 }
 
 /// What became of the rows that were published.
@@ -54,9 +47,13 @@ impl Outcome {
 }
 
 impl RoundPublisher {
-    pub(super) fn new(hub: hub::Publisher, games: Games, metrics: Metrics) -> Self {
-        let (audit, skipped) = (Audit::default(), SkippedRounds::default());
-        Self { hub, games, metrics, audit, tables: HashMap::new(), skipped }
+    pub(super) fn new(
+        hub: hub::Publisher,
+        games: Games,
+        metrics: Metrics,
+        skipped: SkippedRounds,
+    ) -> Self {
+        Self { hub, games, metrics, audit: Audit::default(), skipped }
     }
 
     /// Counts notifications, and compares their payloads with the rounds that polls find.
@@ -131,20 +128,14 @@ impl RoundPublisher {
     /// Whether a row names a round that cannot be sent, of a table whose name is not known.
     pub(super) fn lacks_a_table(&self, rows: &[FoundRow]) -> bool {
         let skipped = rows.iter().filter(|found| !matches!(found.content, Content::Round(_)));
-        skipped.map(|found| table_of(found.row.finish())).any(|it| !self.tables.contains_key(&it))
+        let mut tables = skipped.map(|found| found.row.finish().attachment);
+        tables.any(|table| !self.skipped.knows_table(table))
     }
 
     fn skip(&mut self, finish: &Finish, content: &Content) {
-        let reason = match content {
-            Content::OutOfRange => Skipped::out_of_range,
-            Content::Unreadable => Skipped::unreadable,
-            Content::BadId => Skipped::bad_id,
-            Content::Missing | Content::Unread | Content::Round(_) => Skipped::deleted,
-        };
-        self.metrics.rounds_skipped_total.get_or_create(&BySkipped { reason }).inc();
+        let Some(reason) = content.skipped() else { return };
         self.audit.find(&finish.round);
-        let table = self.tables.get(&table_of(finish)).map_or("", String::as_str);
-        self.skipped.report(reason, table, &finish.round);
+        self.skipped.skip(reason, finish.attachment, &finish.round);
     }
 
     /// Tells the hub up to where the outbox has been published for good.
@@ -177,27 +168,5 @@ impl RoundPublisher {
             "the database came back without its last commits (synchronous_commit = off, or a standby \
              that lagged): it lacks rounds that were sent"
         );
-    }
-}
-
-/// The table of an outbox row. Its number is negative if the round's id cannot be sent.
-fn table_of(finish: &Finish) -> Attachment {
-    Attachment(finish.attachment.0.abs())
-}
-
-/// When rounds were last reported as skipped, by reason.
-#[derive(Debug, Default)]
-struct SkippedRounds(Vec<(Skipped, Instant)>);
-
-impl SkippedRounds {
-    fn report(&mut self, reason: Skipped, table: &str, id: &RoundId) {
-        self.0.retain(|(_, at)| at.elapsed() < LOG_EVERY);
-        if self.0.iter().all(|(reported, _)| *reported != reason) {
-            self.0.push((reason, Instant::now()));
-            tracing::warn!(
-                ?reason, round.table = table, round.id = %id,
-                "a finished round cannot be sent: skipped"
-            );
-        }
     }
 }

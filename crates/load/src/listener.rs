@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use datastream::internals::{
-    Capture, CaptureSettings, Games, Metrics, PgTarget, Shutdown,
+    Capture, CaptureSettings, SkippedRounds, Games, Metrics, PgTarget, Shutdown,
     hub::{self, Batch, Outlet},
 };
 use futures_util::{StreamExt, stream};
@@ -99,6 +99,7 @@ async fn capture(database: &Database, shutdown: &Shutdown, stamps: &Arc<Stamps>)
     hub.attach(stamps.clone());
     let (games, shutdown_of) = (Games::default(), shutdown.clone());
     let (listen, queries) = (target.clone(), target);
+    let skipped = SkippedRounds::new(metrics.clone(), 1 << 20);
     let parts = CaptureSettings {
         listen,
         queries,
@@ -106,6 +107,7 @@ async fn capture(database: &Database, shutdown: &Shutdown, stamps: &Arc<Stamps>)
         publisher,
         games,
         metrics,
+        skipped,
         shutdown: shutdown_of,
     };
     let (capture, _phase) = Capture::new(parts);

@@ -37,6 +37,7 @@ pub enum Skipped {
     deleted,
     unreadable,
     bad_id,
+    too_large,
 }
 
 /// What a connection without a stream does.

@@ -81,11 +81,11 @@ impl Contents {
                     let encoded = |round| (Frame::encode(&round), round.round_id);
                     frames.extend(rounds.into_iter().map(encoded).map(|(frame, id)| (id, frame)));
                 }
-                Err(StoreError::Refused(_)) if names.len() > 1 => {
+                Err(StoreError::Refused(_) | StoreError::Unreadable(_)) if names.len() > 1 => {
                     let (first, second) = names.split_at(names.len() / 2);
                     pending.extend([second, first]);
                 }
-                Err(StoreError::Refused(error)) => {
+                Err(StoreError::Refused(error) | StoreError::Unreadable(error)) => {
                     tracing::debug!(error, "a stored round cannot be read");
                 }
                 Err(error) => return Err(Arc::new(error)),

@@ -24,6 +24,7 @@ use crate::{
         games::Games,
         hub::{self, Captured, Publisher},
         round::{FinishedAt, GameId, NamedRound, Round, RoundId, UnixMillis},
+        skipped_rounds::SkippedRounds,
         topic::Topic,
         transaction::{Attachment, Xid},
     },
@@ -55,7 +56,11 @@ fn test_shards(heartbeat: Duration) -> TestShards {
     let (shards, failure) = started.expect("shards");
     let target = PgTarget::resolve(Some("host=nowhere user=u dbname=d"), |_| None);
     let pool = pool::Pool::lazy(&target.expect("a target"), "query", 1).expect("a pool");
-    let history = Arc::new(RoundQueries::new(QueryPools::one(&pool), metrics.clone()));
+    let history = Arc::new(RoundQueries::new(
+        QueryPools::one(&pool),
+        metrics.clone(),
+        SkippedRounds::new(metrics.clone(), 1 << 20),
+    ));
     let feed = Feed::new(hub, Games::default(), history, 10_000, budget);
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("an address");

@@ -1,0 +1,127 @@
+//! The rounds of a replay, without their content but with its size.
+
+use std::collections::{HashMap, HashSet};
+
+use sqlx::{
+    AssertSqlSafe, Postgres, Row,
+    postgres::{PgArguments, PgRow},
+    query::Query,
+};
+
+use super::{RoundQueries, fails_of_data, named};
+use crate::{
+    ops::telemetry::metrics::Skipped,
+    postgres::{
+        rows::{self, Columns},
+        sql::sql,
+    },
+    stream::{
+        round::GameId,
+        round_store::StoredRounds,
+        transaction::{Finish, RoundName, Xid},
+    },
+};
+
+impl RoundQueries {
+    pub(super) async fn read_replay(
+        &self,
+        from: Xid,
+        games: Option<&[GameId]>,
+        limit: usize,
+        snapshot: &str,
+    ) -> Result<StoredRounds, sqlx::Error> {
+        let bound = |query: Query<'static, Postgres, PgArguments>| {
+            let (numbers, texts) = games.map(GameId::by_kind).unzip();
+            let most = i64::try_from(limit).unwrap_or(i64::MAX);
+            let query = query.bind(from.0.cast_signed()).bind(numbers).bind(texts).bind(most);
+            match &self.read_only {
+                None => query.bind(snapshot.to_owned()),
+                Some(source) => query.bind(source.overlap_micros),
+            }
+        };
+        let query = match &self.read_only {
+            None => sqlx::query(sql!("replay")),
+            Some(source) => sqlx::query(AssertSqlSafe(source.query(sql!("read_only/replay")))),
+        };
+        match self.fetch(&self.pools.replays, bound(query)).await {
+            Err(error) if self.read_only.is_none() && fails_of_data(&error) => {
+                let query = sqlx::query(AssertSqlSafe(unmeasured(sql!("replay"))));
+                let found = self.fetch(&self.pools.replays, bound(query)).await?;
+                self.measured(stored_rounds(found, limit)?).await
+            }
+            found => Ok(self.without_large(stored_rounds(found?, limit)?)),
+        }
+    }
+
+    /// Sets the bytes of each round's extras. Halving finds those that cannot be read.
+    async fn measured(&self, mut stored: StoredRounds) -> Result<StoredRounds, sqlx::Error> {
+        let names: Vec<RoundName> = stored.rounds.iter().map(|round| round.finish.name()).collect();
+        let (mut bytes, mut pending) = (HashMap::new(), vec![&names[..]]);
+        while let Some(names) = pending.pop() {
+            match (self.read_bytes(names).await, names) {
+                (Ok(found), _) => bytes.extend(found),
+                (Err(error), [(attachment, id)]) if fails_of_data(&error) => {
+                    self.count_unreadable(&error, *attachment, id);
+                }
+                (Err(error), names) if fails_of_data(&error) => {
+                    let (first, second) = names.split_at(names.len() / 2);
+                    pending.extend([second, first]);
+                }
+                (Err(error), _) => return Err(error),
+            }
+        }
+        stored.rounds.retain_mut(|round| match bytes.get(&round.finish.name()) {
+            Some(bytes) => {
+                round.extras_bytes = *bytes;
+                true
+            }
+            None => false,
+        });
+        Ok(self.without_large(stored))
+    }
+
+    async fn read_bytes(
+        &self,
+        names: &[RoundName],
+    ) -> Result<Vec<(RoundName, usize)>, sqlx::Error> {
+        let query = named(sqlx::query(sql!("extras_bytes")), names);
+        let found = self.fetch(&self.pools.replays, query).await?;
+        let mut bytes = Vec::with_capacity(found.len());
+        for row in &found {
+            if let Ok(id) = rows::round_id(row)? {
+                let size = usize::try_from(row.bigint("extras_bytes")?).unwrap_or(0);
+                bytes.push(((rows::attachment(row)?, id), size));
+            }
+        }
+        Ok(bytes)
+    }
+
+    /// Without the rounds that are longer than a round may be. They are counted.
+    fn without_large(&self, mut stored: StoredRounds) -> StoredRounds {
+        let most = self.skipped.max_round();
+        stored.rounds.retain(|round| {
+            let fits = round.extras_bytes <= most;
+            if !fits {
+                let Finish { attachment, round, .. } = &round.finish;
+                self.skipped.skip_again(Skipped::too_large, *attachment, round);
+            }
+            fits
+        });
+        stored
+    }
+}
+
+/// The query of a replay without the bytes of the extras: it evaluates no content.
+fn unmeasured(replay: &str) -> String {
+    replay.replace("octet_length(f.extras)::bigint", "0::bigint")
+}
+
+/// If there is no round, a single row with a null `attachment` has the `trimmed` column.
+fn stored_rounds(mut found: Vec<PgRow>, limit: usize) -> Result<StoredRounds, sqlx::Error> {
+    let trimmed = found.first().map(|row| rows::xid(row, "trimmed")).transpose()?;
+    found.retain(|row| matches!(row.try_get::<Option<i32>, _>("attachment"), Ok(Some(_)) | Err(_)));
+    let (is_full, mut kinds) = (found.len() >= limit, HashSet::new());
+    let rounds = found.iter().filter_map(|row| rows::stored(row, &mut kinds).transpose());
+    let (rounds, trimmed) = (rounds.collect::<Result<_, _>>()?, trimmed.unwrap_or_default());
+    Ok(StoredRounds { rounds, is_full, trimmed })
+}

@@ -1,0 +1,146 @@
+//! Rounds that cannot be read or sent: each is skipped and counted, and stops no other.
+
+use testkit::{
+    DedicatedCluster, SseClient, TestDatabase, TestServer, WsClient,
+    doctor::run,
+    game::{attach, dice, migrated_game},
+    get,
+    round::ids,
+};
+
+const UNREADABLE: &str = "datastream_rounds_skipped_total{reason=\"unreadable\"} 1";
+
+/// Damages the stored extras of a round, which are in the TOAST table.
+async fn damage(database: &TestDatabase) -> bool {
+    let offered = "select count(*)::text from pg_available_extensions where name = 'pg_surgery'";
+    if database.text(offered).await.as_deref() != Some("1") {
+        eprintln!("skipped: no pg_surgery (PostgreSQL 14, contrib)");
+        return false;
+    }
+    let kill = "create extension if not exists pg_surgery; do $$ declare toast regclass; tids tid[]; \
+        begin select reltoastrelid::regclass into toast from pg_class where oid = 'public.rounds'::regclass; \
+        execute format('select array_agg(ctid) from %s', toast) into tids; \
+        execute format('select heap_force_kill(%L::regclass, $1)', toast) using tids; end $$";
+    database.run(kill).await;
+    true
+}
+
+fn noise() -> String {
+    let text: String = (0..64_000).map(|n| char::from(b'a' + (n % 23) as u8)).collect();
+    format!("{{\"noise\": \"{text}\"}}")
+}
+
+#[tokio::test]
+async fn a_round_with_damaged_storage_stops_neither_start_nor_seed_nor_list_nor_replay() {
+    let cluster = DedicatedCluster::start();
+    let database = TestDatabase::on(&cluster.address()).await;
+    database.run("alter table rounds alter column extras set storage external").await;
+    let first = database.finish("crash", "{}").await;
+    let damaged = database.finish("crash", &noise()).await;
+    let other = database.finish("double", "{}").await;
+    if !damage(&database).await {
+        return;
+    }
+    // The second one holds one round of each game: a resume asks the database.
+    for history in ["1024", "1"] {
+        let server =
+            TestServer::on(database.url()).env("DATASTREAM_HISTORY", history).start().await;
+        let (_, seed) = SseClient::connect(&server.http("/sse/crash")).await.next_event().await;
+        assert_eq!(seed.round_id, first, "behind the damaged round");
+        let list = get(&server.http("/rounds/crash")).await;
+        assert_eq!(list.status, 200, "{}", list.body);
+        let listed = list.json();
+        let listed: Vec<_> = listed.as_array().expect("a list").iter().collect();
+        assert!(listed.iter().all(|round| round["round_id"] != damaged), "{}", list.body);
+        assert!(listed.iter().any(|round| round["round_id"] == first), "{}", list.body);
+        let mut resumed = WsClient::connect(server.ws(&format!("/ws?after={first}"))).await;
+        let live = database.finish("crash", "{}").await;
+        let replayed = ids(&resumed.rounds_until(live).await);
+        assert!(replayed.contains(&other) && !replayed.contains(&damaged), "{replayed:?}");
+        server.counts(UNREADABLE).await;
+        let log = server.log().join("\n");
+        assert!(
+            log.contains("public.rounds") && log.contains("a finished round cannot be sent"),
+            "{log}"
+        );
+        database.run(&format!("delete from rounds where id = {live}")).await;
+    }
+}
+
+#[tokio::test]
+async fn a_round_whose_mapping_fails_is_skipped_at_the_start_in_lists_and_in_replays() {
+    let table = "create type verdict as enum ('good', 'bad'); \
+        create function verdict_json(verdict) returns json language plpgsql stable \
+        as $$ begin return to_json($1::text); end $$; \
+        create cast (verdict as json) with function verdict_json(verdict); \
+        create table notes (id bigint primary key, at timestamptz, note verdict)";
+    let database = migrated_game(table).await;
+    attach(&database, &dice("notes", &["--extras-columns", "note"])).await;
+    for (id, note) in [(1, "good"), (2, "bad"), (3, "good"), (4, "bad")] {
+        database.run(&format!("insert into notes values ({id}, now(), '{note}')")).await;
+    }
+    let fails = "create or replace function verdict_json(verdict) returns json language plpgsql stable \
+        as $$ begin if $1::text = 'bad' then raise 'no verdict'; end if; return to_json($1::text); end $$";
+    database.run(fails).await;
+    let server = TestServer::on(database.url()).env("DATASTREAM_HISTORY", "1").start().await;
+    let (_, seed) = SseClient::connect(&server.http("/sse/dice")).await.next_event().await;
+    assert_eq!(seed.round_id, 3, "behind the latest one");
+    let list = get(&server.http("/rounds/dice")).await;
+    assert_eq!((list.status, list.body.matches("\"round_id\"").count()), (200, 2), "{}", list.body);
+    let mut resumed = WsClient::connect(server.ws("/ws/dice?after=1")).await;
+    assert_eq!(resumed.next_round().await.round_id, 3);
+    server.counts("datastream_rounds_skipped_total{reason=\"unreadable\"} 2").await;
+    database.run("insert into notes values (5, now(), 'good')").await;
+    assert_eq!(resumed.next_round().await.round_id, 5);
+}
+
+#[tokio::test]
+async fn a_round_with_more_text_than_allowed_is_skipped_on_every_path() {
+    let database = TestDatabase::new().await;
+    let start = || TestServer::on(database.url()).env("DATASTREAM_MAX_ROUND", "60KiB").start();
+    let server = start().await;
+    let mut live = WsClient::connect(server.ws("/ws/crash")).await;
+    let first = database.finish("crash", "{}").await;
+    let large = database.finish("crash", &noise()).await;
+    let last = database.finish("double", "{}").await;
+    assert_eq!(live.next_round().await.round_id, first);
+    let too_large = "datastream_rounds_skipped_total{reason=\"too_large\"} 1";
+    server.counts(too_large).await;
+    drop(server);
+    let server = start().await;
+    let (_, seed) = SseClient::connect(&server.http("/sse/crash")).await.next_event().await;
+    assert_eq!(seed.round_id, first);
+    let list = get(&server.http("/rounds/crash")).await.body;
+    assert!(!list.contains(&format!("\"round_id\":{large},")), "{list}");
+    let mut resumed = WsClient::connect(server.ws(&format!("/ws?after={first}"))).await;
+    assert_eq!(resumed.next_round().await.round_id, last);
+    server.counts(too_large).await;
+}
+
+#[tokio::test]
+async fn an_infinite_moment_does_not_stop_a_restart() {
+    let database = TestDatabase::new().await;
+    let first = database.finish("crash", "{}").await;
+    database.finish_at("crash", "'-infinity'").await;
+    database.finish_at("crash", "'infinity'").await;
+    let server = TestServer::on(database.url()).start().await;
+    let (_, seed) = SseClient::connect(&server.http("/sse/crash")).await.next_event().await;
+    assert_eq!(seed.round_id, first);
+    assert_eq!(get(&server.http("/rounds/crash")).await.status, 200);
+    server.counts("datastream_rounds_skipped_total{reason=\"out_of_range\"} 2").await;
+}
+
+#[tokio::test]
+async fn doctor_finds_rounds_that_cannot_be_sent() {
+    let database = TestDatabase::new().await;
+    database.finish("crash", "{}").await;
+    let endless = database.finish_at("crash", "'-infinity'").await;
+    let large =
+        database.finish("double", &format!("{{\"text\": \"{}\"}}", "x".repeat(1 << 20))).await;
+    let output = run(&database.url(), "doctor", &[]).await;
+    for (id, reason) in [(endless, "out of range"), (large, "DATASTREAM_MAX_ROUND")] {
+        let names =
+            |line: &str| line.contains(reason) && line.contains(&format!("such as {id} of"));
+        assert!(output.stdout.lines().any(names), "{}", output.stdout);
+    }
+}
