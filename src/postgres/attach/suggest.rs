@@ -7,7 +7,7 @@ mod guess;
 mod table;
 
 use guess::{Candidate, Guess, Samples};
-use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use sqlx::{AssertSqlSafe, Connection, Decode, PgConnection, Postgres, Row, Type};
 use table::{Column, Table};
 
 use super::AttachError;
@@ -43,9 +43,9 @@ pub(crate) async fn suggest(
 ) -> Result<Vec<Suggestion>, AttachError> {
     let mut connection = connection::connect(target, "suggest", &SETTINGS).await?;
     if let Some(name) = table {
-        let exists = sqlx::query_scalar("select to_regclass($1) is not null").bind(name);
-        let exists: bool = exists.fetch_one(&mut connection).await?;
-        if !exists {
+        let exists = format!("select to_regclass({}) is not null", literal(name));
+        let exists: Vec<bool> = values(&mut connection, exists).await?;
+        if exists != [true] {
             return Err(AttachError::NoTable(name.to_owned()));
         }
     }
@@ -93,8 +93,9 @@ async fn read(
     connection: &mut PgConnection,
     table: Option<&str>,
 ) -> Result<Vec<Suggestion>, AttachError> {
-    let query = sqlx::query_scalar(include_str!("../../../sql/suggest_tables.sql")).bind(table);
-    let found: Vec<String> = query.fetch_all(&mut *connection).await?;
+    let name = table.map_or_else(|| "null".to_owned(), literal);
+    let query = include_str!("../../../sql/suggest_tables.sql").replace("$1", &name);
+    let found: Vec<String> = values(connection, query).await?;
     let tables: Vec<Table> =
         found.iter().filter_map(|text| serde_json::from_str(text).ok()).collect();
     let candidates = tables.iter().filter_map(|it| Candidate::of(it, table.is_some()));
@@ -117,7 +118,8 @@ async fn read(
 /// Triggers tell it without rights on the schema.
 async fn any_is_attached(connection: &mut PgConnection) -> Result<bool, AttachError> {
     let query = "select exists (select from pg_trigger where tgname = 'datastream_inserted')";
-    Ok(sqlx::query_scalar(query).fetch_one(connection).await?)
+    let found: Vec<bool> = values(connection, query.to_owned()).await?;
+    Ok(found == [true])
 }
 
 async fn sample(connection: &mut PgConnection, candidate: &Candidate<'_>) -> Samples {
@@ -145,7 +147,7 @@ async fn median(connection: &mut PgConnection, table: &str, column: &Column) -> 
          from (select {name}::double precision as v from {table} limit {SAMPLE_ROWS}) s \
          where v between 1e8 and 1e17"
     );
-    sqlx::query_scalar(AssertSqlSafe(query)).fetch_one(connection).await.ok().flatten()
+    values(connection, query).await.ok()?.pop().flatten()
 }
 
 async fn states(connection: &mut PgConnection, table: &str, column: &Column) -> Vec<String> {
@@ -154,13 +156,13 @@ async fn states(connection: &mut PgConnection, table: &str, column: &Column) -> 
         "select distinct rtrim(v) from (select {name}::text as v from {table} limit {SAMPLE_ROWS}) s \
          where v is not null limit 100"
     );
-    sqlx::query_scalar(AssertSqlSafe(query)).fetch_all(connection).await.unwrap_or_default()
+    values(connection, query).await.unwrap_or_default()
 }
 
 /// By the index of the key.
 async fn max_id(connection: &mut PgConnection, table: &str, column: &Column) -> Option<i64> {
     let query = format!("select max({})::bigint from {table}", column.quoted);
-    sqlx::query_scalar(AssertSqlSafe(query)).fetch_one(connection).await.ok().flatten()
+    values(connection, query).await.ok()?.pop().flatten()
 }
 
 fn as_suggestion(guess: Guess) -> Suggestion {
@@ -184,4 +186,19 @@ fn quoted(value: &str) -> String {
         return value.to_owned();
     }
     format!("'{}'", value.replace('\'', r"'\''"))
+}
+
+/// The first column. The simple query protocol: a pooler in transaction mode does not keep prepared
+/// statements.
+async fn values<T>(connection: &mut PgConnection, query: String) -> Result<Vec<T>, sqlx::Error>
+where
+    T: for<'r> Decode<'r, Postgres> + Type<Postgres>,
+{
+    let rows = sqlx::raw_sql(AssertSqlSafe(query)).fetch_all(connection).await?;
+    rows.iter().map(|row| row.try_get(0)).collect()
+}
+
+/// A string constant of SQL.
+fn literal(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
 }
