@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use datastream::internals::{
-    Capture, CaptureSettings, SkippedRounds, Games, Metrics, PgTarget, Shutdown,
+    Capture, CaptureSettings, Games, Metrics, PgTarget, Shutdown, SkippedRounds,
     hub::{self, Batch, Outlet},
 };
 use futures_util::{StreamExt, stream};
