@@ -131,10 +131,10 @@ async fn sample(connection: &mut PgConnection, candidate: &Candidate<'_>) -> Sam
     if let Some(state) = candidate.state.filter(|state| state.is_text()) {
         samples.states = states(connection, table, state).await;
     }
-    if let [id] = &*candidate.ids {
-        if id.is_integer() {
-            samples.max_id = max_id(connection, table, id).await;
-        }
+    if let [id] = &*candidate.ids
+        && id.is_integer()
+    {
+        samples.max_id = max_id(connection, table, id).await;
     }
     samples
 }

@@ -238,11 +238,10 @@ fn ids(table: &Table) -> Option<Vec<&Column>> {
     let first = |ids: &Vec<&'_ Column>| -> Option<usize> {
         ids.first().filter(|id| table.partitioned && id.is_filled && fits(&vec![**id])).map(|_| 1)
     };
-    let usable = keys.iter().find_map(|ids| match first(ids) {
+    keys.iter().find_map(|ids| match first(ids) {
         Some(length) => Some(ids.get(..length)?.to_vec()),
         None => fits(ids).then(|| ids.clone()),
-    });
-    usable
+    })
 }
 
 /// The column whose words are best, and their place in the list.
