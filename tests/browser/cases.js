@@ -198,7 +198,7 @@ export const cases = {
   },
 
   async 'an unknown game, type or path is refused'(page, server) {
-    for (const path of ['/wt/chess', '/wt/type/board', '/nowhere', '/wt/crash?after=nonsense']) {
+    for (const path of ['/wt/chess', '/wt/type/board', '/nowhere', '/wt/crash?after=%01']) {
       await refused(page, server, path);
     }
   },
