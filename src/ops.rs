@@ -6,6 +6,7 @@ pub(crate) mod client_network;
 pub(crate) mod connection_limiter;
 pub(crate) mod descriptors;
 pub(crate) mod memory_budget;
+pub(crate) mod partial_verifier;
 pub(crate) mod phase;
 pub(crate) mod shutdown;
 pub(crate) mod telemetry;

@@ -12,6 +12,8 @@ pub mod frame_writer;
 pub(crate) mod metered_socket;
 mod shard;
 mod shards;
+#[cfg(test)]
+mod test_socket;
 pub(crate) mod tls;
 pub(crate) mod wt;
 

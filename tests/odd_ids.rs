@@ -65,6 +65,16 @@ fn on(database: &TestDatabase) -> Builder {
         .env("DATASTREAM_WT_ADDR", "127.0.0.1:0")
 }
 
+/// A server that has streamed a round of each id.
+async fn all_streamed() -> (TestDatabase, TestServer) {
+    let database = database().await;
+    let server = on(&database).start().await;
+    let mut socket = WsClient::connect(server.ws("/ws/dice")).await;
+    finish_all(&database).await;
+    socket.rounds_until(odd_ids().pop().expect("an id")).await;
+    (database, server)
+}
+
 /// Resumes after each id on each transport. A restarted server may repeat the named round.
 async fn assert_resumes(server: &TestServer) {
     let all = odd_ids();
@@ -105,11 +115,7 @@ async fn odd_ids_arrive_unchanged_and_resume_on_websocket_and_sse() {
 
 #[tokio::test]
 async fn odd_ids_resume_after_a_restart_from_the_database() {
-    let database = database().await;
-    let server = on(&database).start().await;
-    let mut socket = WsClient::connect(server.ws("/ws/dice")).await;
-    finish_all(&database).await;
-    socket.rounds_until(odd_ids().pop().expect("an id")).await;
+    let (database, server) = all_streamed().await;
     server.kill().await;
     let server = on(&database).env("DATASTREAM_HISTORY", "1").start().await;
     assert_resumes(&server).await;
@@ -117,12 +123,8 @@ async fn odd_ids_resume_after_a_restart_from_the_database() {
 
 #[tokio::test]
 async fn odd_ids_resume_on_webtransport() {
-    let database = database().await;
-    let server = on(&database).start().await;
-    let mut socket = WsClient::connect(server.ws("/ws/dice")).await;
-    finish_all(&database).await;
+    let (_database, server) = all_streamed().await;
     let all = odd_ids();
-    socket.rounds_until(all[all.len() - 1].clone()).await;
     for (index, id) in all.iter().enumerate().take(all.len() - 1).step_by(4) {
         let client = WtClient::connect(&server, &format!("/wt/dice?after={}", encoded(id))).await;
         let replay = client.next_stream().await;
@@ -162,12 +164,8 @@ async fn lists_take_odd_ids_as_before_and_link_past_them() {
 
 #[tokio::test]
 async fn tail_resumes_after_an_odd_id() {
-    let database = database().await;
-    let server = on(&database).start().await;
-    let mut socket = WsClient::connect(server.ws("/ws/dice")).await;
-    finish_all(&database).await;
+    let (_database, server) = all_streamed().await;
     let all = odd_ids();
-    socket.rounds_until(all[all.len() - 1].clone()).await;
     let url = server.http("");
     for index in [0, 6, 9, 13] {
         let after = format!("--after={}", all[index]);

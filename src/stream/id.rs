@@ -88,33 +88,49 @@ impl fmt::Display for Id {
     }
 }
 
+/// What both ids have.
+macro_rules! id_methods {
+    ($id:ident) => {
+        impl $id {
+            /// The id of a table whose ids are numbers on the wire.
+            pub const fn number(number: i64) -> Self {
+                Self(Id::Number(number))
+            }
+
+            /// The id as its text on the wire, with the prefix of its table.
+            pub fn text(text: &str) -> Result<Self, InvalidId> {
+                Id::text(text).map(Self)
+            }
+
+            /// The number; `None` if the id is a string.
+            pub fn as_number(&self) -> Option<i64> {
+                self.0.as_number()
+            }
+
+            /// The string; `None` if the id is a number.
+            pub fn as_text(&self) -> Option<&str> {
+                self.0.as_text()
+            }
+
+            /// The numbers and the strings among these, as parameters of a query.
+            pub(crate) fn by_kind(ids: &[Self]) -> (Vec<i64>, Vec<&str>) {
+                let texts = ids.iter().filter_map(Self::as_text).collect();
+                (ids.iter().filter_map(Self::as_number).collect(), texts)
+            }
+        }
+
+        impl fmt::Display for $id {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+    };
+}
+
+id_methods!(RoundId);
+id_methods!(GameId);
+
 impl RoundId {
-    /// The id of a table whose ids are numbers on the wire.
-    pub const fn number(number: i64) -> Self {
-        Self(Id::Number(number))
-    }
-
-    /// The id as its text on the wire, with the prefix of its table.
-    pub fn text(text: &str) -> Result<Self, InvalidId> {
-        Id::text(text).map(Self)
-    }
-
-    /// The number; `None` if the id is a string.
-    pub fn as_number(&self) -> Option<i64> {
-        self.0.as_number()
-    }
-
-    /// The string; `None` if the id is a number.
-    pub fn as_text(&self) -> Option<&str> {
-        self.0.as_text()
-    }
-
-    /// The numbers and the strings among these, as parameters of a query.
-    pub(crate) fn by_kind(ids: &[Self]) -> (Vec<i64>, Vec<&str>) {
-        let texts = ids.iter().filter_map(Self::as_text).collect();
-        (ids.iter().filter_map(Self::as_number).collect(), texts)
-    }
-
     /// The columns `round_id` and `round_key` of the outbox: the number and an empty text, or 0 and
     /// the string. Equal columns are equal ids, because no string is empty.
     pub fn columns(&self) -> (i64, &str) {
@@ -173,46 +189,6 @@ impl NamedRound {
 impl fmt::Display for NamedRound {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.text.iter().try_for_each(|text| text.fmt(f))
-    }
-}
-
-impl GameId {
-    /// The id of a table whose ids are numbers on the wire.
-    pub const fn number(number: i64) -> Self {
-        Self(Id::Number(number))
-    }
-
-    /// The id as its text on the wire.
-    pub fn text(text: &str) -> Result<Self, InvalidId> {
-        Id::text(text).map(Self)
-    }
-
-    /// The number; `None` if the id is a string.
-    pub fn as_number(&self) -> Option<i64> {
-        self.0.as_number()
-    }
-
-    /// The string; `None` if the id is a number.
-    pub fn as_text(&self) -> Option<&str> {
-        self.0.as_text()
-    }
-
-    /// The numbers and the strings among these, as parameters of a query.
-    pub(crate) fn by_kind(ids: &[Self]) -> (Vec<i64>, Vec<&str>) {
-        let texts = ids.iter().filter_map(Self::as_text).collect();
-        (ids.iter().filter_map(Self::as_number).collect(), texts)
-    }
-}
-
-impl fmt::Display for RoundId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-impl fmt::Display for GameId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
     }
 }
 

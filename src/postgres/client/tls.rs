@@ -3,17 +3,17 @@
 use std::{path::Path, sync::Arc};
 
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
-    client::{
-        WebPkiServerVerifier,
-        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-    },
-    crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature},
-    pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
+    ClientConfig, RootCertStore,
+    client::{WebPkiServerVerifier, danger::ServerCertVerifier},
+    crypto::{CryptoProvider, ring},
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
 };
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use crate::postgres::target::{SslMode, Tls};
+use crate::{
+    ops::partial_verifier::{Check, PartialVerifier},
+    postgres::target::{SslMode, Tls},
+};
 
 /// Creates TLS sessions. The error names the file that cannot be used. Files are read for each
 /// connection, so that renewed ones take effect.
@@ -46,7 +46,7 @@ fn verifier(
         SslMode::VerifyCa => Check::Chain(chain(tls, provider)?),
         _ => Check::Nothing,
     };
-    Ok(Arc::new(PartialVerifier { check, provider: Arc::clone(provider) }))
+    Ok(Arc::new(PartialVerifier::new(check, provider)))
 }
 
 fn chain(tls: &Tls, provider: &Arc<CryptoProvider>) -> Result<Arc<WebPkiServerVerifier>, String> {
@@ -74,65 +74,4 @@ fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
 
 fn private_key(file: &Path) -> Result<PrivateKeyDer<'static>, String> {
     PrivateKeyDer::from_pem_file(file).map_err(|error| format!("{}: {error}", file.display()))
-}
-
-/// Verifies less than `verify-full`.
-#[derive(Debug)]
-struct PartialVerifier {
-    check: Check,
-    provider: Arc<CryptoProvider>,
-}
-
-#[derive(Debug)]
-enum Check {
-    /// `require`, `prefer`, `allow`: protects against eavesdropping only.
-    Nothing,
-    /// `verify-ca`: the chain, for any host name.
-    Chain(Arc<WebPkiServerVerifier>),
-}
-
-impl ServerCertVerifier for PartialVerifier {
-    fn verify_server_cert(
-        &self,
-        certificate: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        name: &ServerName<'_>,
-        ocsp: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        let Check::Chain(inner) = &self.check else {
-            return Ok(ServerCertVerified::assertion());
-        };
-        match inner.verify_server_cert(certificate, intermediates, name, ocsp, now) {
-            // The name is checked last, after the chain was accepted.
-            Err(rustls::Error::InvalidCertificate(
-                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
-            )) => Ok(ServerCertVerified::assertion()),
-            verdict => verdict,
-        }
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        verify_tls12_signature(message, certificate, signed, algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        verify_tls13_signature(message, certificate, signed, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
-    }
 }

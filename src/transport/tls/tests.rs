@@ -7,33 +7,10 @@ use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use wtransport::Identity;
 
 use super::*;
-use crate::transport::certificate::Pair;
+use crate::transport::{certificate::Pair, test_socket::TestSocket};
 
-/// A socket that takes at most this many bytes in one call, and this many in all.
-struct SlowSocket {
-    taken: Vec<u8>,
-    step: usize,
-    room: usize,
-}
-
-impl Write for SlowSocket {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let taken = bytes.len().min(self.step).min(self.room);
-        if taken == 0 {
-            return Err(ErrorKind::WouldBlock.into());
-        }
-        self.room -= taken;
-        self.taken.extend_from_slice(&bytes[..taken]);
-        Ok(taken)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-fn socket(step: usize) -> SlowSocket {
-    SlowSocket { taken: Vec::new(), step, room: usize::MAX }
+fn socket(step: usize) -> TestSocket {
+    TestSocket { step, room: usize::MAX, ..TestSocket::default() }
 }
 
 fn pair(version: &'static SupportedProtocolVersion) -> (Tls, ClientConnection) {

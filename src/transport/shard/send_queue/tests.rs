@@ -3,34 +3,12 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::ops::memory_budget::MemoryBudget;
 use crate::stream::{
     frame::Frame,
     round::{FinishedAt, GameId, Round, RoundId, UnixMillis},
     transaction::{Attachment, Finish, Xid},
 };
-
-#[derive(Default)]
-struct Socket {
-    room: usize,
-    taken: Vec<u8>,
-}
-
-impl Write for Socket {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let taken = bytes.len().min(self.room);
-        if taken == 0 {
-            return Err(ErrorKind::WouldBlock.into());
-        }
-        self.room -= taken;
-        self.taken.extend_from_slice(&bytes[..taken]);
-        Ok(taken)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
+use crate::{ops::memory_budget::MemoryBudget, transport::test_socket::TestSocket};
 
 const PROTOCOL: Protocol = Protocol::WebSocket;
 
@@ -60,15 +38,15 @@ fn bytes(ids: impl IntoIterator<Item = u64>) -> Vec<u8> {
 }
 
 /// A queue whose socket took 10 bytes of the first round.
-fn blocked() -> (SendQueue, Socket) {
+fn blocked() -> (SendQueue, TestSocket) {
     let mut send_queue = SendQueue::new(Position(0));
     let (first, budget) = ([placed(1)], MemoryBudget::unlimited());
     let joined = PROTOCOL.join(&first, &budget).remove(0).segment;
     send_queue.push_started(joined, 10);
-    (send_queue, Socket::default())
+    (send_queue, TestSocket::default())
 }
 
-fn flush(send_queue: &mut SendQueue, socket: &mut Socket, room: usize) -> (Flushed, u32) {
+fn flush(send_queue: &mut SendQueue, socket: &mut TestSocket, room: usize) -> (Flushed, u32) {
     socket.room = room;
     send_queue.flush(socket, Instant::now())
 }
@@ -161,7 +139,7 @@ fn a_refill_stays_within_the_limit_and_continues_after_its_last_round() {
 
 #[test]
 fn a_round_larger_than_the_queue_is_sent() {
-    let (mut send_queue, mut socket) = (SendQueue::new(Position(0)), Socket::default());
+    let (mut send_queue, mut socket) = (SendQueue::new(Position(0)), TestSocket::default());
     let large = sized(1, 3 * QUEUE_MAX);
     let start = Instant::now();
     push_rounds(&mut send_queue, std::slice::from_ref(&large), start);
@@ -177,7 +155,7 @@ fn a_round_larger_than_the_queue_is_sent() {
 
 #[test]
 fn an_opening_larger_than_the_queue_is_not_dropped() {
-    let (mut send_queue, mut socket) = (SendQueue::new(Position(1000)), Socket::default());
+    let (mut send_queue, mut socket) = (SendQueue::new(Position(1000)), TestSocket::default());
     let replay: Vec<_> = (1..=1000).map(placed).collect();
     replay.iter().for_each(|placed| send_queue.push_kept(PROTOCOL.round(&placed.frame), 1));
     offer_slowly(&mut send_queue, 1001..=1900);
@@ -243,7 +221,7 @@ fn a_peer_that_reads_a_replay_too_slowly_is_noticed_and_one_that_waits_for_it_is
     let mut send_queue = SendQueue::new(Position(1));
     send_queue.push_kept(vec![0; 1 << 20].into(), 1);
     send_queue.limit_replay(start);
-    let mut socket = Socket { room: 40 << 10, ..Socket::default() };
+    let mut socket = TestSocket { room: 40 << 10, ..TestSocket::default() };
     send_queue.flush(&mut socket, start);
     assert!(!send_queue.is_replay_too_slow(after(29), window, rate));
     assert!(send_queue.is_replay_too_slow(after(30), window, rate), "40 KiB in 30 s");
@@ -259,7 +237,7 @@ fn a_peer_that_reads_a_replay_too_slowly_is_noticed_and_one_that_waits_for_it_is
 fn without_memory_a_queue_keeps_the_segment_that_its_socket_started() {
     let mut send_queue = SendQueue::new(Position(0));
     push_rounds(&mut send_queue, &[placed(1)], Instant::now());
-    let mut socket = Socket { room: 10, ..Socket::default() };
+    let mut socket = TestSocket { room: 10, ..TestSocket::default() };
     send_queue.flush(&mut socket, Instant::now());
     let rounds = [placed(2), placed(3)];
     let joined = PROTOCOL.join(&rounds, &MemoryBudget::unlimited());
