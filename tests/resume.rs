@@ -157,8 +157,7 @@ async fn many_clients_that_resume_after_a_restart_share_few_queries() {
     }
     let made = server.queries().await - before;
     // A page is kept for 5 s: on a busy machine, a later client causes another read.
-    // The index of a replay is read once for all; its content in parts that clients at one place share.
-    let most = 100.0 * (1.0 + begun.elapsed().as_secs_f64() / 5.0).floor();
+    let most = 20.0 * (1.0 + begun.elapsed().as_secs_f64() / 5.0).floor();
     assert!(made <= most, "200 clients cost {made} queries");
 }
 

@@ -184,7 +184,10 @@ impl RoundQueries {
         self.listed(&found?)
     }
 
-    async fn read_contents(&self, names: &[RoundName]) -> Result<Vec<Round>, sqlx::Error> {
+    async fn read_contents(
+        &self,
+        names: &[RoundName],
+    ) -> Result<Vec<(RoundName, Round)>, sqlx::Error> {
         let query = self.query(sql!("rounds_by_id"), sql!("read_only/rounds_by_id"));
         let found = self.fetch(&self.pools.replays, named(query, names)).await;
         if let (Err(error), [(attachment, id)]) = (&found, names) {
@@ -192,7 +195,9 @@ impl RoundQueries {
         }
         let (now, mut rounds) = (UnixMillis::now(), Vec::with_capacity(names.len()));
         for row in &found? {
-            rounds.extend(self.sendable(row, now)?);
+            if let Some(round) = self.sendable(row, now)? {
+                rounds.push(((rows::attachment(row)?, round.round_id.clone()), round));
+            }
         }
         Ok(rounds)
     }
@@ -316,7 +321,7 @@ impl RoundStore for RoundQueries {
         async move { Ok(self.read_replay(from, games, limit, snapshot).await?) }.boxed()
     }
 
-    fn contents<'a>(&'a self, rounds: &'a [RoundName]) -> Answer<'a, Vec<Round>> {
+    fn contents<'a>(&'a self, rounds: &'a [RoundName]) -> Answer<'a, Vec<(RoundName, Round)>> {
         async { Ok(self.read_contents(rounds).await?) }.boxed()
     }
 }

@@ -82,5 +82,5 @@ pub(crate) trait RoundStore: Debug + Send + Sync {
     ) -> Answer<'a, StoredRounds>;
 
     /// The content of these rounds, in no order, without those that cannot be sent any more.
-    fn contents<'a>(&'a self, rounds: &'a [RoundName]) -> Answer<'a, Vec<Round>>;
+    fn contents<'a>(&'a self, rounds: &'a [RoundName]) -> Answer<'a, Vec<(RoundName, Round)>>;
 }

@@ -71,9 +71,10 @@ impl RoundStore for Stored {
         std::future::ready(Ok(StoredRounds { rounds, is_full: false, trimmed: Xid(0) })).boxed()
     }
 
-    fn contents<'a>(&'a self, rounds: &'a [RoundName]) -> Answer<'a, Vec<Round>> {
+    fn contents<'a>(&'a self, rounds: &'a [RoundName]) -> Answer<'a, Vec<(RoundName, Round)>> {
         let found = self.0.iter().filter(|it| rounds.contains(&it.finish().name()));
-        std::future::ready(Ok(found.map(|it| it.round.clone()).collect())).boxed()
+        std::future::ready(Ok(found.map(|it| (it.finish().name(), it.round.clone())).collect()))
+            .boxed()
     }
 }
 

@@ -100,7 +100,7 @@ impl RoundStore for Stored {
         async { Err(StoreError::Unavailable("no replay".to_owned())) }.boxed()
     }
 
-    fn contents<'a>(&'a self, _: &'a [RoundName]) -> Answer<'a, Vec<Round>> {
+    fn contents<'a>(&'a self, _: &'a [RoundName]) -> Answer<'a, Vec<(RoundName, Round)>> {
         async { Ok(Vec::new()) }.boxed()
     }
 }

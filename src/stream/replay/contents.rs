@@ -19,7 +19,6 @@ use crate::{
     },
     stream::{
         frame::{Frame, ROUND_OVERHEAD},
-        round::RoundId,
         round_store::{SharedRoundStore, StoreError},
         transaction::RoundName,
     },
@@ -30,8 +29,8 @@ const QUERIES_AT_ONCE: usize = 2;
 /// The cache has this part of the share of replays.
 const CACHE_PART: usize = 8;
 
-/// Encoded rounds, by id.
-type Frames = HashMap<RoundId, Frame>;
+/// Encoded rounds, by name; `None` for those that cannot be sent any more.
+type Frames = HashMap<RoundName, Option<Frame>>;
 
 /// Reads and encodes stored rounds.
 #[derive(Debug)]
@@ -62,30 +61,35 @@ impl Contents {
         // Another client may have read them meanwhile.
         let (cached, missing) = self.cache.lock().find(&missing);
         frames.extend(cached);
+        if missing.is_empty() {
+            return Ok(frames);
+        }
         let read = self.query(&missing).await?;
         let mut cache = self.cache.lock();
         cache.remove_expired();
-        for (id, frame) in &read {
-            cache.insert(id, frame, &self.budget);
+        for (name, frame) in &read {
+            cache.insert(name, frame.as_ref(), &self.budget);
         }
         frames.extend(read);
         Ok(frames)
     }
 
-    /// A round that cannot be read does not stop the others: halving finds it.
+    /// A round that cannot be read does not stop the others: halving finds it. Every other error
+    /// fails the page, since a replay without these rounds would lose them.
     async fn query(&self, names: &[RoundName]) -> Result<Frames, Arc<StoreError>> {
-        let (mut frames, mut pending) = (HashMap::new(), vec![names]);
+        let mut frames: Frames = names.iter().map(|name| (name.clone(), None)).collect();
+        let mut pending = vec![names];
         while let Some(names) = pending.pop() {
             match self.store.contents(names).await {
                 Ok(rounds) => {
-                    let encoded = |round| (Frame::encode(&round), round.round_id);
-                    frames.extend(rounds.into_iter().map(encoded).map(|(frame, id)| (id, frame)));
+                    let encoded = |(name, round)| (name, Some(Frame::encode(&round)));
+                    frames.extend(rounds.into_iter().map(encoded));
                 }
-                Err(StoreError::Refused(_) | StoreError::Unreadable(_)) if names.len() > 1 => {
+                Err(StoreError::Unreadable(_)) if names.len() > 1 => {
                     let (first, second) = names.split_at(names.len() / 2);
                     pending.extend([second, first]);
                 }
-                Err(StoreError::Refused(error) | StoreError::Unreadable(error)) => {
+                Err(StoreError::Unreadable(error)) => {
                     tracing::debug!(error, "a stored round cannot be read");
                 }
                 Err(error) => return Err(Arc::new(error)),
@@ -110,12 +114,13 @@ pub(super) fn frame_bytes(frame: &Frame) -> usize {
     frame.size() + ROUND_OVERHEAD
 }
 
-/// Rounds that were read a moment ago: after a restart many clients resume at the same rounds.
+/// Rounds that were read a moment ago: after a restart many clients resume at the same rounds. One
+/// that cannot be sent is remembered too, so that it costs no query for each client.
 #[derive(Debug, Default)]
 struct Cache {
-    frames: HashMap<RoundId, (Frame, Charge)>,
+    frames: HashMap<RoundName, (Option<Frame>, Charge)>,
     /// In the order in which they were read.
-    order: VecDeque<(Instant, RoundId)>,
+    order: VecDeque<(Instant, RoundName)>,
     bytes: usize,
 }
 
@@ -124,32 +129,32 @@ impl Cache {
     fn find(&self, names: &[RoundName]) -> (Frames, Vec<RoundName>) {
         let (mut found, mut missing) = (HashMap::new(), HashSet::new());
         for name in names {
-            match self.frames.get(&name.1) {
-                Some((frame, _)) => drop(found.insert(name.1.clone(), frame.clone())),
+            match self.frames.get(name) {
+                Some((frame, _)) => drop(found.insert(name.clone(), frame.clone())),
                 None => drop(missing.insert(name.clone())),
             }
         }
         (found, missing.into_iter().collect())
     }
 
-    fn insert(&mut self, id: &RoundId, frame: &Frame, budget: &MemoryBudget) {
-        let bytes = frame_bytes(frame);
+    fn insert(&mut self, name: &RoundName, frame: Option<&Frame>, budget: &MemoryBudget) {
+        let bytes = frame.map_or(ROUND_OVERHEAD, frame_bytes);
         let most = budget.share(MemoryUse::replays) / CACHE_PART;
-        if bytes > most || self.frames.contains_key(id) {
+        if bytes > most || self.frames.contains_key(name) {
             return;
         }
         while self.bytes + bytes > most && self.remove_oldest() {}
         if let Ok(charge) = budget.take(MemoryUse::replays, None, bytes) {
             self.bytes += bytes;
-            self.frames.insert(id.clone(), (frame.clone(), charge));
-            self.order.push_back((Instant::now(), id.clone()));
+            self.frames.insert(name.clone(), (frame.cloned(), charge));
+            self.order.push_back((Instant::now(), name.clone()));
         }
     }
 
     fn remove_oldest(&mut self) -> bool {
-        let Some((_, id)) = self.order.pop_front() else { return false };
-        if let Some((frame, _)) = self.frames.remove(&id) {
-            self.bytes -= frame_bytes(&frame);
+        let Some((_, name)) = self.order.pop_front() else { return false };
+        if let Some((frame, _)) = self.frames.remove(&name) {
+            self.bytes -= frame.as_ref().map_or(ROUND_OVERHEAD, frame_bytes);
         }
         true
     }
@@ -160,3 +165,6 @@ impl Cache {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -67,7 +67,8 @@ impl StoredReader {
         let contents = self.replays.contents().read(&names, self.client).await?;
         self.next += names.len();
         // A round that was deleted meanwhile is missing.
-        let frames = names.iter().filter_map(|(_, id)| contents.get(id).cloned()).collect();
+        let frames = names.iter().filter_map(|name| contents.get(name).cloned().flatten());
+        let frames = frames.collect();
         Ok(Some(ReplayPage { frames, charge }))
     }
 

@@ -1,0 +1,121 @@
+//! Contents from a store that refuses, or that lacks rounds.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use futures_util::FutureExt;
+
+use super::*;
+use crate::stream::{
+    list::{ListKey, ListPlace, ListedRounds},
+    round::{FinishedAt, Game, GameId, NamedRound, Round, RoundId, UnixMillis},
+    round_store::{Answer, RoundStore, StoredRounds},
+    transaction::{Attachment, Xid},
+};
+
+/// Has every round with an even id. It counts its queries for content.
+#[derive(Debug, Default)]
+struct EvenRounds {
+    refuses: bool,
+    queries: AtomicUsize,
+}
+
+fn name(attachment: i32, id: i64) -> RoundName {
+    (Attachment(attachment), RoundId::number(id))
+}
+
+fn round((Attachment(attachment), id): &RoundName) -> Round {
+    Round {
+        round_id: id.clone(),
+        game_id: GameId::number(i64::from(*attachment)),
+        game_slug: "crash".into(),
+        game_type: "multiplier".into(),
+        finished_at: FinishedAt::from_micros(0).expect("in range"),
+        extras: "{}".into(),
+        timestamp: UnixMillis(0),
+    }
+}
+
+fn nothing<'a, T: Default + Send + 'a>() -> Answer<'a, T> {
+    async { Ok(T::default()) }.boxed()
+}
+
+impl RoundStore for EvenRounds {
+    fn games(&self) -> Answer<'_, Vec<Game>> {
+        nothing()
+    }
+
+    fn list_place<'a>(&'a self, _: &'a NamedRound) -> Answer<'a, Vec<ListKey>> {
+        nothing()
+    }
+
+    fn list_keys<'a>(
+        &'a self,
+        _: &'a [GameId],
+        _: Option<&'a ListPlace>,
+        _: usize,
+    ) -> Answer<'a, Vec<ListKey>> {
+        nothing()
+    }
+
+    fn list_rounds<'a>(&'a self, _: &'a [ListKey], _: usize) -> Answer<'a, ListedRounds> {
+        nothing()
+    }
+
+    fn resume_points<'a>(&'a self, _: &'a [RoundId]) -> Answer<'a, HashMap<RoundId, Xid>> {
+        nothing()
+    }
+
+    fn replay<'a>(
+        &'a self,
+        _: Xid,
+        _: Option<&'a [GameId]>,
+        _: usize,
+        _: &'a str,
+    ) -> Answer<'a, StoredRounds> {
+        async { Err(StoreError::Unavailable("no replay".to_owned())) }.boxed()
+    }
+
+    fn contents<'a>(&'a self, names: &'a [RoundName]) -> Answer<'a, Vec<(RoundName, Round)>> {
+        self.queries.fetch_add(1, Ordering::Relaxed);
+        if self.refuses {
+            return async { Err(StoreError::Refused("lock timeout".to_owned())) }.boxed();
+        }
+        let even = names.iter().filter(|(_, id)| id.as_number().is_some_and(|id| id % 2 == 0));
+        let rounds = even.map(|name| (name.clone(), round(name))).collect();
+        async { Ok(rounds) }.boxed()
+    }
+}
+
+fn contents(store: &Arc<EvenRounds>) -> Contents {
+    let store: SharedRoundStore = store.clone();
+    Contents::new(store, MemoryBudget::unlimited())
+}
+
+#[tokio::test]
+async fn a_refusal_fails_the_page_instead_of_leaving_its_rounds_out() {
+    let store = Arc::new(EvenRounds { refuses: true, ..EvenRounds::default() });
+    for names in [vec![name(1, 2)], vec![name(1, 2), name(1, 4)]] {
+        assert!(contents(&store).read(&names, None).await.is_err());
+    }
+}
+
+#[tokio::test]
+async fn rounds_are_read_once_and_missing_ones_too() {
+    let store = Arc::new(EvenRounds::default());
+    let contents = contents(&store);
+    for _ in 0..3 {
+        let read = contents.read(&[name(1, 1), name(1, 2)], None).await.expect("contents");
+        assert!(read[&name(1, 1)].is_none() && read[&name(1, 2)].is_some());
+    }
+    assert_eq!(store.queries.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test]
+async fn equal_ids_of_two_tables_are_two_rounds() {
+    let store = Arc::new(EvenRounds::default());
+    let contents = contents(&store);
+    contents.read(&[name(1, 2)], None).await.expect("contents");
+    let read = contents.read(&[name(1, 2), name(2, 2)], None).await.expect("contents");
+    let json = |name: RoundName| read[&name].as_ref().expect("a frame").json();
+    assert_ne!(json(name(1, 2)), json(name(2, 2)));
+}
