@@ -118,6 +118,21 @@ async fn a_round_with_more_text_than_allowed_is_skipped_on_every_path() {
 }
 
 #[tokio::test]
+async fn a_resume_after_a_restart_has_the_rounds_that_a_skipped_one_displaced_from_memory() {
+    let database = TestDatabase::new().await;
+    let named = database.finish("double", "{}").await;
+    let mut later = database.finish_many("crash", 3).await;
+    database.finish("crash", &noise()).await;
+    later.extend(database.finish_many("crash", 1).await);
+    let server = TestServer::on(database.url())
+        .env("DATASTREAM_HISTORY", "3")
+        .env("DATASTREAM_MAX_ROUND", "60KiB");
+    let server = server.start().await;
+    let mut resumed = WsClient::connect(server.ws(&format!("/ws?after={named}"))).await;
+    assert_eq!(ids(&resumed.rounds_until(later[3]).await), later);
+}
+
+#[tokio::test]
 async fn an_infinite_moment_does_not_stop_a_restart() {
     let database = TestDatabase::new().await;
     let first = database.finish("crash", "{}").await;

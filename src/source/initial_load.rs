@@ -73,6 +73,8 @@ impl InitialLoad {
                 let finish = found.row.finish().clone();
                 let Content::Round(round) = found.content else {
                     listener.queries().count(&found.content, &finish.name());
+                    // It takes the place of an older round of its game, which is missing then.
+                    floor = floor.max(finish.xid);
                     continue;
                 };
                 bytes += ENCODINGS * round.extras.len() + ROUND_OVERHEAD;
