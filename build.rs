@@ -7,9 +7,9 @@ fn main() {
     println!("cargo:rerun-if-changed=migrations");
     println!("cargo:rerun-if-changed=sqlx.toml");
     println!("cargo:rerun-if-env-changed=DATASTREAM_BUILD_REVISION");
-    println!("cargo:rustc-env=DATASTREAM_BUILD_REVISION={}", revision());
-    println!("cargo:rustc-env=DATASTREAM_BUILD_FEATURES={}", features());
-    println!("cargo:rustc-env=DATASTREAM_BUILD_TARGET={}", variable("TARGET"));
+    println!("cargo:rustc-env=BUILD_REVISION={}", revision());
+    println!("cargo:rustc-env=BUILD_FEATURES={}", features());
+    println!("cargo:rustc-env=BUILD_TARGET={}", variable("TARGET"));
 }
 
 /// The variable, which a build without `.git` sets (a container image, a source archive), or else

@@ -3,17 +3,17 @@
 /// The version of the package.
 pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// The git revision, or `unknown` for a build outside a repository.
-pub(crate) const REVISION: &str = env!("DATASTREAM_BUILD_REVISION");
+pub(crate) const REVISION: &str = env!("BUILD_REVISION");
 /// The cargo features, joined by `+`, or `none`.
-pub(crate) const FEATURES: &str = env!("DATASTREAM_BUILD_FEATURES");
+pub(crate) const FEATURES: &str = env!("BUILD_FEATURES");
 /// All of it, as `--version` prints it after the program's name.
 pub(crate) const LINE: &str = concat!(
     env!("CARGO_PKG_VERSION"),
     " (revision ",
-    env!("DATASTREAM_BUILD_REVISION"),
+    env!("BUILD_REVISION"),
     ", features ",
-    env!("DATASTREAM_BUILD_FEATURES"),
+    env!("BUILD_FEATURES"),
     ", ",
-    env!("DATASTREAM_BUILD_TARGET"),
+    env!("BUILD_TARGET"),
     ")"
 );
