@@ -130,6 +130,9 @@ begin
   if options ? 'finished_when_problem' then
     return next format('the condition of --finished-when cannot be used: %s. Write an immutable condition over columns of the table.', rtrim(options->>'finished_when_problem', '.'));
   end if;
+  if options ? 'finished_when' and coalesce(jsonb_array_length(options->'finished_columns'), 0) = 0 and not options ? 'finished_when_problem' then
+    return next 'the condition of --finished-when names no column of the table. Write an immutable condition over its columns.';
+  end if;
   return query select format('column "%s" is generated and not stored, and no trigger can read it. Write --finished-when without it.', c.name)
     from datastream.columns_of(relation) c where c.generated = 'v' and options->'finished_columns' ? c.name;
   begin

@@ -30,10 +30,11 @@ as $$
     where options ? 'finished_may_fail'
   )
   select s.statement from made cross join lateral (values
-    (format(E'create or replace function datastream.%1$s(%2$s) returns boolean\nlanguage plpgsql immutable\nas $datastream$\n'
+    (format(E'create or replace function datastream.%1$s(%2$s) returns boolean\nlanguage plpgsql immutable security definer set search_path = pg_catalog, pg_temp\nas $datastream$\n'
       '#variable_conflict use_column\nbegin\n  return %3$s;\nexception when others then\n  return null;\nend\n$datastream$',
       made.name, made.parameters, replace(options->>'finished_when', 'datastream_row.', made.name || '.'))),
-    -- The trigger's condition runs with the writer's rights.
+    -- The trigger's condition runs with the writer's rights, who may lack those on the functions of the condition; a null would
+    -- then hide the round.
     (format('grant execute on function datastream.%s to public', made.name))) as s(statement)
   where made.parameters is not null
 $$;
@@ -180,7 +181,6 @@ language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 declare
   e record := datastream.expressions(t.relation::regclass, t.options, 'r');
-  g record;
   latest text := format('select r.game, r.game_id, r.game_key, r.game_slug, r.game_type from datastream.attached_%s_rounds r', t.id);
   named text := 'select game, game_id, game_key, game_slug as slug, game_slug as name, game_type as type from ';
 begin

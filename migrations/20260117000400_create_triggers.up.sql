@@ -10,7 +10,8 @@
 --   one after another. (64 writers, 5 ms for a flush: 10,013 inserts/s this way, 174 if each one notifies.) The
 --   server holds that lock itself while rounds come faster than it polls.
 -- * Every name is qualified, operators and types too, because the functions run with their owner's rights under
---   the writer's search_path. `set search_path` would do the same for 5 us a call.
+--   the writer's search_path. `set search_path` would do the same for 5 us a call. A condition of the operator's is not
+--   qualified (PostgreSQL prints `=` and `::text`): a function that contains one sets the path.
 -- * PL/pgSQL prepares each expression again in each transaction, up to 1 us each. So expressions are few, and the capture
 --   mode is part of the code. An assignment replaces PERFORM, which is a query (3 us).
 
@@ -57,7 +58,7 @@ declare
       end if;$sql$, announced, e.payload) end;
 begin
   return format($sql$create or replace function datastream.inserted_%1$s() returns trigger
-language plpgsql security definer
+language plpgsql security definer%4$s
 as $datastream$
 #variable_conflict use_column
 declare
@@ -88,7 +89,7 @@ begin
   end loop;
 end
 $datastream$
-$sql$, number, record, notify);
+$sql$, number, record, notify, case when options ? 'finished_when' then ' set search_path = pg_catalog, pg_temp' else '' end);
 end
 $$;
 

@@ -111,6 +111,31 @@ async fn a_condition_that_fails_for_a_row_fails_no_write_and_hides_no_other_roun
 }
 
 #[tokio::test]
+async fn a_writer_needs_no_right_on_the_functions_of_the_condition() {
+    let database = TestDatabase::empty().await;
+    let writer = format!("{}_writer", database.name);
+    database.run(BETS).await;
+    let hidden = format!(
+        "create schema hidden; create function hidden.is_over(state) returns boolean immutable language sql as $$ select $1 = 'settled' $$; \
+         revoke execute on function hidden.is_over(state) from public; \
+         create role {writer}; grant select, insert, update on bets to {writer}"
+    );
+    database.run(&hidden).await;
+    attach(&database, &bets(&["--finished-when", "hidden.is_over(status)"])).await;
+    let server = TestServer::on(database.url()).start().await;
+    let mut client = WsClient::connect(server.ws("/ws/dice")).await;
+    let as_writer = |statement: &str| format!("set role {writer}; {statement}; reset role");
+    writes(
+        &database,
+        &as_writer("insert into bets (id, status) values (1, 'settled'), (2, 'open')"),
+    )
+    .await;
+    assert!(client.next_text().await.starts_with("{\"round_id\":1,"));
+    writes(&database, &as_writer("update bets set status = 'settled' where id = 2")).await;
+    assert!(client.next_text().await.starts_with("{\"round_id\":2,"));
+}
+
+#[tokio::test]
 async fn conditions_that_no_trigger_may_run_are_refused() {
     let database = TestDatabase::empty().await;
     let stranger = format!("{}_stranger", database.name);
@@ -137,6 +162,8 @@ async fn conditions_that_no_trigger_may_run_are_refused() {
             "{condition}: {said}"
         );
     }
+    let said = refused(&database, &bets(&["--finished-when", "length('a') = 1"])).await;
+    assert!(said.contains("names no column of the table"), "{said}");
     let left = "select count(*)::text from pg_namespace where nspname = 'datastream'";
     assert_eq!(database.text(left).await.as_deref(), Some("0"));
 }
