@@ -150,6 +150,34 @@ async fn two_candidates_are_suggested_with_prefixes_and_both_can_be_attached() {
 }
 
 #[tokio::test]
+async fn a_status_without_a_known_final_value_is_never_overruled() {
+    let database = TestDatabase::empty().await;
+    let schema = "create table spins (id serial primary key, played_at timestamptz not null default now(), \
+          status text, extras jsonb); insert into spins (status) values ('running')";
+    database.run(schema).await;
+    let printed = run(&database, "attach", &["--suggest", "spins"]).await.stdout;
+    assert!(printed.contains("has no known final value: add --finished-when"), "{printed}");
+    let [command] = *commands(&printed) else { panic!("{printed}") };
+    assert!(!command.contains("--yes"), "{command}");
+    let output = pasted(&database, command).await;
+    assert_eq!(output.code, Some(1), "{}{}", output.stdout, output.stderr);
+}
+
+#[tokio::test]
+async fn a_name_with_a_line_break_adds_no_line_to_what_is_printed() {
+    let database = TestDatabase::empty().await;
+    let schema = "create table spins (id serial primary key, \"ended\necho harm; : \" timestamp, extras jsonb); \
+        create table \"rolls\necho harm\" (id serial primary key, finished_at timestamp, extras jsonb)";
+    database.run(schema).await;
+    for (command, args) in [("attach", &["--suggest"][..]), ("doctor", &[])] {
+        let output = run(&database, command, args).await;
+        let is_comment = |line: &&str| line.starts_with('#') || line.starts_with(' ');
+        let bare = output.stdout.lines().filter(|line| !is_comment(line));
+        assert!(bare.clone().all(|line| !line.starts_with("echo")), "{}", output.stdout);
+    }
+}
+
+#[tokio::test]
 async fn without_a_candidate_the_way_by_hand_is_printed() {
     let database = TestDatabase::empty().await;
     let users = "create table users (id int primary key, name text, created_at timestamptz default now()); \

@@ -41,7 +41,12 @@ pub(super) async fn read(
 
 /// The lines as a comment of an SQL script.
 pub(super) fn as_comment(lines: &[String]) -> String {
-    lines.iter().map(|line| format!("-- {}\n", line.replace(['\n', '\r'], " "))).collect()
+    lines.iter().map(|line| format!("-- {}\n", one_line(line))).collect()
+}
+
+/// Without line breaks, which would end a comment, and without escape sequences for the terminal.
+pub(super) fn one_line(text: &str) -> String {
+    text.replace(char::is_control, " ")
 }
 
 /// One finished round as JSON, or why there is none.

@@ -10,7 +10,7 @@ use guess::{Candidate, Guess, Samples};
 use sqlx::{AssertSqlSafe, Connection, Decode, PgConnection, Postgres, Row, Type};
 use table::{Column, Table};
 
-use super::AttachError;
+use super::{AttachError, mapping::one_line};
 use crate::postgres::{connection, target::PgTarget};
 
 /// A sample is optional: a statement that takes longer is given up.
@@ -83,7 +83,7 @@ pub(crate) fn as_lines(suggestions: &[Suggestion]) -> Vec<String> {
     }
     for suggestion in suggestions {
         lines.push(String::new());
-        lines.extend(suggestion.remarks.iter().map(|remark| format!("# {remark}")));
+        lines.extend(suggestion.remarks.iter().map(|remark| format!("# {}", one_line(remark))));
         lines.push(suggestion.command.clone());
     }
     lines
@@ -112,7 +112,9 @@ async fn read(
     let prefix = sampled.len() > 1 || any_is_attached(connection).await?;
     let guesses =
         sampled.iter().filter_map(|(candidate, samples)| candidate.guess(samples, prefix));
-    Ok(guesses.map(as_suggestion).collect())
+    // A command of several lines, or with escape sequences, is not one to paste.
+    let suggestions = guesses.map(as_suggestion);
+    Ok(suggestions.filter(|it| !it.command.contains(char::is_control)).collect())
 }
 
 /// Triggers tell it without rights on the schema.

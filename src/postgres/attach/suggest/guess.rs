@@ -157,11 +157,20 @@ impl<'a> Candidate<'a> {
             if self.weakness >= WEAK_FROM {
                 return None;
             }
-            guess.options.push(("--yes", String::new()));
-            guess.remarks.push(format!(
-                "{} is always set: --yes is right only if rows are inserted when a round has ended",
-                column.quoted
-            ));
+            guess.remarks.push(match self.state {
+                Some(state) => format!(
+                    "{} has no known final value: add --finished-when, or open rounds are published",
+                    state.quoted
+                ),
+                None => format!(
+                    "{} is always set: --yes is right only if rows are inserted when a round has ended",
+                    column.quoted
+                ),
+            });
+            // `attach` refuses the command until it says when a round is finished.
+            if self.state.is_none() {
+                guess.options.push(("--yes", String::new()));
+            }
         }
         Some(())
     }

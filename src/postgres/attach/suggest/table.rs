@@ -74,7 +74,7 @@ impl Column {
 
     /// No trigger reads a generated column that is not stored. Lists of columns are separated by commas.
     pub(super) fn is_readable(&self) -> bool {
-        self.generated != "v" && !self.name.contains(',')
+        self.generated != "v" && !self.name.contains(|c: char| c == ',' || c.is_control())
     }
 
     pub(super) fn has_word(&self, wanted: &[&str]) -> bool {
