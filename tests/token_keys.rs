@@ -1,6 +1,6 @@
 //! The keys for tokens: from a file and from a URL, well behaved or not.
 
-use std::{fs, path::PathBuf};
+use std::{fs, path::PathBuf, time::Duration};
 
 use reqwest::Method;
 use serde_json::json;
@@ -145,6 +145,29 @@ async fn a_changed_file_replaces_the_keys_and_a_damaged_one_does_not() {
     file.replace("-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n");
     server.logs("cannot use the changed keys: keeping the old ones").await;
     assert_eq!(status(&server, &new).await, 200);
+    // The keys in use are not those of the file: nothing confirms them.
+    eventually("the age of the keys to grow", || async {
+        let token = new.opening(&["*"]);
+        let age = server.metric_with("datastream_token_keys_age_seconds", &token).await;
+        (age > 5.0).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_unknown_key_is_refused_at_once_if_its_source_cannot_be_asked() {
+    let database = TestDatabase::new().await;
+    let file = KeyFile::new(&Signer::es256().pem());
+    let secret = ("DATASTREAM_AUTH_SECRET", "a secret of at least 32 bytes in a test");
+    for (name, value) in [secret, ("DATASTREAM_AUTH_KEYS", file.as_str())] {
+        let server = TestServer::on(database.url()).env(name, value).start().await;
+        let stranger = Signer::rs256().named("unknown");
+        for _ in 0..3 {
+            // An answer of a source would be waited for up to 6 s.
+            let answered = tokio::time::timeout(Duration::from_secs(3), status(&server, &stranger));
+            assert_eq!(answered.await.expect("an answer"), 401, "{name}");
+        }
+    }
 }
 
 #[tokio::test]

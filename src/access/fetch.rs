@@ -9,6 +9,7 @@ use rustls::{ClientConfig, RootCertStore, crypto::ring, pki_types::ServerName};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpStream, lookup_host},
+    task::spawn_blocking,
     time::timeout,
 };
 use tokio_rustls::TlsConnector;
@@ -63,7 +64,7 @@ impl Fetcher {
         }
         let name = ServerName::try_from(self.0.host().to_owned());
         let name = name.map_err(|error| FetchError::Tls(error.to_string()))?;
-        self.request(connector()?.connect(name, socket).await?).await
+        self.request(connector().await?.connect(name, socket).await?).await
     }
 
     async fn connect(&self) -> Result<TcpStream, FetchError> {
@@ -114,10 +115,18 @@ impl Fetcher {
     }
 }
 
+/// Why no server of keys can be verified.
+const NO_AUTHORITY: &str = "the system has no certificate authority. Install ca-certificates.";
+
 /// Reads the system's authorities for each connection, so that renewed ones take effect.
-fn connector() -> Result<TlsConnector, FetchError> {
+async fn connector() -> Result<TlsConnector, FetchError> {
+    // Some milliseconds, which must not delay rounds.
+    let found = spawn_blocking(rustls_native_certs::load_native_certs).await;
     let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    roots.add_parsable_certificates(found.map(|found| found.certs).unwrap_or_default());
+    if roots.is_empty() {
+        return Err(FetchError::Tls(NO_AUTHORITY.to_owned()));
+    }
     let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(|error| FetchError::Tls(error.to_string()))?

@@ -63,6 +63,8 @@ struct KeysState {
 /// The fetches that tokens with unknown keys have caused.
 #[derive(Debug, Default)]
 struct Asks {
+    /// Only a URL can be asked: the others say when they change.
+    can_ask: bool,
     last: Option<Instant>,
     is_pending: bool,
 }
@@ -87,6 +89,7 @@ impl Keys {
                 shutdown.spawn(file.follow(keys.clone(), shutdown.clone()));
             }
             KeySource::Url(url) => {
+                keys.0.asks.lock().can_ask = true;
                 let follow = sources::follow_url(url.clone(), keys.clone(), shutdown.clone());
                 shutdown.spawn(follow);
             }
@@ -151,13 +154,13 @@ impl Keys {
     /// Whether an attempt is under way, or begins now.
     fn ask(&self) -> bool {
         let mut asks = self.0.asks.lock();
-        if asks.is_pending {
-            return true;
+        if asks.is_pending || !asks.can_ask {
+            return asks.is_pending;
         }
         if asks.last.is_some_and(|last| last.elapsed() < ASK_EVERY) {
             return false;
         }
-        *asks = Asks { last: Some(Instant::now()), is_pending: true };
+        *asks = Asks { last: Some(Instant::now()), is_pending: true, ..*asks };
         self.0.asked.notify_one();
         true
     }

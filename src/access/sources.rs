@@ -35,6 +35,8 @@ pub(super) struct FileKeys {
     path: PathBuf,
     /// The stamp of the file when it was last read.
     read: Stamp,
+    /// Whether the keys in use are those that were read then.
+    is_in_use: bool,
 }
 
 /// Why a file has no keys.
@@ -50,7 +52,7 @@ impl FileKeys {
     pub(super) fn read(path: PathBuf) -> Result<(Self, KeySet), UnusableKeys> {
         let read = stamp(&path);
         match load(&path) {
-            Ok(set) => Ok((Self { path, read }, set)),
+            Ok(set) => Ok((Self { path, read, is_in_use: true }, set)),
             Err(error) => Err(UnusableKeys::new(path, &error)),
         }
     }
@@ -66,6 +68,7 @@ impl FileKeys {
             self.read = stamp;
             let loaded = load(&self.path);
             keys.note_attempt(loaded.is_ok());
+            self.is_in_use = loaded.is_ok();
             match loaded {
                 Ok(set) => {
                     tracing::info!(keys = set.len(), "read the changed file of keys for tokens");
@@ -89,7 +92,7 @@ impl FileKeys {
             if now == last && now != self.read {
                 return now;
             }
-            if now == self.read {
+            if now == self.read && self.is_in_use {
                 keys.confirm();
             }
             last = now;
