@@ -85,8 +85,7 @@ impl ConnectionContext {
     /// The address of the client that sent this request.
     fn client(&self, peer: IpAddr, headers: &HeaderMap) -> Option<IpAddr> {
         let forwarded = headers.get_all(X_FORWARDED_FOR).iter();
-        let forwarded: Vec<_> = forwarded.map(HeaderValue::as_bytes).collect();
-        self.proxies.client(peer, forwarded.into_iter())
+        self.proxies.client(peer, forwarded.map(HeaderValue::as_bytes))
     }
 }
 
@@ -266,11 +265,13 @@ async fn hand_off_stream<S>(
 ) -> Result<(), Box<dyn Error + Send + Sync>> {
     let Some((head, grant)) = hand_off.take_grant() else { return Ok(()) };
     let protocol = grant.protocol;
-    let (tcp, tls, unread) = parts.io.into_inner().into_parts();
+    let mut socket = parts.io.into_inner();
+    socket.put_back(parts.read_buf);
+    let (tcp, tls, unread) = socket.into_parts();
     let stream = GrantedStream {
         socket: tcp.into_std()?,
         tls,
-        unread: [parts.read_buf, unread].concat().into(),
+        unread,
         head: head::write(&head, protocol.is_chunked()),
         protocol,
         prepared: grant.prepared,

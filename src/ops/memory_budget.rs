@@ -109,7 +109,6 @@ impl MemoryBudget {
         metrics.memory_limit_bytes.set(limit.try_into().unwrap_or(i64::MAX));
         let gauges = MemoryUse::ALL.map(|kind| {
             let label = ByMemoryUse { kind };
-            drop(metrics.memory_refused_total.get_or_create(&label));
             metrics.memory_used_bytes.get_or_create_owned(&label)
         });
         let (accounts, metrics) = (Mutex::default(), metrics.clone());

@@ -140,7 +140,7 @@ impl Connections {
                     self.count_behind(slot);
                     return self.watch_queue(slot);
                 }
-                Flushed::All if !self.refill(slot) => return self.finish_flush(slot),
+                Flushed::All if !self.refill(slot, now) => return self.finish_flush(slot),
                 Flushed::All => {}
             }
         }
@@ -155,10 +155,10 @@ impl Connections {
     }
 
     /// Reads dropped rounds from the ring buffers. Returns false if the connection dropped none.
-    fn refill(&mut self, slot: u32) -> bool {
+    fn refill(&mut self, slot: u32, now: Instant) -> bool {
         let Some(connection) = self.slots.get_mut(slot as usize) else { return false };
         let Some(send_queue) = &mut connection.send_queue else { return false };
-        send_queue.request_page();
+        send_queue.request_page(now);
         let Some(later) = send_queue.missed() else { return false };
         let Some(group) = self.groups.get(connection.group) else { return false };
         match self.hub.missed(&group.topic, &later, REFILL_ROUNDS) {

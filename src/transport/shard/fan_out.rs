@@ -139,7 +139,8 @@ fn queue_or_drop(
         (_, Some(send_queue)) => {
             send_queue.push_rounds(joined, connection.protocol, now, is_exhausted);
             if send_queue.waits_for_socket() {
-                return;
+                // It may have dropped its rounds: then it is not behind any more.
+                return connections.count_behind(slot);
             }
         }
         (_, None) => {}

@@ -54,6 +54,12 @@ pub(in crate::transport) fn new(
 }
 
 impl ReplayHandle {
+    /// Without a task.
+    #[cfg(test)]
+    pub(super) fn for_tests() -> Self {
+        Self { number: ReplayNumber(1), wanted: mpsc::channel(1).0 }
+    }
+
     /// Asks for the next page.
     pub(super) fn request_page(&self) {
         // A full channel means that it was asked for already; without a task, a step is on its way.

@@ -20,6 +20,11 @@ impl ReadPace {
         Self { since: now, taken: 0 }
     }
 
+    /// Leaves out a time in which there was nothing to take.
+    pub(crate) fn pause(&mut self, paused: Duration) {
+        self.since += paused;
+    }
+
     /// Counts bytes that the client took.
     pub(crate) fn take(&mut self, bytes: usize) {
         self.taken += bytes;

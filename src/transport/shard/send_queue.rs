@@ -241,11 +241,11 @@ impl SendQueue {
         window: Duration,
         rate: usize,
     ) -> bool {
-        if self.kept == 0 && !self.lagging {
+        if self.kept == 0 && !self.lagging && self.replay.is_none() {
             self.pace = None;
         }
         let is_waiting = self.segments.is_empty();
-        self.pace.as_mut().is_some_and(|pace| pace.is_too_slow(now, window, rate)) && !is_waiting
+        !is_waiting && self.pace.as_mut().is_some_and(|pace| pace.is_too_slow(now, window, rate))
     }
 
     /// Whether the queue is over its limit, and is allowed to be for a while.

@@ -21,13 +21,14 @@ pub(in crate::transport::shard) struct PagedReplay {
     then: Vec<Frame>,
     /// The memory of the page that waits for the socket.
     charge: Option<Charge>,
-    is_requested: bool,
+    /// When the next page was asked for; `None` while one waits for the socket.
+    requested_at: Option<Instant>,
 }
 
 impl PagedReplay {
     /// Its first page is read without a request.
     pub(in crate::transport::shard) fn new(handle: ReplayHandle, then: Vec<Frame>) -> Box<Self> {
-        Box::new(Self { handle, then, charge: None, is_requested: true })
+        Box::new(Self { handle, then, charge: None, requested_at: Some(Instant::now()) })
     }
 }
 
@@ -44,13 +45,16 @@ impl SendQueue {
         protocol: Protocol,
         now: Instant,
     ) {
-        if self.segments.is_empty() {
+        let requested_at = self.replay.as_mut().and_then(|replay| replay.requested_at.take());
+        match (&mut self.pace, requested_at) {
             // The peer is not to blame for the time that the database took.
-            self.pace = Some(ReadPace::new(now));
+            (Some(pace), Some(at)) => pace.pause(now.saturating_duration_since(at)),
+            (Some(_), None) => {}
+            (None, _) => self.pace = Some(ReadPace::new(now)),
         }
         page.frames.iter().for_each(|frame| self.push_kept(protocol.round(frame), 1));
         if let Some(replay) = &mut self.replay {
-            (replay.charge, replay.is_requested) = (Some(page.charge), false);
+            replay.charge = Some(page.charge);
         }
     }
 
@@ -61,12 +65,13 @@ impl SendQueue {
     }
 
     /// Asks for the next page of the replay once the last one was sent.
-    pub(in crate::transport::shard) fn request_page(&mut self) {
+    pub(in crate::transport::shard) fn request_page(&mut self, now: Instant) {
         if self.segments.is_empty()
             && !self.is_closing()
             && let Some(replay) = &mut self.replay
-            && !std::mem::replace(&mut replay.is_requested, true)
+            && replay.requested_at.is_none()
         {
+            replay.requested_at = Some(now);
             replay.charge = None;
             replay.handle.request_page();
         }

@@ -8,7 +8,11 @@ use crate::stream::{
     round::{FinishedAt, GameId, Round, RoundId, UnixMillis},
     transaction::{Attachment, Finish, Xid},
 };
-use crate::{ops::memory_budget::MemoryBudget, transport::test_socket::TestSocket};
+use crate::{
+    ops::{memory_budget::MemoryBudget, telemetry::metrics::MemoryUse},
+    stream::replay::ReplayPage,
+    transport::{shard::paged_replay::ReplayHandle, test_socket::TestSocket},
+};
 
 const PROTOCOL: Protocol = Protocol::WebSocket;
 
@@ -231,6 +235,31 @@ fn a_peer_that_reads_a_replay_too_slowly_is_noticed_and_one_that_waits_for_it_is
     socket.room = usize::MAX;
     send_queue.flush(&mut socket, after(61));
     assert!(!send_queue.is_replay_too_slow(after(200), window, rate), "it has everything");
+}
+
+#[test]
+fn the_pace_of_a_replay_is_measured_over_its_pages_without_the_time_between_them() {
+    let (start, window) = (Instant::now(), Duration::from_secs(30));
+    let after = |seconds| start + Duration::from_secs(seconds);
+    // Each page of 64 KiB is taken in 20 s; the database takes 100 s for the second one.
+    for (rate, is_too_slow) in [(2 << 10, false), (64 << 10, true)] {
+        let mut send_queue = SendQueue::new(Position(1));
+        send_queue.replay = Some(PagedReplay::new(ReplayHandle::for_tests(), Vec::new()));
+        let mut socket = TestSocket { room: usize::MAX, ..TestSocket::default() };
+        let page = || {
+            let frame = sized(1, 64 << 10).frame;
+            let budget = MemoryBudget::unlimited();
+            let charge = budget.take(MemoryUse::replays, None, 1).expect("memory");
+            ReplayPage { frames: vec![frame], charge }
+        };
+        send_queue.push_page(page(), PROTOCOL, start);
+        send_queue.flush(&mut socket, after(20));
+        send_queue.request_page(after(20));
+        assert!(!send_queue.is_replay_too_slow(after(110), window, rate), "it waits for us");
+        send_queue.push_page(page(), PROTOCOL, after(120));
+        assert!(!send_queue.is_replay_too_slow(after(125), window, rate), "25 s of its own");
+        assert_eq!(send_queue.is_replay_too_slow(after(131), window, rate), is_too_slow);
+    }
 }
 
 #[test]
