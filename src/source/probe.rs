@@ -13,7 +13,7 @@ use super::{
     error::CaptureError,
     listener::{Listener, Modes},
     session::within,
-    wake_ups::PROBE_CHANNEL,
+    wake_ups::{PROBE_CHANNEL, PROBES},
 };
 use crate::{
     ops::{backoff::Backoff, shutdown::Shutdown, telemetry::metrics::Metrics},
@@ -24,6 +24,8 @@ use crate::{
 const ARRIVES_WITHIN: Duration = Duration::from_secs(3);
 /// A connection and one statement.
 const SENT_WITHIN: Duration = Duration::from_secs(10);
+/// Between two probes: a listener that polls every 20 ms has moved on.
+const BETWEEN: Duration = Duration::from_millis(100);
 /// How soon another capture mode is noticed: one query of 0.1 ms.
 const MODES_EVERY: Duration = Duration::from_secs(5);
 
@@ -35,11 +37,11 @@ pub(super) struct Probe<'a> {
     metrics: &'a Metrics,
     modes: Modes,
     modes_read: Instant,
-    sent: Option<SentProbe>,
+    sent: Option<SentProbes>,
 }
 
 impl<'a> Probe<'a> {
-    /// Sends a probe if any table notifies.
+    /// Sends probes if any table notifies.
     pub(super) fn new(
         listener: &Listener,
         queries: &'a PgTarget,
@@ -62,7 +64,7 @@ impl<'a> Probe<'a> {
         if self.modes_read.elapsed() > MODES_EVERY {
             self.follow_modes(listener).await?;
         }
-        let arrived = listener.wake_ups().probe_arrived();
+        let arrived = listener.wake_ups().probes_arrived();
         let Some(sent) = &mut self.sent else { return Ok(false) };
         Ok(sent.check(arrived, self.metrics) != Delivery::Missing)
     }
@@ -82,14 +84,14 @@ impl<'a> Probe<'a> {
     fn restart(&mut self, listener: &Listener) {
         self.metrics.listener_deaf.set(0);
         let notifies = self.modes.notifies();
-        self.sent = notifies.then(|| SentProbe::send(listener, self.queries, self.shutdown));
+        self.sent = notifies.then(|| SentProbes::send(listener, self.queries, self.shutdown));
     }
 }
 
-/// One notification, sent from another connection.
+/// A few notifications, each sent from another connection.
 #[derive(Debug)]
-struct SentProbe {
-    /// When the database acknowledged it: from then on it should arrive.
+struct SentProbes {
+    /// When the database acknowledged the last: from then on all should arrive.
     acknowledged: Arc<OnceLock<Instant>>,
     sending: AbortHandle,
     delivery: Delivery,
@@ -105,23 +107,23 @@ enum Delivery {
     Missing,
 }
 
-impl Drop for SentProbe {
+impl Drop for SentProbes {
     fn drop(&mut self) {
         self.sending.abort();
     }
 }
 
-impl SentProbe {
+impl SentProbes {
     fn send(listener: &Listener, queries: &PgTarget, shutdown: &Shutdown) -> Self {
-        let number = fastrand::u64(1..);
-        listener.wake_ups().expect_probe(number);
+        let first = fastrand::u64(1..u64::MAX - u64::from(PROBES));
+        listener.wake_ups().expect_probes(first);
         let acknowledged = Arc::new(OnceLock::new());
-        let sending = send(queries.clone(), number, Arc::clone(&acknowledged));
+        let sending = send(queries.clone(), first, Arc::clone(&acknowledged));
         let sending = shutdown.spawn(sending).abort_handle();
         Self { acknowledged, sending, delivery: Delivery::Waiting }
     }
 
-    /// Checks whether the probe has arrived, and reports a change.
+    /// Checks whether the probes have arrived, and reports a change.
     fn check(&mut self, arrived: bool, metrics: &Metrics) -> Delivery {
         let waited = self.acknowledged.get().map(Instant::elapsed);
         let next = self.delivery.after(arrived, waited);
@@ -135,7 +137,7 @@ impl SentProbe {
 }
 
 impl Delivery {
-    /// `waited`: since the probe was sent, if it was.
+    /// `waited`: since the last probe was sent, if it was.
     fn after(self, arrived: bool, waited: Option<Duration>) -> Self {
         match self {
             _ if arrived => Self::Arrives,
@@ -156,20 +158,29 @@ impl Delivery {
     }
 }
 
-/// Sends the probe. While that fails, nothing is known of the other connection.
-async fn send(target: PgTarget, number: u64, acknowledged: Arc<OnceLock<Instant>>) {
-    let mut backoff = Backoff::default();
-    let mut failed = false;
-    while let Err(error) = within(SENT_WITHIN, try_send(&target, number)).await {
-        if !std::mem::replace(&mut failed, true) {
-            tracing::warn!(
-                %error,
-                "cannot send a probe, so it is unknown whether notifications arrive: retrying"
-            );
+/// Sends the probes. While that fails, nothing is known of the other connection.
+async fn send(target: PgTarget, first: u64, acknowledged: Arc<OnceLock<Instant>>) {
+    let (mut backoff, mut failed, mut next) = (Backoff::default(), false, 0);
+    while next < PROBES {
+        match within(SENT_WITHIN, try_send(&target, first + u64::from(next))).await {
+            Ok(()) => next += 1,
+            Err(error) => {
+                warn_once(&error, &mut failed);
+                tokio::time::sleep(backoff.delay()).await;
+            }
         }
-        tokio::time::sleep(backoff.delay()).await;
+        tokio::time::sleep(BETWEEN).await;
     }
     let _ = acknowledged.set(Instant::now());
+}
+
+fn warn_once(error: &CaptureError, warned: &mut bool) {
+    if !std::mem::replace(warned, true) {
+        tracing::warn!(
+            %error,
+            "cannot send a probe, so it is unknown whether notifications arrive: retrying"
+        );
+    }
 }
 
 async fn try_send(target: &PgTarget, number: u64) -> Result<(), CaptureError> {

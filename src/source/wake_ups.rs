@@ -5,7 +5,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicBool, AtomicU64, Ordering},
+    atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
 };
 
 use futures_util::StreamExt;
@@ -19,6 +19,10 @@ use crate::postgres::client::Messages;
 pub(super) const CHANNEL: &str = "datastream_rounds";
 /// The channel on which a listener makes sure that notifications reach it.
 pub(super) const PROBE_CHANNEL: &str = "datastream_probe";
+
+/// How many probes must arrive. One is not enough: behind PgBouncer in transaction mode a notification
+/// reaches the listener if its poll is on that server connection just then (1 in 12 runs).
+pub(super) const PROBES: u32 = 4;
 
 /// Messages that are taken from the connection together.
 const MESSAGES_AT_ONCE: usize = 256;
@@ -49,9 +53,10 @@ pub(super) struct WakeUps {
     waiting: Mutex<Notifications>,
     arrived: Notify,
     ended: AtomicBool,
-    /// The number of the probe that should arrive; 0 if none was sent.
-    expected_probe: AtomicU64,
-    probe_arrived: AtomicBool,
+    /// The number of the first of the [`PROBES`] that should arrive.
+    first_probe: AtomicU64,
+    /// A bit for each probe that has arrived.
+    arrived_probes: AtomicU32,
 }
 
 impl WakeUps {
@@ -64,21 +69,23 @@ impl WakeUps {
         self.arrived.notify_one();
     }
 
-    /// Expects the probe with this number.
-    pub(super) fn expect_probe(&self, number: u64) {
-        self.expected_probe.store(number, Ordering::Release);
-        self.probe_arrived.store(false, Ordering::Release);
+    /// Expects the [`PROBES`] from this number on.
+    pub(super) fn expect_probes(&self, first: u64) {
+        self.first_probe.store(first, Ordering::Release);
+        self.arrived_probes.store(0, Ordering::Release);
     }
 
     fn take_probe(&self, payload: &str) {
-        if payload.parse() == Ok(self.expected_probe.load(Ordering::Acquire)) {
-            self.probe_arrived.store(true, Ordering::Release);
+        let first = self.first_probe.load(Ordering::Acquire);
+        let place = payload.parse().ok().and_then(|number: u64| number.checked_sub(first));
+        if let Some(place) = place.filter(|place| *place < u64::from(PROBES)) {
+            self.arrived_probes.fetch_or(1 << place, Ordering::AcqRel);
         }
     }
 
-    /// Whether the expected probe has arrived.
-    pub(super) fn probe_arrived(&self) -> bool {
-        self.probe_arrived.load(Ordering::Acquire)
+    /// Whether all expected probes have arrived.
+    pub(super) fn probes_arrived(&self) -> bool {
+        self.arrived_probes.load(Ordering::Acquire).count_ones() == PROBES
     }
 
     fn end(&self) {
@@ -148,15 +155,14 @@ mod tests {
     }
 
     #[test]
-    fn only_the_expected_probe_counts() {
+    fn the_listener_hears_if_all_expected_probes_arrive() {
         let wake_ups = WakeUps::default();
-        wake_ups.expect_probe(5);
-        wake_ups.take_probe("4");
-        wake_ups.take_probe("five 5");
-        assert!(!wake_ups.probe_arrived());
-        wake_ups.take_probe("5");
-        assert!(wake_ups.probe_arrived());
-        wake_ups.expect_probe(6);
-        assert!(!wake_ups.probe_arrived());
+        wake_ups.expect_probes(5);
+        ["4", "9", "five 5", "5", "5", "6", "8"].map(|payload| wake_ups.take_probe(payload));
+        assert!(!wake_ups.probes_arrived(), "7 is missing");
+        wake_ups.take_probe("7");
+        assert!(wake_ups.probes_arrived());
+        wake_ups.expect_probes(6);
+        assert!(!wake_ups.probes_arrived());
     }
 }
