@@ -129,12 +129,13 @@ async fn a_listener_behind_a_pooler_is_reported_and_rounds_arrive_by_polls() {
         let rounds = database.finish_many("crash", 10).await;
         assert_eq!(ids(&client.rounds(10).await), rounds);
         server.counts("datastream_listener_deaf 1").await;
-        let log = server.log().join("\n");
         server.counts("datastream_other_nodes 1").await;
-        assert!(
-            log.contains("no notification arrives") && log.contains("DATASTREAM_LISTEN_URL"),
-            "{log}"
-        );
+        eventually("the log to say it", || async {
+            let log = server.log().join("\n");
+            let told = ["no notification arrives", "DATASTREAM_LISTEN_URL"];
+            told.iter().all(|text| log.contains(text)).then_some(())
+        })
+        .await;
         // The server leaves nothing in the sessions that the game is given.
         for _ in 0..20 {
             let set = "select concat_ws(' ', current_setting('enable_seqscan'), \

@@ -15,8 +15,9 @@ use testkit::{
     pinned::trusting, raw_http, serving, within,
 };
 
-/// How long `/healthz` may take beside them.
-const HEALTH_MAX: Duration = Duration::from_secs(1);
+/// Half of the time after which the server closes silent connections: the answer does not wait for
+/// that. `crates/attack` measures that it takes less than a second.
+const HEALTH_MAX: Duration = Duration::from_secs(5);
 const HEALTH: &str = "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n";
 
 async fn silent(address: SocketAddr, count: usize) -> Vec<TcpStream> {
@@ -42,7 +43,7 @@ fn still_open(clients: &[TcpStream]) -> usize {
 async fn assert_healthy(server: &TestServer) {
     for _ in 0..5 {
         let health = async { raw_http(server.addr, HEALTH).await.read_until("\"ok\"}").await };
-        let health = timeout(HEALTH_MAX, health).await.expect("an answer within a second");
+        let health = timeout(HEALTH_MAX, health).await.expect("an answer before they are closed");
         assert!(health.starts_with("HTTP/1.1 200 "), "{health}");
     }
 }
@@ -138,9 +139,12 @@ async fn twelve_hundred_handshakes_without_a_request_do_not_keep_sessions_out() 
     let endpoint = endpoint.expect("an endpoint");
     let mut connections = Vec::new();
     for _ in 0..1200 {
-        let connecting = endpoint.connect_with(config.clone(), address, "localhost");
-        let connecting = connecting.expect("a connection");
-        connections.push(within("a handshake", connecting).await.expect("a handshake"));
+        // On a loaded machine a handshake can take longer than its token for the retry is valid.
+        let connection = eventually("a handshake", || async {
+            let connecting = endpoint.connect_with(config.clone(), address, "localhost");
+            connecting.expect("a connection").await.ok()
+        });
+        connections.push(connection.await);
     }
     eventually("the oldest to be closed", || async { connections[0].close_reason() }).await;
     WtClient::connect(&server, "/wt/crash").await;
