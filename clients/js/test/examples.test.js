@@ -118,9 +118,12 @@ const waitsForRoom = async (command, env) => {
   server.flags = ['--max-connections', '1'];
   await server.start();
   const holding = new AbortController();
-  const program = await fetch(`${server.url}/sse`, { signal: holding.signal }).then(() => new Program(command, env));
+  // Referenced until the end: Node closes the connection of a response that nobody refers to.
+  const held = await fetch(`${server.url}/sse`, { signal: holding.signal });
+  const program = new Program(command, env);
   try {
     await program.printed('503');
+    assert.equal(held.bodyUsed, false);
     holding.abort();
     await program.printed(await finish());
   } finally {
