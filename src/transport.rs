@@ -10,6 +10,7 @@ pub mod close;
 pub mod frame_reader;
 pub mod frame_writer;
 pub(crate) mod metered_socket;
+pub(crate) mod read_pace;
 mod shard;
 mod shards;
 #[cfg(test)]
@@ -35,9 +36,7 @@ use crate::{
 use close::CloseReason;
 
 pub(crate) use self::{
-    shard::{
-        GrantedStream, Permits, Protocol, RATE_MIN, RATE_MIN_HALF_USED, ShardSettings, retry_line,
-    },
+    shard::{GrantedStream, Permits, Protocol, ShardSettings, retry_line},
     shards::{ShardError, Shards},
 };
 

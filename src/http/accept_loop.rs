@@ -98,7 +98,7 @@ impl AcceptLoop {
             proxies: settings.trusted_proxies.clone(),
             budget: settings.budget.clone(),
         });
-        let patience = settings.heartbeat * 2;
+        let (patience, budget) = (settings.heartbeat * 2, &settings.budget);
         let accept = async {
             loop {
                 let (tcp, client) = self.accept(&settings.limiter).await;
@@ -106,7 +106,8 @@ impl AcceptLoop {
                 let address = context.proxies.direct(peer);
                 let Some(pending) = settings.limiter.connect(Kind::Http, address) else { continue };
                 if configure(&tcp, patience).is_some() {
-                    let socket = MeteredSocket::new(tcp, patience, pending.blocked_flag());
+                    let flag = pending.blocked_flag();
+                    let socket = MeteredSocket::new(tcp, patience, budget.clone(), flag);
                     let context = Arc::clone(&context);
                     shutdown.spawn(connection::serve(socket, peer, pending, context));
                 }

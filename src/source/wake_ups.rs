@@ -158,7 +158,9 @@ mod tests {
     fn the_listener_hears_if_all_expected_probes_arrive() {
         let wake_ups = WakeUps::default();
         wake_ups.expect_probes(5);
-        ["4", "9", "five 5", "5", "5", "6", "8"].map(|payload| wake_ups.take_probe(payload));
+        for payload in ["4", "9", "five 5", "5", "5", "6", "8"] {
+            wake_ups.take_probe(payload);
+        }
         assert!(!wake_ups.probes_arrived(), "7 is missing");
         wake_ups.take_probe("7");
         assert!(wake_ups.probes_arrived());

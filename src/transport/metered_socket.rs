@@ -1,8 +1,8 @@
 //! The socket under an HTTP connection, with a timeout for blocked writes.
 //!
 //! hyper has no write timeout: a connection whose peer reads nothing would keep its memory as long
-//! as TCP retries. Here a blocked write fails if the peer takes less than [`PROGRESS_BYTES_MIN`]
-//! within `patience`, and the socket is reset. After a plain close, a full socket would stay in
+//! as TCP retries. Here a blocked write fails if the peer takes less than [`rate_min`] on average
+//! over `patience`, and the socket is reset. After a plain close, a full socket would stay in
 //! FIN-WAIT-1 with its kernel memory, and the peer would not notice.
 //!
 //! With TLS, what hyper writes is sealed here, and what it reads is opened.
@@ -18,21 +18,23 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll, ready},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bytes::{Buf, Bytes};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
     net::TcpStream,
-    time::Sleep,
+    time::{Sleep, sleep},
 };
 
-use crate::transport::tls::{Tls, TlsAcceptor};
-
-/// A peer must take this many bytes per `patience`. One that reads a byte now and then holds as
-/// much memory as one that reads nothing.
-pub(crate) const PROGRESS_BYTES_MIN: usize = 16 * 1024;
+use crate::{
+    ops::{memory_budget::MemoryBudget, telemetry::metrics::MemoryUse},
+    transport::{
+        read_pace::{ReadPace, rate_min},
+        tls::{Tls, TlsAcceptor},
+    },
+};
 
 /// The first byte of TLS: a record of a handshake (RFC 8446 section 5.1). No HTTP method starts so.
 const HANDSHAKE_RECORD: u8 = 22;
@@ -44,6 +46,7 @@ const CIPHERTEXT_BYTES: usize = 4096;
 pub(crate) struct MeteredSocket {
     tcp: TcpStream,
     patience: Duration,
+    budget: MemoryBudget,
     blocked: Option<BlockedWrite>,
     gauge: WriteGauge,
     /// Bytes that were read from the socket before, and not used.
@@ -56,11 +59,28 @@ pub(crate) struct MeteredSocket {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct WriteGauge(Arc<AtomicBool>);
 
-/// A blocked write: its deadline, and the bytes taken since it blocked.
+/// A blocked write: the end of its window, and the pace of the peer since it blocked.
 #[derive(Debug)]
 struct BlockedWrite {
     until: Pin<Box<Sleep>>,
-    taken: usize,
+    pace: ReadPace,
+}
+
+impl BlockedWrite {
+    fn new(patience: Duration) -> Self {
+        Self { until: Box::pin(sleep(patience)), pace: ReadPace::new(Instant::now()) }
+    }
+
+    /// Ready once the peer took less than `rate` bytes per second over a window.
+    fn poll_too_slow(&mut self, cx: &mut Context<'_>, window: Duration, rate: usize) -> Poll<()> {
+        while self.until.as_mut().poll(cx).is_ready() {
+            if self.pace.is_too_slow(Instant::now(), window, rate) {
+                return Poll::Ready(());
+            }
+            self.until = Box::pin(sleep(window));
+        }
+        Poll::Pending
+    }
 }
 
 impl WriteGauge {
@@ -72,9 +92,14 @@ impl WriteGauge {
 
 impl MeteredSocket {
     /// Wraps a connected socket. The flag is set while the peer does not take what it was sent.
-    pub(crate) fn new(tcp: TcpStream, patience: Duration, is_blocked: Arc<AtomicBool>) -> Self {
+    pub(crate) fn new(
+        tcp: TcpStream,
+        patience: Duration,
+        budget: MemoryBudget,
+        is_blocked: Arc<AtomicBool>,
+    ) -> Self {
         let gauge = WriteGauge(is_blocked);
-        Self { tcp, patience, blocked: None, gauge, unread: Bytes::new(), tls: None }
+        Self { tcp, patience, budget, blocked: None, gauge, unread: Bytes::new(), tls: None }
     }
 
     /// The gauge of this socket, for use while hyper owns the socket.
@@ -247,22 +272,15 @@ impl MeteredSocket {
 
     fn note_progress(&mut self, taken: usize) {
         if let Some(blocked) = &mut self.blocked {
-            blocked.taken += taken;
-            if blocked.taken >= PROGRESS_BYTES_MIN {
-                self.blocked = None;
-            }
+            blocked.pace.take(taken);
         }
     }
 
     fn poll_blocked(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let patience = self.patience;
-        let blocked = self.blocked.get_or_insert_with(|| BlockedWrite {
-            until: Box::pin(tokio::time::sleep(patience)),
-            taken: 0,
-        });
-        if blocked.until.as_mut().poll(cx).is_pending() {
-            return Poll::Pending;
-        }
+        let rate = rate_min(self.budget.is_half_used(MemoryUse::lists));
+        let blocked = self.blocked.get_or_insert_with(|| BlockedWrite::new(patience));
+        ready!(blocked.poll_too_slow(cx, patience, rate));
         // This fails only for a socket that is closed already.
         let _ = self.tcp.set_zero_linger();
         Poll::Ready(Err(io::Error::new(
@@ -337,13 +355,19 @@ impl AsyncWrite for MeteredSocket {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ops::telemetry::metrics::Metrics;
     use tokio::net::TcpListener;
 
     async fn pair(patience: Duration) -> (MeteredSocket, TcpStream) {
+        pair_within(patience, MemoryBudget::unlimited()).await
+    }
+
+    async fn pair_within(patience: Duration, budget: MemoryBudget) -> (MeteredSocket, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
         let peer = TcpStream::connect(listener.local_addr().expect("address"));
         let (peer, accepted) = tokio::join!(peer, listener.accept());
-        let socket = MeteredSocket::new(accepted.expect("accept").0, patience, Arc::default());
+        let tcp = accepted.expect("accept").0;
+        let socket = MeteredSocket::new(tcp, patience, budget, Arc::default());
         (socket, peer.expect("connect"))
     }
 
@@ -358,6 +382,36 @@ mod tests {
         drop(socket);
         let error = peer.read_to_end(&mut Vec::new()).await.expect_err("a reset");
         assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+    }
+
+    /// The end of a long write to a peer that reads so many bytes a millisecond.
+    async fn written_to(mut socket: MeteredSocket, mut peer: TcpStream, bytes: usize) -> ErrorKind {
+        let reader = async move {
+            loop {
+                peer.read_exact(&mut vec![0; bytes]).await.expect("bytes");
+                sleep(Duration::from_millis(1)).await;
+            }
+        };
+        let long = vec![0; 64 << 20];
+        tokio::select! {
+            () = reader => unreachable!(),
+            written = socket.write_all(&long) => written.expect_err("too slow").kind(),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_reads_less_than_2_kb_a_second_is_reset() {
+        let (socket, peer) = pair(Duration::from_millis(200)).await;
+        assert_eq!(written_to(socket, peer, 1).await, ErrorKind::TimedOut);
+    }
+
+    #[tokio::test]
+    async fn once_the_share_is_half_used_a_peer_that_reads_less_than_64_kb_a_second_is_reset() {
+        let budget = MemoryBudget::new(1 << 20, &Metrics::default());
+        let (socket, peer) = pair_within(Duration::from_millis(200), budget.clone()).await;
+        let half = budget.share(MemoryUse::lists) / 2 + 1;
+        let _used = budget.take(MemoryUse::lists, None, half).expect("memory");
+        assert_eq!(written_to(socket, peer, 16).await, ErrorKind::TimedOut);
     }
 
     #[tokio::test]

@@ -25,7 +25,6 @@ mod leases;
 mod openings;
 mod paged_replay;
 mod protocol;
-mod read_pace;
 mod reads;
 mod send_queue;
 mod shard_metrics;
@@ -40,7 +39,6 @@ use std::{
 
 use mio::{Events, Poll, Token};
 
-pub(crate) use self::read_pace::{RATE_MIN, RATE_MIN_HALF_USED};
 pub(super) use self::{
     command_queue::{Command, CommandQueue},
     paged_replay::ReplayNumber,

@@ -18,7 +18,6 @@ use super::{
     leases::Leases,
     paged_replay::ReplayNumber,
     protocol::{Protocol, Segment},
-    read_pace::{RATE_MIN, RATE_MIN_HALF_USED},
     send_queue::{Flushed, SendQueue},
     shard_metrics::ShardMetrics,
     socket::Socket,
@@ -34,7 +33,7 @@ use crate::{
         round::UnixMillis,
         topic::Topic,
     },
-    transport::close::CloseReason,
+    transport::{close::CloseReason, read_pace::rate_min},
 };
 
 /// How long a close message may take if the peer reads: a round trip. A stopping process must not
@@ -268,8 +267,7 @@ impl Connections {
     fn close_if_slow(&mut self, slot: u32, now: Instant, tick: Duration) {
         // One tick less: the next check would be up to a tick after the deadline.
         let patience = self.patience().saturating_sub(tick);
-        let is_half_used = self.budget.is_half_used(MemoryUse::replays);
-        let rate = if is_half_used { RATE_MIN_HALF_USED } else { RATE_MIN };
+        let rate = rate_min(self.budget.is_half_used(MemoryUse::replays));
         let Some(connection) = self.slots.get_mut(slot as usize) else { return };
         let Some(send_queue) = &mut connection.send_queue else { return };
         if send_queue.is_close_overdue(now) {

@@ -21,15 +21,15 @@ use std::{
 use bytes::{Buf, Bytes};
 
 pub(super) use self::paged::PagedReplay;
-use super::{
-    protocol::{JoinedRounds, Protocol, Segment},
-    read_pace::ReadPace,
-};
+use super::protocol::{JoinedRounds, Protocol, Segment};
 use crate::{
     stream::hub::{Later, Missed, Placed, Position},
-    transport::metered_socket::PROGRESS_BYTES_MIN,
+    transport::read_pace::ReadPace,
 };
 
+/// A peer must take this many bytes per `patience`. One that reads a byte now and then holds as
+/// much memory as one that reads nothing.
+const PROGRESS_BYTES_MIN: usize = 16 * 1024;
 /// The most bytes of live rounds in one queue. Connections share these bytes: the limit bounds the
 /// memory that one slow subscriber can hold.
 const QUEUE_MAX: usize = 256 * 1024;

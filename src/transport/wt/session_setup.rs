@@ -34,7 +34,7 @@ use crate::{
         hub::{Delivery, Opening, Subscription},
         replay::StoredReader,
     },
-    transport::{GrantedSession, RATE_MIN, RATE_MIN_HALF_USED, close::CloseReason, replay_end},
+    transport::{GrantedSession, close::CloseReason, read_pace::rate_min, replay_end},
 };
 
 /// The most connections that ended for this server and not for the library.
@@ -204,7 +204,7 @@ impl<G: Admission> SessionSetup<G> {
         // Over all pages, without the time that the database takes.
         let (mut bytes, mut writing) = (0, Duration::ZERO);
         while let Some(page) = stored.next().await.map_err(|error| replay_end(&error))? {
-            let rate = if stored.is_memory_scarce() { RATE_MIN_HALF_USED } else { RATE_MIN };
+            let rate = rate_min(stored.is_memory_scarce());
             let begun = Instant::now();
             bytes += page.frames.iter().map(Frame::json_size).sum::<usize>();
             self.write_lines(stream, &page.frames).await?;

@@ -6,10 +6,12 @@ use super::SendQueue;
 use crate::{
     ops::memory_budget::Charge,
     stream::{frame::Frame, replay::ReplayPage},
-    transport::shard::{
-        paged_replay::{ReplayHandle, ReplayNumber},
-        protocol::Protocol,
+    transport::{
         read_pace::ReadPace,
+        shard::{
+            paged_replay::{ReplayHandle, ReplayNumber},
+            protocol::Protocol,
+        },
     },
 };
 

@@ -1,11 +1,16 @@
-//! How fast a client reads what only it gets: a replay.
+//! How fast a client must read what only it gets: a replay, or a list.
 
 use std::time::{Duration, Instant};
 
 /// The bytes per second that a client must read, on average over two heartbeats.
-pub(crate) const RATE_MIN: usize = 2 * 1024;
+const RATE_MIN: usize = 2 * 1024;
 /// The same once the memory for such requests is half used.
-pub(crate) const RATE_MIN_HALF_USED: usize = 64 * 1024;
+const RATE_MIN_HALF_USED: usize = 64 * 1024;
+
+/// The bytes per second that a client must read.
+pub(crate) fn rate_min(is_memory_scarce: bool) -> usize {
+    if is_memory_scarce { RATE_MIN_HALF_USED } else { RATE_MIN }
+}
 
 /// The bytes that a client took since some time.
 #[derive(Clone, Copy, Debug)]
