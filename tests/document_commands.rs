@@ -59,7 +59,9 @@ async fn run(block: &Block, database: &TestDatabase, address: &str) {
     let bash = program("bash", &["-euo", "pipefail", "-c", &format!("{PRELUDE}{commands}")]);
     let bash = bash.env("PATH", search).env("DATABASE_URL", database.url());
     let bash = bash.env("DATASTREAM_URL", format!("http://{address}"));
-    let output = bash.env("DATASTREAM_HTTP_ADDR", "127.0.0.1:0").current_dir(ROOT).run().await;
+    let bash =
+        bash.env("DATASTREAM_HTTP_ADDR", "127.0.0.1:0").current_dir(env!("CARGO_TARGET_TMPDIR"));
+    let output = bash.run().await;
     let page = block.page.display();
     assert_eq!(output.code, Some(0), "{page}:\n{commands}\n{}{}", output.stdout, output.stderr);
 }
