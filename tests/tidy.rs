@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod tidy_documents;
+mod tidy_prose;
 mod tidy_words;
 
 use std::{
@@ -287,9 +288,13 @@ fn the_tests_that_the_guarantees_name_exist() {
         let end = if is_whole { "(" } else { "" };
         tests.iter().any(|source| source.text.contains(&format!("fn {name}{end}")))
     };
-    let rows = guarantees.lines().filter(|line| line.starts_with("| G"));
-    let named = rows.filter_map(|row| row.rsplit('|').nth(1));
-    let named = named.flat_map(|cell| cell.split('`').skip(1).step_by(2));
+    let sections = guarantees.split("\n### G").skip(1);
+    let tests_of =
+        |section: &str| section.lines().find_map(|it| Some(it.strip_prefix("Test: ")?.to_owned()));
+    let named: Vec<_> = sections.map(|it| tests_of(it).ok_or_else(|| it.to_owned())).collect();
+    assert!(named.len() >= 38, "{} promises", named.len());
+    let named = named.iter().map(|it| it.as_ref().expect("a promise with its tests"));
+    let named = named.flat_map(|list| list.split('`').skip(1).step_by(2));
     // What has underscores is a name; the rest are modules and programs.
     let names = named.filter_map(|path| path.rsplit("::").next()).filter(|it| it.contains('_'));
     let missing: Vec<_> = names.filter(|name| !exists(name)).collect();
@@ -297,14 +302,14 @@ fn the_tests_that_the_guarantees_name_exist() {
 }
 
 #[tokio::test]
-async fn every_variable_of_help_is_in_env_example_and_readme() {
+async fn every_variable_of_help_is_in_env_example_and_on_the_page_of_the_configuration() {
     let help = datastream(&["serve", "--help"]).run().await.stdout;
     let mut told: Vec<&str> = help
         .split(|c: char| !(c.is_ascii_uppercase() || c == '_'))
         .filter(|word| word.starts_with("DATASTREAM_") || *word == "DATABASE_URL")
         .collect();
     told.extend(VARIABLES);
-    for file in [".env.example", "README.md"] {
+    for file in [".env.example", "docs/configuration.md"] {
         let text = fs::read_to_string(Path::new(ROOT).join(file)).expect(file);
         for variable in &told {
             assert!(text.contains(variable), "{variable} is not in {file}");

@@ -166,6 +166,11 @@ fn dialect(path: &str, text: &str) -> Vec<Fault> {
     faults
 }
 
+/// The refused words of a document, each with its line.
+pub(super) fn dialect_of(name: &str, text: &str) -> Vec<String> {
+    dialect(name, text).into_iter().map(|fault| fault.says).collect()
+}
+
 /// Whether the words begin with this phrase, and not in a usual sense.
 fn is_phrase(phrase: &str, words: &[(usize, String)]) -> bool {
     let parts: Vec<&str> = phrase.split(' ').collect();
