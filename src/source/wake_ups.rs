@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn the_listener_hears_if_all_expected_probes_arrive() {
+    fn notifications_arrive_if_all_expected_probes_do() {
         let wake_ups = WakeUps::default();
         wake_ups.expect_probes(5);
         for payload in ["4", "9", "five 5", "5", "5", "6", "8"] {
