@@ -1,3 +1,5 @@
+//! Peers that read nothing, slowly, or all.
+
 use super::*;
 use crate::ops::telemetry::metrics::Metrics;
 use tokio::net::TcpListener;
