@@ -218,11 +218,14 @@ impl Expected {
     }
 
     /// Checks the order: a round whose transaction began after another's commit comes after it, and
-    /// rounds of one transaction come by id.
+    /// rounds of one transaction come by id. A resume that may repeat also brings older rounds, which
+    /// a client that began with the latest one never had: they count as repeats.
     fn check_order(&self, segment: &Segment, findings: &mut Findings) {
         let mut earliest = u64::MAX;
         let mut last_of: HashMap<usize, i64> = HashMap::new();
-        for &(round_id, token) in segment.stream.iter().rev() {
+        let is_new = |token| self.committed(token).is_none_or(|at| at > segment.since);
+        let stream = segment.stream.iter().filter(|(_, token)| is_new(*token));
+        for &(round_id, token) in stream.rev() {
             let began = self.transactions.get(token.tx).map_or(0, |tx| tx.began);
             if began > earliest {
                 findings.out_of_order += 1;
