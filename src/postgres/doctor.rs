@@ -1,5 +1,7 @@
 //! The checks of the database. Each is a file of SQL whose rows are the findings.
 
+mod rounds;
+
 use std::time::Duration;
 
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
@@ -50,7 +52,7 @@ const COMPLETE: SqlCheck =
     sql_check!("schema", "doctor/whole", "the schema datastream is complete");
 
 /// These need a complete schema.
-const SCHEMA_CHECKS: [SqlCheck; 14] = [
+const SCHEMA_CHECKS: [SqlCheck; 13] = [
     sql_check!("attached", "doctor/attached", ""),
     sql_check!("readable", "doctor/readable", "the views see all rounds"),
     sql_check!("subscriber", "doctor/subscriber", "no logical subscription writes rounds"),
@@ -66,7 +68,6 @@ const SCHEMA_CHECKS: [SqlCheck; 14] = [
     sql_check!("capture", "doctor/capture", ""),
     sql_check!("queue", "doctor/queue", ""),
     sql_check!("outbox", "doctor/outbox", ""),
-    sql_check!("rounds", "doctor/rounds", "the last 1000 rounds can be sent"),
     sql_check!("transactions", "doctor/transactions", "no transaction has been open for long"),
     sql_check!("prepared", "doctor/prepared", ""),
 ];
@@ -153,6 +154,9 @@ async fn check_schema(connection: &mut PgConnection, retention: Duration) -> Vec
     checks.extend(complete);
     for check in SCHEMA_CHECKS.iter().filter(|_| is_complete) {
         checks.extend(run_check(connection, check, &with, on_error).await);
+    }
+    if is_complete {
+        checks.extend(rounds::check(connection, on_error).await);
     }
     checks
 }
