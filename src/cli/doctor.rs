@@ -10,9 +10,9 @@ use serde::Serialize;
 
 use crate::{
     config::{
-        WebTransportConfig,
+        WebTransportConfig, max_round,
         options::{ReadOnlyOptions, WebTransportOptions},
-        max_round, retention,
+        retention,
     },
     ops::descriptors,
     postgres::{

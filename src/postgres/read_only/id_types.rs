@@ -39,7 +39,7 @@ impl IdTypes {
     }
 
     /// Replaces the words in braces: `{round:key}`, or `{game:is $1 $2}` with a number and a text.
-    pub(super) fn fill(self, query: &str) -> String {
+    pub(in crate::postgres) fn fill(self, query: &str) -> String {
         let mut parts = query.split('{');
         let mut filled = parts.next().unwrap_or_default().to_owned();
         for part in parts {

@@ -132,7 +132,8 @@ impl ReadOnlyQueries<'_> {
         names: &[RoundName],
         size: &mut ChunkSize,
     ) -> Result<(HashMap<RoundName, Content>, usize), CaptureError> {
-        let query = PreparedQuery::Unnamed(self.source.query(sql!("read_only/rounds_by_id")).into());
+        let query =
+            PreparedQuery::Unnamed(self.source.query(sql!("read_only/rounds_by_id")).into());
         let contents = Contents { session: self.session, query: &query };
         loop {
             let chunk = &names[..names.len().min(size.rounds())];
