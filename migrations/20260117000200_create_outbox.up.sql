@@ -81,25 +81,64 @@ exception when others then
 end
 $$;
 
--- `is_key` says whether an id can be sent: it has 1 to 200 bytes and no control character. `bad_key` is the outbox's key for
--- any other: a hash, and the beginning of the id for the log. It is short, whatever the row holds, so that neither the write
--- nor the outbox suffers. (In an encoding other than UTF8 the characters 0x80 to 0x9f may be letters: the server checks them.)
+-- `is_text` says whether UTF-8 has all characters of a text: in an encoding other than UTF8 a row may hold bytes that stand for none
+-- (WIN1252: 0x81), and an answer with one of them is an error. `is_key` says whether an id can be sent: it is such a text of 1 to 200
+-- bytes without control characters. `bad_key` is the outbox's key for any other: a hash, and the beginning of the id for the log. It is
+-- short, whatever the row holds, so that neither the write nor the outbox suffers.
 do $do$
 declare
-  control text := case when getdatabaseencoding() = 'UTF8' then '[\x01-\x1f\x7f-\u009f]' else '[\x01-\x1f\x7f]' end;
+  encoding text := getdatabaseencoding();
+  -- In SQL_ASCII each byte may be a part of a character.
+  is_single boolean := encoding <> 'SQL_ASCII' and pg_encoding_max_length((select d.encoding from pg_database d where d.datname = current_database())) = 1;
+  control text := '\x01-\x1f\x7f';
+  none text := '';  -- the bytes that stand for no character
+  is_text text := 'select true';
+  replaced text;
+  utf8 bytea;
 begin
+  if encoding = 'UTF8' then
+    control := control || '-\u009f';
+  elsif is_single then
+    for byte in 128..255 loop
+      begin
+        utf8 := convert(set_byte('\x00', 0, byte), encoding, 'UTF8');
+        control := control || case when utf8 between '\xc280' and '\xc29f' then '\x' || to_hex(byte) else '' end;
+      exception when others then
+        none := none || '\x' || to_hex(byte);
+      end;
+    end loop;
+    if none <> '' then
+      is_text := format('select (value collate pg_catalog."C") operator(pg_catalog.!~) %L', '[' || none || ']');
+    end if;
+  end if;
+  if encoding = 'UTF8' or is_single then
+    execute format('create function datastream.is_text(value text) returns boolean language sql immutable parallel safe as $body$ %s $body$', is_text);
+    replaced := '[' || control || none || ']';
+  else
+    create function datastream.is_text(value text) returns boolean
+    language plpgsql immutable
+    as $body$
+    begin
+      return pg_catalog.convert_to(value, 'UTF8') is not null;
+    exception when others then
+      return false;
+    end
+    $body$;
+    replaced := '[^\x20-\x7e]';
+  end if;
   execute format($$create function datastream.is_key(key text) returns boolean
-    language sql immutable parallel safe
+    language sql immutable%s
     as $body$
       select pg_catalog.octet_length(key) operator(pg_catalog.<=) 200 and key operator(pg_catalog.<>) ''
-        and (key collate pg_catalog."C") operator(pg_catalog.!~) %L
-    $body$ $$, control);
+        and (key collate pg_catalog."C") operator(pg_catalog.!~) %L%s
+    $body$ $$, case when encoding = 'UTF8' or is_single then ' parallel safe' else '' end, '[' || control || ']',
+    case when encoding = 'UTF8' then '' else ' and datastream.is_text(key)' end);
   execute format($$create function datastream.bad_key(key text) returns text
     language sql immutable parallel safe
     as $body$
       select pg_catalog.concat_ws(' ', pg_catalog.hashtext(key)::pg_catalog.text,
         pg_catalog.regexp_replace(pg_catalog.left(key, 40) collate pg_catalog."C", %L, '?', 'g'))
-    $body$ $$, control);
+    $body$ $$, replaced);
 end
 $do$;
 
@@ -126,7 +165,7 @@ as $$ select case when part operator(pg_catalog.~) '^[0-9a-f]{8}(-[0-9a-f]{4}){3
 -- `alter default privileges revoke execute on functions from public`.
 grant execute on function datastream.micros(timestamptz), datastream.moment(text, timestamp), datastream.moment(text, date),
   datastream.moment_of(bigint), datastream.moment_of(numeric, bigint), datastream.moment_of(double precision, bigint),
-  datastream.as_jsonb(json), datastream.is_key(text),
+  datastream.as_jsonb(json), datastream.is_text(text), datastream.is_key(text),
   datastream.bad_key(text), datastream.integer_of(text), datastream.numeric_of(text), datastream.uuid_of(text) to public;
 
 -- xid         the transaction that finished the round; 64 bits, so that it never wraps

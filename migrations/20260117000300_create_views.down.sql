@@ -13,6 +13,7 @@ drop function if exists datastream.returned_sql(integer);
 drop function if exists datastream.games_sql(datastream.attached);
 drop function if exists datastream.view_sql(datastream.attached);
 drop function if exists datastream.filter_sql(text);
+drop function if exists datastream.text_sql(text);
 drop function if exists datastream.expressions(regclass, jsonb, text);
 drop function if exists datastream.key_sql(regclass, jsonb, text);
 drop function if exists datastream.settled_sql(regclass, jsonb, integer);

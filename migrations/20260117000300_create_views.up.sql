@@ -141,6 +141,11 @@ begin
 end
 $$;
 
+-- A text, or null if UTF-8 lacks a character of it.
+create function datastream.text_sql(value text) returns text
+language sql stable
+as $$ select case when pg_catalog.getdatabaseencoding() = 'UTF8' then value else pg_catalog.format('case when datastream.is_text(%1$s) then %1$s end', value) end $$;
+
 -- A condition that most rows fulfil. Within CASE PostgreSQL expects that half of the rows do. Of several conditions that it knows
 -- nothing of it expects one row in thousands, and then it reads the whole table instead of walking down the index (34 s against
 -- 1 ms for 40 games in 300,000 rounds).
@@ -148,7 +153,8 @@ create function datastream.filter_sql(condition text) returns text
 language sql immutable
 as $$ select 'case when ' || condition || ' then true else false end' $$;
 
--- The view of one attached table, `datastream.attached_<id>_rounds`: finished rounds only, as they are on the wire. `id_1` and so on,
+-- The view of one attached table, `datastream.attached_<id>_rounds`: finished rounds only, as they are on the wire. A slug or type that
+-- UTF-8 cannot hold is null: such a round cannot be sent, and a query of others does not fail by it. `id_1` and so on,
 -- `game` and `finished` are the table's own columns: look-ups compare these, because an expression would keep PostgreSQL from using
 -- the table's indexes.
 create function datastream.view_sql(t datastream.attached) returns text
@@ -163,7 +169,7 @@ begin
       case when e.is_number then e.round_id || '::bigint' else 'null::bigint' end,
       case when e.is_number then 'null::pg_catalog.text' else format('(%s) collate pg_catalog."C"', e.round_id) end,
       coalesce(e.game, 'null::integer'), case when e.game_is_number then e.game_id || '::bigint' else 'null::bigint' end,
-      case when e.game_is_number then 'null::pg_catalog.text' else e.game_id end, e.game_slug, e.game_type, t.options->>'finished_at', e.finished_at, e.extras, t.relation)
+      case when e.game_is_number then 'null::pg_catalog.text' else e.game_id end, datastream.text_sql(e.game_slug), datastream.text_sql(e.game_type), t.options->>'finished_at', e.finished_at, e.extras, t.relation)
     || case when t.options ? 'games' then format(' join %s g on g.%I = %s', t.options->>'games', t.options->>'games_id', e.game) else '' end
     || format(' where %s', datastream.finished_sql(t.options, t.id, 'r')) || coalesce(' and ' || datastream.filter_sql(e.sendable), '')
     -- Nobody can subscribe to a game without an id, a slug or a type.
@@ -185,12 +191,12 @@ declare
   named text := 'select game, game_id, game_key, game_slug as slug, game_slug as name, game_type as type from ';
 begin
   if t.options ? 'games' then
-    return format('select g.%1$I as game, %2$s as game_id, %3$s as game_key, %4$s as slug, coalesce(g.%5$I::pg_catalog.text, %4$s) as name, %6$s as type from %7$s g '
-      'where g.%1$I is not null and %4$s is not null and %6$s is not null%8$s', t.options->>'games_id',
+    return format('select g.%1$I as game, %2$s as game_id, %3$s as game_key, %4$s as slug, coalesce(%5$s, %4$s) as name, %6$s as type from %7$s g '
+      'where g.%1$I is not null and %8$s is not null and %9$s is not null%10$s', t.options->>'games_id',
       case when e.game_is_number then format('g.%I::bigint', t.options->>'games_id') else 'null::bigint' end,
       case when e.game_is_number then 'null::pg_catalog.text' else format('g.%I::pg_catalog.text', t.options->>'games_id') end,
-      e.game_slug, t.options->>'games_name', e.game_type, t.options->>'games',
-      case when e.game_is_number then '' else ' and ' || datastream.filter_sql(format('datastream.is_key(g.%I::pg_catalog.text)', t.options->>'games_id')) end);
+      datastream.text_sql(e.game_slug), datastream.text_sql(format('g.%I::pg_catalog.text', t.options->>'games_name')), datastream.text_sql(e.game_type), t.options->>'games',
+      e.game_slug, e.game_type, case when e.game_is_number then '' else ' and ' || datastream.filter_sql(format('datastream.is_key(g.%I::pg_catalog.text)', t.options->>'games_id')) end);
   elsif e.game is not null then
     return named || format('(with recursive game as ((%1$s order by r.game, r.finished desc limit 1) union all '
       'select n.* from game cross join lateral (%1$s where r.game > game.game order by r.game, r.finished desc limit 1) n) select * from game) as beside', latest);
@@ -326,7 +332,7 @@ declare
 begin
   return next 'create or replace view datastream.attached_games as '
     || coalesce((select string_agg(format('select g.game_id, g.game_key collate "default" as game_key, g.slug collate "default" as slug, g.name collate "default" as name, '
-          'g.type collate "default" as type from (%s) g', sql), joint)
+          'g.type collate "default" as type from (%s) g%s', sql, case when getdatabaseencoding() = 'UTF8' then '' else ' where g.slug is not null and g.type is not null' end), joint)
         from (select distinct datastream.games_sql(t) as sql from unnest(tables) t) as once),
       'select null::bigint as game_id, null::text as game_key, null::text as slug, null::text as name, null::text as type where false');
   return next 'create or replace view datastream.finished_rounds as ' || coalesce((select string_agg(format(

@@ -6,3 +6,4 @@ drop function if exists datastream.is_subscribed(regclass);
 drop function if exists datastream.by_row(regclass);
 drop function if exists datastream.row_function_sql(regclass, jsonb, integer, text, text);
 drop function if exists datastream.insert_function_sql(regclass, jsonb, integer, text);
+drop function if exists datastream.announced_sql(text);

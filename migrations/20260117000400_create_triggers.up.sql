@@ -17,6 +17,15 @@
 
 set local lock_timeout = '2s';
 
+-- A payload that a notification can have, or null: beyond that many bytes NOTIFY fails, and a character that UTF-8 lacks would end
+-- the connection of each session that listens.
+create function datastream.announced_sql(body text) returns text
+language sql stable
+as $$
+  select pg_catalog.format('case when pg_catalog.octet_length(%1$s) operator(pg_catalog.<=) 7900%2$s then %1$s end', body,
+    case when pg_catalog.getdatabaseencoding() = 'UTF8' then '' else pg_catalog.format(' and datastream.is_text(%s)', body) end)
+$$;
+
 -- The trigger function for INSERT on an ordinary table. It runs once a statement, over the new rows.
 -- * One EXCEPTION block a statement: each block that writes takes a transaction id.
 -- * The first attempt has no ON CONFLICT, which doubled the cost of a row (3.0 against 1.4 us). A conflict is rare: an id
@@ -45,17 +54,17 @@ declare
       elsif again then
         done := pg_catalog.pg_notify('datastream_rounds', null);
       else
-        perform pg_catalog.pg_notify('datastream_rounds', case when pg_catalog.octet_length(p.body) operator(pg_catalog.<=) 7900 then p.body end)
+        perform pg_catalog.pg_notify('datastream_rounds', %3$s)
         from (select %2$s as body from new_rounds r where %1$s offset 0) p;
-      end if;$sql$, announced, e.payload)
+      end if;$sql$, announced, e.payload, datastream.announced_sql('p.body'))
     else format($sql$
       get diagnostics recorded = row_count;
       if recorded operator(pg_catalog.>) 0 and pg_catalog.pg_try_advisory_xact_lock(7264, 1) then
         if recorded operator(pg_catalog.=) 1 and not again then
           select %2$s into body from new_rounds r where %1$s;
         end if;
-        done := pg_catalog.pg_notify('datastream_rounds', case when pg_catalog.octet_length(body) operator(pg_catalog.<=) 7900 then body end);
-      end if;$sql$, announced, e.payload) end;
+        done := pg_catalog.pg_notify('datastream_rounds', %3$s);
+      end if;$sql$, announced, e.payload, datastream.announced_sql('body')) end;
 begin
   return format($sql$create or replace function datastream.inserted_%1$s() returns trigger
 language plpgsql security definer%4$s
@@ -107,7 +116,7 @@ language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 declare
   e record := datastream.expressions(relation, options, 'new');
-  send text := $sql$pg_catalog.pg_notify('datastream_rounds', case when pg_catalog.octet_length(body) operator(pg_catalog.<=) 7900 then body end)$sql$;
+  send text := format($sql$pg_catalog.pg_notify('datastream_rounds', %s)$sql$, datastream.announced_sql('body'));
   -- Only a round whose id can be sent has a payload.
   body text := case when e.sendable is null then e.payload else format('case when attachment operator(pg_catalog.>) 0 then %s end', e.payload) end;
   payload text := case capture when 'notify' then format($sql$

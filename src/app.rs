@@ -258,6 +258,7 @@ impl<'a> Wiring<'a> {
             publisher,
             games: self.games.clone(),
             metrics: self.metrics.clone(),
+            skipped: self.skipped.clone(),
             shutdown: self.shutdown.clone(),
         });
         (Box::pin(capture.run()), phase)

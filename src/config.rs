@@ -21,7 +21,7 @@ pub use access::{AccessConfig, KeySource, KeyUrl};
 pub use node::NodeName;
 pub use origins::AllowedOrigins;
 pub use proxies::TrustedProxies;
-pub(crate) use values::retention;
+pub(crate) use values::{max_round, retention};
 
 use crate::postgres::{
     options::{DatabaseConfig, DatabaseOptionError},

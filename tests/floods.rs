@@ -1,7 +1,6 @@
 //! Clients that send too much, and a log that nobody reads. Rounds are not delayed.
 
 use std::{
-    net::TcpListener,
     process::{Command, Stdio},
     time::{Duration, Instant},
 };
@@ -11,6 +10,7 @@ use tokio_tungstenite::tungstenite::Message;
 use testkit::{
     TestDatabase, WsClient,
     binary::datastream,
+    cluster::free_port,
     eventually,
     http::{RawHttp, try_get},
     raw_http, serving,
@@ -71,9 +71,7 @@ impl Drop for Server {
 
 /// A server whose stderr is this, on a port of its own: nobody reads from the log where it listens.
 fn with_log(database: &TestDatabase, stderr: Stdio) -> (Server, String) {
-    let free = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let address = free.local_addr().expect("an address").to_string();
-    drop(free);
+    let address = format!("127.0.0.1:{}", free_port());
     let program = datastream(&[]).command.as_std().get_program().to_owned();
     let mut command = Command::new(program);
     command.arg("serve").env_clear().env("DATABASE_URL", database.url()).current_dir("/");

@@ -51,8 +51,8 @@ async fn a_stream_ends_with_its_token_on_each_transport() {
     let database = TestDatabase::new().await;
     let server = on(&database).env("DATASTREAM_AUTH_SECRET", SECRET).start().await;
     let signer = Signer::hs256(SECRET);
-    let token = expiring(&signer, 3);
-    let expires = Instant::now() + Duration::from_secs(2);
+    let token = expiring(&signer, 6);
+    let expires = Instant::now() + Duration::from_secs(5);
     let mut socket = web_socket(&server, &token, "").await.expect("a stream");
     let mut sse = events(&server, &token).await;
     let wt = WtClient::connect(&server, &format!("/wt?token={token}")).await;
@@ -93,13 +93,13 @@ async fn the_leeway_keeps_a_stream_open_longer() {
     let database = TestDatabase::new().await;
     let server = on(&database)
         .env("DATASTREAM_AUTH_SECRET", SECRET)
-        .env("DATASTREAM_AUTH_LEEWAY", "3s")
+        .env("DATASTREAM_AUTH_LEEWAY", "6s")
         .start()
         .await;
     let (opened, token) = (Instant::now(), expiring(&Signer::hs256(SECRET), 0));
     let mut socket = web_socket(&server, &token, "").await.expect("within the leeway");
     assert_eq!(socket.close_code().await, Some(4401));
-    assert!(opened.elapsed() > Duration::from_secs(2), "{:?}", opened.elapsed());
+    assert!(opened.elapsed() > Duration::from_secs(5), "{:?}", opened.elapsed());
 }
 
 #[tokio::test]

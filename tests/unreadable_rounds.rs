@@ -10,22 +10,32 @@ use testkit::{
 
 const UNREADABLE: &str = "datastream_rounds_skipped_total{reason=\"unreadable\"} 1";
 
-/// Damages the stored extras of a round, which are in the TOAST table.
-async fn damage(database: &TestDatabase) -> bool {
+/// Damages the stored extras of all rounds, which are in the TOAST table.
+pub(crate) const DAMAGE: &str = "do $$ declare toast regclass; tids tid[]; \
+    begin select reltoastrelid::regclass into toast from pg_class where oid = 'public.rounds'::regclass; \
+    execute format('select array_agg(ctid) from %s', toast) into tids; \
+    execute format('select heap_force_kill(%L::regclass, $1)', toast) using tids; end $$";
+
+/// Makes the extension; false if PostgreSQL has none.
+pub(crate) async fn can_damage(database: &TestDatabase) -> bool {
     let offered = "select count(*)::text from pg_available_extensions where name = 'pg_surgery'";
     if database.text(offered).await.as_deref() != Some("1") {
         eprintln!("skipped: no pg_surgery (PostgreSQL 14, contrib)");
         return false;
     }
-    let kill = "create extension if not exists pg_surgery; do $$ declare toast regclass; tids tid[]; \
-        begin select reltoastrelid::regclass into toast from pg_class where oid = 'public.rounds'::regclass; \
-        execute format('select array_agg(ctid) from %s', toast) into tids; \
-        execute format('select heap_force_kill(%L::regclass, $1)', toast) using tids; end $$";
-    database.run(kill).await;
+    database.run("create extension if not exists pg_surgery").await;
     true
 }
 
-fn noise() -> String {
+async fn damage(database: &TestDatabase) -> bool {
+    let can = can_damage(database).await;
+    if can {
+        database.run(DAMAGE).await;
+    }
+    can
+}
+
+pub(crate) fn noise() -> String {
     let text: String = (0..64_000).map(|n| char::from(b'a' + (n % 23) as u8)).collect();
     format!("{{\"noise\": \"{text}\"}}")
 }

@@ -1,5 +1,5 @@
 -- Columns: those of games.sql.
-select {g:id} as game_id, {g:key} as game_key, g.slug::text as slug, coalesce(g.name::text, g.slug::text) as name, g.type::text as type
+select {g:id} as game_id, {g:key} as game_key, {slug} as slug, coalesce({name}, {slug}) as name, {type} as type
 from datastream_games g
-where g.slug is not null and g.type is not null
+where {slug} is not null and {type} is not null
 order by {g:order}

@@ -186,6 +186,7 @@ async fn print_report<E: Into<Failure>>(
 /// Prints the findings. The command fails if a check failed.
 async fn run_doctor(options: &DoctorOptions) -> Result<(), Failure> {
     let config = options.database.resolve(env_variable).map_err(|error| Failure::usage(&error))?;
+    let config = config.with_max_round(options.max_round);
     let web_transport = options.web_transport.clone().resolve();
     let web_transport = web_transport.map_err(|error| Failure::usage(&error))?;
     let report = doctor::examine(&config, web_transport.as_ref(), options).await;

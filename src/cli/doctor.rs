@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::{
     config::{
-        WebTransportConfig,
+        WebTransportConfig, max_round,
         options::{ReadOnlyOptions, WebTransportOptions},
         retention,
     },
@@ -51,6 +51,11 @@ pub struct DoctorOptions {
     #[arg(long, env = "DATASTREAM_RETENTION", value_name = "DURATION")]
     #[arg(value_parser = retention, default_value = "24h")]
     pub retention: Duration,
+
+    /// Most text in the extras of a round, as for `serve`. Rounds with more are reported.
+    #[arg(long, env = "DATASTREAM_MAX_ROUND", value_name = "BYTES", default_value = "1MiB")]
+    #[arg(value_parser = max_round)]
+    pub max_round: usize,
 
     /// Open streams, as for `serve`. A lower limit on open files is reported.
     #[arg(long, env = "DATASTREAM_MAX_CONNECTIONS", value_name = "CONNECTIONS")]

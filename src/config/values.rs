@@ -49,7 +49,7 @@ pub(super) fn memory(text: &str) -> Result<usize, String> {
 }
 
 /// The most text in the extras of a round: PostgreSQL's largest value has 1 GiB.
-pub(super) fn max_round(text: &str) -> Result<usize, String> {
+pub(crate) fn max_round(text: &str) -> Result<usize, String> {
     size(text, ByteSize::b(1)..=ByteSize::gib(1))
 }
 

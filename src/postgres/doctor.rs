@@ -1,9 +1,12 @@
 //! The checks of the database. Each is a file of SQL whose rows are the findings.
 
+mod rounds;
+
 use std::time::Duration;
 
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
 
+use self::rounds::RoundsCheck;
 use super::check::{Check, Status};
 use crate::{
     postgres::{connection, pooler, read_only::Source, schema_version, sql::sql, target::PgTarget},
@@ -50,7 +53,7 @@ const COMPLETE: SqlCheck =
     sql_check!("schema", "doctor/whole", "the schema datastream is complete");
 
 /// These need a complete schema.
-const SCHEMA_CHECKS: [SqlCheck; 14] = [
+const SCHEMA_CHECKS: [SqlCheck; 13] = [
     sql_check!("attached", "doctor/attached", ""),
     sql_check!("readable", "doctor/readable", "the views see all rounds"),
     sql_check!("subscriber", "doctor/subscriber", "no logical subscription writes rounds"),
@@ -66,7 +69,6 @@ const SCHEMA_CHECKS: [SqlCheck; 14] = [
     sql_check!("capture", "doctor/capture", ""),
     sql_check!("queue", "doctor/queue", ""),
     sql_check!("outbox", "doctor/outbox", ""),
-    sql_check!("rounds", "doctor/rounds", "the last 1000 rounds can be sent"),
     sql_check!("transactions", "doctor/transactions", "no transaction has been open for long"),
     sql_check!("prepared", "doctor/prepared", ""),
 ];
@@ -154,6 +156,9 @@ async fn check_schema(connection: &mut PgConnection, retention: Duration) -> Vec
     for check in SCHEMA_CHECKS.iter().filter(|_| is_complete) {
         checks.extend(run_check(connection, check, &with, on_error).await);
     }
+    if is_complete {
+        checks.extend(RoundsCheck::of_outbox().run(connection, on_error).await);
+    }
     checks
 }
 
@@ -173,7 +178,12 @@ async fn schema_version(connection: &mut PgConnection) -> Option<Check> {
 /// Runs the checks of the read-only mode, which uses the operator's queries.
 async fn check_read_only(connection: &mut PgConnection, source: &Source) -> Vec<Check> {
     let mut checks = check_server(connection).await;
-    checks.extend(run_check(connection, &READ_ONLY, &source.query(""), Status::Failed).await);
+    let queries = run_check(connection, &READ_ONLY, &source.query(""), Status::Failed).await;
+    let are_usable = none_failed(&queries);
+    checks.extend(queries);
+    if are_usable && let Ok(rounds) = RoundsCheck::read_only(connection, source).await {
+        checks.extend(rounds.run(connection, Status::Failed).await);
+    }
     checks
 }
 
@@ -197,17 +207,27 @@ async fn run_check(
     with: &str,
     on_error: Status,
 ) -> Vec<Check> {
-    let sql = AssertSqlSafe(format!("{with}{}", check.sql));
-    let rows = sqlx::raw_sql(sql).fetch_all(connection).await;
-    let checks = rows.and_then(|rows| rows.iter().map(|row| parse_row(check.name, row)).collect());
+    let sql = format!("{with}{}", check.sql);
+    run_sql(connection, check.name, sql, check.ok_text, on_error).await
+}
+
+async fn run_sql(
+    connection: &mut PgConnection,
+    name: &'static str,
+    sql: String,
+    ok_text: &str,
+    on_error: Status,
+) -> Vec<Check> {
+    let rows = sqlx::raw_sql(AssertSqlSafe(sql)).fetch_all(connection).await;
+    let checks = rows.and_then(|rows| rows.iter().map(|row| parse_row(name, row)).collect());
     match checks {
         Ok(checks) if Vec::is_empty(&checks) => {
-            vec![Check::new(check.name, Status::Ok, check.ok_text)]
+            vec![Check::new(name, Status::Ok, ok_text)]
         }
         Ok(checks) => checks,
         Err(error) => {
             let says = format!("the check could not run: {}", connection::reason(&error));
-            vec![Check::new(check.name, on_error, says).remedy(STATEMENT_FAILED)]
+            vec![Check::new(name, on_error, says).remedy(STATEMENT_FAILED)]
         }
     }
 }

@@ -29,7 +29,8 @@ pub struct ReadOnlyConfig {
 /// The source of rounds in the read-only mode. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Source {
-    with: Arc<str>,
+    rounds: Arc<str>,
+    games: Arc<str>,
     /// The types of the ids, once a session has asked for them.
     id_types: Arc<OnceLock<IdTypes>>,
     /// How long after its `finished_at` a round may commit, in microseconds.
@@ -41,10 +42,9 @@ impl Source {
     pub(crate) fn new(config: &ReadOnlyConfig) -> Self {
         // A line break ends each query, so that a comment in its last line ends there.
         let inner = |query: &str| format!("{}\n", query.trim().trim_end_matches(';'));
-        let with = SOURCE.replace("{games}", &inner(&config.games));
-        let with = with.replace("{rounds}", &inner(&config.rounds));
+        let (rounds, games) = (inner(&config.rounds).into(), inner(&config.games).into());
         let overlap_micros = i64::try_from(config.overlap.as_micros()).unwrap_or(i64::MAX);
-        Self { with: with.into(), id_types: Arc::default(), overlap_micros }
+        Self { rounds, games, id_types: Arc::default(), overlap_micros }
     }
 
     /// Sets the types of the ids, which decide how the queries compare them.
@@ -55,6 +55,9 @@ impl Source {
     /// A query that reads from the operator's queries.
     pub(crate) fn query(&self, query: &str) -> String {
         let types = self.id_types.get().copied().unwrap_or_default();
-        format!("{} {}", self.with, types.fill(query))
+        let (before, rest) = SOURCE.split_once("{games}").unwrap_or((SOURCE, ""));
+        let (between, after) = rest.split_once("{rounds}").unwrap_or((rest, ""));
+        let (rounds, games) = (&self.rounds, &self.games);
+        format!("{before}{games}{between}{rounds}{} {}", types.fill(after), types.fill(query))
     }
 }

@@ -254,7 +254,7 @@ impl RoundQueries {
 }
 
 /// Whether the content of a row made the query fail.
-fn fails_of_data(error: &sqlx::Error) -> bool {
+pub(super) fn fails_of_data(error: &sqlx::Error) -> bool {
     error.as_database_error().is_some_and(is_of_data)
 }
 

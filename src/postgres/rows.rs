@@ -92,6 +92,8 @@ pub(crate) enum Unsendable {
     BadId,
     /// Its extras are longer than `DATASTREAM_MAX_ROUND`.
     TooLarge,
+    /// UTF-8 lacks a character of its game's slug or type.
+    Unreadable,
 }
 
 impl Unsendable {
@@ -101,6 +103,7 @@ impl Unsendable {
             Self::OutOfRange => Skipped::out_of_range,
             Self::BadId => Skipped::bad_id,
             Self::TooLarge => Skipped::too_large,
+            Self::Unreadable => Skipped::unreadable,
         }
     }
 }
@@ -149,7 +152,7 @@ pub(crate) fn stored<R: Columns>(
     if micros.and_then(FinishedAt::from_micros).is_none() {
         return Ok(None);
     }
-    let kind = row.text("game_type")?;
+    let Some(kind) = row.maybe_text("game_type")? else { return Ok(None) };
     let kind = kinds.get(kind).cloned().unwrap_or_else(|| {
         let kind = Arc::<str>::from(kind);
         kinds.insert(Arc::clone(&kind));
@@ -169,12 +172,14 @@ pub(crate) fn round<R: Columns>(row: &R, timestamp: UnixMillis) -> Result<Decode
     let Some(finished_at) = micros.and_then(FinishedAt::from_micros) else {
         return Ok(Err(Unsendable::OutOfRange));
     };
+    let game = row.maybe_text("game_slug")?.zip(row.maybe_text("game_type")?);
+    let Some((slug, kind)) = game else { return Ok(Err(Unsendable::Unreadable)) };
     let Some(extras) = row.maybe_text("extras")? else { return Ok(Err(Unsendable::TooLarge)) };
     Ok(Ok(Round {
         round_id,
         game_id,
-        game_slug: row.text("game_slug")?.into(),
-        game_type: row.text("game_type")?.into(),
+        game_slug: slug.into(),
+        game_type: kind.into(),
         finished_at,
         extras: extras.into(),
         timestamp,

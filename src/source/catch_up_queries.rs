@@ -291,7 +291,7 @@ impl CatchUpQueries<'_> {
         self,
         names: &[RoundName],
     ) -> Result<HashMap<RoundName, Content>, CaptureError> {
-        let by_id = PreparedQuery::Unnamed(sql!("rounds_by_id"));
+        let by_id = PreparedQuery::Unnamed(sql!("rounds_by_id").into());
         Contents { session: self.session, query: &by_id }.read_all(names).await
     }
 

@@ -6,23 +6,28 @@
 //! oldest transaction that was running. So the same rules answer resume points: with repeats, and
 //! without loss within the overlap. It works on a standby too.
 
+mod queries;
+mod recent;
+
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     convert::Infallible,
     time::{Duration, Instant},
 };
 
 use futures_util::StreamExt;
 use tokio::sync::watch;
-use tokio_postgres::{Row, types::Type};
 
+use self::{queries::ReadOnlyQueries, recent::RecentRounds};
 use super::{
     connection_limits,
+    contents::ChunkSize,
     cursor::{RoundKey, round_key},
     error::CaptureError,
+    poll::Content,
     presence::Presence,
     reconnect::{Reconnecting, run_connections},
-    session::{Parameter, Session, within},
+    session::Session,
 };
 use crate::{
     ops::{
@@ -31,25 +36,22 @@ use crate::{
         shutdown::Shutdown,
         telemetry::metrics::{BySource, Metrics, Source as From},
     },
-    postgres::{
-        client,
-        read_only::{IdTypes, Source},
-        rows,
-        sql::sql,
-        target::PgTarget,
-    },
+    postgres::{client, read_only::Source, target::PgTarget},
     stream::{
         games::Games,
         hub::{Captured, DurablePosition, Publisher},
-        round::{Round, UnixMillis},
-        transaction::{Attachment, Xid},
+        round::Round,
+        skipped_rounds::SkippedRounds,
+        transaction::{Attachment, RoundName, Xid},
     },
 };
 
-/// Between two polls. Each reads the rounds that finished within the overlap.
+/// Between two polls. Each reads the keys of the rounds that finished within the overlap.
 const POLL_EVERY: Duration = Duration::from_millis(250);
-/// How often the directory of games is read again.
+/// How often the directory of games is read again, and rounds are looked for that no poll finds.
 const GAMES_EVERY: Duration = Duration::from_secs(2);
+/// The name of the table in log lines: the operator's query may read several.
+const TABLE: &str = "DATASTREAM_READ_ONLY_ROUNDS";
 /// A poll that takes longer lacks an index.
 const ANSWER_WITHIN: Duration = Duration::from_secs(60);
 /// These sessions must not change anything.
@@ -71,6 +73,8 @@ pub(crate) struct ReadOnlySettings {
     pub games: Games,
     /// Where to count.
     pub metrics: Metrics,
+    /// Counts rounds that cannot be sent.
+    pub skipped: SkippedRounds,
     /// Ends the capture.
     pub shutdown: Shutdown,
 }
@@ -94,6 +98,7 @@ impl ReadOnlyCapture {
     pub(crate) fn new(settings: ReadOnlySettings) -> (Self, watch::Receiver<Phase>) {
         let (phase, watched) = watch::channel(Phase::Connecting { problem: None });
         share(&settings, true);
+        settings.skipped.name_tables(HashMap::from([(Attachment::default(), TABLE.to_owned())]));
         (
             Self { settings, phase, since: None, already_published: HashSet::new(), polls: 0 },
             watched,
@@ -125,11 +130,12 @@ impl ReadOnlyCapture {
         session: &Session,
         backoff: &mut Backoff,
     ) -> Result<Infallible, CaptureError> {
-        self.require_time_zone(session).await?;
+        self.queries(session).require_time_zone().await?;
         if self.since.is_none() {
             connection_limits::warn(session).await?;
         }
         self.read_games(session).await?;
+        self.queries(session).count_skipped().await?;
         if self.since.is_none() {
             self.load(session).await?;
         }
@@ -146,6 +152,7 @@ impl ReadOnlyCapture {
             tokio::time::sleep(POLL_EVERY).await;
             if games_read.elapsed() > GAMES_EVERY {
                 self.read_games(session).await?;
+                self.queries(session).count_skipped().await?;
                 games_read = Instant::now();
             }
             self.poll_with_presence(session, &mut presence, From::poll).await?;
@@ -172,92 +179,58 @@ impl ReadOnlyCapture {
         Ok(())
     }
 
-    /// Learns the types of the ids. PostgreSQL would read a `finished_at` without a time zone in the
-    /// session's time zone. Then clients would get seeds, and no later round.
-    async fn require_time_zone(&self, session: &Session) -> Result<(), CaptureError> {
-        let query = self.settings.source.query(sql!("read_only/zoned"));
-        let row = within(ANSWER_WITHIN, session.query_one(&query, &[])).await?;
-        let types = IdTypes::of(row.try_get("round_type")?, row.try_get("game_type")?);
-        self.settings.source.set_id_types(types);
-        match row.try_get("zoned")? {
-            true => Ok(()),
-            false => Err(CaptureError::Query(
-                "finished_at has no time zone (write: finished_at at time zone 'UTC' as finished_at)"
-                    .to_owned(),
-            )),
-        }
+    fn queries<'a>(&'a self, session: &'a Session) -> ReadOnlyQueries<'a> {
+        let ReadOnlySettings { source, skipped, .. } = &self.settings;
+        ReadOnlyQueries { session, source, skipped }
     }
 
     async fn read_games(&self, session: &Session) -> Result<(), CaptureError> {
-        let query = self.settings.source.query(sql!("read_only/games"));
-        let rows = within(ANSWER_WITHIN, session.query(&query, &[]));
-        let games = rows.await?;
-        let games = games.iter().filter_map(|row| rows::game(row).transpose());
-        let games = games.collect::<Result<Vec<_>, _>>()?;
+        let games = self.queries(session).games().await?;
         self.settings.publisher.hub().classify(&games);
         self.settings.games.replace(games);
         Ok(())
     }
 
-    /// The initial load. It reads the rounds that finished within the overlap first: a game may have
-    /// more of them than its ring buffer holds, and the older ones must not count as new.
+    /// The initial load. It reads the keys of the rounds that finished within the overlap first: a
+    /// game may have more of them than its ring buffer holds, and the older ones must not count as new.
     async fn load(&mut self, session: &Session) -> Result<(), CaptureError> {
-        let overlap = self.settings.source.overlap_micros;
+        let (queries, overlap) = (self.queries(session), self.settings.source.overlap_micros);
         let (now, in_overlap) = self.finished_in_overlap(session).await?;
-        let query = self.settings.source.query(sql!("read_only/recent"));
-        let parameters: [Parameter<'_>; 1] = [(&self.settings.history, Type::INT8)];
-        let rows = within(ANSWER_WITHIN, session.query(&query, &parameters)).await?;
-        let rounds = rounds(&rows)?;
+        let keys = queries.recent_keys(self.settings.history).await?;
+        let recent: HashSet<_> = keys.keys.iter().map(|recent| recent.key.clone()).collect();
+        let bytes = self.settings.publisher.history_share();
+        let loaded = RecentRounds::new(self.settings.history, bytes).read(keys, queries).await?;
+        let (rounds, floor) = loaded;
         tracing::info!(rounds = rounds.len(), "recent rounds loaded");
-        self.already_published = rounds.iter().chain(&in_overlap).map(round_key).collect();
-        let recent = rounds.into_iter().map(|round| captured(round, overlap, self.polls)).collect();
-        self.settings.publisher.preload(recent, Vec::new(), Xid(0));
+        self.already_published = recent;
+        self.already_published.extend(in_overlap);
+        self.already_published.extend(rounds.iter().map(|captured| round_key(&captured.round)));
+        self.settings.publisher.preload(rounds, Vec::new(), floor);
         self.since = Some(now.saturating_sub(overlap));
         Ok(())
     }
 
-    /// The database's clock, and the rounds that finished within the overlap.
+    /// The database's clock, and the keys of the rounds that finished within the overlap.
     async fn finished_in_overlap(
         &self,
         session: &Session,
-    ) -> Result<(i64, Vec<Round>), CaptureError> {
-        let (now, _) = self.finished_since(session, None).await?;
+    ) -> Result<(i64, Vec<RoundKey>), CaptureError> {
+        let (now, _) = self.queries(session).keys_since(None).await?;
         let since = now.saturating_sub(self.settings.source.overlap_micros);
-        Ok((now, self.finished_since(session, Some(since)).await?.1))
-    }
-
-    /// The database's clock, and the rounds that finished since this time of it.
-    async fn finished_since(
-        &self,
-        session: &Session,
-        since: Option<i64>,
-    ) -> Result<(i64, Vec<Round>), CaptureError> {
-        let query = self.settings.source.query(sql!("read_only/finished_since"));
-        let parameters: [Parameter<'_>; 1] = [(&since, Type::INT8)];
-        let rows = within(ANSWER_WITHIN, session.query(&query, &parameters)).await?;
-        let now = rows.first().ok_or(CaptureError::Closed)?.try_get("now")?;
-        Ok((now, rounds(&rows)?))
+        Ok((now, self.queries(session).keys_since(Some(since)).await?.1))
     }
 
     /// Publishes the new ones of the rounds that finished within the overlap.
     async fn poll(&mut self, session: &Session, found_by: From) -> Result<(), CaptureError> {
-        let (now, rounds) = self.finished_since(session, self.since).await?;
+        let (now, keys) = self.queries(session).keys_since(self.since).await?;
         self.settings.metrics.polls_total.inc();
         self.polls += 1;
-        let seen: HashSet<_> = rounds.iter().map(round_key).collect();
-        let new =
-            rounds.into_iter().filter(|round| !self.already_published.contains(&round_key(round)));
-        let overlap = self.settings.source.overlap_micros;
-        let new: Vec<_> = new.map(|round| captured(round, overlap, self.polls)).collect();
-        let games = &self.settings.games;
-        if new.iter().any(|captured| games.by_id(&captured.round.game_id).is_none()) {
-            self.read_games(session).await?;
-        }
-        let label = BySource { source: found_by };
-        self.settings.metrics.rounds_captured_total.get_or_create(&label).inc_by(new.len() as u64);
-        self.settings.publisher.publish(new);
+        let new = keys.iter().filter(|key| !self.already_published.contains(key));
+        let new: Vec<RoundKey> = new.cloned().collect();
+        let published = self.publish_new(session, &new, found_by).await?;
         // Older rounds are not read again, not even if the clock was set back by less than the overlap.
-        self.already_published = seen;
+        self.already_published = keys.into_iter().chain(published).collect();
+        let overlap = self.settings.source.overlap_micros;
         let since = self.since.map_or(i64::MIN, |since| since.max(now.saturating_sub(overlap)));
         self.since = Some(since);
         if now < since {
@@ -273,11 +246,68 @@ impl ReadOnlyCapture {
         Ok(())
     }
 
+    /// Publishes the rounds of these keys, some at a time. Returns their keys: a round may have finished
+    /// again before its content was read.
+    async fn publish_new(
+        &mut self,
+        session: &Session,
+        mut new: &[RoundKey],
+        found_by: From,
+    ) -> Result<Vec<RoundKey>, CaptureError> {
+        let (mut published, mut size) = (Vec::with_capacity(new.len()), ChunkSize::default());
+        while !new.is_empty() {
+            let names: Vec<RoundName> = new.iter().take(size.rounds()).map(round_name).collect();
+            let (mut contents, read) = self.queries(session).contents(&names, &mut size).await?;
+            if contents.values().any(|content| self.lacks_its_game(content)) {
+                self.read_games(session).await?;
+            }
+            // From here on nothing waits: what counts as published is published.
+            let content = |name| contents.remove(name).unwrap_or(Content::Missing);
+            let found: Vec<_> = names[..read].iter().map(content).collect();
+            let rounds = new.iter().zip(found);
+            let rounds = rounds.filter_map(|(key, content)| self.new_round(key, content));
+            let rounds: Vec<Round> = rounds.collect();
+            published.extend(rounds.iter().map(round_key));
+            self.publish(rounds, found_by);
+            self.settings.publisher.wait_for_outlets().await;
+            new = &new[read..];
+        }
+        Ok(published)
+    }
+
+    /// The round of a new key, unless it was published before or cannot be sent.
+    fn new_round(&mut self, key: &RoundKey, content: Content) -> Option<Round> {
+        self.already_published.insert(key.clone());
+        if let Some(reason) = content.skipped() {
+            let (attachment, id) = round_name(key);
+            self.settings.skipped.skip(reason, attachment, &id);
+        }
+        let Content::Round(round) = content else { return None };
+        let read = round_key(&round);
+        (read == *key || self.already_published.insert(read)).then_some(*round)
+    }
+
+    fn publish(&self, rounds: Vec<Round>, found_by: From) {
+        let overlap = self.settings.source.overlap_micros;
+        let label = BySource { source: found_by };
+        let counter = &self.settings.metrics.rounds_captured_total;
+        counter.get_or_create(&label).inc_by(rounds.len() as u64);
+        let rounds = rounds.into_iter().map(|round| captured(round, overlap, self.polls));
+        self.settings.publisher.publish(rounds.collect());
+    }
+
+    /// Whether the directory lacks the game of a round, or has another slug or type of it.
+    fn lacks_its_game(&self, content: &Content) -> bool {
+        let Content::Round(round) = content else { return false };
+        let game = self.settings.games.by_id(&round.game_id);
+        game.is_none_or(|game| game.slug != round.game_slug || game.kind != round.game_type)
+    }
+
     /// After the clock was set back by more than the overlap: all present rounds count as published,
     /// or clients would get those of the repeated time again.
     async fn restart_after_clock_change(&mut self, session: &Session) -> Result<(), CaptureError> {
         let (now, in_overlap) = self.finished_in_overlap(session).await?;
-        self.already_published.extend(in_overlap.iter().map(round_key));
+        self.already_published.extend(in_overlap);
         self.since = Some(now.saturating_sub(self.settings.source.overlap_micros));
         tracing::warn!(
             "the database's clock was set back by more than the overlap: a round that finished at \
@@ -318,17 +348,6 @@ fn as_query_error(error: CaptureError) -> CaptureError {
     }
 }
 
-fn rounds(rows: &[Row]) -> Result<Vec<Round>, CaptureError> {
-    let now = UnixMillis::now();
-    let mut rounds = Vec::with_capacity(rows.len());
-    for row in rows {
-        if row.try_get::<_, Option<i32>>("attachment")?.is_some() {
-            rounds.extend(rows::round(row, now)?.ok());
-        }
-    }
-    Ok(rounds)
-}
-
 /// Sets whether other servers may publish the same rounds from now on.
 fn share(settings: &ReadOnlySettings, shared: bool) {
     settings.metrics.other_nodes.set(i64::from(shared));
@@ -337,14 +356,22 @@ fn share(settings: &ReadOnlySettings, shared: bool) {
 
 fn captured(round: Round, overlap: i64, poll: u64) -> Captured {
     let finished = round.finished_at.micros();
-    let number = |micros: i64| Xid(micros.max(1).cast_unsigned());
     Captured {
-        xid: number(finished),
+        xid: transaction(finished),
         attachment: Attachment::default(),
-        before: number(finished.saturating_sub(overlap)),
+        before: transaction(finished.saturating_sub(overlap)),
         poll,
         // The database's clock is another one, and a finish is not a commit.
         recorded: None,
         round,
     }
+}
+
+/// The microsecond that replaces a transaction.
+fn transaction(micros: i64) -> Xid {
+    Xid(micros.max(1).cast_unsigned())
+}
+
+fn round_name(key: &RoundKey) -> RoundName {
+    (Attachment::default(), key.round.clone())
 }

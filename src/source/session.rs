@@ -4,7 +4,7 @@
 //! setting, which would apply to the game's next transaction there, and no named statement. So each
 //! query is parsed, bound and executed in a transaction that has our settings, in one round trip.
 
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
 
 use futures_util::TryStreamExt;
 use tokio_postgres::{
@@ -29,7 +29,7 @@ pub(super) enum PreparedQuery {
     /// Prepared once.
     Named(Statement),
     /// Parsed each time.
-    Unnamed(&'static str),
+    Unnamed(Cow<'static, str>),
 }
 
 /// Rows that have at most some number of bytes.
@@ -105,7 +105,7 @@ impl Session {
         if self.is_own() {
             return Ok(PreparedQuery::Named(self.client.prepare(sql).await?));
         }
-        Ok(PreparedQuery::Unnamed(sql))
+        Ok(PreparedQuery::Unnamed(sql.into()))
     }
 
     /// The rows of a prepared query.

@@ -41,8 +41,19 @@ impl TestDatabase {
 
     /// Empty, in an encoding that lacks most characters.
     pub async fn in_latin1() -> Self {
-        let options = "encoding 'LATIN1' lc_collate 'C' lc_ctype 'C' template template0";
-        Self::create(shared(), options).await
+        Self::in_encoding("LATIN1").await
+    }
+
+    /// Empty, in an encoding with bytes that stand for no character.
+    pub async fn in_win1252() -> Self {
+        Self::in_encoding("WIN1252").await
+    }
+
+    /// Empty, in this encoding.
+    pub async fn in_encoding(encoding: &str) -> Self {
+        let options =
+            format!("encoding '{encoding}' lc_collate 'C' lc_ctype 'C' template template0");
+        Self::create(shared(), &options).await
     }
 
     /// Migrated with these flags of `datastream migrate`.

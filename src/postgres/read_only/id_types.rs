@@ -1,5 +1,7 @@
-//! The types of the ids in the operator's queries. A query compares an id in its own type: an expression
-//! over the column would keep PostgreSQL from using the table's index.
+//! The types of the ids in the operator's queries, and the database's encoding. A query compares an id
+//! in its own type: an expression over the column would keep PostgreSQL from using the table's index.
+
+mod undefined_bytes;
 
 /// How a uuid is written on the wire. A cast of another text would fail the query.
 const UUID: &str = "'^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$'";
@@ -21,27 +23,75 @@ enum IdType {
 pub(crate) struct IdTypes {
     round: IdType,
     game: IdType,
+    /// A regular expression of the bytes that UTF-8 has no character for; empty if there is none.
+    undefined: &'static str,
 }
 
 impl IdTypes {
     /// From PostgreSQL's names of the types.
     pub(crate) fn of(round: &str, game: &str) -> Self {
-        Self { round: IdType::of(round), game: IdType::of(game) }
+        Self { round: IdType::of(round), game: IdType::of(game), undefined: "" }
+    }
+
+    /// The same in a database of this encoding.
+    pub(crate) fn in_encoding(self, encoding: &str) -> Self {
+        Self { undefined: undefined_bytes::of(encoding), ..self }
     }
 
     /// Replaces the words in braces: `{round:key}`, or `{game:is $1 $2}` with a number and a text.
-    pub(super) fn fill(self, query: &str) -> String {
+    pub(in crate::postgres) fn fill(self, query: &str) -> String {
         let mut parts = query.split('{');
         let mut filled = parts.next().unwrap_or_default().to_owned();
         for part in parts {
             let (word, rest) = part.split_once('}').unwrap_or((part, ""));
-            filled += &self.expression(word);
+            // An empty JSON object is no word.
+            filled += &if word.is_empty() { "{}".to_owned() } else { self.expression(word) };
             filled += rest;
         }
         filled
     }
 
+    /// Whether UTF-8 has all characters of a text.
+    fn is_text(self, value: &str) -> String {
+        match self.undefined {
+            "" => "true".to_owned(),
+            bytes => format!("({value} collate \"C\") !~ '{bytes}'"),
+        }
+    }
+
+    /// A text, or null if UTF-8 lacks a character of it.
+    fn text(self, value: &str) -> String {
+        match self.undefined {
+            "" => value.to_owned(),
+            _ => format!("case when {} then {value} end", self.is_text(value)),
+        }
+    }
+
+    /// Whether UTF-8 has all characters of an id.
+    fn is_id(self, id_type: IdType, column: &str) -> String {
+        match id_type {
+            IdType::Integer | IdType::Uuid => "true".to_owned(),
+            IdType::Text | IdType::Other => self.is_text(&format!("{column}::text")),
+        }
+    }
+
+    /// The text of an id for the log.
+    fn shown(self, id_type: IdType, column: &str) -> String {
+        match (id_type.text(column), self.undefined) {
+            (text, "") => text,
+            (text, bytes) => format!("regexp_replace({text} collate \"C\", '{bytes}', '?', 'g')"),
+        }
+    }
+
     fn expression(self, word: &str) -> String {
+        match word {
+            "slug" | "type" | "name" => return self.text(&format!("g.{word}::text")),
+            "sendable" => {
+                let round = self.is_id(self.round, "s.round_id");
+                return format!("{round} and {}", self.is_id(self.game, "s.game_id"));
+            }
+            _ => {}
+        }
         let (of, what) = word.split_once(':').unwrap_or((word, ""));
         let (id_type, column) = match of {
             "round" => (self.round, "f.round_id"),
@@ -55,6 +105,8 @@ impl IdTypes {
         match what {
             "id" => id_type.number(column),
             "key" => id_type.text(column),
+            "shown" => self.shown(id_type, column),
+            "is_text" => self.is_id(id_type, column),
             "order" => id_type.order(column),
             "is" => id_type.is(column, number, text),
             "less" => id_type.is_less(column, number, text),
@@ -162,6 +214,19 @@ mod tests {
             "a (f.game_id = $2::text and $1::bigint is null) b"
         );
         let numbers = IdTypes::default();
+        assert_eq!(numbers.fill("{slug} {sendable}"), "g.slug::text true and true");
         assert_eq!(numbers.fill("{before:order}, {g:id}"), "b.round_id, g.id::bigint");
+    }
+
+    #[test]
+    fn a_text_that_the_encoding_cannot_turn_into_utf_8_is_left_out() {
+        let types = IdTypes::of("text", "bigint").in_encoding("WIN1252");
+        let bytes = r"[\x81\x8d\x8f\x90\x9d]";
+        assert_eq!(
+            types.fill("{sendable}"),
+            format!("(s.round_id::text collate \"C\") !~ '{bytes}' and true")
+        );
+        assert!(types.fill("{slug}").starts_with("case when (g.slug::text collate"));
+        assert_eq!(types.in_encoding("UTF8").fill("{round:shown}"), "f.round_id::text");
     }
 }

@@ -39,13 +39,14 @@ impl RoundQueries {
                 Some(source) => query.bind(source.overlap_micros),
             }
         };
-        let query = match &self.read_only {
-            None => sqlx::query(sql!("replay")),
-            Some(source) => sqlx::query(AssertSqlSafe(source.query(sql!("read_only/replay")))),
+        let replay = match &self.read_only {
+            None => sql!("replay").to_owned(),
+            Some(source) => source.query(sql!("read_only/replay")),
         };
+        let query = sqlx::query(AssertSqlSafe(replay.clone()));
         match self.fetch(&self.pools.replays, bound(query)).await {
-            Err(error) if self.read_only.is_none() && fails_of_data(&error) => {
-                let query = sqlx::query(AssertSqlSafe(unmeasured(sql!("replay"))));
+            Err(error) if fails_of_data(&error) => {
+                let query = sqlx::query(AssertSqlSafe(unmeasured(&replay)));
                 let found = self.fetch(&self.pools.replays, bound(query)).await?;
                 self.measured(stored_rounds(found, limit)?).await
             }
@@ -84,7 +85,7 @@ impl RoundQueries {
         &self,
         names: &[RoundName],
     ) -> Result<Vec<(RoundName, usize)>, sqlx::Error> {
-        let query = named(sqlx::query(sql!("extras_bytes")), names);
+        let query = named(self.query(sql!("extras_bytes"), sql!("read_only/extras_bytes")), names);
         let found = self.fetch(&self.pools.replays, query).await?;
         let mut bytes = Vec::with_capacity(found.len());
         for row in &found {
