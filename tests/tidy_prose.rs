@@ -45,13 +45,13 @@ pub(super) fn pages() -> Vec<Page> {
     names.into_iter().map(read).collect()
 }
 
-/// The lines outside code blocks and comments.
+/// The lines outside code blocks, comments and HTML.
 fn prose(text: &str) -> impl Iterator<Item = &str> {
     let mut in_code = false;
     text.lines().filter(move |line| {
         let is_fence = line.trim_start().starts_with("```");
         in_code ^= is_fence;
-        !in_code && !is_fence && !line.starts_with("<!--")
+        !in_code && !is_fence && !line.trim_start().starts_with('<')
     })
 }
 
@@ -71,19 +71,24 @@ fn without_code(text: &str) -> String {
     first + &rest.collect::<String>()
 }
 
+/// The text of an item of a list, without its mark.
+fn item(line: &str) -> Option<&str> {
+    let (mark, text) = line.split_once(' ')?;
+    let is_number = mark.strip_suffix('.').is_some_and(|number| number.parse::<u8>().is_ok());
+    (is_number || ["*", "-"].contains(&mark)).then_some(text)
+}
+
 /// Paragraphs, items of lists, headings and cells.
 fn paragraphs(text: &str) -> Vec<String> {
     let mut all = vec![String::new()];
     for line in prose(text).filter(|line| !line.starts_with('|')) {
         let trimmed = line.trim_start();
-        let is_item = trimmed.starts_with("* ")
-            || trimmed.starts_with("- ")
-            || trimmed.split_once(". ").is_some_and(|(number, _)| number.parse::<u8>().is_ok());
-        if is_item || trimmed.is_empty() || trimmed.starts_with('#') {
+        let item = item(trimmed);
+        if item.is_some() || trimmed.is_empty() || trimmed.starts_with('#') {
             all.push(String::new());
         }
         let last = all.last_mut().expect("a first one");
-        last.push_str(trimmed);
+        last.push_str(item.unwrap_or(trimmed));
         last.push(' ');
     }
     all.iter().map(|text| without_code(text)).chain(cells(text)).collect()
