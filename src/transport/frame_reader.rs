@@ -200,7 +200,7 @@ impl FrameReader {
         };
         let mask = [mask[0], mask[1], mask[2], mask[3]];
         let kind = self.kind()?;
-        if size >> 63 != 0 {
+        if !is_minimal(header[1] & !MASKED, size) {
             return Err(ReadError::Protocol);
         }
         if matches!(kind, Kind::Text | Kind::Binary | Kind::Continuation) {
@@ -333,6 +333,16 @@ impl Utf8 {
             self.size = rest.len();
         }
         !ends || std::mem::take(&mut self.size) == 0
+    }
+}
+
+/// Whether a length is written in the fewest bytes, as it must be, and within 63 bits (RFC 6455
+/// section 5.2). `form` is the length in the second byte of the frame.
+fn is_minimal(form: u8, size: u64) -> bool {
+    match form {
+        126 => size > 125,
+        127 => size > u64::from(u16::MAX) && size >> 63 == 0,
+        _ => true,
     }
 }
 

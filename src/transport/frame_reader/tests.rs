@@ -183,3 +183,17 @@ proptest! {
         prop_assert_eq!(&read_in(bytes.iter().map(|byte| vec![*byte])), &whole);
     }
 }
+
+#[test]
+fn a_length_in_more_bytes_than_it_needs_is_a_protocol_error() {
+    let mask = [0; 4];
+    let long = |form: u8, length: &[u8]| {
+        let head = [&[0x82, 0x80 | form], length, &mask].concat();
+        read(&head).error
+    };
+    assert_eq!(long(126, &125_u16.to_be_bytes()), Some(ReadError::Protocol));
+    assert_eq!(long(126, &126_u16.to_be_bytes()), None);
+    assert_eq!(long(127, &65_535_u64.to_be_bytes()), Some(ReadError::Protocol));
+    assert_eq!(long(127, &65_536_u64.to_be_bytes()), Some(ReadError::TooLarge));
+    assert_eq!(long(127, &u64::MAX.to_be_bytes()), Some(ReadError::Protocol));
+}
