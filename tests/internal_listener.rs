@@ -57,6 +57,7 @@ async fn the_internal_listener_answers_until_the_process_ends() {
     let ready = get(&format!("{internal}/readyz")).await;
     ready.assert_problem(503);
     assert_eq!(ready.json()["detail"], "the server is shutting down");
+    assert_eq!(ready.json()["phase"], "stopping");
     assert_eq!(get(&format!("{internal}/healthz")).await.status, 200);
     assert_eq!(get(&format!("{internal}/metrics")).await.status, 200);
     assert_eq!(server.exit_code().await, Some(0));

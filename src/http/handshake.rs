@@ -2,6 +2,7 @@
 //! response are separate functions, because other checks may refuse the stream in between.
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
+use base64::{Engine, prelude::BASE64_STANDARD};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use super::problem::Problem;
@@ -12,8 +13,8 @@ const WEBSOCKET: HeaderValue = HeaderValue::from_static("websocket");
 const UPGRADE: HeaderValue = HeaderValue::from_static("Upgrade");
 /// The only subprotocol. It carries what a stream without one carries.
 const SUBPROTOCOL: &str = "datastream";
-/// A key is 16 bytes in base64.
-const KEY_LENGTH: usize = 24;
+/// A key is this many bytes in base64.
+const KEY_BYTES: usize = 16;
 
 /// Whether the request asks for a WebSocket.
 pub(super) fn is_upgrade(method: &Method, version: Version, headers: &HeaderMap) -> bool {
@@ -44,7 +45,7 @@ pub(super) fn accept(headers: &HeaderMap) -> Result<HeaderValue, Problem> {
     }
     headers
         .get(header::SEC_WEBSOCKET_KEY)
-        .filter(|key| key.len() == KEY_LENGTH)
+        .filter(|key| BASE64_STANDARD.decode(key).is_ok_and(|key| key.len() == KEY_BYTES))
         .and_then(|key| HeaderValue::try_from(derive_accept_key(key.as_bytes())).ok())
         .ok_or_else(|| Problem::malformed("Sec-WebSocket-Key must be 16 bytes in base64"))
 }
@@ -75,6 +76,12 @@ pub(super) fn switching(accept: HeaderValue, request: &HeaderMap) -> (StatusCode
 /// Whether a comma-separated header, perhaps on several lines, contains this token in any case.
 pub(super) fn lists(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
     tokens(headers, name).any(|part| part.eq_ignore_ascii_case(token))
+}
+
+/// Whether `Accept` names this media type, whatever its parameters.
+pub(super) fn accepts(headers: &HeaderMap, media_type: &str) -> bool {
+    let types = tokens(headers, &header::ACCEPT).filter_map(|range| range.split(';').next());
+    types.map(str::trim).any(|range| range.eq_ignore_ascii_case(media_type))
 }
 
 /// The elements of a comma-separated header, perhaps on several lines.
@@ -134,10 +141,28 @@ mod tests {
     }
 
     #[test]
+    fn a_media_type_is_found_whatever_its_parameters() {
+        for accept in
+            ["text/event-stream", "text/html, Text/Event-Stream ; q=0.5", "a/b,text/event-stream;x"]
+        {
+            assert!(accepts(&headers(&[("accept", accept)]), "text/event-stream"), "{accept}");
+        }
+        assert!(!accepts(
+            &headers(&[("accept", "text/*, text/event-streams")]),
+            "text/event-stream"
+        ));
+    }
+
+    #[test]
     fn another_version_or_a_bad_key_is_refused() {
         let old = headers(&[("sec-websocket-version", "8")]);
         assert!(accept(&old).is_err());
         let no_key = headers(&[("sec-websocket-version", "13")]);
         assert!(accept(&no_key).is_err());
+        for bad in ["", "AAAAAAAAAAAAAAAAAAAAAAAA", "!!!!!!!!!!!!!!!!!!!!!!==", "dGhlIHNhbXBsZQ=="]
+        {
+            let headers = headers(&[("sec-websocket-version", "13"), ("sec-websocket-key", bad)]);
+            assert!(accept(&headers).is_err(), "{bad}");
+        }
     }
 }

@@ -85,7 +85,8 @@ fn no_store(body: impl Serialize) -> Response {
 impl AppState {
     fn readiness(&self) -> Result<Ready, Problem> {
         if self.shutdown.is_requested() {
-            return Err(Problem::unavailable("the server is shutting down", 1));
+            let stopping = Problem::unavailable("the server is shutting down", 1);
+            return Err(stopping.in_phase("stopping"));
         }
         let phase = self.phase.borrow().clone();
         let ready = readiness(&phase, self.metrics.listener_deaf.get() == 1)?;

@@ -16,7 +16,7 @@ use tokio::{
 };
 use tower::ServiceExt;
 
-use super::{SharedState, body, health, unknown_method, unknown_route};
+use super::{SharedState, body, health, host, unknown_method, unknown_route};
 use crate::config::NodeName;
 
 /// The most connections: a few scrapers and probes.
@@ -76,6 +76,7 @@ fn router(state: SharedState, node: &NodeName) -> Router {
         .method_not_allowed_fallback(unknown_method)
         .with_state(state)
         .layer(middleware::from_fn(body::refuse))
+        .layer(middleware::from_fn(host::check))
 }
 
 async fn serve_connection(socket: TcpStream, router: Router) {

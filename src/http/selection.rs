@@ -110,14 +110,11 @@ fn seed(parameters: &Parameters) -> Result<SeedMode, Problem> {
     }
 }
 
-/// The resume point of `?after=`.
+/// The resume point of `?after=`. Of several, the last one counts: clients add theirs to a URL that
+/// has one.
 fn after(parameters: &Parameters) -> Result<Option<NamedRound>, Problem> {
-    let mut values = parameters.iter().filter(|(name, value)| name == "after" && !value.is_empty());
-    match (values.next(), values.next()) {
-        (None, _) => Ok(None),
-        (Some((_, value)), None) => named_round("after", value).map(Some),
-        (Some(_), Some(_)) => Err(Problem::malformed("after is given more than once")),
-    }
+    let given = parameters.iter().rfind(|(name, value)| name == "after" && !value.is_empty());
+    given.map(|(_, value)| named_round("after", value)).transpose()
 }
 
 /// The resume point of `Last-Event-ID`, or else of `?lastEventId=`, or else of `?after=`. An
@@ -281,7 +278,7 @@ mod tests {
             assert!(parameters(Some(not_utf8)).is_err(), "{not_utf8}");
         }
         assert_eq!(query("utm=%FF&%FF=1&after=5"), query("after=5"));
-        assert!(after(&query("after=5&after=6")).is_err());
+        assert_eq!(after(&query("after=5&after=6&after=")).expect("the last"), named("6"));
     }
 
     #[test]

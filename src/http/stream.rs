@@ -1,7 +1,7 @@
 //! The stream routes: `/ws…` and `/sse…`. Each request is refused with a problem body, or granted a
 //! stream, which the accept loop hands to a shard.
 //!
-//! The order of the checks is part of the contract: malformed (400), origin (403, handshakes only),
+//! The order of the checks is part of the contract: malformed (400), origin (403, not for events),
 //! token (401, 403), unknown game or type (404), no upgrade (426), limit reached (503; WebTransport:
 //! 429).
 
@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{
     ops::phase::Phase,
-    stream::{start_point::StartPoint, topic::Selection},
+    stream::{feed::FeedError, start_point::StartPoint, topic::Selection},
     transport::{Protocol, retry_line},
 };
 
@@ -57,14 +57,15 @@ async fn web_socket(
     let (selection, start) = (stream_request.selection()?, stream_request.start()?);
     if is_upgrade {
         handshake::check_key(headers)?;
-        origin::guard(&state.settings.allowed_origins, headers)?;
     }
+    origin::guard(&state.settings.allowed_origins, headers)?;
     let presented = stream_request.presented(RouteKind::WebSocket, headers);
     let permission = state.permission_for(&selection, presented).await?;
-    let topic = state.feed.topic(&selection).await?;
-    if !is_upgrade {
-        return Err(handshake::upgrade_required());
-    }
+    let topic = match state.feed.topic(&selection).await {
+        Err(unknown @ FeedError::Unknown(_)) => return Err(unknown.into()),
+        _ if !is_upgrade => return Err(handshake::upgrade_required()),
+        topic => topic?,
+    };
     let accept = handshake::accept(headers)?;
     let client = hand_off::client_address(request.extensions());
     let lease = permission.lease();
@@ -118,8 +119,7 @@ async fn unready(mut phase: watch::Receiver<Phase>) {
 
 /// Whether the client is an `EventSource`: browsers always send this header.
 fn is_event_source(request: &Parts) -> bool {
-    request.method == Method::GET
-        && handshake::lists(&request.headers, &header::ACCEPT, "text/event-stream")
+    request.method == Method::GET && handshake::accepts(&request.headers, "text/event-stream")
 }
 
 /// An event stream that ends at once, so that an `EventSource` reconnects with its last id. Any

@@ -73,8 +73,17 @@ impl Admission for WebTransportAdmission {
         let request = request.body(Body::empty()).map_err(|_| malformed)?;
         let Ok(response) = self.router.clone().oneshot(request).await;
         let granted = slot.lock().take();
-        granted.ok_or(Refusal(response.status().as_u16()))
+        granted.ok_or(refusal(response.status()))
     }
+}
+
+/// The contract has one status for all that a client should repeat later.
+fn refusal(status: StatusCode) -> Refusal {
+    let status = match status {
+        StatusCode::SERVICE_UNAVAILABLE => StatusCode::TOO_MANY_REQUESTS,
+        status => status,
+    };
+    Refusal(status.as_u16())
 }
 
 async fn open(
