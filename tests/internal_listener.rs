@@ -6,6 +6,8 @@ use testkit::{
     Signer, TestDatabase, TestServer, WsClient, get, http::try_get, raw_http, token::SECRET,
 };
 
+const HEALTH: &str = "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n";
+
 /// A server with an internal listener, and its address.
 async fn with_internal(settings: &[(&str, &str)]) -> (TestDatabase, TestServer, String) {
     let database = TestDatabase::new().await;
@@ -42,6 +44,38 @@ async fn metrics_are_on_the_internal_listener_alone_and_health_is_on_both() {
         get(&format!("{internal}{path}")).await.assert_problem(404);
     }
     assert_eq!(get(&format!("{internal}/metrics")).await.header("access-control-allow-origin"), "");
+}
+
+#[tokio::test]
+async fn silent_connections_do_not_keep_probes_out_of_the_internal_listener() {
+    let (_database, _server, internal) = with_internal(&[]).await;
+    let address: SocketAddr = internal.trim_start_matches("http://").parse().expect("an address");
+    let mut silent = Vec::new();
+    for (number, sent) in ["", "GET /healthz HTTP/1.1\r\n", HEALTH].repeat(70).iter().enumerate() {
+        let client = raw_http(address, sent).await;
+        silent.push(client);
+        if number % 70 == 0 {
+            assert_eq!(get(&format!("{internal}/healthz")).await.status, 200, "{number}");
+        }
+    }
+    assert_eq!(get(&format!("{internal}/readyz")).await.status, 200);
+    let oldest = silent.remove(0).read_to_end().await;
+    assert_eq!(oldest, "", "the oldest is closed");
+}
+
+#[tokio::test]
+async fn a_host_that_is_no_authority_is_refused_on_both_listeners() {
+    let (_database, server, internal) = with_internal(&[]).await;
+    let internal: SocketAddr = internal.trim_start_matches("http://").parse().expect("an address");
+    for address in [server.addr, internal] {
+        for hosts in
+            ["", "Host: a\r\nHost: a\r\n", "Host: a b\r\n", "Host: a, b\r\n", "Host: a/b\r\n"]
+        {
+            let request = format!("GET /healthz HTTP/1.1\r\n{hosts}\r\n");
+            let answer = raw_http(address, request).await.read_until("}").await;
+            assert!(answer.starts_with("HTTP/1.1 400 "), "{hosts}: {answer}");
+        }
+    }
 }
 
 #[tokio::test]

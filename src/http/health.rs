@@ -60,7 +60,7 @@ pub(super) fn router(has_internal: bool) -> Router<SharedState> {
 pub(super) fn internal_router(node: &NodeName) -> Router<SharedState> {
     let node = node.to_string();
     let ready = |State(state): State<SharedState>| async move {
-        let ready = state.readiness()?;
+        let ready = state.readiness().map_err(|problem| problem.on_node(&node))?;
         Ok::<_, Problem>(no_store(NodeReady { ready, node }))
     };
     Router::new()

@@ -3,15 +3,24 @@
 //! Plain HTTP without tokens. It answers until the process ends: a stop that takes long is seen in
 //! its metrics. So it is no task that a stop waits for, but a future that runs beside everything.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use axum::{Router, body::Body, middleware};
 use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{Semaphore, oneshot},
-    task::JoinSet,
+    sync::oneshot,
+    task::AbortHandle,
     time::{sleep, timeout},
 };
 use tower::ServiceExt;
@@ -50,23 +59,48 @@ impl InternalListener {
         let Ok(state) = state.await else { return };
         tracing::info!(internal.addr = %self.address, "the internal listener is on");
         let router = router(state, node);
-        let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-        let mut connections = JoinSet::new();
+        let mut open = OpenConnections::default();
         loop {
-            let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return };
             match self.listener.accept().await {
-                Ok((socket, _)) => {
-                    let router = router.clone();
-                    connections.spawn(async move {
-                        let _permit = permit;
-                        // The peer may wait for nothing.
-                        let _ = timeout(CONNECTION_TIMEOUT, serve_connection(socket, router)).await;
-                    });
-                }
+                Ok((socket, _)) => open.serve(socket, router.clone()),
                 Err(_) => sleep(ACCEPT_PAUSE).await,
             }
-            while connections.try_join_next().is_some() {}
         }
+    }
+}
+
+/// The open connections, oldest first. There is always room for one more: silent peers must not
+/// keep a probe out.
+#[derive(Debug, Default)]
+struct OpenConnections(VecDeque<OpenConnection>);
+
+#[derive(Debug)]
+struct OpenConnection {
+    task: AbortHandle,
+    /// The requests that are being answered: 1 or 0.
+    answering: Arc<AtomicUsize>,
+}
+
+impl OpenConnections {
+    /// Serves a connection. At the limit, the oldest one that waits for a request is closed.
+    fn serve(&mut self, socket: TcpStream, router: Router) {
+        self.0.retain(|open| !open.task.is_finished());
+        if self.0.len() >= CONNECTIONS_MAX {
+            let silent = |open: &OpenConnection| open.answering.load(Ordering::Relaxed) == 0;
+            let oldest = self.0.iter().position(silent).unwrap_or(0);
+            self.0.remove(oldest);
+        }
+        let answering = Arc::new(AtomicUsize::new(0));
+        let served = serve_connection(socket, router, Arc::clone(&answering));
+        // The peer may wait for nothing.
+        let task = tokio::spawn(async { drop(timeout(CONNECTION_TIMEOUT, served).await) });
+        self.0.push_back(OpenConnection { task: task.abort_handle(), answering });
+    }
+}
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.task.abort();
     }
 }
 
@@ -79,10 +113,15 @@ fn router(state: SharedState, node: &NodeName) -> Router {
         .layer(middleware::from_fn(host::check))
 }
 
-async fn serve_connection(socket: TcpStream, router: Router) {
+async fn serve_connection(socket: TcpStream, router: Router, answering: Arc<AtomicUsize>) {
     let service = service_fn(|request: Request<Incoming>| {
-        let router = router.clone();
-        async move { router.oneshot(request.map(Body::new)).await }
+        let (router, answering) = (router.clone(), Arc::clone(&answering));
+        async move {
+            answering.fetch_add(1, Ordering::Relaxed);
+            let answer = router.oneshot(request.map(Body::new)).await;
+            answering.fetch_sub(1, Ordering::Relaxed);
+            answer
+        }
     });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())

@@ -18,6 +18,7 @@ pub(super) struct Problem {
     status: StatusCode,
     detail: String,
     phase: Option<&'static str>,
+    node: Option<String>,
     is_temporary: bool,
     headers: Vec<(HeaderName, HeaderValue)>,
 }
@@ -31,6 +32,8 @@ struct ProblemBody<'a> {
     detail: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     phase: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    node: Option<&'a str>,
 }
 
 impl Problem {
@@ -40,6 +43,7 @@ impl Problem {
             status,
             detail: detail.into(),
             phase: None,
+            node: None,
             is_temporary: false,
             headers: Vec::new(),
         }
@@ -73,6 +77,12 @@ impl Problem {
         self
     }
 
+    /// Adds the name of the server, for the operator.
+    pub(super) fn on_node(mut self, node: &str) -> Self {
+        self.node = Some(node.to_owned());
+        self
+    }
+
     /// Marks a problem that ends by itself: no database, a catch-up, a shutdown, or the rate limit.
     pub(super) fn temporary(mut self) -> Self {
         self.is_temporary = true;
@@ -91,6 +101,7 @@ impl Problem {
             status: self.status.as_u16(),
             detail: &self.detail,
             phase: self.phase,
+            node: self.node.as_deref(),
         }
     }
 }
