@@ -225,3 +225,15 @@ async fn doctor_reports_an_id_that_two_attached_tables_share() {
     let found = findings(&database.url(), "ids", &[]).await;
     told(&found, "failed", "both contain round 9000000001");
 }
+
+#[tokio::test]
+async fn doctor_accepts_a_writable_server_if_the_url_asks_for_one() {
+    let database = TestDatabase::new().await;
+    for wanted in ["read-write", "primary"] {
+        let joint = if database.url().contains('?') { '&' } else { '?' };
+        let url = format!("{}{joint}target_session_attrs={wanted}", database.url());
+        let output = testkit::binary::datastream(&["doctor"]).env("DATABASE_URL", url).run().await;
+        assert!(output.stdout.contains("primary"), "{}{}", output.stdout, output.stderr);
+        assert!(!output.stdout.contains("read-only"), "{}", output.stdout);
+    }
+}

@@ -55,7 +55,9 @@ pub(crate) struct SessionSettings<'a>(Vec<Setting<'a>>);
 impl<'a> SessionSettings<'a> {
     /// With those of the use, unless the connection string overrides them.
     pub(crate) fn of(target: &'a PgTarget, used: &[Setting<'a>]) -> Self {
-        Self::ordered(&[defaults(target), used, &given(target)])
+        let asked = |(name, _): &Setting<'a>| target.read_write && *name == DEFAULTS[0].0;
+        let used: Vec<_> = used.iter().filter(|setting| !asked(setting)).copied().collect();
+        Self::ordered(&[defaults(target), &used, &given(target)])
     }
 
     /// With those of the use, whatever the connection string has.
@@ -146,6 +148,16 @@ mod tests {
         let settings = SessionSettings::insisting(&target, &[], &used);
         assert_eq!(value(&settings, "statement_timeout").as_deref(), Some("60s"));
         assert_eq!(value(&settings, "default_transaction_read_only").as_deref(), Some("on"));
+    }
+
+    #[test]
+    fn no_session_that_asks_for_a_writable_server_is_made_read_only() {
+        let text = "postgres://u@h/db?target_session_attrs=read-write";
+        let target = PgTarget::resolve(Some(text), |_| None).expect("a target");
+        let used = [("default_transaction_read_only", "on"), ("jit", "off")];
+        let settings = SessionSettings::of(&target, &used);
+        assert_eq!(value(&settings, "default_transaction_read_only"), None);
+        assert_eq!(value(&settings, "jit").as_deref(), Some("off"));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The options of `attach` and `detach`.
 
-use clap::Args;
+use clap::{Args, builder::NonEmptyStringValueParser};
 use serde_json::{Value, json};
 
 use super::CaptureMode;
@@ -137,10 +137,12 @@ pub struct GameOptions {
 
     /// Slug of all rounds of this table, instead of a table of games.
     #[arg(long, value_name = "SLUG", conflicts_with_all = ["games", "slug_column"])]
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
     pub slug: Option<String>,
 
     /// Type of all games of this table.
     #[arg(long, value_name = "TYPE", conflicts_with = "type_column")]
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
     pub r#type: Option<String>,
 
     /// Id of the game of all rounds of this table: a number, or a text.
