@@ -17,7 +17,7 @@ mod verifier;
 
 use crate::ops::telemetry::metrics::TokenRefused;
 
-pub use self::keys::UnusableKeys;
+pub(crate) use self::keys::UnusableKeys;
 #[doc(hidden)]
 pub use self::verifier::fuzz;
 pub(crate) use self::{

@@ -8,9 +8,8 @@ use tokio::{
     task::JoinHandle,
 };
 
-pub use crate::access::UnusableKeys;
 use crate::{
-    access::{CurrentKeys, TokenVerifier},
+    access::{CurrentKeys, TokenVerifier, UnusableKeys},
     config::ServeConfig,
     http::{
         self, AccessSettings, AdvertisedWebTransport, AppState, SharedState, WebTransportAdmission,
@@ -41,7 +40,11 @@ use crate::{
         hub::{self, Hub, HubSettings, Publisher},
         skipped_rounds::SkippedRounds,
     },
-    transport::{ShardError, ShardSettings, Shards, tls::TlsAcceptor, wt::WebTransport},
+    transport::{
+        ShardError, ShardSettings, Shards,
+        tls::{TlsAcceptor, TlsFailure},
+        wt::{BindError, WebTransport},
+    },
 };
 
 /// Connections for lists of rounds.
@@ -158,6 +161,14 @@ impl App {
         });
         wait_for_end(shutdown.spawn(capture), failed).await
     }
+}
+
+/// Why the keys or certificates that were configured cannot be used, if that ended the server.
+pub(crate) fn unusable_files(error: &anyhow::Error) -> Option<String> {
+    let keys = error.downcast_ref::<UnusableKeys>().map(ToString::to_string);
+    let tls = error.downcast_ref::<TlsFailure>().map(ToString::to_string);
+    let bound = error.downcast_ref::<BindError>().filter(|it| it.is_of_configuration());
+    keys.or(tls).or(bound.map(ToString::to_string))
 }
 
 /// Waits for the end of capture, or for a shard that fails.

@@ -4,6 +4,7 @@
 //! environment, `.env`, default.
 
 pub(crate) mod access;
+pub(crate) mod in_force;
 mod node;
 pub mod options;
 mod origins;

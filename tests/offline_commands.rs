@@ -47,6 +47,8 @@ async fn config_prints_each_setting_with_its_value_and_its_origin() {
         "DATASTREAM_HISTORY 7 .env",
         "DATASTREAM_RETENTION 24h default",
         "DATASTREAM_WT_CERT (not set) default",
+        "DATASTREAM_AUTH_CLAIM datastream default",
+        "DATASTREAM_AUTH_LEEWAY 30s default",
         "DATASTREAM_DEMO_SPEED 3 environment",
         "DATASTREAM_URL http://localhost:3000 default",
         "DATABASE_URL postgres://ada@db/game environment",
@@ -54,6 +56,32 @@ async fn config_prints_each_setting_with_its_value_and_its_origin() {
         "RUST_LOG debug .env",
     ] {
         assert_eq!(setting(&output, line.split(' ').next().expect("a name")), line);
+    }
+}
+
+#[tokio::test]
+async fn config_has_the_values_that_the_machine_decides() {
+    let output = datastream(&["config"]).env("DATABASE_URL", "postgres://ada@db/game").run().await;
+    for name in ["DATASTREAM_MEMORY", "DATASTREAM_SHARDS", "DATASTREAM_NODE"] {
+        assert!(!setting(&output, name).contains("(not set)"), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_stdout_that_cannot_be_written_is_a_failure_and_a_closed_one_is_none() {
+    for words in ["roles", "config", "man", "completions bash", "--help"] {
+        for (to, code) in [("> /dev/full", 1), ("| true", 0)] {
+            let run = datastream(&[]);
+            let program = run.command.as_std().get_program().to_owned();
+            let mut shell = tokio::process::Command::new("bash");
+            let script = format!("set -o pipefail; \"$0\" {words} {to}");
+            shell.arg("-c").arg(script).arg(program).env_clear().current_dir("/");
+            shell.env("DATABASE_URL", "postgres://ada@db/game");
+            let output = shell.output().await.expect("a run");
+            let stderr = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(code), "{words} {to}: {stderr}");
+            assert_eq!(stderr.contains("cannot write to stdout"), code == 1, "{words}: {stderr}");
+        }
     }
 }
 

@@ -277,6 +277,8 @@ async fn an_invalid_certificate_fails_the_start() {
         .env("DATASTREAM_WT_CERT", "/nowhere/cert.pem")
         .env("DATASTREAM_WT_KEY", "/nowhere/key.pem");
     let output = run.run().await;
-    assert_ne!(output.code, Some(0));
-    assert!(output.stderr.contains("/nowhere/cert.pem"), "{}", output.stderr);
+    assert_eq!(output.code, Some(2));
+    for told in ["/nowhere/cert.pem", "DATASTREAM_WT_CERT"] {
+        assert!(output.stderr.contains(told), "{}", output.stderr);
+    }
 }

@@ -31,7 +31,7 @@ const ASK_EVERY: Duration = Duration::from_secs(30);
 /// The configured keys cannot be used. The message is one line and names the option.
 #[derive(Debug, thiserror::Error)]
 #[error("--auth-keys (DATASTREAM_AUTH_KEYS): {}: {why}", path.display())]
-pub struct UnusableKeys {
+pub(crate) struct UnusableKeys {
     path: PathBuf,
     why: String,
 }

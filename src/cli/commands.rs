@@ -9,11 +9,11 @@ use anyhow::{Context, anyhow};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{
-    Cli, Command, DemoOptions, Environment, Failure, MigrateOptions, documents, health, settings,
-    unknown_variables,
+    Cli, Command, DemoOptions, Environment, Failure, MigrateOptions, documents,
+    failure::note_unprinted, health, settings, unknown_variables,
 };
 use crate::{
-    app::{App, UnusableKeys},
+    app::{self, App},
     cli::{
         demo::{self, DemoConfig, Serving},
         doctor::{self, DoctorOptions},
@@ -117,13 +117,14 @@ async fn run_command(command: Command, shutdown: &Shutdown) -> Result<(), Failur
 async fn serve(options: ServeOptions, shutdown: &Shutdown) -> Result<(), Failure> {
     let config = options.resolve(env_variable).map_err(|error| Failure::usage(&error))?;
     log_start(&config);
-    Box::pin(App::bind(config)?.run(shutdown.clone())).await.map_err(unusable_keys)
+    let app = App::bind(config).map_err(unusable_files)?;
+    Box::pin(app.run(shutdown.clone())).await.map_err(unusable_files)
 }
 
-/// Keys that cannot be read at the start are bad configuration.
-fn unusable_keys(error: anyhow::Error) -> Failure {
-    match error.downcast_ref::<UnusableKeys>() {
-        Some(unusable) => Failure::usage(unusable),
+/// Keys and certificates that cannot be read at the start are bad configuration.
+fn unusable_files(error: anyhow::Error) -> Failure {
+    match app::unusable_files(&error) {
+        Some(message) => Failure::Usage(message),
         None => error.into(),
     }
 }
@@ -258,9 +259,17 @@ fn print_migrations(report: &MigrateReport, changed: &str, unchanged: &str) {
     }
 }
 
-/// A closed stdout (`| head -1`) is not a failure: the work is done.
+/// Prints a line. If that fails, the [exit status](super::failure::exit_code) says it.
 pub(super) fn print_line(line: &str) {
-    let _ = writeln!(io::stdout().lock(), "{line}");
+    print(format!("{line}\n").as_bytes());
+}
+
+/// Prints text. If that fails, the [exit status](super::failure::exit_code) says it.
+pub(super) fn print(text: &[u8]) {
+    let mut stdout = io::stdout().lock();
+    if let Err(error) = stdout.write_all(text).and_then(|()| stdout.flush()) {
+        note_unprinted(error);
+    }
 }
 
 /// Runs the work. The first signal requests a stop, the second one abandons the work.

@@ -11,7 +11,7 @@ use clap::{Args, Command, CommandFactory};
 use clap_complete::Shell;
 use clap_mangen::Man;
 
-use super::{Cli, Failure};
+use super::{Cli, Failure, commands::print};
 use crate::ops::build_info;
 
 /// psql's SQL, and the file that it includes.
@@ -79,11 +79,6 @@ fn page(command: &Command) -> io::Result<Vec<u8>> {
     let mut text = Vec::new();
     Man::new(command.clone()).render(&mut text)?;
     Ok(text)
-}
-
-/// A closed stdout (`| head -1`) is not a failure.
-fn print(text: &[u8]) {
-    let _ = io::stdout().lock().write_all(text);
 }
 
 #[cfg(test)]

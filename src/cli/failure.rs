@@ -3,7 +3,7 @@
 use std::{
     io::{self, Write},
     process::ExitCode,
-    sync::mpsc,
+    sync::{OnceLock, mpsc},
     thread,
     time::Duration,
 };
@@ -46,11 +46,12 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
 /// Prints a failure and returns the exit status.
 pub fn exit_code(outcome: Result<(), Failure>) -> ExitCode {
     match outcome {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => printed(),
         Err(Failure::HelpOrVersion(text)) => {
-            // A closed pipe (`--help | head -1`) is not a failure.
-            let _ = text.print();
-            ExitCode::SUCCESS
+            if let Err(error) = text.print() {
+                note_unprinted(error);
+            }
+            printed()
         }
         Err(Failure::Usage(message)) => {
             print_error(&message);
@@ -61,6 +62,24 @@ pub fn exit_code(outcome: Result<(), Failure>) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// The first error of stdout.
+static UNPRINTED: OnceLock<io::Error> = OnceLock::new();
+
+/// Notes that stdout cannot be written. A closed pipe (`| head -1`) is no failure: its reader has
+/// what it wants.
+pub(super) fn note_unprinted(error: io::Error) {
+    if error.kind() != io::ErrorKind::BrokenPipe {
+        let _ = UNPRINTED.set(error);
+    }
+}
+
+/// Whether stdout took everything.
+fn printed() -> ExitCode {
+    let Some(error) = UNPRINTED.get() else { return ExitCode::SUCCESS };
+    print_error(&format!("cannot write to stdout: {error}"));
+    ExitCode::FAILURE
 }
 
 fn print_error(message: &str) {

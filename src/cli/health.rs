@@ -42,21 +42,28 @@ pub struct HealthOptions {
 
 /// Prints `ready`, or fails with the reason.
 pub(super) fn check(options: &HealthOptions) -> Result<(), Failure> {
-    let (addr, is_tls) = match options.internal_addr {
-        Some(addr) => (local(addr), false),
-        None => (local(options.http_addr), options.tls_cert.is_some()),
-    };
-    if addr.port() == 0 {
+    let http = (local(options.http_addr), options.tls_cert.is_some());
+    let internal = options.internal_addr.map(|addr| (local(addr), false));
+    let first = internal.unwrap_or(http);
+    if [first, http].iter().all(|(addr, _)| addr.port() == 0) {
         return Err(Failure::Usage(
             "--http-addr (DATASTREAM_HTTP_ADDR): with port 0 the server takes a free port. Set a fixed port."
                 .to_owned(),
         ));
     }
-    let answer = ask(addr, is_tls)
-        .with_context(|| format!("no server answers on {addr}. Start it, or pass --http-addr"))?;
+    // A server without an internal listener may run beside a variable that names one.
+    let (addr, answer) = match asked(first) {
+        Err(_) if internal.is_some() => asked(http),
+        outcome => outcome,
+    }
+    .with_context(|| format!("no server answers on {}. Start it, or pass --http-addr", first.0))?;
     require_ready(addr, &answer)?;
     print_line("ready");
     Ok(())
+}
+
+fn asked((addr, is_tls): (SocketAddr, bool)) -> io::Result<(SocketAddr, String)> {
+    ask(addr, is_tls).map(|answer| (addr, answer))
 }
 
 /// A server that listens on all addresses is asked by the loopback address.

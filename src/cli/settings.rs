@@ -10,7 +10,10 @@ use super::{
     Environment, Failure, arguments,
     commands::{env_variable, print_line},
 };
-use crate::{config::options::ServeOptions, ops::telemetry::logs};
+use crate::{
+    config::{in_force, options::ServeOptions},
+    ops::telemetry::logs,
+};
 
 /// The width of the values' column. Longer values are not cut.
 const WIDTH_MAX: usize = 48;
@@ -124,10 +127,10 @@ fn origin_of_variable(name: &str, environment: &Environment) -> String {
 
 /// The value without its secrets.
 fn shown(arg: &Arg, value: &str) -> String {
-    if value.is_empty() {
-        return UNSET.to_owned();
-    }
     let name = variable(arg).unwrap_or_default();
+    if value.is_empty() {
+        return in_force::value(name).unwrap_or_else(|| UNSET.to_owned());
+    }
     match arg.is_hide_env_values_set() {
         true if name.ends_with("_URL") => redact::secret(value),
         true => redact::HIDDEN.to_owned(),

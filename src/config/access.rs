@@ -8,9 +8,9 @@ use std::{fmt, path::PathBuf, time::Duration};
 pub use key_url::KeyUrl;
 
 /// The claim that names what a token opens, if no other is configured.
-const CLAIM: &str = "datastream";
+pub(super) const CLAIM: &str = "datastream";
 /// How far the clocks of the issuer and of this server may differ, if not configured.
-const LEEWAY: Duration = Duration::from_secs(30);
+pub(super) const LEEWAY: Duration = Duration::from_secs(30);
 
 /// The configuration of access control. Without it, every client may listen.
 #[derive(Clone, Debug)]

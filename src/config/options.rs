@@ -310,7 +310,7 @@ impl WebTransportOptions {
 }
 
 /// The number of cores that this process may use, or one if the system does not report it.
-fn cores() -> NonZeroUsize {
+pub(super) fn cores() -> NonZeroUsize {
     std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
 }
 

@@ -20,7 +20,7 @@ use rustls::{
     unbuffered::{ConnectionState, UnbufferedStatus},
 };
 
-pub(crate) use self::acceptor::TlsAcceptor;
+pub(crate) use self::acceptor::{TlsAcceptor, TlsFailure};
 
 /// The most plaintext of a record (RFC 8446 section 5.1).
 const RECORD_MAX: usize = 16 * 1024;

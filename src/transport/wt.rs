@@ -33,5 +33,5 @@ mod wire;
 
 pub(crate) use self::{
     admission::{Admission, ConnectRequest, Refusal},
-    endpoint::WebTransport,
+    endpoint::{BindError, WebTransport},
 };

@@ -54,8 +54,17 @@ pub(crate) enum BindError {
     #[error("cannot listen on {0} (UDP): {1}")]
     Address(SocketAddr, io::Error),
     /// There is no usable certificate.
-    #[error("WebTransport: {0}")]
+    #[error(
+        "WebTransport: {0}. Check --wt-cert (DATASTREAM_WT_CERT) and --wt-key (DATASTREAM_WT_KEY)."
+    )]
     Certificate(#[from] CertificateError),
+}
+
+impl BindError {
+    /// Whether another configuration helps, and waiting does not.
+    pub(crate) fn is_of_configuration(&self) -> bool {
+        matches!(self, Self::Certificate(_))
+    }
 }
 
 /// A bound endpoint.
