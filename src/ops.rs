@@ -5,6 +5,7 @@ pub(crate) mod build_info;
 pub(crate) mod client_network;
 pub(crate) mod connection_limiter;
 pub(crate) mod descriptors;
+pub(crate) mod halves;
 pub(crate) mod memory_budget;
 pub(crate) mod partial_verifier;
 pub(crate) mod phase;

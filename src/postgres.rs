@@ -19,4 +19,5 @@ pub(crate) mod rows;
 pub(crate) mod schema_version;
 pub(crate) mod session_settings;
 pub(crate) mod sql;
+pub(crate) mod sqlstate;
 pub(crate) mod target;

@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use super::{ReplayError, page::PAGE_TTL};
 use crate::{
     ops::{
+        halves::Halves,
         memory_budget::{Charge, MemoryBudget},
         telemetry::metrics::MemoryUse,
         turns::Turns,
@@ -78,19 +79,17 @@ impl Contents {
     /// fails the page, since a replay without these rounds would lose them.
     async fn query(&self, names: &[RoundName]) -> Result<Frames, Arc<StoreError>> {
         let mut frames: Frames = names.iter().map(|name| (name.clone(), None)).collect();
-        let mut pending = vec![names];
-        while let Some(names) = pending.pop() {
-            match self.store.contents(names).await {
+        let mut halves = Halves::of(names);
+        while let Some(part) = halves.next_part() {
+            match self.store.contents(part).await {
                 Ok(rounds) => {
                     let encoded = |(name, round)| (name, Some(Frame::encode(&round)));
                     frames.extend(rounds.into_iter().map(encoded));
                 }
-                Err(StoreError::Unreadable(_)) if names.len() > 1 => {
-                    let (first, second) = names.split_at(names.len() / 2);
-                    pending.extend([second, first]);
-                }
                 Err(StoreError::Unreadable(error)) => {
-                    tracing::debug!(error, "a stored round cannot be read");
+                    if let Some((_, id)) = halves.split(part) {
+                        tracing::debug!(error, round.id = %id, "a stored round cannot be read");
+                    }
                 }
                 Err(error) => return Err(Arc::new(error)),
             }
