@@ -9,7 +9,6 @@ pub(crate) mod doctor;
 pub(crate) mod lock_retry;
 pub(crate) mod maintenance;
 pub(crate) mod migrate;
-pub(crate) mod names_only;
 pub(crate) mod options;
 pub(crate) mod pool;
 pub(crate) mod pooler;

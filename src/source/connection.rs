@@ -1,13 +1,14 @@
 //! One connection of the capture: catch-up, then live.
 
 use std::{
+    collections::HashSet,
     convert::Infallible,
     time::{Duration, Instant},
 };
 
 use super::{
     contents::ChunkSize,
-    cursor::AlreadyPublished,
+    cursor::{AlreadyPublished, RoundKey, round_key},
     error::CaptureError,
     initial_load::InitialLoad,
     listener::Listener,
@@ -17,10 +18,13 @@ use super::{
     presence::Presence,
     probe::Probe,
     publisher::{Outcome, RoundPublisher},
-    running::Running,
+    running::{OtherTimeline, Running},
     suppression::Suppression,
 };
-use crate::{ops::telemetry::metrics::Source, stream::transaction::Xid};
+use crate::{
+    ops::telemetry::metrics::Source,
+    stream::transaction::{RoundName, Xid},
+};
 
 /// How often the directory of games is read. A change of it is known within 5 s (contract section
 /// 2), even if one read fails. A thousand games take 1 ms.
@@ -98,9 +102,8 @@ impl Connection<'_> {
         &mut self,
         running: &mut Running,
     ) -> Result<AlreadyPublished, CaptureError> {
-        let (new, lost) = running.start_over(&self.listener).await?;
-        let keys = new.iter().map(|it| super::cursor::round_key(&it.round)).collect();
-        self.publisher.publish(new, Source::catch_up);
+        let OtherTimeline { new, lost } = running.start_over(&self.listener).await?;
+        let keys = self.publish_finished(running, &new).await?;
         running.cursor.begins_at(self.publisher.hub.position());
         self.publisher.set_durable_position(&running.cursor);
         running.identity = self.listener.identity.clone();
@@ -108,6 +111,26 @@ impl Connection<'_> {
             self.publisher.report_lost(lost);
         }
         Ok(AlreadyPublished::by_key(keys))
+    }
+
+    /// Publishes rounds that another timeline has, chunk by chunk: the content of all may be larger
+    /// than the memory. If the connection breaks between two, the next one compares again.
+    async fn publish_finished(
+        &mut self,
+        running: &mut Running,
+        mut names: &[RoundName],
+    ) -> Result<HashSet<RoundKey>, CaptureError> {
+        let (mut keys, mut size) = (HashSet::new(), ChunkSize::default());
+        while !names.is_empty() {
+            let (chunk, rest) = names.split_at(names.len().min(size.rounds()));
+            let queries = self.listener.queries();
+            let Some(rounds) = queries.rounds(chunk, &mut size).await? else { continue };
+            names = rest;
+            keys.extend(rounds.iter().map(round_key));
+            self.publisher.publish(running.capture(rounds), Source::catch_up);
+            self.publisher.hub.wait_for_outlets().await;
+        }
+        Ok(keys)
     }
 
     /// Publishes what was committed since the cursor's snapshot, page by page.
