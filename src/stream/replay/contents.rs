@@ -44,7 +44,8 @@ pub(super) struct Contents {
 
 impl Contents {
     pub(super) fn new(store: SharedRoundStore, budget: MemoryBudget) -> Self {
-        let (turns, cache) = (Turns::new(QUERIES_AT_ONCE), Mutex::default());
+        // Streams wait for turns: their number has a bound, and each has the memory for its page.
+        let (turns, cache) = (Turns::for_all(QUERIES_AT_ONCE), Mutex::default());
         Self { store, budget, turns, cache }
     }
 
