@@ -20,6 +20,7 @@ use crate::{
     },
     stream::{
         frame::{Frame, ROUND_OVERHEAD},
+        hub::Hub,
         round_store::{SharedRoundStore, StoreError},
         transaction::RoundName,
     },
@@ -36,6 +37,7 @@ type Frames = HashMap<RoundName, Option<Frame>>;
 /// Reads and encodes stored rounds.
 #[derive(Debug)]
 pub(super) struct Contents {
+    hub: Hub,
     store: SharedRoundStore,
     budget: MemoryBudget,
     turns: Turns,
@@ -43,10 +45,10 @@ pub(super) struct Contents {
 }
 
 impl Contents {
-    pub(super) fn new(store: SharedRoundStore, budget: MemoryBudget) -> Self {
+    pub(super) fn new(hub: Hub, store: SharedRoundStore, budget: MemoryBudget) -> Self {
         // Streams wait for turns: their number has a bound, and each has the memory for its page.
         let (turns, cache) = (Turns::for_all(QUERIES_AT_ONCE), Mutex::default());
-        Self { store, budget, turns, cache }
+        Self { hub, store, budget, turns, cache }
     }
 
     /// These rounds, without those that cannot be sent any more.
@@ -66,14 +68,23 @@ impl Contents {
         if missing.is_empty() {
             return Ok(frames);
         }
+        let generation = self.hub.generation();
         let read = self.query(&missing).await?;
-        let mut cache = self.cache.lock();
-        cache.remove_expired();
-        for (name, frame) in &read {
-            cache.insert(name, frame.as_ref(), &self.budget);
-        }
+        self.keep(&read, generation);
         frames.extend(read);
         Ok(frames)
+    }
+
+    /// Caches rounds, unless they are of a database that has been replaced since.
+    fn keep(&self, read: &Frames, generation: u64) {
+        let mut cache = self.cache.lock();
+        if self.hub.generation() != generation {
+            return;
+        }
+        cache.remove_expired();
+        for (name, frame) in read {
+            cache.insert(name, frame.as_ref(), &self.budget);
+        }
     }
 
     /// A round that cannot be read does not stop the others: halving finds it. Every other error
@@ -167,4 +178,4 @@ impl Cache {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
