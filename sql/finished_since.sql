@@ -1,18 +1,17 @@
 -- Rounds that finished at a moment or later, by the game's clock, at most 100,000 of each game, and those
 -- of older moments that were recorded since, among the newest 100,000 of the outbox. For a database that
--- came back with another history (failover, restore), where transaction ids say nothing.
+-- came back with another history (failover, restore), where transaction ids say nothing. Without content, of which
+-- there may be any number of bytes: most of these rounds were sent. The limits of moments_since.sql and these are no
+-- parameter, since a plan for any limit expects a tenth of the table.
 -- $1 bigint: microseconds since the epoch
--- Columns: as rounds_by_id.sql; ordered by finished_at, then by id: numbers before strings.
-select f.attachment, f.round_id, f.round_key, f.game_id, f.game_key, f.game_slug, f.game_type,
-       datastream.micros(f.finished_at) as finished_micros,
-       case when octet_length(f.extras) <= coalesce(nullif(current_setting('datastream.max_round', true), '')::bigint, 1048576)
-            then f.extras end as extras
+-- Columns: those of moments_since.sql; ordered by finished_at, then by id: numbers before strings.
+select f.attachment, f.round_id, f.round_key, datastream.micros(f.finished_at) as finished_micros
 from (
-  select f.* from datastream.attached_games g
+  select f.attachment, f.round_id, f.round_key, f.finished_at from datastream.attached_games g
   cross join lateral datastream.rounds_of(g.game_id, g.game_key, timestamptz '10000-01-01 00:00:00+00', null, null,
     timestamptz 'epoch' + $1::bigint * interval '1 microsecond', 100000) f
   union all
-  select f.* from (
+  select f.attachment, f.round_id, f.round_key, f.finished_at from (
     select n.attachment, array_agg(n.round_id) as ids, array_agg(n.round_key) as keys from (
       select o.attachment, o.round_id, o.round_key, o.at from datastream.outbox o order by o.xid desc, o.attachment desc, o.round_id desc, o.round_key desc limit 100000) n
     where n.at >= timestamptz 'epoch' + $1::bigint * interval '1 microsecond' group by n.attachment) n

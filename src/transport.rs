@@ -113,7 +113,9 @@ impl Drop for SessionRecord {
 fn replay_end(error: &ReplayError) -> CloseReason {
     tracing::debug!(%error, "a replay ended early");
     match error {
-        ReplayError::Behind | ReplayError::Database(_) => CloseReason::Failed,
+        ReplayError::Behind | ReplayError::Database(_) | ReplayError::Replaced => {
+            CloseReason::Failed
+        }
         ReplayError::NoMemory(_) | ReplayError::TooManyWaiting(_) => CloseReason::TooSlow,
     }
 }

@@ -84,7 +84,7 @@ async fn the_query_for_the_latest_round_uses_the_index_for_all_column_types() {
     let latest = include_str!("../sql/latest_by_game.sql");
     let explain = format!("explain (analyze, costs off, timing off) {latest}");
     let plan = psql(&database, &["-A", "-t", "-c", &explain]).await;
-    assert!(plan.stdout.contains("Index Scan using datastream_latest_2 on plays"), "{plan:?}");
+    assert!(plan.stdout.contains("using datastream_latest_2 on plays"), "{plan:?}");
     let by_id =
         "explain (costs off) select * from datastream.rounds_by_id(null, array[1, 2, 3], null)";
     let plan = psql(&database, &["-A", "-t", "-c", by_id]).await;

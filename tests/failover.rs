@@ -99,6 +99,42 @@ async fn old_rounds_that_only_the_new_primary_has_are_streamed() {
     assert_eq!(client.next_round().await.round_id, next);
 }
 
+/// The most memory that a server has had, in KiB (proc(5), `VmHWM`).
+fn peak_kib(server: &TestServer) -> usize {
+    let path = format!("/proc/{}/status", server.pid().expect("a running server"));
+    let status = std::fs::read_to_string(path).expect("its status");
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a peak");
+    peak.trim().trim_end_matches(" kB").parse().expect("a number")
+}
+
+#[tokio::test]
+async fn a_failover_reads_the_content_of_new_rounds_alone() {
+    let mut primary = DedicatedCluster::start_with(&[("synchronous_commit", "on")]);
+    let database = TestDatabase::on(&primary.address()).await;
+    // 72 MB that finished within ten minutes.
+    let large = "insert into rounds (game_id, finished_at, extras) \
+        select id, now(), jsonb_build_object('x', repeat('x', 900000)) from games, generate_series(1, 80) \
+        where slug = 'crash'";
+    database.run(large).await;
+    let last = database.finish("crash", "{}").await;
+    let standby = DedicatedCluster::standby_of(&primary);
+    let server = TestServer::on(either(&primary, &standby, &database))
+        .env("DATASTREAM_HISTORY", "1")
+        .start()
+        .await;
+    let mut client = WsClient::connect(server.ws("/ws/crash")).await;
+    assert_eq!(client.next_round().await.round_id, last);
+    let replica = connected(&standby.address(), &database.name).await;
+    replayed(&replica, last).await;
+    let before = peak_kib(&server);
+    primary.stop(Stop::Immediate);
+    replica.run("select pg_promote()").await;
+    let new = replica.finish("crash", "{}").await;
+    assert_eq!(client.next_round().await.round_id, new);
+    let grown = peak_kib(&server) - before;
+    assert!(grown < 30 * 1024, "{grown} KiB");
+}
+
 /// A URL with both hosts that connects to the primary.
 fn either(one: &DedicatedCluster, two: &DedicatedCluster, database: &TestDatabase) -> String {
     let (one, two) = (one.address().tcp_port, two.address().tcp_port);

@@ -61,3 +61,23 @@ async fn an_idle_day_writes_less_than_300_mb_to_the_log() {
     eprintln!("{:.0} bytes a poll, {:.0} MB a day", grown / (last - first), a_day / 1e6);
     assert!(a_day < 300e6, "{a_day} bytes a day");
 }
+
+#[tokio::test]
+async fn a_start_looks_for_an_older_round_only_of_the_game_whose_latest_cannot_be_sent() {
+    let cluster = DedicatedCluster::start_with(&LOGS);
+    let database = TestDatabase::on(&cluster.address()).await;
+    for game in ["crash", "slot", "double"] {
+        database.finish(game, "{}").await;
+    }
+    let sent = database.finish("wall-street", "{}").await;
+    let large = format!(r#"{{"x":"{}"}}"#, "x".repeat(2_000));
+    database.finish("wall-street", &large).await;
+    let before = cluster.log().len();
+    let server = TestServer::on(database.url()).env("DATASTREAM_MAX_ROUND", "1KiB").start().await;
+    let mut client = WsClient::connect(server.ws("/ws/wall-street")).await;
+    assert_eq!(client.next_round().await.round_id, sent);
+    let log = cluster.log()[before..].to_owned();
+    let of_one_game =
+        |line: &&str| line.contains("datastream listen") && line.contains("as newest");
+    assert_eq!(log.lines().filter(of_one_game).count(), 1, "{log}");
+}

@@ -122,20 +122,31 @@ impl MemoryBudget {
         client: Option<IpAddr>,
         bytes: usize,
     ) -> Result<Charge, BudgetExhausted> {
+        self.try_take(usage, client, bytes).ok_or_else(|| {
+            let label = ByMemoryUse { kind: usage };
+            self.0.metrics.memory_refused_total.get_or_create(&label).inc();
+            BudgetExhausted
+        })
+    }
+
+    /// The same for a request that waits for bytes: it is not refused yet, and not counted.
+    pub(crate) fn try_take(
+        &self,
+        usage: MemoryUse,
+        client: Option<IpAddr>,
+        bytes: usize,
+    ) -> Option<Charge> {
         let client = client.map(network);
         let mut accounts = self.0.accounts.lock();
         if !self.0.admits(&accounts, usage, client, bytes) {
-            drop(accounts);
-            let label = ByMemoryUse { kind: usage };
-            self.0.metrics.memory_refused_total.get_or_create(&label).inc();
-            return Err(BudgetExhausted);
+            return None;
         }
         if let Some(client) = client {
             *accounts.clients.entry((usage, client)).or_default() += bytes;
         }
         self.0.add(&mut accounts, usage, bytes);
         drop(accounts);
-        Ok(Charge { budget: self.clone(), usage, client, bytes })
+        Some(Charge { budget: self.clone(), usage, client, bytes })
     }
 
     /// Takes the bytes of a connection.

@@ -29,6 +29,8 @@ pub(crate) struct Turns(Arc<Mutex<Queue>>);
 #[derive(Debug)]
 struct Queue {
     free: usize,
+    /// The most requests of one address that wait.
+    most: usize,
     /// By address; `None` for clients whose address is not known.
     waiting: HashMap<Option<IpAddr>, VecDeque<oneshot::Sender<Turn>>>,
     /// The addresses that wait, in the order of their next turns.
@@ -42,8 +44,17 @@ pub(crate) struct Turn(Option<Turns>);
 impl Turns {
     /// This many turns at once.
     pub(crate) fn new(at_once: usize) -> Self {
+        Self::with_most(at_once, WAITING_MAX)
+    }
+
+    /// The same for requests whose number has a bound of its own: none is refused.
+    pub(crate) fn for_all(at_once: usize) -> Self {
+        Self::with_most(at_once, usize::MAX)
+    }
+
+    fn with_most(free: usize, most: usize) -> Self {
         let (waiting, order) = (HashMap::new(), VecDeque::new());
-        Self(Arc::new(Mutex::new(Queue { free: at_once, waiting, order })))
+        Self(Arc::new(Mutex::new(Queue { free, most, waiting, order })))
     }
 
     /// Waits for a turn of this client's address.
@@ -64,9 +75,13 @@ impl Turns {
             queue.free -= 1;
             return Ok(Ok(Turn(Some(self.clone()))));
         }
+        let most = queue.most;
         let waiting = queue.waiting.entry(client).or_default();
-        waiting.retain(|sender| !sender.is_closed());
-        if waiting.len() >= WAITING_MAX {
+        // Before it grows, so that a thousand that wait are not searched for each that comes.
+        if waiting.len() >= most || waiting.len() == waiting.capacity() {
+            waiting.retain(|sender| !sender.is_closed());
+        }
+        if waiting.len() >= most {
             return Err(TooManyWaiting);
         }
         let (sender, receiver) = oneshot::channel();
@@ -82,7 +97,7 @@ impl Turns {
         let mut queue = self.0.lock();
         while let Some(client) = queue.order.pop_front() {
             let Some(waiting) = queue.waiting.get_mut(&client) else { continue };
-            waiting.retain(|sender| !sender.is_closed());
+            while waiting.pop_front_if(|sender| sender.is_closed()).is_some() {}
             let next = waiting.pop_front();
             if waiting.is_empty() {
                 queue.waiting.remove(&client);
@@ -148,5 +163,19 @@ mod tests {
         assert!(many.iter_mut().all(|one| one.now_or_never().is_none()));
         assert!(matches!(turns.take(address(1)).now_or_never(), Some(Err(TooManyWaiting))));
         assert!(turns.take(address(2)).now_or_never().is_none(), "another address waits");
+        drop(many.drain(..1));
+        assert!(turns.take(address(1)).now_or_never().is_none(), "one that waited has left");
+    }
+
+    #[tokio::test]
+    async fn requests_that_have_a_bound_of_their_own_all_get_their_turn() {
+        let turns = Turns::for_all(2);
+        let mut given = vec![turns.take(None).await, turns.take(None).await];
+        let mut many: Vec<_> = (0..WAITING_MAX * 4).map(|_| Box::pin(turns.take(None))).collect();
+        assert!(many.iter_mut().all(|one| one.now_or_never().is_none()));
+        for one in many {
+            given.swap_remove(0).expect("a turn");
+            given.push(one.await);
+        }
     }
 }

@@ -11,7 +11,7 @@ use tokio::{sync::watch, time::timeout};
 
 use crate::{
     ops::{phase::Phase, shutdown::Shutdown, telemetry::metrics::Metrics},
-    postgres::{connection, pool::Pool, round_queries::RoundQueries, sql::sql},
+    postgres::{connection, pool::Pool, round_queries::RoundQueries, sql::sql, sqlstate},
     stream::{games::Games, hub::Hub, transaction::Xid},
 };
 
@@ -23,8 +23,6 @@ const SAMPLE_EVERY: Duration = Duration::from_secs(5);
 const ENDED_FOR: Duration = Duration::from_secs(20 * 60);
 /// Rows deleted by one statement, so that none holds its locks for long.
 const TRIM_AT_ONCE: i32 = 1_000;
-/// `query_canceled`: by the time limit of the connection.
-const QUERY_CANCELED: &str = "57014";
 
 /// One task beside the capture, on a connection of its own: no client can keep it busy.
 #[derive(Debug)]
@@ -148,7 +146,7 @@ fn since(phase: &Phase) -> Option<Instant> {
 fn logged(step: &'static str, outcome: Result<(), sqlx::Error>) -> bool {
     let Err(error) = outcome else { return true };
     let fix = match connection::code(&error).as_deref() {
-        Some(QUERY_CANCELED) => {
+        Some(sqlstate::QUERY_CANCELED) => {
             ". The seed index may be missing: run `datastream doctor`, and `datastream attach --index`, \
              which builds it while the game goes on"
         }

@@ -18,6 +18,7 @@ use super::{
     read_only::Source,
     rows::{self, Columns},
     sql::sql,
+    sqlstate,
 };
 use crate::{
     ops::telemetry::metrics::{Metrics, Skipped},
@@ -29,9 +30,6 @@ use crate::{
         transaction::{Attachment, RoundName, Xid},
     },
 };
-
-/// `query_canceled`: by the time limit of the session.
-const QUERY_CANCELED: &str = "57014";
 
 /// The connections of each kind of read, so that clients who keep one kind busy delay no other.
 #[derive(Clone, Debug)]
@@ -65,7 +63,7 @@ impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
         match error {
             sqlx::Error::Database(ref refused)
-                if refused.code().as_deref() == Some(QUERY_CANCELED) =>
+                if refused.code().as_deref() == Some(sqlstate::QUERY_CANCELED) =>
             {
                 Self::TooMuch(error.to_string())
             }
@@ -78,11 +76,9 @@ impl From<sqlx::Error> for StoreError {
     }
 }
 
-/// Whether the content of a row is to blame: data exceptions, a mapping's own errors, damaged
-/// storage, and limits that one value exceeds (PostgreSQL, "Error Codes").
+/// Whether the content of a row is to blame.
 fn is_of_data(error: &dyn DatabaseError) -> bool {
-    const CLASSES: [&str; 5] = ["22", "P0", "54", "XX", "53200"];
-    error.code().is_some_and(|code| CLASSES.iter().any(|class| code.starts_with(class)))
+    error.code().is_some_and(|code| sqlstate::is_of_data(&code))
 }
 
 impl RoundQueries {

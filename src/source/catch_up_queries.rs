@@ -8,7 +8,7 @@ use std::{
 use tokio_postgres::{Row, types::Type};
 
 use super::{
-    contents::Contents,
+    contents::{ChunkSize, Contents},
     cursor::{Lsn, OutboxKey, RoundKey, Seen},
     error::CaptureError,
     pace,
@@ -19,12 +19,11 @@ use super::{
 };
 use crate::{
     postgres::{
-        names_only::names_only,
-        rows::{attachment, game, round, round_id},
+        rows::{attachment, game, game_id, round_id},
         sql::sql,
     },
     stream::{
-        round::{FinishedAt, Game, GameId, Round, RoundId, UnixMillis},
+        round::{FinishedAt, Game, GameId, Round, RoundId},
         skipped_rounds::SkippedRounds,
         transaction::{Attachment, RoundName, Xid},
     },
@@ -39,6 +38,13 @@ const SEED_PAGES_MAX: usize = 100;
 /// A commit without a wait is flushed within three times `wal_writer_delay`, 0.6 s (PostgreSQL,
 /// "Asynchronous Commit"). If that setting was raised, the stream begins all the same.
 const FLUSHED_WITHIN: Duration = Duration::from_secs(1);
+
+/// A finished round, without its content.
+#[derive(Clone, Debug)]
+pub(super) struct FinishedRound {
+    pub(super) attachment: Attachment,
+    pub(super) key: RoundKey,
+}
 
 /// Queries on the LISTEN connection.
 #[derive(Clone, Copy, Debug)]
@@ -126,19 +132,17 @@ impl CatchUpQueries<'_> {
     /// The latest round of every game that can be sent.
     pub(super) async fn latest(self) -> Result<Vec<Round>, CaptureError> {
         let query = self.session.query(sql!("latest_by_game"), &[]);
-        match within(CATCH_UP_WITHIN, query).await {
-            Ok(rows) if rows.iter().all(is_sendable) => self.sendable(&rows),
-            Ok(_) => self.latest_of_each().await,
-            Err(error) if error.is_of_data() => self.latest_of_each().await,
-            Err(error) => Err(error),
-        }
-    }
-
-    /// The same, game by game: behind a latest round that cannot be sent is one that can.
-    async fn latest_of_each(self) -> Result<Vec<Round>, CaptureError> {
-        let mut latest = Vec::new();
-        for game in self.games().await? {
-            latest.extend(self.latest_of(&game.id).await?);
+        let rows = within(CATCH_UP_WITHIN, query).await?;
+        let mut contents = self.contents(&names(&rows)?).await?;
+        let mut latest = Vec::with_capacity(rows.len());
+        for row in &rows {
+            // A round of a game whose id cannot be sent cannot be sent either.
+            let Ok(game) = game_id(row)? else { continue };
+            match name(row)?.and_then(|name| contents.remove(&name)) {
+                Some(Content::Round(round)) => latest.push(*round),
+                // Behind a latest round that cannot be sent is one that can.
+                _ => latest.extend(self.latest_of(&game).await?),
+            }
         }
         Ok(latest)
     }
@@ -191,22 +195,48 @@ impl CatchUpQueries<'_> {
         names(&rows)
     }
 
-    /// Rounds that finished at this moment or later, by the game's clock.
-    pub(super) async fn finished_since(self, micros: i64) -> Result<Vec<Round>, CaptureError> {
-        self.rounds(sql!("finished_since"), &[(&micros, Type::INT8)]).await
+    /// Rounds that finished at this moment or later, by the game's clock, in order.
+    pub(super) async fn finished_since(
+        self,
+        micros: i64,
+    ) -> Result<Vec<FinishedRound>, CaptureError> {
+        self.finished(sql!("finished_since"), micros).await
     }
 
-    /// Their ids and moments alone.
-    pub(super) async fn round_keys_since(self, micros: i64) -> Result<Vec<RoundKey>, CaptureError> {
-        let query = sql!("moments_since");
+    /// The same of fewer rounds of each game, for a start.
+    pub(super) async fn moments_since(
+        self,
+        micros: i64,
+    ) -> Result<Vec<FinishedRound>, CaptureError> {
+        self.finished(sql!("moments_since"), micros).await
+    }
+
+    async fn finished(self, query: &str, micros: i64) -> Result<Vec<FinishedRound>, CaptureError> {
         let parameters: [Parameter<'_>; 1] = [(&micros, Type::INT8)];
         let rows = within(CATCH_UP_WITHIN, self.session.query(query, &parameters)).await?;
-        let keys = rows.iter().map(|row| {
-            let finished_at = row.try_get::<_, Option<i64>>("finished_micros")?;
-            let (round, at) = (round_id(row)?.ok(), finished_at.and_then(FinishedAt::from_micros));
-            Ok(round.zip(at).map(|(round, finished_at)| RoundKey { round, finished_at }))
-        });
-        Ok(keys.collect::<Result<Vec<_>, CaptureError>>()?.into_iter().flatten().collect())
+        let found = rows.iter().filter_map(|row| finished_round(row).transpose());
+        found.collect()
+    }
+
+    /// The rounds of these names that can be sent, in this order. The others are counted. `None` if
+    /// they have too many bytes.
+    pub(super) async fn rounds(
+        self,
+        names: &[RoundName],
+        size: &mut ChunkSize,
+    ) -> Result<Option<Vec<Round>>, CaptureError> {
+        let by_id = PreparedQuery::Unnamed(sql!("rounds_by_id").into());
+        let contents = Contents { session: self.session, query: &by_id };
+        let Some(mut contents) = contents.read(names, size).await? else { return Ok(None) };
+        let mut rounds = Vec::with_capacity(names.len());
+        for name in names {
+            let content = contents.remove(name).unwrap_or(Content::Missing);
+            self.count(&content, name);
+            if let Content::Round(round) = content {
+                rounds.push(*round);
+            }
+        }
+        Ok(Some(rounds))
     }
 
     /// Those of these rounds that the outbox had recorded by a moment.
@@ -239,54 +269,6 @@ impl CatchUpQueries<'_> {
         rows.iter().filter_map(|row| game(row).transpose()).map(|game| Ok(game?)).collect()
     }
 
-    async fn rounds(
-        self,
-        query: &str,
-        parameters: &[Parameter<'_>],
-    ) -> Result<Vec<Round>, CaptureError> {
-        match within(CATCH_UP_WITHIN, self.session.query(query, parameters)).await {
-            Ok(rows) => self.sendable(&rows),
-            Err(error) if error.is_of_data() => self.read_each(query, parameters).await,
-            Err(error) => Err(error),
-        }
-    }
-
-    /// The rounds of these rows that can be sent. The others are counted.
-    fn sendable(self, rows: &[Row]) -> Result<Vec<Round>, CaptureError> {
-        let (now, mut rounds) = (UnixMillis::now(), Vec::with_capacity(rows.len()));
-        for row in rows {
-            let content = Content::of(round(row, now)?);
-            if let Some(name) = name(row)? {
-                self.count(&content, &name);
-            }
-            if let Content::Round(round) = content {
-                rounds.push(*round);
-            }
-        }
-        Ok(rounds)
-    }
-
-    /// The same if the content of one round cannot be read: the query names the rounds only, and each
-    /// is read by its name.
-    async fn read_each(
-        self,
-        query: &str,
-        parameters: &[Parameter<'_>],
-    ) -> Result<Vec<Round>, CaptureError> {
-        let query = names_only(query);
-        let rows = within(CATCH_UP_WITHIN, self.session.query(&query, parameters)).await?;
-        let (names, mut rounds) = (names(&rows)?, Vec::with_capacity(rows.len()));
-        let mut contents = self.contents(&names).await?;
-        for name in names {
-            let content = contents.remove(&name).unwrap_or(Content::Missing);
-            self.count(&content, &name);
-            if let Content::Round(round) = content {
-                rounds.push(*round);
-            }
-        }
-        Ok(rounds)
-    }
-
     async fn contents(
         self,
         names: &[RoundName],
@@ -313,7 +295,11 @@ fn names(rows: &[Row]) -> Result<Vec<RoundName>, CaptureError> {
     rows.iter().filter_map(|row| name(row).transpose()).collect()
 }
 
-/// Whether a row that names a round also has its content.
-fn is_sendable(row: &Row) -> bool {
-    matches!(row.try_get::<_, Option<&str>>("extras"), Ok(Some(_)))
+/// None if it cannot be sent.
+fn finished_round(row: &Row) -> Result<Option<FinishedRound>, CaptureError> {
+    let micros = row.try_get::<_, Option<i64>>("finished_micros")?;
+    let Some(finished_at) = micros.and_then(FinishedAt::from_micros) else { return Ok(None) };
+    let found =
+        |(attachment, round)| FinishedRound { attachment, key: RoundKey { round, finished_at } };
+    Ok(name(row)?.map(found))
 }

@@ -10,6 +10,7 @@ use super::{
     session::{BoundedRows, CATCH_UP_WITHIN, Parameter, PreparedQuery, Session, within},
 };
 use crate::{
+    ops::halves::Halves,
     postgres::rows,
     stream::{round::UnixMillis, transaction::RoundName},
 };
@@ -77,26 +78,24 @@ impl Contents<'_> {
         size: &mut ChunkSize,
     ) -> Result<Option<HashMap<RoundName, Content>>, CaptureError> {
         let mut contents = HashMap::with_capacity(names.len());
-        let (mut pending, mut total) = (vec![names], 0);
-        while let Some(names) = pending.pop() {
-            match (self.rounds(names).await, names) {
-                (Ok(Some((rounds, bytes))), _) => {
+        let (mut halves, mut total) = (Halves::of(names), 0);
+        while let Some(part) = halves.next_part() {
+            match self.rounds(part).await {
+                Ok(Some((rounds, bytes))) => {
                     total += bytes;
                     contents.extend(rounds);
                 }
-                (Ok(None), _) => {
-                    size.adapt(names.len(), usize::MAX);
+                Ok(None) => {
+                    size.adapt(part.len(), usize::MAX);
                     return Ok(None);
                 }
-                (Err(error), [name]) if error.is_of_data() => {
-                    tracing::debug!(%error, round.id = %name.1, "a finished round cannot be read");
-                    contents.insert(name.clone(), Content::Unreadable);
+                Err(error) if error.is_of_data() => {
+                    if let Some(name) = halves.split(part) {
+                        tracing::debug!(%error, round.id = %name.1, "a finished round cannot be read");
+                        contents.insert(name.clone(), Content::Unreadable);
+                    }
                 }
-                (Err(error), names) if error.is_of_data() => {
-                    let (first, second) = names.split_at(names.len() / 2);
-                    pending.extend([second, first]);
-                }
-                (Err(error), _) => return Err(error),
+                Err(error) => return Err(error),
             }
         }
         size.adapt(names.len(), total);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio_postgres::error::SqlState;
 
 use super::snapshot::NotASnapshot;
-use crate::postgres::client::ConnectError;
+use crate::postgres::{client::ConnectError, sqlstate};
 
 /// Why the capture cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -109,15 +109,13 @@ impl CaptureError {
         }
     }
 
-    /// Whether a row's own data may have made the query fail: data exceptions (class 22), expressions
-    /// that raise (P0), program limits (54), damaged storage (XX), out of memory, the time limit.
+    /// Whether a row's own data may have made the query fail, or made it take too long.
     pub(super) fn is_of_data(&self) -> bool {
-        const CLASSES: [&str; 6] = ["22", "P0", "54", "XX", "53200", "57014"];
         let code = match self {
-            Self::Database(error) => error.code(),
+            Self::Database(error) => error.code().map(SqlState::code),
             _ => None,
         };
-        code.is_some_and(|code| CLASSES.iter().any(|class| code.code().starts_with(class)))
+        code.is_some_and(|code| sqlstate::is_of_data(code) || code == sqlstate::QUERY_CANCELED)
     }
 
     /// Whether a lock was not free in time: a migration of the game holds it.

@@ -105,7 +105,8 @@ impl InitialLoad {
         }
         if self.finished.is_none() {
             let since = queries.now().await? - OVERLAP_MICROS;
-            self.finished = Some(queries.round_keys_since(since).await?);
+            let finished = queries.moments_since(since).await?;
+            self.finished = Some(finished.into_iter().map(|round| round.key).collect());
         }
         Ok(())
     }

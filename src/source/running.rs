@@ -1,7 +1,7 @@
 //! How far this process has come, and on which database.
 
 use super::{
-    catch_up_queries::CatchUpQueries,
+    catch_up_queries::{CatchUpQueries, FinishedRound},
     cursor::{Cursor, RoundKey, round_key},
     error::CaptureError,
     listener::{Identity, Listener},
@@ -10,13 +10,22 @@ use super::{
 use crate::stream::{
     hub::Captured,
     round::{Round, RoundId},
-    transaction::{Attachment, Xid},
+    transaction::{Attachment, RoundName, Xid},
 };
 use std::collections::HashSet;
 
 /// How far back a database on another timeline is searched for rounds that were not sent. As far as
 /// reconciliation looks back.
 pub(super) const OVERLAP_MICROS: i64 = 10 * 60 * 1_000_000;
+
+/// What a database on another timeline has.
+#[derive(Debug)]
+pub(super) struct OtherTimeline {
+    /// Rounds that were not sent, in order.
+    pub(super) new: Vec<RoundName>,
+    /// How many that were sent it has lost.
+    pub(super) lost: usize,
+}
 
 /// The state once the initial load is done.
 #[derive(Debug)]
@@ -48,11 +57,11 @@ impl Running {
 
     /// Starts over on a database on another timeline (failover, restore), where transaction ids say
     /// nothing, or whose outbox was trimmed: rounds that finished recently are compared with those
-    /// that were sent. Returns the new ones, in order, and how many the database has lost.
+    /// that were sent.
     pub(super) async fn start_over(
         &mut self,
         listener: &Listener,
-    ) -> Result<(Vec<Captured>, usize), CaptureError> {
+    ) -> Result<OtherTimeline, CaptureError> {
         tracing::warn!(
             was = ?self.identity, now = ?listener.identity,
             "the database is on another timeline, is an older copy of itself, or was away for longer \
@@ -63,21 +72,24 @@ impl Running {
         let bounds = Bounds::beginning(&saved);
         let start = listener.reader().page(&saved, &bounds).await?.seen;
         let since = self.last_contact - OVERLAP_MICROS;
-        let rounds = queries.finished_since(since).await?;
-        let lost = self.lost(queries, since, &rounds).await?;
+        let finished = queries.finished_since(since).await?;
+        let lost = self.lost(queries, since, &finished).await?;
         queries.is_flushed(&start).await?;
         let published = self.cursor.start_over(start.snapshot);
-        let new = rounds.into_iter().filter(|round| !published.contains(&round_key(round)));
-        let new: Vec<_> = new.map(|round| self.captured(round)).collect();
-        new.iter().for_each(|it| self.cursor.publish_by_key(round_key(&it.round)));
-        Ok((new, lost))
+        let new = finished.into_iter().filter(|round| !published.contains(&round.key));
+        let new = new.map(|FinishedRound { attachment, key }| (attachment, key.round));
+        Ok(OtherTimeline { new: new.collect(), lost })
     }
 
-    /// No transaction of this timeline finished it: its position orders it.
-    fn captured(&self, round: Round) -> Captured {
-        let (xid, attachment) = (Xid(0), Attachment::default());
-        let poll = self.cursor.poll();
-        Captured { round, xid, attachment, before: xid, poll, recorded: None }
+    /// Takes rounds of another timeline for published. No transaction of this timeline finished them:
+    /// their positions order them.
+    pub(super) fn capture(&mut self, rounds: Vec<Round>) -> Vec<Captured> {
+        let (xid, attachment, poll) = (Xid(0), Attachment::default(), self.cursor.poll());
+        let captured = rounds.into_iter().map(|round| {
+            self.cursor.publish_by_key(round_key(&round));
+            Captured { round, xid, attachment, before: xid, poll, recorded: None }
+        });
+        captured.collect()
     }
 
     /// How many rounds that were sent recently this database never had: they are not there, and its
@@ -87,10 +99,10 @@ impl Running {
         &self,
         queries: CatchUpQueries<'_>,
         since: i64,
-        found: &[Round],
+        found: &[FinishedRound],
     ) -> Result<usize, CaptureError> {
-        let found: HashSet<RoundKey> = found.iter().map(round_key).collect();
-        let missing = self.cursor.round_keys().filter(|key| !found.contains(*key));
+        let found: HashSet<&RoundKey> = found.iter().map(|round| &round.key).collect();
+        let missing = self.cursor.round_keys().filter(|key| !found.contains(key));
         let missing = missing.filter(|key| key.finished_at.micros() >= since).map(|key| &key.round);
         let missing: Vec<RoundId> = missing.collect::<HashSet<_>>().into_iter().cloned().collect();
         if missing.is_empty() || queries.trimmed().await? >= self.cursor.durable().xmin() {

@@ -171,9 +171,10 @@ impl Feed {
     ) -> Result<Prepared, FeedError> {
         self.ready()?;
         let StartPoint { after, seed } = at.into();
+        let generation = self.0.hub.generation();
         let (start, charge) = self.0.start(&topic, after.as_ref(), client).await?;
         let (feed, since) = (Arc::clone(&self.0), Instant::now());
-        Ok(Prepared { feed, topic, after, seed, client, start, charge, since })
+        Ok(Prepared { feed, topic, after, seed, client, start, charge, generation, since })
     }
 
     /// All games, by id. While the database is unavailable, these are the games of the last reload.
@@ -250,6 +251,8 @@ pub(crate) struct Prepared {
     start: Start,
     /// The memory that a replay from the database keeps between its pages.
     charge: Option<Charge>,
+    /// Of the hub, before the start was prepared.
+    generation: u64,
     since: Instant,
 }
 
@@ -299,8 +302,8 @@ impl Prepared {
     }
 
     fn into_source(self) -> StoredSource {
-        let Self { feed, client, charge, .. } = self;
-        StoredSource { replays: feed.replays.clone(), client, charge }
+        let Self { feed, client, charge, generation, .. } = self;
+        StoredSource { replays: feed.replays.clone(), client, charge, generation }
     }
 
     /// Reads the rounds after the resume point again, because the hub has dropped some of them since.
@@ -308,6 +311,7 @@ impl Prepared {
     async fn prepare_again(&mut self) -> Result<(), FeedError> {
         if self.since.elapsed() < GIVE_UP_AFTER {
             let after = self.after.as_ref();
+            self.generation = self.feed.hub.generation();
             (self.start, self.charge) = self.feed.start(&self.topic, after, self.client).await?;
         }
         Ok(())
@@ -320,14 +324,15 @@ pub(crate) struct StoredSource {
     replays: Replays,
     client: Option<IpAddr>,
     charge: Option<Charge>,
+    generation: u64,
 }
 
 impl StoredSource {
     /// The reader of these rounds; `None` if there are none.
     pub(crate) fn reader(self, stored: StoredPart) -> Option<StoredReader> {
-        let Self { replays, client, charge } = self;
+        let Self { replays, client, charge, generation } = self;
         let charge = charge.filter(|_| !stored.is_empty())?;
-        Some(StoredReader::new(replays, stored, client, charge))
+        Some(StoredReader::new(replays, stored, client, (generation, charge)))
     }
 }
 

@@ -8,6 +8,7 @@ use super::{
     round_store::{RoundStore, StoreError},
     transaction::Attachment,
 };
+use crate::ops::halves::Halves;
 
 /// The most bytes of a page, unless its first round alone has more.
 pub(crate) const PAGE_BYTES: usize = 1 << 20;
@@ -112,33 +113,31 @@ async fn contents(
     keys: &[ListKey],
     room: usize,
 ) -> Result<ListedRounds, StoreError> {
-    let (mut all, mut pending) = (ListedRounds::default(), vec![keys]);
-    while let Some(keys) = pending.pop() {
-        match (store.list_rounds(keys, room).await, keys) {
-            (Ok(listed), _) => {
+    let (mut all, mut halves) = (ListedRounds::default(), Halves::of(keys));
+    while let Some(part) = halves.next_part() {
+        match store.list_rounds(part, room).await {
+            Ok(listed) => {
                 all.rounds.extend(listed.rounds);
-                all.cut = listed.cut.or_else(|| next_if_full(&all.rounds, room, &pending));
+                all.cut = listed.cut.or_else(|| next_if_full(&all.rounds, room, &halves));
                 if all.cut.is_some() {
                     return Ok(all);
                 }
             }
-            (Err(StoreError::Unreadable(error)), [key]) => {
-                tracing::debug!(%error, round.id = %key.place.round, "a round cannot be listed");
+            Err(StoreError::Unreadable(error)) => {
+                if let Some(key) = halves.split(part) {
+                    tracing::debug!(%error, round.id = %key.place.round, "a round cannot be listed");
+                }
             }
-            (Err(StoreError::Unreadable(_)), keys) => {
-                let (first, second) = keys.split_at(keys.len() / 2);
-                pending.extend([second, first]);
-            }
-            (Err(error), _) => return Err(error),
+            Err(error) => return Err(error),
         }
     }
     Ok(all)
 }
 
 /// The next round to read if these have enough bytes.
-fn next_if_full(rounds: &[Round], room: usize, pending: &[&[ListKey]]) -> Option<RoundId> {
+fn next_if_full(rounds: &[Round], room: usize, rest: &Halves<'_, ListKey>) -> Option<RoundId> {
     let bytes: usize = rounds.iter().map(|round| round.extras.len()).sum();
-    let next = pending.last()?.first()?;
+    let next = rest.following()?;
     (bytes >= room).then(|| next.place.round.clone())
 }
 

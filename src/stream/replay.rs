@@ -81,6 +81,9 @@ pub(crate) enum ReplayError {
     /// Too many requests of one address.
     #[error(transparent)]
     TooManyWaiting(#[from] TooManyWaiting),
+    /// The database was dropped, and another one has its name.
+    #[error("the database was replaced")]
+    Replaced,
 }
 
 /// Reads replays from the database. Cheap to clone.
@@ -137,8 +140,8 @@ impl Replays {
         budget: MemoryBudget,
     ) -> Self {
         Self(Arc::new(ReplayState {
+            contents: Contents::new(hub.clone(), store.clone(), budget.clone()),
             hub,
-            contents: Contents::new(store.clone(), budget.clone()),
             store,
             games,
             limit,
@@ -170,6 +173,17 @@ impl Replays {
 
     fn budget(&self) -> &MemoryBudget {
         &self.0.budget
+    }
+
+    /// The database that the stream comes from: it changes if that was replaced.
+    pub(crate) fn generation(&self) -> u64 {
+        self.0.hub.generation()
+    }
+
+    /// Drops what later clients might share.
+    fn clear_caches(&self) {
+        self.0.pages.lock().clear();
+        self.0.contents.clear();
     }
 
     /// Every round of the topic after the named one; the hub continues with its recent rounds. `None`
@@ -313,8 +327,7 @@ impl Replays {
         let most = most.min(budget.share(MemoryUse::replays) / 4 / kept_bytes(1));
         let take = || budget.take(MemoryUse::replays, None, kept_bytes(most));
         let charge = take().or_else(|_| {
-            self.0.pages.lock().clear();
-            self.0.contents.clear();
+            self.clear_caches();
             take()
         });
         Ok((most, charge?))

@@ -1,6 +1,6 @@
 //! Rounds that only the database has: which ones, without their content.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use super::{
     round::GameId,
@@ -49,6 +49,8 @@ pub(crate) fn kept_bytes(rounds: usize) -> usize {
 pub struct StoredPart {
     all: Arc<[StoredRound]>,
     rows: Vec<u32>,
+    /// About the bytes of the JSON of these rounds.
+    json_bytes: usize,
 }
 
 impl StoredPart {
@@ -57,14 +59,32 @@ impl StoredPart {
         all: &Arc<[StoredRound]>,
         mut wanted: impl FnMut(&StoredRound) -> bool,
     ) -> Self {
-        let rows = all.iter().enumerate().filter(|(_, round)| wanted(round));
-        Self { rows: rows.map(|(row, _)| row as u32).collect(), all: Arc::clone(all) }
+        let (mut rows, mut json_bytes) = (Vec::new(), 0);
+        for (row, round) in all.iter().enumerate().filter(|(_, round)| wanted(round)) {
+            rows.push(row as u32);
+            json_bytes += round.json_bytes();
+        }
+        Self { rows, all: Arc::clone(all), json_bytes }
     }
 
-    /// Keeps the rounds for which `keep` is true.
-    pub(crate) fn retain(&mut self, mut keep: impl FnMut(&StoredRound) -> bool) {
-        let all = &self.all;
-        self.rows.retain(|row| all.get(*row as usize).is_some_and(&mut keep));
+    /// Removes the rounds with these finishes. The rounds are in the order of transactions: it does
+    /// not look at older ones than the oldest of these.
+    pub(crate) fn remove(&mut self, finishes: &HashSet<Finish>) {
+        let Some(oldest) = finishes.iter().map(|finish| finish.xid).min() else { return };
+        let round = |row: &u32| self.all.get(*row as usize);
+        let is_older = |row: &u32| round(row).is_some_and(|round| round.finish.xid < oldest);
+        let start = self.rows.partition_point(is_older);
+        let mut removed = 0;
+        let rest = self.rows.split_off(start).into_iter().filter(|row| {
+            let Some(round) = round(row).filter(|round| finishes.contains(&round.finish)) else {
+                return true;
+            };
+            removed += round.json_bytes();
+            false
+        });
+        let rest: Vec<u32> = rest.collect();
+        self.rows.extend(rest);
+        self.json_bytes -= removed;
     }
 
     /// The rounds, oldest first.
@@ -84,7 +104,7 @@ impl StoredPart {
 
     /// About the bytes of the JSON of all rounds.
     pub(crate) fn json_bytes(&self) -> usize {
-        self.iter().map(StoredRound::json_bytes).sum()
+        self.json_bytes
     }
 
     /// The names from this row on, of rounds that together have about so many bytes; at least one.
@@ -111,6 +131,18 @@ mod tests {
         let finish = Finish { xid, attachment, round: RoundId::number(id) };
         let game = (GameId::number(game), Arc::from("multiplier"));
         StoredRound { finish, before: xid, game, extras_bytes }
+    }
+
+    #[test]
+    fn rounds_are_removed_with_their_bytes_wherever_they_are() {
+        let all: Arc<[_]> = (1..=6).map(|id| round(id, 1, 100)).collect();
+        let mut part = StoredPart::new(&all, |round| round.finish.xid != Xid(2));
+        let finishes = |ids: &[i64]| ids.iter().map(|id| round(*id, 1, 0).finish).collect();
+        part.remove(&finishes(&[]));
+        assert_eq!((part.len(), part.json_bytes()), (5, 1500));
+        part.remove(&finishes(&[2, 3, 6, 9]));
+        let left: Vec<u64> = part.iter().map(|round| round.finish.xid.0).collect();
+        assert_eq!((left, part.json_bytes()), (vec![1, 4, 5], 900));
     }
 
     #[test]

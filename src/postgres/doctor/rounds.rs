@@ -4,12 +4,15 @@
 use sqlx::{AssertSqlSafe, PgConnection, Row};
 
 use super::run_sql;
-use crate::postgres::{
-    check::{Check, Status},
-    connection,
-    read_only::{IdTypes, Source},
-    round_queries::fails_of_data,
-    sql::sql,
+use crate::{
+    ops::halves::Halves,
+    postgres::{
+        check::{Check, Status},
+        connection,
+        read_only::{IdTypes, Source},
+        round_queries::fails_of_data,
+        sql::sql,
+    },
 };
 
 const NAME: &str = "rounds";
@@ -107,14 +110,14 @@ impl RoundsCheck {
         connection: &mut PgConnection,
         names: &[Name],
     ) -> (Vec<(Name, String)>, Vec<Name>) {
-        let (mut unreadable, mut readable, mut pending) = (Vec::new(), Vec::new(), vec![names]);
-        while let Some(names) = pending.pop() {
-            match (self.read(connection, &values(names)).await, names) {
-                (Ok(()), names) => readable.extend_from_slice(names),
+        let (mut unreadable, mut readable) = (Vec::new(), Vec::new());
+        let mut halves = Halves::of(names);
+        while let Some(part) = halves.next_part() {
+            match (self.read(connection, &values(part)).await, part) {
+                (Ok(()), part) => readable.extend_from_slice(part),
                 (Err(error), [name]) => unreadable.push((name.clone(), connection::reason(&error))),
-                (Err(error), names) if fails_of_data(&error) => {
-                    let (first, second) = names.split_at(names.len() / 2);
-                    pending.extend([second, first]);
+                (Err(error), part) if fails_of_data(&error) => {
+                    halves.split(part);
                 }
                 // Nothing is known of these.
                 (Err(_), _) => {}

@@ -10,7 +10,7 @@ use sqlx::{
 
 use super::{RoundQueries, fails_of_data, named};
 use crate::{
-    ops::telemetry::metrics::Skipped,
+    ops::{halves::Halves, telemetry::metrics::Skipped},
     postgres::{
         rows::{self, Columns},
         sql::sql,
@@ -57,18 +57,16 @@ impl RoundQueries {
     /// Sets the bytes of each round's extras. Halving finds those that cannot be read.
     async fn measured(&self, mut stored: StoredRounds) -> Result<StoredRounds, sqlx::Error> {
         let names: Vec<RoundName> = stored.rounds.iter().map(|round| round.finish.name()).collect();
-        let (mut bytes, mut pending) = (HashMap::new(), vec![&names[..]]);
-        while let Some(names) = pending.pop() {
-            match (self.read_bytes(names).await, names) {
-                (Ok(found), _) => bytes.extend(found),
-                (Err(error), [(attachment, id)]) if fails_of_data(&error) => {
-                    self.count_unreadable(&error, *attachment, id);
+        let (mut bytes, mut halves) = (HashMap::new(), Halves::of(&names));
+        while let Some(part) = halves.next_part() {
+            match self.read_bytes(part).await {
+                Ok(found) => bytes.extend(found),
+                Err(error) if fails_of_data(&error) => {
+                    if let Some((attachment, id)) = halves.split(part) {
+                        self.count_unreadable(&error, *attachment, id);
+                    }
                 }
-                (Err(error), names) if fails_of_data(&error) => {
-                    let (first, second) = names.split_at(names.len() / 2);
-                    pending.extend([second, first]);
-                }
-                (Err(error), _) => return Err(error),
+                Err(error) => return Err(error),
             }
         }
         stored.rounds.retain_mut(|round| match bytes.get(&round.finish.name()) {

@@ -13,12 +13,14 @@ use parking_lot::Mutex;
 use super::{ReplayError, page::PAGE_TTL};
 use crate::{
     ops::{
+        halves::Halves,
         memory_budget::{Charge, MemoryBudget},
         telemetry::metrics::MemoryUse,
         turns::Turns,
     },
     stream::{
         frame::{Frame, ROUND_OVERHEAD},
+        hub::Hub,
         round_store::{SharedRoundStore, StoreError},
         transaction::RoundName,
     },
@@ -35,6 +37,7 @@ type Frames = HashMap<RoundName, Option<Frame>>;
 /// Reads and encodes stored rounds.
 #[derive(Debug)]
 pub(super) struct Contents {
+    hub: Hub,
     store: SharedRoundStore,
     budget: MemoryBudget,
     turns: Turns,
@@ -42,9 +45,10 @@ pub(super) struct Contents {
 }
 
 impl Contents {
-    pub(super) fn new(store: SharedRoundStore, budget: MemoryBudget) -> Self {
-        let (turns, cache) = (Turns::new(QUERIES_AT_ONCE), Mutex::default());
-        Self { store, budget, turns, cache }
+    pub(super) fn new(hub: Hub, store: SharedRoundStore, budget: MemoryBudget) -> Self {
+        // Streams wait for turns: their number has a bound, and each has the memory for its page.
+        let (turns, cache) = (Turns::for_all(QUERIES_AT_ONCE), Mutex::default());
+        Self { hub, store, budget, turns, cache }
     }
 
     /// These rounds, without those that cannot be sent any more.
@@ -64,33 +68,40 @@ impl Contents {
         if missing.is_empty() {
             return Ok(frames);
         }
+        let generation = self.hub.generation();
         let read = self.query(&missing).await?;
-        let mut cache = self.cache.lock();
-        cache.remove_expired();
-        for (name, frame) in &read {
-            cache.insert(name, frame.as_ref(), &self.budget);
-        }
+        self.keep(&read, generation);
         frames.extend(read);
         Ok(frames)
+    }
+
+    /// Caches rounds, unless they are of a database that has been replaced since.
+    fn keep(&self, read: &Frames, generation: u64) {
+        let mut cache = self.cache.lock();
+        if self.hub.generation() != generation {
+            return;
+        }
+        cache.remove_expired();
+        for (name, frame) in read {
+            cache.insert(name, frame.as_ref(), &self.budget);
+        }
     }
 
     /// A round that cannot be read does not stop the others: halving finds it. Every other error
     /// fails the page, since a replay without these rounds would lose them.
     async fn query(&self, names: &[RoundName]) -> Result<Frames, Arc<StoreError>> {
         let mut frames: Frames = names.iter().map(|name| (name.clone(), None)).collect();
-        let mut pending = vec![names];
-        while let Some(names) = pending.pop() {
-            match self.store.contents(names).await {
+        let mut halves = Halves::of(names);
+        while let Some(part) = halves.next_part() {
+            match self.store.contents(part).await {
                 Ok(rounds) => {
                     let encoded = |(name, round)| (name, Some(Frame::encode(&round)));
                     frames.extend(rounds.into_iter().map(encoded));
                 }
-                Err(StoreError::Unreadable(_)) if names.len() > 1 => {
-                    let (first, second) = names.split_at(names.len() / 2);
-                    pending.extend([second, first]);
-                }
                 Err(StoreError::Unreadable(error)) => {
-                    tracing::debug!(error, "a stored round cannot be read");
+                    if let Some((_, id)) = halves.split(part) {
+                        tracing::debug!(error, round.id = %id, "a stored round cannot be read");
+                    }
                 }
                 Err(error) => return Err(Arc::new(error)),
             }
@@ -167,4 +178,4 @@ impl Cache {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

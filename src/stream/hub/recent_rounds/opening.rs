@@ -47,7 +47,7 @@ impl RecentRounds {
             Start::Gap => return gap(),
             Start::After(named) => {
                 let later = self.point(topic, &named)?.later();
-                (StoredPart::default(), self.find(topic, later, limit))
+                (StoredPart::default(), self.find(topic, later, limit, |_| {}))
             }
             Start::Replayed(replay) => self.finish_replay(topic, replay, limit)?,
         };
@@ -83,21 +83,27 @@ impl RecentRounds {
             return None;
         }
         let later = Later { after: complete, wanted: Wanted::AfterStored { from, seen, known } };
-        let buffered: HashSet<Finish> = self
-            .entries(topic, &later)
-            .take(limit.saturating_add(1))
-            .map(|(_, entry)| entry.finish())
-            .collect();
+        let mut buffered = HashSet::new();
+        let found = self.find(topic, later, limit, |entry| {
+            buffered.insert(entry.finish());
+        });
         // Neither part has the finishes of the named round.
-        stored.retain(|round| !buffered.contains(&round.finish));
-        Some((stored, self.find(topic, later, limit)))
+        stored.remove(&buffered);
+        Some((stored, found))
     }
 
     /// Counts the wanted rounds, up to more than the limit, and takes the first of them.
-    fn find(&self, topic: &Topic, later: Later, limit: usize) -> Found {
+    fn find(
+        &self,
+        topic: &Topic,
+        later: Later,
+        limit: usize,
+        mut each: impl FnMut(&Entry),
+    ) -> Found {
         let (mut first, mut rounds, mut bytes) = (Vec::new(), 0, 0);
         let mut last = later.after;
         for (_, entry) in self.entries(topic, &later).take(limit.saturating_add(1)) {
+            each(entry);
             rounds += 1;
             bytes += entry.frame.json_size();
             if bytes <= FIRST_PAGE {

@@ -1,20 +1,27 @@
 //! Contents from a store that refuses, or that lacks rounds.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::{
+    num::NonZeroUsize,
+    sync::atomic::{AtomicUsize, Ordering},
+};
 
 use futures_util::FutureExt;
 
 use super::*;
-use crate::stream::{
-    list::{ListKey, ListPlace, ListedRounds},
-    round::{FinishedAt, Game, GameId, NamedRound, Round, RoundId, UnixMillis},
-    round_store::{Answer, RoundStore, StoredRounds},
-    transaction::{Attachment, Xid},
+use crate::{
+    ops::telemetry::metrics::Metrics,
+    stream::{
+        hub,
+        list::{ListKey, ListPlace, ListedRounds},
+        round::{FinishedAt, Game, GameId, NamedRound, Round, RoundId, UnixMillis},
+        round_store::{Answer, RoundStore, StoredRounds},
+        transaction::{Attachment, Xid},
+    },
 };
 
 /// Has every round with an even id. It counts its queries for content.
 #[derive(Debug, Default)]
-struct EvenRounds {
+pub(in crate::stream::replay) struct EvenRounds {
     refuses: bool,
     queries: AtomicUsize,
 }
@@ -88,7 +95,37 @@ impl RoundStore for EvenRounds {
 
 fn contents(store: &Arc<EvenRounds>) -> Contents {
     let store: SharedRoundStore = store.clone();
-    Contents::new(store, MemoryBudget::unlimited())
+    let (hub, _) = hub::new(NonZeroUsize::MIN, Metrics::default());
+    Contents::new(hub, store, MemoryBudget::unlimited())
+}
+
+#[tokio::test]
+async fn a_thousand_clients_of_one_address_that_lack_the_same_rounds_share_a_query() {
+    let store = Arc::new(EvenRounds::default());
+    let (contents, names) = (contents(&store), [name(1, 2)]);
+    let held = [contents.turns.take(None).await, contents.turns.take(None).await];
+    let mut many: Vec<_> = (0..1_100).map(|_| Box::pin(contents.read(&names, None))).collect();
+    assert!(many.iter_mut().all(|one| one.now_or_never().is_none()));
+    drop(held);
+    for one in many {
+        assert!(one.await.expect("contents")[&names[0]].is_some());
+    }
+    assert_eq!(store.queries.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test]
+async fn rounds_of_a_database_that_was_replaced_meanwhile_are_not_kept() {
+    let store = Arc::new(EvenRounds::default());
+    let (hub, publisher) = hub::new(NonZeroUsize::MIN, Metrics::default());
+    let shared: SharedRoundStore = store.clone();
+    let contents = Contents::new(hub.clone(), shared, MemoryBudget::unlimited());
+    let names = [name(1, 2)];
+    let generation = hub.generation();
+    let read = contents.query(&names).await.expect("contents");
+    publisher.forget_all();
+    contents.keep(&read, generation);
+    contents.read(&names, None).await.expect("contents");
+    assert_eq!(store.queries.load(Ordering::Relaxed), 2);
 }
 
 #[tokio::test]
