@@ -89,7 +89,7 @@ begin
   select a.id, to_regclass(a.relation), to_regclass(a.options->>'games'), exists (select from pg_trigger t
     where t.tgrelid = to_regclass(a.relation) and t.tgname in ('datastream_inserted', 'datastream_updated') and t.tgenabled = 'A')
   from datastream.attached a where a.id = any (numbers)
-  on conflict (attachment) do nothing;
+  on conflict (attachment) do update set relation = excluded.relation, games = excluded.games, always = changing.always or excluded.always;
   for statement in
     select s.* from datastream.reads_sql(array(select a from datastream.attached a where a.id <> all (numbers) and datastream.is_whole(a))) s
       where cardinality(numbers) > 0
@@ -131,7 +131,8 @@ as $$
   from found f where f.is_table or f.is_games order by f.id
 $$;
 
--- Attaches a table again with these options, under its number, and builds its index again if it is gone.
+-- Attaches a table again with these options, under its number. Builds its index again if it is gone or another one, unless
+-- `datastream.index` is off: of a large table `attach --index` builds it while the game writes.
 create function datastream.restore(number integer, relation regclass, given jsonb) returns void
 language plpgsql
 set lock_timeout = '2s' set client_min_messages = warning set search_path = pg_catalog, pg_temp
@@ -159,7 +160,7 @@ begin
       from unnest('{datastream_inserted,datastream_updated}'::text[]) t(name)
       where exists (select from datastream.changing c where c.attachment = number and c.always)
     union all select s.* from datastream.index_sql(relation, online => false) s
-      where exists (select from datastream.seed_indexes i where i.attachment = number)
+      where exists (select from datastream.seed_indexes i where i.attachment = number) and coalesce(current_setting('datastream.index', true), '') <> 'off'
     union all select format('delete from datastream.changing where attachment = %s', number)
   loop
     execute statement;

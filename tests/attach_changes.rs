@@ -79,44 +79,47 @@ async fn columns_that_we_read_get_other_types_while_clients_stay() {
         alter table plays alter status drop default, \
           alter status type later using status::text::later, alter status set default 'open'; \
         drop type state; alter type later rename to state";
+    let text = r#", '{"finished_when": "status = ''settled''"}'"#;
+    let number = r#", '{"finished_when": "status = 2"}'"#;
     let changes = [
         (
             "plays",
             "alter table plays alter finished_at type timestamp using timezone('UTC', finished_at)",
+            "",
         ),
         (
             "plays",
             "alter table plays alter finished_at type timestamptz using timezone('UTC', finished_at)",
+            "",
         ),
-        ("plays", "alter table plays alter extras type json using extras::json"),
-        ("plays", "alter table plays alter id type integer"),
-        ("plays", swapped),
-        ("titles", "alter table titles alter slug type varchar(80), alter kind type varchar(20)"),
+        ("plays", "alter table plays alter extras type json using extras::json", ""),
+        ("plays", "alter table plays alter id type integer", ""),
+        ("plays", swapped, ""),
         (
-            "public.plays",
-            "alter table plays alter status type text using status::text; \
-            alter table plays alter status type varchar(20)",
+            "titles",
+            "alter table titles alter slug type varchar(80), alter kind type varchar(20)",
+            "",
+        ),
+        (
+            "plays",
+            "alter table plays alter status drop default, alter status type text using status::text",
+            text,
+        ),
+        ("public.plays", "alter table plays alter status type varchar(20)", ""),
+        // PostgreSQL cannot compare the number with the text of the index's condition.
+        (
+            "plays",
+            "drop index datastream_latest_1; alter table plays alter status type integer using 2",
+            number,
         ),
     ];
-    for (change, id) in changes.iter().zip(2..) {
-        let (table, change) = change;
-        // (The condition compares with an enum's value until it is another one.)
-        let text = r#"'{"finished_when": "status = ''settled''"}'"#;
-        let options =
-            if change.contains("type text") { format!(", {text}") } else { String::new() };
-        let alter = match change.contains("type text") {
-            true => format!(
-                "drop index datastream_latest_1; alter table plays alter status drop default; {change}"
-            ),
-            false => (*change).to_owned(),
-        };
-        let refused = psql(&database, &["-v", "ON_ERROR_STOP=1", "-c", &alter]).await;
+    for ((table, change, options), id) in changes.into_iter().zip(2..) {
+        let refused = psql(&database, &["-v", "ON_ERROR_STOP=1", "-c", change]).await;
         assert!(refused.stderr.contains("cannot alter type of a column used"), "{refused:?}");
-        database.run(&migration(table, &alter, &format!("'{table}'{options}"))).await;
+        database.run(&migration(table, change, &format!("'{table}'{options}"))).await;
         is_well(&database).await;
-        let play_now =
-            "insert into plays (game_id, status, finished_at) values (1, 'settled', now())";
-        play(&database, &mut client, play_now, id).await;
+        let status = if options == number { "2" } else { "'settled'" };
+        play(&database, &mut client, &PLAY.replace("'settled'", status), id).await;
     }
 }
 
@@ -211,6 +214,37 @@ async fn a_change_that_was_begun_only_is_found_by_doctor_and_ended_by_attach() {
     let always =
         "select count(*)::text from pg_trigger where tgname ~ '^datastream' and tgenabled = 'A'";
     assert_eq!(database.text(always).await.as_deref(), Some("2"));
+}
+
+#[tokio::test]
+async fn rounds_that_finish_between_the_two_calls_are_sent_after_the_second() {
+    let (database, server, mut client) = streamed().await;
+    database.run("select datastream.before_change('plays')").await;
+    database.run(&PLAY.replace(" returning id", "")).await;
+    database.run("alter table plays alter extras type json using extras::json").await;
+    database.run("select datastream.after_change('plays')").await;
+    play(&database, &mut client, PLAY, 3).await;
+    // Reconciliation runs at the start, and each minute.
+    drop(server);
+    let server = TestServer::on(database.url()).start().await;
+    let mut resumed = WsClient::connect(server.ws("/ws/crash?after=1")).await;
+    let mut ids = [resumed.next_round().await.round_id, resumed.next_round().await.round_id];
+    ids.sort_unstable();
+    assert_eq!(ids, [2, 3]);
+}
+
+#[tokio::test]
+async fn the_index_of_a_large_table_is_built_after_the_migration_if_it_says_so() {
+    let database = attached().await;
+    let off = "set local datastream.index = 'off'; drop index datastream_latest_1; \
+        alter table plays alter status drop default, alter status type integer using 2";
+    let options = r#"'plays', '{"finished_when": "status = 2"}'"#;
+    database.run(&migration("plays", off, options)).await;
+    let index = "select count(*)::text from pg_indexes where indexname = 'datastream_latest_1'";
+    assert_eq!(database.text(index).await.as_deref(), Some("0"));
+    let again = ATTACH.map(|word| if word == "status = 'settled'" { "status = 2" } else { word });
+    attach(&database, &again).await;
+    is_well(&database).await;
 }
 
 #[tokio::test]

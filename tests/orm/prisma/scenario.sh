@@ -3,7 +3,7 @@
 # The schema engine that Prisma downloads is replaced by the one in WebAssembly that the package has: see prisma.config.ts.
 touch none.node
 export PRISMA_QUERY_ENGINE_LIBRARY=$PWD/none.node PRISMA_HIDE_UPDATE_MESSAGE=1 CHECKPOINT_DISABLE=1
-PRISMA_SCHEMA_ENGINE_BINARY=$(command -v true)
+PRISMA_SCHEMA_ENGINE_BINARY=$(type -P true)
 export PRISMA_SCHEMA_ENGINE_BINARY
 round="insert into rounds (game_id, status, finished_at) values (1, 'settled', now()) returning 'r:' || id"
 spin="insert into spins (id, game_id, status, updated_at) values (gen_random_uuid(), 1, 'settled', now()) returning 's:' || id"

@@ -4,8 +4,8 @@ orm() { typeorm "$@" -d data-source.js; }
 generate() { orm migration:generate "migrations/$1" --outputJs; }
 # A migration with our calls around each direction. TypeORM changes a length by dropping the column and adding it again.
 with_calls() {
-  sed -i "s/^ *async \(up\|down\)(queryRunner) {/&\n        await require('${PWD}\/calls.js').beforeChange(queryRunner, '$2');/
-    s/^    }$/        await require('${PWD}\/calls.js').afterChange(queryRunner, '$2');\n    }/" migrations/*"-$1.js"
+  sed -i "s#^ *async \(up\|down\)(queryRunner) {#&\n        await require('$PWD/calls.js').beforeChange(queryRunner, '$2');#
+    s#^    }\$#        await require('$PWD/calls.js').afterChange(queryRunner, '$2');\n    }#" migrations/*"-$1.js"
 }
 # The statement that keeps the column's values, in place of those that drop it.
 keeping() {
