@@ -25,7 +25,7 @@ check 'the reason is our index' said datastream_latest_1
 unset PLAIN
 export NOTE=1
 check 'a column is added' alembic -q revision --autogenerate -m note --rev-id note
-check 'the file has nothing of ours' lacks datastream migrations/versions/note_note.py
+check 'the file has none of our objects' lacks datastream migrations/versions/note_note.py
 check 'the addition runs' alembic -q upgrade head
 check 'rounds are streamed after it' streams "$round" "$spin" "$hand"
 export KIND=99

@@ -18,7 +18,7 @@ check 'migrate dev sees no drift' prisma migrate dev --name again
 check 'as it says' said 'Already in sync'
 sed -i 's/^  bet .*/&\n  note String?/' schema.prisma
 check 'a column is added' prisma migrate dev --name note
-check 'the file has nothing of ours' lacks datastream migrations
+check 'the file has none of our objects' lacks datastream migrations
 hand=${hand/now(), 5/now(), 5, null}
 check 'rounds are streamed after it' streams "$round" "$spin" "$hand"
 sed -i 's/^  kind .*/  kind String @db.VarChar(99)/' schema.prisma
@@ -33,7 +33,7 @@ check 'as it says' said 'schema is up to date'
 check 'rounds are streamed with the other type' streams "$round" "$spin" "$hand"
 check 'doctor finds nothing after it' healthy
 check 'db pull reads the tables' prisma db pull --force
-check 'and nothing of ours' lacks datastream schema.prisma
+check 'and none of our objects' lacks datastream schema.prisma
 check 'db push has nothing to do' prisma db push --skip-generate
 check 'rounds are streamed after that' streams "$round" "$spin" "$hand"
 mkdir migrations/30000102000000_kind

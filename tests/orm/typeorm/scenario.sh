@@ -29,7 +29,7 @@ PLAIN=1 check 'without them' orm schema:log
 check 'our indexes would be dropped' said 'DROP INDEX "public"."datastream_latest_1"'
 export NOTE=1
 check 'a column is added' generate note
-check 'the file has nothing of ours' lacks datastream migrations
+check 'the file has none of our objects' lacks datastream migrations
 check 'the addition runs' orm migration:run
 check 'rounds are streamed after it' streams "$round" "$spin" "$hand"
 export VOID=1
