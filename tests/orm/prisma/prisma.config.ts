@@ -1,5 +1,5 @@
 // Prisma's native schema engine is downloaded from its own site. The package contains the same engine as WebAssembly, which this
-// file selects, with two repairs of @prisma/adapter-pg 6.19.
+// file selects, with three repairs of @prisma/adapter-pg 6.19.
 import { randomUUID } from "node:crypto";
 import { defineConfig } from "prisma/config";
 import { PrismaPg } from "@prisma/adapter-pg";
@@ -19,9 +19,23 @@ const pool = (database: string) => {
   return made;
 };
 
+// The adapter splits a script at each semicolon, also within quotes. The native engine sends all of it as one query, which
+// PostgreSQL runs as one transaction.
+const whole = (connection: any, own: pg.Pool) => {
+  connection.executeScript = async (script: string) => {
+    await own.query(script).catch((error) => connection.onError(error));
+  };
+  return connection;
+};
+
+const main = pool("prisma");
+
 class Adapter extends PrismaPg {
   constructor() {
-    super(pool("prisma"), { disposeExternalPool: true });
+    super(main, { disposeExternalPool: true });
+  }
+  async connect() {
+    return whole(await super.connect(), main);
   }
   // The adapter's own drops the shadow database while it is connected to it.
   async connectToShadowDb() {
@@ -29,7 +43,7 @@ class Adapter extends PrismaPg {
     const admin = pool("prisma");
     await admin.query(`create database "${name}"`);
     const own = pool(name);
-    const shadow = await new PrismaPg(own, {}).connect();
+    const shadow = whole(await new PrismaPg(own, {}).connect(), own);
     shadow.dispose = async () => {
       await own.end();
       await admin.query(`drop database "${name}" with (force)`);
