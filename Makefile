@@ -106,7 +106,7 @@ test-long: build ## soaks and fuzz targets of ten minutes each; record the resul
 	$(MAKE) --no-print-directory fuzz FUZZ=$(LONG)
 
 # Clients that share no code with the server. Each target installs the programs that it needs.
-test-client test-browsers test-aioquic test-api test-deploy test-install test-dist: export DATASTREAM := $(CURDIR)/target/debug/datastream
+test-client test-browsers test-aioquic test-api test-deploy test-install test-dist test-orm: export DATASTREAM := $(CURDIR)/target/debug/datastream
 test-autobahn: export WS_ECHO := $(CURDIR)/target/debug/ws_echo
 
 .PHONY: test-client
@@ -130,6 +130,10 @@ test-api: build ## the API documents: validated, then requests made from them (s
 .PHONY: test-autobahn
 test-autobahn: build ## the Autobahn cases against the WebSocket frame reader (6 s)
 	tests/autobahn/run '$(STATE)'
+
+.PHONY: test-orm
+test-orm: build ## by hand: Alembic, Django, Prisma and TypeORM change attached tables (docs/migration-tools.md)
+	@tests/orm/run.sh
 
 .PHONY: test-deploy
 test-deploy: build ## alerts, dashboard, Kubernetes, systemd and Caddy samples of deploy/

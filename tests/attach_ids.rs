@@ -234,3 +234,42 @@ async fn ids_beyond_2_53_are_sent_as_they_stand_with_a_warning() {
     assert!(!output.stderr.contains("2^53"), "{}", output.stderr);
     assert!(output.stdout.contains("\"round_id\":\"9007199254740993\","), "{}", output.stdout);
 }
+
+/// The recipes of docs/migration-tools.md.
+#[tokio::test]
+async fn a_column_beside_an_odd_key_is_added_while_the_game_writes() {
+    let database = TestDatabase::empty().await;
+    database
+        .run(
+            "create table spins (id bytea not null default decode(md5(random()::text), 'hex'), \
+               at timestamptz not null default now(), finished_at timestamptz, n int, primary key (id, at)); \
+             insert into spins (at) select now() - n * interval '1s' from generate_series(1, 100) n",
+        )
+        .await;
+    for statement in [
+        "alter table spins add uid uuid",
+        "alter table spins alter uid set default gen_random_uuid()",
+        "update spins set uid = default where uid is null and ctid in \
+           (select ctid from spins where uid is null limit 10000)",
+        "create unique index concurrently spins_uid on spins (uid)",
+        "alter table spins add constraint spins_uid_is_set check (uid is not null) not valid",
+        "alter table spins validate constraint spins_uid_is_set",
+        "alter table spins alter uid set not null",
+        "alter table spins drop constraint spins_uid_is_set",
+        "alter table spins add hex text generated always as (encode(id, 'hex')) stored not null unique",
+    ] {
+        database.run(statement).await;
+    }
+    let game =
+        ["--slug", "dice", "--type", "chance", "--game-id-value", "1", "--extras-columns", "n"];
+    for (id, again) in [("uid", None), ("hex", Some("--replace"))] {
+        let options = [&["--table", "spins", "--id", id], &game[..], again.as_slice()].concat();
+        attach(&database, &options).await;
+        let server = TestServer::on(database.url()).start().await;
+        let mut client = WsClient::connect(server.ws("/ws/dice?seed=none")).await;
+        let insert = format!("insert into spins (finished_at) values (now()) returning {id}::text");
+        let written = database.text(&insert).await.expect("an id");
+        let round = client.next_text().await;
+        assert!(round.starts_with(&format!("{{\"round_id\":\"{written}\",")), "{round}");
+    }
+}

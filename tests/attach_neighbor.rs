@@ -166,3 +166,51 @@ async fn the_mapping_is_shown_with_a_round_before_a_lock_is_asked_for() {
     assert!(status.success(), "{status}");
     assert_eq!(database.text(triggers).await.as_deref(), Some("2"));
 }
+
+/// The game's schema in the manner of Rails' schema.rb: tables and indexes, printed from the catalog, with our
+/// index among them.
+#[tokio::test]
+async fn a_schema_file_with_our_index_loads_into_an_empty_database_and_is_attached_there() {
+    let database = TestDatabase::empty().await;
+    database.run(GAME).await;
+    attach(&database, &contract(&["--index"])).await;
+    let indexes = "select string_agg(indexdef, '; ') from pg_indexes \
+        where tablename = 'results' and indexname not like '%pkey'";
+    let indexes = database.text(indexes).await.expect("our index");
+    assert!(indexes.contains("datastream_latest_1"), "{indexes}");
+    let copy = TestDatabase::empty().await;
+    copy.run(GAME).await;
+    copy.run(&indexes).await;
+    copy.run("insert into game.results (title_id, ended_at) values (1, now())").await;
+    attach(&copy, &contract(&["--index"])).await;
+    let doctor = testkit::game::run(&copy, "doctor", &[]).await;
+    assert_eq!(doctor.code, Some(0), "{}", doctor.stdout);
+    let output = testkit::game::run(&copy, "detach", &["--table", "game.results"]).await;
+    assert_eq!(output.code, Some(0), "{}", output.stderr);
+    let left = "select count(*)::text from pg_indexes where indexname ~ '^datastream'";
+    assert_eq!(copy.text(left).await.as_deref(), Some("0"));
+}
+
+#[tokio::test]
+async fn a_dump_without_our_schema_and_triggers_restores_as_a_database_for_tests() {
+    let database = TestDatabase::empty().await;
+    database.run(GAME).await;
+    attach(&database, &contract(&["--index"])).await;
+    let bin = installation().bin().join("pg_dump").display().to_string();
+    let args = ["-s", "-N", "datastream", "-d", &database.url()];
+    let dump = program(&bin, &args).run().await;
+    assert_eq!(dump.code, Some(0), "{}", dump.stderr);
+    // The command of docs/migration-tools.md: sed '/^CREATE TRIGGER datastream_/d'
+    let kept = dump.stdout.lines().filter(|line| !line.starts_with("CREATE TRIGGER datastream_"));
+    let kept = kept.collect::<Vec<_>>().join("\n");
+    assert!(!kept.contains("EXECUTE FUNCTION datastream."), "each trigger is one line");
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("structure.sql");
+    std::fs::write(&file, kept).expect("a file");
+    let copy = TestDatabase::empty().await;
+    let file = file.display().to_string();
+    let output = psql(&copy, &["-v", "ON_ERROR_STOP=1", "-f", &file]).await;
+    assert_eq!(output.code, Some(0), "{}", output.stderr);
+    copy.run("insert into game.titles values (1, 'crash', 'Crash', 'multiplier')").await;
+    copy.run("insert into game.results (title_id, ended_at) values (1, now())").await;
+}

@@ -11,6 +11,7 @@ mod api_documents;
 mod attach;
 mod attach_again;
 mod attach_cases;
+mod attach_changes;
 mod attach_finished;
 mod attach_ids;
 mod attach_index;

@@ -269,6 +269,20 @@ async fn an_owner_without_superuser_attaches_creates_the_roles_and_removes_every
     drop(server);
     let replace = [&ATTACH[..], &["--capture", "poll", "--replace"]].concat();
     succeeded(&datastream(&replace).env("DATABASE_URL", &as_boss).run().await);
+    // A migration of the game gives a column that we read another type, and takes it back.
+    let server = TestServer::on(url(&reader)).start().await;
+    let mut client = WsClient::connect(server.ws("/ws/crash?seed=none")).await;
+    for (of_type, id) in [("timestamp", 2), ("timestamptz", 3)] {
+        let change = format!(
+            "begin; select datastream.before_change('shop.plays'); \
+             alter table shop.plays alter finished_at type {of_type}; \
+             select datastream.after_change('shop.plays'); commit"
+        );
+        sql(&["-c", &change]).await;
+        sql(&["-c", "insert into shop.plays (game_id, finished_at) values (1, now())"]).await;
+        assert_eq!(client.next_round().await.round_id, id);
+    }
+    drop(server);
     let doctor = datastream(&["doctor"]).env("DATABASE_URL", url(&reader)).run().await;
     succeeded(&doctor);
 
