@@ -30,7 +30,8 @@ async fn a_round_with_damaged_storage_is_skipped_on_every_path() {
     // In one transaction: no poll can read it before.
     let insert = "insert into rounds (game_id, finished_at, extras) select id, now(),";
     let noise = noise();
-    let damaged = format!("begin; {insert} '{noise}' from games where slug = 'crash'; {DAMAGE}; commit");
+    let damaged =
+        format!("begin; {insert} '{noise}' from games where slug = 'crash'; {DAMAGE}; commit");
     database.run(&damaged).await;
     let other = database.finish("double", "{}").await;
     assert_eq!(live.next_round().await.round_id, other);
