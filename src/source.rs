@@ -27,6 +27,7 @@ mod connection_limits;
 mod contents;
 mod cursor;
 mod error;
+mod game_parts;
 mod initial_load;
 mod listener;
 mod outbox_reader;

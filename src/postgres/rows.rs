@@ -124,7 +124,8 @@ pub(crate) fn round_id<R: Columns>(row: &R) -> Result<Result<RoundId, InvalidId>
     }
 }
 
-fn game_id<R: Columns>(row: &R) -> Result<Result<GameId, InvalidId>, R::Error> {
+/// A game's id, as `round_id`.
+pub(crate) fn game_id<R: Columns>(row: &R) -> Result<Result<GameId, InvalidId>, R::Error> {
     match row.maybe_text("game_key")? {
         None => Ok(Ok(GameId::number(row.bigint("game_id")?))),
         Some(key) => Ok(GameId::text(key)),
