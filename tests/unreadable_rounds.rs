@@ -1,8 +1,11 @@
 //! Rounds that cannot be read or sent: each is skipped and counted, and stops no other.
 
+use embedded_postgres::Stop;
+
 use testkit::{
     DedicatedCluster, SseClient, TestDatabase, TestServer, WsClient,
     doctor::run,
+    eventually,
     game::{attach, dice, migrated_game},
     get,
     round::ids,
@@ -77,21 +80,127 @@ async fn a_round_with_damaged_storage_stops_neither_start_nor_seed_nor_list_nor_
     }
 }
 
+/// A table whose mapping can be made to fail for one value.
+const NOTES: &str = "create type verdict as enum ('good', 'bad'); \
+    create function verdict_json(verdict) returns json language plpgsql stable \
+    as $$ begin return to_json($1::text); end $$; \
+    create cast (verdict as json) with function verdict_json(verdict); \
+    create table notes (id bigint primary key, at timestamptz, note verdict)";
+const FAILS: &str = "create or replace function verdict_json(verdict) returns json language plpgsql stable \
+    as $$ begin if $1::text = 'bad' then raise 'no verdict'; end if; return to_json($1::text); end $$";
+
+/// The same, attached, on a cluster of its own.
+async fn failing_notes(cluster: &DedicatedCluster) -> TestDatabase {
+    let database = TestDatabase::on(&cluster.address()).await;
+    database.run(NOTES).await;
+    attach(&database, &dice("notes", &["--extras-columns", "note"])).await;
+    database.run(FAILS).await;
+    database
+}
+
+async fn note(database: &TestDatabase, id: i64, note: &str) {
+    database.run(&format!("insert into notes values ({id}, now(), '{note}')")).await;
+}
+
+fn unreadable(count: u32) -> String {
+    format!("datastream_rounds_skipped_total{{reason=\"unreadable\"}} {count}")
+}
+
+#[tokio::test]
+async fn a_failover_beside_unreadable_rounds_streams_the_others_once() {
+    let mut primary = DedicatedCluster::start_with(&[("synchronous_commit", "on")]);
+    let database = failing_notes(&primary).await;
+    let standby = DedicatedCluster::standby_of(&primary);
+    let url = super::failover::either(&primary, &standby, &database);
+    let server = TestServer::on(url).start().await;
+    let mut client = WsClient::connect(server.ws("/ws/dice")).await;
+    for (id, verdict) in [(1, "good"), (2, "bad"), (3, "good")] {
+        note(&database, id, verdict).await;
+    }
+    assert_eq!(ids(&client.rounds(2).await), [1, 3]);
+    // Not a minute later: the trigger records a round whose payload fails.
+    server.counts(&unreadable(1)).await;
+    server.counts("datastream_rounds_reconciled_total 0").await;
+    // The new primary has rounds that the server has not seen, one of them unreadable.
+    server.freeze().await;
+    for (id, verdict) in [(4, "bad"), (5, "good")] {
+        note(&database, id, verdict).await;
+    }
+    let replica = super::failover::connected(&standby.address(), &database.name).await;
+    eventually("the standby to have all", || async {
+        let last = "select coalesce(max(id), 0)::text from notes";
+        (replica.text(last).await.as_deref() == Some("5")).then_some(())
+    })
+    .await;
+    primary.stop(Stop::Immediate);
+    replica.run("select pg_promote()").await;
+    server.signal("CONT");
+    assert_eq!(client.next_round().await.round_id, 5);
+    server.ready().await;
+    note(&replica, 6, "bad").await;
+    note(&replica, 7, "good").await;
+    assert_eq!(client.next_round().await.round_id, 7);
+    server.counts(&unreadable(3)).await;
+    server.counts("datastream_rounds_lost_by_database_total 0").await;
+}
+
+#[tokio::test]
+async fn a_restart_of_postgresql_beside_unreadable_rounds_streams_the_others_once() {
+    let mut cluster = DedicatedCluster::start();
+    let database = failing_notes(&cluster).await;
+    let server = TestServer::on(database.url()).start().await;
+    let mut client = WsClient::connect(server.ws("/ws/dice")).await;
+    note(&database, 1, "good").await;
+    assert_eq!(client.next_round().await.round_id, 1);
+    server.freeze().await;
+    for (id, verdict) in [(2, "bad"), (3, "good"), (4, "bad")] {
+        note(&database, id, verdict).await;
+    }
+    cluster.restart(Stop::Immediate);
+    server.signal("CONT");
+    assert_eq!(client.next_round().await.round_id, 3);
+    server.counts(&unreadable(2)).await;
+    // Again: a round that was skipped is not met as a new one.
+    cluster.restart(Stop::Fast);
+    server.unready().await;
+    server.ready().await;
+    note(&database, 5, "good").await;
+    assert_eq!(client.next_round().await.round_id, 5);
+    server.counts(&unreadable(2)).await;
+}
+
+#[tokio::test]
+async fn two_servers_skip_the_same_rounds_and_each_resumes_across_them() {
+    let cluster = DedicatedCluster::start();
+    let database = failing_notes(&cluster).await;
+    let start = || TestServer::on(database.url()).env("DATASTREAM_HISTORY", "1").start();
+    let servers = [start().await, start().await];
+    servers[0].counts("datastream_other_nodes 1").await;
+    let mut clients = Vec::new();
+    for server in &servers {
+        clients.push(WsClient::connect(server.ws("/ws/dice")).await);
+    }
+    for (id, verdict) in [(1, "good"), (2, "bad"), (3, "good"), (4, "bad"), (5, "good")] {
+        note(&database, id, verdict).await;
+    }
+    for (server, client) in servers.iter().zip(&mut clients) {
+        assert_eq!(ids(&client.rounds(3).await), [1, 3, 5]);
+        server.counts(&unreadable(2)).await;
+        let mut resumed = WsClient::connect(server.ws("/ws/dice?after=1")).await;
+        let came = ids(&resumed.rounds_until(5).await);
+        assert!(came.ends_with(&[3, 5]), "{came:?}");
+        server.counts(&unreadable(2)).await;
+    }
+}
+
 #[tokio::test]
 async fn a_round_whose_mapping_fails_is_skipped_at_the_start_in_lists_and_in_replays() {
-    let table = "create type verdict as enum ('good', 'bad'); \
-        create function verdict_json(verdict) returns json language plpgsql stable \
-        as $$ begin return to_json($1::text); end $$; \
-        create cast (verdict as json) with function verdict_json(verdict); \
-        create table notes (id bigint primary key, at timestamptz, note verdict)";
-    let database = migrated_game(table).await;
+    let database = migrated_game(NOTES).await;
     attach(&database, &dice("notes", &["--extras-columns", "note"])).await;
     for (id, note) in [(1, "good"), (2, "bad"), (3, "good"), (4, "bad")] {
         database.run(&format!("insert into notes values ({id}, now(), '{note}')")).await;
     }
-    let fails = "create or replace function verdict_json(verdict) returns json language plpgsql stable \
-        as $$ begin if $1::text = 'bad' then raise 'no verdict'; end if; return to_json($1::text); end $$";
-    database.run(fails).await;
+    database.run(FAILS).await;
     let server = TestServer::on(database.url()).env("DATASTREAM_HISTORY", "1").start().await;
     let (_, seed) = SseClient::connect(&server.http("/sse/dice")).await.next_event().await;
     assert_eq!(seed.round_id, 3, "behind the latest one");
@@ -168,4 +277,91 @@ async fn doctor_finds_rounds_that_cannot_be_sent() {
             |line: &str| line.contains(reason) && line.contains(&format!("such as {id} of"));
         assert!(output.stdout.lines().any(names), "{}", output.stdout);
     }
+}
+
+#[tokio::test]
+async fn doctor_names_each_reason_beside_the_others_and_uses_the_limit_of_the_operator() {
+    let cluster = DedicatedCluster::start();
+    let database = failing_notes(&cluster).await;
+    database.run("alter table rounds alter column extras set storage external").await;
+    for (id, verdict) in [(101, "good"), (102, "bad"), (103, "bad")] {
+        note(&database, id, verdict).await;
+    }
+    let endless = database.finish_at("crash", "'infinity'").await;
+    let damaged = database.finish("crash", &noise()).await;
+    if !damage(&database).await {
+        return;
+    }
+    let large = database.finish("crash", &noise()).await;
+    let limited = testkit::binary::datastream(&["doctor"])
+        .env("DATABASE_URL", database.url())
+        .env("DATASTREAM_MAX_ROUND", "60KiB")
+        .run()
+        .await;
+    let failed = "3 finished rounds cannot be read (";
+    for expected in [
+        failed.to_owned(),
+        format!("(finished_at is out of range), such as {endless} of public.rounds"),
+        format!("(longer than DATASTREAM_MAX_ROUND), such as {large} of public.rounds"),
+    ] {
+        assert!(limited.stdout.contains(&expected), "{expected}: {}", limited.stdout);
+    }
+    assert_eq!(limited.code, Some(1), "{}", limited.stdout);
+    database.run("delete from notes where note = 'bad'").await;
+    let doctor = run(&database.url(), "doctor", &[]).await.stdout;
+    assert!(
+        doctor.contains("1 finished rounds cannot be read (missing chunk number 0"),
+        "{doctor}"
+    );
+    assert!(doctor.contains(&format!("such as {damaged} of public.rounds")), "{doctor}");
+    assert!(!doctor.contains("longer than"), "{doctor}");
+}
+
+#[tokio::test]
+async fn a_game_that_cannot_be_read_stops_no_other() {
+    let made = |body: &str| {
+        format!(
+            "create or replace function label(text, int) returns text language plpgsql stable \
+             as $$ begin {body} return $1; end $$"
+        )
+    };
+    let tables = "create table shops (id int primary key, code text, name text); \
+        insert into shops values (1, 'one', 'One'), (2, 'two', 'Two'), (3, 'three', 'Three'); \
+        create view titles as select id, label(code, id) as code, label(name, -id) as name from shops; \
+        create table sales (id bigint generated always as identity primary key, shop int, at timestamptz)";
+    let database = migrated_game(&format!("{}; {tables}", made(""))).await;
+    let game = ["--game-id", "shop", "--games", "titles", "--games-slug", "code"];
+    let more = ["--finished-at", "at", "--extras-columns", "shop", "--games-type", "code"];
+    attach(&database, &[&["--table", "sales"], &more[..], &game].concat()).await;
+    let sell = async |shop: i64| {
+        database.run(&format!("insert into sales (shop, at) values ({shop}, now())")).await;
+    };
+    let server = TestServer::on(database.url()).start().await;
+    let mut live = WsClient::connect(server.ws("/ws")).await;
+    sell(1).await;
+    assert_eq!(live.next_round().await.game_slug, "one");
+    // The slug of one game, and the name of another.
+    database.run(&made("if $2 in (2, -3) then raise 'no label'; end if;")).await;
+    database.run("insert into shops values (4, 'four', 'Four')").await;
+    for shop in [2, 1, 4, 3] {
+        sell(shop).await;
+    }
+    let slugs: Vec<_> = live.rounds(3).await.into_iter().map(|round| round.game_slug).collect();
+    assert_eq!(slugs, ["one", "four", "three"]);
+    server.counts(&unreadable(1)).await;
+    assert_eq!(server.metric("datastream_listener_connects_total").await, 1.0);
+    drop(server);
+    let server = TestServer::on(database.url()).start().await;
+    let games = get(&server.http("/games")).await.json();
+    let names: Vec<_> = games.as_array().expect("games").iter().map(|game| &game["name"]).collect();
+    assert_eq!(names, ["One", "three", "Four"]);
+    assert_eq!(get(&server.http("/rounds/three")).await.status, 200);
+    assert_eq!(get(&server.http("/rounds/nothing")).await.status, 404);
+    let doctor = run(&database.url(), "doctor", &[]).await;
+    assert!(
+        doctor.stdout.contains("2 games cannot be read (no label), such as 2"),
+        "{}",
+        doctor.stdout
+    );
+    assert_eq!(doctor.code, Some(1));
 }
