@@ -11,11 +11,12 @@ select s.snap::text as snapshot, (s.inserted - '0/0'::pg_lsn)::bigint as inserte
        o.xid::text::bigint as xid, o.before::text::bigint as before, o.attachment, o.round_id, o.round_key,
        (extract(epoch from o.at) * 1000000)::bigint as at_micros,
        (extract(epoch from clock_timestamp() - o.at) * 1000000)::bigint as age_micros,
-       s.now_micros, s.alone, null::boolean as has_round
+       s.now_micros, s.alone, s.exact_server, null::boolean as has_round
 from (select coalesce($2::text::pg_snapshot, pg_current_snapshot()) as snap,
              pg_current_wal_insert_lsn() as inserted, pg_current_wal_flush_lsn() as flushed,
              (extract(epoch from clock_timestamp()) * 1000000)::bigint as now_micros,
-             case when pg_try_advisory_lock(7264, 10) then pg_advisory_unlock(7264, 10) else false end as alone) s
+             case when pg_try_advisory_lock(7264, 10) then pg_advisory_unlock(7264, 10) else false end as alone,
+             (select e.server from datastream.exact_server e) as exact_server) s
 left join lateral (
     select o.xid, o.before, o.attachment, o.round_id, o.round_key, o.at
     from datastream.outbox o

@@ -3,7 +3,7 @@
 -- $2 bigint: the most rows. If there are so many, page.sql reads them instead.
 -- Columns: snapshot text (the next $1), inserted bigint, flushed bigint (WAL positions: while `inserted` of one poll is
 --          above `flushed` of a later one, a crash may take back what the first has seen), alone boolean (see
---          src/source/presence.rs), now_micros bigint (the database's clock, since the epoch),
+--          src/source/presence.rs), exact_server bigint (see src/source/exact_server.rs), now_micros bigint (the database's clock, since the epoch),
 --          xid bigint, before bigint, attachment integer (negative: the id cannot be sent), round_id bigint, round_key text (empty
 --          for a number; else round_id is 0), at_micros bigint (when the outbox row was written, since the
 --          epoch), age_micros bigint (the same, ago), has_round boolean (false: the round was deleted or is unfinished
@@ -17,7 +17,7 @@
 -- whole outbox (190 ms for a million rows, against 0.5 ms). The limit is inside, so that content is read for the returned rows alone. For one
 -- new round the poll takes 0.12-0.15 ms; without content it takes 0.10, and reading the content apart 0.08 more.
 select s.snap::text as snapshot, (s.inserted - '0/0'::pg_lsn)::bigint as inserted, (s.flushed - '0/0'::pg_lsn)::bigint as flushed,
-       s.alone, s.now_micros,
+       s.alone, s.exact_server, s.now_micros,
        o.xid::text::bigint as xid, o.before::text::bigint as before, o.attachment, o.round_id, o.round_key,
        (extract(epoch from o.at) * 1000000)::bigint as at_micros,
        (extract(epoch from clock_timestamp() - o.at) * 1000000)::bigint as age_micros,
@@ -27,7 +27,8 @@ select s.snap::text as snapshot, (s.inserted - '0/0'::pg_lsn)::bigint as inserte
             then f.extras end as extras
 from (select pg_current_snapshot() as snap, pg_current_wal_insert_lsn() as inserted, pg_current_wal_flush_lsn() as flushed,
              (extract(epoch from clock_timestamp()) * 1000000)::bigint as now_micros,
-             case when pg_try_advisory_lock(7264, 10) then pg_advisory_unlock(7264, 10) else false end as alone) s
+             case when pg_try_advisory_lock(7264, 10) then pg_advisory_unlock(7264, 10) else false end as alone,
+             (select e.server from datastream.exact_server e) as exact_server) s
 left join lateral (
     select u.xid, u.before, u.attachment, u.round_id, u.round_key, u.at
     from (

@@ -43,7 +43,9 @@ revoke all on all tables in schema datastream from public;
 -- For `serve`. The views read the game's tables with the owner's rights.
 grant usage on schema datastream to :"reader";
 grant select on datastream.outbox, datastream.trimmed, datastream.attached, datastream.attached_games, datastream.finished_rounds, datastream.seed_indexes,
-  datastream._sqlx_migrations, datastream.compatible_migrations to :"reader";
+  datastream._sqlx_migrations, datastream.compatible_migrations, datastream.exact_server to :"reader";
+-- It names itself there while it answers resumes exactly.
+grant update on datastream.exact_server to :"reader";
 select format('grant select on datastream.%I to %I', c.relname, :'reader') from pg_class c
 where c.relnamespace = 'datastream'::regnamespace and c.relkind = 'v' and c.relname ~ '^attached_\d+_rounds$' \gexec
 -- One by one, because default privileges may have been revoked (`alter default privileges revoke execute on functions`).

@@ -9,6 +9,7 @@ pub(crate) mod halves;
 pub(crate) mod memory_budget;
 pub(crate) mod partial_verifier;
 pub(crate) mod phase;
+pub(crate) mod process_name;
 pub(crate) mod shutdown;
 pub(crate) mod telemetry;
 pub(crate) mod turns;

@@ -14,7 +14,8 @@
 //!
 //! * [`Capture`]: connects again and again; keeps the [state](connection::State) between connections.
 //! * `connection::Connection`: catch-up and the live loop of one connection.
-//! * `listener::Listener`: the connection and its wake-ups. `presence::Presence`: other servers.
+//! * `listener::Listener`: the connection and its wake-ups. `exact_claim::ExactClaim`: other
+//!   servers. `exact_server::ServerName`: the row that names the one that answers resumes exactly.
 //! * `outbox_reader::OutboxReader`: polls, pages, rounds by id. `catch_up_queries`: the rest.
 //! * `publisher::RoundPublisher`: found rounds to the hub, skipped rounds counted.
 //! * `cursor::Cursor`: how far the outbox has been published. Pure.
@@ -27,6 +28,8 @@ mod connection_limits;
 mod contents;
 mod cursor;
 mod error;
+mod exact_claim;
+mod exact_server;
 mod initial_load;
 mod listener;
 mod outbox_reader;

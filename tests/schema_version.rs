@@ -24,7 +24,7 @@ const EIGHTH: &str = "insert into datastream._sqlx_migrations \
 async fn replace(database: &TestDatabase) -> String {
     let refused = migrate(database).await;
     assert_eq!(refused.code, Some(1), "{}", refused.stdout);
-    assert!(refused.stderr.contains("20260117000700 had another text"), "{}", refused.stderr);
+    assert!(refused.stderr.contains("20260117000800 had another text"), "{}", refused.stderr);
     let (_, commands) = refused.stderr.trim().rsplit_once("lost): ").expect("commands");
     let folder = path().parent().expect("a folder").display().to_string();
     let given = env::var("PATH").unwrap_or_default();
@@ -87,8 +87,8 @@ async fn doctor_accepts_a_later_migration_only_if_it_says_so() {
 #[tokio::test]
 async fn doctor_says_what_to_run_where_a_migration_is_missing() {
     let database = TestDatabase::new().await;
-    database.run("delete from datastream._sqlx_migrations where version = 20260117000700").await;
+    database.run("delete from datastream._sqlx_migrations where version = 20260117000800").await;
     let found = findings(&database.url(), "migrations", &[]).await;
-    let missing = told(&found, "failed", "lacks migrations of this program: 20260117000700");
+    let missing = told(&found, "failed", "lacks migrations of this program: 20260117000800");
     assert_eq!(missing.remedy, "run: datastream migrate");
 }

@@ -19,8 +19,11 @@ cross join lateral (
     union all
     select 'select from datastream.' || c.relname from pg_class c
     where c.relnamespace = 'datastream'::regnamespace and c.relkind in ('r', 'v')
-      and (c.relname in ('outbox', 'trimmed', 'attached', 'seed_indexes', 'attached_games', 'finished_rounds', '_sqlx_migrations', 'compatible_migrations') or c.relname ~ '^attached_\d+_rounds$')
+      and (c.relname in ('outbox', 'trimmed', 'attached', 'seed_indexes', 'attached_games', 'finished_rounds', '_sqlx_migrations', 'compatible_migrations', 'exact_server') or c.relname ~ '^attached_\d+_rounds$')
       and not has_table_privilege(c.oid, 'select')
+    union all
+    select 'update datastream.exact_server' from pg_class c
+    where c.relnamespace = 'datastream'::regnamespace and c.relname = 'exact_server' and not has_table_privilege(c.oid, 'update')
     union all
     select 'execute datastream.' || p.proname from pg_proc p
     where p.pronamespace = 'datastream'::regnamespace and p.proname in ('micros', 'moment', 'moment_of', 'as_jsonb', 'is_text', 'is_key', 'integer_of', 'numeric_of', 'uuid_of', 'reconcile', 'trim', 'rounds_by_id', 'rounds_of',

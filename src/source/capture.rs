@@ -1,6 +1,9 @@
 //! The one task that publishes rounds.
 
-use std::{convert::Infallible, time::Instant};
+use std::{
+    convert::Infallible,
+    time::{Duration, Instant},
+};
 
 use tokio::sync::watch;
 
@@ -8,6 +11,7 @@ use super::{
     connection::{Connection, State},
     connection_limits,
     error::CaptureError,
+    exact_server::ServerName,
     listener::{Backend, Listener},
     probe::Probe,
     publisher::RoundPublisher,
@@ -19,6 +23,9 @@ use crate::{
     postgres::target::PgTarget,
     stream::{games::Games, hub::Publisher, skipped_rounds::SkippedRounds},
 };
+
+/// One small statement. If the database does not answer it, another server waits for the lease.
+const LEAVES_WITHIN: Duration = Duration::from_millis(500);
 
 /// What a capture works with.
 #[derive(Debug)]
@@ -51,6 +58,7 @@ pub struct Capture {
     publisher: RoundPublisher,
     phase: watch::Sender<Phase>,
     state: State,
+    server: ServerName,
     /// The last connection's: it may still hold locks.
     former: Option<Backend>,
     suppression: Suppression,
@@ -79,7 +87,7 @@ impl Capture {
             }
         });
         let publisher = RoundPublisher::new(publisher, games, metrics, skipped);
-        let (state, former) = (State::InitialLoad(None), None);
+        let (state, server) = (State::InitialLoad(None), ServerName::of_this_process());
         let capture = Self {
             listen,
             queries,
@@ -88,7 +96,8 @@ impl Capture {
             publisher,
             phase,
             state,
-            former,
+            server,
+            former: None,
             suppression,
         };
         (capture, watched)
@@ -103,8 +112,9 @@ impl Capture {
 
     /// From LISTEN to the end of the connection.
     async fn listen(&mut self, backoff: &mut Backoff) -> Result<Infallible, CaptureError> {
-        let (listener, presence) =
-            Listener::start(&self.listen, self.former.as_ref(), &self.shutdown).await?;
+        let (listener, claim) =
+            Listener::start(&self.listen, &self.server, self.former.as_ref(), &self.shutdown)
+                .await?;
         let listener = listener.counting(self.publisher.skipped.clone());
         self.former = listener.backend.clone();
         let metrics = self.publisher.metrics.clone();
@@ -114,7 +124,7 @@ impl Capture {
             connection_limits::warn(listener.session()).await?;
             self.publisher.skipped.name_tables(listener.queries().tables().await?);
         }
-        let mut connection = Connection { listener, presence, publisher: &mut self.publisher };
+        let mut connection = Connection { listener, claim, publisher: &mut self.publisher };
         connection.catch_up(&mut self.state, self.history).await?;
         connection.publisher.hub.open();
         metrics.listener_connected.set(1);
@@ -124,7 +134,12 @@ impl Capture {
         backoff.reset();
         let probe = Probe::new(&connection.listener, &self.queries, &self.shutdown, &metrics);
         let State::Running(running) = &mut self.state else { return Err(CaptureError::Closed) };
-        connection.live(running, probe, &self.suppression).await
+        tokio::select! {
+            ended = connection.live(running, probe, &self.suppression) => return ended,
+            () = self.shutdown.requested() => {}
+        }
+        connection.leave().await;
+        Err(CaptureError::Closed)
     }
 }
 
@@ -142,5 +157,9 @@ impl Reconnecting for Capture {
 
     fn phase(&self) -> &watch::Sender<Phase> {
         &self.phase
+    }
+
+    fn leaves_within(&self) -> Duration {
+        LEAVES_WITHIN
     }
 }

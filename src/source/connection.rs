@@ -10,12 +10,12 @@ use super::{
     contents::ChunkSize,
     cursor::{AlreadyPublished, RoundKey, round_key},
     error::CaptureError,
+    exact_claim::{ExactClaim, OtherServers},
     initial_load::InitialLoad,
     listener::Listener,
     outbox_reader::PollAnswer,
     pace::Pace,
     poll::{Bounds, FoundRow, Poll},
-    presence::Presence,
     probe::Probe,
     publisher::{Outcome, RoundPublisher},
     running::{OtherTimeline, Running},
@@ -43,7 +43,7 @@ pub(super) enum State {
 #[derive(Debug)]
 pub(super) struct Connection<'a> {
     pub(super) listener: Listener,
-    pub(super) presence: Presence,
+    pub(super) claim: ExactClaim,
     pub(super) publisher: &'a mut RoundPublisher,
 }
 
@@ -56,15 +56,15 @@ impl Connection<'_> {
         per_game: i64,
     ) -> Result<(), CaptureError> {
         self.publisher.replace_games(self.listener.queries().games().await?);
-        let is_first = matches!(state, State::InitialLoad(_));
         let (already, is_rewound) = match state {
             State::InitialLoad(loaded) => {
                 let history_bytes = self.publisher.hub.history_share();
                 InitialLoad::read(loaded, &self.listener, per_game, history_bytes).await?;
                 let load = loaded.take().ok_or(CaptureError::Closed)?;
-                self.claim_or_wait(is_first).await?;
                 let running = load.finish(&self.listener, self.publisher).await?;
                 *state = State::Running(Box::new(running));
+                // Last: if the connection breaks before, nobody waits for this server.
+                self.claim_or_wait(true).await?;
                 (AlreadyPublished::default(), false)
             }
             State::Running(running) if running.is_of_another_database(&self.listener) => {
@@ -73,11 +73,13 @@ impl Connection<'_> {
                 return Box::pin(self.catch_up(state, per_game)).await;
             }
             State::Running(running) if running.continues_on(&self.listener).await? => {
-                self.claim_or_wait(is_first).await?;
+                self.claim_or_wait(false).await?;
                 (running.cursor.rewind(), true)
             }
             State::Running(running) => {
-                self.claim_or_wait(is_first).await?;
+                self.claim_or_wait(false).await?;
+                // The row may be as old as the copy.
+                self.publisher.share(true);
                 (self.start_over(running).await?, false)
             }
         };
@@ -89,9 +91,10 @@ impl Connection<'_> {
         Ok(())
     }
 
-    /// Takes solo, or tells the hub that other servers may publish the same rounds.
-    async fn claim_or_wait(&mut self, is_first: bool) -> Result<(), CaptureError> {
-        if !self.presence.claim_or_wait(self.listener.session(), is_first).await? {
+    /// Waits until no other server answers exactly. Unless this one does, others may have sent the
+    /// rounds that it has published, or those that it publishes next. `is_new`: it has published none.
+    async fn claim_or_wait(&mut self, is_new: bool) -> Result<(), CaptureError> {
+        if !self.claim.claim_or_wait(self.listener.session(), is_new).await? {
             self.publisher.share(true);
         }
         Ok(())
@@ -154,7 +157,7 @@ impl Connection<'_> {
             let end = page.complete_before();
             let rows = std::mem::take(&mut page.rows);
             let oldest = rows.iter().map(|found| found.row.key.at).min();
-            outcome.add(self.publish_found(running, page.alone, rows, already, source).await?);
+            outcome.add(self.publish_found(running, page.others, rows, already, source).await?);
             let Some((end, after)) = end else {
                 self.advance(running, page).await?;
                 return Ok(outcome);
@@ -188,18 +191,19 @@ impl Connection<'_> {
     async fn publish_found(
         &mut self,
         running: &mut Running,
-        alone: bool,
+        others: OtherServers,
         rows: Vec<FoundRow>,
         already: &AlreadyPublished,
         source: Source,
     ) -> Result<Outcome, CaptureError> {
         let session = self.listener.session();
-        // The hub first: another server may serve as soon as solo is released.
-        if !self.presence.has_claimed(alone) {
-            self.publisher.share(true);
+        // The hub first: another server may serve as soon as this one's number is removed.
+        match self.claim.exact_until(others) {
+            Some(end) => self.publisher.hub.answer_exactly_until(end),
+            None => self.publisher.share(true),
         }
-        self.presence.renew(session).await?;
-        self.presence.before_rounds(alone, session).await?;
+        self.claim.renew(session).await?;
+        self.claim.before_rounds(others, session).await?;
         let (known, mut new): (Vec<_>, Vec<_>) =
             rows.into_iter().partition(|found| already.has_row(&found.row.key));
         let mut outcome = Outcome { published: 0, repeated: known.len() };
@@ -235,7 +239,7 @@ impl Connection<'_> {
         running.last_contact = poll.at;
         running.cursor.advance(poll.seen, self.publisher.hub.position());
         self.publisher.set_durable_position(&running.cursor);
-        if self.presence.after_rounds(poll.alone, self.listener.session()).await? {
+        if self.claim.after_rounds(poll.others, self.listener.session()).await? {
             self.publisher.share(false);
         }
         Ok(())
@@ -257,7 +261,8 @@ impl Connection<'_> {
             }
         };
         let rows = std::mem::take(&mut poll.rows);
-        let outcome = self.publish_found(running, poll.alone, rows, &already, Source::poll).await?;
+        let outcome =
+            self.publish_found(running, poll.others, rows, &already, Source::poll).await?;
         self.advance(running, poll).await?;
         Ok(outcome.published)
     }
@@ -273,6 +278,14 @@ impl Connection<'_> {
             Err(error) => return Err(error),
         }
         Ok(())
+    }
+
+    /// Lets other servers serve at once, before this one stops.
+    pub(super) async fn leave(&mut self) {
+        self.publisher.share(true);
+        if let Err(error) = self.claim.leave(self.listener.session()).await {
+            tracing::debug!(%error, "another server may wait for the lease of this one");
+        }
     }
 
     /// Polls at each notification, and without one when the pace says so.

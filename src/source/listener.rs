@@ -8,8 +8,9 @@ use tokio_postgres::types::Type;
 use super::{
     catch_up_queries::CatchUpQueries,
     error::CaptureError,
+    exact_claim::ExactClaim,
+    exact_server::ServerName,
     outbox_reader::OutboxReader,
-    presence::Presence,
     session::{ANSWER_WITHIN, Parameter, Session, within},
     snapshot::Snapshot,
     wake_ups::{CHANNEL, PROBE_CHANNEL, WakeUps, receive},
@@ -115,26 +116,28 @@ impl Listener {
     /// backend, which may still hold presence.
     pub(super) async fn start(
         target: &PgTarget,
+        server: &ServerName,
         former: Option<&Backend>,
         shutdown: &Shutdown,
-    ) -> Result<(Self, Presence), CaptureError> {
+    ) -> Result<(Self, ExactClaim), CaptureError> {
         let link = client::connect(target, "listen", &SETTINGS).await?;
         let wake_ups = Arc::new(WakeUps::default());
         let receiving = shutdown.spawn(receive(link.messages, Arc::clone(&wake_ups)));
         let receiving = receiving.abort_handle();
         let prepared = async {
             let session = Session::new(link.client, client::begin(target, &SETTINGS)).await?;
-            Self::prepare(session, former, wake_ups, receiving.clone()).await
+            Self::prepare(session, server.clone(), former, wake_ups, receiving.clone()).await
         };
         within(PREPARED_WITHIN, prepared).await.inspect_err(|_| receiving.abort())
     }
 
     async fn prepare(
         session: Session,
+        server: ServerName,
         former: Option<&Backend>,
         wake_ups: Arc<WakeUps>,
         receiving: AbortHandle,
-    ) -> Result<(Self, Presence), CaptureError> {
+    ) -> Result<(Self, ExactClaim), CaptureError> {
         let identity = identity(&session).await?;
         check_version(&session).await?;
         let modes = modes(&session).await?.ok_or(CaptureError::NothingAttached)?;
@@ -148,13 +151,13 @@ impl Listener {
         // Each a transaction of its own, acknowledged before anything is read.
         session.run(&format!("listen {CHANNEL}")).await?;
         session.run(&format!("listen {PROBE_CHANNEL}")).await?;
-        let presence = Presence::start(&session).await?;
+        let claim = ExactClaim::start(server, &session).await?;
         // All servers poll now, and find that they are not alone.
         session.run(&format!("notify {CHANNEL}")).await?;
         let backend = backend(&session).await?;
         let reader = OutboxReader::new(session).await?;
         let skipped = None;
-        Ok((Self { reader, wake_ups, receiving, identity, backend, modes, skipped }, presence))
+        Ok((Self { reader, wake_ups, receiving, identity, backend, modes, skipped }, claim))
     }
 
     pub(super) fn session(&self) -> &Session {

@@ -1,6 +1,6 @@
 //! Reads of the outbox: polls with the rounds' content, pages without, and rounds by id.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, time::Instant};
 
 use tokio_postgres::types::Type;
 
@@ -58,11 +58,11 @@ impl OutboxReader {
 
     /// The rounds committed since `saved`, with their content.
     pub(super) async fn poll(&self, saved: &Snapshot) -> Result<PollAnswer, CaptureError> {
-        let saved = saved.to_string();
+        let (saved, asked) = (saved.to_string(), Instant::now());
         let parameters: [Parameter<'_>; 2] = [(&saved, Type::TEXT), (&POLL_ROWS, Type::INT8)];
         let answer = self.session.query_bounded(&self.poll, &parameters, CONTENT_BYTES);
         match within(ANSWER_WITHIN, answer).await {
-            Ok(BoundedRows::All(rows, _)) => Ok(PollAnswer::of(Poll::read(&rows)?)),
+            Ok(BoundedRows::All(rows, _)) => Ok(PollAnswer::of(Poll::read(&rows, asked)?)),
             Ok(BoundedRows::TooMany) => Ok(PollAnswer::ReadInPages),
             Err(error) if error.is_of_data() => Ok(PollAnswer::ReadInPages),
             Err(error) if error.is_lock_timeout() => Ok(PollAnswer::Locked),
@@ -72,10 +72,10 @@ impl OutboxReader {
 
     /// The same on a quiet database: asks first whether there is anything, with a shorter statement.
     pub(super) async fn poll_if_any(&self, saved: &Snapshot) -> Result<PollAnswer, CaptureError> {
-        let text = saved.to_string();
+        let (text, asked) = (saved.to_string(), Instant::now());
         let parameters: [Parameter<'_>; 1] = [(&text, Type::TEXT)];
         let answer = self.session.query_prepared(&self.idle, &parameters);
-        match Poll::read_idle(&within(ANSWER_WITHIN, answer).await?)? {
+        match Poll::read_idle(&within(ANSWER_WITHIN, answer).await?, asked)? {
             Some(poll) => Ok(PollAnswer::Complete(poll)),
             None => self.poll(saved).await,
         }
@@ -87,7 +87,7 @@ impl OutboxReader {
         saved: &Snapshot,
         bounds: &Bounds,
     ) -> Result<Poll, CaptureError> {
-        let saved = saved.to_string();
+        let (saved, asked) = (saved.to_string(), Instant::now());
         let until = bounds.until.as_ref().map(Snapshot::to_string);
         let xid = bounds.after.xid.0.cast_signed();
         let Attachment(attachment) = bounds.after.attachment;
@@ -102,7 +102,7 @@ impl OutboxReader {
             (&PAGE_ROWS, Type::INT8),
         ];
         let query = self.session.query(sql!("page"), &parameters);
-        Poll::read(&within(CATCH_UP_WITHIN, query).await?)
+        Poll::read(&within(CATCH_UP_WITHIN, query).await?, asked)
     }
 
     /// Takes rows from the front, as many as one answer can have, and reads their content. One that

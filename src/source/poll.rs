@@ -1,10 +1,13 @@
 //! The answer of a poll, or of a page.
 
+use std::time::Instant;
+
 use tokio_postgres::Row;
 
 use super::{
     cursor::{Lsn, Seen},
     error::CaptureError,
+    exact_claim::OtherServers,
     rows::{OutboxRow, outbox_row},
     snapshot::Snapshot,
 };
@@ -97,37 +100,39 @@ pub(super) struct Poll {
     pub(super) seen: Seen,
     /// When it ran, by the database's clock, in microseconds since the epoch.
     pub(super) at: i64,
-    /// Whether nobody else holds the presence lock; see [`super::presence`].
-    pub(super) alone: bool,
+    /// What it says of other servers.
+    pub(super) others: OtherServers,
     pub(super) rows: Vec<FoundRow>,
 }
 
 impl Poll {
-    pub(super) fn read(rows: &[Row]) -> Result<Self, CaptureError> {
+    /// The answer to a statement that was sent at this time.
+    pub(super) fn read(rows: &[Row], asked: Instant) -> Result<Self, CaptureError> {
         let now = UnixMillis::now();
         let found = rows.iter().filter_map(|row| found(row, now).transpose());
         let found = found.collect::<Result<_, _>>()?;
-        Ok(Self { rows: found, ..Self::state(rows)? })
+        Ok(Self { rows: found, ..Self::state(rows, asked)? })
     }
 
     /// The answer of `sql/idle.sql`; none if there are rows.
-    pub(super) fn read_idle(rows: &[Row]) -> Result<Option<Self>, CaptureError> {
+    pub(super) fn read_idle(rows: &[Row], asked: Instant) -> Result<Option<Self>, CaptureError> {
         let first = rows.first().ok_or(CaptureError::Closed)?;
         match first.try_get("has_rows")? {
             true => Ok(None),
-            false => Self::state(rows).map(Some),
+            false => Self::state(rows, asked).map(Some),
         }
     }
 
-    fn state(rows: &[Row]) -> Result<Self, CaptureError> {
+    fn state(rows: &[Row], asked: Instant) -> Result<Self, CaptureError> {
         let first = rows.first().ok_or(CaptureError::Closed)?;
         let seen = Seen {
             snapshot: first.try_get::<_, &str>("snapshot")?.parse()?,
             inserted: Lsn(first.try_get("inserted")?),
             flushed: Lsn(first.try_get("flushed")?),
         };
-        let (at, alone) = (first.try_get("now_micros")?, first.try_get("alone")?);
-        Ok(Self { seen, at, alone, rows: Vec::new() })
+        let (alone, exact_server) = (first.try_get("alone")?, first.try_get("exact_server")?);
+        let others = OtherServers { asked, alone, exact_server };
+        Ok(Self { seen, at: first.try_get("now_micros")?, others, rows: Vec::new() })
     }
 
     /// Whether there are so many rows.

@@ -22,6 +22,11 @@ pub(super) trait Reconnecting {
 
     /// The channel of its phase.
     fn phase(&self) -> &watch::Sender<Phase>;
+
+    /// How long a live connection may take to end after the request to stop.
+    fn leaves_within(&self) -> Duration {
+        Duration::ZERO
+    }
 }
 
 /// Runs one connection after another until the shutdown. An error is one that waiting cannot fix,
@@ -32,11 +37,15 @@ pub(super) async fn run_connections(
 ) -> Result<(), CaptureError> {
     let mut backoff = Backoff::default();
     loop {
+        let stopped = stopped(shutdown, capture.leaves_within(), capture.phase().subscribe());
         let ended = tokio::select! {
-            () = shutdown.requested() => return Ok(()),
+            () = stopped => return Ok(()),
             ended = capture.run_connection(&mut backoff) => ended,
         };
         let Err(error) = ended;
+        if shutdown.is_requested() {
+            return Ok(());
+        }
         if error.is_final() && !capture.is_loaded() {
             return Err(error);
         }
@@ -50,6 +59,14 @@ pub(super) async fn run_connections(
             () = shutdown.requested() => return Ok(()),
             () = tokio::time::sleep(delay) => {}
         }
+    }
+}
+
+/// Waits until a connection must have ended.
+async fn stopped(shutdown: &Shutdown, leaves_within: Duration, phase: watch::Receiver<Phase>) {
+    shutdown.requested().await;
+    if matches!(*phase.borrow(), Phase::Live { .. }) {
+        tokio::time::sleep(leaves_within).await;
     }
 }
 

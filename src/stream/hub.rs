@@ -8,12 +8,13 @@
 //!   round is exactly one of these: in the opening, before it, or after it.
 //! * **I4** A subscriber that falls behind is refilled from the ring buffers by position, or gets
 //!   [`Delivery::TooSlow`].
-//! * **I5** The hub answers a resume point that this process alone delivered live exactly, by
-//!   position. If another node may have delivered it too, the answer has every round that may be
-//!   later there. A resume point read from the outbox at start is answered by transaction
-//!   (`before`). The last two may repeat rounds of overlapping transactions, and lose none.
+//! * **I5** A resume point that this process alone delivered live is answered exactly, by position.
+//!   If another node may have delivered it too, or may have started unseen, the answer has every
+//!   round that may be later there. A resume point read from the outbox at start is answered by
+//!   transaction (`before`). The last two may repeat rounds, and lose none.
 
 mod channels;
+mod exact_lease;
 mod history_hold;
 mod outlet;
 mod recent_rounds;
@@ -181,8 +182,7 @@ impl Hub {
     }
 
     /// Opens a stream: its opening, and a subscription to every later round. Replays at most `limit`
-    /// rounds. Returns `None` if a ring buffer has evicted a round of the opening since `start` was
-    /// prepared.
+    /// rounds. `None` if a ring buffer has evicted a round of the opening since `start` was prepared.
     pub fn subscribe(
         &self,
         topic: &Topic,
@@ -353,7 +353,7 @@ impl Publisher {
         self.0.recent().set_durable_position(durable);
     }
 
-    /// Sets whether other nodes may stream the same database from now on (I5).
+    /// Sets whether other nodes may stream the database (I5).
     pub fn share(&self, shared: bool) {
         self.0.recent().share(shared);
     }

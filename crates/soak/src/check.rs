@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use crate::{
     args::Args,
+    faults::Faults,
     subscribers::{Behavior, ConnectionRecord, Subscriber, Transport},
     testbed::HUB_ROUNDS,
     transactions::{Ending, Token, Transaction},
@@ -28,6 +29,8 @@ pub(crate) struct Expected {
     lossy: bool,
     /// Whether there were several nodes: a node does not know what another one delivered.
     shared: bool,
+    /// When the database may have been away for longer than a server answers resumes exactly.
+    lapses: Vec<(u64, u64)>,
     /// Ids that PostgreSQL assigned to more than one round.
     reused: HashSet<i64>,
     /// The time of the first connection to each server process.
@@ -67,6 +70,7 @@ impl Expected {
         rows: Vec<Row>,
         transactions: Vec<Transaction>,
         subscribers: &[Subscriber],
+        faults: &Faults,
         args: &Args,
     ) -> Self {
         let present = rows.iter().map(|row| row.token).collect();
@@ -79,8 +83,19 @@ impl Expected {
         let (reused, order) = (reused(subscribers), HashMap::new());
         let starts = starts(subscribers);
         let (lossy, shared) = (args.lossy, args.nodes > 1);
-        let mut expected =
-            Self { rows, present, transactions, commits, lossy, shared, reused, starts, order };
+        let lapses = faults.lapses();
+        let mut expected = Self {
+            rows,
+            present,
+            transactions,
+            commits,
+            lossy,
+            shared,
+            lapses,
+            reused,
+            starts,
+            order,
+        };
         for one in subscribers.iter().filter(|one| one.sees_all()) {
             for (process, positions) in expected.positions(one) {
                 expected.order.entry(process).or_insert(positions);
@@ -163,8 +178,8 @@ impl Expected {
     }
 
     /// Whether the contract allows repeats after this resume. It does if another process delivered
-    /// the named round, if the round is older than the process or than the hub's recent rounds, or
-    /// if several nodes stream the database.
+    /// the named round, if the round is older than the process or than the hub's recent rounds, if
+    /// several nodes stream the database, or if the process could not know whether one does.
     fn may_repeat(
         &self,
         connection: &ConnectionRecord,
@@ -181,7 +196,14 @@ impl Expected {
                 > HUB_ROUNDS * 3 / 4
         });
         let start = self.starts.get(&connection.process).copied().unwrap_or(0);
-        self.shared || another || from < start || beyond || self.reused.contains(&named_id)
+        let at = connection.connected;
+        let has_lapsed = self.lapses.iter().any(|(begun, ended)| (*begun..=*ended).contains(&at));
+        self.shared
+            || has_lapsed
+            || another
+            || from < start
+            || beyond
+            || self.reused.contains(&named_id)
     }
 
     fn absent(&self, round_id: i64, token: Token, findings: &mut Findings) {

@@ -11,10 +11,18 @@ use embedded_postgres::Stop;
 
 use testkit::FaultProxy;
 
+use tokio::sync::mpsc;
+
 use crate::{
     plan::{Fault, Planned},
     testbed::Testbed,
+    transactions::TransactionLog,
 };
+
+/// A server answers resumes exactly for 2 s after a poll; polls are up to 0.25 s apart.
+const LEASE_AT_LEAST: Duration = Duration::from_millis(1_500);
+/// A connection that is cut is noticed in this time, even on a busy machine.
+const NOTICED_WITHIN: Duration = Duration::from_millis(100);
 
 /// The injected faults and the measured recoveries.
 #[derive(Debug, Default)]
@@ -24,6 +32,27 @@ pub(crate) struct Faults {
     recoveries: Mutex<Vec<Duration>>,
     /// Link faults that began or ended so far: shows whether one disturbed a recovery.
     link_changes: AtomicU64,
+    outages: Mutex<Vec<Outage>>,
+}
+
+/// From the begin of a fault until every server was ready again.
+#[derive(Clone, Copy, Debug)]
+struct Outage {
+    begun: Moment,
+    ended: Moment,
+}
+
+/// A time of the logical clock, and the real one.
+#[derive(Clone, Copy, Debug)]
+struct Moment {
+    logical: u64,
+    real: Instant,
+}
+
+impl Moment {
+    fn now(tx_log: &TransactionLog) -> Self {
+        Self { logical: tx_log.now(), real: Instant::now() }
+    }
 }
 
 impl Faults {
@@ -32,8 +61,41 @@ impl Faults {
     pub(crate) async fn inject(
         &self,
         testbed: &Testbed,
+        tx_log: &TransactionLog,
         faults: Vec<Planned>,
         end: Duration,
+    ) -> anyhow::Result<()> {
+        let (over, outages) = mpsc::unbounded_channel();
+        let injected = async {
+            let injected = self.inject_all(testbed, tx_log, faults, end, &over).await;
+            drop(over);
+            injected
+        };
+        tokio::try_join!(injected, self.record_outages(testbed, tx_log, outages)).map(drop)
+    }
+
+    /// Records when the servers were ready after each fault.
+    async fn record_outages(
+        &self,
+        testbed: &Testbed,
+        tx_log: &TransactionLog,
+        mut over: mpsc::UnboundedReceiver<Moment>,
+    ) -> anyhow::Result<()> {
+        while let Some(begun) = over.recv().await {
+            tokio::time::sleep(NOTICED_WITHIN).await;
+            testbed.live().await?;
+            self.outages.lock().push(Outage { begun, ended: Moment::now(tx_log) });
+        }
+        Ok(())
+    }
+
+    async fn inject_all(
+        &self,
+        testbed: &Testbed,
+        tx_log: &TransactionLog,
+        faults: Vec<Planned>,
+        end: Duration,
+        over: &mpsc::UnboundedSender<Moment>,
     ) -> anyhow::Result<()> {
         let start = Instant::now();
         for planned in faults {
@@ -41,7 +103,9 @@ impl Faults {
             if start.elapsed() > end {
                 break;
             }
+            let begun = Moment::now(tx_log);
             self.one(testbed, planned).await?;
+            let _ = over.send(begun);
             *self.counts.lock().entry(planned.fault).or_default() += 1;
         }
         Ok(())
@@ -83,6 +147,26 @@ impl Faults {
             self.recoveries.lock().push(live.saturating_duration_since(accepts));
         }
         Ok(())
+    }
+
+    /// The times, by the logical clock, in which a server may have been without the database for
+    /// longer than it answers resumes exactly.
+    pub(crate) fn lapses(&self) -> Vec<(u64, u64)> {
+        let mut all = self.outages.lock().clone();
+        all.sort_unstable_by_key(|outage| outage.begun.logical);
+        let mut merged: Vec<Outage> = Vec::new();
+        for outage in all {
+            match merged.last_mut() {
+                Some(last) if outage.begun.real <= last.ended.real + NOTICED_WITHIN => {
+                    if outage.ended.real > last.ended.real {
+                        last.ended = outage.ended;
+                    }
+                }
+                _ => merged.push(outage),
+            }
+        }
+        let is_long = |it: &&Outage| it.ended.real - it.begun.real > LEASE_AT_LEAST;
+        merged.iter().filter(is_long).map(|it| (it.begun.logical, it.ended.logical)).collect()
     }
 
     /// The number of injected faults of each kind.

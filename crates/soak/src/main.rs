@@ -105,8 +105,8 @@ async fn soak(args: &Args) -> anyhow::Result<bool> {
     let end = Duration::from_secs(args.seconds);
     // An error in one sequence ends the run: results of the other would be useless.
     tokio::try_join!(
-        faults.inject(&testbed, plan.link, end),
-        faults.inject(&testbed, plan.crash, end)
+        faults.inject(&testbed, &tx_log, plan.link, end),
+        faults.inject(&testbed, &tx_log, plan.crash, end)
     )
     .with_context(|| format!("see {}", testbed.log().display()))?;
     testbed.live().await?;
@@ -121,7 +121,7 @@ async fn soak(args: &Args) -> anyhow::Result<bool> {
     let rows = table(&testbed.url).await?;
     let metrics = testbed.metrics().await?;
     let transactions = tx_log.transactions();
-    let expected = Expected::new(rows, transactions.clone(), &subscribers, args);
+    let expected = Expected::new(rows, transactions.clone(), &subscribers, &faults, args);
     let check = |subscriber: Subscriber| (subscriber.clone(), expected.check(&subscriber));
     let findings: Vec<_> = subscribers.into_iter().map(check).collect();
     let rounds = expected.rows.len();

@@ -17,6 +17,7 @@ pub use self::resume_point::Later;
 use super::{
     Batch, Captured, DurablePosition, Outlet, Placed, Position,
     channels::Channels,
+    exact_lease::ExactLease,
     history_hold::HistoryHold,
     ring_buffer::{Entry, RingBuffer},
 };
@@ -75,6 +76,8 @@ pub(super) struct RecentRounds {
     forgotten: Position,
     /// Up to this position another node may have delivered the same rounds in another order.
     shared_until: Position,
+    /// How long the answers are exact.
+    pub(super) lease: ExactLease,
     /// Up to this transaction retention had deleted outbox rows when the ring buffers were preloaded.
     trimmed: Xid,
     durable: DurablePosition,
@@ -99,6 +102,7 @@ impl RecentRounds {
             first_live: Position(1),
             forgotten: Position(0),
             shared_until: Position(0),
+            lease: ExactLease::default(),
             trimmed: Xid(0),
             durable: DurablePosition::default(),
             games: BTreeMap::new(),

@@ -130,9 +130,10 @@ impl RecentRounds {
         let (game, position) = self.points.get(named)?;
         let position = *position;
         let point = self.games.get(game)?.buffer.find(position)?;
-        if position >= self.first_live && position > self.shared_until {
+        let is_live = position >= self.first_live;
+        if is_live && position > self.shared_until && self.lease.holds() {
             self.reaches(topic, position).then_some(ResumePoint::Live(position))
-        } else if position >= self.first_live && point.before > Xid(0) {
+        } else if is_live && point.before > Xid(0) {
             self.point_by_order(topic, Overtaking::of(point))
         } else if point.before > Xid(0) {
             self.point_by_transaction(topic, point)

@@ -107,6 +107,15 @@ impl Database {
     }
 }
 
+/// How a process stands to others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    Alone,
+    Shared,
+    /// It has lost its connection, and nobody can tell it of the others.
+    Lapsed,
+}
+
 /// A process of the server.
 pub(super) struct Node {
     pub(super) hub: Hub,
@@ -125,10 +134,13 @@ impl Node {
         database: &Database,
         history: usize,
         rows_read: usize,
-        shared: bool,
+        standing: Standing,
     ) -> Self {
         let (hub, publisher) = hub(history);
-        publisher.share(shared);
+        publisher.share(standing == Standing::Shared);
+        if standing == Standing::Lapsed {
+            publisher.answer_exactly_until(Instant::now());
+        }
         let read = database.committed.len();
         let mut newest = database.outbox(read);
         newest.drain(..newest.len().saturating_sub(rows_read));

@@ -9,7 +9,7 @@ use std::{
 use proptest::test_runner::{Config, TestRunner};
 
 use super::{
-    model::{Answer, AnswerKind, Database, GAMES, Node, Row},
+    model::{Answer, AnswerKind, Database, GAMES, Node, Row, Standing},
     *,
 };
 
@@ -199,13 +199,13 @@ fn clients() -> Vec<Client> {
 
 /// Runs the steps on so many nodes; returns how each resume was answered.
 fn run_steps(
-    nodes: usize,
+    (nodes, standing): (usize, Standing),
     history: usize,
     steps: Vec<Step>,
 ) -> Result<Vec<AnswerKind>, TestCaseError> {
     let (mut database, mut clients, mut kinds) = (Database::new(), clients(), Vec::new());
     let start =
-        |database: &Database, rows_read| Node::start(database, history, rows_read, nodes > 1);
+        |database: &Database, rows_read| Node::start(database, history, rows_read, standing);
     let mut nodes: Vec<_> = (0..nodes).map(|_| start(&database, usize::MAX)).collect();
     let count = nodes.len();
     let index = |node: usize| node % count;
@@ -240,7 +240,7 @@ fn run_steps(
 }
 
 /// Runs random steps many times; each of these kinds of answer must occur often.
-fn check_resumes(nodes: usize, wanted: &[AnswerKind]) {
+fn check_resumes(nodes: (usize, Standing), wanted: &[AnswerKind]) {
     let kinds = RefCell::new(BTreeMap::<AnswerKind, u32>::new());
     let steps = (1..=HISTORY_MAX, prop::collection::vec(step(), 1..120));
     let outcome = TestRunner::new(Config::with_cases(500)).run(&steps, |(history, steps)| {
@@ -261,14 +261,14 @@ fn a_resume_point_that_only_the_table_has_is_not_answered_from_incomplete_ring_b
     // when a restarted node no longer reads the outbox far enough back for both.
     let game_2 = [Finish(0, 2, 1), Commit(0), Finish(1, 2, -1), Poll(0, false), Connect(3, 0)];
     let game_1 = [Finish(1, 1, 0), Commit(1), Restart(0, 1), Connect(3, 0)];
-    let kinds = run_steps(1, 1, [&game_2[..], &game_1].concat());
+    let kinds = run_steps((1, Standing::Alone), 1, [&game_2[..], &game_1].concat());
     assert_eq!(kinds.map_err(|lost| lost.to_string()), Ok(vec![AnswerKind::Replayed]));
 }
 
 #[test]
 fn a_resume_is_refused_or_returns_every_round_that_the_client_may_have_missed() {
     check_resumes(
-        1,
+        (1, Standing::Alone),
         &[
             AnswerKind::Live,
             AnswerKind::Transaction,
@@ -279,16 +279,38 @@ fn a_resume_is_refused_or_returns_every_round_that_the_client_may_have_missed() 
     );
 }
 
+/// The kinds of answer of several nodes.
+const AT_LEAST_ONCE: [AnswerKind; 5] = [
+    AnswerKind::Shared,
+    AnswerKind::Transaction,
+    AnswerKind::Table,
+    AnswerKind::Replayed,
+    AnswerKind::Gap,
+];
+
 #[test]
 fn a_resume_on_another_node_is_refused_or_returns_every_round_that_the_client_may_have_missed() {
-    check_resumes(
-        NODES_MAX,
-        &[
-            AnswerKind::Shared,
-            AnswerKind::Transaction,
-            AnswerKind::Table,
-            AnswerKind::Replayed,
-            AnswerKind::Gap,
-        ],
-    );
+    check_resumes((NODES_MAX, Standing::Shared), &AT_LEAST_ONCE);
+}
+
+#[test]
+fn the_same_goes_for_nodes_that_have_found_themselves_alone_and_then_lost_the_database() {
+    check_resumes((NODES_MAX, Standing::Lapsed), &AT_LEAST_ONCE);
+}
+
+#[test]
+fn a_node_answers_exactly_again_once_its_lease_is_renewed() {
+    let (hub, publisher) = hub(8);
+    // Of overlapping transactions, the younger one committed first.
+    let found = |poll, xid| Captured { poll, ..captured(xid, 1, xid.cast_unsigned(), 1) };
+    publisher.publish(vec![found(1, 2)]);
+    publisher.publish(vec![found(2, 1)]);
+    let later = || resumed(&hub, &Topic::Everything, 1);
+    assert_eq!(later(), Some(vec![]));
+    publisher.answer_exactly_until(Instant::now());
+    assert_eq!(later(), Some(vec![2]), "another node may have sent 2 after 1");
+    publisher.answer_exactly_until(Instant::now() + Duration::from_secs(60));
+    assert_eq!(later(), Some(vec![]));
+    publisher.share(true);
+    assert_eq!(later(), Some(vec![2]));
 }
