@@ -61,9 +61,10 @@ impl Connection<'_> {
                 let history_bytes = self.publisher.hub.history_share();
                 InitialLoad::read(loaded, &self.listener, per_game, history_bytes).await?;
                 let load = loaded.take().ok_or(CaptureError::Closed)?;
-                self.claim_or_wait(true).await?;
                 let running = load.finish(&self.listener, self.publisher).await?;
                 *state = State::Running(Box::new(running));
+                // Last: if the connection breaks before, nobody waits for this server.
+                self.claim_or_wait(true).await?;
                 (AlreadyPublished::default(), false)
             }
             State::Running(running) if running.is_of_another_database(&self.listener) => {

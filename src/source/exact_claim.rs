@@ -194,9 +194,11 @@ impl ExactClaim {
     /// Tries to write the number. The next poll must find this server alone again: a newcomer that
     /// came before the number did not wait.
     async fn claim(&mut self, session: &Session) -> Result<bool, CaptureError> {
-        // A write that fails half-way may have reached the row.
-        self.is_named = true;
-        self.is_named = self.server.write(session).await?;
+        if !self.is_named {
+            // A write that fails half-way may have reached the row.
+            self.is_named = true;
+            self.is_named = self.server.write(session).await?;
+        }
         self.state = if self.is_named { State::Claimed } else { SHARED };
         Ok(self.is_named)
     }
