@@ -4,14 +4,13 @@ select case when cardinality(missing) > 0 then 'failed' when r.rolsuper then 'wa
        case when cardinality(missing) > 0 then format('role %s may not: %s', current_user, array_to_string(missing, ', '))
             when r.rolsuper then format('role %s is a superuser, and serve needs few rights', current_user)
             else format('role %s has the rights that serve needs', current_user) end as says,
-       case when cardinality(missing) > 0 then 'run as the owner of the schema, from the project''s root'
-            else 'run from the project''s root, then let serve connect as datastream_reader' end
-       || E':\npsql "$DATABASE_URL"'
+       case when cardinality(missing) > 0 then 'run as the owner of the schema'
+            else 'run this, then let serve connect as datastream_reader' end
+       || E':\ndatastream roles | psql "$DATABASE_URL"'
        -- An owner from an earlier run of roles.sql keeps the schema.
        || (select format(' -v owner=''%s''', replace(o.rolname, '''', '''\''''')) from pg_namespace n join pg_roles o on o.oid = n.nspowner
            where n.nspname = 'datastream' and not o.rolcanlogin union all select '' limit 1)
-       || case when cardinality(missing) > 0 then format(' -v reader=''%s''', replace(current_user, '''', '''\''''')) else '' end
-       || ' -f sql/roles.sql' as remedy
+       || case when cardinality(missing) > 0 then format(' -v reader=''%s''', replace(current_user, '''', '''\''''')) else '' end as remedy
 from pg_roles r
 cross join lateral (
   select array(

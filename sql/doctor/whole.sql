@@ -7,7 +7,7 @@ select 'failed' as status, 'missing: ' || array_to_string(m.missing, ', ') as sa
          || (select string_agg(case when a.oid_now is null then format('datastream detach --table ''%s''', replace(a.relation, '''', '''\''''')) else a.again end, E'\n' order by a.id)
              from attached a where format('datastream.attached_%s_rounds', a.id) = any (m.missing) or (array_to_string(m.missing, ',') !~ 'attached_\d' and a.id = (select min(id) from attached)))
        else
-         E'if datastream migrate prints "up to date", create the schema again, as the owner of the tables, which do not change (clients cannot resume across this; run sql/roles.sql again afterwards):\n'
+         E'if datastream migrate prints "up to date", create the schema again, as the owner of the tables, which do not change (clients cannot resume across this; run datastream roles again afterwards):\n'
          'set lock_timeout = ''2s''; drop schema datastream cascade;\n'
          || coalesce((select string_agg(a.again || ' --index', E'\n' order by a.id) from attached a), 'datastream migrate')
        end as remedy
