@@ -116,10 +116,10 @@ async fn infinite_moments_are_counted_and_do_not_stop_a_restart() {
 async fn a_start_takes_only_as_many_rounds_as_the_memory_has_room_for_and_resumes_lose_none() {
     let database = TestDatabase::new().await;
     let insert = "insert into rounds (game_id, finished_at, extras) \
-        select id, now() - n * interval '1 ms', jsonb_build_object('text', repeat('x', 500000)) \
+        select id, now() - n * interval '1 min', jsonb_build_object('text', repeat('x', 500000)) \
         from games, generate_series(1, 60) n where slug = 'crash' returning id::text";
     database.run(insert).await;
-    let quiet = database.finish_at("double", "now() - interval '1 hour'").await;
+    let quiet = database.finish_at("double", "now() - interval '2 hours'").await;
     let running = server(&database).env("DATASTREAM_MEMORY", "32MiB").start().await;
     let held = running.metric("datastream_memory_used_bytes{kind=\"history\"}").await;
     assert!(held < 17e6, "{held}");

@@ -238,7 +238,7 @@ async fn modes(session: &Session) -> Result<Option<Modes>, CaptureError> {
     Ok((count("attached")? > 0).then_some(modes))
 }
 
-/// `None` behind a pooler, whose backends are others' too.
+/// `None` behind a pooler, whose backends are others' too, and if the start of ours cannot be seen.
 async fn backend(session: &Session) -> Result<Option<Backend>, CaptureError> {
     if !session.is_own() {
         return Ok(None);
@@ -246,7 +246,9 @@ async fn backend(session: &Session) -> Result<Option<Backend>, CaptureError> {
     let sql =
         "select pid, backend_start::text as start from pg_stat_get_activity(pg_backend_pid())";
     let row = session.query_one(sql, &[]).await?;
-    Ok(Some(Backend { pid: row.try_get("pid")?, start: row.try_get("start")? }))
+    let pid = row.try_get("pid")?;
+    // Null if the role's setting `role` makes the session another role, which may not see it.
+    Ok(row.try_get::<_, Option<String>>("start")?.map(|start| Backend { pid, start }))
 }
 
 /// A connection that broke may live on at the server for minutes, and hold presence.
