@@ -92,6 +92,27 @@ async fn a_rotated_password_is_read_for_the_next_connection() {
 }
 
 #[tokio::test]
+async fn a_rotated_password_is_read_from_the_home_folder_or_from_the_file_that_the_url_names() {
+    let guarded = Guarded::new().await;
+    let home = guarded.folder.path().join("home");
+    fs::create_dir(&home).expect("a folder");
+    std::os::unix::fs::symlink(guarded.file(), home.join(".pgpass")).expect("a link");
+    let named = format!("{}?passfile={}", guarded.url(), guarded.file().display());
+    for server in [
+        guarded.server().without("PGPASSFILE").env("HOME", &home),
+        TestServer::on(named).without("PGPASSFILE").env("DATASTREAM_HISTORY", "1"),
+    ] {
+        let server = server.start().await;
+        for password in ["second", "first"] {
+            guarded.change_password(password).await;
+            guarded.write(password);
+            guarded.end_sessions().await;
+            guarded.works(&server).await;
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_password_file_that_changes_after_the_sessions_ended_ends_the_outage() {
     let guarded = Guarded::new().await;
     let server = guarded.server().start().await;

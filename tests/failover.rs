@@ -136,7 +136,11 @@ async fn a_failover_reads_the_content_of_new_rounds_alone() {
 }
 
 /// A URL with both hosts that connects to the primary.
-fn either(one: &DedicatedCluster, two: &DedicatedCluster, database: &TestDatabase) -> String {
+pub(crate) fn either(
+    one: &DedicatedCluster,
+    two: &DedicatedCluster,
+    database: &TestDatabase,
+) -> String {
     let (one, two) = (one.address().tcp_port, two.address().tcp_port);
     format!(
         "postgresql://postgres@127.0.0.1:{one},127.0.0.1:{two}/{}?target_session_attrs=read-write",
@@ -185,7 +189,7 @@ async fn queries_leave_a_server_that_became_read_only() {
 }
 
 /// The same database at another address.
-async fn connected(address: &Address, name: &str) -> TestDatabase {
+pub(crate) async fn connected(address: &Address, name: &str) -> TestDatabase {
     let pool = sqlx::PgPool::connect(&address.url(name)).await.expect("a connection");
     TestDatabase { name: name.to_owned(), pool, address: address.clone() }
 }

@@ -42,6 +42,7 @@ mod game_database;
 mod game_statements;
 mod hostile_clients;
 mod http_routes;
+mod intermediaries;
 mod internal_listener;
 mod line_ends;
 mod lists;

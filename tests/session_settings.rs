@@ -11,14 +11,21 @@ use testkit::{
 };
 
 /// Extras whose text depends on the settings of a session.
-const TABLE: &str = "create table kinds (id bigint primary key, at timestamptz, zoned timestamptz, \
-    ratio float8, took interval, raw bytea, kind regclass)";
-const COLUMNS: [&str; 2] = ["--extras-columns", "zoned,ratio,took,raw,kind"];
+const TABLE: &str = "create type pair as (at timestamptz, took interval, raw bytea); \
+    create table kinds (id bigint primary key, at timestamptz, zoned timestamptz, \
+    ratio float8, took interval, raw bytea, kind regclass, cash money, moments timestamptz[], \
+    span tstzrange, raws bytea[], pair pair, single float4, at_time timetz)";
+const COLUMNS: [&str; 2] =
+    ["--extras-columns", "zoned,ratio,took,raw,kind,cash,moments,span,raws,pair,single,at_time"];
 const VALUES: &str = "now(), '2026-01-17 00:45:42.5+00', 0.1::float8 + 0.2::float8, \
-    '1 day 02:03:04', '\\x00ff', 'public.kinds'";
+    '1 day 02:03:04', '\\x00ff', 'public.kinds', 1234.5::numeric::money, \
+    array['2026-01-17 00:45:42.5+00'::timestamptz], \
+    tstzrange('2026-01-17 00:45:42.5+00', '2026-02-01 00:00+00'), array['\\x00ff'::bytea], \
+    row('2026-01-17 00:45:42.5+00'::timestamptz, make_interval(-1, 2, 0, 3, 4), '\\x00ff'::bytea), \
+    0.1, '04:05:06+02'";
 /// With PostgreSQL's defaults and UTC.
 const TEXT: &str = r#"{"raw": "\\x00ff", "kind": "public.kinds", "took": "1 day 02:03:04", "ratio": 0.30000000000000004, "zoned": "2026-01-17T00:45:42.5+00:00"}"#;
-const OTHER: [(&str, &str); 7] = [
+const OTHER: [(&str, &str); 12] = [
     ("TimeZone", "'Asia/Tokyo'"),
     ("DateStyle", "'German, DMY'"),
     ("IntervalStyle", "'iso_8601'"),
@@ -26,6 +33,11 @@ const OTHER: [(&str, &str); 7] = [
     ("bytea_output", "'escape'"),
     ("search_path", "datastream, public"),
     ("lc_monetary", "'C.UTF-8'"),
+    ("xmlbinary", "'hex'"),
+    ("client_encoding", "'LATIN1'"),
+    ("plan_cache_mode", "'force_custom_plan'"),
+    ("enable_nestloop", "off"),
+    ("enable_indexscan", "off"),
 ];
 /// What keeps a session from its work.
 const HARMFUL: [(&str, &str); 10] = [
@@ -101,6 +113,26 @@ async fn extras_have_the_same_text_through_a_pooler_that_refuses_settings() {
     let Some(pooler) = PgBouncer::before(&database).await else { return };
     let texts = texts(&database, &pooler.url()).await;
     assert!(texts.iter().all(|text| text == TEXT), "{texts:?}");
+}
+
+#[tokio::test]
+async fn a_role_whose_sessions_become_another_role_is_streamed() {
+    let database = TestDatabase::new().await;
+    let [login, reader] = ["login", "reader"].map(|name| format!("{}_{name}", database.name));
+    let roles = format!(
+        "create role {reader} superuser; create role {login} login in role {reader}; \
+         alter role {login} set role = {reader}"
+    );
+    database.run(&roles).await;
+    let url = database.url_through(database.address.tcp_port);
+    let server = TestServer::on(url.replace("postgres@", &format!("{login}@"))).start().await;
+    let mut client = WsClient::connect(server.ws("/ws/crash")).await;
+    for _ in 0..2 {
+        let round = database.finish("crash", "{}").await;
+        assert_eq!(client.next_round().await.round_id, round);
+        assert_eq!(get(&server.http("/rounds/crash")).await.status, 200);
+        database.terminate_server_sessions().await;
+    }
 }
 
 /// A superuser whose settings keep sessions from their work; its name is that of the database.

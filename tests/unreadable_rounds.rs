@@ -1,8 +1,11 @@
 //! Rounds that cannot be read or sent: each is skipped and counted, and stops no other.
 
+use embedded_postgres::Stop;
+
 use testkit::{
     DedicatedCluster, SseClient, TestDatabase, TestServer, WsClient,
     doctor::run,
+    eventually,
     game::{attach, dice, migrated_game},
     get,
     round::ids,
@@ -77,21 +80,125 @@ async fn a_round_with_damaged_storage_stops_neither_start_nor_seed_nor_list_nor_
     }
 }
 
+/// A table whose mapping can be made to fail for one value.
+const NOTES: &str = "create type verdict as enum ('good', 'bad'); \
+    create function verdict_json(verdict) returns json language plpgsql stable \
+    as $$ begin return to_json($1::text); end $$; \
+    create cast (verdict as json) with function verdict_json(verdict); \
+    create table notes (id bigint primary key, at timestamptz, note verdict)";
+const FAILS: &str = "create or replace function verdict_json(verdict) returns json language plpgsql stable \
+    as $$ begin if $1::text = 'bad' then raise 'no verdict'; end if; return to_json($1::text); end $$";
+
+/// The same, attached, on a cluster of its own.
+async fn failing_notes(cluster: &DedicatedCluster) -> TestDatabase {
+    let database = TestDatabase::on(&cluster.address()).await;
+    database.run(NOTES).await;
+    attach(&database, &dice("notes", &["--extras-columns", "note"])).await;
+    database.run(FAILS).await;
+    database
+}
+
+async fn note(database: &TestDatabase, id: i64, note: &str) {
+    database.run(&format!("insert into notes values ({id}, now(), '{note}')")).await;
+}
+
+fn unreadable(count: u32) -> String {
+    format!("datastream_rounds_skipped_total{{reason=\"unreadable\"}} {count}")
+}
+
+#[tokio::test]
+async fn a_failover_beside_unreadable_rounds_streams_the_others_once() {
+    let mut primary = DedicatedCluster::start_with(&[("synchronous_commit", "on")]);
+    let database = failing_notes(&primary).await;
+    let standby = DedicatedCluster::standby_of(&primary);
+    let url = super::failover::either(&primary, &standby, &database);
+    let server = TestServer::on(url).start().await;
+    let mut client = WsClient::connect(server.ws("/ws/dice")).await;
+    for (id, verdict) in [(1, "good"), (2, "bad"), (3, "good")] {
+        note(&database, id, verdict).await;
+    }
+    assert_eq!(ids(&client.rounds(2).await), [1, 3]);
+    server.counts(&unreadable(1)).await;
+    // The new primary has rounds that the server has not seen, one of them unreadable.
+    server.freeze().await;
+    for (id, verdict) in [(4, "bad"), (5, "good")] {
+        note(&database, id, verdict).await;
+    }
+    let replica = super::failover::connected(&standby.address(), &database.name).await;
+    eventually("the standby to have all", || async {
+        let last = "select coalesce(max(id), 0)::text from notes";
+        (replica.text(last).await.as_deref() == Some("5")).then_some(())
+    })
+    .await;
+    primary.stop(Stop::Immediate);
+    replica.run("select pg_promote()").await;
+    server.signal("CONT");
+    assert_eq!(client.next_round().await.round_id, 5);
+    server.ready().await;
+    note(&replica, 6, "bad").await;
+    note(&replica, 7, "good").await;
+    assert_eq!(client.next_round().await.round_id, 7);
+    server.counts(&unreadable(3)).await;
+    server.counts("datastream_rounds_lost_by_database_total 0").await;
+}
+
+#[tokio::test]
+async fn a_restart_of_postgresql_beside_unreadable_rounds_streams_the_others_once() {
+    let mut cluster = DedicatedCluster::start();
+    let database = failing_notes(&cluster).await;
+    let server = TestServer::on(database.url()).start().await;
+    let mut client = WsClient::connect(server.ws("/ws/dice")).await;
+    note(&database, 1, "good").await;
+    assert_eq!(client.next_round().await.round_id, 1);
+    server.freeze().await;
+    for (id, verdict) in [(2, "bad"), (3, "good"), (4, "bad")] {
+        note(&database, id, verdict).await;
+    }
+    cluster.restart(Stop::Immediate);
+    server.signal("CONT");
+    assert_eq!(client.next_round().await.round_id, 3);
+    server.counts(&unreadable(2)).await;
+    // Again: a round that was skipped is not met as a new one.
+    cluster.restart(Stop::Fast);
+    server.unready().await;
+    server.ready().await;
+    note(&database, 5, "good").await;
+    assert_eq!(client.next_round().await.round_id, 5);
+    server.counts(&unreadable(2)).await;
+}
+
+#[tokio::test]
+async fn two_servers_skip_the_same_rounds_and_each_resumes_across_them() {
+    let cluster = DedicatedCluster::start();
+    let database = failing_notes(&cluster).await;
+    let start = || TestServer::on(database.url()).env("DATASTREAM_HISTORY", "1").start();
+    let servers = [start().await, start().await];
+    servers[0].counts("datastream_other_nodes 1").await;
+    let mut clients = Vec::new();
+    for server in &servers {
+        clients.push(WsClient::connect(server.ws("/ws/dice")).await);
+    }
+    for (id, verdict) in [(1, "good"), (2, "bad"), (3, "good"), (4, "bad"), (5, "good")] {
+        note(&database, id, verdict).await;
+    }
+    for (server, client) in servers.iter().zip(&mut clients) {
+        assert_eq!(ids(&client.rounds(3).await), [1, 3, 5]);
+        server.counts(&unreadable(2)).await;
+        let mut resumed = WsClient::connect(server.ws("/ws/dice?after=1")).await;
+        let came = ids(&resumed.rounds_until(5).await);
+        assert!(came.ends_with(&[3, 5]), "{came:?}");
+        server.counts(&unreadable(2)).await;
+    }
+}
+
 #[tokio::test]
 async fn a_round_whose_mapping_fails_is_skipped_at_the_start_in_lists_and_in_replays() {
-    let table = "create type verdict as enum ('good', 'bad'); \
-        create function verdict_json(verdict) returns json language plpgsql stable \
-        as $$ begin return to_json($1::text); end $$; \
-        create cast (verdict as json) with function verdict_json(verdict); \
-        create table notes (id bigint primary key, at timestamptz, note verdict)";
-    let database = migrated_game(table).await;
+    let database = migrated_game(NOTES).await;
     attach(&database, &dice("notes", &["--extras-columns", "note"])).await;
     for (id, note) in [(1, "good"), (2, "bad"), (3, "good"), (4, "bad")] {
         database.run(&format!("insert into notes values ({id}, now(), '{note}')")).await;
     }
-    let fails = "create or replace function verdict_json(verdict) returns json language plpgsql stable \
-        as $$ begin if $1::text = 'bad' then raise 'no verdict'; end if; return to_json($1::text); end $$";
-    database.run(fails).await;
+    database.run(FAILS).await;
     let server = TestServer::on(database.url()).env("DATASTREAM_HISTORY", "1").start().await;
     let (_, seed) = SseClient::connect(&server.http("/sse/dice")).await.next_event().await;
     assert_eq!(seed.round_id, 3, "behind the latest one");
