@@ -29,7 +29,8 @@ $$;
 -- The trigger function for INSERT on an ordinary table. It runs once a statement, over the new rows.
 -- * One EXCEPTION block a statement: each block that writes takes a transaction id.
 -- * The first attempt has no ON CONFLICT, which doubled the cost of a row (3.0 against 1.4 us). A conflict is rare: an id
---   comes twice in one transaction. Then the function tries again with ON CONFLICT, and without a payload.
+--   comes twice in one transaction. Then, or if the payload of one row fails, the function tries again with ON CONFLICT, and without
+--   a payload.
 -- * `auto` sends a payload if the statement finished one round, `notify` one for each round.
 create function datastream.insert_function_sql(relation regclass, options jsonb, number integer, capture text) returns text
 language plpgsql stable set search_path = pg_catalog, pg_temp
@@ -88,7 +89,7 @@ begin
       end if;%3$s
       return null;
     exception when others then
-      if again or sqlstate operator(pg_catalog.<>) '23505' then
+      if again then
         raise warning 'datastream: the trigger did not record finished rounds of %%: %%', pg_catalog.format('%%I.%%I', tg_table_schema, tg_table_name), sqlerrm
           using hint = 'Once the cause is fixed, the server finds them within a minute. Run datastream doctor to see the cause.';
         return null;
@@ -111,6 +112,7 @@ $$;
 -- * The setting `datastream.recorded` says that the first row is written. It ends with the transaction, or with
 --   the rollback of its savepoint.
 -- * `auto` notifies for that first row only: a transaction's rounds become visible together, so one wake-up is enough.
+-- * If the payload fails, the function tries again without it.
 create function datastream.row_function_sql(relation regclass, options jsonb, number integer, event text, capture text) returns text
 language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
@@ -120,10 +122,14 @@ declare
   -- Only a round whose id can be sent has a payload.
   body text := case when e.sendable is null then e.payload else format('case when attachment operator(pg_catalog.>) 0 then %s end', e.payload) end;
   payload text := case capture when 'notify' then format($sql$
-    body := %s;$sql$, body) else '' end;
+      if not again then
+        body := %s;
+      end if;$sql$, body) else '' end;
   notify_first text := case capture when 'auto' then format($sql$
       if pg_catalog.pg_try_advisory_xact_lock(7264, 1) then
-        body := %s;
+        if not again then
+          body := %s;
+        end if;
         done := %s;
       end if;$sql$, body, send) else '' end;
   notify_each text := case capture when 'notify' then format($sql$
@@ -149,6 +155,7 @@ as $datastream$
 #variable_conflict use_column
 declare
   is_first boolean;
+  again boolean := false;
   recorded boolean;%6$s
   body pg_catalog.text;
   done pg_catalog.text;
@@ -156,18 +163,24 @@ begin
   if pg_catalog.current_setting('datastream.skip', true) operator(pg_catalog.=) 'on' then
     return null;
   end if;
-  begin
-    %2$s
-    is_first := coalesce(pg_catalog.current_setting('datastream.recorded', true) operator(pg_catalog.<>) 'on', true);%3$s
-    if is_first then
-      %7$s;
-      recorded := found;%4$s
-    end if;
-  exception when others then
-    raise warning 'datastream: the trigger did not record a finished round of %%: %%', pg_catalog.format('%%I.%%I', tg_table_schema, tg_table_name), sqlerrm
-      using hint = 'Once the cause is fixed, the server finds it within a minute. Run datastream doctor to see the cause.';
-    return null;
-  end;
+  loop
+    begin
+      %2$s
+      is_first := coalesce(pg_catalog.current_setting('datastream.recorded', true) operator(pg_catalog.<>) 'on', true);%3$s
+      if is_first then
+        %7$s;
+        recorded := found;%4$s
+      end if;
+      exit;
+    exception when others then
+      if again then
+        raise warning 'datastream: the trigger did not record a finished round of %%: %%', pg_catalog.format('%%I.%%I', tg_table_schema, tg_table_name), sqlerrm
+          using hint = 'Once the cause is fixed, the server finds it within a minute. Run datastream doctor to see the cause.';
+        return null;
+      end if;
+      again := true;
+    end;
+  end loop;
   if is_first then
     done := pg_catalog.set_config('datastream.recorded', 'on', true);
   else

@@ -24,7 +24,13 @@ const VALUES: &str = "now(), '2026-01-17 00:45:42.5+00', 0.1::float8 + 0.2::floa
     row('2026-01-17 00:45:42.5+00'::timestamptz, make_interval(-1, 2, 0, 3, 4), '\\x00ff'::bytea), \
     0.1, '04:05:06+02'";
 /// With PostgreSQL's defaults and UTC.
-const TEXT: &str = r#"{"raw": "\\x00ff", "kind": "public.kinds", "took": "1 day 02:03:04", "ratio": 0.30000000000000004, "zoned": "2026-01-17T00:45:42.5+00:00"}"#;
+const TEXT: &str = concat!(
+    r#"{"raw": "\\x00ff", "cash": "$1,234.50", "kind": "public.kinds", "#,
+    r#""pair": {"at": "2026-01-17T00:45:42.5+00:00", "raw": "\\x00ff", "took": "-10 mons +3 days 04:00:00"}, "#,
+    r#""raws": ["\\x00ff"], "span": "[\"2026-01-17 00:45:42.5+00\",\"2026-02-01 00:00:00+00\")", "#,
+    r#""took": "1 day 02:03:04", "ratio": 0.30000000000000004, "zoned": "2026-01-17T00:45:42.5+00:00", "#,
+    r#""single": 0.1, "at_time": "04:05:06+02", "moments": ["2026-01-17T00:45:42.5+00:00"]}"#,
+);
 const OTHER: [(&str, &str); 12] = [
     ("TimeZone", "'Asia/Tokyo'"),
     ("DateStyle", "'German, DMY'"),

@@ -118,7 +118,9 @@ async fn a_failover_beside_unreadable_rounds_streams_the_others_once() {
         note(&database, id, verdict).await;
     }
     assert_eq!(ids(&client.rounds(2).await), [1, 3]);
+    // Not a minute later: the trigger records a round whose payload fails.
     server.counts(&unreadable(1)).await;
+    server.counts("datastream_rounds_reconciled_total 0").await;
     // The new primary has rounds that the server has not seen, one of them unreadable.
     server.freeze().await;
     for (id, verdict) in [(4, "bad"), (5, "good")] {
@@ -275,4 +277,91 @@ async fn doctor_finds_rounds_that_cannot_be_sent() {
             |line: &str| line.contains(reason) && line.contains(&format!("such as {id} of"));
         assert!(output.stdout.lines().any(names), "{}", output.stdout);
     }
+}
+
+#[tokio::test]
+async fn doctor_names_each_reason_beside_the_others_and_uses_the_limit_of_the_operator() {
+    let cluster = DedicatedCluster::start();
+    let database = failing_notes(&cluster).await;
+    database.run("alter table rounds alter column extras set storage external").await;
+    for (id, verdict) in [(101, "good"), (102, "bad"), (103, "bad")] {
+        note(&database, id, verdict).await;
+    }
+    let endless = database.finish_at("crash", "'infinity'").await;
+    let damaged = database.finish("crash", &noise()).await;
+    if !damage(&database).await {
+        return;
+    }
+    let large = database.finish("crash", &noise()).await;
+    let limited = testkit::binary::datastream(&["doctor"])
+        .env("DATABASE_URL", database.url())
+        .env("DATASTREAM_MAX_ROUND", "60KiB")
+        .run()
+        .await;
+    let failed = "3 finished rounds cannot be read (";
+    for expected in [
+        failed.to_owned(),
+        format!("(finished_at is out of range), such as {endless} of public.rounds"),
+        format!("(longer than DATASTREAM_MAX_ROUND), such as {large} of public.rounds"),
+    ] {
+        assert!(limited.stdout.contains(&expected), "{expected}: {}", limited.stdout);
+    }
+    assert_eq!(limited.code, Some(1), "{}", limited.stdout);
+    database.run("delete from notes where note = 'bad'").await;
+    let doctor = run(&database.url(), "doctor", &[]).await.stdout;
+    assert!(
+        doctor.contains("1 finished rounds cannot be read (missing chunk number 0"),
+        "{doctor}"
+    );
+    assert!(doctor.contains(&format!("such as {damaged} of public.rounds")), "{doctor}");
+    assert!(!doctor.contains("longer than"), "{doctor}");
+}
+
+#[tokio::test]
+async fn a_game_that_cannot_be_read_stops_no_other() {
+    let made = |body: &str| {
+        format!(
+            "create or replace function label(text, int) returns text language plpgsql stable \
+             as $$ begin {body} return $1; end $$"
+        )
+    };
+    let tables = "create table shops (id int primary key, code text, name text); \
+        insert into shops values (1, 'one', 'One'), (2, 'two', 'Two'), (3, 'three', 'Three'); \
+        create view titles as select id, label(code, id) as code, label(name, -id) as name from shops; \
+        create table sales (id bigint generated always as identity primary key, shop int, at timestamptz)";
+    let database = migrated_game(&format!("{}; {tables}", made(""))).await;
+    let game = ["--game-id", "shop", "--games", "titles", "--games-slug", "code"];
+    let more = ["--finished-at", "at", "--extras-columns", "shop", "--games-type", "code"];
+    attach(&database, &[&["--table", "sales"], &more[..], &game].concat()).await;
+    let sell = async |shop: i64| {
+        database.run(&format!("insert into sales (shop, at) values ({shop}, now())")).await;
+    };
+    let server = TestServer::on(database.url()).start().await;
+    let mut live = WsClient::connect(server.ws("/ws")).await;
+    sell(1).await;
+    assert_eq!(live.next_round().await.game_slug, "one");
+    // The slug of one game, and the name of another.
+    database.run(&made("if $2 in (2, -3) then raise 'no label'; end if;")).await;
+    database.run("insert into shops values (4, 'four', 'Four')").await;
+    for shop in [2, 1, 4, 3] {
+        sell(shop).await;
+    }
+    let slugs: Vec<_> = live.rounds(3).await.into_iter().map(|round| round.game_slug).collect();
+    assert_eq!(slugs, ["one", "four", "three"]);
+    server.counts(&unreadable(1)).await;
+    assert_eq!(server.metric("datastream_listener_connects_total").await, 1.0);
+    drop(server);
+    let server = TestServer::on(database.url()).start().await;
+    let games = get(&server.http("/games")).await.json();
+    let names: Vec<_> = games.as_array().expect("games").iter().map(|game| &game["name"]).collect();
+    assert_eq!(names, ["One", "three", "Four"]);
+    assert_eq!(get(&server.http("/rounds/three")).await.status, 200);
+    assert_eq!(get(&server.http("/rounds/nothing")).await.status, 404);
+    let doctor = run(&database.url(), "doctor", &[]).await;
+    assert!(
+        doctor.stdout.contains("2 games cannot be read (no label), such as 2"),
+        "{}",
+        doctor.stdout
+    );
+    assert_eq!(doctor.code, Some(1));
 }

@@ -1,5 +1,6 @@
 //! The checks of the database. Each is a file of SQL whose rows are the findings.
 
+mod games;
 mod rounds;
 
 use std::time::Duration;
@@ -157,6 +158,7 @@ async fn check_schema(connection: &mut PgConnection, retention: Duration) -> Vec
         checks.extend(run_check(connection, check, &with, on_error).await);
     }
     if is_complete {
+        checks.extend(games::check(connection).await);
         checks.extend(RoundsCheck::of_outbox().run(connection, on_error).await);
     }
     checks

@@ -14,6 +14,7 @@ use sqlx::{
 };
 
 use super::{
+    game_parts::GameParts,
     pool::Pool,
     read_only::Source,
     rows::{self, Columns},
@@ -132,8 +133,33 @@ impl RoundQueries {
     /// All games, by id. Not counted: maintenance asks too.
     pub(super) async fn read_games(&self) -> Result<Vec<Game>, sqlx::Error> {
         let (ours, read_only) = (sql!("games"), sql!("read_only/games"));
-        let found = self.pools.directory.fetch_all(self.query(ours, read_only)).await?;
+        let found = match self.pools.directory.fetch_all(self.query(ours, read_only)).await {
+            Err(error) if fails_of_data(&error) => return self.read_game_parts().await,
+            found => found?,
+        };
         found.iter().filter_map(|row| rows::game(row).transpose()).collect()
+    }
+
+    /// The same if PostgreSQL cannot read the row of one.
+    async fn read_game_parts(&self) -> Result<Vec<Game>, sqlx::Error> {
+        let (pool, by_id) = (&self.pools.directory, sql!("games_by_id"));
+        let ids = self.query(sql!("game_ids"), sql!("read_only/game_ids"));
+        let mut parts = GameParts::of(&pool.fetch_all(ids).await?)?;
+        while let Some(part) = parts.next() {
+            let sql = match &self.read_only {
+                None => part.query(by_id),
+                Some(source) => source.query(&part.query(sql!("read_only/games_by_id"))),
+            };
+            let (numbers, texts) = part.ids();
+            let texts: Vec<String> = texts.into_iter().map(str::to_owned).collect();
+            let query = sqlx::query(AssertSqlSafe(sql)).bind(numbers).bind(texts);
+            match pool.fetch_all(query).await {
+                Ok(rows) => parts.take(&rows)?,
+                Err(error) if fails_of_data(&error) => parts.split(part, &error),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(parts.games())
     }
 
     async fn read_list_place(&self, named: &NamedRound) -> Result<Vec<ListKey>, sqlx::Error> {

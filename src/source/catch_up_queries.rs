@@ -11,7 +11,7 @@ use super::{
     contents::{ChunkSize, Contents},
     cursor::{Lsn, OutboxKey, RoundKey, Seen},
     error::CaptureError,
-    pace,
+    game_parts, pace,
     poll::{Content, FoundRow},
     rows::recent_row,
     session::{ANSWER_WITHIN, CATCH_UP_WITHIN, Parameter, PreparedQuery, Session, within},
@@ -19,6 +19,7 @@ use super::{
 };
 use crate::{
     postgres::{
+        game_parts::GamePart,
         rows::{attachment, game, game_id, round_id},
         sql::sql,
     },
@@ -265,7 +266,13 @@ impl CatchUpQueries<'_> {
     /// All games.
     pub(super) async fn games(self) -> Result<Vec<Game>, CaptureError> {
         let query = self.session.query(sql!("games"), &[]);
-        let rows = within(CATCH_UP_WITHIN, query).await?;
+        let rows = match within(CATCH_UP_WITHIN, query).await {
+            Err(error) if error.is_of_data() => {
+                let of_part = |part: &GamePart| part.query(sql!("games_by_id"));
+                return game_parts::read(self.session, sql!("game_ids"), of_part).await;
+            }
+            rows => rows?,
+        };
         rows.iter().filter_map(|row| game(row).transpose()).map(|game| Ok(game?)).collect()
     }
 

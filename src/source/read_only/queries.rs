@@ -8,6 +8,7 @@ use tokio_postgres::{Row, types::Type};
 use crate::{
     ops::telemetry::metrics::Skipped,
     postgres::{
+        game_parts::GamePart,
         read_only::{IdTypes, Source},
         rows,
         sql::sql,
@@ -16,6 +17,7 @@ use crate::{
         contents::{ChunkSize, Contents},
         cursor::RoundKey,
         error::CaptureError,
+        game_parts,
         poll::Content,
         session::{Parameter, PreparedQuery, Session, within},
     },
@@ -78,7 +80,15 @@ impl ReadOnlyQueries<'_> {
 
     /// All games.
     pub(super) async fn games(self) -> Result<Vec<Game>, CaptureError> {
-        let rows = self.rows(sql!("read_only/games"), &[]).await?;
+        let rows = match self.rows(sql!("read_only/games"), &[]).await {
+            Err(error) if error.is_of_data() => {
+                let ids = self.source.query(sql!("read_only/game_ids"));
+                let by_id = sql!("read_only/games_by_id");
+                let of_part = |part: &GamePart| self.source.query(&part.query(by_id));
+                return game_parts::read(self.session, &ids, of_part).await;
+            }
+            rows => rows?,
+        };
         let games = rows.iter().filter_map(|row| rows::game(row).transpose());
         Ok(games.collect::<Result<_, _>>()?)
     }

@@ -1,0 +1,3 @@
+-- As game_ids.sql.
+select {g:id} as game_id, {g:key} as game_key
+from datastream_games g
