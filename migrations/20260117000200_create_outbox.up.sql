@@ -81,7 +81,7 @@ exception when others then
 end
 $$;
 
--- `is_key` says whether an id can be sent: it has 1 to 200 bytes and no control character. `bad_key` is the outbox's key for
+-- `is_key` says whether an id can be sent: it has 1 to 200 bytes and no control character. `is_printable` says the latter. `bad_key` is the outbox's key for
 -- any other: a hash, and the beginning of the id for the log. It is short, whatever the row holds, so that neither the write
 -- nor the outbox suffers. (In an encoding other than UTF8 the characters 0x80 to 0x9f may be letters: the server checks them.)
 do $do$
@@ -94,6 +94,9 @@ begin
       select pg_catalog.octet_length(key) operator(pg_catalog.<=) 200 and key operator(pg_catalog.<>) ''
         and (key collate pg_catalog."C") operator(pg_catalog.!~) %L
     $body$ $$, control);
+  execute format($$create function datastream.is_printable(part text) returns boolean
+    language sql immutable parallel safe
+    as $body$ select (part collate pg_catalog."C") operator(pg_catalog.!~) %L $body$ $$, control);
   execute format($$create function datastream.bad_key(key text) returns text
     language sql immutable parallel safe
     as $body$
@@ -104,29 +107,37 @@ end
 $do$;
 
 -- A part of an id on the wire as a value of its column's type, or null if it is not written as the column's values are. So
--- PostgreSQL uses the column's index, and an id that a client made up never fails a query.
+-- PostgreSQL uses the column's index, and an id that a client made up never fails a query. These run for each looked up round:
+-- lengths are compared apart, because a regular expression with a bound like {1,18} takes twice as long (1.1 us, without 0.4).
 create function datastream.integer_of(part text) returns bigint
 language sql immutable parallel safe
 as $$
-  select case when part operator(pg_catalog.~) '^(0|-?[1-9][0-9]{0,18})$'
-    then case when part::numeric operator(pg_catalog.>=) (-9223372036854775808) and part::numeric operator(pg_catalog.<=) 9223372036854775807
-      then part::bigint end
+  select case when part operator(pg_catalog.~) '^(0|-?[1-9][0-9]*)$' then case
+    when pg_catalog.octet_length(part) operator(pg_catalog.<) 19 then part::bigint
+    when pg_catalog.octet_length(part) operator(pg_catalog.<=) 20 and part::numeric operator(pg_catalog.>=) (-9223372036854775808)
+      and part::numeric operator(pg_catalog.<=) 9223372036854775807 then part::bigint end
   end
 $$;
 
 create function datastream.numeric_of(part text) returns numeric
 language sql immutable parallel safe
-as $$ select case when part operator(pg_catalog.~) '^(0|-?[1-9][0-9]{0,199})$' then part::numeric end $$;
+as $$
+  select case when part operator(pg_catalog.~) '^(0|-?[1-9][0-9]*)$' and pg_catalog.octet_length(part) operator(pg_catalog.<=) 200 then part::numeric end
+$$;
 
+-- (A regular expression of the 36 characters takes 2.6 us, these three conditions 0.6.)
 create function datastream.uuid_of(part text) returns uuid
 language sql immutable parallel safe
-as $$ select case when part operator(pg_catalog.~) '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' then part::pg_catalog.uuid end $$;
+as $$
+  select case when part operator(pg_catalog.~~) '________-____-____-____-____________' and part operator(pg_catalog.!~~) '%-%-%-%-%-%'
+    and part operator(pg_catalog.!~) '[^0-9a-f-]' then part::pg_catalog.uuid end
+$$;
 
 -- Every role that reads a view calls these. The grant is explicit because a database may have
 -- `alter default privileges revoke execute on functions from public`.
 grant execute on function datastream.micros(timestamptz), datastream.moment(text, timestamp), datastream.moment(text, date),
   datastream.moment_of(bigint), datastream.moment_of(numeric, bigint), datastream.moment_of(double precision, bigint),
-  datastream.as_jsonb(json), datastream.is_key(text),
+  datastream.as_jsonb(json), datastream.is_key(text), datastream.is_printable(text),
   datastream.bad_key(text), datastream.integer_of(text), datastream.numeric_of(text), datastream.uuid_of(text) to public;
 
 -- xid         the transaction that finished the round; 64 bits, so that it never wraps

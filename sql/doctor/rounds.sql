@@ -10,7 +10,7 @@
               when octet_length(f.extras) > coalesce(nullif(current_setting('datastream.max_round', true), '')::bigint, 1048576)
                 then 'longer than DATASTREAM_MAX_ROUND' end as reason
   from newest n
-  cross join lateral datastream.rounds_by_id(n.attachment, array[n.round_id], array[n.round_key]) f
+  cross join lateral datastream.round_by_id(n.attachment, n.round_id, n.round_key) f
 )
 select 'warning' as status,
        format('%s finished rounds cannot be sent (%s), such as %s of %s', count(*), f.reason,
