@@ -7,6 +7,7 @@ drop function if exists datastream.uuid_of(text);
 drop function if exists datastream.numeric_of(text);
 drop function if exists datastream.integer_of(text);
 drop function if exists datastream.bad_key(text);
+drop function if exists datastream.is_printable(text);
 drop function if exists datastream.is_key(text);
 drop function if exists datastream.is_text(text);
 drop function if exists datastream.as_jsonb(json);

@@ -83,7 +83,7 @@ $$;
 
 -- `is_text` says whether UTF-8 has all characters of a text: in an encoding other than UTF8 a row may hold bytes that stand for none
 -- (WIN1252: 0x81), and an answer with one of them is an error. `is_key` says whether an id can be sent: it is such a text of 1 to 200
--- bytes without control characters. `bad_key` is the outbox's key for any other: a hash, and the beginning of the id for the log. It is
+-- bytes without control characters. `is_printable` says the same of a part of an id, whatever its length. `bad_key` is the outbox's key for any other: a hash, and the beginning of the id for the log. It is
 -- short, whatever the row holds, so that neither the write nor the outbox suffers.
 do $do$
 declare
@@ -133,6 +133,11 @@ begin
         and (key collate pg_catalog."C") operator(pg_catalog.!~) %L%s
     $body$ $$, case when encoding = 'UTF8' or is_single then ' parallel safe' else '' end, '[' || control || ']',
     case when encoding = 'UTF8' then '' else ' and datastream.is_text(key)' end);
+  execute format($$create function datastream.is_printable(part text) returns boolean
+    language sql immutable%s
+    as $body$ select (part collate pg_catalog."C") operator(pg_catalog.!~) %L%s $body$ $$,
+    case when encoding = 'UTF8' or is_single then ' parallel safe' else '' end, '[' || control || ']',
+    case when encoding = 'UTF8' then '' else ' and datastream.is_text(part)' end);
   execute format($$create function datastream.bad_key(key text) returns text
     language sql immutable parallel safe
     as $body$
@@ -143,29 +148,37 @@ end
 $do$;
 
 -- A part of an id on the wire as a value of its column's type, or null if it is not written as the column's values are. So
--- PostgreSQL uses the column's index, and an id that a client made up never fails a query.
+-- PostgreSQL uses the column's index, and an id that a client made up never fails a query. These run for each looked up round:
+-- lengths are compared apart, because a regular expression with a bound like {1,18} takes twice as long (1.1 us, without 0.4).
 create function datastream.integer_of(part text) returns bigint
 language sql immutable parallel safe
 as $$
-  select case when part operator(pg_catalog.~) '^(0|-?[1-9][0-9]{0,18})$'
-    then case when part::numeric operator(pg_catalog.>=) (-9223372036854775808) and part::numeric operator(pg_catalog.<=) 9223372036854775807
-      then part::bigint end
+  select case when part operator(pg_catalog.~) '^(0|-?[1-9][0-9]*)$' then case
+    when pg_catalog.octet_length(part) operator(pg_catalog.<) 19 then part::bigint
+    when pg_catalog.octet_length(part) operator(pg_catalog.<=) 20 and part::numeric operator(pg_catalog.>=) (-9223372036854775808)
+      and part::numeric operator(pg_catalog.<=) 9223372036854775807 then part::bigint end
   end
 $$;
 
 create function datastream.numeric_of(part text) returns numeric
 language sql immutable parallel safe
-as $$ select case when part operator(pg_catalog.~) '^(0|-?[1-9][0-9]{0,199})$' then part::numeric end $$;
+as $$
+  select case when part operator(pg_catalog.~) '^(0|-?[1-9][0-9]*)$' and pg_catalog.octet_length(part) operator(pg_catalog.<=) 200 then part::numeric end
+$$;
 
+-- (A regular expression of the 36 characters takes 2.6 us, these three conditions 0.6.)
 create function datastream.uuid_of(part text) returns uuid
 language sql immutable parallel safe
-as $$ select case when part operator(pg_catalog.~) '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' then part::pg_catalog.uuid end $$;
+as $$
+  select case when part operator(pg_catalog.~~) '________-____-____-____-____________' and part operator(pg_catalog.!~~) '%-%-%-%-%-%'
+    and part operator(pg_catalog.!~) '[^0-9a-f-]' then part::pg_catalog.uuid end
+$$;
 
 -- Every role that reads a view calls these. The grant is explicit because a database may have
 -- `alter default privileges revoke execute on functions from public`.
 grant execute on function datastream.micros(timestamptz), datastream.moment(text, timestamp), datastream.moment(text, date),
   datastream.moment_of(bigint), datastream.moment_of(numeric, bigint), datastream.moment_of(double precision, bigint),
-  datastream.as_jsonb(json), datastream.is_text(text), datastream.is_key(text),
+  datastream.as_jsonb(json), datastream.is_text(text), datastream.is_key(text), datastream.is_printable(text),
   datastream.bad_key(text), datastream.integer_of(text), datastream.numeric_of(text), datastream.uuid_of(text) to public;
 
 -- xid         the transaction that finished the round; 64 bits, so that it never wraps

@@ -105,10 +105,11 @@ begin
     if (select a.atttypid <> 'boolean'::regtype from pg_attribute a where a.attrelid = 'pg_temp.datastream_condition'::regclass and a.attnum = 1) then
       raise datatype_mismatch using message = 'it is not a condition';
     end if;
-    expression := substring(pg_get_viewdef('pg_temp.datastream_condition'::regclass) from '^ SELECT (.*) AS datastream_condition\n   FROM ');
+    expression := substring(pg_get_viewdef('pg_temp.datastream_condition'::regclass) from '^ SELECT\s+(.*) AS datastream_condition\n   FROM ');  -- CASE begins a line
     execute format('create temp table datastream_row (like %s)', datastream.qualified(relation));
     execute format('create index on pg_temp.datastream_row ((1)) where %s', expression);
-    select r.oid, substring(r.ev_action::text from '^.*:targetList (.*) :override') into rule, tree
+    -- The last target list: `values` in FROM has one of its own.
+    select r.oid, substring(r.ev_action::text from '.*:targetList (.*) :override') into rule, tree
     from pg_rewrite r where r.ev_class = 'pg_temp.datastream_condition'::regclass;
     columns := array(select a.attname::text from pg_depend d join pg_attribute a on a.attrelid = d.refobjid and a.attnum = d.refobjsubid
       where d.classid = 'pg_rewrite'::regclass and d.objid = rule and d.refclassid = 'pg_class'::regclass and d.refobjid = relation and a.attnum > 0

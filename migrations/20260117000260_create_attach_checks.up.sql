@@ -53,12 +53,16 @@ as $$
   where is_wrong
 $$;
 
+-- Whether it is a table that can have triggers of ours: no view, foreign or temporary table.
+create function datastream.is_table(relation regclass) returns boolean
+language sql stable set search_path = pg_catalog, pg_temp
+as $$ select exists (select from pg_class c where c.oid = relation and c.relkind in ('r', 'p') and c.relpersistence <> 't') $$;
+
 -- Kinds of tables on which triggers miss rounds.
 create function datastream.table_problems(relation regclass) returns setof text
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
-  select 'it is not a table. Pass a table or a partitioned table as --table.' from pg_class c
-  where c.oid = relation and (c.relkind not in ('r', 'p') or c.relpersistence = 't')
+  select 'it is not a table. Pass a table or a partitioned table as --table.' where not datastream.is_table(relation)
   union all
   (select format('%s has tables that inherit from it, as %s: what is written to those fires no trigger of it. Attach each of them instead.',
     datastream.qualified(relation), datastream.qualified(i.inhrelid))
@@ -93,7 +97,9 @@ as $$
     select c.* from ids join datastream.columns_of(relation) c on c.name = any (ids.names)
   )
   select format('column "%s" may be null, and a round without an id cannot be named. Run: alter table %s alter column %I set not null;', c.name, datastream.qualified(relation), c.name)
-  from columns c where not c.required
+  from columns c where not c.required and datastream.is_table(relation)
+  union all
+  select format('column "%s" is named twice. Pass it once as --id.', i.name) from ids cross join lateral unnest(ids.names) i(name) group by i.name having count(*) > 1
   union all
   select format('of several columns at most one may be text, or two rounds could get the same id (%s). Pass other columns as --id.', string_agg(format('"%s"', c.name), ', ' order by c.number))
   from columns c where datastream.id_kind(c.type) = 'text' having count(*) > 1
@@ -106,10 +112,15 @@ as $$
         where i.indrelid = relation and i.indisunique and i.indisvalid and i.indimmediate and i.indpred is null and i.indexprs is null
         group by i.indexrelid, i.indisprimary) k
       where k.fits order by k.indisprimary desc limit 1),
+      -- A unique index of a partitioned table has the partition key too, and is not built concurrently.
+      (select format('Add a column: alter table %1$s add uid uuid not null default gen_random_uuid(); create unique index on %1$s (uid%2$s); and pass --id uid.',
+          datastream.qualified(relation), (select string_agg(format(', %I', a.attname), '' order by k.place)
+            from unnest(p.partattrs) with ordinality as k(number, place) join pg_attribute a on a.attrelid = relation and a.attnum = k.number))
+        from pg_partitioned_table p where p.partrelid = relation),
       format('Create one: create unique index concurrently on %s (%s);', datastream.qualified(relation),
         array_to_string(array(select format('%I', n) from unnest(ids.names) n), ', '))))
   from ids
-  where (select count(*) from columns) = cardinality(ids.names) and not datastream.is_unique(relation, ids.names)
+  where datastream.is_table(relation) and (select count(*) from columns) = cardinality(ids.names) and not datastream.is_unique(relation, ids.names)
 $$;
 
 create function datastream.finished_problems(relation regclass, options jsonb) returns setof text
@@ -121,7 +132,7 @@ declare
 begin
   if is_number and coalesce(options->>'finished_at_unit', '') not in ('s', 'ms', 'us') then
     return next format('column "%s" is a number. Pass its unit since 1970 as --finished-at-unit: s, ms or us.', options->>'finished_at');
-  elsif not is_number and options ? 'finished_at_unit' then
+  elsif type in ('timestamptz'::regtype, 'timestamp'::regtype, 'date'::regtype) and options ? 'finished_at_unit' then
     return next format('column "%s" is of type %s and has no unit. Leave out --finished-at-unit.', options->>'finished_at', type);
   end if;
   if type not in ('timestamp'::regtype, 'date'::regtype) and options ? 'time_zone' then
@@ -155,6 +166,29 @@ as $$
   where datastream.id_kind(r.type) <> datastream.id_kind(g.type)
 $$;
 
+-- A game that the table of games has twice: its rounds would be sent and listed under each slug. If the id has no unique index,
+-- this reads the table.
+create function datastream.doubled_game(options jsonb) returns setof text
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+declare
+  games regclass := to_regclass(options->>'games');
+  found_id text;
+begin
+  if games is null or datastream.is_unique(games, array[options->>'games_id']) then
+    return;
+  end if;
+  execute format('select g.%1$I::pg_catalog.text from %2$s g where g.%1$I is not null and g.%3$I is not null%4$s group by g.%1$I having count(*) > 1 limit 1',
+    options->>'games_id', datastream.qualified(games), options->>'games_slug', coalesce(' and g.' || quote_ident(options->>'games_type') || ' is not null', '')) into found_id;
+  if found_id is not null then
+    return next format('%s has two games with the id %s, so a round of it would be sent twice. Pass a unique column as --games-id, or a view with one row for each game as --games.',
+      datastream.qualified(games), found_id);
+  end if;
+exception when undefined_column or undefined_function then
+  return;  -- `column_problems` reports these.
+end
+$$;
+
 -- Ids of several tables must not be the same on the wire. `others`: the other attached tables.
 create function datastream.prefix_problems(relation regclass, options jsonb, others datastream.attached[]) returns setof text
 language sql stable set search_path = pg_catalog, pg_temp
@@ -186,6 +220,7 @@ as $$
   union all select * from datastream.option_problems(options)
   union all select * from datastream.game_problems(relation, options)
   union all select * from datastream.column_problems(relation, options)
+  union all select * from datastream.doubled_game(options)
   union all select * from datastream.id_problems(relation, options)
   union all select * from datastream.finished_problems(relation, options)
   union all select * from datastream.prefix_problems(relation, options, others)

@@ -2,12 +2,16 @@ set local lock_timeout = '2s';
 
 drop function if exists datastream.ids_since(integer, timestamptz);
 drop function if exists datastream.rounds_of(bigint, text, timestamptz, bigint, text, timestamptz, bigint);
+drop function if exists datastream.round_by_id(integer, bigint, text);
 drop function if exists datastream.rounds_by_id(integer, bigint[], text[]);
 drop function if exists datastream.reads_sql(datastream.attached[]);
 drop function if exists datastream.since_sql(datastream.attached);
 drop function if exists datastream.of_game_sql(datastream.attached);
 drop function if exists datastream.bound_sql(regclass, jsonb, text);
+drop function if exists datastream.one_by_id_sql(datastream.attached);
 drop function if exists datastream.by_id_sql(datastream.attached);
+drop function if exists datastream.split_keys(text[]);
+drop function if exists datastream.equal_sql(datastream.attached, text);
 drop function if exists datastream.collation_sql(regclass, text);
 drop function if exists datastream.returned_sql(integer);
 drop function if exists datastream.games_sql(datastream.attached);

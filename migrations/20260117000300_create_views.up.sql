@@ -39,23 +39,40 @@ as $$
   where made.parameters is not null
 $$;
 
--- The id on the wire, of a table whose ids are strings, and a condition that is false if it cannot be sent.
+-- The id on the wire, of a table whose ids are strings, and a condition that is false if it cannot be sent: null if all can.
+-- The condition runs for each written and each read round. So it looks at the columns, and at the whole id only if these may
+-- be too long together.
 create function datastream.key_sql(relation regclass, options jsonb, named text, out key text, out sendable text)
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
-  select nullif(concat_ws(' operator(pg_catalog.||) '':'' operator(pg_catalog.||) ', quote_literal(options->>'id_prefix') || '::pg_catalog.text', p.parts), ''),
-    case when p.kinds && '{text,numeric}' or cardinality(p.kinds) > 4 then format('datastream.is_key(%s)', concat_ws(' operator(pg_catalog.||) '':'' operator(pg_catalog.||) ', quote_literal(options->>'id_prefix') || '::pg_catalog.text', p.parts)) end
-      || coalesce(' and ' || p.whole, '')
-  from (
-    select string_agg(case when c.kind = 'numeric' then format('pg_catalog.trim_scale(%s)::pg_catalog.text', c.value) else format('%s::pg_catalog.text', c.value) end,
-        ' operator(pg_catalog.||) '':'' operator(pg_catalog.||) ' order by c.place) as parts,
-      -- NaN and infinity are not whole. An id of one text is not empty, whatever its prefix.
-      string_agg(format(case c.kind when 'numeric' then 'pg_catalog.trim_scale(%s)::pg_catalog.text operator(pg_catalog.~) ''^-?[0-9]+$''' else '%s::pg_catalog.text operator(pg_catalog.<>) ''''' end,
-        c.value), ' and ' order by c.place) filter (where c.kind = 'numeric' or c.kind = 'text' and jsonb_array_length(options->'id') = 1) as whole,
-      array_agg(c.kind) as kinds
-    from (select i.place, format('%s.%I', named, i.name) as value, datastream.id_kind(datastream.column_type(relation, i.name)) as kind
-      from jsonb_array_elements_text(options->'id') with ordinality as i(name, place)) c
-  ) p
+  with parts as (
+    select i.place, c.kind, format(case c.kind when 'numeric' then 'pg_catalog.trim_scale(%1$s.%2$I)::pg_catalog.text' else '%1$s.%2$I::pg_catalog.text' end, named, i.name) as text,
+      format('%s.%I', named, i.name) as value, case c.type when 'uuid'::regtype then 36 when 'bigint'::regtype then 20 when 'integer'::regtype then 11 when 'smallint'::regtype then 6 end as size
+    from jsonb_array_elements_text(options->'id') with ordinality as i(name, place)
+    cross join lateral (select datastream.column_type(relation, i.name) as type, datastream.id_kind(datastream.column_type(relation, i.name)) as kind) c
+  ), id as (
+    select concat_ws(' operator(pg_catalog.||) '':'' operator(pg_catalog.||) ', quote_literal(options->>'id_prefix') || '::pg_catalog.text', string_agg(p.text,
+        ' operator(pg_catalog.||) '':'' operator(pg_catalog.||) ' order by p.place)) as key,
+      count(*) = 1 as single, coalesce(bool_or(p.kind = 'numeric'), false) as has_numeric, coalesce(bool_or(p.kind = 'text'), false) as has_text,
+      -- What is left of 200 bytes for a text or a numeric beside the longest values of the others.
+      200 - coalesce(length(options->>'id_prefix') + 1, 0) - (count(*) - 1) - coalesce(sum(p.size), 0) as rest
+    from parts p
+  ), conditions as (
+    -- NaN and infinity are beyond the bounds.
+    select format('%1$s operator(pg_catalog.<) 1e%2$s and %1$s operator(pg_catalog.>) (-1e%3$s) and %1$s operator(pg_catalog.=) pg_catalog.trunc(%1$s)',
+      p.value, case when id.single then id.rest else 200 end, case when id.single then id.rest else 200 end - 1) as condition
+    from parts p cross join id where p.kind = 'numeric'
+    union all
+    select case when id.single then p.text || ' operator(pg_catalog.<>) '''' and ' else '' end || format('datastream.is_printable(%s)', p.text)
+    from parts p cross join id where p.kind = 'text'
+    union all
+    select case when id.single then format('pg_catalog.octet_length(%s) operator(pg_catalog.<=) %s', p.text, id.rest)
+      when id.has_numeric or id.rest <= 0 then format('pg_catalog.octet_length(%s) operator(pg_catalog.<=) 200', id.key)
+      else format('(pg_catalog.octet_length(%s) operator(pg_catalog.<=) %s or pg_catalog.octet_length(%s) operator(pg_catalog.<=) 200)', p.text, id.rest, id.key) end
+    from id left join parts p on p.kind = 'text'
+    where id.has_text or id.has_numeric and not id.single or id.rest < 0
+  )
+  select nullif(id.key, ''), (select string_agg(c.condition, ' and ') from conditions c) from id
 $$;
 
 -- The columns of an attached table as SQL expressions. They read a row named `named` (the alias of the table or of the
@@ -225,42 +242,82 @@ as $$
     where a.attrelid = relation and a.attname = wanted and not a.attisdropped), '')
 $$;
 
--- The rounds of a table that `ids` or `keys` name, found by the table's own columns. A string is split from both ends, as one of its
--- parts at most has colons. Where a column may equal another spelling (the padding of char(n), a nondeterministic collation), the
--- whole string is compared too.
-create function datastream.by_id_sql(t datastream.attached) returns text
+-- The conditions on a row `r` of the view for the round that `key` names, by the table's own columns. With several columns the key
+-- is in `p.parts`, split at its colons and counted from both ends, as one of its parts at most has colons. If a column may equal
+-- another spelling (the padding of char(n), a nondeterministic collation), the whole string is compared too.
+create function datastream.equal_sql(t datastream.attached, key text, out is_named text, out equal text, out is_spelled text)
 language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 declare
   relation regclass := t.relation::regclass;
-  single boolean := jsonb_array_length(t.options->'id') = 1;
-  prefix text := t.options->>'id_prefix' || ':';
-  again boolean := exists (select from jsonb_array_elements_text(t.options->'id') i(name)
-    join pg_attribute a on a.attrelid = relation and a.attname = i.name left join pg_collation l on l.oid = a.attcollation
-    where datastream.column_type(relation, i.name) = 'bpchar'::regtype or not coalesce(l.collisdeterministic, true));
-  pattern text;
-  equal text;
+  number integer := jsonb_array_length(t.options->'id');
+  before integer := case when t.options ? 'id_prefix' then 1 else 0 end;
+  part text := key;
+  text_at integer;
 begin
-  if datastream.has_numbers(relation, t.options) then
-    return format('select %s from datastream.attached_%s_rounds r where (of_attachment is null or of_attachment = %2$s) and r.id_1 = any (ids)', datastream.returned_sql(t.id), t.id);
+  select i.place into text_at from jsonb_array_elements_text(t.options->'id') with ordinality as i(name, place)
+  where datastream.id_kind(datastream.column_type(relation, i.name)) = 'text';
+  if exists (select from jsonb_array_elements_text(t.options->'id') i(name)
+    join pg_attribute a on a.attrelid = relation and a.attname = i.name left join pg_collation l on l.oid = a.attcollation
+    where datastream.column_type(relation, i.name) = 'bpchar'::regtype or not coalesce(l.collisdeterministic, true)) then
+    is_spelled := format('r.round_key = %s', key);
   end if;
-  select format('^%s%s$', prefix, string_agg(case c.kind when 'text' then '(.*)' else '([^:]*)' end, ':' order by c.place)),
-    string_agg(format('r.id_%s = %s', c.place, format(case when single then 'any (array(select %s from unnest(keys) k(key)))' else '%s' end,
-      format(case c.kind when 'integer' then 'datastream.integer_of(%s)' when 'numeric' then 'datastream.numeric_of(%s)' when 'uuid' then 'datastream.uuid_of(%s)'
-          else case when c.type = 'bpchar'::regtype then '(%s)::pg_catalog.bpchar' else '(%s)' end || replace(datastream.collation_sql(relation, c.name), '%', '%%') end,
-        case when not single then format('p.parts[%s]', c.place) when prefix is null then 'k.key'
-          else format('case when pg_catalog.starts_with(k.key, %L) then pg_catalog.substr(k.key, %s) end', prefix, length(prefix) + 1) end))), ' and ' order by c.place)
-  into pattern, equal
+  if number > 1 then
+    is_named := format('pg_catalog.cardinality(p.parts) operator(pg_catalog.%s) %s', case when text_at is null then '=' else '>=' end, number + before)
+      || coalesce(' and p.parts[1] operator(pg_catalog.=) ' || quote_literal(t.options->>'id_prefix'), '');
+  elsif before = 1 then
+    is_named := format('pg_catalog.starts_with(%s, %L)', key, t.options->>'id_prefix' || ':');
+    part := format('pg_catalog.substr(%s, %s)', key, length(t.options->>'id_prefix') + 2);
+  end if;
+  select string_agg(format('r.id_%s = %s', c.place, format(case c.kind when 'integer' then 'datastream.integer_of(%s)' when 'numeric' then 'datastream.numeric_of(%s)' when 'uuid' then 'datastream.uuid_of(%s)'
+      else case when c.type = 'bpchar'::regtype then '(%s)::pg_catalog.bpchar' else '(%s)' end || replace(datastream.collation_sql(relation, c.name), '%', '%%') end,
+    case when number = 1 then part
+      when c.place = text_at then format('pg_catalog.array_to_string(p.parts[%s : pg_catalog.cardinality(p.parts) operator(pg_catalog.-) %s], '':'')', text_at + before, number - text_at)
+      when c.place > text_at then format('p.parts[pg_catalog.cardinality(p.parts) operator(pg_catalog.-) %s]', number - c.place)
+      else format('p.parts[%s]', c.place + before) end)), ' and ' order by c.place)
+  into equal
   from (select i.place, i.name, datastream.column_type(relation, i.name) as type, datastream.id_kind(datastream.column_type(relation, i.name)) as kind
     from jsonb_array_elements_text(t.options->'id') with ordinality as i(name, place)) c;
-  if single then
-    return format('select %s from datastream.attached_%s_rounds r where (of_attachment is null or of_attachment = %2$s) and %s%s',
-      datastream.returned_sql(t.id), t.id, equal, case when again then ' and r.round_key = any (keys)' else '' end);
+end
+$$;
+
+-- Ids of several columns and their parts. PostgreSQL does not inline a function with SET, and expects the one row of ROWS. So it looks
+-- the rounds up by their index: if it expected many, it would read all rows of a table of some ten thousand instead.
+create function datastream.split_keys(keys text[]) returns table (key text, parts text[])
+language sql immutable rows 1 set search_path = pg_catalog, pg_temp
+as $$ select k.key, string_to_array(k.key, ':') from unnest(keys) k(key) $$;
+
+-- The rounds of a table that `ids` or `keys` name.
+create function datastream.by_id_sql(t datastream.attached) returns text
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+declare
+  single boolean := jsonb_array_length(t.options->'id') = 1;
+  e record := datastream.equal_sql(t, case when single then 'k.key' else 'p.key' end);
+  view text := format('datastream.attached_%s_rounds r where (of_attachment is null or of_attachment = %1$s)', t.id);
+begin
+  if datastream.has_numbers(t.relation::regclass, t.options) then
+    return format('select %s from %s and r.id_1 = any (ids)', datastream.returned_sql(t.id), view);
+  elsif single then
+    return format('select %s from %s and r.id_1 = any (array(select %s from unnest(keys) k(key)%s))%s', datastream.returned_sql(t.id), view,
+      substr(e.equal, length('r.id_1 = ') + 1), coalesce(' where ' || e.is_named, ''), case when e.is_spelled is null then '' else ' and r.round_key = any (keys)' end);
   end if;
-  -- Fenced by `offset 0`: of tables that were never analyzed PostgreSQL would read all rows instead of one by its key.
-  return format('select %s from unnest(keys) k(key) cross join lateral (select pg_catalog.regexp_match(k.key, %L) as parts offset 0) p '
-    'cross join lateral (select r.* from datastream.attached_%s_rounds r where (of_attachment is null or of_attachment = %3$s) and %s%s offset 0) r',
-    datastream.returned_sql(t.id), pattern, t.id, equal, case when again then ' and r.round_key = k.key' else '' end);
+  return format('select %s from datastream.split_keys(keys) p cross join %s and %s', datastream.returned_sql(t.id), view,
+    concat_ws(' and ', e.is_named, e.equal, e.is_spelled));
+end
+$$;
+
+-- The round of a table that `id` or `key` names, of any table if `of_attachment` is null. For one value instead of an array PostgreSQL expects one row, and builds no hash
+-- table of the games for it.
+create function datastream.one_by_id_sql(t datastream.attached) returns text
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+declare
+  e record := datastream.equal_sql(t, 'key');
+begin
+  return format('select %s from %sdatastream.attached_%s_rounds r where (of_attachment is null or of_attachment = %3$s) and %s', datastream.returned_sql(t.id),
+    case when jsonb_array_length(t.options->'id') > 1 then '(select pg_catalog.string_to_array(key, '':'') as parts offset 0) p cross join ' else '' end, t.id,
+    case when datastream.has_numbers(t.relation::regclass, t.options) then 'r.id_1 = id' else concat_ws(' and ', e.is_named, e.equal, e.is_spelled) end);
 end
 $$;
 
@@ -340,10 +397,15 @@ begin
   -- The finished rounds with these ids: of one attached table, or of all if `of_attachment` is null.
   return next format(E'create or replace function datastream.rounds_by_id(of_attachment integer, ids bigint[], keys text[]) %s as $datastream$\n  %s\n$datastream$', returned,
     coalesce((select string_agg(datastream.by_id_sql(t), joint order by t.id) from unnest(tables) t), nothing));
+  -- The finished round with this id: of one attached table, or of each if `of_attachment` is null.
+  return next format(E'create or replace function datastream.round_by_id(of_attachment integer, id bigint, key text) %s as $datastream$\n  %s\n$datastream$', returned,
+    coalesce((select string_agg(datastream.one_by_id_sql(t), joint order by t.id) from unnest(tables) t), nothing));
   -- At most `most` rounds of a game, newest first, from before (newest, newest_id or newest_key) back to `oldest`.
   return next format(E'create or replace function datastream.rounds_of(of_game bigint, of_game_key text, newest timestamptz, newest_id bigint, newest_key text, '
-    'oldest timestamptz, most bigint) %s as $datastream$\n  select * from (%s) r order by r.finished_at desc, coalesce(r.round_key, '''') collate "C" desc, r.round_id desc limit most\n$datastream$',
-    returned, coalesce((select string_agg(datastream.of_game_sql(t), joint order by t.id) from unnest(tables) t), nothing));
+    'oldest timestamptz, most bigint) %s as $datastream$\n  %s\n$datastream$', returned,
+    -- Those of one table come in this order.
+    coalesce((select format(case when count(*) = 1 then 'select * from %s r' else 'select * from (%s) r order by r.finished_at desc, coalesce(r.round_key, '''') collate "C" desc, r.round_id desc limit most' end,
+      string_agg(datastream.of_game_sql(t), joint order by t.id)) from unnest(tables) t having count(*) > 0), nothing));
   -- The ids of the rounds of one attached table that finished from `oldest` until now.
   return next format(E'create or replace function datastream.ids_since(of_attachment integer, oldest timestamptz) '
     'returns table (round_id bigint, round_key text) language sql stable as $datastream$\n  %s\n$datastream$',
@@ -363,5 +425,5 @@ end
 $$;
 
 -- The functions read with the caller's rights; the views that they read use their owner's.
-grant execute on function datastream.rounds_by_id(integer, bigint[], text[]),
+grant execute on function datastream.rounds_by_id(integer, bigint[], text[]), datastream.round_by_id(integer, bigint, text), datastream.split_keys(text[]),
   datastream.rounds_of(bigint, text, timestamptz, bigint, text, timestamptz, bigint) to public;

@@ -34,6 +34,7 @@ language sql stable
 as $$
   select datastream.is_whole(t) and to_regclass('datastream.attached_games') is not null
     and to_regprocedure('datastream.rounds_by_id(integer, bigint[], text[])') is not null
+    and to_regprocedure('datastream.round_by_id(integer, bigint, text)') is not null
     and to_regprocedure('datastream.rounds_of(bigint, text, timestamptz, bigint, text, timestamptz, bigint)') is not null
     and to_regprocedure('datastream.ids_since(integer, timestamptz)') is not null
     and exists (select from pg_catalog.pg_rewrite r

@@ -11,7 +11,7 @@ from (
          sum(octet_length(l.extras)) over (order by n.place rows between unbounded preceding and 1 preceding) as bytes
   from unnest($1::integer[], $2::bigint[], $3::text[]) with ordinality as n(attachment, round_id, round_key, place)
   -- Fenced: of tables that were never analyzed PostgreSQL would read all rows instead of one by its key.
-  cross join lateral (select r.* from datastream.rounds_by_id(n.attachment, array[n.round_id], array[n.round_key]) r offset 0) r
+  cross join lateral (select r.* from datastream.round_by_id(n.attachment, n.round_id, n.round_key) r offset 0) r
   cross join lateral (select case when octet_length(r.extras) <= coalesce(nullif(current_setting('datastream.max_round', true), '')::bigint, 1048576)
                            then r.extras end as extras) l
 ) f

@@ -43,5 +43,5 @@ left join lateral (
     order by u.xid, u.attachment, u.round_id, u.round_key
     limit $2::bigint
 ) o on true
-left join lateral (select r.* from datastream.rounds_by_id(o.attachment, array[o.round_id], array[o.round_key]) r limit 1) f on true
+left join lateral (select r.* from datastream.round_by_id(o.attachment, o.round_id, o.round_key) r limit 1) f on true
 order by o.xid, o.attachment, o.round_id, o.round_key

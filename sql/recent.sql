@@ -18,7 +18,7 @@ with newest as materialized (
   select n.*,
          row_number() over (partition by r.game_id, r.game_key order by n.xid desc, n.attachment desc, n.round_id desc, n.round_key desc) as place
   from newest n
-  cross join lateral datastream.rounds_by_id(n.attachment, array[n.round_id], array[n.round_key]) r
+  cross join lateral datastream.round_by_id(n.attachment, n.round_id, n.round_key) r
 )
 select (select n.xid::text::bigint from newest n where (select count(*) from newest) = $3::bigint
         order by n.xid limit 1) as floor,

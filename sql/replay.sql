@@ -24,10 +24,11 @@ left join (
     from datastream.outbox o
     -- Fenced: of tables that were never analyzed PostgreSQL expects a few rows, and would go through all rounds of a game for
     -- each row (12,000 rounds: over 20 s against 0.1 s).
-    cross join lateral (select r.* from datastream.rounds_by_id(o.attachment, array[o.round_id], array[o.round_key]) r offset 0) f
+    cross join lateral (select r.* from datastream.round_by_id(o.attachment, o.round_id, o.round_key) r
+      -- Inside, so that the extras of other games are not read.
+      where $2::bigint[] is null or r.game_id = any ($2::bigint[]) or r.game_key = any ($3::text[]) offset 0) f
     where o.xid >= $1::bigint::text::xid8 and o.xid < pg_snapshot_xmax($5::text::pg_snapshot)
       and pg_visible_in_snapshot(o.xid, $5::text::pg_snapshot)
-      and ($2::bigint[] is null or f.game_id = any ($2::bigint[]) or f.game_key = any ($3::text[]))
     order by o.xid desc, o.attachment desc, o.round_id desc, o.round_key desc
     limit $4::bigint
 ) n on true

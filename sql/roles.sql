@@ -50,7 +50,7 @@ select format('grant select on datastream.%I to %I', c.relname, :'reader') from 
 where c.relnamespace = 'datastream'::regnamespace and c.relkind = 'v' and c.relname ~ '^attached_\d+_rounds$' \gexec
 -- One by one, because default privileges may have been revoked (`alter default privileges revoke execute on functions`).
 grant execute on function datastream.reconcile(xid8), datastream.trim(interval, integer),
-  datastream.rounds_by_id(integer, bigint[], text[]), datastream.rounds_of(bigint, text, timestamptz, bigint, text, timestamptz, bigint),
+  datastream.rounds_by_id(integer, bigint[], text[]), datastream.round_by_id(integer, bigint, text), datastream.split_keys(text[]), datastream.rounds_of(bigint, text, timestamptz, bigint, text, timestamptz, bigint),
   -- For `doctor`.
   datastream.index_sql(regclass, boolean), datastream.index_definition(jsonb, boolean, integer), datastream.own_indexes(), datastream.relation_named(text), datastream.qualified(regclass),
   datastream.finished_sql(jsonb, integer, text), datastream.settled_name(jsonb, integer), datastream.is_hypertable(regclass), datastream.has_numbers(regclass, jsonb), datastream.column_type(regclass, text),

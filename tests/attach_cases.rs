@@ -267,6 +267,32 @@ async fn attaching_with_psql_gives_the_same_schema_and_migrate_changes_nothing()
 }
 
 #[tokio::test]
+async fn the_sql_of_a_dry_run_builds_the_index_of_the_new_options_after_a_rename() {
+    let database = migrated_game(GAME).await;
+    attach(&database, &contract(&["--index"])).await;
+    let rename = "alter table game.results rename to archive; \
+        alter table game.archive add over_at timestamptz";
+    database.run(rename).await;
+    let named = |word| match word {
+        "game.results" => "game.archive",
+        "ended_at" => "over_at",
+        word => word,
+    };
+    let more = ["--replace", "--index", "--dry-run"];
+    let options: Vec<&str> = contract(&more).into_iter().map(named).collect();
+    let sql = attach(&database, &options).await.stdout;
+    by_psql(&database, &sql).await;
+    let index =
+        "select string_agg(indexdef, '; ') from pg_indexes where indexname ~ '^datastream_latest'";
+    let index = database.text(index).await.expect("an index");
+    assert!(index.contains("ON game.archive USING btree (title_id, over_at DESC"), "{index}");
+    assert!(!index.contains("ended_at"), "{index}");
+    let again: Vec<&str> = contract(&["--index"]).into_iter().map(named).collect();
+    let again = attach(&database, &again).await.stdout;
+    assert!(again.contains("No changes needed"), "{again}");
+}
+
+#[tokio::test]
 async fn attaching_with_psql_works_after_the_migrations_were_reverted() {
     let database = migrated_game(GAME).await;
     assert_eq!(run(&database, "migrate", &["--revert"]).await.code, Some(0));

@@ -202,3 +202,40 @@ async fn columns_named_like_variables_of_the_trigger_are_no_obstacle() {
     writes(&database, "insert into t (id) values (2); update t set at = now() where id = 2").await;
     assert!(client.next_text().await.starts_with("{\"round_id\":2,"));
 }
+
+#[tokio::test]
+async fn a_condition_that_cannot_fail_is_in_the_index_and_calls_no_function() {
+    for (condition, functions) in [
+        ("status = 'settled' and deleted_at is null", "0"),
+        ("done", "0"),
+        ("kind in ('a', 'b') and n > 3", "0"),
+        ("case when done then n > 3 else false end", "1"),
+        ("6 / n > 1", "1"),
+    ] {
+        let database = TestDatabase::empty().await;
+        let schema = "create type state as enum ('open', 'settled'); \
+            create table plays (id int primary key, status state not null default 'open', done bool default false, \
+              kind varchar(5), n int, deleted_at timestamptz, at timestamptz)";
+        database.run(schema).await;
+        let more = ["--finished-when", condition, "--extras-columns", "n", "--index"];
+        attach(&database, &dice("plays", &more)).await;
+        let made = "select count(*)::text from pg_proc where proname ~ '^settled_[0-9]'";
+        assert_eq!(database.text(made).await.as_deref(), Some(functions), "{condition}");
+        let index = "select pg_get_expr(indpred, indrelid) from pg_index where indexrelid = 'datastream_latest_1'::regclass";
+        let index = database.text(index).await.expect("an index");
+        assert_eq!(index == "(at IS NOT NULL)", functions == "1", "{index}");
+        let server = TestServer::on(database.url()).start().await;
+        let mut client = WsClient::connect(server.ws("/ws/dice")).await;
+        database.run("insert into plays (id, n, at) values (1, 0, now())").await;
+        let finish = "update plays set status = 'settled', done = true, kind = 'b', n = 5";
+        database.run(finish).await;
+        let again = "insert into plays (id, status, done, kind, n, at) values (2, 'settled', true, 'a', 5, now())";
+        database
+            .run(again.replace("5,", if condition.starts_with('6') { "2," } else { "5," }).as_str())
+            .await;
+        let expected: &[i64] = if condition.starts_with('6') { &[2] } else { &[1, 2] };
+        for id in expected {
+            assert_eq!(client.next_round().await.round_id, *id, "{condition}");
+        }
+    }
+}

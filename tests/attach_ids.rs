@@ -273,3 +273,30 @@ async fn a_column_beside_an_odd_key_is_added_while_the_game_writes() {
         assert!(round.starts_with(&format!("{{\"round_id\":\"{written}\",")), "{round}");
     }
 }
+
+#[tokio::test]
+async fn what_would_publish_a_round_twice_is_refused_with_the_way_out() {
+    let database = TestDatabase::empty().await;
+    let schema = "create table plays (id int primary key, at timestamptz, game_id int, n int); \
+        create table titles (id int, slug text, name text, type text); \
+        insert into titles values (1, 'old', 'Old', 't'), (1, 'new', 'New', 't'), (2, 'dice', 'Dice', 't'), (2, null, '', 't'); \
+        create view latest as select * from titles where slug <> 'old'; \
+        create table parts (no int, day date, at timestamptz, n int, primary key (no, day)) partition by range (day)";
+    database.run(schema).await;
+    let games = ["--table", "plays", "--finished-at", "at", "--extras-columns", "n", "--games"];
+    let told = refused(&database, &[&games[..], &["titles"]].concat()).await;
+    assert!(told.contains("public.titles has two games with the id 1"), "{told}");
+    let told =
+        refused(&database, &dice("plays", &["--id", "id,id", "--extras-columns", "n"])).await;
+    assert!(told.contains("column \"id\" is named twice. Pass it once as --id."), "{told}");
+    let told =
+        refused(&database, &dice("latest", &["--id", "id", "--extras-columns", "name"])).await;
+    assert!(told.contains("it is not a table") && !told.contains("alter table"), "{told}");
+    let told = refused(&database, &dice("parts", &["--id", "no", "--extras-columns", "n"])).await;
+    let way = "alter table public.parts add uid uuid not null default gen_random_uuid(); \
+        create unique index on public.parts (uid, day);";
+    assert!(told.contains(way) && told.contains("pass --id uid"), "{told}");
+    database.run(way).await;
+    attach(&database, &dice("parts", &["--id", "uid", "--extras-columns", "n"])).await;
+    attach(&database, &[&games[..], &["latest"]].concat()).await;
+}

@@ -6,7 +6,7 @@ use testkit::{
 };
 
 /// A table with each kind of id, and its rows. `n` is a number of a row.
-const TABLES: [(&str, &str, &str, &[&str]); 6] = [
+const TABLES: [(&str, &str, &str, &[&str]); 8] = [
     ("numbers", "id int primary key", "n", &["--id", "id"]),
     ("uuids", "id uuid primary key", "md5(n::text)::uuid", &["--id", "id", "--id-prefix", "u"]),
     ("texts", "id text primary key", "'t:' || n", &["--id", "id", "--id-prefix", "t"]),
@@ -17,6 +17,13 @@ const TABLES: [(&str, &str, &str, &[&str]); 6] = [
         "a int, b text, c uuid, primary key (a, b, c)",
         "n % 7, 'b:' || n, md5(n::text)::uuid",
         &["--id", "a,b,c", "--id-prefix", "x"],
+    ),
+    ("prefixed", "id bigint primary key", "n", &["--id", "id", "--id-prefix", "p"]),
+    (
+        "pairs",
+        "a int, b bigint, primary key (a, b)",
+        "n % 7, n",
+        &["--id", "a,b", "--id-prefix", "y"],
     ),
 ];
 const ROWS: &str = "generate_series(1, 30000) n";
@@ -54,9 +61,9 @@ async fn database() -> TestDatabase {
 async fn no_query_of_the_server_reads_a_whole_table_of_the_game() {
     let database = database().await;
     let game = "md5('1')::uuid::text";
-    let ids = "array[1, 2, 0, 0, 0, 0]::bigint[]";
-    let keys =
-        "array['', '', 'u:' || md5('5')::uuid, 't:t:6', 'n:7', 'x:1:b:8:' || md5('8')::uuid]";
+    let attachments = "array[1, 1, 2, 3, 5, 6, 7, 8]";
+    let ids = "array[1, 2, 0, 0, 0, 0, 0, 0]::bigint[]";
+    let keys = "array['', '', 'u:' || md5('5')::uuid, 't:t:6', 'n:7', 'x:1:b:8:' || md5('8')::uuid, 'p:9', 'y:1:8']";
     let snapshot = "pg_current_snapshot()::text";
     let ago = "(extract(epoch from now() - interval '20 s') * 1000000)::bigint";
     for (name, sql, types, values) in [
@@ -64,7 +71,13 @@ async fn no_query_of_the_server_reads_a_whole_table_of_the_game() {
             "rounds_by_id",
             include_str!("../sql/rounds_by_id.sql"),
             "integer[], bigint[], text[]",
-            format!("array[1, 1, 2, 3, 5, 6], {ids}, {keys}"),
+            format!("{attachments}, {ids}, {keys}"),
+        ),
+        (
+            "extras_bytes",
+            include_str!("../sql/extras_bytes.sql"),
+            "integer[], bigint[], text[]",
+            format!("{attachments}, {ids}, {keys}"),
         ),
         (
             "list_keys of a game",
@@ -88,7 +101,7 @@ async fn no_query_of_the_server_reads_a_whole_table_of_the_game() {
             "list_rounds",
             include_str!("../sql/list_rounds.sql"),
             "integer[], bigint[], text[], bigint",
-            format!("array[1, 1, 2, 3, 5, 6], {ids}, {keys}, 1000"),
+            format!("{attachments}, {ids}, {keys}, 1000"),
         ),
         ("latest_by_game", include_str!("../sql/latest_by_game.sql"), "", String::new()),
         (
@@ -109,7 +122,7 @@ async fn no_query_of_the_server_reads_a_whole_table_of_the_game() {
         ("games", include_str!("../sql/games.sql"), "", String::new()),
         (
             "ids_since",
-            "select * from generate_series(1, 6) a, lateral datastream.ids_since(a, now() - interval '10 s')",
+            "select * from generate_series(1, 8) a, lateral datastream.ids_since(a, now() - interval '10 s')",
             "",
             String::new(),
         ),
@@ -124,7 +137,7 @@ async fn no_query_of_the_server_reads_a_whole_table_of_the_game() {
         );
         let plan = psql(&database, &["-A", "-t", "-v", "ON_ERROR_STOP=1", "-c", &explain]).await;
         assert_eq!(plan.code, Some(0), "{name}: {}", plan.stderr);
-        for (table, ..) in TABLES {
+        for table in TABLES.map(|(table, ..)| table).into_iter().chain(["outbox"]) {
             assert!(
                 !plan.stdout.contains(&format!("Seq Scan on {table} ")),
                 "{name}: {}",

@@ -2,6 +2,7 @@
 
 mod corpus;
 mod suggested;
+mod unusual;
 
 use corpus::{SHAPES, Shape};
 use testkit::{
@@ -9,6 +10,7 @@ use testkit::{
     game::{attach, dump, run},
     get,
 };
+use unusual::UNUSUAL;
 
 /// The table of the rounds: the last one that the schema makes.
 fn table(shape: &Shape) -> String {
@@ -103,7 +105,7 @@ async fn is_attached_streamed_resumed_listed_and_detached(shape: &Shape) {
 
 /// The shapes in four tests, so that they run side by side.
 async fn every_fourth(from: usize) {
-    for shape in SHAPES.iter().skip(from).step_by(4) {
+    for shape in SHAPES.iter().chain(&UNUSUAL).skip(from).step_by(4) {
         is_attached_streamed_resumed_listed_and_detached(shape).await;
     }
 }

@@ -25,7 +25,7 @@ cross join lateral (
     where c.relnamespace = 'datastream'::regnamespace and c.relname = 'exact_server' and not has_table_privilege(c.oid, 'update')
     union all
     select 'execute datastream.' || p.proname from pg_proc p
-    where p.pronamespace = 'datastream'::regnamespace and p.proname in ('micros', 'moment', 'moment_of', 'as_jsonb', 'is_text', 'is_key', 'integer_of', 'numeric_of', 'uuid_of', 'reconcile', 'trim', 'rounds_by_id', 'rounds_of',
+    where p.pronamespace = 'datastream'::regnamespace and p.proname in ('micros', 'moment', 'moment_of', 'as_jsonb', 'is_text', 'is_key', 'is_printable', 'integer_of', 'numeric_of', 'uuid_of', 'reconcile', 'trim', 'rounds_by_id', 'round_by_id', 'split_keys', 'rounds_of',
       -- For doctor.
       'index_sql', 'index_definition', 'finished_sql', 'settled_name', 'is_hypertable', 'has_numbers', 'column_type', 'columns_of', 'id_kind', 'option_columns', 'own_indexes', 'relation_named', 'qualified', 'shared_id', 'shared_id_sql', 'is_indexed')
       and not has_function_privilege(p.oid, 'execute')

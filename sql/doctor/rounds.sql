@@ -8,7 +8,7 @@
               when octet_length(f.extras) > coalesce(nullif(current_setting('datastream.max_round', true), '')::bigint, 1048576)
                 then 'longer than DATASTREAM_MAX_ROUND' end as reason
   from newest n
-  cross join lateral datastream.rounds_by_id(n.attachment, array[n.round_id], array[n.round_key]) f
+  cross join lateral datastream.round_by_id(n.attachment, n.round_id, n.round_key) f
   union all
   select -n.attachment, n.round_id, n.round_key, 'the id is empty, longer than 200 bytes, not whole, or has characters that cannot be sent'
   from newest n where n.attachment < 0

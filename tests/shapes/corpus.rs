@@ -18,7 +18,7 @@ pub(super) struct Shape {
 }
 
 /// The game is the same for all rounds.
-const ONE_GAME: Shape = Shape {
+pub(super) const ONE_GAME: Shape = Shape {
     name: "",
     schema: "",
     attach: "",

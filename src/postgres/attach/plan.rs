@@ -39,7 +39,7 @@ pub(super) async fn attach_script(
         if statements.is_empty() { String::new() } else { transaction_script(statements) };
     if options.index {
         let mut transaction = connection.begin().await?;
-        if let Some(row) = statements.first() {
+        for row in statements.iter().filter(|statement| is_attached_row(statement)) {
             sqlx::query(AssertSqlSafe(row.clone())).execute(&mut *transaction).await?;
         }
         let index = "select datastream.index_sql($1::text::regclass)";
@@ -52,6 +52,14 @@ pub(super) async fn attach_script(
         }
     }
     Ok(sql)
+}
+
+/// Whether the statement changes the row of the attached table. Of a renamed table two do: its name,
+/// then its options.
+fn is_attached_row(statement: &str) -> bool {
+    ["update datastream.attached ", "insert into datastream.attached "]
+        .iter()
+        .any(|row| statement.starts_with(row))
 }
 
 /// The statements in one transaction, which also hands the new objects to the schema's owner.
