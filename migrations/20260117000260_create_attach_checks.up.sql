@@ -53,7 +53,7 @@ as $$
   where is_wrong
 $$;
 
--- Whether it is a table that can have triggers of ours: no view, foreign or temporary table.
+-- Whether it is a table that can be attached: no view, foreign or temporary table.
 create function datastream.is_table(relation regclass) returns boolean
 language sql stable set search_path = pg_catalog, pg_temp
 as $$ select exists (select from pg_class c where c.oid = relation and c.relkind in ('r', 'p') and c.relpersistence <> 't') $$;
