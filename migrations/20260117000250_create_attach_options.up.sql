@@ -130,7 +130,7 @@ begin
         and o.owner <> (select n.nspowner from pg_namespace n where n.nspname = 'datastream'))
     limit 1;
     may_fail := exists (select from regexp_matches(tree, '\{([A-Z]+)', 'g') as node(names)
-        where node.names[1] <> all ('{TARGETENTRY,VAR,CONST,OPEXPR,DISTINCTEXPR,SCALARARRAYOPEXPR,ARRAY,ARRAYEXPR,BOOLEXPR,NULLTEST,BOOLEANTEST,RELABELTYPE}'))
+        where node.names[1] <> all ('{TARGETENTRY,VAR,CONST,OPEXPR,DISTINCTEXPR,SCALARARRAYOPEXPR,ARRAY,ARRAYEXPR,ARRAYCOERCEEXPR,CASETESTEXPR,BOOLEXPR,NULLTEST,BOOLEANTEST,RELABELTYPE}'))
       or exists (select from regexp_matches(tree, ':opno (\d+)', 'g') as used(operators) join pg_operator o on o.oid = used.operators[1]::oid
         join pg_proc p on p.oid = o.oprcode
         where not p.proleakproof and p.oid <> all ('{enum_eq,enum_ne,numeric_eq,numeric_ne,numeric_lt,numeric_le,numeric_gt,numeric_ge}'::regproc[]));

@@ -77,7 +77,7 @@ language sql stable set search_path = pg_catalog, pg_temp
 as $$
   select exists (
     select from pg_index i
-    cross join lateral (select array_agg(a.attname::text) filter (where k.place <= i.indnkeyatts) as names, count(*) filter (where a.attnum is null) as expressions
+    cross join lateral (select array_agg(a.attname::text order by k.place) filter (where k.place <= i.indnkeyatts) as names, count(*) filter (where a.attnum is null) as expressions
       from unnest(i.indkey) with ordinality as k(number, place) left join pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.number and a.attnum > 0) key
     join pg_class c on c.oid = i.indrelid
     where i.indrelid = relation and i.indisunique and i.indisvalid and i.indimmediate and i.indpred is null and key.expressions = 0

@@ -5,13 +5,13 @@ use super::corpus::{ONE_GAME, Shape};
 pub(super) const UNUSUAL: [Shape; 8] = [
     Shape {
         name: "partitions by hash, a text between the parts of the key",
-        schema: "create table seats (game int, ref text, no bigint, at timestamptz, n int, primary key (game, ref, no)) partition by hash (game); \
-            create table seats_0 partition of seats for values with (modulus 2, remainder 0); \
-            create table seats_1 partition of seats for values with (modulus 2, remainder 1)",
+        schema: "create table tickets (game int, ref text, no bigint, at timestamptz, n int, primary key (game, ref, no)) partition by hash (game); \
+            create table tickets_0 partition of tickets for values with (modulus 2, remainder 0); \
+            create table tickets_1 partition of tickets for values with (modulus 2, remainder 1)",
         attach: "--id game,ref,no\n--id-prefix s\n--finished-at at\n--extras-columns n\n--slug dice\n--type chance\n--game-id-value 1",
         writes: [
-            "insert into seats values (1, 'a:b:', 7, now(), 1)",
-            "insert into seats values (2, '', -8, now(), 1)",
+            "insert into tickets values (1, 'a:b:', 7, now(), 1)",
+            "insert into tickets values (2, '', -8, now(), 1)",
         ],
         ids: [r#""s:1:a:b::7""#, r#""s:2::-8""#],
         has: r#""extras":"{\"n\": 1}""#,
@@ -19,8 +19,8 @@ pub(super) const UNUSUAL: [Shape; 8] = [
     },
     Shape {
         name: "a padded text and a number",
-        schema: "create table cards (ref char(10), seat smallint, at timestamptz, n int, primary key (seat, ref))",
-        attach: "--id ref,seat\n--finished-at at\n--extras-columns n\n--slug dice\n--type chance\n--game-id-value 1",
+        schema: "create table cards (ref char(10), pos smallint, at timestamptz, n int, primary key (pos, ref))",
+        attach: "--id ref,pos\n--finished-at at\n--extras-columns n\n--slug dice\n--type chance\n--game-id-value 1",
         writes: [
             "insert into cards values ('  a:b ', 1, now(), 1)",
             "insert into cards values ('', -2, now(), 1)",
@@ -84,7 +84,7 @@ pub(super) const UNUSUAL: [Shape; 8] = [
         attach: "--finished-at at\n--finished-when 'done' = any(tags)\n--extras-columns n\n--slug dice\n--type chance\n--game-id-value 1",
         writes: [
             "insert into hunts (tags) values ('{open}'), (null), ('{open,done}')",
-            "update hunts set tags = '{done}' where id = 1; update hunts set tags = '{}' where id = 3; \
+            "update hunts set tags = '{done}' where id = 1; update hunts set tags = '{done,late}' where id = 3; \
              insert into hunts (id, tags) values (2, '{done}') on conflict (id) do nothing",
         ],
         ids: ["3", "1"],
@@ -94,7 +94,7 @@ pub(super) const UNUSUAL: [Shape; 8] = [
     Shape {
         name: "an unlogged table with a key that a sequence of its own fills",
         schema: "create sequence own increment by -3 start with -1; \
-            create unlogged table spins (id bigint primary key default nextval('own'), at timestamp(0), n int)",
+            create table spins (id bigint primary key default nextval('own'), at timestamp(0), n int); alter table spins set unlogged",
         attach: "--finished-at at\n--time-zone America/St_Johns\n--extras-columns n\n--slug dice\n--type chance\n--game-id-value 1",
         writes: [
             "insert into spins (at, n) values ('2026-01-16 21:15:42', 1)",
