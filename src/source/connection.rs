@@ -65,6 +65,8 @@ impl Connection<'_> {
                 *state = State::Running(Box::new(running));
                 // Last: if the connection breaks before, nobody waits for this server.
                 self.claim_or_wait(true).await?;
+                // Other servers may have sent what was committed since the load began.
+                self.publisher.share(true);
                 (AlreadyPublished::default(), false)
             }
             State::Running(running) if running.is_of_another_database(&self.listener) => {
