@@ -238,7 +238,7 @@ async fn modes(session: &Session) -> Result<Option<Modes>, CaptureError> {
     Ok((count("attached")? > 0).then_some(modes))
 }
 
-/// `None` behind a pooler, whose backends are others' too, and if the start of ours cannot be seen.
+/// `None` behind a pooler, whose backends are others' too, and if its start cannot be seen.
 async fn backend(session: &Session) -> Result<Option<Backend>, CaptureError> {
     if !session.is_own() {
         return Ok(None);
