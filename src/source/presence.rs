@@ -1,5 +1,5 @@
-//! Other servers in the read-only mode, told by two advisory locks: there is no
-//! [row](super::exact_server) of ours.
+//! Other servers in the read-only mode, told by two advisory locks: it has no
+//! [row](super::exact_server).
 //!
 //! Servers may publish rounds of overlapping transactions in different orders. So a resume point
 //! that another server may have sent is answered at least once, not exactly.
