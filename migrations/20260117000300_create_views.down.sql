@@ -4,6 +4,8 @@ drop function if exists datastream.ids_since(integer, timestamptz);
 drop function if exists datastream.rounds_of(bigint, text, timestamptz, bigint, text, timestamptz, bigint);
 drop function if exists datastream.round_by_id(integer, bigint, text);
 drop function if exists datastream.rounds_by_id(integer, bigint[], text[]);
+drop function if exists datastream.unsendable_rows(integer, integer);
+drop function if exists datastream.existing_rows(integer, bigint[], text[]);
 drop function if exists datastream.reads_sql(datastream.attached[]);
 drop function if exists datastream.since_sql(datastream.attached);
 drop function if exists datastream.of_game_sql(datastream.attached);

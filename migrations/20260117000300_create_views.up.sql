@@ -123,7 +123,9 @@ begin
     left join pg_catalog.pg_attribute a on a.attrelid = relation and a.attname = name
     left join pg_catalog.pg_type t on t.oid = a.atttypid;
   else
-    extras := format('coalesce(%s.%I::pg_catalog.text, ''{}'')', named, options->>'extras');
+    -- A cast of text that jsonb rejects fails the query, and the reader finds the row by halving.
+    extras := format(case when datastream.column_type(relation, options->>'extras') = 'jsonb'::regtype then 'coalesce(%s.%I::pg_catalog.text, ''{}'')'
+      else 'coalesce(%s.%I::pg_catalog.text::pg_catalog.jsonb::pg_catalog.text, ''{}'')' end, named, options->>'extras');
   end if;
   -- Each of the game's id, slug and type is in a column of the round, in a table of games, or the same for all rounds.
   -- (`||` with a null gives null, which `coalesce` skips; `format` does not.)
@@ -171,8 +173,8 @@ language sql immutable
 as $$ select 'case when ' || condition || ' then true else false end' $$;
 
 -- The view of one attached table, `datastream.attached_<id>_rounds`: finished rounds only, as they are on the wire. A slug or type that
--- UTF-8 cannot hold is null: such a round cannot be sent, and a query of others does not fail by it. `id_1` and so on,
--- `game` and `finished` are the table's own columns: look-ups compare these, because an expression would keep PostgreSQL from using
+-- UTF-8 cannot hold is null: such a round cannot be sent, and a query of others does not fail by it. No condition reads the slug or the
+-- type: a game whose slug cannot be read would fail the queries of all rounds. `id_1` and so on, `game` and `finished` are the table's own columns: look-ups compare these, because an expression would keep PostgreSQL from using
 -- the table's indexes.
 create function datastream.view_sql(t datastream.attached) returns text
 language plpgsql stable set search_path = pg_catalog, pg_temp
@@ -189,14 +191,13 @@ begin
       case when e.game_is_number then 'null::pg_catalog.text' else e.game_id end, datastream.text_sql(e.game_slug), datastream.text_sql(e.game_type), t.options->>'finished_at', e.finished_at, e.extras, t.relation)
     || case when t.options ? 'games' then format(' join %s g on g.%I = %s', t.options->>'games', t.options->>'games_id', e.game) else '' end
     || format(' where %s', datastream.finished_sql(t.options, t.id, 'r')) || coalesce(' and ' || datastream.filter_sql(e.sendable), '')
-    -- Nobody can subscribe to a game without an id, a slug or a type.
-    || coalesce(' and ' || e.game || ' is not null', '') || case when e.game_is_number or e.game is null then '' else ' and ' || datastream.filter_sql(format('datastream.is_key(%s)', e.game_id)) end
-    || case when t.options ? 'slug' then '' else format(' and %s is not null', e.game_slug) end
-    || case when t.options ? 'type' then '' else format(' and %s is not null', e.game_type) end;
+    -- Nobody can subscribe to a game without an id.
+    || coalesce(' and ' || e.game || ' is not null', '') || case when e.game_is_number or e.game is null then '' else ' and ' || datastream.filter_sql(format('datastream.is_key(%s)', e.game_id)) end;
 end
 $$;
 
--- The games of one attached table, with the table's own id as `game`. If the game is in the round, the games are those with a
+-- The games of one attached table, with the table's own id as `game`. A game of a table of games may lack a slug or a type: no condition
+-- reads these, so that the ids of all games can be read beside a slug that cannot. If the game is in the round, the games are those with a
 -- finished round, as it was last. A recursive query then reads one entry of the seed index for each game; `select distinct`
 -- would read the whole table.
 create function datastream.games_sql(t datastream.attached) returns text
@@ -204,19 +205,20 @@ language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 declare
   e record := datastream.expressions(t.relation::regclass, t.options, 'r');
-  latest text := format('select r.game, r.game_id, r.game_key, r.game_slug, r.game_type from datastream.attached_%s_rounds r', t.id);
+  latest text := format('select r.game, r.game_id, r.game_key, r.game_slug, r.game_type from datastream.attached_%s_rounds r '
+    'where r.game_slug is not null and r.game_type is not null', t.id);
   named text := 'select game, game_id, game_key, game_slug as slug, game_slug as name, game_type as type from ';
 begin
   if t.options ? 'games' then
     return format('select g.%1$I as game, %2$s as game_id, %3$s as game_key, %4$s as slug, coalesce(%5$s, %4$s) as name, %6$s as type from %7$s g '
-      'where g.%1$I is not null and %8$s is not null and %9$s is not null%10$s', t.options->>'games_id',
+      'where g.%1$I is not null%8$s', t.options->>'games_id',
       case when e.game_is_number then format('g.%I::bigint', t.options->>'games_id') else 'null::bigint' end,
       case when e.game_is_number then 'null::pg_catalog.text' else format('g.%I::pg_catalog.text', t.options->>'games_id') end,
       datastream.text_sql(e.game_slug), datastream.text_sql(format('g.%I::pg_catalog.text', t.options->>'games_name')), datastream.text_sql(e.game_type), t.options->>'games',
-      e.game_slug, e.game_type, case when e.game_is_number then '' else ' and ' || datastream.filter_sql(format('datastream.is_key(g.%I::pg_catalog.text)', t.options->>'games_id')) end);
+      case when e.game_is_number then '' else ' and ' || datastream.filter_sql(format('datastream.is_key(g.%I::pg_catalog.text)', t.options->>'games_id')) end);
   elsif e.game is not null then
     return named || format('(with recursive game as ((%1$s order by r.game, r.finished desc limit 1) union all '
-      'select n.* from game cross join lateral (%1$s where r.game > game.game order by r.game, r.finished desc limit 1) n) select * from game) as beside', latest);
+      'select n.* from game cross join lateral (%1$s and r.game > game.game order by r.game, r.finished desc limit 1) n) select * from game) as beside', latest);
   elsif t.options ?& '{slug,type}' then
     return format('select null::integer as game, %1$s as game_id, %2$s as game_key, %3$s as slug, %3$s as name, %4$s as type',
       case when e.game_is_number then e.game_id else 'null::bigint' end, case when e.game_is_number then 'null::pg_catalog.text' else e.game_id end, e.game_slug, e.game_type);
@@ -389,7 +391,7 @@ declare
 begin
   return next 'create or replace view datastream.attached_games as '
     || coalesce((select string_agg(format('select g.game_id, g.game_key collate "default" as game_key, g.slug collate "default" as slug, g.name collate "default" as name, '
-          'g.type collate "default" as type from (%s) g%s', sql, case when getdatabaseencoding() = 'UTF8' then '' else ' where g.slug is not null and g.type is not null' end), joint)
+          'g.type collate "default" as type from (%s) g', sql), joint)
         from (select distinct datastream.games_sql(t) as sql from unnest(tables) t) as once),
       'select null::bigint as game_id, null::text as game_key, null::text as slug, null::text as name, null::text as type where false');
   return next 'create or replace view datastream.finished_rounds as ' || coalesce((select string_agg(format(
@@ -412,6 +414,54 @@ begin
     coalesce((select string_agg(datastream.since_sql(t), joint order by t.id) from unnest(tables) t), 'select null::bigint, null::text where false'));
 end
 $$;
+
+-- Which of these rows of an attached table exist, finished or not. For rounds that the views lack: they were deleted, are unfinished
+-- again, or have no game. Reads the table as the views do, with the owner's rights.
+create function datastream.existing_rows(of_attachment integer, ids bigint[], keys text[])
+returns table (attachment integer, round_id bigint, round_key text, is_finished boolean)
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  t datastream.attached := (select a from datastream.attached a where a.id = of_attachment);
+  e record;
+begin
+  if t.id is null then
+    return;
+  end if;
+  e := datastream.expressions(t.relation::regclass, t.options, 'r');
+  return query execute format('select %s, q.round_id, q.round_key, q.is_finished from (select $1 as of_attachment, $2 as ids, $3 as keys) p cross join lateral (%s) q', t.id,
+    replace(replace(datastream.by_id_sql(t), datastream.returned_sql(t.id), 'r.round_id, r.round_key, r.is_finished'), format('datastream.attached_%s_rounds r', t.id),
+      format('(select %s, %s as round_id, %s as round_key, (%s) is true as is_finished from %s r) r',
+        (select string_agg(format('r.%I as id_%s', i.name, i.place), ', ' order by i.place) from jsonb_array_elements_text(t.options->'id') with ordinality as i(name, place)),
+        case when e.is_number then e.round_id || '::bigint' else 'null::bigint' end,
+        case when e.is_number then 'null::pg_catalog.text' else format('(%s) collate pg_catalog."C"', e.round_id) end,
+        datastream.finished_sql(t.options, t.id, 'r'), t.relation))) using of_attachment, ids, keys;
+end
+$$;
+
+-- The finished rounds of an attached table that cannot be sent because of their id or their moment, at most `most`. Reads the whole
+-- table. `shown` is the id for people.
+create function datastream.unsendable_rows(of_attachment integer, most integer) returns table (shown text, reason text)
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  t datastream.attached := (select a from datastream.attached a where a.id = of_attachment);
+  e record;
+begin
+  if t.id is null then
+    return;
+  end if;
+  e := datastream.expressions(t.relation::regclass, t.options, 'r');
+  return query execute format('select case when c.is_bad then datastream.bad_key(c.key) else c.key end, case when c.is_bad then ''bad_id'' else ''out_of_range'' end '
+    'from (select (%s)::pg_catalog.text as key, %s as is_bad, %s as finished_at from %s r where %s offset 0) c '
+    'where c.is_bad or c.finished_at is null or c.finished_at < ''0001-01-01 00:00:00+00''::timestamptz or c.finished_at >= ''10000-01-01 00:00:00+00''::timestamptz limit $1',
+    e.round_id, case when e.sendable is null then 'false' else format('(%s) is not true', e.sendable) end, e.finished_at, t.relation,
+    datastream.finished_sql(t.options, t.id, 'r')) using most;
+end
+$$;
+
+-- They read tables with the owner's rights: only the roles that may read the views call them (`sql/roles.sql`).
+revoke execute on function datastream.existing_rows(integer, bigint[], text[]), datastream.unsendable_rows(integer, integer) from public;
 
 -- Makes them over no table yet.
 do $$

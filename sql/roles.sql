@@ -51,7 +51,9 @@ where c.relnamespace = 'datastream'::regnamespace and c.relkind = 'v' and c.reln
 -- One by one, because default privileges may have been revoked (`alter default privileges revoke execute on functions`).
 grant execute on function datastream.reconcile(xid8), datastream.trim(interval, integer),
   datastream.rounds_by_id(integer, bigint[], text[]), datastream.round_by_id(integer, bigint, text), datastream.split_keys(text[]), datastream.rounds_of(bigint, text, timestamptz, bigint, text, timestamptz, bigint),
+  datastream.existing_rows(integer, bigint[], text[]),
   -- For `doctor`.
+  datastream.unsendable_rows(integer, integer),
   datastream.index_sql(regclass, boolean), datastream.index_definition(jsonb, boolean, integer), datastream.own_indexes(), datastream.relation_named(text), datastream.qualified(regclass),
   datastream.finished_sql(jsonb, integer, text), datastream.settled_name(jsonb, integer), datastream.is_hypertable(regclass), datastream.has_numbers(regclass, jsonb), datastream.column_type(regclass, text),
   datastream.columns_of(regclass), datastream.id_kind(regtype), datastream.option_columns(jsonb),

@@ -18,4 +18,5 @@ union all
 select pg_catalog.format('%s games have the slug %s: a stream of that slug has the rounds of one of them. Make slugs unique.', count(*), g.slug)
 from datastream.attached_games g
 where (select bool_and(a.options ? 'games' or a.options ?& '{slug,type}') from datastream.attached a)
+  and g.slug is not null
 group by g.slug having count(*) > 1

@@ -6,7 +6,7 @@ pub(crate) mod check;
 pub(crate) mod client;
 pub(crate) mod connection;
 pub(crate) mod doctor;
-pub(crate) mod game_parts;
+pub(crate) mod games;
 pub(crate) mod lock_retry;
 pub(crate) mod maintenance;
 pub(crate) mod migrate;

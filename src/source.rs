@@ -30,7 +30,7 @@ mod cursor;
 mod error;
 mod exact_claim;
 mod exact_server;
-mod game_parts;
+mod games;
 mod initial_load;
 mod listener;
 mod outbox_reader;

@@ -25,9 +25,9 @@ cross join lateral (
     where c.relnamespace = 'datastream'::regnamespace and c.relname = 'exact_server' and not has_table_privilege(c.oid, 'update')
     union all
     select 'execute datastream.' || p.proname from pg_proc p
-    where p.pronamespace = 'datastream'::regnamespace and p.proname in ('micros', 'moment', 'moment_of', 'as_jsonb', 'is_text', 'is_key', 'is_printable', 'integer_of', 'numeric_of', 'uuid_of', 'reconcile', 'trim', 'rounds_by_id', 'round_by_id', 'split_keys', 'rounds_of',
+    where p.pronamespace = 'datastream'::regnamespace and p.proname in ('micros', 'moment', 'moment_of', 'as_jsonb', 'is_text', 'is_key', 'is_printable', 'integer_of', 'numeric_of', 'uuid_of', 'reconcile', 'trim', 'rounds_by_id', 'round_by_id', 'split_keys', 'rounds_of', 'existing_rows',
       -- For doctor.
-      'index_sql', 'index_definition', 'finished_sql', 'settled_name', 'is_hypertable', 'has_numbers', 'column_type', 'columns_of', 'id_kind', 'option_columns', 'own_indexes', 'relation_named', 'qualified', 'shared_id', 'shared_id_sql', 'is_indexed')
+      'index_sql', 'index_definition', 'finished_sql', 'settled_name', 'is_hypertable', 'has_numbers', 'column_type', 'columns_of', 'id_kind', 'option_columns', 'own_indexes', 'relation_named', 'qualified', 'shared_id', 'shared_id_sql', 'is_indexed', 'unsendable_rows')
       and not has_function_privilege(p.oid, 'execute')
   ) as missing) m
 where r.rolname = current_user

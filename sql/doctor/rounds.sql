@@ -1,5 +1,5 @@
 -- Rounds that cannot be sent: their id or finished_at has no text on the wire, their extras are longer than the setting
--- datastream.max_round (1 MiB by default), or UTF-8 lacks a character of the game's slug or type. Not those that PostgreSQL cannot read.
+-- datastream.max_round (1 MiB by default), or the game lacks a slug or a type that UTF-8 can hold. Not those that PostgreSQL cannot read.
 , checked as materialized (
   select n.attachment, n.round_id, n.round_key,
          case when f.finished_at < timestamptz '0001-01-01 00:00:00+00' or f.finished_at >= timestamptz '10000-01-01 00:00:00+00'

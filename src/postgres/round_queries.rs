@@ -14,7 +14,7 @@ use sqlx::{
 };
 
 use super::{
-    game_parts::GameParts,
+    games::{self, GameQueries},
     pool::Pool,
     read_only::Source,
     rows::{self, Columns},
@@ -24,7 +24,7 @@ use super::{
 use crate::{
     ops::telemetry::metrics::{Metrics, Skipped},
     stream::{
-        list::{ListKey, ListPlace, ListedRounds},
+        list::{ListKey, ListKeys, ListPlace, ListedRounds},
         round::{FinishedAt, Game, GameId, NamedRound, Round, RoundId, UnixMillis},
         round_store::{Answer, RoundStore, StoreError, StoredRounds},
         skipped_rounds::SkippedRounds,
@@ -130,14 +130,9 @@ impl RoundQueries {
         pool.fetch_all(query).await
     }
 
-    /// All games, by id. Not counted: maintenance asks too.
+    /// All games that can be read, by id. Not counted: maintenance asks too.
     pub(super) async fn read_games(&self) -> Result<Vec<Game>, sqlx::Error> {
-        let (ours, read_only) = (sql!("games"), sql!("read_only/games"));
-        let found = match self.pools.directory.fetch_all(self.query(ours, read_only)).await {
-            Err(error) if fails_of_data(&error) => return self.read_game_parts().await,
-            found => found?,
-        };
-        found.iter().filter_map(|row| rows::game(row).transpose()).collect()
+        games::read(self, Some(&self.skipped)).await
     }
 
     /// The same if PostgreSQL cannot read the row of one.
@@ -166,7 +161,7 @@ impl RoundQueries {
         let query = self.query(sql!("list_place"), sql!("read_only/list_place"));
         let query = query.bind(named.candidates().find_map(RoundId::as_number));
         let query = query.bind(named.candidates().find_map(RoundId::as_text));
-        list_keys(&self.fetch(&self.pools.lists, query).await?)
+        self.list_keys(&self.fetch(&self.pools.lists, query).await?)
     }
 
     async fn read_list_keys(
@@ -174,18 +169,16 @@ impl RoundQueries {
         games: &[GameId],
         after: Option<&ListPlace>,
         limit: usize,
-    ) -> Result<Vec<ListKey>, sqlx::Error> {
+    ) -> Result<ListKeys, sqlx::Error> {
         let query = self.query(sql!("list_keys"), sql!("read_only/list_keys"));
         let (numbers, texts) = GameId::by_kind(games);
         let query = query.bind(numbers).bind(texts);
         let query = query.bind(after.map(|place| place.finished_at.micros()));
         let query = query.bind(after.and_then(|place| place.round.as_number()));
         let query = query.bind(after.and_then(|place| place.round.as_text()));
-        list_keys(
-            &self
-                .fetch(&self.pools.lists, query.bind(i64::try_from(limit).unwrap_or(i64::MAX)))
-                .await?,
-        )
+        let query = query.bind(i64::try_from(limit).unwrap_or(i64::MAX));
+        let found = self.fetch(&self.pools.lists, query).await?;
+        Ok(ListKeys { keys: self.list_keys(&found)?, is_last: found.len() < limit })
     }
 
     async fn read_list_rounds(
@@ -236,6 +229,28 @@ impl RoundQueries {
         Ok(None)
     }
 
+    /// The keys of rounds that can be sent. PostgreSQL checks ids too, and of an encoding other than
+    /// UTF8 it lets some control characters pass.
+    fn list_keys(&self, found: &[PgRow]) -> Result<Vec<ListKey>, sqlx::Error> {
+        let mut keys = Vec::with_capacity(found.len());
+        for row in found {
+            let attachment = rows::attachment(row)?;
+            let micros = row.number("finished_micros")?;
+            match (rows::round_id(row)?, micros.and_then(FinishedAt::from_micros)) {
+                (Ok(round), Some(finished_at)) => {
+                    keys.push(ListKey { place: ListPlace { finished_at, round }, attachment });
+                }
+                (Ok(round), None) => {
+                    self.skipped.skip_again(Skipped::out_of_range, attachment, &round);
+                }
+                (Err(_), _) => {
+                    self.skipped.skip_again(Skipped::bad_id, attachment, &RoundId::number(0));
+                }
+            }
+        }
+        Ok(keys)
+    }
+
     /// Counts the round that was asked for alone, if its content made the query fail.
     fn count_unreadable(&self, error: &sqlx::Error, attachment: Attachment, id: &RoundId) {
         if fails_of_data(error) {
@@ -275,6 +290,32 @@ impl RoundQueries {
     }
 }
 
+impl GameQueries for RoundQueries {
+    type Error = sqlx::Error;
+
+    async fn keys(&self) -> Result<Vec<GameId>, sqlx::Error> {
+        let query = self.query(sql!("game_keys"), sql!("read_only/game_keys"));
+        let found = self.pools.directory.fetch_all(query).await?;
+        found.iter().filter_map(|row| rows::game_id(row).map(Result::ok).transpose()).collect()
+    }
+
+    async fn games(
+        &self,
+        ids: Option<&[GameId]>,
+        with_names: bool,
+    ) -> Result<Vec<Game>, sqlx::Error> {
+        let (numbers, texts) = ids.map(GameId::by_kind).unzip();
+        let query = self.query(sql!("games"), sql!("read_only/games"));
+        let query = query.bind(numbers).bind(texts).bind(with_names);
+        let found = self.pools.directory.fetch_all(query).await?;
+        found.iter().filter_map(|row| rows::game(row).transpose()).collect()
+    }
+
+    fn is_of_data(error: &sqlx::Error) -> bool {
+        fails_of_data(error)
+    }
+}
+
 /// Whether the content of a row made the query fail.
 pub(super) fn fails_of_data(error: &sqlx::Error) -> bool {
     error.as_database_error().is_some_and(is_of_data)
@@ -292,20 +333,6 @@ fn named<'q>(
     query.bind(attachments).bind(ids).bind(keys)
 }
 
-/// The keys of rounds that can be sent.
-fn list_keys(found: &[PgRow]) -> Result<Vec<ListKey>, sqlx::Error> {
-    let mut keys = Vec::with_capacity(found.len());
-    for row in found {
-        let micros = row.number("finished_micros")?;
-        let finished_at = micros.and_then(FinishedAt::from_micros);
-        if let (Ok(round), Some(finished_at)) = (rows::round_id(row)?, finished_at) {
-            let (place, attachment) = (ListPlace { finished_at, round }, rows::attachment(row)?);
-            keys.push(ListKey { place, attachment });
-        }
-    }
-    Ok(keys)
-}
-
 impl RoundStore for RoundQueries {
     fn games(&self) -> Answer<'_, Vec<Game>> {
         self.metrics.database_queries_total.inc();
@@ -321,7 +348,7 @@ impl RoundStore for RoundQueries {
         games: &'a [GameId],
         after: Option<&'a ListPlace>,
         limit: usize,
-    ) -> Answer<'a, Vec<ListKey>> {
+    ) -> Answer<'a, ListKeys> {
         async move { Ok(self.read_list_keys(games, after, limit).await?) }.boxed()
     }
 

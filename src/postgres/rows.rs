@@ -30,6 +30,9 @@ pub(crate) trait Columns {
 
     /// An integer that is not null.
     fn integer(&self, column: &str) -> Result<i32, Self::Error>;
+
+    /// A boolean that may be null.
+    fn flag(&self, column: &str) -> Result<Option<bool>, Self::Error>;
 }
 
 impl Columns for tokio_postgres::Row {
@@ -52,6 +55,10 @@ impl Columns for tokio_postgres::Row {
     }
 
     fn integer(&self, column: &str) -> Result<i32, Self::Error> {
+        self.try_get(column)
+    }
+
+    fn flag(&self, column: &str) -> Result<Option<bool>, Self::Error> {
         self.try_get(column)
     }
 }
@@ -78,6 +85,10 @@ impl Columns for sqlx::postgres::PgRow {
     fn integer(&self, column: &str) -> Result<i32, Self::Error> {
         sqlx::Row::try_get(self, column)
     }
+
+    fn flag(&self, column: &str) -> Result<Option<bool>, Self::Error> {
+        sqlx::Row::try_get(self, column)
+    }
 }
 
 /// A round, or why it cannot be sent.
@@ -92,7 +103,7 @@ pub(crate) enum Unsendable {
     BadId,
     /// Its extras are longer than `DATASTREAM_MAX_ROUND`.
     TooLarge,
-    /// UTF-8 lacks a character of its game's slug or type.
+    /// Its game has no slug or no type that UTF-8 can hold.
     Unreadable,
 }
 
@@ -162,6 +173,22 @@ pub(crate) fn stored<R: Columns>(
     let finish = Finish { xid, attachment: attachment(row)?, round };
     let extras_bytes = usize::try_from(row.bigint("extras_bytes")?).unwrap_or(0);
     Ok(Some(StoredRound { finish, before, game: (game, kind), extras_bytes }))
+}
+
+/// An outbox row that has no round to send, and the reason. `sql/skipped.sql` has the columns.
+pub(crate) fn skipped_row<R: Columns>(
+    row: &R,
+) -> Result<(Skipped, Attachment, RoundId), R::Error> {
+    let attachment = attachment(row)?;
+    let id = round_id(row)?.unwrap_or(RoundId::number(0));
+    let reason = match row.flag("is_finished")? {
+        _ if attachment.0 < 0 => Skipped::bad_id,
+        None => Skipped::deleted,
+        Some(false) => Skipped::unfinished,
+        // It has no game.
+        Some(true) => Skipped::unreadable,
+    };
+    Ok((reason, attachment, id))
 }
 
 /// A round's row.

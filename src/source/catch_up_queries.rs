@@ -11,7 +11,8 @@ use super::{
     contents::{ChunkSize, Contents},
     cursor::{Lsn, OutboxKey, RoundKey, Seen},
     error::CaptureError,
-    game_parts, pace,
+    games::SessionGames,
+    pace,
     poll::{Content, FoundRow},
     rows::recent_row,
     session::{ANSWER_WITHIN, CATCH_UP_WITHIN, Parameter, PreparedQuery, Session, within},
@@ -19,8 +20,8 @@ use super::{
 };
 use crate::{
     postgres::{
-        game_parts::GamePart,
-        rows::{attachment, game, game_id, round_id},
+        games,
+        rows::{attachment, game_id, round_id, skipped_row},
         sql::sql,
     },
     stream::{
@@ -55,7 +56,7 @@ pub(super) struct CatchUpQueries<'a> {
     pub(super) skipped: Option<&'a SkippedRounds>,
 }
 
-impl CatchUpQueries<'_> {
+impl<'s> CatchUpQueries<'s> {
     /// The current snapshot.
     pub(super) async fn snapshot(self) -> Result<Snapshot, CaptureError> {
         let query = self.session.query_one("select pg_current_snapshot()::text", &[]);
@@ -227,8 +228,8 @@ impl CatchUpQueries<'_> {
         size: &mut ChunkSize,
     ) -> Result<Option<Vec<Round>>, CaptureError> {
         let by_id = PreparedQuery::Unnamed(sql!("rounds_by_id").into());
-        let contents = Contents { session: self.session, query: &by_id };
-        let Some(mut contents) = contents.read(names, size).await? else { return Ok(None) };
+        let contents = self.contents_by(&by_id).read(names, size).await?;
+        let Some(mut contents) = contents else { return Ok(None) };
         let mut rounds = Vec::with_capacity(names.len());
         for name in names {
             let content = contents.remove(name).unwrap_or(Content::Missing);
@@ -263,17 +264,30 @@ impl CatchUpQueries<'_> {
         rows.iter().map(table).collect()
     }
 
-    /// All games.
+    /// All games that can be read.
     pub(super) async fn games(self) -> Result<Vec<Game>, CaptureError> {
-        let query = self.session.query(sql!("games"), &[]);
-        let rows = match within(CATCH_UP_WITHIN, query).await {
-            Err(error) if error.is_of_data() => {
-                let of_part = |part: &GamePart| part.query(sql!("games_by_id"));
-                return game_parts::read(self.session, sql!("game_ids"), of_part).await;
-            }
-            rows => rows?,
+        let queries = SessionGames {
+            session: self.session,
+            keys: sql!("game_keys").into(),
+            games: sql!("games").into(),
         };
-        rows.iter().filter_map(|row| game(row).transpose()).map(|game| Ok(game?)).collect()
+        games::read(&queries, self.skipped).await
+    }
+
+    /// Counts the outbox rows since a transaction, of the newest that a start looks at, that have no
+    /// round to send.
+    pub(super) async fn count_skipped(self, snapshot: &Snapshot) -> Result<(), CaptureError> {
+        let (Some(skipped), snapshot) = (self.skipped, snapshot.to_string()) else {
+            return Ok(());
+        };
+        let parameters: [Parameter<'_>; 3] =
+            [(&0_i64, Type::INT8), (&snapshot, Type::TEXT), (&RECENT_ROWS, Type::INT8)];
+        let query = self.session.query(sql!("skipped"), &parameters);
+        for row in &within(CATCH_UP_WITHIN, query).await? {
+            let (reason, attachment, id) = skipped_row(row)?;
+            skipped.skip_again(reason, attachment, &id);
+        }
+        Ok(())
     }
 
     async fn contents(
@@ -281,7 +295,14 @@ impl CatchUpQueries<'_> {
         names: &[RoundName],
     ) -> Result<HashMap<RoundName, Content>, CaptureError> {
         let by_id = PreparedQuery::Unnamed(sql!("rounds_by_id").into());
-        Contents { session: self.session, query: &by_id }.read_all(names).await
+        self.contents_by(&by_id).read_all(names).await
+    }
+
+    fn contents_by<'a>(self, query: &'a PreparedQuery) -> Contents<'a>
+    where
+        's: 'a,
+    {
+        Contents { session: self.session, query, existing: sql!("existing_rows").into() }
     }
 
     /// Counts a round that cannot be sent.

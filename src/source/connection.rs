@@ -55,7 +55,7 @@ impl Connection<'_> {
         state: &mut State,
         per_game: i64,
     ) -> Result<(), CaptureError> {
-        self.publisher.replace_games(self.listener.queries().games().await?);
+        self.read_games().await?;
         let (already, is_rewound) = match state {
             State::InitialLoad(loaded) => {
                 let history_bytes = self.publisher.hub.history_share();
@@ -223,12 +223,15 @@ impl Connection<'_> {
     async fn publish_chunk(
         &mut self,
         running: &mut Running,
-        rows: Vec<FoundRow>,
+        mut rows: Vec<FoundRow>,
         already: &AlreadyPublished,
         source: Source,
     ) -> Result<Outcome, CaptureError> {
         if self.publisher.lacks_a_game(&rows) {
-            self.publisher.replace_games(self.listener.queries().games().await?);
+            self.read_games().await?;
+        }
+        if rows.iter().any(FoundRow::is_missing) {
+            self.listener.reader().read_missing(&mut rows).await?;
         }
         if self.publisher.lacks_a_table(&rows) {
             self.publisher.skipped.name_tables(self.listener.queries().tables().await?);

@@ -1,6 +1,6 @@
 //! The content of rounds that are named, however many of them cannot be read.
 
-use std::collections::HashMap;
+use std::{borrow::Cow, collections::HashMap};
 
 use tokio_postgres::types::Type;
 
@@ -46,17 +46,19 @@ impl ChunkSize {
 }
 
 /// Reads rounds by their names.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Contents<'a> {
     pub(super) session: &'a Session,
     /// `sql/rounds_by_id.sql`.
     pub(super) query: &'a PreparedQuery,
+    /// `sql/existing_rows.sql`.
+    pub(super) existing: Cow<'static, str>,
 }
 
 impl Contents<'_> {
     /// Reads them in as many answers as they need.
     pub(super) async fn read_all(
-        self,
+        &self,
         mut names: &[RoundName],
     ) -> Result<HashMap<RoundName, Content>, CaptureError> {
         let (mut contents, mut size) = (HashMap::with_capacity(names.len()), ChunkSize::default());
@@ -73,7 +75,7 @@ impl Contents<'_> {
     /// Halving finds one unreadable round among 1,000 in some twenty queries. `None` if the answer has
     /// too many bytes.
     pub(super) async fn read(
-        self,
+        &self,
         names: &[RoundName],
         size: &mut ChunkSize,
     ) -> Result<Option<HashMap<RoundName, Content>>, CaptureError> {
@@ -99,16 +101,57 @@ impl Contents<'_> {
             }
         }
         size.adapt(names.len(), total);
+        let missing = names.iter().filter(|name| !contents.contains_key(*name)).cloned();
+        let missing: Vec<RoundName> = missing.collect();
+        contents.extend(self.read_missing(&missing).await?);
         Ok(Some(contents))
+    }
+
+    /// What has become of the rounds that the views lack.
+    pub(super) async fn read_missing(
+        &self,
+        names: &[RoundName],
+    ) -> Result<HashMap<RoundName, Content>, CaptureError> {
+        let mut contents: HashMap<_, _> =
+            names.iter().map(|name| (name.clone(), Content::Missing)).collect();
+        if names.is_empty() {
+            return Ok(contents);
+        }
+        match self.existing(names).await {
+            Ok(existing) => contents.extend(existing),
+            Err(CaptureError::Database(error)) if error.as_db_error().is_some() => {
+                tracing::debug!(%error, "cannot tell deleted rounds from unfinished ones");
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(contents)
+    }
+
+    async fn existing(
+        &self,
+        names: &[RoundName],
+    ) -> Result<Vec<(RoundName, Content)>, CaptureError> {
+        let (attachments, ids, keys) = columns(names);
+        let parameters: [Parameter<'_>; 3] =
+            [(&attachments, Type::INT4_ARRAY), (&ids, Type::INT8_ARRAY), (&keys, Type::TEXT_ARRAY)];
+        let answer = self.session.query(&self.existing, &parameters);
+        let mut existing = Vec::new();
+        for row in &within(CATCH_UP_WITHIN, answer).await? {
+            let Ok(id) = rows::round_id(row)? else { continue };
+            // A finished round that the views lack has no game.
+            let is_finished: bool = row.try_get("is_finished")?;
+            let content = if is_finished { Content::Unreadable } else { Content::Unfinished };
+            existing.push(((rows::attachment(row)?, id), content));
+        }
+        Ok(existing)
     }
 
     /// The rounds and their bytes; `None` if they have too many.
     async fn rounds(
-        self,
+        &self,
         names: &[RoundName],
     ) -> Result<Option<(Vec<(RoundName, Content)>, usize)>, CaptureError> {
-        let attachments: Vec<i32> = names.iter().map(|(attachment, _)| attachment.0).collect();
-        let (ids, keys): (Vec<i64>, Vec<&str>) = names.iter().map(|(_, id)| id.columns()).unzip();
+        let (attachments, ids, keys) = columns(names);
         let parameters: [Parameter<'_>; 3] =
             [(&attachments, Type::INT4_ARRAY), (&ids, Type::INT8_ARRAY), (&keys, Type::TEXT_ARRAY)];
         let answer = self.session.query_bounded(self.query, &parameters, CONTENT_BYTES);
@@ -124,4 +167,11 @@ impl Contents<'_> {
         }
         Ok(Some((rounds, bytes)))
     }
+}
+
+/// The columns of names, as the queries take them.
+fn columns(names: &[RoundName]) -> (Vec<i32>, Vec<i64>, Vec<&str>) {
+    let attachments = names.iter().map(|(attachment, _)| attachment.0).collect();
+    let (ids, keys) = names.iter().map(|(_, id)| id.columns()).unzip();
+    (attachments, ids, keys)
 }

@@ -101,6 +101,7 @@ impl InitialLoad {
         let queries = listener.queries();
         if self.recent.is_none() {
             self.recent = Some(self.read_recent(listener, per_game, history_bytes).await?);
+            queries.count_skipped(&self.start.snapshot).await?;
             self.is_flushed = queries.is_flushed(&self.start).await?;
         }
         if self.finished.is_none() {

@@ -134,12 +134,29 @@ impl OutboxReader {
         let unread = rows.iter().filter(|found| found.is_unread());
         let names: HashSet<RoundName> = unread.map(|found| found.row.finish().name()).collect();
         let names: Vec<RoundName> = names.into_iter().collect();
-        let contents = Contents { session: &self.session, query: &self.rounds };
-        let Some(contents) = contents.read(&names, size).await? else { return Ok(false) };
+        let Some(contents) = self.contents().read(&names, size).await? else { return Ok(false) };
         for found in rows.iter_mut().filter(|found| found.is_unread()) {
             let content = contents.get(&found.row.finish().name()).cloned();
             found.content = content.unwrap_or(Content::Missing);
         }
         Ok(true)
+    }
+
+    /// Tells the rounds that were deleted from those that are unfinished again.
+    pub(super) async fn read_missing(&self, rows: &mut [FoundRow]) -> Result<(), CaptureError> {
+        let missing = rows.iter().filter(|found| found.is_missing());
+        let names: Vec<RoundName> = missing.map(|found| found.row.finish().name()).collect();
+        let mut contents = self.contents().read_missing(&names).await?;
+        for found in rows.iter_mut().filter(|found| found.is_missing()) {
+            if let Some(content) = contents.remove(&found.row.finish().name()) {
+                found.content = content;
+            }
+        }
+        Ok(())
+    }
+
+    fn contents(&self) -> Contents<'_> {
+        let existing = sql!("existing_rows").into();
+        Contents { session: &self.session, query: &self.rounds, existing }
     }
 }

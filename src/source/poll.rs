@@ -54,8 +54,10 @@ pub(super) enum Content {
     Unread,
     /// It can be sent.
     Round(Box<Round>),
-    /// It was deleted, or is unfinished again.
+    /// It was deleted.
     Missing,
+    /// It is unfinished again.
+    Unfinished,
     /// PostgreSQL cannot read it.
     Unreadable,
     /// It was read, and cannot be sent.
@@ -75,6 +77,7 @@ impl Content {
         match self {
             Self::Round(_) => None,
             Self::Unread | Self::Missing => Some(Skipped::deleted),
+            Self::Unfinished => Some(Skipped::unfinished),
             Self::Unreadable => Some(Skipped::unreadable),
             Self::Unsendable(unsendable) => Some(unsendable.reason()),
         }
@@ -91,6 +94,10 @@ pub(super) struct FoundRow {
 impl FoundRow {
     pub(super) fn is_unread(&self) -> bool {
         matches!(self.content, Content::Unread)
+    }
+
+    pub(super) fn is_missing(&self) -> bool {
+        matches!(self.content, Content::Missing)
     }
 }
 

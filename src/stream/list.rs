@@ -14,6 +14,8 @@ use crate::ops::halves::Halves;
 pub(crate) const PAGE_BYTES: usize = 1 << 20;
 /// Rounds whose content is read at once.
 const ROUNDS_AT_ONCE: usize = 100;
+/// The most rounds beyond the limit among which a request looks for those that can be sent.
+const SKIPPED_MAX: usize = 10_000;
 
 /// The place of a round in lists. It stays where it is if the round is deleted.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -27,6 +29,15 @@ pub(crate) struct ListPlace {
 pub(crate) struct ListKey {
     pub(crate) place: ListPlace,
     pub(crate) attachment: Attachment,
+}
+
+/// The keys of listed rounds.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ListKeys {
+    /// Those whose id and moment can be sent.
+    pub(crate) keys: Vec<ListKey>,
+    /// No round comes after them.
+    pub(crate) is_last: bool,
 }
 
 /// The content of listed rounds.
@@ -67,31 +78,32 @@ pub(crate) async fn place_of(
     Ok(named.candidates().find_map(candidate).map(|key| key.place.clone()))
 }
 
-/// Reads a page of at most `limit` rounds of these games.
+/// Reads a page of at most `limit` rounds of these games. Rounds that cannot be sent take no place in
+/// it, and a page follows only if it has a round.
 pub(crate) async fn read(
     store: &dyn RoundStore,
     games: &[GameId],
     after: Option<&ListPlace>,
     limit: usize,
 ) -> Result<List, StoreError> {
+    let (mut page, mut after) = (Page::of(limit), after.cloned());
     // One more key shows whether there is another page.
-    let mut keys = store.list_keys(games, after, limit + 1).await?;
-    let has_more = keys.len() > limit;
-    keys.truncate(limit);
-    let (mut page, mut read) = (Page::default(), 0);
-    while read < keys.len() {
-        let end = keys.len().min(read + ROUNDS_AT_ONCE);
-        let part = &keys[read..end];
-        let listed = contents(store, part, page.room()).await?;
-        for (index, round) in in_order(part, &listed.rounds) {
-            if !page.push(round) {
-                return Ok(page.end(keys[..read + index].last()));
-            }
+    let (mut wanted, mut looked) = (limit + 1, 0);
+    while looked <= limit + SKIPPED_MAX {
+        let found = store.list_keys(games, after.as_ref(), wanted).await?;
+        if let Filled::Full = page.fill(store, &found.keys).await? {
+            let next = page.last.take();
+            return Ok(page.end(next));
         }
-        let cut = listed.cut.and_then(|id| part.iter().position(|key| key.place.round == id));
-        read += cut.unwrap_or(part.len()).max(1);
+        looked += found.keys.len();
+        match found.keys.last() {
+            Some(last) if !found.is_last => after = Some(last.place.clone()),
+            _ => return Ok(page.end(None)),
+        }
+        // Few at first: most rounds can be sent.
+        wanted = (looked - limit.min(looked)).clamp(limit + 1 - page.rounds, ROUNDS_AT_ONCE);
     }
-    Ok(page.end(keys.last().filter(|_| has_more)))
+    Ok(page.end(after))
 }
 
 /// The rounds with the index of their key, without those that finished at another time since.
@@ -141,20 +153,50 @@ fn next_if_full(rounds: &[Round], room: usize, rest: &Halves<'_, ListKey>) -> Op
     (bytes >= room).then(|| next.place.round.clone())
 }
 
+/// Whether a page has room for more.
+enum Filled {
+    Partly,
+    /// The next round does not fit, or would be one too many.
+    Full,
+}
+
 /// A page that is being filled.
 #[derive(Debug)]
 struct Page {
     json: Vec<u8>,
-    is_empty: bool,
-}
-
-impl Default for Page {
-    fn default() -> Self {
-        Self { json: vec![b'['], is_empty: true }
-    }
+    limit: usize,
+    rounds: usize,
+    /// The place of the last round.
+    last: Option<ListPlace>,
 }
 
 impl Page {
+    fn of(limit: usize) -> Self {
+        Self { json: vec![b'['], limit, rounds: 0, last: None }
+    }
+
+    /// Appends the rounds of these keys that can be sent.
+    async fn fill(
+        &mut self,
+        store: &dyn RoundStore,
+        keys: &[ListKey],
+    ) -> Result<Filled, StoreError> {
+        let mut read = 0;
+        while read < keys.len() {
+            let part = &keys[read..keys.len().min(read + ROUNDS_AT_ONCE)];
+            let listed = contents(store, part, self.room()).await?;
+            for (index, round) in in_order(part, &listed.rounds) {
+                if !self.push(round) {
+                    return Ok(Filled::Full);
+                }
+                self.last = Some(part[index].place.clone());
+            }
+            let cut = listed.cut.and_then(|id| part.iter().position(|key| key.place.round == id));
+            read += cut.unwrap_or(part.len()).max(1);
+        }
+        Ok(Filled::Partly)
+    }
+
     /// Bytes that are left, without the bracket at the end.
     fn room(&self) -> usize {
         PAGE_BYTES.saturating_sub(self.json.len() + 1).max(1)
@@ -163,20 +205,20 @@ impl Page {
     /// Appends a round; false if it does not fit. The first one always fits.
     fn push(&mut self, round: &Round) -> bool {
         let json = round.to_json();
-        if !self.is_empty {
-            if json.len() + 1 > self.room() {
+        if self.rounds > 0 {
+            if self.rounds == self.limit || json.len() + 1 > self.room() {
                 return false;
             }
             self.json.push(b',');
         }
         self.json.extend_from_slice(&json);
-        self.is_empty = false;
+        self.rounds += 1;
         true
     }
 
-    fn end(mut self, next: Option<&ListKey>) -> List {
+    fn end(mut self, next: Option<ListPlace>) -> List {
         self.json.push(b']');
-        List { json: self.json, next: next.map(|key| key.place.clone()) }
+        List { json: self.json, next }
     }
 }
 

@@ -7,7 +7,7 @@ use std::{collections::HashMap, fmt::Debug, sync::Arc};
 use futures_util::future::BoxFuture;
 
 use super::{
-    list::{ListKey, ListPlace, ListedRounds},
+    list::{ListKey, ListKeys, ListPlace, ListedRounds},
     round::{Game, GameId, NamedRound, Round, RoundId},
     stored_rounds::StoredRound,
     transaction::{RoundName, Xid},
@@ -62,7 +62,7 @@ pub(crate) trait RoundStore: Debug + Send + Sync {
         games: &'a [GameId],
         after: Option<&'a ListPlace>,
         limit: usize,
-    ) -> Answer<'a, Vec<ListKey>>;
+    ) -> Answer<'a, ListKeys>;
 
     /// The content of these rounds, in order, up to so many bytes of extras.
     fn list_rounds<'a>(&'a self, keys: &'a [ListKey], bytes: usize) -> Answer<'a, ListedRounds>;

@@ -11,7 +11,10 @@ use parking_lot::Mutex;
 
 use crate::{
     ops::telemetry::metrics::{BySkipped, Metrics, Skipped},
-    stream::{round::RoundId, transaction::Attachment},
+    stream::{
+        round::{GameId, RoundId},
+        transaction::Attachment,
+    },
 };
 
 /// At most one line in this time for each reason.
@@ -33,6 +36,8 @@ struct State {
     order: VecDeque<(Attachment, RoundId)>,
     reported: Vec<(Skipped, Instant)>,
     tables: HashMap<Attachment, String>,
+    /// The games that could not be read the last time.
+    unreadable_games: HashSet<GameId>,
 }
 
 impl SkippedRounds {
@@ -49,6 +54,15 @@ impl SkippedRounds {
     /// Takes the names of the attached tables, for log lines.
     pub(crate) fn name_tables(&self, tables: HashMap<Attachment, String>) {
         self.state.lock().tables = tables;
+    }
+
+    /// Logs the games that cannot be read, unless they could not be read the last time either.
+    pub(crate) fn report_games(&self, unreadable: Vec<(GameId, String)>) {
+        let ids = unreadable.iter().map(|(id, _)| id.clone()).collect();
+        let before = std::mem::replace(&mut self.state.lock().unreadable_games, ids);
+        for (id, error) in unreadable.iter().filter(|(id, _)| !before.contains(id)) {
+            tracing::warn!(game.id = %id, %error, "a game cannot be read: its rounds are skipped");
+        }
     }
 
     /// Whether this table has a name.

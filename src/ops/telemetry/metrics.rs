@@ -35,6 +35,7 @@ pub enum Source {
 pub enum Skipped {
     out_of_range,
     deleted,
+    unfinished,
     unreadable,
     bad_id,
     too_large,

@@ -1,6 +1,9 @@
 //! The rounds of a replay, without their content but with its size.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use sqlx::{
     AssertSqlSafe, Postgres, Row,
@@ -54,13 +57,14 @@ impl RoundQueries {
         }
     }
 
-    /// Sets the bytes of each round's extras. Halving finds those that cannot be read.
+    /// Sets the type of each round's game and the bytes of its extras. Halving finds the rounds that
+    /// cannot be read.
     async fn measured(&self, mut stored: StoredRounds) -> Result<StoredRounds, sqlx::Error> {
         let names: Vec<RoundName> = stored.rounds.iter().map(|round| round.finish.name()).collect();
-        let (mut bytes, mut halves) = (HashMap::new(), Halves::of(&names));
+        let (mut sizes, mut halves) = (HashMap::new(), Halves::of(&names));
         while let Some(part) = halves.next_part() {
-            match self.read_bytes(part).await {
-                Ok(found) => bytes.extend(found),
+            match self.read_sizes(part).await {
+                Ok(found) => sizes.extend(found),
                 Err(error) if fails_of_data(&error) => {
                     if let Some((attachment, id)) = halves.split(part) {
                         self.count_unreadable(&error, *attachment, id);
@@ -69,8 +73,9 @@ impl RoundQueries {
                 Err(error) => return Err(error),
             }
         }
-        stored.rounds.retain_mut(|round| match bytes.get(&round.finish.name()) {
-            Some(bytes) => {
+        stored.rounds.retain_mut(|round| match sizes.get(&round.finish.name()) {
+            Some((kind, bytes)) => {
+                round.game.1 = Arc::clone(kind);
                 round.extras_bytes = *bytes;
                 true
             }
@@ -79,20 +84,21 @@ impl RoundQueries {
         Ok(self.without_large(stored))
     }
 
-    async fn read_bytes(
+    /// The type of each round's game, and the bytes of its extras.
+    async fn read_sizes(
         &self,
         names: &[RoundName],
-    ) -> Result<Vec<(RoundName, usize)>, sqlx::Error> {
+    ) -> Result<Vec<(RoundName, (Arc<str>, usize))>, sqlx::Error> {
         let query = named(self.query(sql!("extras_bytes"), sql!("read_only/extras_bytes")), names);
         let found = self.fetch(&self.pools.replays, query).await?;
-        let mut bytes = Vec::with_capacity(found.len());
+        let mut sizes = Vec::with_capacity(found.len());
         for row in &found {
-            if let Ok(id) = rows::round_id(row)? {
+            if let (Ok(id), Some(kind)) = (rows::round_id(row)?, row.maybe_text("game_type")?) {
                 let size = usize::try_from(row.bigint("extras_bytes")?).unwrap_or(0);
-                bytes.push(((rows::attachment(row)?, id), size));
+                sizes.push(((rows::attachment(row)?, id), (kind.into(), size)));
             }
         }
-        Ok(bytes)
+        Ok(sizes)
     }
 
     /// Without the rounds that are longer than a round may be. They are counted.
@@ -112,7 +118,8 @@ impl RoundQueries {
 
 /// The query of a replay without the bytes of the extras: it evaluates no content.
 fn unmeasured(replay: &str) -> String {
-    replay.replace("octet_length(f.extras)::bigint", "0::bigint")
+    let replay = replay.replace("octet_length(f.extras)::bigint", "0::bigint");
+    replay.replace("f.game_type,", "''::text as game_type,")
 }
 
 /// If there is no round, a single row with a null `attachment` has the `trimmed` column.

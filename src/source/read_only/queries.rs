@@ -8,7 +8,7 @@ use tokio_postgres::{Row, types::Type};
 use crate::{
     ops::telemetry::metrics::Skipped,
     postgres::{
-        game_parts::GamePart,
+        games,
         read_only::{IdTypes, Source},
         rows,
         sql::sql,
@@ -17,7 +17,7 @@ use crate::{
         contents::{ChunkSize, Contents},
         cursor::RoundKey,
         error::CaptureError,
-        game_parts,
+        games::SessionGames,
         poll::Content,
         session::{Parameter, PreparedQuery, Session, within},
     },
@@ -78,19 +78,14 @@ impl ReadOnlyQueries<'_> {
         }
     }
 
-    /// All games.
+    /// All games that can be read.
     pub(super) async fn games(self) -> Result<Vec<Game>, CaptureError> {
-        let rows = match self.rows(sql!("read_only/games"), &[]).await {
-            Err(error) if error.is_of_data() => {
-                let ids = self.source.query(sql!("read_only/game_ids"));
-                let by_id = sql!("read_only/games_by_id");
-                let of_part = |part: &GamePart| self.source.query(&part.query(by_id));
-                return game_parts::read(self.session, &ids, of_part).await;
-            }
-            rows => rows?,
+        let queries = SessionGames {
+            session: self.session,
+            keys: self.source.query(sql!("read_only/game_keys")).into(),
+            games: self.source.query(sql!("read_only/games")).into(),
         };
-        let games = rows.iter().filter_map(|row| rows::game(row).transpose());
-        Ok(games.collect::<Result<_, _>>()?)
+        games::read(&queries, Some(self.skipped)).await
     }
 
     /// The database's clock, and the keys of rounds that finished since this time of it.
@@ -144,7 +139,8 @@ impl ReadOnlyQueries<'_> {
     ) -> Result<(HashMap<RoundName, Content>, usize), CaptureError> {
         let query =
             PreparedQuery::Unnamed(self.source.query(sql!("read_only/rounds_by_id")).into());
-        let contents = Contents { session: self.session, query: &query };
+        let existing = self.source.query(sql!("read_only/existing_rows")).into();
+        let contents = Contents { session: self.session, query: &query, existing };
         loop {
             let chunk = &names[..names.len().min(size.rounds())];
             if let Some(read) = contents.read(chunk, size).await? {

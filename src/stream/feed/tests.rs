@@ -9,7 +9,7 @@ use crate::{
     ops::telemetry::metrics::Metrics,
     stream::{
         hub::{self, Captured, DurablePosition, Publisher},
-        list::{ListKey, ListPlace, ListedRounds},
+        list::{ListKey, ListKeys, ListPlace, ListedRounds},
         round::{FinishedAt, GameId, Round, RoundId, UnixMillis},
         round_store::{Answer, RoundStore, StoredRounds},
         stored_rounds::StoredRound,
@@ -35,8 +35,8 @@ impl RoundStore for Stored {
         _: &'a [GameId],
         _: Option<&'a ListPlace>,
         _: usize,
-    ) -> Answer<'a, Vec<ListKey>> {
-        async { Ok(Vec::new()) }.boxed()
+    ) -> Answer<'a, ListKeys> {
+        async { Ok(ListKeys::default()) }.boxed()
     }
 
     fn list_rounds<'a>(&'a self, _: &'a [ListKey], _: usize) -> Answer<'a, ListedRounds> {

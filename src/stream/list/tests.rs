@@ -57,11 +57,12 @@ impl RoundStore for Stored {
         _: &'a [GameId],
         after: Option<&'a ListPlace>,
         limit: usize,
-    ) -> Answer<'a, Vec<ListKey>> {
+    ) -> Answer<'a, ListKeys> {
         let keys = self.rounds.iter().map(|(id, _)| key(*id));
         let keys = keys.filter(|key| after.is_none_or(|after| key.place < *after));
-        let keys = keys.take(limit).collect();
-        async { Ok(keys) }.boxed()
+        let keys: Vec<_> = keys.take(limit).collect();
+        let is_last = keys.len() < limit;
+        async move { Ok(ListKeys { keys, is_last }) }.boxed()
     }
 
     fn list_rounds<'a>(&'a self, keys: &'a [ListKey], bytes: usize) -> Answer<'a, ListedRounds> {

@@ -12,7 +12,7 @@ use crate::{
     ops::telemetry::metrics::Metrics,
     stream::{
         hub,
-        list::{ListKey, ListPlace, ListedRounds},
+        list::{ListKey, ListKeys, ListPlace, ListedRounds},
         round::{FinishedAt, Game, GameId, NamedRound, Round, RoundId, UnixMillis},
         round_store::{Answer, RoundStore, StoredRounds},
         transaction::{Attachment, Xid},
@@ -60,7 +60,7 @@ impl RoundStore for EvenRounds {
         _: &'a [GameId],
         _: Option<&'a ListPlace>,
         _: usize,
-    ) -> Answer<'a, Vec<ListKey>> {
+    ) -> Answer<'a, ListKeys> {
         nothing()
     }
 
