@@ -73,6 +73,7 @@ mod session_settings;
 mod shapes;
 mod shutdown;
 mod silent_clients;
+mod skipped_rounds;
 mod slow_subscribers;
 mod statement_log;
 mod strangers;

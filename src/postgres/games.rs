@@ -1,6 +1,6 @@
 //! Reads of the directory of games. A game that PostgreSQL cannot read hides no other: halving finds it.
 
-use std::fmt::Display;
+use std::{borrow::Cow, fmt::Display};
 
 use crate::{
     ops::halves::Halves,
@@ -27,6 +27,21 @@ pub(crate) trait GameQueries: Sync {
 
     /// Whether the content of a row made a query fail.
     fn is_of_data(error: &Self::Error) -> bool;
+
+    /// PostgreSQL's reason.
+    fn reason(error: &Self::Error) -> String {
+        error.to_string()
+    }
+}
+
+/// `sql/games.sql` or that of the read-only mode, which may read no names. A parameter would not do:
+/// PostgreSQL evaluates a column that a plan may need.
+pub(crate) fn query(games: &'static str, with_names: bool) -> Cow<'static, str> {
+    if with_names {
+        return games.into();
+    }
+    let ours = games.replace("g.name as name", "g.slug as name");
+    ours.replace("coalesce({name}, {slug}) as name", "{slug} as name").into()
 }
 
 /// All games that can be read, by id. The others are logged, once each.
@@ -61,7 +76,7 @@ pub(crate) async fn read_each<Q: GameQueries>(
                 match queries.games(Some(part), false).await {
                     Ok(found) => games.extend(found),
                     Err(error) if Q::is_of_data(&error) => {
-                        unreadable.push((id.clone(), error.to_string()));
+                        unreadable.push((id.clone(), Q::reason(&error)));
                     }
                     Err(error) => return Err(error),
                 }

@@ -135,28 +135,6 @@ impl RoundQueries {
         games::read(self, Some(&self.skipped)).await
     }
 
-    /// The same if PostgreSQL cannot read the row of one.
-    async fn read_game_parts(&self) -> Result<Vec<Game>, sqlx::Error> {
-        let (pool, by_id) = (&self.pools.directory, sql!("games_by_id"));
-        let ids = self.query(sql!("game_ids"), sql!("read_only/game_ids"));
-        let mut parts = GameParts::of(&pool.fetch_all(ids).await?)?;
-        while let Some(part) = parts.next() {
-            let sql = match &self.read_only {
-                None => part.query(by_id),
-                Some(source) => source.query(&part.query(sql!("read_only/games_by_id"))),
-            };
-            let (numbers, texts) = part.ids();
-            let texts: Vec<String> = texts.into_iter().map(str::to_owned).collect();
-            let query = sqlx::query(AssertSqlSafe(sql)).bind(numbers).bind(texts);
-            match pool.fetch_all(query).await {
-                Ok(rows) => parts.take(&rows)?,
-                Err(error) if fails_of_data(&error) => parts.split(part, &error),
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(parts.games())
-    }
-
     async fn read_list_place(&self, named: &NamedRound) -> Result<Vec<ListKey>, sqlx::Error> {
         let query = self.query(sql!("list_place"), sql!("read_only/list_place"));
         let query = query.bind(named.candidates().find_map(RoundId::as_number));
@@ -305,8 +283,11 @@ impl GameQueries for RoundQueries {
         with_names: bool,
     ) -> Result<Vec<Game>, sqlx::Error> {
         let (numbers, texts) = ids.map(GameId::by_kind).unzip();
-        let query = self.query(sql!("games"), sql!("read_only/games"));
-        let query = query.bind(numbers).bind(texts).bind(with_names);
+        let query = match &self.read_only {
+            None => games::query(sql!("games"), with_names).into_owned(),
+            Some(source) => source.query(&games::query(sql!("read_only/games"), with_names)),
+        };
+        let query = sqlx::query(AssertSqlSafe(query)).bind(numbers).bind(texts);
         let found = self.pools.directory.fetch_all(query).await?;
         found.iter().filter_map(|row| rows::game(row).transpose()).collect()
     }

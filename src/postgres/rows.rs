@@ -176,9 +176,7 @@ pub(crate) fn stored<R: Columns>(
 }
 
 /// An outbox row that has no round to send, and the reason. `sql/skipped.sql` has the columns.
-pub(crate) fn skipped_row<R: Columns>(
-    row: &R,
-) -> Result<(Skipped, Attachment, RoundId), R::Error> {
+pub(crate) fn skipped_row<R: Columns>(row: &R) -> Result<(Skipped, Attachment, RoundId), R::Error> {
     let attachment = attachment(row)?;
     let id = round_id(row)?.unwrap_or(RoundId::number(0));
     let reason = match row.flag("is_finished")? {

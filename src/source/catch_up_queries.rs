@@ -269,7 +269,8 @@ impl<'s> CatchUpQueries<'s> {
         let queries = SessionGames {
             session: self.session,
             keys: sql!("game_keys").into(),
-            games: sql!("games").into(),
+            games: games::query(sql!("games"), true),
+            unnamed: games::query(sql!("games"), false),
         };
         games::read(&queries, self.skipped).await
     }

@@ -21,6 +21,8 @@ pub(super) struct SessionGames<'a> {
     pub(super) keys: Cow<'static, str>,
     /// `sql/games.sql`, likewise.
     pub(super) games: Cow<'static, str>,
+    /// The same without names.
+    pub(super) unnamed: Cow<'static, str>,
 }
 
 impl GameQueries for SessionGames<'_> {
@@ -38,9 +40,10 @@ impl GameQueries for SessionGames<'_> {
         with_names: bool,
     ) -> Result<Vec<Game>, CaptureError> {
         let (numbers, texts) = ids.map(GameId::by_kind).unzip();
-        let parameters: [Parameter<'_>; 3] =
-            [(&numbers, Type::INT8_ARRAY), (&texts, Type::TEXT_ARRAY), (&with_names, Type::BOOL)];
-        let found = within(CATCH_UP_WITHIN, self.session.query(&self.games, &parameters)).await?;
+        let parameters: [Parameter<'_>; 2] =
+            [(&numbers, Type::INT8_ARRAY), (&texts, Type::TEXT_ARRAY)];
+        let query = if with_names { &self.games } else { &self.unnamed };
+        let found = within(CATCH_UP_WITHIN, self.session.query(query, &parameters)).await?;
         let games = found.iter().filter_map(|row| rows::game(row).transpose());
         Ok(games.collect::<Result<_, _>>()?)
     }

@@ -16,7 +16,7 @@ use crate::{
 };
 
 const NAME: &str = "rounds";
-const OK_TEXT: &str = "the last 1000 rounds can be sent";
+const OK_TEXT: &str = "the extras of the last 1000 rounds can be sent";
 
 /// A row of the outbox: its attachment, `round_id` and `round_key`.
 type Name = (i32, i64, String);

@@ -84,6 +84,7 @@ impl ReadOnlyQueries<'_> {
             session: self.session,
             keys: self.source.query(sql!("read_only/game_keys")).into(),
             games: self.source.query(sql!("read_only/games")).into(),
+            unnamed: self.source.query(&games::query(sql!("read_only/games"), false)).into(),
         };
         games::read(&queries, Some(self.skipped)).await
     }
