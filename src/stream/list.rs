@@ -101,7 +101,7 @@ pub(crate) async fn read(
             _ => return Ok(page.end(None)),
         }
         // Few at first: most rounds can be sent.
-        wanted = (looked - limit.min(looked)).clamp(limit + 1 - page.rounds, ROUNDS_AT_ONCE);
+        wanted = looked.saturating_sub(limit).min(ROUNDS_AT_ONCE).max(limit + 1 - page.rounds);
     }
     Ok(page.end(after))
 }

@@ -151,6 +151,14 @@ async fn rounds_that_are_deleted_or_cannot_be_read_are_left_out() {
 }
 
 #[tokio::test]
+async fn a_page_is_full_behind_many_rounds_that_cannot_be_sent_and_no_link_leads_to_an_empty_one() {
+    let mut store = Stored::of((1..=3_000).rev().map(|id| (id, 10)));
+    store.deleted = (11..=2_999).chain(1..=5).collect();
+    assert_eq!(pages(&store, 2).await, [vec![3_000, 10], vec![9, 8], vec![7, 6]]);
+    assert_eq!(pages(&store, 1_000).await, [vec![3_000, 10, 9, 8, 7, 6]]);
+}
+
+#[tokio::test]
 async fn a_name_is_looked_for_as_a_number_first() {
     let named = NamedRound::parse("12").expect("an id");
     let found = place_of(&Stored::default(), &named).await.expect("an answer");
