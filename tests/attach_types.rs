@@ -35,7 +35,7 @@ async fn columns_with_a_precision_a_domain_or_a_collation_are_cast_to_the_types_
     let round = client.next_round().await;
     assert_eq!((round.round_id, round.game_id), (7, 1));
     assert_eq!((&*round.game_slug, &*round.game_type), ("crash", "multiplier"));
-    assert_eq!((&*round.finished_at, &*round.extras), ("2026-01-17T00:45:42.124Z", "{\"a\":1}"));
+    assert_eq!((&*round.finished_at, &*round.extras), ("2026-01-17T00:45:42.124Z", "{\"a\": 1}"));
     drop(server);
     let insert = "insert into beside values (100000, 5, '2026-01-17 00:45:42', '{}', 'dice', 'c')";
     database.run(insert).await;

@@ -53,7 +53,7 @@ pub(crate) async fn read<Q: GameQueries>(
         Err(error) if Q::is_of_data(&error) => {
             let (games, unreadable) = read_each(queries, &queries.keys().await?).await?;
             if let Some(skipped) = skipped {
-                skipped.report_games(unreadable);
+                skipped.report_games(&unreadable);
             }
             Ok(games)
         }

@@ -57,7 +57,7 @@ impl SkippedRounds {
     }
 
     /// Logs the games that cannot be read, unless they could not be read the last time either.
-    pub(crate) fn report_games(&self, unreadable: Vec<(GameId, String)>) {
+    pub(crate) fn report_games(&self, unreadable: &[(GameId, String)]) {
         let ids = unreadable.iter().map(|(id, _)| id.clone()).collect();
         let before = std::mem::replace(&mut self.state.lock().unreadable_games, ids);
         for (id, error) in unreadable.iter().filter(|(id, _)| !before.contains(id)) {
