@@ -107,7 +107,7 @@ async fn replaced_options_apply_from_the_next_round_on() {
         values (1, '2026-07-01 12:00', '{\"a\":1}', 2.50, 'n')";
     database.run(insert).await;
     let round = client.next_round().await;
-    assert_eq!((&*round.extras, &*round.finished_at), ("{\"a\":1}", "2026-07-01T12:00:00Z"));
+    assert_eq!((&*round.extras, &*round.finished_at), ("{\"a\": 1}", "2026-07-01T12:00:00Z"));
     let columns: Vec<&str> = contract(&[])
         .into_iter()
         .filter(|word| !matches!(*word, "--extras" | "payload"))
@@ -313,7 +313,7 @@ async fn a_database_in_another_encoding_than_utf_8_is_attached_checked_and_strea
     let insert =
         "insert into game.results (title_id, ended_at, payload) values (1, now(), '{\"ä\":1}')";
     database.run(insert).await;
-    assert_eq!(client.next_round().await.extras, r#"{"ä":1}"#);
+    assert_eq!(client.next_round().await.extras, r#"{"ä": 1}"#);
     // Sessions of a killed server end after their query: wait, because they would block the drop.
     server.counts("datastream_reconciliations_total 1").await;
     drop(server);

@@ -119,7 +119,14 @@ async fn no_query_of_the_server_reads_a_whole_table_of_the_game() {
         ("poll", include_str!("../sql/poll.sql"), "text, bigint", "'1:1:', 100".to_owned()),
         ("finished_since", include_str!("../sql/finished_since.sql"), "bigint", ago.to_owned()),
         ("moments_since", include_str!("../sql/moments_since.sql"), "bigint", ago.to_owned()),
-        ("games", include_str!("../sql/games.sql"), "", String::new()),
+        ("games", include_str!("../sql/games.sql"), "bigint[], text[]", "null, null".to_owned()),
+        ("game_keys", include_str!("../sql/game_keys.sql"), "", String::new()),
+        (
+            "skipped",
+            include_str!("../sql/skipped.sql"),
+            "bigint, text, bigint",
+            format!("0, {snapshot}, 100"),
+        ),
         (
             "ids_since",
             "select * from generate_series(1, 8) a, lateral datastream.ids_since(a, now() - interval '10 s')",

@@ -48,7 +48,7 @@ async fn a_read_only_game_is_streamed_seeded_and_resumed() {
     let mut client = WsClient::connect(running.ws("/ws/crash")).await;
     running.counts("datastream_listener_connected 1").await;
     let seed = client.next_round().await;
-    assert_eq!((seed.round_id, &*seed.extras), (first, "{\"a\":  1}"));
+    assert_eq!((seed.round_id, &*seed.extras), (first, "{\"a\": 1}"));
     let second = finish(&database).await;
     assert_eq!(client.next_round().await.round_id, second);
     database.run("insert into game.results (title_id) values (1)").await;
