@@ -130,7 +130,10 @@ impl Leader {
             return false;
         }
         self.next = end;
-        self.writer.set_mark(mark(end, self.writer.end()));
+        // As the cursor: a mark does not move while younger rounds are in the log.
+        if !self.already.iter().any(|number| *number > end) {
+            self.writer.set_mark(mark(end, self.writer.end()));
+        }
         true
     }
 }
