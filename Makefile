@@ -18,6 +18,11 @@ demo: ## a game that writes rounds into a PostgreSQL of its own, streamed on por
 	@bin=$$(scripts/postgresql '$(STATE)'); \
 	PG_BIN="$$bin" exec cargo run --quiet --bin datastream -- demo --data-dir '$(STATE)/demo' $(ARGS)
 
+.PHONY: demo-cluster
+demo-cluster: ## the same as a cluster: three NATS nodes, two captures, two edges
+	@bin=$$(scripts/postgresql '$(STATE)'); nats=$$(scripts/nats '$(STATE)'); \
+	PG_BIN="$$bin" DATASTREAM_DEMO_NATS_SERVER="$$nats" exec cargo run --quiet --bin datastream -- demo --cluster --data-dir '$(STATE)/demo' $(ARGS)
+
 # The parts of `make test`, in order. Each is a target of its own.
 STEPS := prepare fmt-check lint deny book build test-installed test-18 test-autobahn test-soak test-client test-browsers test-aioquic test-api test-deploy test-install
 
@@ -93,6 +98,17 @@ test-versions: prepare ## the black-box tests on PostgreSQL 13, 14, 16 and 17 (V
 	  echo "PostgreSQL $$major"; \
 	  PG_BIN="$$bin" scripts/repeat-failed cargo test --test main; \
 	done
+
+# The modules that an edge passes as a server does. Each server of these tests is a capture and an edge.
+BUS_MODULES := stream_ws:: stream_sse:: seed:: resume:: slow_subscribers:: shutdown::
+# Maintenance and skipped rounds are counted by the capture; an edge is ready without a database; the log
+# keeps a round that retention deletes from the outbox.
+BUS_SKIPS := a_new_game_belongs_to_its_type_at_once a_finished_at_out_of_range recent_rounds_are_replayed_while \
+  a_stream_requested_during_a_catch_up a_resume_point_deleted_by_retention
+.PHONY: test-bus
+test-bus: build ## the streams, seeds, resumes, slow subscribers and shutdown on edges (BUS=1)
+	@BUS=1 NATS_SERVER="$$(scripts/nats '$(STATE)')" PG_BIN="$$(scripts/postgresql '$(STATE)')" \
+	  cargo test --quiet --test main -- $(BUS_MODULES) $(BUS_SKIPS:%=--skip %)
 
 # Fewer rounds than a release build could take: the soak checks which rounds arrive, not how fast.
 .PHONY: test-soak

@@ -32,6 +32,7 @@ fn captured(game: i64, round: i64) -> Captured {
         before: Xid(round.unsigned_abs()),
         attachment: Attachment(0),
         poll: 0,
+        at: None,
         recorded: None,
     }
 }

@@ -20,6 +20,7 @@ fn captured(round: i64) -> Captured {
         before: Xid(round.unsigned_abs()),
         attachment: Attachment(0),
         poll: 0,
+        at: None,
         recorded: None,
     }
 }

@@ -1,59 +1,40 @@
 //! The composition root: binds, wires, runs, stops.
 
-use std::{net::SocketAddr, num::NonZeroU32, pin::Pin, sync::Arc};
+mod capture;
+mod feeder;
+mod wiring;
+
+use std::{
+    net::SocketAddr,
+    num::{NonZeroU32, NonZeroUsize},
+    sync::Arc,
+};
 
 use anyhow::Context;
 use tokio::{
-    sync::{mpsc, oneshot, watch},
+    sync::{mpsc, oneshot},
     task::JoinHandle,
 };
 
+pub use self::capture::CaptureApp;
+use self::wiring::Wiring;
 use crate::{
-    access::{CurrentKeys, TokenVerifier, UnusableKeys},
+    access::UnusableKeys,
     config::ServeConfig,
     http::{
-        self, AccessSettings, AdvertisedWebTransport, AppState, SharedState, WebTransportAdmission,
+        self, AdvertisedWebTransport, SharedState, WebTransportAdmission,
         accept_loop::{self, AcceptLoop},
         internal::{self, InternalListener},
     },
     ops::{
-        connection_limiter::{ConnectionLimiter, Limits},
-        descriptors,
-        memory_budget::MemoryBudget,
-        phase::Phase,
-        shutdown::Shutdown,
-        telemetry::metrics::Metrics,
-    },
-    postgres::{
-        maintenance::Maintenance,
-        pool::Pool,
-        read_only::Source,
-        round_queries::{QueryPools, RoundQueries},
-    },
-    source::{
-        Capture, CaptureError, CaptureSettings,
-        read_only::{ReadOnlyCapture, ReadOnlySettings},
-    },
-    stream::{
-        feed::Feed,
-        games::Games,
-        hub::{self, Hub, HubSettings, Publisher},
-        skipped_rounds::SkippedRounds,
+        connection_limiter::Limits, descriptors, shutdown::Shutdown, telemetry::metrics::Metrics,
     },
     transport::{
-        ShardError, ShardSettings, Shards,
+        ShardError,
         tls::{TlsAcceptor, TlsFailure},
         wt::{BindError, WebTransport},
     },
 };
-
-/// Connections for lists of rounds.
-const LIST_CONNECTIONS: u32 = 2;
-/// Connections for replays beyond the ring buffers: one for resume points, one for the rounds of all
-/// topics, one for those of one topic, two for contents.
-const REPLAY_CONNECTIONS: u32 = 5;
-/// Connections for the directory of games.
-const DIRECTORY_CONNECTIONS: u32 = 1;
 
 /// A server with bound addresses, so that they are known before it serves.
 #[derive(Debug)]
@@ -125,7 +106,7 @@ impl App {
     ) -> anyhow::Result<()> {
         let Self { config, limits, accept_loop, web_transport, .. } = self;
         let (wiring, publisher) = Wiring::new(&config, shutdown)?;
-        let (capture, phase) = wiring.capture(publisher);
+        let (feeding, phase) = wiring.feeder.start(&wiring, publisher);
         let (shards, failed) = wiring.shards()?;
         measure_limits(&config, &limits, &wiring.metrics);
         let settings = wiring.settings(limits);
@@ -152,14 +133,14 @@ impl App {
                 shutdown.clone(),
             ));
         }
-        if wiring.source.is_none() {
-            shutdown.spawn(wiring.maintenance(phase)?.run(shutdown.clone()));
+        if let Some(maintenance) = wiring.feeder.maintenance(&wiring, phase)? {
+            shutdown.spawn(maintenance.run(shutdown.clone()));
         }
         let stop = shutdown.clone();
         shutdown.spawn(async move {
             accept_loop.serve(http::router(state), shards, tls, &settings, &stop).await;
         });
-        wait_for_end(shutdown.spawn(capture), failed).await
+        wait_for_end(shutdown.spawn(feeding), failed).await
     }
 }
 
@@ -171,172 +152,14 @@ pub(crate) fn unusable_files(error: &anyhow::Error) -> Option<String> {
     keys.or(tls).or(bound.map(ToString::to_string))
 }
 
-/// Waits for the end of capture, or for a shard that fails.
+/// Waits for the end of what feeds the hub, or for a shard that fails.
 async fn wait_for_end(
-    capture: JoinHandle<Result<(), CaptureError>>,
+    feeding: JoinHandle<anyhow::Result<()>>,
     mut shards: mpsc::Receiver<ShardError>,
 ) -> anyhow::Result<()> {
     tokio::select! {
-        captured = capture => captured.context("capture panicked")?.map_err(anyhow::Error::new),
+        fed = feeding => fed.context("the capture panicked")?,
         Some(error) = shards.recv() => Err(error.into()),
-    }
-}
-
-/// The task that captures rounds from the outbox or, in the read-only mode, by polling.
-type CaptureTask = Pin<Box<dyn Future<Output = Result<(), CaptureError>> + Send>>;
-
-/// The values that the parts of the server share.
-struct Wiring<'a> {
-    config: &'a ServeConfig,
-    shutdown: &'a Shutdown,
-    metrics: Metrics,
-    budget: MemoryBudget,
-    hub: Hub,
-    games: Games,
-    round_queries: RoundQueries,
-    /// Verifies tokens, if they are on.
-    verifier: Option<TokenVerifier>,
-    skipped: SkippedRounds,
-    /// The operator's queries in the read-only mode.
-    source: Option<Source>,
-}
-
-impl<'a> Wiring<'a> {
-    fn new(config: &'a ServeConfig, shutdown: &'a Shutdown) -> anyhow::Result<(Self, Publisher)> {
-        let metrics = Metrics::default();
-        let access = config.access.as_ref();
-        let verifier = access.map(|access| TokenVerifier::start(access, &metrics, shutdown));
-        let verifier = verifier.transpose()?;
-        let budget = MemoryBudget::new(config.memory, &metrics);
-        let (history, replay_bytes) = (config.history, config.resume_bytes);
-        let settings = HubSettings { history, replay_bytes, budget: budget.clone() };
-        let (hub, publisher) = hub::with_settings(settings, metrics.clone());
-        let pools = query_pools(config)?;
-        let source = config.read_only.as_ref().map(Source::new);
-        let skipped = SkippedRounds::new(metrics.clone(), config.max_round);
-        let round_queries = match source.clone() {
-            None => RoundQueries::new(pools, metrics.clone(), skipped.clone()),
-            Some(source) => {
-                RoundQueries::read_only(pools, metrics.clone(), skipped.clone(), source)
-            }
-        };
-        let games = Games::default();
-        let wiring = Self {
-            config,
-            shutdown,
-            metrics,
-            budget,
-            hub,
-            games,
-            round_queries,
-            skipped,
-            verifier,
-            source,
-        };
-        Ok((wiring, publisher))
-    }
-
-    fn capture(&self, publisher: Publisher) -> (CaptureTask, watch::Receiver<Phase>) {
-        match self.source.clone() {
-            None => self.outbox_capture(publisher),
-            Some(source) => self.read_only_capture(source, publisher),
-        }
-    }
-
-    fn outbox_capture(&self, publisher: Publisher) -> (CaptureTask, watch::Receiver<Phase>) {
-        let (capture, phase) = Capture::new(CaptureSettings {
-            listen: self.config.database.listen.clone(),
-            queries: self.config.database.target.clone(),
-            history: recent_rounds(self.config),
-            publisher,
-            games: self.games.clone(),
-            metrics: self.metrics.clone(),
-            skipped: self.skipped.clone(),
-            shutdown: self.shutdown.clone(),
-        });
-        (Box::pin(capture.run()), phase)
-    }
-
-    fn read_only_capture(
-        &self,
-        source: Source,
-        publisher: Publisher,
-    ) -> (CaptureTask, watch::Receiver<Phase>) {
-        let (capture, phase) = ReadOnlyCapture::new(ReadOnlySettings {
-            target: self.config.database.target.clone(),
-            source,
-            history: recent_rounds(self.config),
-            publisher,
-            games: self.games.clone(),
-            metrics: self.metrics.clone(),
-            skipped: self.skipped.clone(),
-            shutdown: self.shutdown.clone(),
-        });
-        (Box::pin(capture.run()), phase)
-    }
-
-    fn maintenance(&self, phase: watch::Receiver<Phase>) -> anyhow::Result<Maintenance> {
-        let pool = Pool::lazy(&self.config.database.target, "maintenance", 1);
-        let pool = pool.context("the connection string names no host")?.writing();
-        let queries =
-            RoundQueries::new(QueryPools::one(&pool), self.metrics.clone(), self.skipped.clone());
-        Ok(Maintenance {
-            pool,
-            phase,
-            hub: self.hub.clone(),
-            games: self.games.clone(),
-            queries,
-            retention: self.config.retention,
-            metrics: self.metrics.clone(),
-        })
-    }
-
-    fn shards(&self) -> anyhow::Result<(Shards, mpsc::Receiver<ShardError>)> {
-        let settings = ShardSettings {
-            count: self.config.shards,
-            heartbeat: self.config.heartbeat,
-            grace: self.config.shutdown_grace,
-        };
-        let keys = self.current_keys();
-        Shards::start(settings, &self.hub, &self.budget, &keys, &self.metrics, self.shutdown)
-            .context("cannot start the threads of the shards")
-    }
-
-    /// The keys by which leases are checked. There is no lease while tokens are off.
-    fn current_keys(&self) -> CurrentKeys {
-        self.verifier.as_ref().map(|verifier| verifier.current_keys().clone()).unwrap_or_default()
-    }
-
-    fn state(
-        &self,
-        phase: watch::Receiver<Phase>,
-        advertised: Option<AdvertisedWebTransport>,
-        settings: http::Settings,
-    ) -> anyhow::Result<Arc<AppState>> {
-        let limit = usize::try_from(self.config.resume_limit)?;
-        let feed = Feed::new(
-            self.hub.clone(),
-            self.games.clone(),
-            Arc::new(self.round_queries.clone()),
-            limit,
-            self.budget.clone(),
-        );
-        self.shutdown.spawn(feed.clone().remove_expired(self.shutdown.clone()));
-        let (metrics, shutdown) = (self.metrics.clone(), self.shutdown.clone());
-        let state = AppState::new(feed, phase, metrics, shutdown, settings, self.verifier.clone());
-        Ok(Arc::new(state.advertising(advertised)))
-    }
-
-    fn settings(&self, limits: Limits) -> http::Settings {
-        http::Settings {
-            heartbeat: self.config.heartbeat,
-            allowed_origins: self.config.allowed_origins.clone(),
-            limiter: ConnectionLimiter::new(limits, self.metrics.clone()),
-            trusted_proxies: self.config.trusted_proxies.clone(),
-            budget: self.budget.clone(),
-            access: self.config.access.as_ref().map(AccessSettings::from).unwrap_or_default(),
-            has_internal: self.config.internal_addr.is_some(),
-        }
     }
 }
 
@@ -347,27 +170,14 @@ fn measure_limits(config: &ServeConfig, limits: &Limits, metrics: &Metrics) {
     metrics.max_connections.set(i64::try_from(limits.streams).unwrap_or(i64::MAX));
     metrics.max_connections_per_address.set(or_none(limits.per_address));
     metrics.max_connects_per_second.set(or_none(limits.per_second));
-    metrics.history_rounds.set(recent_rounds(config));
+    metrics.history_rounds.set(recent_rounds(config.history));
     metrics.resume_limit_rounds.set(config.resume_limit.into());
     metrics.retention_seconds.set(config.retention.as_secs_f64());
     metrics.heartbeat_seconds.set(config.heartbeat.as_secs_f64());
 }
 
-fn query_pools(config: &ServeConfig) -> anyhow::Result<QueryPools> {
-    let lazy = if config.read_only.is_some() { Pool::lazy_read_only } else { Pool::lazy };
-    let pool = |connections| {
-        let pool = lazy(&config.database.target, "query", connections);
-        pool.context("the connection string names no host. Set DATABASE_URL.")
-    };
-    Ok(QueryPools {
-        lists: pool(LIST_CONNECTIONS)?,
-        replays: pool(REPLAY_CONNECTIONS)?,
-        directory: pool(DIRECTORY_CONNECTIONS)?,
-    })
-}
-
-fn recent_rounds(config: &ServeConfig) -> i64 {
-    i64::try_from(config.history.get()).unwrap_or(i64::MAX)
+fn recent_rounds(history: NonZeroUsize) -> i64 {
+    i64::try_from(history.get()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

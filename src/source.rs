@@ -18,9 +18,11 @@
 //!   servers. `exact_server::ServerName`: the row that names the one that answers resumes exactly.
 //! * `outbox_reader::OutboxReader`: polls, pages, rounds by id. `catch_up_queries`: the rest.
 //! * `publisher::RoundPublisher`: found rounds to the hub, skipped rounds counted.
+//! * [`BusCapture`]: leads the log on the bus, or stands by.
 //! * `cursor::Cursor`: how far the outbox has been published. Pure.
 
 mod audit;
+mod bus_capture;
 mod capture;
 mod catch_up_queries;
 mod connection;
@@ -46,12 +48,11 @@ mod rows;
 mod running;
 pub(crate) mod self_test;
 mod session;
-mod snapshot;
 mod suppression;
 mod wake_ups;
 
+pub(crate) use self::bus_capture::{BusCapture, BusCaptureSettings};
 pub use self::capture::{Capture, CaptureSettings};
-pub(crate) use self::error::CaptureError;
 
 /// Decodes a payload that any role may have sent: for the fuzz target.
 pub fn decode_payload(text: &str) {

@@ -1,5 +1,6 @@
 //! From a finished round to the bytes that every subscriber gets: order, ring buffers, replays.
 
+pub(crate) mod bus;
 pub(crate) mod feed;
 pub mod frame;
 pub(crate) mod games;
@@ -11,7 +12,9 @@ pub(crate) mod list;
 pub(crate) mod replay;
 pub mod round;
 pub(crate) mod round_store;
+pub(crate) mod sink;
 pub(crate) mod skipped_rounds;
+pub(crate) mod snapshot;
 pub(crate) mod start_point;
 pub(crate) mod stored_rounds;
 pub mod topic;

@@ -21,6 +21,7 @@ mod attach_publication;
 mod attach_renamed;
 mod attach_types;
 mod attach_writers;
+mod bus;
 mod cli;
 mod connection_limits;
 mod credentials;

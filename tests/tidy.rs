@@ -43,7 +43,8 @@ const WT_LAYERS: [&str; 7] =
     ["wire", "session", "session_leases", "topic_task", "topic_tasks", "session_setup", "endpoint"];
 
 /// A library and the only modules that may use it.
-const BORDERS: [(&str, &[&str]); 6] = [
+const BORDERS: [(&str, &[&str]); 7] = [
+    ("async_nats", &["stream"]),
     ("jsonwebtoken", &["access"]),
     ("axum", &["http"]),
     ("tokio_postgres", &["source", "postgres"]),

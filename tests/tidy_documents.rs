@@ -72,14 +72,21 @@ fn the_api_documents_have_every_query_parameter_that_the_code_reads() {
     assert_eq!(documented, read.collect());
 }
 
-/// The metrics that the program declares: the lines of the macro `metrics!`.
+/// The files with the calls of the macro `metric_set!`, and the prefix of their metrics.
+const METRICS: [(&str, &str); 2] = [("metrics", "datastream_"), ("bus_metrics", "datastream_bus_")];
+
+/// The metrics that the program declares: the lines of the macro with a help text.
 fn declared_metrics() -> BTreeSet<String> {
-    let path = Path::new(ROOT).join("src/ops/telemetry/metrics.rs");
-    let text = fs::read_to_string(path).expect("metrics");
-    let lines = text.split("\nmetrics! {\n").nth(1).expect("the macro's call").lines();
-    let declarations = lines.take_while(|line| *line != "}");
-    let names = declarations.filter_map(|line| Some(line.trim().split_once(": ")?.0.to_owned()));
-    names.map(|name| format!("datastream_{name}")).collect()
+    let declared = |(file, prefix): (&str, &str)| {
+        let path = Path::new(ROOT).join(format!("src/ops/telemetry/{file}.rs"));
+        let text = fs::read_to_string(path).expect("metrics");
+        let lines = text.split("\nmetric_set! {\n").nth(1).expect("the macro's call").lines();
+        let declarations =
+            lines.take_while(|line| *line != "}").filter(|line| line.contains(" = "));
+        let names = declarations.filter_map(|line| Some(line.trim().split_once(": ")?.0));
+        names.map(|name| format!("{prefix}{name}")).collect::<Vec<_>>()
+    };
+    METRICS.into_iter().flat_map(declared).collect()
 }
 
 /// The names of metrics in a text, without the suffixes of a histogram's series.

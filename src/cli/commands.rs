@@ -13,15 +13,16 @@ use super::{
     failure::note_unprinted, health, settings, unknown_variables,
 };
 use crate::{
-    app::{self, App},
+    app::{self, App, CaptureApp},
     cli::{
-        demo::{self, DemoConfig, Serving},
+        bus,
+        demo::{self, DemoConfig, Serving, cluster, cluster::ClusterConfig},
         doctor::{self, DoctorOptions},
         tail,
     },
     config::{
-        ServeConfig,
-        options::{ServeOptions, ServerOptions},
+        RoundSource, ServeConfig,
+        options::{CaptureOptions, ServeOptions, ServerOptions},
     },
     ops::{build_info, shutdown::Shutdown, telemetry::logs},
     postgres::{
@@ -44,6 +45,7 @@ pub fn run(cli: Cli, environment: &Environment) -> Result<(), Failure> {
         Command::Doctor(_) => doctor::LOG_FILTER,
         Command::Attach(_) | Command::Detach(_) => attach::LOG_FILTER,
         Command::Tail(_) => tail::LOG_FILTER,
+        Command::Bus(_) => bus::LOG_FILTER,
         _ => logs::DEFAULT_FILTER,
     };
     // Dropped last: it writes what was logged just before the end.
@@ -80,6 +82,8 @@ fn run_offline(command: &Command, environment: &Environment) -> Option<Result<()
 async fn run_command(command: Command, shutdown: &Shutdown) -> Result<(), Failure> {
     match command {
         Command::Serve(options) => serve(*options, shutdown).await,
+        Command::Capture(options) => capture(*options, shutdown).await,
+        Command::Bus(command) => bus::run(*command).await,
         Command::Migrate(options) => tokio::select! {
             outcome = migrate_database(&options) => outcome,
             // Each migration is a transaction: nothing needs cleaning up.
@@ -119,6 +123,14 @@ async fn serve(options: ServeOptions, shutdown: &Shutdown) -> Result<(), Failure
     log_start(&config);
     let app = App::bind(config).map_err(unusable_files)?;
     Box::pin(app.run(shutdown.clone())).await.map_err(unusable_files)
+}
+
+async fn capture(options: CaptureOptions, shutdown: &Shutdown) -> Result<(), Failure> {
+    let config = options.resolve(env_variable).map_err(|error| Failure::usage(&error))?;
+    let (version, revision) = (build_info::VERSION, build_info::REVISION);
+    let (database, bus) = (&config.database.target, &config.bus.url);
+    tracing::info!(version, revision, node = %config.node, %database, %bus, "starting a capture node");
+    Ok(Box::pin(CaptureApp::bind(config)?.run(shutdown.clone())).await?)
 }
 
 /// Keys and certificates that cannot be read at the start are bad configuration.
@@ -190,7 +202,8 @@ async fn run_doctor(options: &DoctorOptions) -> Result<(), Failure> {
     let config = config.with_max_round(options.max_round);
     let web_transport = options.web_transport.clone().resolve();
     let web_transport = web_transport.map_err(|error| Failure::usage(&error))?;
-    let report = doctor::examine(&config, web_transport.as_ref(), options).await;
+    let bus = bus::resolve(options.bus.clone())?;
+    let report = doctor::examine(&config, bus.as_ref(), web_transport.as_ref(), options).await;
     if options.json {
         print_line(&serde_json::to_string_pretty(&report)?);
     } else {
@@ -214,8 +227,18 @@ async fn run_demo(options: DemoOptions, shutdown: &Shutdown) -> Result<(), Failu
         speed: options.speed,
         postgres_port: options.postgres_port,
     };
-    let server = options.server;
-    let bind = |url: String| async move { bind_demo(&url, server, shutdown) };
+    let (server, data_dir) = (options.server, config.data_dir.clone());
+    let cluster = options.cluster.then(|| ClusterConfig {
+        data_dir,
+        nats_server: options.nats_server,
+        http_addr: server.http.http_addr,
+    });
+    let bind = |url: String| async move {
+        match cluster {
+            Some(cluster) => cluster::bind(url, cluster, shutdown.clone()).await,
+            None => bind_demo(&url, server, shutdown),
+        }
+    };
     let migrate = |url: String| async move {
         migrate::run(&demo_target(&url)?, Tables::Create).await?;
         anyhow::Ok(())
@@ -225,7 +248,8 @@ async fn run_demo(options: DemoOptions, shutdown: &Shutdown) -> Result<(), Failu
 
 fn bind_demo(url: &str, server: ServerOptions, shutdown: &Shutdown) -> anyhow::Result<Serving> {
     let target = demo_target(url)?;
-    let config = server.resolve(DatabaseConfig { listen: target.clone(), target })?;
+    let config =
+        server.resolve(RoundSource::database(DatabaseConfig { listen: target.clone(), target }))?;
     log_start(&config);
     let app = App::bind(config)?;
     Ok(Serving { http_addr: app.http_addr(), run: Box::pin(app.run(shutdown.clone())) })
@@ -238,8 +262,15 @@ fn demo_target(url: &str) -> anyhow::Result<PgTarget> {
 
 fn log_start(config: &ServeConfig) {
     let (version, revision) = (build_info::VERSION, build_info::REVISION);
-    let (database, listen) = (&config.database.target, &config.database.listen);
-    tracing::info!(version, revision, node = %config.node, %database, %listen, "starting");
+    let node = &config.node;
+    match &config.source {
+        RoundSource::Database { database: DatabaseConfig { target, listen }, .. } => {
+            tracing::info!(version, revision, %node, database = %target, %listen, "starting");
+        }
+        RoundSource::Bus(edge) => {
+            tracing::info!(version, revision, %node, bus = %edge.bus.url, "starting an edge");
+        }
+    }
     match &config.access {
         None => tracing::info!("every client may listen: no keys for tokens are set"),
         Some(access) => tracing::info!(keys = %access.keys, "clients need a token"),

@@ -5,6 +5,7 @@
 //! opens the server.
 
 mod banner;
+pub mod cluster;
 mod dealer;
 mod games;
 

@@ -10,8 +10,8 @@ use serde::Serialize;
 
 use crate::{
     config::{
-        WebTransportConfig, max_round,
-        options::{ReadOnlyOptions, WebTransportOptions},
+        BusConfig, WebTransportConfig, max_round,
+        options::{BusOptions, ReadOnlyOptions, WebTransportOptions},
         retention,
     },
     ops::descriptors,
@@ -42,6 +42,11 @@ pub struct DoctorOptions {
     /// WebTransport, as for `serve`.
     #[command(flatten)]
     pub web_transport: WebTransportOptions,
+
+    /// The bus, as for `serve` and `capture`. Without a database, as on an edge, only the bus is
+    /// checked.
+    #[command(flatten)]
+    pub bus: BusOptions,
 
     /// Print the report as JSON.
     #[arg(long)]
@@ -75,9 +80,25 @@ pub struct Report {
 /// Runs all checks.
 pub async fn examine(
     config: &DatabaseConfig,
+    bus: Option<&BusConfig>,
     web_transport: Option<&WebTransportConfig>,
     options: &DoctorOptions,
 ) -> Report {
+    let mut checks = match bus {
+        Some(bus) => super::bus::examine(bus, options.retention).await,
+        None => Vec::new(),
+    };
+    // An edge has no database.
+    if bus.is_none() || options.database.database_url.is_some() {
+        checks.extend(examine_database(config, options).await);
+    }
+    checks.extend(web_transport::check(web_transport));
+    checks.push(open_files(options.max_connections.get()));
+    let ok = checks.iter().all(|check| check.status != Status::Failed);
+    Report { ok, checks }
+}
+
+async fn examine_database(config: &DatabaseConfig, options: &DoctorOptions) -> Vec<Check> {
     let source = options.read_only.clone().resolve().map(|config| Source::new(&config));
     let mut checks = database::examine(&config.target, options.retention, source.as_ref()).await;
     let reached =
@@ -86,10 +107,7 @@ pub async fn examine(
         checks.extend(check_listener(config).await);
         checks.extend(suggestions(config).await);
     }
-    checks.extend(web_transport::check(web_transport));
-    checks.push(open_files(options.max_connections.get()));
-    let ok = checks.iter().all(|check| check.status != Status::Failed);
-    Report { ok, checks }
+    checks
 }
 
 /// Commands to attach with, on a database with no attached table.

@@ -1,5 +1,9 @@
 //! The options of `serve`: each is a flag and an environment variable.
 
+pub mod bus;
+mod capture;
+mod read_only;
+
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     num::{NonZeroU32, NonZeroUsize},
@@ -9,17 +13,12 @@ use std::{
 
 use clap::{Args, builder::BoolishValueParser};
 
+pub use self::{bus::BusOptions, capture::CaptureOptions, read_only::ReadOnlyOptions};
 use super::{
-    AllowedOrigins, CertificateFiles, ConfigError, NodeName, ServeConfig, TrustedProxies,
-    WebTransportConfig, access::options::AccessOptions, values,
+    AllowedOrigins, CertificateFiles, ConfigError, EdgeConfig, NodeName, RoundSource, ServeConfig,
+    TrustedProxies, WebTransportConfig, access::options::AccessOptions, values,
 };
-use crate::{
-    ops::memory_budget,
-    postgres::{
-        options::{DatabaseConfig, DatabaseOptions},
-        read_only::ReadOnlyConfig,
-    },
-};
+use crate::{ops::memory_budget, postgres::options::DatabaseOptions};
 
 /// The options of `serve`.
 #[derive(Args, Clone, Debug)]
@@ -32,40 +31,13 @@ pub struct ServeOptions {
     #[command(flatten)]
     pub read_only: ReadOnlyOptions,
 
+    /// The bus.
+    #[command(flatten)]
+    pub bus: BusOptions,
+
     /// The options of the server.
     #[command(flatten)]
     pub server: ServerOptions,
-}
-
-/// The read-only mode, for a database to which not even a trigger may be added.
-#[derive(Args, Clone, Debug)]
-#[command(next_help_heading = "Read-only")]
-pub struct ReadOnlyOptions {
-    /// Work without the schema `datastream`: poll `finished_at` every 250 ms. A round that commits
-    /// later than --read-only-overlap is lost. See docs/guarantees.md.
-    #[arg(long, env = "DATASTREAM_READ_ONLY")]
-    #[arg(num_args = 0..=1, default_value = "false", default_missing_value = "true")]
-    #[arg(require_equals = true, value_parser = BoolishValueParser::new(), value_name = "BOOL")]
-    pub read_only: bool,
-
-    /// Query for rounds, with the columns round_id, game_id, finished_at (timestamptz) and extras.
-    /// Create an index on finished_at.
-    #[arg(long, env = "DATASTREAM_READ_ONLY_ROUNDS", value_name = "SQL")]
-    #[arg(
-        default_value = "select id as round_id, game_id, finished_at, extras from public.rounds"
-    )]
-    pub read_only_rounds: String,
-
-    /// Query for games, with the columns id, slug, name and type.
-    #[arg(long, env = "DATASTREAM_READ_ONLY_GAMES", value_name = "SQL")]
-    #[arg(default_value = "select id, slug, name, type from public.games")]
-    pub read_only_games: String,
-
-    /// How long after its finished_at a round may commit. Lower: late commits are lost. Higher:
-    /// each poll reads more rows.
-    #[arg(long, env = "DATASTREAM_READ_ONLY_OVERLAP", value_name = "DURATION")]
-    #[arg(value_parser = values::retention, default_value = "10s")]
-    pub read_only_overlap: Duration,
 }
 
 /// The options that `serve` and `demo` share.
@@ -242,35 +214,43 @@ pub struct LimitOptions {
 impl ServeOptions {
     /// The configuration from these options and the variables `env`.
     pub fn resolve(self, env: impl Fn(&str) -> Option<String>) -> Result<ServeConfig, ConfigError> {
-        let database = self.database.resolve(env)?;
-        let read_only = self.read_only.resolve();
-        Ok(ServeConfig { read_only, ..self.server.resolve(database)? })
+        let node = self.server.node();
+        let (fill, read_only) = (self.bus.bus_fill, self.read_only.resolve());
+        let source = match (self.bus.resolve(&node.to_string())?, read_only) {
+            (Some(_), Some(_)) => return Err(READ_ONLY_OR_BUS),
+            (Some(bus), None) => RoundSource::Bus(EdgeConfig { bus, fill }),
+            (None, read_only) => {
+                RoundSource::Database { database: self.database.resolve(env)?, read_only }
+            }
+        };
+        self.server.resolve(source)
     }
 }
 
-impl ReadOnlyOptions {
-    /// The two queries, or none if the mode is off.
-    pub fn resolve(self) -> Option<ReadOnlyConfig> {
-        self.read_only.then_some(ReadOnlyConfig {
-            rounds: self.read_only_rounds,
-            games: self.read_only_games,
-            overlap: self.read_only_overlap,
-        })
-    }
-}
+const READ_ONLY_OR_BUS: ConfigError = ConfigError::Exclusive {
+    first: "read-only",
+    first_variable: "DATASTREAM_READ_ONLY",
+    second: "bus",
+    second_variable: "DATASTREAM_BUS",
+};
 
 impl ServerOptions {
-    /// The configuration for a server of this database.
-    pub fn resolve(self, database: DatabaseConfig) -> Result<ServeConfig, ConfigError> {
+    /// The name of the server.
+    fn node(&self) -> NodeName {
+        self.http.node.clone().unwrap_or_else(NodeName::of_host)
+    }
+
+    /// The configuration for a server of these rounds.
+    pub fn resolve(self, source: RoundSource) -> Result<ServeConfig, ConfigError> {
+        let node = self.node();
         let Pair { cert, key } = TLS;
         let tls = certificate((self.http.tls_cert, cert), (self.http.tls_key, key))?;
         let memory = self.limits.memory.unwrap_or_else(memory_budget::default_limit);
         if self.limits.max_round > memory / 8 {
             return Err(ConfigError::RoundsTooLarge { memory });
         }
-        let node = self.http.node.unwrap_or_else(NodeName::of_host);
         Ok(ServeConfig {
-            database: database.of_node(&node.to_string()).with_max_round(self.limits.max_round),
+            source: source.of_node(&node, self.limits.max_round),
             node,
             memory,
             max_round: self.limits.max_round,
@@ -294,7 +274,6 @@ impl ServerOptions {
                 ..config
             }),
             tls,
-            read_only: None,
         })
     }
 }

@@ -19,6 +19,16 @@ pub(crate) fn retention(text: &str) -> Result<Duration, String> {
     within(text, MILLISECOND..=DAY * 3650)
 }
 
+/// How far back an edge's memory goes at its start.
+pub(super) fn bus_fill(text: &str) -> Result<Duration, String> {
+    within(text, Duration::ZERO..=DAY * 30)
+}
+
+/// The silence of a leader. It sends a beat twice a second.
+pub(super) fn bus_takeover(text: &str) -> Result<Duration, String> {
+    within(text, MILLISECOND * 1_000..=MILLISECOND * 60_000)
+}
+
 /// The limit for a stop.
 pub(super) fn grace(text: &str) -> Result<Duration, String> {
     within(text, Duration::ZERO..=HOUR)

@@ -11,7 +11,11 @@ use axum::{
 };
 use serde::Serialize;
 
-use super::{AppState, SharedState, problem::Problem};
+use super::{
+    AppState, SharedState,
+    bus_role::{BusRole, BusState},
+    problem::Problem,
+};
 use crate::{
     access::{Refusal, TokenVerifier},
     config::NodeName,
@@ -40,6 +44,8 @@ struct Ready {
     live_for_seconds: u64,
     /// The connection delivers no notifications, as through a pooler: rounds come by polls only.
     deaf: bool,
+    #[serde(flatten)]
+    bus: Option<BusState>,
 }
 
 /// The same with the name of the server, for the operator.
@@ -89,7 +95,7 @@ impl AppState {
             return Err(stopping.in_phase("stopping"));
         }
         let phase = self.phase.borrow().clone();
-        let ready = readiness(&phase, self.metrics.listener_deaf.get() == 1)?;
+        let ready = readiness(&phase, self.metrics.listener_deaf.get() == 1, &self.bus)?;
         if self.verifier.as_ref().is_none_or(TokenVerifier::has_keys) {
             return Ok(ready);
         }
@@ -99,17 +105,25 @@ impl AppState {
 
 /// The phase as everybody may see it: no address, no user, nothing that the database answered. The
 /// log has those.
-fn readiness(phase: &Phase, deaf: bool) -> Result<Ready, Problem> {
+fn readiness(phase: &Phase, deaf: bool, role: &BusRole) -> Result<Ready, Problem> {
+    let bus = role.state();
     let (phase, why) = match phase {
         Phase::Live { since } => {
             let live_for_seconds = since.elapsed().as_secs();
-            return Ok(Ready { status: "ready", phase: "live", live_for_seconds, deaf });
+            return Ok(Ready { status: "ready", phase: "live", live_for_seconds, deaf, bus });
+        }
+        // It takes over when it has to.
+        Phase::StandingBy => {
+            return Ok(Ready {
+                status: "ready",
+                phase: "standing_by",
+                live_for_seconds: 0,
+                deaf,
+                bus,
+            });
         }
         Phase::CatchingUp => ("catching_up", "catching up with missed rounds"),
-        Phase::Connecting { problem: None } => ("connecting", "connecting to the database"),
-        Phase::Connecting { problem: Some(_) } => {
-            ("connecting", "cannot connect to the database: see the log of the server")
-        }
+        Phase::Connecting { problem } => ("connecting", role.problem(problem.is_some())),
     };
     Err(Problem::unavailable(why, 1).in_phase(phase))
 }
@@ -159,13 +173,14 @@ mod tests {
 
     #[test]
     fn only_a_live_listener_is_ready() {
-        assert!(readiness(&Phase::Live { since: Instant::now() }, false).is_ok());
+        assert!(readiness(&Phase::Live { since: Instant::now() }, false, &BusRole::None).is_ok());
         for phase in [
             Phase::CatchingUp,
             Phase::Connecting { problem: None },
             Phase::Connecting { problem: Some("refused".into()) },
         ] {
-            let response = readiness(&phase, false).err().expect("not ready").into_response();
+            let response =
+                readiness(&phase, false, &BusRole::None).err().expect("not ready").into_response();
             assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE, "{phase:?}");
         }
     }
@@ -173,7 +188,8 @@ mod tests {
     #[test]
     fn a_problem_of_the_database_stays_in_the_log() {
         let problem = "cannot connect to postgres://user@db.internal:5432/game".to_owned();
-        let refused = readiness(&Phase::Connecting { problem: Some(problem) }, false);
+        let refused =
+            readiness(&Phase::Connecting { problem: Some(problem) }, false, &BusRole::None);
         let shown = format!("{:?}", refused.err().expect("not ready"));
         assert!(shown.contains("cannot connect to the database"), "{shown}");
         for secret in ["postgres://", "user", "db.internal", "5432", "game"] {

@@ -54,6 +54,11 @@ pub(crate) fn bind(address: SocketAddr) -> io::Result<InternalListener> {
 }
 
 impl InternalListener {
+    /// The bound address.
+    pub(crate) fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
     /// Serves until it is dropped. Clients wait until the server has its state.
     pub(crate) async fn serve(self, state: oneshot::Receiver<SharedState>, node: &NodeName) {
         let Ok(state) = state.await else { return };

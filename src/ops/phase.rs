@@ -12,6 +12,8 @@ pub enum Phase {
     },
     /// Connected and listening; reads the rounds that finished before.
     CatchingUp,
+    /// Another capture node leads.
+    StandingBy,
     /// Every committed round found so far is published.
     Live {
         /// The start of this phase.

@@ -138,7 +138,7 @@ impl Maintenance {
 fn since(phase: &Phase) -> Option<Instant> {
     match phase {
         Phase::Live { since } => Some(*since),
-        Phase::Connecting { .. } | Phase::CatchingUp => None,
+        Phase::Connecting { .. } | Phase::CatchingUp | Phase::StandingBy => None,
     }
 }
 

@@ -12,7 +12,7 @@ use super::{
     connection_limits,
     error::CaptureError,
     exact_server::ServerName,
-    listener::{Backend, Listener},
+    listener::Listener,
     probe::Probe,
     publisher::RoundPublisher,
     reconnect::{Reconnecting, run_connections},
@@ -21,7 +21,9 @@ use super::{
 use crate::{
     ops::{backoff::Backoff, phase::Phase, shutdown::Shutdown, telemetry::metrics::Metrics},
     postgres::target::PgTarget,
-    stream::{games::Games, hub::Publisher, skipped_rounds::SkippedRounds},
+    stream::{
+        bus::Backend, games::Games, hub::Publisher, sink::Sink, skipped_rounds::SkippedRounds,
+    },
 };
 
 /// One small statement. If the database does not answer it, another server waits for the lease.
@@ -86,7 +88,7 @@ impl Capture {
                 () = suppressing => {}
             }
         });
-        let publisher = RoundPublisher::new(publisher, games, metrics, skipped);
+        let publisher = RoundPublisher::new(Sink::Hub(publisher), games, metrics, skipped);
         let (state, server) = (State::InitialLoad(None), ServerName::of_this_process());
         let capture = Self {
             listen,
@@ -126,7 +128,7 @@ impl Capture {
         }
         let mut connection = Connection { listener, claim, publisher: &mut self.publisher };
         connection.catch_up(&mut self.state, self.history).await?;
-        connection.publisher.hub.open();
+        connection.publisher.sink.open().await?;
         metrics.listener_connected.set(1);
         self.phase.send_replace(Phase::Live { since: Instant::now() });
         let timeline = connection.listener.identity.timeline();

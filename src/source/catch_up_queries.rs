@@ -16,7 +16,6 @@ use super::{
     poll::{Content, FoundRow},
     rows::recent_row,
     session::{ANSWER_WITHIN, CATCH_UP_WITHIN, Parameter, PreparedQuery, Session, within},
-    snapshot::Snapshot,
 };
 use crate::{
     postgres::{
@@ -27,6 +26,7 @@ use crate::{
     stream::{
         round::{FinishedAt, Game, GameId, Round, RoundId},
         skipped_rounds::SkippedRounds,
+        snapshot::Snapshot,
         transaction::{Attachment, RoundName, Xid},
     },
 };

@@ -58,7 +58,7 @@ impl Connection<'_> {
         self.read_games().await?;
         let (already, is_rewound) = match state {
             State::InitialLoad(loaded) => {
-                let history_bytes = self.publisher.hub.history_share();
+                let history_bytes = self.publisher.sink.history_share();
                 InitialLoad::read(loaded, &self.listener, per_game, history_bytes).await?;
                 let load = loaded.take().ok_or(CaptureError::Closed)?;
                 let running = load.finish(&self.listener, self.publisher).await?;
@@ -70,7 +70,7 @@ impl Connection<'_> {
                 (AlreadyPublished::default(), false)
             }
             State::Running(running) if running.is_of_another_database(&self.listener) => {
-                self.publisher.forget_database();
+                self.publisher.forget_database().await?;
                 *state = State::InitialLoad(None);
                 return Box::pin(self.catch_up(state, per_game)).await;
             }
@@ -107,11 +107,12 @@ impl Connection<'_> {
         &mut self,
         running: &mut Running,
     ) -> Result<AlreadyPublished, CaptureError> {
+        self.publisher.sink.start_over();
         let OtherTimeline { new, lost } = running.start_over(&self.listener).await?;
         let keys = self.publish_finished(running, &new).await?;
-        running.cursor.begins_at(self.publisher.hub.position());
-        self.publisher.set_durable_position(&running.cursor);
+        running.cursor.begins_at(self.publisher.sink.position());
         running.identity = self.listener.identity.clone();
+        self.publisher.set_durable_position(running);
         if lost > 0 {
             self.publisher.report_lost(lost);
         }
@@ -132,8 +133,8 @@ impl Connection<'_> {
             let Some(rounds) = queries.rounds(chunk, &mut size).await? else { continue };
             names = rest;
             keys.extend(rounds.iter().map(round_key));
-            self.publisher.publish(running.capture(rounds), Source::catch_up);
-            self.publisher.hub.wait_for_outlets().await;
+            self.publisher.publish(running.capture(rounds), Source::catch_up).await?;
+            self.publisher.sink.wait_for_outlets().await;
         }
         Ok(keys)
     }
@@ -165,7 +166,7 @@ impl Connection<'_> {
                 return Ok(outcome);
             };
             self.advance_before(running, end, &page, oldest);
-            self.publisher.hub.wait_for_outlets().await;
+            self.publisher.sink.wait_for_outlets().await;
             bounds = Bounds { until: Some(page.seen.snapshot), after };
         }
     }
@@ -181,12 +182,18 @@ impl Connection<'_> {
 
     /// Moves the cursor to where this page is complete. The order of pages is that of transactions,
     /// not of moments: a database on another timeline is searched from the page's oldest row on.
-    fn advance_before(&self, running: &mut Running, end: Xid, page: &Poll, oldest: Option<i64>) {
-        let position = self.publisher.hub.position();
+    fn advance_before(
+        &mut self,
+        running: &mut Running,
+        end: Xid,
+        page: &Poll,
+        oldest: Option<i64>,
+    ) {
+        let position = self.publisher.sink.position();
         if running.cursor.advance_before(end, &page.seen, position) {
             running.last_contact = running.last_contact.max(oldest.unwrap_or_default());
         }
-        self.publisher.set_durable_position(&running.cursor);
+        self.publisher.set_durable_position(running);
     }
 
     /// Publishes rows, after the hub knows whether others may publish them too.
@@ -201,7 +208,7 @@ impl Connection<'_> {
         let session = self.listener.session();
         // The hub first: another server may serve as soon as this one's number is removed.
         match self.claim.exact_until(others) {
-            Some(end) => self.publisher.hub.answer_exactly_until(end),
+            Some(end) => self.publisher.sink.answer_exactly_until(end),
             None => self.publisher.share(true),
         }
         self.claim.renew(session).await?;
@@ -214,7 +221,7 @@ impl Connection<'_> {
             let chunk = self.listener.reader().take_with_contents(&mut new, &mut size).await?;
             outcome.add(self.publish_chunk(running, chunk, already, source).await?);
             if !new.is_empty() {
-                self.publisher.hub.wait_for_outlets().await;
+                self.publisher.sink.wait_for_outlets().await;
             }
         }
         Ok(outcome)
@@ -236,14 +243,15 @@ impl Connection<'_> {
         if self.publisher.lacks_a_table(&rows) {
             self.publisher.skipped.name_tables(self.listener.queries().tables().await?);
         }
-        Ok(self.publisher.publish_rows(rows, already, &mut running.cursor, source))
+        self.publisher.publish_rows(rows, already, &mut running.cursor, source).await
     }
 
     /// Moves the cursor to the end of a poll, all rows of which are published.
     async fn advance(&mut self, running: &mut Running, poll: Poll) -> Result<(), CaptureError> {
         running.last_contact = poll.at;
-        running.cursor.advance(poll.seen, self.publisher.hub.position());
-        self.publisher.set_durable_position(&running.cursor);
+        running.cursor.advance(poll.seen, self.publisher.sink.position());
+        self.publisher.set_durable_position(running);
+        self.publisher.sink.keep_up().await?;
         if self.claim.after_rounds(poll.others, self.listener.session()).await? {
             self.publisher.share(false);
         }
@@ -274,9 +282,9 @@ impl Connection<'_> {
 
     /// Follows changes of the game's directory that no round shows: a renamed or deleted game. It
     /// takes two tries if a migration of the game holds a lock on the table.
-    async fn read_games(&self) -> Result<(), CaptureError> {
+    async fn read_games(&mut self) -> Result<(), CaptureError> {
         match self.listener.queries().games().await {
-            Ok(games) => self.publisher.replace_games(games),
+            Ok(games) => self.publisher.replace_games(games).await?,
             Err(error) if error.is_lock_timeout() || error.is_of_data() => {
                 tracing::debug!(%error, "cannot read the games; trying again");
             }

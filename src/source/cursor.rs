@@ -10,10 +10,10 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
-use super::snapshot::Snapshot;
 use crate::stream::{
     hub::Position,
     round::{FinishedAt, Round, RoundId},
+    snapshot::Snapshot,
     transaction::{Finish, Xid},
 };
 
@@ -182,6 +182,13 @@ impl Cursor {
     /// Records the stream's position at the start of the cursor.
     pub(crate) fn begins_at(&mut self, position: Position) {
         self.durable.position = position;
+    }
+
+    /// Records a round of the outbox that no crash can take back, of another process.
+    pub(crate) fn remember_durable(&mut self, row: OutboxKey, finished_at: FinishedAt) {
+        let round = row.finish.round.clone();
+        let key = Some(RoundKey { round, finished_at });
+        self.published.push_back(Published { step: 0, key, row: Some(row) });
     }
 
     /// Records that a round of the outbox was published.

@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use tokio_postgres::error::SqlState;
 
-use super::snapshot::NotASnapshot;
-use crate::postgres::{client::ConnectError, sqlstate};
+use crate::{
+    postgres::{client::ConnectError, sqlstate},
+    stream::{bus::AppendError, snapshot::NotASnapshot},
+};
 
 /// Why the capture cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +42,9 @@ pub enum CaptureError {
     /// The schema does not exist.
     #[error("the database has no schema datastream. Run: datastream migrate")]
     NoSchema,
+    /// The log on the bus cannot be written.
+    #[error(transparent)]
+    Bus(#[from] AppendError),
     /// Part of the schema was dropped or changed.
     #[error("the schema datastream is not complete ({0}). Run: datastream doctor")]
     OtherSchema(String),
@@ -105,7 +110,9 @@ impl CaptureError {
             | Self::Query(_) => true,
             Self::Database(error) => error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE),
             Self::Connect(error) => error.is_final(),
-            Self::Closed | Self::Silent(_) | Self::Trimmed | Self::Snapshot(_) => false,
+            Self::Closed | Self::Silent(_) | Self::Trimmed | Self::Snapshot(_) | Self::Bus(_) => {
+                false
+            }
         }
     }
 

@@ -84,8 +84,9 @@ impl InitialLoad {
                     break;
                 }
                 let (xid, attachment, before) = (finish.xid, finish.attachment, found.row.before);
-                let round = *round;
-                recent.push(Captured { round, xid, attachment, before, poll: 0, recorded: None });
+                let (round, at) = (*round, Some(found.row.key.at));
+                let (poll, recorded) = (0, None);
+                recent.push(Captured { round, xid, attachment, before, poll, at, recorded });
             }
         }
         recent.reverse();
@@ -116,7 +117,7 @@ impl InitialLoad {
     pub(super) async fn finish(
         self,
         listener: &Listener,
-        publisher: &RoundPublisher,
+        publisher: &mut RoundPublisher,
     ) -> Result<Running, CaptureError> {
         let Self { start, recent, finished, .. } = self;
         let (recent, floor) = recent.unwrap_or_default();
@@ -127,10 +128,11 @@ impl InitialLoad {
         cursor.remember_older(finished.unwrap_or_default());
         cursor.remember_older(recent.iter().map(|captured| round_key(&captured.round)));
         tracing::info!(rounds = recent.len(), games = latest.len(), "recent rounds loaded");
-        publisher.hub.preload(recent, latest, trimmed.max(floor));
-        cursor.begins_at(publisher.hub.position());
-        publisher.set_durable_position(&cursor);
+        publisher.sink.preload(recent, latest, trimmed.max(floor)).await?;
+        cursor.begins_at(publisher.sink.position());
         let identity = listener.identity.clone();
-        Ok(Running { cursor, identity, last_contact })
+        let running = Running { cursor, identity, last_contact };
+        publisher.set_durable_position(&running);
+        Ok(running)
     }
 }

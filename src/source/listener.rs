@@ -12,7 +12,6 @@ use super::{
     exact_server::ServerName,
     outbox_reader::OutboxReader,
     session::{ANSWER_WITHIN, Parameter, Session, within},
-    snapshot::Snapshot,
     wake_ups::{CHANNEL, PROBE_CHANNEL, WakeUps, receive},
 };
 use crate::{
@@ -20,7 +19,11 @@ use crate::{
     postgres::{
         client, schema_version, session_settings::NO_SEARCH_PATH, sql::sql, target::PgTarget,
     },
-    stream::skipped_rounds::SkippedRounds,
+    stream::{
+        bus::{Backend, Space},
+        skipped_rounds::SkippedRounds,
+        snapshot::Snapshot,
+    },
 };
 
 /// The poll must use the outbox's primary key. After ANALYZE on a big outbox the generic plan
@@ -55,6 +58,18 @@ pub(super) struct Identity {
 }
 
 impl Identity {
+    /// As the log has it: within it, transaction ids are comparable.
+    pub(super) fn space(&self) -> Space {
+        let Self { system, timeline, database } = self.clone();
+        Space { system, timeline, database, generation: 0 }
+    }
+
+    /// The database whose rounds are in the log.
+    pub(super) fn of_space(space: &Space) -> Self {
+        let Space { system, timeline, database, .. } = space.clone();
+        Self { system, timeline, database }
+    }
+
     /// Whether the databases are different ones of one cluster.
     pub(super) fn is_another_database_of_the_same_cluster(&self, other: &Self) -> bool {
         self.system == other.system && self.database != other.database
@@ -64,13 +79,6 @@ impl Identity {
     pub(super) fn timeline(&self) -> i32 {
         self.timeline
     }
-}
-
-/// A backend of the server: a process id is used again, its start is not.
-#[derive(Clone, Debug)]
-pub(super) struct Backend {
-    pid: i32,
-    start: String,
 }
 
 /// How many attached tables are in each capture mode that notifies.
@@ -170,6 +178,11 @@ impl Listener {
 
     pub(super) fn queries(&self) -> CatchUpQueries<'_> {
         CatchUpQueries { session: self.session(), skipped: self.skipped.as_ref() }
+    }
+
+    /// Ends the session of a former leader, which may still hold presence.
+    pub(super) async fn end_session(&self, backend: &Backend) -> Result<(), CaptureError> {
+        end_former(self.session(), Some(backend)).await
     }
 
     /// Counts rounds that cannot be sent.

@@ -11,11 +11,13 @@ use super::{
     session::{
         ANSWER_WITHIN, BoundedRows, CATCH_UP_WITHIN, Parameter, PreparedQuery, Session, within,
     },
-    snapshot::Snapshot,
 };
 use crate::{
     postgres::sql::sql,
-    stream::transaction::{Attachment, RoundName},
+    stream::{
+        snapshot::Snapshot,
+        transaction::{Attachment, RoundName},
+    },
 };
 
 /// What one statement says.

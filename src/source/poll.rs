@@ -9,13 +9,13 @@ use super::{
     error::CaptureError,
     exact_claim::OtherServers,
     rows::{OutboxRow, outbox_row},
-    snapshot::Snapshot,
 };
 use crate::{
     ops::telemetry::metrics::Skipped,
     postgres::rows::{self, DecodedRound, Unsendable},
     stream::{
         round::{Round, RoundId, UnixMillis},
+        snapshot::Snapshot,
         transaction::{Attachment, Finish, Xid},
     },
 };

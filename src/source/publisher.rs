@@ -5,25 +5,28 @@ use std::time::Instant;
 use super::{
     audit::Audit,
     cursor::{AlreadyPublished, Cursor, round_key},
+    error::CaptureError,
     poll::{Content, FoundRow},
     rows::OutboxRow,
+    running::Running,
     wake_ups::Notifications,
 };
 use crate::{
     ops::telemetry::metrics::{BySource, Metrics, Source},
     stream::{
         games::Games,
-        hub::{self, Captured, DurablePosition},
+        hub::{Captured, DurablePosition},
         round::{Game, Round},
+        sink::{DurableMark, Sink},
         skipped_rounds::SkippedRounds,
         transaction::Finish,
     },
 };
 
-/// Puts found rounds into the hub, each once, and keeps the directory of games.
+/// Puts found rounds into the hub or the log, each once, and keeps the directory of games.
 #[derive(Debug)]
 pub(super) struct RoundPublisher {
-    pub(super) hub: hub::Publisher,
+    pub(super) sink: Sink,
     pub(super) games: Games,
     pub(super) metrics: Metrics,
     pub(super) audit: Audit,
@@ -47,13 +50,8 @@ impl Outcome {
 }
 
 impl RoundPublisher {
-    pub(super) fn new(
-        hub: hub::Publisher,
-        games: Games,
-        metrics: Metrics,
-        skipped: SkippedRounds,
-    ) -> Self {
-        Self { hub, games, metrics, audit: Audit::default(), skipped }
+    pub(super) fn new(sink: Sink, games: Games, metrics: Metrics, skipped: SkippedRounds) -> Self {
+        Self { sink, games, metrics, audit: Audit::default(), skipped }
     }
 
     /// Counts notifications, and compares their payloads with the rounds that polls find.
@@ -63,13 +61,13 @@ impl RoundPublisher {
     }
 
     /// Publishes the rows' rounds in their order, except those published before.
-    pub(super) fn publish_rows(
+    pub(super) async fn publish_rows(
         &mut self,
         rows: Vec<FoundRow>,
         already: &AlreadyPublished,
         cursor: &mut Cursor,
         source: Source,
-    ) -> Outcome {
+    ) -> Result<Outcome, CaptureError> {
         let (mut new, mut repeated) = (Vec::with_capacity(rows.len()), 0);
         for FoundRow { row, content } in rows {
             match content {
@@ -88,28 +86,41 @@ impl RoundPublisher {
             }
         }
         let published = new.len();
-        self.publish(new, source);
-        Outcome { published, repeated }
+        self.publish(new, source).await?;
+        Ok(Outcome { published, repeated })
     }
 
     fn captured(&self, round: Round, row: &OutboxRow, poll: u64) -> Captured {
         self.metrics.commit_to_decode_seconds.observe(row.age.as_secs_f64());
         let recorded = Instant::now().checked_sub(row.age);
         let &Finish { xid, attachment, .. } = row.finish();
-        Captured { round, xid, attachment, before: row.before, poll, recorded }
+        Captured {
+            round,
+            xid,
+            attachment,
+            before: row.before,
+            at: Some(row.key.at),
+            poll,
+            recorded,
+        }
     }
 
     /// Publishes rounds that were read by `finished_at`, or found by a poll.
-    pub(super) fn publish(&self, rounds: Vec<Captured>, source: Source) {
+    pub(super) async fn publish(
+        &mut self,
+        rounds: Vec<Captured>,
+        source: Source,
+    ) -> Result<(), CaptureError> {
         let label = BySource { source };
         self.metrics.rounds_captured_total.get_or_create(&label).inc_by(rounds.len() as u64);
-        self.hub.publish(rounds);
+        Ok(self.sink.publish(rounds).await?)
     }
 
     /// Takes the directory of games as it is by now.
-    pub(super) fn replace_games(&self, games: Vec<Game>) {
-        self.hub.hub().classify(&games);
+    pub(super) async fn replace_games(&mut self, games: Vec<Game>) -> Result<(), CaptureError> {
+        self.sink.replace_games(&games).await?;
         self.games.replace(games);
+        Ok(())
     }
 
     /// Whether the directory lacks the game of one of these rows, or has another slug or type of it.
@@ -138,26 +149,29 @@ impl RoundPublisher {
         self.skipped.skip(reason, finish.attachment, &finish.round);
     }
 
-    /// Tells the hub up to where the outbox has been published for good.
-    pub(super) fn set_durable_position(&self, cursor: &Cursor) {
+    /// Says up to where the outbox has been published for good.
+    pub(super) fn set_durable_position(&mut self, running: &Running) {
+        let cursor = &running.cursor;
         let (durable, position) = (cursor.durable(), cursor.durable_position());
         let (oldest_running, snapshot) = (durable.xmin(), durable.to_string().into());
-        self.hub.set_durable_position(DurablePosition { oldest_running, snapshot, position });
+        let position = DurablePosition { oldest_running, snapshot, position };
+        let (space, at) = (running.identity.space(), running.last_contact);
+        self.sink.set_durable_position(DurableMark { position, space, at });
     }
 
     /// Forgets all rounds: they are of a database that was dropped.
-    pub(super) fn forget_database(&self) {
+    pub(super) async fn forget_database(&mut self) -> Result<(), CaptureError> {
         tracing::warn!(
             "another database has the name of the one that was streamed: its rounds are loaded, and \
              resume points of the old one are gone"
         );
-        self.hub.forget_all();
+        Ok(self.sink.forget_all().await?)
     }
 
     /// Says whether other servers may publish the same rounds from now on.
-    pub(super) fn share(&self, shared: bool) {
+    pub(super) fn share(&mut self, shared: bool) {
         self.metrics.other_nodes.set(i64::from(shared));
-        self.hub.share(shared);
+        self.sink.share(shared);
     }
 
     /// Counts a database that came back without rounds that were sent.

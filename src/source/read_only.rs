@@ -362,6 +362,7 @@ fn captured(round: Round, overlap: i64, poll: u64) -> Captured {
         before: transaction(finished.saturating_sub(overlap)),
         poll,
         // The database's clock is another one, and a finish is not a commit.
+        at: None,
         recorded: None,
         round,
     }

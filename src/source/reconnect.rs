@@ -50,14 +50,9 @@ pub(super) async fn run_connections(
             return Err(error);
         }
         report(capture.phase(), &error);
-        let delay = if error.is_refusal() {
-            backoff.delay()
-        } else {
-            backoff.delay_up_to(UNANSWERED_DELAY_MAX)
-        };
         tokio::select! {
             () = shutdown.requested() => return Ok(()),
-            () = tokio::time::sleep(delay) => {}
+            () = tokio::time::sleep(delay(&error, &mut backoff)) => {}
         }
     }
 }
@@ -68,6 +63,11 @@ async fn stopped(shutdown: &Shutdown, leaves_within: Duration, phase: watch::Rec
     if matches!(*phase.borrow(), Phase::Live { .. }) {
         tokio::time::sleep(leaves_within).await;
     }
+}
+
+/// The time until the next attempt.
+pub(super) fn delay(error: &CaptureError, backoff: &mut Backoff) -> Duration {
+    if error.is_refusal() { backoff.delay() } else { backoff.delay_up_to(UNANSWERED_DELAY_MAX) }
 }
 
 /// Logs an error once, however often it repeats.

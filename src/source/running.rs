@@ -87,7 +87,7 @@ impl Running {
         let (xid, attachment, poll) = (Xid(0), Attachment::default(), self.cursor.poll());
         let captured = rounds.into_iter().map(|round| {
             self.cursor.publish_by_key(round_key(&round));
-            Captured { round, xid, attachment, before: xid, poll, recorded: None }
+            Captured { round, xid, attachment, before: xid, poll, at: None, recorded: None }
         });
         captured.collect()
     }

@@ -13,6 +13,7 @@
 //!   round that may be later there. A resume point read from the outbox at start is answered by
 //!   transaction (`before`). The last two may repeat rounds, and lose none.
 
+mod captured;
 mod channels;
 mod exact_lease;
 mod history_hold;
@@ -34,15 +35,16 @@ use std::{
 
 use tokio::sync::{broadcast, watch};
 
-use self::{
-    history_hold::HistoryHold,
-    recent_rounds::{Encoded, RecentRounds},
-};
 pub use self::{
+    captured::Captured,
     outlet::{Joint, Missed, Outlet},
     recent_rounds::Later,
     start::{Opening, Replay, Resumed, SeededStart, Start},
     subscription::{Delivery, Subscription},
+};
+use self::{
+    history_hold::HistoryHold,
+    recent_rounds::{Encoded, RecentRounds},
 };
 use crate::{
     ops::{
@@ -53,7 +55,7 @@ use crate::{
         frame::Frame,
         round::{Game, GameId, Round, RoundId},
         topic::Topic,
-        transaction::{Attachment, Finish, Xid},
+        transaction::{Finish, Xid},
     },
 };
 
@@ -72,24 +74,6 @@ const REFILL_ROUNDS: usize = 1024;
 /// A position in the stream of this process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Position(pub u64);
-
-/// A round with the transaction that finished it.
-#[derive(Clone, Debug)]
-pub struct Captured {
-    /// The round.
-    pub round: Round,
-    /// The transaction that finished it.
-    pub xid: Xid,
-    /// The table of the round.
-    pub attachment: Attachment,
-    /// The oldest transaction that was running when the trigger recorded the round.
-    pub before: Xid,
-    /// The number of the poll that found it, counted by this process; 0 if the round is from before
-    /// its start. Two rounds with equal numbers may have committed in either order.
-    pub poll: u64,
-    /// When it was recorded, by this machine's clock; `None` if the round is from before the start.
-    pub recorded: Option<Instant>,
-}
 
 /// A published round on its way to subscribers.
 #[derive(Clone, Debug)]
@@ -329,6 +313,16 @@ impl Publisher {
         self.0.0.generation.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Closes every stream with 1001: this server cannot go on with them, and another one may.
+    pub(crate) fn end_streams(&self) {
+        self.0.recent().end_streams();
+    }
+
+    /// Keeps new streams out until the next [`Self::open`].
+    pub(crate) fn close(&self) {
+        self.0.0.open.send_replace(false);
+    }
+
     /// Opens the hub to subscribers.
     pub fn open(&self) {
         self.0.0.open.send_replace(true);
@@ -379,20 +373,6 @@ impl Publisher {
         let (frame, counted) = Frame::encode_counted(&captured.round, budget);
         captured.round.extras = Box::default();
         Encoded { captured, frame, hold: Arc::new(HistoryHold::new(counted)) }
-    }
-}
-
-impl Captured {
-    /// A round without an outbox row, which retention deletes.
-    fn from_table(round: Round) -> Self {
-        let (xid, attachment) = (Xid(0), Attachment::default());
-        Self { round, xid, attachment, before: xid, poll: 0, recorded: None }
-    }
-
-    /// The key of the round's outbox row.
-    pub(crate) fn finish(&self) -> Finish {
-        let (xid, attachment) = (self.xid, self.attachment);
-        Finish { xid, attachment, round: self.round.round_id.clone() }
     }
 }
 

@@ -124,6 +124,15 @@ macro_rules! id_methods {
                 self.0.fmt(f)
             }
         }
+
+        impl<'de> Deserialize<'de> for $id {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                match JsonId::deserialize(deserializer)? {
+                    JsonId::Number(number) => Ok(Self::number(number)),
+                    JsonId::Text(text) => Self::text(&text).map_err(de::Error::custom),
+                }
+            }
+        }
     };
 }
 
@@ -155,15 +164,6 @@ impl FromStr for RoundId {
 enum JsonId {
     Number(i64),
     Text(String),
-}
-
-impl<'de> Deserialize<'de> for RoundId {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        match JsonId::deserialize(deserializer)? {
-            JsonId::Number(number) => Ok(Self::number(number)),
-            JsonId::Text(text) => Self::text(&text).map_err(de::Error::custom),
-        }
-    }
 }
 
 impl NamedRound {

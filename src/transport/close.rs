@@ -12,6 +12,8 @@ pub enum CloseReason {
     Client,
     /// The process is stopping.
     ShuttingDown,
+    /// An edge cannot go on from its place in the log. Another server may.
+    PlaceLost,
     /// The client broke the WebSocket protocol.
     Protocol,
     /// The client sent a text message that is not UTF-8.
@@ -39,7 +41,7 @@ impl CloseReason {
     pub fn code(self) -> u16 {
         match self {
             Self::Client => 1000,
-            Self::ShuttingDown => 1001,
+            Self::ShuttingDown | Self::PlaceLost => 1001,
             Self::Protocol => 1002,
             Self::NotUtf8 => 1007,
             Self::Flooding => 1008,
@@ -57,6 +59,7 @@ impl CloseReason {
         match self {
             Self::Client => "",
             Self::ShuttingDown => "the server is shutting down: reconnect",
+            Self::PlaceLost => "the server lost its place in the stream: reconnect with after",
             Self::Protocol => "not a valid WebSocket frame",
             Self::NotUtf8 => "a text message must be UTF-8",
             Self::TooLarge => "messages of more than 4096 bytes are not read",
@@ -82,6 +85,7 @@ impl CloseReason {
         match self {
             Self::Client | Self::Protocol | Self::NotUtf8 => Closed::client,
             Self::ShuttingDown => Closed::shutdown,
+            Self::PlaceLost => Closed::place_lost,
             Self::Flooding => Closed::flooding,
             Self::TooLarge => Closed::too_large,
             Self::Failed => Closed::failed,
@@ -107,9 +111,10 @@ impl From<Lapse> for CloseReason {
 mod tests {
     use super::*;
 
-    const ALL: [CloseReason; 12] = [
+    const ALL: [CloseReason; 13] = [
         CloseReason::Client,
         CloseReason::ShuttingDown,
+        CloseReason::PlaceLost,
         CloseReason::Protocol,
         CloseReason::NotUtf8,
         CloseReason::TooLarge,

@@ -151,6 +151,11 @@ impl Shard {
             Command::Publish(batch) => self.fan_out.queue_rounds(&mut self.connections, &batch),
             Command::Open(stream) => self.open(*stream),
             Command::Replay(number, step) => self.connections.on_replay_step(number, *step),
+            Command::EndStreams => {
+                self.fan_out.send_all(&mut self.connections);
+                let slots = 0..self.connections.slots_in_use() as u32;
+                self.connections.end_slots(slots, CloseReason::PlaceLost);
+            }
             Command::Stop => {
                 let ShardSettings { count, grace, .. } = self.settings;
                 let slots = self.connections.slots_in_use();

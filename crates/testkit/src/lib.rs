@@ -14,6 +14,7 @@ pub mod fault_proxy;
 pub mod game;
 pub mod http;
 pub mod jwks;
+pub mod nats;
 pub mod pgbouncer;
 pub mod pinned;
 pub mod round;

@@ -17,13 +17,15 @@ use super::{
     binary::datastream,
     eventually, get,
     http::{request, try_get},
-    within,
+    nats, within,
 };
 
 /// A running server; dropping it kills the process.
 #[derive(Debug)]
 pub struct TestServer {
     child: Child,
+    /// With `BUS=1`: the capture node that feeds it.
+    _capture: Option<Child>,
     log: watch::Receiver<Vec<String>>,
     pub addr: SocketAddr,
 }
@@ -40,6 +42,12 @@ impl TestServer {
         let run = datastream(&["serve"])
             .env("DATABASE_URL", database_url.as_ref())
             .env("DATASTREAM_HTTP_ADDR", "127.0.0.1:0");
+        Builder { command: run.command }.env("RUST_LOG", "info,datastream=debug")
+    }
+
+    /// A command of the program that logs its address.
+    pub fn command(args: &[&str]) -> Builder {
+        let run = datastream(args).env("DATASTREAM_HTTP_ADDR", "127.0.0.1:0");
         Builder { command: run.command }.env("RUST_LOG", "info,datastream=debug")
     }
 
@@ -229,15 +237,58 @@ impl Builder {
     /// Starts the server and waits only until it listens: the database may be unavailable.
     #[track_caller]
     pub fn start_unready(mut self) -> impl Future<Output = TestServer> {
+        let capture = self.move_to_bus();
         let spawned = self.command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
         let mut child = spawned.expect("the binary");
         let log = follow(&mut child);
         let listening = line_with(log.clone(), "listening".to_owned());
         async move {
             let addr = http_addr(&listening.await);
-            TestServer { child, log, addr }
+            TestServer { child, _capture: capture, log, addr }
         }
     }
+}
+
+impl Builder {
+    /// With `BUS=1`, a server of a database becomes an edge, and a capture node feeds it.
+    fn move_to_bus(&mut self) -> Option<Child> {
+        let std = self.command.as_std();
+        let variable = |name: &str| {
+            let found = std.get_envs().find(|(key, _)| *key == name)?.1?;
+            Some(found.to_string_lossy().into_owned())
+        };
+        let database = variable("DATABASE_URL")?;
+        let is_server = std.get_args().next().is_some_and(|arg| arg == "serve");
+        if !nats::is_on() || !is_server || variable("DATASTREAM_READ_ONLY").is_some() {
+            return None;
+        }
+        let bus = block(async move { nats::Bus::create(nats::shared().await, &database).await });
+        let mut capture = bus.capture();
+        for name in ["DATASTREAM_HISTORY", "DATASTREAM_RETENTION", "DATASTREAM_MAX_ROUND"] {
+            if let Some(value) = variable(name) {
+                capture = capture.env(name, value);
+            }
+        }
+        let edge = bus.edge();
+        for (name, value) in edge.command.as_std().get_envs() {
+            if let Some(value) = value.filter(|_| name.to_string_lossy().contains("_BUS")) {
+                self.command.env(name, value);
+            }
+        }
+        self.command.env_remove("DATABASE_URL");
+        let command = capture.command.stdout(Stdio::null()).stderr(Stdio::null());
+        Some(command.spawn().expect("the binary"))
+    }
+}
+
+/// Runs a future to its end on a thread of its own: a builder is not async.
+fn block<F: Future<Output: Send> + Send + 'static>(future: F) -> F::Output {
+    thread::spawn(|| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.expect("a runtime").block_on(future)
+    })
+    .join()
+    .expect("no panic")
 }
 
 /// Reads the log in a separate thread: a server whose log pipe is full would block.

@@ -30,8 +30,11 @@ fn the_defaults_are_those_of_the_contract() {
     assert_eq!(config.retention, Duration::from_secs(24 * 3600));
     assert_eq!(config.shutdown_grace, Duration::from_secs(10));
     assert_eq!(config.allowed_origins, AllowedOrigins::Any);
-    assert!(config.web_transport.is_none() && config.read_only.is_none());
-    assert_eq!(config.database.listen, config.database.target);
+    assert!(config.web_transport.is_none());
+    let RoundSource::Database { database, read_only: None } = config.source else {
+        panic!("{:?}", config.source)
+    };
+    assert_eq!(database.listen, database.target);
 }
 
 #[test]

@@ -9,7 +9,10 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use super::{exposition::Exposition, logs, process::ProcessCollector};
+use super::{
+    bus_metrics::BusMetrics, exposition::Exposition, logs, metric_set::metric_set,
+    process::ProcessCollector,
+};
 use crate::ops::build_info;
 
 /// The transport of a client.
@@ -74,6 +77,7 @@ pub enum Closed {
     failed,
     token_expired,
     key_withdrawn,
+    place_lost,
 }
 
 /// The reason for which a request with a missing, bad or insufficient token was refused.
@@ -265,32 +269,17 @@ where
 }
 
 /// Buckets from 50 µs to 6.5 s, each twice the one before.
-fn seconds() -> Histogram {
+pub(super) fn seconds() -> Histogram {
     Histogram::new((0..18).map(|step| 0.000_05 * f64::from(1_u32 << step)))
 }
 
-macro_rules! metrics {
-    ($($(#[$doc:meta])* $name:ident: $kind:ty = $new:expr, $help:literal;)*) => {
-        /// Handles to every metric. Cheap to clone; clones count together.
-        #[derive(Clone, Debug)]
-        pub struct Metrics { $($(#[$doc])* #[doc = $help] pub $name: $kind,)* }
-
-        impl Default for Metrics {
-            fn default() -> Self {
-                Self { $($name: $new,)* }
-            }
-        }
-
-        impl Metrics {
-            fn register(&self, registry: &mut Registry) {
-                $(registry.register(
-                    stringify!($name).trim_end_matches("_total"), $help, self.$name.clone());)*
-            }
-        }
-    };
-}
-
-metrics! {
+metric_set! {
+    /// Handles to every metric. Cheap to clone; clones count together.
+    Metrics;
+    [
+        /// The bus.
+        bus: BusMetrics;
+    ]
     build_info: Family<Build, Gauge> = build_info(), "1; the labels name the version, the git revision and the cargo features of the program";
     certificate_expiry_timestamp_seconds: Family<ByCertificate, Gauge> = family(), "Unix time at which the certificate expires, or 0 without one";
     rounds_captured_total: Family<BySource, Counter> = family(), "Rounds published to the stream, by the way the capture found them";

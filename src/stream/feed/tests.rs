@@ -89,7 +89,15 @@ fn captured(id: i64) -> Captured {
         extras: "{}".into(),
         timestamp: UnixMillis(0),
     };
-    Captured { round, xid, attachment: Attachment(0), before: xid, poll: 0, recorded: None }
+    Captured {
+        round,
+        xid,
+        attachment: Attachment(0),
+        before: xid,
+        poll: 0,
+        at: None,
+        recorded: None,
+    }
 }
 
 /// A feed on a hub with a ring buffer of this capacity; the test publishes to the hub.

@@ -12,6 +12,9 @@ pub trait Outlet: Debug + Send + Sync {
     /// Takes rounds that were published together.
     fn publish(&self, batch: &Batch);
 
+    /// Ends all streams: the server has lost its place in the stream.
+    fn end_streams(&self) {}
+
     /// Whether it has taken so many rounds that a publisher of many should wait.
     fn is_behind(&self) -> bool {
         false

@@ -171,6 +171,12 @@ impl RecentRounds {
         self.outlets.push(outlet);
     }
 
+    /// Ends every stream.
+    pub(super) fn end_streams(&mut self) {
+        self.outlets.iter().for_each(|outlet| outlet.end_streams());
+        self.channels = Channels::default();
+    }
+
     pub(super) fn has_outlet_behind(&self) -> bool {
         self.outlets.iter().any(|outlet| outlet.is_behind())
     }

@@ -24,7 +24,7 @@ fn captured(id: i64, game: i64, xid: u64, before: u64) -> Captured {
         timestamp: UnixMillis(0),
     };
     let (xid, before, attachment) = (Xid(xid), Xid(before), Attachment(0));
-    Captured { round, xid, attachment, before, poll: 0, recorded: None }
+    Captured { round, xid, attachment, before, poll: 0, at: None, recorded: None }
 }
 
 pub(super) fn live(id: i64, game: i64) -> Captured {

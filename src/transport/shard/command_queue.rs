@@ -38,6 +38,8 @@ pub(in crate::transport) enum Command {
     Open(Box<OpenedStream>),
     /// The next step of a replay.
     Replay(ReplayNumber, Box<ReplayStep>),
+    /// The server has lost its place in the stream: every stream ends.
+    EndStreams,
     /// The process is stopping.
     Stop,
 }
@@ -140,6 +142,10 @@ impl Outlet for CommandQueue {
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
         self.gauge.inc_by(bytes.try_into().unwrap_or(i64::MAX));
         self.push(Command::Publish(batch.clone()));
+    }
+
+    fn end_streams(&self) {
+        self.push(Command::EndStreams);
     }
 
     fn is_behind(&self) -> bool {

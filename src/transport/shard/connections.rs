@@ -308,7 +308,10 @@ impl Connections {
         let member_index = connection.member_index;
         // At a shutdown or a gap, the queue goes out first; otherwise only a segment that has
         // started. A slow peer has one heartbeat for that: it is closed after two in all.
-        let at_once = !matches!(reason, CloseReason::ShuttingDown | CloseReason::Gap);
+        let at_once = !matches!(
+            reason,
+            CloseReason::ShuttingDown | CloseReason::PlaceLost | CloseReason::Gap
+        );
         let is_slow = matches!(reason, CloseReason::TooSlow | CloseReason::NoPong);
         let patience = if is_slow { heartbeat } else { heartbeat.min(CLOSE_TIMEOUT) };
         let now = Instant::now();

@@ -121,7 +121,7 @@ fn captured(id: i64) -> Captured {
         timestamp: UnixMillis(1),
     };
     let (xid, before, attachment) = (Xid(1), Xid(1), Attachment(0));
-    Captured { round, xid, attachment, before, poll: 0, recorded: None }
+    Captured { round, xid, attachment, before, poll: 0, at: None, recorded: None }
 }
 
 /// Reads until the text arrives.

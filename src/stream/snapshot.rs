@@ -32,6 +32,11 @@ impl Snapshot {
         Xid(self.xmin)
     }
 
+    /// The first transaction that had not begun.
+    pub(crate) fn xmax(&self) -> Xid {
+        Xid(self.xmax)
+    }
+
     /// The same, as if no transaction from `end` on had begun.
     pub(crate) fn before(&self, Xid(end): Xid) -> Self {
         let xmax = self.xmax.min(end);

@@ -1,0 +1,203 @@
+//! An edge's reads of older rounds: it has no database, and asks the leader.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use futures_util::{FutureExt, StreamExt};
+
+use super::{
+    request::Bus,
+    wire::{self, Answered, Question, UNREADABLE},
+};
+use crate::{
+    ops::telemetry::metrics::Metrics,
+    stream::{
+        list::{ListKey, ListPlace, ListedRounds},
+        round::{Game, GameId, NamedRound, Round, RoundId},
+        round_store::{Answer, RoundStore, StoreError, StoredRounds},
+        transaction::{Attachment, RoundName, Xid},
+    },
+};
+
+/// The header of a part of an answer that is not the last one.
+pub(super) const MORE: &str = "Ds-More";
+/// The database cancels a query for a client before that.
+const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+/// An `EventSource` that waits for longer may give up: 503 would stop it for good.
+const LEADER_WITHIN: Duration = Duration::from_millis(1_200);
+const ASK_AGAIN: Duration = Duration::from_millis(100);
+/// The most bytes of an answer: a replay of 10,000 rounds without content is 2 MB, a page of a list
+/// 1 MiB or one round.
+const ANSWER_MAX: usize = 256 << 20;
+
+/// Asks the leader. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct BusStore {
+    /// Set once this edge is connected.
+    bus: Arc<OnceLock<Bus>>,
+    metrics: Metrics,
+    /// The name of the space of this edge's durable position.
+    space: Arc<AtomicU64>,
+}
+
+impl BusStore {
+    pub(crate) fn new(bus: Arc<OnceLock<Bus>>, metrics: Metrics, space: Arc<AtomicU64>) -> Self {
+        Self { bus, metrics, space }
+    }
+
+    /// Asks, for a while also if no capture node leads: one may be about to take over.
+    async fn ask(&self, question: Question) -> Result<Answered, StoreError> {
+        let begun = Instant::now();
+        loop {
+            match self.ask_once(&question).await {
+                Err(StoreError::Unavailable(_)) if begun.elapsed() < LEADER_WITHIN => {
+                    tokio::time::sleep(ASK_AGAIN).await;
+                }
+                answered => return answered,
+            }
+        }
+    }
+
+    async fn ask_once(&self, question: &Question) -> Result<Answered, StoreError> {
+        self.metrics.bus.questions_total.inc();
+        let payload = serde_json::to_vec(question).map_err(unavailable)?;
+        let bus = self.bus.get().ok_or_else(|| unavailable("not connected to NATS yet"))?;
+        let (subject, inbox) = (bus.own_subjects().ask(question.name()), bus.client().new_inbox());
+        let mut parts = bus.subscribe(inbox.clone()).await.map_err(unavailable)?;
+        let sent = bus.client().publish_with_reply(subject, inbox, payload.into()).await;
+        sent.map_err(unavailable)?;
+        let mut answer = Vec::new();
+        loop {
+            let next = tokio::time::timeout(ANSWER_WITHIN, parts.next()).await;
+            let Ok(Some(part)) = next else {
+                return Err(unavailable("the leading capture node does not answer"));
+            };
+            if part.status.is_some_and(|status| status.as_u16() == 503) {
+                return Err(unavailable("no capture node leads"));
+            }
+            answer.extend_from_slice(&part.payload);
+            if answer.len() > ANSWER_MAX {
+                return Err(StoreError::TooMuch("the answer is too large".to_owned()));
+            }
+            if part.headers.is_none_or(|headers| headers.get_last(MORE).is_none()) {
+                break;
+            }
+        }
+        match serde_json::from_slice(&answer).map_err(unavailable)? {
+            Answered::Failed(failure) => Err(failure.into()),
+            answered => Ok(answered),
+        }
+    }
+}
+
+fn unavailable(error: impl ToString) -> StoreError {
+    StoreError::Unavailable(error.to_string())
+}
+
+/// The answer of this kind; every other one is no answer.
+macro_rules! expect {
+    ($asked:expr, $kind:pat => $value:expr) => {
+        match $asked.await? {
+            $kind => Ok($value),
+            _ => Err(unavailable(UNREADABLE)),
+        }
+    };
+}
+
+impl RoundStore for BusStore {
+    fn games(&self) -> Answer<'_, Vec<Game>> {
+        async {
+            let asked = self.ask(Question::Games);
+            expect!(asked, Answered::Games(games) => games.into_iter().map(Game::from).collect())
+        }
+        .boxed()
+    }
+
+    fn list_place<'a>(&'a self, named: &'a NamedRound) -> Answer<'a, Vec<ListKey>> {
+        async move {
+            let asked = self.ask(Question::Place(named.to_string()));
+            let keys = expect!(asked, Answered::Keys(keys) => keys)?;
+            keys.into_iter().map(wire::key_from_wire).collect()
+        }
+        .boxed()
+    }
+
+    fn list_keys<'a>(
+        &'a self,
+        games: &'a [GameId],
+        after: Option<&'a ListPlace>,
+        limit: usize,
+    ) -> Answer<'a, Vec<ListKey>> {
+        async move {
+            let after = after.map(|place| (place.finished_at.micros(), place.round.clone()));
+            let asked = self.ask(Question::Keys { games: games.to_vec(), after, limit });
+            let keys = expect!(asked, Answered::Keys(keys) => keys)?;
+            keys.into_iter().map(wire::key_from_wire).collect()
+        }
+        .boxed()
+    }
+
+    fn list_rounds<'a>(&'a self, keys: &'a [ListKey], bytes: usize) -> Answer<'a, ListedRounds> {
+        async move {
+            let keys = keys.iter().map(wire::key_to_wire).collect();
+            let asked = self.ask(Question::Rounds { keys, bytes });
+            let (rounds, cut) = expect!(asked, Answered::Rounds { rounds, cut } => (rounds, cut))?;
+            let rounds = rounds.into_iter().map(wire::WireRound::into_round);
+            Ok(ListedRounds { rounds: rounds.collect::<Result<_, _>>()?, cut })
+        }
+        .boxed()
+    }
+
+    fn resume_points<'a>(&'a self, rounds: &'a [RoundId]) -> Answer<'a, HashMap<RoundId, Xid>> {
+        async move {
+            let asked = self.ask(Question::Points(rounds.to_vec()));
+            let points = expect!(asked, Answered::Points(points) => points)?;
+            Ok(points.into_iter().map(|(round, xid)| (round, Xid(xid))).collect())
+        }
+        .boxed()
+    }
+
+    fn replay<'a>(
+        &'a self,
+        from: Xid,
+        games: Option<&'a [GameId]>,
+        limit: usize,
+        snapshot: &'a str,
+    ) -> Answer<'a, StoredRounds> {
+        async move {
+            let asked = self.ask(Question::Replay {
+                space: self.space.load(Ordering::Relaxed),
+                from: from.0,
+                games: games.map(<[GameId]>::to_vec),
+                limit,
+                snapshot: snapshot.to_owned(),
+            });
+            expect!(asked, Answered::Replay { rounds, is_full, trimmed } => StoredRounds {
+                rounds: rounds.into_iter().map(Into::into).collect(),
+                is_full,
+                trimmed: Xid(trimmed),
+            })
+        }
+        .boxed()
+    }
+
+    fn contents<'a>(&'a self, rounds: &'a [RoundName]) -> Answer<'a, Vec<(RoundName, Round)>> {
+        async move {
+            let names = rounds.iter().map(|(table, round)| (table.0, round.clone())).collect();
+            let asked = self.ask(Question::Contents(names));
+            let contents = expect!(asked, Answered::Contents(contents) => contents)?;
+            let named = |(table, round): (i32, wire::WireRound)| {
+                let round = round.into_round()?;
+                Ok(((Attachment(table), round.round_id.clone()), round))
+            };
+            contents.into_iter().map(named).collect()
+        }
+        .boxed()
+    }
+}

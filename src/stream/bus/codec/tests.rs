@@ -1,0 +1,83 @@
+//! Every message is read as it was written.
+
+use super::*;
+use crate::stream::{
+    bus::read::LogEntry,
+    round::{FinishedAt, Round, RoundId, UnixMillis},
+};
+
+fn subjects() -> Subjects {
+    Subjects::new("datastream")
+}
+
+fn entry(seq: u64, outgoing: Outgoing) -> LogEntry {
+    let Outgoing { subject, headers, payload } = outgoing;
+    LogEntry { seq, subject, headers, payload }
+}
+
+fn message(slug: &str, extras: &str) -> RoundMessage {
+    let round = Round {
+        round_id: RoundId::text("a b/ü").expect("an id"),
+        game_id: GameId::text("*.>").expect("an id"),
+        game_slug: slug.into(),
+        game_type: "multiplier".into(),
+        finished_at: FinishedAt::from_micros(1_768_610_742_000_001).expect("in range"),
+        extras: extras.into(),
+        timestamp: UnixMillis(1_768_621_542_123),
+    };
+    let (xid, before, attachment) = (Xid(7), Xid(5), Attachment(2));
+    let captured =
+        Captured { round, xid, attachment, at: Some(3), before, poll: 11, recorded: None };
+    RoundMessage { captured, space: u64::MAX, term: 8, is_repeat: false }
+}
+
+#[test]
+fn a_round_of_any_slug_is_read_as_it_was_written() {
+    let long = "é".repeat(2_500);
+    for slug in ["", "a.b", "a b", "*", ">", "\u{2028}", long.as_str()] {
+        let written = message(slug, r#"{"point": "11.72"}"#);
+        let [outgoing] = &*round_messages(&subjects(), &written, 1 << 20) else { panic!("one") };
+        assert!(outgoing.subject.len() < 1_000);
+        let read = decode(&subjects(), &entry(1, outgoing.clone())).expect("a message");
+        let LogMessage::Round(read) = read else { panic!("{read:?}") };
+        assert_eq!(read.captured.round, written.captured.round);
+        assert_eq!(read.captured.round.to_json(), written.captured.round.to_json());
+        let ids = |it: &RoundMessage| {
+            let Captured { xid, before, attachment, at, poll, .. } = it.captured.clone();
+            (xid, before, attachment, at, poll, it.space, it.term, it.is_repeat)
+        };
+        assert_eq!(ids(&read), ids(&written));
+    }
+}
+
+#[test]
+fn a_round_that_is_larger_than_a_message_comes_in_parts() {
+    let written = message("crash", &format!("{{\"a\": \"{}\"}}", "x".repeat(10_000)));
+    let parts = round_messages(&subjects(), &written, 6_000);
+    assert_eq!(parts.len(), 3);
+    let body: Vec<u8> = parts.iter().flat_map(|part| part.payload.iter().copied()).collect();
+    let last = entry(3, parts.last().expect("a part").clone());
+    assert!(matches!(decode(&subjects(), &last), Ok(LogMessage::Part { number: 3, of: 3 })));
+    let read = decode_assembled(&last, &body).expect("a message");
+    let LogMessage::Round(read) = read else { panic!("{read:?}") };
+    assert_eq!(read.captured.round, written.captured.round);
+}
+
+#[test]
+fn a_mark_is_read_as_it_was_written() {
+    let space = Space { system: "7".into(), timeline: 2, database: 3, generation: 4 };
+    let written = PositionMark { base: 9, space, at: -5, snapshot: "1:5:2,3".into() };
+    let mut outgoing = mark_message(&subjects(), 8);
+    mark(&mut outgoing, &written);
+    let entry = entry(10, outgoing);
+    assert_eq!(read_mark(&entry), Ok(Some(written)));
+    assert!(matches!(decode(&subjects(), &entry), Ok(LogMessage::Mark)));
+}
+
+#[test]
+fn a_message_of_a_later_version_is_never_read_as_another() {
+    let mut outgoing = mark_message(&subjects(), 8);
+    outgoing.headers.insert(ROUND, "2 something else");
+    let found = decode(&subjects(), &entry(1, outgoing));
+    assert_eq!(found.err(), Some(BadMessage::Version("2".into())));
+}

@@ -1,0 +1,175 @@
+//! Follows the log on NATS: what the stream publishes again, and the leader's beat.
+
+use std::{
+    convert::Infallible,
+    sync::atomic::Ordering,
+    time::{Duration, Instant},
+};
+
+use async_nats::Subscriber;
+use futures_util::{FutureExt, StreamExt};
+
+use super::{Edge, PATIENCE, Progress, Relation};
+use crate::{
+    ops::{backoff::Backoff, phase::Phase},
+    stream::bus::{BusError, beat::Beat, read::LogEntry},
+};
+
+/// Without a beat for so long no node leads, as far as this edge knows. A takeover takes up to 3 s.
+const BEAT_WITHIN: Duration = Duration::from_secs(5);
+/// The end of the log is compared so often: a stream that lost its tail sends nothing.
+const CHECK_EVERY: Duration = Duration::from_secs(1);
+/// Messages that are read before they are published together.
+const AT_ONCE: usize = 256;
+
+impl Edge {
+    /// Feeds the hub. Before the first fill, it returns an error that waiting cannot fix.
+    pub(crate) async fn run(mut self) -> Result<Infallible, BusError> {
+        let (mut backoff, mut has_begun) = (Backoff::default(), false);
+        loop {
+            let Err(error) = self.follow(&mut backoff, &mut has_begun).await;
+            if !error.is_passing() && !has_begun {
+                return Err(error);
+            }
+            self.report(&error);
+            tokio::time::sleep(backoff.delay()).await;
+        }
+    }
+
+    fn report(&self, error: &BusError) {
+        let problem = Some(error.to_string());
+        let phase = &self.settings.phase;
+        let is_known =
+            matches!(&*phase.borrow(), Phase::Connecting { problem: last } if *last == problem);
+        if !is_known {
+            tracing::warn!(%error, "cannot read the log; trying again");
+            phase.send_replace(Phase::Connecting { problem });
+        }
+    }
+
+    /// Subscribes, fills what is missing, and follows the log.
+    async fn follow(
+        &mut self,
+        backoff: &mut Backoff,
+        has_begun: &mut bool,
+    ) -> Result<Infallible, BusError> {
+        let bus = self.settings.log.clone();
+        let connects = || bus.client().statistics().connects.load(Ordering::Relaxed);
+        let mut live = bus.subscribe(bus.own_subjects().live()).await?;
+        let mut messages = bus.subscribe(bus.own_subjects().beat()).await?;
+        if self.needs_fill {
+            self.fill().await?;
+            *has_begun = true;
+        }
+        let mut verified = connects();
+        self.catch_up().await?;
+        backoff.reset();
+        let mut check = tokio::time::interval(CHECK_EVERY);
+        check.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            let missing = self.missing_since;
+            tokio::select! {
+                message = next(&mut live) => {
+                    let verify = verified != connects();
+                    self.receive_all(message?, &mut live, verify).await?;
+                }
+                message = next(&mut messages) => {
+                    if let Some(beat) = Beat::read(&message?.payload) {
+                        self.note_beat(beat, BEAT_WITHIN);
+                    }
+                }
+                () = wait_until(missing.map(|since| since + PATIENCE)) => {
+                    let now = connects();
+                    self.catch_up().await?;
+                    verified = now;
+                }
+                _ = check.tick() => {
+                    self.compare().await?;
+                    if verified != connects() {
+                        self.missing_since = Instant::now().checked_sub(PATIENCE);
+                    }
+                }
+            }
+            self.flush();
+            self.settings.publisher.wait_for_outlets().await;
+            self.show_phase();
+        }
+    }
+
+    /// Takes a message, and those that wait behind it.
+    async fn receive_all(
+        &mut self,
+        first: async_nats::Message,
+        live: &mut Subscriber,
+        verify: bool,
+    ) -> Result<(), BusError> {
+        let mut message = Some(first);
+        for _ in 0..AT_ONCE {
+            let Some(entry) = message.take().and_then(LogEntry::of) else { return Ok(()) };
+            if self.receive(entry, verify) == Relation::Rewritten {
+                self.tell_lost().await;
+                return self.go_back().await;
+            }
+            message = live.next().now_or_never().flatten();
+        }
+        // The last one was taken and belongs to this turn too.
+        if let Some(entry) = message.and_then(LogEntry::of)
+            && self.receive(entry, verify) == Relation::Rewritten
+        {
+            return self.go_back().await;
+        }
+        Ok(())
+    }
+
+    /// Tells the leader that the log lost messages: edges that did not read them cannot know.
+    async fn tell_lost(&self) {
+        let bus = &self.settings.log;
+        let (subject, last) = (bus.own_subjects().ask("lost"), self.place.last.to_string());
+        // If it gets lost, the leader has noticed by itself, or will.
+        let _ = bus.publish(subject, last.into()).await;
+    }
+
+    /// Ready: filled, connected, and a leader sends its beat.
+    fn show_phase(&self) {
+        let received = self.leader.as_ref().map(|(_, at)| at.elapsed());
+        let metrics = &self.settings.metrics.bus;
+        metrics.beat_age_seconds.set(received.map_or(1e9, |age| age.as_secs_f64()));
+        let is_known = received.is_some_and(|age| age < BEAT_WITHIN);
+        let is_live = self.leader.as_ref().is_some_and(|(beat, _)| beat.is_live);
+        metrics.live.set(i64::from(is_known && is_live));
+        let problem = match &self.progress {
+            Progress::Stuck(problem) => Some(problem.clone()),
+            _ if !is_known => Some("no capture node sends a beat".to_owned()),
+            _ => None,
+        };
+        let is_open = matches!(self.progress, Progress::Open);
+        self.settings.phase.send_if_modified(|phase| {
+            let (differs, new) = match (&*phase, problem) {
+                (Phase::Connecting { problem: last }, problem @ Some(_)) => {
+                    (*last != problem, Phase::Connecting { problem })
+                }
+                (_, problem @ Some(_)) => (true, Phase::Connecting { problem }),
+                (phase, None) if is_open => {
+                    let is_live = matches!(phase, Phase::Live { .. });
+                    (!is_live, Phase::Live { since: Instant::now() })
+                }
+                (phase, None) => (!matches!(phase, Phase::CatchingUp), Phase::CatchingUp),
+            };
+            if differs {
+                *phase = new;
+            }
+            differs
+        });
+    }
+}
+
+async fn next(messages: &mut Subscriber) -> Result<async_nats::Message, BusError> {
+    messages.next().await.ok_or_else(|| BusError::Unavailable("the subscription ended".to_owned()))
+}
+
+async fn wait_until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment.into()).await,
+        None => std::future::pending().await,
+    }
+}

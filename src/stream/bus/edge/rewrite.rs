@@ -1,0 +1,94 @@
+//! A log whose end was lost and written again.
+
+use super::{Edge, PATIENCE, Progress};
+use crate::stream::bus::{
+    BusError,
+    log::Log,
+    read::{Ends, ReadFrom},
+};
+use std::time::Instant;
+
+/// Messages that an edge goes back at first, and how many times more if that is not enough.
+const GO_BACK: u64 = 1_000;
+const FARTHER: u64 = 10;
+
+impl<L: Log> Edge<L> {
+    /// Compares this place with the end of the log: NATS may have lost what it sent.
+    pub(in crate::stream::bus) async fn compare(&mut self) -> Result<Ends, BusError> {
+        let ends = self.settings.log.ends().await?;
+        let metrics = &self.settings.metrics.bus;
+        metrics.end.set(ends.last.cast_signed());
+        metrics.position.set(self.place.last.cast_signed());
+        metrics.lag_messages.set(ends.last.saturating_sub(self.place.last).cast_signed());
+        if ends.last < self.place.last {
+            self.go_back().await?;
+        } else if ends.last > self.place.last {
+            self.missing_since.get_or_insert_with(Instant::now);
+        }
+        Ok(ends)
+    }
+
+    /// The log was written again behind what this edge has read: it goes back to where both agree,
+    /// reads on from there, and leaves out the rounds that it has published (E2).
+    pub(in crate::stream::bus) async fn go_back(&mut self) -> Result<(), BusError> {
+        self.settings.metrics.bus.rewritten_total.inc();
+        tracing::warn!(
+            last = self.place.last,
+            "NATS lost messages that it had acknowledged: reading the end of the log again"
+        );
+        self.flush();
+        self.waiting.clear();
+        self.assembly = Default::default();
+        if !matches!(self.progress, Progress::Open) {
+            self.settings.publisher.forget_all();
+            self.needs_fill = true;
+            return self.fill().await;
+        }
+        self.share_rewritten();
+        match self.last_agreed().await? {
+            Some(seq) => self.place.go_back_to(seq),
+            None => return self.start_over("another log than the one that was read").await,
+        }
+        self.missing_since = Instant::now().checked_sub(PATIENCE);
+        Ok(())
+    }
+
+    /// Resume points so far may be answered in another order by other edges.
+    pub(super) fn share_rewritten(&mut self) {
+        self.is_rewriting = true;
+        self.settings.publisher.share(true);
+    }
+
+    /// The last message that is in the log as it was read.
+    async fn last_agreed(&self) -> Result<Option<u64>, BusError> {
+        let ends = self.settings.log.ends().await?;
+        let Some(oldest) = self.place.oldest() else { return Ok(None) };
+        let (end, mut back) = (self.place.last.min(ends.last), GO_BACK);
+        loop {
+            let from = end.saturating_sub(back).max(oldest);
+            let agreed = self.agreed_from(from, end).await?;
+            if agreed.is_some() || from == oldest {
+                return Ok(agreed);
+            }
+            back *= FARTHER;
+        }
+    }
+
+    /// The last message up to which both agree, if they do at the first one.
+    async fn agreed_from(&self, from: u64, end: u64) -> Result<Option<u64>, BusError> {
+        let (mut next, mut agreed) = (from, None);
+        while next <= end {
+            let entries = self.settings.log.read(ReadFrom::Sequence(next)).await?;
+            for entry in &entries {
+                if entry.seq != next || !self.place.has_read(entry) {
+                    return Ok(agreed);
+                }
+                (agreed, next) = (Some(entry.seq), entry.seq + 1);
+            }
+            if entries.is_empty() {
+                break;
+            }
+        }
+        Ok(agreed)
+    }
+}

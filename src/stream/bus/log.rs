@@ -1,0 +1,47 @@
+//! The log as its writer and its readers see it: NATS, or the stand-in of the tests.
+
+use std::{fmt::Debug, future::Future};
+
+use super::{
+    BusError,
+    append::{AppendError, Appended},
+    outgoing::Outgoing,
+    read::{Ends, LogEntry, ReadFrom},
+    subject::Subjects,
+};
+
+/// A log. Cheap to clone.
+pub(crate) trait Log: Clone + Debug + Send + Sync + 'static {
+    /// The subjects of its messages.
+    fn subjects(&self) -> &Subjects;
+
+    /// The most bytes of a message with its headers.
+    fn max_payload(&self) -> usize;
+
+    /// The ends of the log, as its leader knows them.
+    fn ends(&self) -> impl Future<Output = Result<Ends, BusError>> + Send;
+
+    /// The next messages, in order: fewer than a full page at the end. The answer may lag.
+    fn read(&self, from: ReadFrom) -> impl Future<Output = Result<Vec<LogEntry>, BusError>> + Send;
+
+    /// The subjects with a message that match.
+    fn subjects_of(
+        &self,
+        filter: &str,
+    ) -> impl Future<Output = Result<Vec<String>, BusError>> + Send;
+
+    /// The last message of each of these subjects.
+    fn last_of(
+        &self,
+        subjects: &[String],
+    ) -> impl Future<Output = Result<Vec<LogEntry>, BusError>> + Send;
+
+    /// Appends all messages or none, behind the sequence `end`, if `claim` is the last claim (0: there
+    /// is none). The sequence alone is no fence: after a loss, another message may have it.
+    fn append(
+        &self,
+        end: u64,
+        claim: u64,
+        messages: Vec<Outgoing>,
+    ) -> impl Future<Output = Result<Appended, AppendError>> + Send;
+}

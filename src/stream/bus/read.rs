@@ -1,0 +1,186 @@
+//! Reads the log by batched direct gets (ADR-31). Any replica may answer, and may lag.
+
+use async_nats::{HeaderMap, Message, Subscriber};
+use bytes::Bytes;
+use futures_util::StreamExt;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{
+    BusError,
+    append::{AppendError, Appended},
+    log::Log,
+    outgoing::Outgoing,
+    request::{ANSWER_WITHIN, Bus},
+    subject::Subjects,
+};
+
+/// Messages of one read.
+const READ_MESSAGES: usize = 1_000;
+/// Bytes of one read.
+const READ_BYTES: usize = 4 << 20;
+/// Subjects of one read of last messages: NATS refuses more than 1,024.
+const READ_SUBJECTS: usize = 500;
+
+/// A message of the log.
+#[derive(Clone, Debug)]
+pub(crate) struct LogEntry {
+    /// Its place.
+    pub(crate) seq: u64,
+    /// Its subject in the log.
+    pub(crate) subject: String,
+    pub(crate) headers: HeaderMap,
+    pub(crate) payload: Bytes,
+}
+
+/// What a read begins with.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum ReadFrom {
+    /// A sequence, or the first one after it that exists.
+    Sequence(u64),
+    /// Messages since this time, in seconds since the epoch.
+    Time(i64),
+}
+
+/// The ends of the stream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+pub(crate) struct Ends {
+    #[serde(rename = "first_seq")]
+    pub(crate) first: u64,
+    #[serde(rename = "last_seq")]
+    pub(crate) last: u64,
+}
+
+#[derive(Debug, Deserialize)]
+struct StreamInfo {
+    state: StreamState,
+}
+
+#[derive(Debug, Deserialize)]
+struct StreamState {
+    #[serde(flatten)]
+    ends: Ends,
+    #[serde(default)]
+    subjects: std::collections::BTreeMap<String, u64>,
+}
+
+impl LogEntry {
+    /// Of an answer of a direct get, or of a repetition; `None` if it names no place.
+    pub(crate) fn of(message: Message) -> Option<Self> {
+        let headers = message.headers?;
+        let header = |name: &str| headers.get_last(name).map(|value| value.as_str().to_owned());
+        let seq = header("Nats-Sequence")?.parse().ok()?;
+        let subject = header("Nats-Subject").unwrap_or_else(|| message.subject.to_string());
+        Some(Self { seq, subject, headers, payload: message.payload })
+    }
+}
+
+impl Log for Bus {
+    fn subjects(&self) -> &Subjects {
+        self.own_subjects()
+    }
+
+    fn max_payload(&self) -> usize {
+        self.client().max_payload()
+    }
+
+    /// From the stream's leader.
+    async fn ends(&self) -> Result<Ends, BusError> {
+        let info: StreamInfo = self.call("STREAM.INFO", &Value::Null).await?;
+        Ok(info.state.ends)
+    }
+
+    /// The subjects with a message that match, in pages of NATS's own size.
+    async fn subjects_of(&self, filter: &str) -> Result<Vec<String>, BusError> {
+        let mut found = Vec::new();
+        loop {
+            let request = json!({ "subjects_filter": filter, "offset": found.len() });
+            let info: StreamInfo = self.call("STREAM.INFO", &request).await?;
+            if info.state.subjects.is_empty() {
+                return Ok(found);
+            }
+            found.extend(info.state.subjects.into_keys());
+        }
+    }
+
+    /// The next messages of the log, in order: fewer than a full page at its end.
+    async fn read(&self, from: ReadFrom) -> Result<Vec<LogEntry>, BusError> {
+        let mut request = json!({
+            "batch": READ_MESSAGES, "max_bytes": READ_BYTES, "next_by_subj": self.subjects().log(),
+        });
+        match from {
+            ReadFrom::Sequence(seq) => request["seq"] = json!(seq.max(1)),
+            ReadFrom::Time(seconds) => {
+                let time = chrono::DateTime::from_timestamp(seconds.max(0), 0).unwrap_or_default();
+                request["start_time"] = json!(time.to_rfc3339());
+            }
+        }
+        self.get(&request).await
+    }
+
+    /// The last message of each of these subjects.
+    async fn last_of(&self, subjects: &[String]) -> Result<Vec<LogEntry>, BusError> {
+        let mut found = Vec::with_capacity(subjects.len());
+        for part in subjects.chunks(READ_SUBJECTS) {
+            // An answer ends early at NATS's limit of bytes: the rest is asked for one by one.
+            let entries = self.get(&json!({ "multi_last": part, "batch": part.len() })).await?;
+            let missing: Vec<&String> = part
+                .iter()
+                .filter(|subject| entries.iter().all(|it| it.subject != **subject))
+                .collect();
+            found.extend(entries);
+            for subject in missing {
+                found.extend(self.get(&json!({ "last_by_subj": subject })).await?);
+            }
+        }
+        Ok(found)
+    }
+
+    async fn append(
+        &self,
+        end: u64,
+        claim: u64,
+        messages: Vec<Outgoing>,
+    ) -> Result<Appended, AppendError> {
+        self.append_behind(end, claim, messages).await
+    }
+}
+
+impl Bus {
+    /// One batched direct get.
+    async fn get(&self, request: &Value) -> Result<Vec<LogEntry>, BusError> {
+        let inbox = self.client().new_inbox();
+        let mut answers = self.subscribe(inbox.clone()).await?;
+        let (subject, payload) = (self.api("DIRECT.GET"), Bytes::from(request.to_string()));
+        let sent = self.client().publish_with_reply(subject, inbox, payload).await;
+        sent.map_err(|error| BusError::Unavailable(error.to_string()))?;
+        let is_batch = request.get("batch").is_some();
+        collect(&mut answers, is_batch).await
+    }
+}
+
+/// The messages up to the end of a batch (status 204), or the one of a single get.
+async fn collect(answers: &mut Subscriber, is_batch: bool) -> Result<Vec<LogEntry>, BusError> {
+    let mut found = Vec::new();
+    loop {
+        let next = tokio::time::timeout(ANSWER_WITHIN, answers.next()).await;
+        let Ok(Some(message)) = next else {
+            return Err(BusError::Unavailable("no answer to a direct get in time".to_owned()));
+        };
+        match message.status.map(|status| status.as_u16()) {
+            // 204: the end of the batch. 404: no such message.
+            Some(204 | 404) => return Ok(found),
+            Some(status) if status != 200 => {
+                let reason = message.description.unwrap_or_default();
+                return match status {
+                    503 => Err(BusError::Unavailable("no replica answers direct gets".to_owned())),
+                    _ => Err(BusError::Answer(format!("direct get: {status} {reason}"))),
+                };
+            }
+            _ => found.extend(LogEntry::of(message)),
+        }
+        if !is_batch {
+            return Ok(found);
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! Against a real nats-server: `NATS_SERVER` names the program, else the one that `scripts/nats` fetched.
+
+mod memory_log;
+mod model;
+
+use std::{process::Stdio, time::Duration};
+
+use async_nats::HeaderMap;
+use tokio::process::{Child, Command};
+
+use super::{
+    log::Log,
+    outgoing::Outgoing,
+    read::{Ends, ReadFrom},
+    *,
+};
+use crate::{ops::telemetry::metrics::Metrics, stream::round::GameId};
+
+struct Nats {
+    _server: Child,
+    _store: tempfile::TempDir,
+    options: BusConfig,
+}
+
+async fn nats() -> Nats {
+    let program = testkit::nats::program();
+    let store = tempfile::tempdir().expect("a directory");
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let server = Command::new(program)
+        .args(["-js", "-a", "127.0.0.1", "-p", &port.to_string(), "-sd"])
+        .arg(store.path())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .expect("nats-server starts");
+    let options = BusConfig {
+        url: format!("nats://127.0.0.1:{port}").parse().expect("a URL"),
+        stream: "DATASTREAM".into(),
+        prefix: "datastream".into(),
+        creds: None,
+        ca: None,
+        certificate: None,
+        domain: None,
+        node: "test".into(),
+    };
+    Nats { _server: server, _store: store, options }
+}
+
+async fn bus(nats: &Nats) -> Bus {
+    let client = connect::connect(&nats.options, &Metrics::default()).await.expect("connected");
+    let bus = Bus::new(client, &nats.options);
+    let config = StreamConfig { replicas: 1, retention: Duration::from_secs(86_400) };
+    config.create(&bus, 1_000).await.expect("created");
+    assert_eq!(config.differences(&bus).await.expect("compared").len(), 0);
+    bus
+}
+
+fn message(bus: &Bus, game: &str, payload: &str) -> Outgoing {
+    let (subject, payload) =
+        (bus.subjects().round(&GameId::text(game).expect("an id")), payload.to_owned().into());
+    Outgoing { subject, headers: HeaderMap::new(), payload }
+}
+
+#[tokio::test]
+async fn an_append_behind_another_end_stores_nothing() {
+    let nats = nats().await;
+    let bus = bus(&nats).await;
+    let Ends { last, .. } = bus.ends().await.expect("ends");
+    let one = bus.append(last, 0, vec![message(&bus, "a", "1")]).await.expect("appended");
+    assert_eq!(one.seq, last + 1);
+    let stale = bus.append(last, 0, vec![message(&bus, "a", "2"), message(&bus, "b", "3")]).await;
+    assert!(matches!(stale, Err(AppendError::OtherEnd)), "{stale:?}");
+    let stale = bus.append(last, 0, vec![message(&bus, "a", "2")]).await;
+    assert!(matches!(stale, Err(AppendError::OtherEnd)), "{stale:?}");
+    let many = (0..1_000).map(|n| message(&bus, &format!("g{}", n % 7), &n.to_string())).collect();
+    let batch = bus.append(one.seq, 0, many).await.expect("appended");
+    assert_eq!(batch.seq, one.seq + 1_000);
+    assert_eq!(bus.ends().await.expect("ends").last, batch.seq);
+    let read = bus.read(ReadFrom::Sequence(one.seq)).await.expect("read");
+    assert_eq!((read.len(), read[0].seq, read[0].payload.as_ref()), (1_000, one.seq, &b"1"[..]));
+    let rest = bus.read(ReadFrom::Sequence(one.seq + 1_000)).await.expect("read");
+    assert_eq!(rest.iter().map(|it| it.payload.as_ref()).collect::<Vec<_>>(), [b"999"]);
+    let subjects = bus.subjects_of("datastream.log.r.*").await.expect("subjects");
+    assert_eq!(subjects.len(), 8);
+    let mut latest = bus.last_of(&subjects).await.expect("latest");
+    latest.sort_by_key(|it| it.seq);
+    assert_eq!(latest.last().expect("one").payload.as_ref(), b"999");
+    assert_eq!(latest.len(), 8);
+    let since = bus.read(ReadFrom::Time(0)).await.expect("read");
+    assert_eq!(since[0].seq, one.seq);
+    assert_eq!(bus.last_of(&["datastream.log.g.none".to_owned()]).await.expect("none").len(), 0);
+}

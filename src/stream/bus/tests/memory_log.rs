@@ -1,0 +1,185 @@
+//! A log in memory that loses its tail, lags, refuses and delays, as NATS may.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use parking_lot::Mutex;
+
+use crate::stream::bus::{
+    BusError,
+    append::{AppendError, Appended},
+    log::Log,
+    outgoing::Outgoing,
+    read::{Ends, LogEntry, ReadFrom},
+    subject::Subjects,
+};
+
+/// What becomes of the next append.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// It is stored, and answered.
+    Works,
+    /// It is not stored.
+    Refused,
+    /// It is stored, and the answer is lost.
+    AnswerLost,
+    /// It arrives later, if it is still behind the end then.
+    Delayed,
+}
+
+#[derive(Debug)]
+struct State {
+    entries: BTreeMap<u64, LogEntry>,
+    last: u64,
+    fate: Fate,
+    delayed: Vec<(u64, u64, Vec<Outgoing>)>,
+    /// Messages at the end that reads do not show yet; each read shows one more.
+    lag: u64,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct MemoryLog {
+    state: Arc<Mutex<State>>,
+    subjects: Subjects,
+}
+
+impl MemoryLog {
+    pub(super) fn new() -> Self {
+        let state = State {
+            entries: BTreeMap::new(),
+            last: 1_000,
+            fate: Fate::Works,
+            delayed: Vec::new(),
+            lag: 0,
+        };
+        Self { state: Arc::new(Mutex::new(state)), subjects: Subjects::new("datastream") }
+    }
+
+    pub(super) fn set_fate(&self, fate: Fate) {
+        self.state.lock().fate = fate;
+    }
+
+    pub(super) fn set_lag(&self, lag: u64) {
+        self.state.lock().lag = lag;
+    }
+
+    /// Loses the last messages, though they were acknowledged.
+    pub(super) fn lose(&self, messages: u64) {
+        let mut state = self.state.lock();
+        for _ in 0..messages {
+            if state.entries.pop_last().is_some() {
+                state.last -= 1;
+            }
+        }
+    }
+
+    /// The delayed appends arrive.
+    pub(super) fn deliver(&self) {
+        let mut state = self.state.lock();
+        for (end, claim, messages) in std::mem::take(&mut state.delayed) {
+            // Refused if the log has another end by now.
+            let _ = state.store(end, claim, messages);
+        }
+    }
+
+    /// All messages after a sequence, as they are published again.
+    pub(super) fn after(&self, seq: u64) -> Vec<LogEntry> {
+        self.state.lock().entries.range(seq + 1..).map(|(_, entry)| entry.clone()).collect()
+    }
+}
+
+impl State {
+    fn store(
+        &mut self,
+        end: u64,
+        claim: u64,
+        messages: Vec<Outgoing>,
+    ) -> Result<Appended, AppendError> {
+        let mut claims = self.entries.values().rev();
+        let last = claims.find(|entry| entry.subject.ends_with(".log.c"));
+        if end != self.last || last.map_or(0, |entry| entry.seq) != claim {
+            return Err(AppendError::OtherEnd);
+        }
+        for Outgoing { subject, headers, payload } in messages {
+            self.last += 1;
+            let entry = LogEntry { seq: self.last, subject, headers, payload };
+            self.entries.insert(self.last, entry);
+        }
+        Ok(Appended { seq: self.last })
+    }
+
+    /// What a replica that lags shows.
+    fn shown(&mut self) -> u64 {
+        let shown = self.last - self.lag.min(self.last);
+        self.lag = self.lag.saturating_sub(1);
+        shown
+    }
+}
+
+fn unavailable() -> BusError {
+    BusError::Unavailable("the stand-in is away".to_owned())
+}
+
+impl Log for MemoryLog {
+    fn subjects(&self) -> &Subjects {
+        &self.subjects
+    }
+
+    fn max_payload(&self) -> usize {
+        1 << 20
+    }
+
+    async fn ends(&self) -> Result<Ends, BusError> {
+        let state = self.state.lock();
+        let first = state.entries.keys().next().copied().unwrap_or(state.last + 1);
+        Ok(Ends { first, last: state.last })
+    }
+
+    async fn read(&self, from: ReadFrom) -> Result<Vec<LogEntry>, BusError> {
+        let mut state = self.state.lock();
+        let shown = state.shown();
+        let from = match from {
+            ReadFrom::Sequence(seq) => seq,
+            ReadFrom::Time(_) => 0,
+        };
+        let entries = state.entries.range(from..).map(|(_, entry)| entry.clone());
+        Ok(entries.filter(|entry| entry.seq <= shown).take(7).collect())
+    }
+
+    async fn subjects_of(&self, filter: &str) -> Result<Vec<String>, BusError> {
+        let prefix = filter.trim_end_matches('*');
+        let state = self.state.lock();
+        let subjects = state.entries.values().map(|entry| entry.subject.clone());
+        let found: std::collections::BTreeSet<_> =
+            subjects.filter(|subject| subject.starts_with(prefix)).collect();
+        Ok(found.into_iter().collect())
+    }
+
+    async fn last_of(&self, subjects: &[String]) -> Result<Vec<LogEntry>, BusError> {
+        let state = self.state.lock();
+        let last = |subject: &String| {
+            state.entries.values().rev().find(|entry| entry.subject == *subject).cloned()
+        };
+        Ok(subjects.iter().filter_map(last).collect())
+    }
+
+    async fn append(
+        &self,
+        end: u64,
+        claim: u64,
+        messages: Vec<Outgoing>,
+    ) -> Result<Appended, AppendError> {
+        let mut state = self.state.lock();
+        match std::mem::replace(&mut state.fate, Fate::Works) {
+            Fate::Works => state.store(end, claim, messages),
+            Fate::Refused => Err(unavailable().into()),
+            Fate::AnswerLost => {
+                state.store(end, claim, messages)?;
+                Err(unavailable().into())
+            }
+            Fate::Delayed => {
+                state.delayed.push((end, claim, messages));
+                Err(unavailable().into())
+            }
+        }
+    }
+}
