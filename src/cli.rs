@@ -67,6 +67,7 @@ The variables PGHOST, PGPORT, PGUSER, PGPASSWORD, PGDATABASE, PGPASSFILE, PGSSLM
 
 /// The commands.
 #[derive(Subcommand, Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "a process has one")]
 pub enum Command {
     /// Stream rounds to clients until SIGTERM or SIGINT (the default).
     Serve(Box<ServeOptions>),

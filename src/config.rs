@@ -79,6 +79,7 @@ pub struct ServeConfig {
 
 /// Where rounds come from.
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "a process has one")]
 pub enum RoundSource {
     /// From the database.
     Database {

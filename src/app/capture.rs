@@ -172,7 +172,7 @@ impl Parts {
             state: self.state,
             shutdown,
         });
-        Ok(capture.run().await?)
+        Ok(Box::pin(capture.run()).await?)
     }
 
     /// It works while this node leads: its phase is live then.

@@ -44,6 +44,7 @@ const DIRECTORY_CONNECTIONS: u32 = 1;
 pub(super) type FeedTask = Pin<Box<dyn Future<Output = anyhow::Result<()>> + Send>>;
 
 /// What fills and feeds the hub.
+#[expect(clippy::large_enum_variant, reason = "a process has one")]
 pub(super) enum Feeder {
     /// The outbox or, in the read-only mode, the operator's queries.
     Database {
@@ -204,7 +205,7 @@ fn outbox_capture(
         skipped: skipped.clone(),
         shutdown: wiring.shutdown.clone(),
     });
-    (Box::pin(async { Ok(capture.run().await?) }), phase)
+    (Box::pin(async { Ok(Box::pin(capture.run()).await?) }), phase)
 }
 
 fn read_only_capture(

@@ -228,7 +228,7 @@ async fn run_demo(options: DemoOptions, shutdown: &Shutdown) -> Result<(), Failu
         postgres_port: options.postgres_port,
     };
     let (server, data_dir) = (options.server, config.data_dir.clone());
-    let cluster = options.cluster.then(|| ClusterConfig {
+    let cluster = options.cluster.then_some(ClusterConfig {
         data_dir,
         nats_server: options.nats_server,
         http_addr: server.http.http_addr,

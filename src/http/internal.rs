@@ -20,7 +20,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::oneshot,
-    task::AbortHandle,
+    task::{AbortHandle, JoinSet},
     time::{sleep, timeout},
 };
 use tower::ServiceExt;
@@ -77,7 +77,10 @@ impl InternalListener {
 /// The open connections, oldest first. There is always room for one more: silent peers must not
 /// keep a probe out.
 #[derive(Debug, Default)]
-struct OpenConnections(VecDeque<OpenConnection>);
+struct OpenConnections {
+    open: VecDeque<OpenConnection>,
+    tasks: JoinSet<()>,
+}
 
 #[derive(Debug)]
 struct OpenConnection {
@@ -89,17 +92,18 @@ struct OpenConnection {
 impl OpenConnections {
     /// Serves a connection. At the limit, the oldest one that waits for a request is closed.
     fn serve(&mut self, socket: TcpStream, router: Router) {
-        self.0.retain(|open| !open.task.is_finished());
-        if self.0.len() >= CONNECTIONS_MAX {
+        while self.tasks.try_join_next().is_some() {}
+        self.open.retain(|open| !open.task.is_finished());
+        if self.open.len() >= CONNECTIONS_MAX {
             let silent = |open: &OpenConnection| open.answering.load(Ordering::Relaxed) == 0;
-            let oldest = self.0.iter().position(silent).unwrap_or(0);
-            self.0.remove(oldest);
+            let oldest = self.open.iter().position(silent).unwrap_or(0);
+            self.open.remove(oldest);
         }
         let answering = Arc::new(AtomicUsize::new(0));
         let served = serve_connection(socket, router, Arc::clone(&answering));
         // The peer may wait for nothing.
-        let task = tokio::spawn(async { drop(timeout(CONNECTION_TIMEOUT, served).await) });
-        self.0.push_back(OpenConnection { task: task.abort_handle(), answering });
+        let task = self.tasks.spawn(async { drop(timeout(CONNECTION_TIMEOUT, served).await) });
+        self.open.push_back(OpenConnection { task, answering });
     }
 }
 

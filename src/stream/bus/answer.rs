@@ -85,7 +85,9 @@ async fn find(
         }
         Question::Keys { games, after, limit } => {
             let after = after.map(wire::place_from_wire).transpose()?;
-            keys(store.list_keys(&games, after.as_ref(), limit).await?)
+            let page = store.list_keys(&games, after.as_ref(), limit).await?;
+            let keys = page.keys.iter().map(wire::key_to_wire).collect();
+            Answered::Page { keys, is_last: page.is_last }
         }
         Question::Rounds { keys, bytes } => {
             let keys: Result<Vec<_>, _> = keys.into_iter().map(wire::key_from_wire).collect();

@@ -18,7 +18,7 @@ use super::{
 use crate::{
     ops::telemetry::metrics::Metrics,
     stream::{
-        list::{ListKey, ListPlace, ListedRounds},
+        list::{ListKey, ListKeys, ListPlace, ListedRounds},
         round::{Game, GameId, NamedRound, Round, RoundId},
         round_store::{Answer, RoundStore, StoreError, StoredRounds},
         transaction::{Attachment, RoundName, Xid},
@@ -66,12 +66,14 @@ impl BusStore {
 
     async fn ask_once(&self, question: &Question) -> Result<Answered, StoreError> {
         self.metrics.bus.questions_total.inc();
-        let payload = serde_json::to_vec(question).map_err(unavailable)?;
+        let payload =
+            serde_json::to_vec(question).map_err(|error| unavailable(&error.to_string()))?;
         let bus = self.bus.get().ok_or_else(|| unavailable("not connected to NATS yet"))?;
         let (subject, inbox) = (bus.own_subjects().ask(question.name()), bus.client().new_inbox());
-        let mut parts = bus.subscribe(inbox.clone()).await.map_err(unavailable)?;
+        let mut parts =
+            bus.subscribe(inbox.clone()).await.map_err(|error| unavailable(&error.to_string()))?;
         let sent = bus.client().publish_with_reply(subject, inbox, payload.into()).await;
-        sent.map_err(unavailable)?;
+        sent.map_err(|error| unavailable(&error.to_string()))?;
         let mut answer = Vec::new();
         loop {
             let next = tokio::time::timeout(ANSWER_WITHIN, parts.next()).await;
@@ -89,15 +91,15 @@ impl BusStore {
                 break;
             }
         }
-        match serde_json::from_slice(&answer).map_err(unavailable)? {
+        match serde_json::from_slice(&answer).map_err(|error| unavailable(&error.to_string()))? {
             Answered::Failed(failure) => Err(failure.into()),
             answered => Ok(answered),
         }
     }
 }
 
-fn unavailable(error: impl ToString) -> StoreError {
-    StoreError::Unavailable(error.to_string())
+fn unavailable(why: &str) -> StoreError {
+    StoreError::Unavailable(why.to_owned())
 }
 
 /// The answer of this kind; every other one is no answer.
@@ -133,12 +135,14 @@ impl RoundStore for BusStore {
         games: &'a [GameId],
         after: Option<&'a ListPlace>,
         limit: usize,
-    ) -> Answer<'a, Vec<ListKey>> {
+    ) -> Answer<'a, ListKeys> {
         async move {
             let after = after.map(|place| (place.finished_at.micros(), place.round.clone()));
             let asked = self.ask(Question::Keys { games: games.to_vec(), after, limit });
-            let keys = expect!(asked, Answered::Keys(keys) => keys)?;
-            keys.into_iter().map(wire::key_from_wire).collect()
+            let (keys, is_last) =
+                expect!(asked, Answered::Page { keys, is_last } => (keys, is_last))?;
+            let keys = keys.into_iter().map(wire::key_from_wire).collect::<Result<_, _>>()?;
+            Ok(ListKeys { keys, is_last })
         }
         .boxed()
     }

@@ -22,7 +22,7 @@ struct Nats {
     options: BusConfig,
 }
 
-async fn nats() -> Nats {
+fn nats() -> Nats {
     let program = testkit::nats::program();
     let store = tempfile::tempdir().expect("a directory");
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
@@ -64,7 +64,7 @@ fn message(bus: &Bus, game: &str, payload: &str) -> Outgoing {
 
 #[tokio::test]
 async fn an_append_behind_another_end_stores_nothing() {
-    let nats = nats().await;
+    let nats = nats();
     let bus = bus(&nats).await;
     let Ends { last, .. } = bus.ends().await.expect("ends");
     let one = bus.append(last, 0, vec![message(&bus, "a", "1")]).await.expect("appended");

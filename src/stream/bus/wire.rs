@@ -57,9 +57,21 @@ pub(super) type WireKey = (i64, RoundId, i32);
 pub(super) enum Answered {
     Games(Vec<WireGame>),
     Keys(Vec<WireKey>),
-    Rounds { rounds: Vec<WireRound>, cut: Option<RoundId> },
+    /// A page of keys, and whether no round comes after them.
+    Page {
+        keys: Vec<WireKey>,
+        is_last: bool,
+    },
+    Rounds {
+        rounds: Vec<WireRound>,
+        cut: Option<RoundId>,
+    },
     Points(Vec<(RoundId, u64)>),
-    Replay { rounds: Vec<WireStored>, is_full: bool, trimmed: u64 },
+    Replay {
+        rounds: Vec<WireStored>,
+        is_full: bool,
+        trimmed: u64,
+    },
     Contents(Vec<(i32, WireRound)>),
     Failed(Failure),
 }
