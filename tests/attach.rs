@@ -320,7 +320,7 @@ async fn a_constant_game_and_a_game_in_columns_of_the_round_are_streamed() {
     database.run("insert into plays values (1000, now(), '{\"x\":1}', 5, 'dice', 'chance')").await;
     let server = TestServer::on(database.url()).start().await;
     let mut client = WsClient::connect(server.ws("/ws?game=wheel&game=dice")).await;
-    assert_eq!(client.next_round().await.extras, "{\"x\":1}");
+    assert_eq!(client.next_round().await.extras, "{\"x\": 1}");
     database.run("insert into wheel values (1, '2026-07-01 12:00', 5, 'd')").await;
     let round = client.next_round().await;
     assert_eq!(round.finished_at, "2026-07-01T10:00:00Z", "summer time in Berlin");

@@ -201,7 +201,7 @@ pub(super) const SHAPES: [Shape; 27] = [
             "insert into matches values (2, 1768610742124, null)",
         ],
         ids: ["1", "2"],
-        has: r#""finished_at":"2026-01-17T00:45:42.123Z","extras":"{\"w\":1}""#,
+        has: r#""finished_at":"2026-01-17T00:45:42.123Z","extras":"{\"w\": 1}""#,
         ..ONE_GAME
     },
     Shape {
