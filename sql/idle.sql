@@ -4,9 +4,9 @@
 -- Columns: those of poll.sql that tell the state of the database, and has_rows boolean. The conditions are those of poll.sql.
 select pg_current_snapshot()::text as snapshot, (pg_current_wal_insert_lsn() - '0/0')::bigint as inserted,
        (pg_current_wal_flush_lsn() - '0/0')::bigint as flushed,
-       (extract(epoch from clock_timestamp()) * 1000000)::bigint as now_micros,
+       (extract(epoch from clock_timestamp()) * 1e6)::bigint as now_micros,
        case when pg_try_advisory_lock(7264, 10) then pg_advisory_unlock(7264, 10) else false end as alone,
-       (select e.server from datastream.exact_server e) as exact_server,
+       (select server from datastream.exact_server) as exact_server,
        exists (select from datastream.outbox where xid >= pg_snapshot_xmax(s) and xid < pg_snapshot_xmax(pg_current_snapshot()))
        or exists (select from datastream.outbox where xid = any (array(select pg_snapshot_xip(s)))) as has_rows
-from (select $1::text::pg_snapshot as s) saved
+from (select $1::text::pg_snapshot s) t

@@ -22,7 +22,7 @@ async fn a_table_with_its_own_column_names_is_attached_and_streamed() {
     assert_eq!((round.round_id, round.game_id), (1, 1));
     assert_eq!((&*round.game_slug, &*round.game_type), ("crash", "multiplier"));
     assert_eq!(round.finished_at, "2026-01-17T00:45:42.5Z");
-    assert_eq!(round.extras, r#"{"point":  "11.72"}"#);
+    assert_eq!(round.extras, r#"{"point": "11.72"}"#);
     database.run("insert into game.results (title_id) values (1)").await;
     database.run("update game.results set ended_at = now() where result_id = 2").await;
     assert_eq!(client.next_round().await.extras, "{}");
