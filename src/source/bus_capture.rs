@@ -229,6 +229,7 @@ impl BusCapture {
         let (games, metrics) = (settings.games.clone(), settings.metrics.clone());
         let mut publisher =
             RoundPublisher::new(sink, games, metrics.clone(), settings.skipped.clone());
+        let claim = claim.without_row();
         let mut connection = Connection { listener, claim, publisher: &mut publisher };
         let answering = answer_questions(
             settings.bus.clone(),

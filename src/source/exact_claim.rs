@@ -75,6 +75,9 @@ pub(super) struct ExactClaim {
     present_since: Option<Instant>,
     taken: Option<Instant>,
     state: State,
+    /// Whether the number belongs in the row. Behind a bus the log decides who leads: a successor need
+    /// not wait for a lease.
+    writes: bool,
     /// Whether the row may have the number of this server.
     is_named: bool,
     /// How long to be alone before the next claim.
@@ -91,12 +94,18 @@ impl ExactClaim {
             present_since: None,
             taken: None,
             state: SHARED,
+            writes: true,
             is_named: false,
             patience: ALONE_FOR,
             last_asked: None,
         };
         claim.renew(session).await?;
         Ok(claim)
+    }
+
+    /// For a capture node behind a bus: presence alone.
+    pub(super) fn without_row(self) -> Self {
+        Self { writes: false, ..self }
     }
 
     /// Takes presence if it could not be had before; to be called before each poll.
@@ -127,7 +136,11 @@ impl ExactClaim {
     /// may publish the same rounds.
     pub(super) fn exact_until(&self, others: OtherServers) -> Option<Instant> {
         let is_claimed = matches!(self.state, State::Claimed | State::Alone);
-        let is_exact = is_claimed && self.is_alone(others) && self.server.is(others.exact_server);
+        let is_in_row = match self.writes {
+            true => self.server.is(others.exact_server),
+            false => others.exact_server.is_none(),
+        };
+        let is_exact = is_claimed && self.is_alone(others) && is_in_row;
         is_exact.then(|| others.asked + LEASE)
     }
 
@@ -181,7 +194,8 @@ impl ExactClaim {
                 self.state = State::Shared { alone_since: Some(Instant::now()) };
             }
             State::Shared { alone_since: Some(since) } => {
-                if since.elapsed() > self.patience {
+                let is_patient = since.elapsed() > self.patience;
+                if is_patient && self.server.lease_of_others().is_zero() {
                     self.claim(session).await?;
                 }
             }
@@ -194,6 +208,10 @@ impl ExactClaim {
     /// Tries to write the number. The next poll must find this server alone again: a newcomer that
     /// came before the number did not wait.
     async fn claim(&mut self, session: &Session) -> Result<bool, CaptureError> {
+        if !self.writes {
+            self.state = State::Claimed;
+            return Ok(true);
+        }
         if !self.is_named {
             // A write that fails half-way may have reached the row.
             self.is_named = true;
@@ -226,11 +244,11 @@ impl ExactClaim {
                 continue;
             }
             self.is_named = holder == Holder::This;
-            let may_claim = is_new || self.is_named;
-            if may_claim && self.ask(session).await? && self.claim(session).await? {
+            let is_former = self.is_named || !self.writes;
+            if (is_new || is_former) && self.ask(session).await? && self.claim(session).await? {
                 return Ok(true);
             }
-            if !self.is_named || begun.elapsed() > FORMER_ENDS_WITHIN {
+            if !is_former || begun.elapsed() > FORMER_ENDS_WITHIN {
                 return Ok(false);
             }
             tokio::time::sleep(RETRY_AFTER).await;
