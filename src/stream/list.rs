@@ -95,13 +95,21 @@ pub(crate) async fn read(
             let next = page.last.take();
             return Ok(page.end(next));
         }
-        looked += found.keys.len();
         match found.keys.last() {
-            Some(last) if !found.is_last => after = Some(last.place.clone()),
-            _ => return Ok(page.end(None)),
+            _ if found.is_last => return Ok(page.end(None)),
+            Some(last) => {
+                after = Some(last.place.clone());
+                looked += found.keys.len();
+                // Few at first: most rounds can be sent.
+                wanted =
+                    looked.saturating_sub(limit).min(ROUNDS_AT_ONCE).max(limit + 1 - page.rounds);
+            }
+            // No id of these can be sent, so none of them is a place to go on from.
+            None => {
+                looked += wanted;
+                wanted = (wanted * 4).min(SKIPPED_MAX);
+            }
         }
-        // Few at first: most rounds can be sent.
-        wanted = looked.saturating_sub(limit).min(ROUNDS_AT_ONCE).max(limit + 1 - page.rounds);
     }
     Ok(page.end(after))
 }

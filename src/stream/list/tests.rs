@@ -17,6 +17,8 @@ struct Stored {
     rounds: Vec<(i64, usize)>,
     deleted: HashSet<i64>,
     unreadable: HashSet<i64>,
+    /// Their ids cannot be sent, so the store has no keys of them.
+    bad: HashSet<i64>,
 }
 
 impl Stored {
@@ -62,6 +64,8 @@ impl RoundStore for Stored {
         let keys = keys.filter(|key| after.is_none_or(|after| key.place < *after));
         let keys: Vec<_> = keys.take(limit).collect();
         let is_last = keys.len() < limit;
+        let sendable = |key: &ListKey| !self.bad.contains(&key.place.round.columns().0);
+        let keys = keys.into_iter().filter(sendable).collect();
         async move { Ok(ListKeys { keys, is_last }) }.boxed()
     }
 
@@ -120,6 +124,19 @@ async fn pages(store: &Stored, limit: usize) -> Vec<Vec<i64>> {
             None => return pages,
         }
     }
+}
+
+#[tokio::test]
+async fn a_list_goes_on_behind_any_number_of_rounds_without_a_place() {
+    for (bad, limit) in [(5..=6, 1), (5..=6, 2), (3..=600, 1), (3..=600, 100)] {
+        let mut store = Stored::of((1..=700).rev().map(|id| (id, 10)));
+        store.bad = bad.clone().collect();
+        let all: Vec<i64> = (1..=700).rev().filter(|id| !bad.contains(id)).collect();
+        assert_eq!(pages(&store, limit).await.concat(), all, "{bad:?} {limit}");
+    }
+    let mut newest = Stored::of((1..=9).rev().map(|id| (id, 10)));
+    newest.bad = (5..=9).collect();
+    assert_eq!(pages(&newest, 1).await, [[4], [3], [2], [1]]);
 }
 
 #[tokio::test]
