@@ -41,6 +41,8 @@ impl<L: Log> Edge<L> {
         self.assembly = Default::default();
         if !matches!(self.progress, Progress::Open) {
             self.settings.publisher.forget_all();
+            // Or the fill would leave out what the hub has forgotten.
+            self.known = Default::default();
             self.needs_fill = true;
             return self.fill().await;
         }
