@@ -143,7 +143,8 @@ async fn the_listen_url_and_the_pool_each_read_their_own_password() {
 async fn a_wrong_password_at_the_start_is_a_failure_that_names_the_remedy() {
     let guarded = Guarded::new().await;
     guarded.write("wrong");
-    let run = datastream(&["serve"]).env("DATABASE_URL", guarded.url());
+    let run = datastream(&["serve", "--http-addr", "127.0.0.1:0"]);
+    let run = run.env("DATABASE_URL", guarded.url());
     let output = run.env("PGPASSFILE", guarded.file()).run().await;
     assert_eq!(output.code, Some(1), "{}", output.stderr);
     assert!(output.stderr.contains("password authentication failed"), "{}", output.stderr);

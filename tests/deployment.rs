@@ -155,7 +155,8 @@ async fn the_systemd_unit_gives_up_on_a_failure_that_a_restart_does_not_fix() {
     assert!(unit.contains("\nRestartPreventExitStatus=2\n"));
     let database = TestDatabase::new().await;
     let nobody = database.url_through(database.address.tcp_port).replace("postgres@", "nobody@");
-    let output = testkit::binary::datastream(&["serve"]).env("DATABASE_URL", nobody).run().await;
+    let run = testkit::binary::datastream(&["serve", "--http-addr", "127.0.0.1:0"]);
+    let output = run.env("DATABASE_URL", nobody).run().await;
     assert_eq!(output.code, Some(1), "{}", output.stderr);
     assert!(output.stderr.contains("role \"nobody\" does not exist"), "{}", output.stderr);
     assert!(output.stderr.contains("Create the role"), "{}", output.stderr);
