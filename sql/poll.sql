@@ -3,7 +3,7 @@
 -- $2 bigint: the most rows. If there are so many, page.sql reads them instead.
 -- Columns: snapshot text (the next $1), inserted bigint, flushed bigint (WAL positions: while `inserted` of one poll is
 --          above `flushed` of a later one, a crash may take back what the first has seen), alone boolean (see
---          src/source/presence.rs), exact_server bigint (see src/source/exact_server.rs), now_micros bigint (the database's clock, since the epoch),
+--          src/source/exact_claim.rs), exact_server bigint (see src/source/exact_server.rs), now_micros bigint (the database's clock, since the epoch),
 --          xid bigint, before bigint, attachment integer (negative: the id cannot be sent), round_id bigint, round_key text (empty
 --          for a number; else round_id is 0), at_micros bigint (when the outbox row was written, since the
 --          epoch), age_micros bigint (the same, ago), has_round boolean (false: the round was deleted or is unfinished

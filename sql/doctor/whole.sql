@@ -13,11 +13,11 @@ select 'failed' as status, 'missing: ' || array_to_string(m.missing, ', ') as sa
        end as remedy
 from (
   select array(
-    select 'datastream.' || w.name from unnest('{made,outbox,trimmed,compatible_migrations,reconcile_lock,trim_lock,attached,attachments_given,seed_indexes,changing,attached_games,finished_rounds}'::text[]
+    select 'datastream.' || w.name from unnest('{made,outbox,trimmed,compatible_migrations,reconcile_lock,trim_lock,exact_server,attached,attachments_given,seed_indexes,changing,attached_games,finished_rounds}'::text[]
       || array(select format('attached_%s_rounds', a.id) from attached a)) as w(name)
     where not exists (select from pg_class c join pg_namespace n on n.oid = c.relnamespace where n.nspname = 'datastream' and c.relname = w.name)
     union all
-    select 'datastream.' || w.name || '()' from unnest('{micros,moment,as_jsonb,reconcile,trim,rounds_by_id,round_by_id,rounds_of,ids_since,existing_rows,unsendable_rows,attach,detach,index_sql,adopt,before_change,after_change}'::text[]) as w(name)
+    select 'datastream.' || w.name || '()' from unnest('{micros,moment,as_jsonb,reconcile,trim,rounds_by_id,round_by_id,split_keys,rounds_of,ids_since,existing_rows,unsendable_rows,attach,detach,index_sql,adopt,before_change,after_change}'::text[]) as w(name)
     where not exists (select from pg_proc p join pg_namespace n on n.oid = p.pronamespace where n.nspname = 'datastream' and p.proname = w.name)
     order by 1
   ) as missing,
