@@ -241,5 +241,5 @@ async fn a_server_that_is_not_ready_tells_an_event_source_to_retry_and_others_50
     let why = "the stream has not caught up with the database yet";
     let (retry, rest) = browser.body.split_once('\n').expect("a line");
     assert_retry(retry);
-    assert_eq!(rest, format!("\n: {why}\n\n"));
+    assert_eq!(rest, format!(": {why}\n\n"));
 }

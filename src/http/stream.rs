@@ -127,8 +127,9 @@ fn is_event_source(request: &Parts) -> bool {
 /// connection").
 fn retry_later(reason: &str) -> Response {
     let head = event_headers(Version::HTTP_10, &HeaderMap::new());
-    // With its blank line: without one, two libraries wait 3 s (go-sse, r3labs/sse).
-    (head, format!("{}\n: {reason}\n\n", retry_line())).into_response()
+    // One block, because each block without data is an empty event to many handlers. Without its blank
+    // line, two libraries wait 3 s (go-sse, r3labs/sse).
+    (head, format!("{}: {reason}\n\n", retry_line())).into_response()
 }
 
 /// The head of an event stream. The contract requires `keep-alive`, which is for HTTP/1.1 only: in
@@ -286,7 +287,7 @@ mod tests {
         let (retry, rest) = body.split_once('\n').expect("a line");
         let delay = retry.strip_prefix("retry: ").and_then(|delay| delay.parse().ok());
         assert!(delay.is_some_and(|delay: u32| (1500..=2500).contains(&delay)), "{retry}");
-        assert_eq!((status, rest), (StatusCode::OK, &*format!("\n: {reason}\n\n")));
+        assert_eq!((status, rest), (StatusCode::OK, &*format!(": {reason}\n\n")));
         let (status, body) = events_for(routes, "*/*").await;
         assert!(status == StatusCode::SERVICE_UNAVAILABLE && body.contains(reason), "{body}");
     }
