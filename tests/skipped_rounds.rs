@@ -203,6 +203,9 @@ async fn a_start_counts_bad_ids_and_deleted_and_unfinished_rounds_once() {
     for id in ["'a'", "E'x\\n'", "''", "'gone'", "'open'", "'b'"] {
         database.run(&format!("insert into plays values ({id}, clock_timestamp())")).await;
     }
+    database
+        .run("insert into plays values ('late', 'infinity'), ('early', '-infinity'), ('b2', now())")
+        .await;
     database.run("delete from plays where id = 'gone'").await;
     database.run("update plays set at = null where id = 'open'").await;
     let server = TestServer::on(database.url()).env("DATASTREAM_HISTORY", "1").start().await;
@@ -210,11 +213,12 @@ async fn a_start_counts_bad_ids_and_deleted_and_unfinished_rounds_once() {
         server.counts(&skipped("bad_id", 2)).await;
         server.counts(&skipped("deleted", 1)).await;
         server.counts(&skipped("unfinished", 1)).await;
+        server.counts(&skipped("out_of_range", 2)).await;
     };
     counted().await;
     server.logs("cannot be sent").await;
     let list = get(&server.http("/rounds")).await;
-    assert_eq!(list.json().as_array().map(Vec::len), Some(2), "{}", list.body);
+    assert_eq!(list.json().as_array().map(Vec::len), Some(3), "{}", list.body);
     let mut resumed = WsClient::connect(server.ws("/ws?after=p%3Aa")).await;
     assert_eq!(resumed.next_round_of::<String, i64>().await.round_id, "p:b");
     counted().await;

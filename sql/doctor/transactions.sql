@@ -10,7 +10,7 @@ where a.datname = current_database() and a.xact_start < clock_timestamp() - inte
 union all
 select 'warning', format('pid %s (role %s) has held the lock that a writer needs to notify since %s: the server finds rounds by polling', l.pid, a.usename,
          coalesce(to_char(a.xact_start, 'YYYY-MM-DD HH24:MI:SSOF'), 'before its last transaction')),
-       format(E'commit soon after a round finishes. End this session if it is not the game\'s:\nselect pg_terminate_backend(%s);', l.pid)
+       format(E'commit soon after a round finishes. End this session if it is not of the game:\nselect pg_terminate_backend(%s);', l.pid)
 from pg_locks l join pg_stat_activity a on a.pid = l.pid
 where l.locktype = 'advisory' and l.classid = 7264 and l.objid = 1 and l.granted and l.database = (select d.oid from pg_database d where d.datname = current_database())
   -- The server itself holds it under load.

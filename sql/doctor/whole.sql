@@ -13,7 +13,7 @@ select 'failed' as status, 'missing: ' || array_to_string(m.missing, ', ') as sa
        end as remedy
 from (
   select array(
-    select 'datastream.' || w.name from unnest('{made,outbox,trimmed,compatible_migrations,reconcile_lock,trim_lock,exact_server,attached,attachments_given,seed_indexes,changing,attached_games,finished_rounds}'::text[]
+    select 'datastream.' || w.name from unnest('{made,outbox,trimmed,compatible_migrations,reconcile_lock,trim_lock,exact_server,attached,attachments_given,seed_indexes,changing,attached_games,finished_rounds,_sqlx_migrations}'::text[]
       || array(select format('attached_%s_rounds', a.id) from attached a)) as w(name)
     where not exists (select from pg_class c join pg_namespace n on n.oid = c.relnamespace where n.nspname = 'datastream' and c.relname = w.name)
     union all

@@ -179,8 +179,10 @@ pub(crate) fn stored<R: Columns>(
 pub(crate) fn skipped_row<R: Columns>(row: &R) -> Result<(Skipped, Attachment, RoundId), R::Error> {
     let attachment = attachment(row)?;
     let id = round_id(row)?.unwrap_or(RoundId::number(0));
+    let is_out_of_range = row.flag("is_out_of_range")? == Some(true);
     let reason = match row.flag("is_finished")? {
         _ if attachment.0 < 0 => Skipped::bad_id,
+        _ if is_out_of_range => Skipped::out_of_range,
         None => Skipped::deleted,
         Some(false) => Skipped::unfinished,
         // It has no game.
