@@ -12,7 +12,10 @@ use std::{
 
 use anyhow::Context;
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{
+        mpsc,
+        oneshot::{self, error::RecvError},
+    },
     task::JoinHandle,
 };
 
@@ -27,7 +30,8 @@ use crate::{
         internal::{self, InternalListener},
     },
     ops::{
-        connection_limiter::Limits, descriptors, shutdown::Shutdown, telemetry::metrics::Metrics,
+        connection_limiter::Limits, descriptors, own_thread, shutdown::Shutdown,
+        telemetry::metrics::Metrics,
     },
     transport::{
         ShardError,
@@ -140,6 +144,7 @@ impl App {
         shutdown.spawn(async move {
             accept_loop.serve(http::router(state), shards, tls, &settings, &stop).await;
         });
+        let feeding = own_thread::run("capture", feeding)?;
         wait_for_end(shutdown.spawn(feeding), failed).await
     }
 }
@@ -154,11 +159,11 @@ pub(crate) fn unusable_files(error: &anyhow::Error) -> Option<String> {
 
 /// Waits for the end of what feeds the hub, or for a shard that fails.
 async fn wait_for_end(
-    feeding: JoinHandle<anyhow::Result<()>>,
+    feeding: JoinHandle<Result<anyhow::Result<()>, RecvError>>,
     mut shards: mpsc::Receiver<ShardError>,
 ) -> anyhow::Result<()> {
     tokio::select! {
-        fed = feeding => fed.context("the capture panicked")?,
+        fed = feeding => fed?.context("the capture panicked")?,
         Some(error) = shards.recv() => Err(error.into()),
     }
 }
@@ -197,7 +202,7 @@ mod tests {
     async fn the_end_of_all_shards_in_a_stop_is_not_a_failure() {
         let shards = mpsc::channel(1).1;
         let shutdown = Shutdown::default();
-        wait_for_end(shutdown.spawn(std::future::ready(Ok(()))), shards)
+        wait_for_end(shutdown.spawn(std::future::ready(Ok(Ok(())))), shards)
             .await
             .expect("a clean end");
     }

@@ -7,6 +7,7 @@ pub(crate) mod connection_limiter;
 pub(crate) mod descriptors;
 pub(crate) mod halves;
 pub(crate) mod memory_budget;
+pub(crate) mod own_thread;
 pub(crate) mod partial_verifier;
 pub(crate) mod phase;
 pub(crate) mod process_name;

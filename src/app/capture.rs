@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, num::NonZeroUsize, sync::Arc};
 
+use anyhow::Context;
 use tokio::sync::{oneshot, watch};
 
 use super::{
@@ -17,6 +18,7 @@ use crate::{
     ops::{
         connection_limiter::{ConnectionLimiter, Limits},
         memory_budget::MemoryBudget,
+        own_thread,
         phase::Phase,
         shutdown::Shutdown,
         telemetry::metrics::Metrics,
@@ -83,8 +85,9 @@ impl CaptureApp {
             listener.serve(made, &node).await;
             std::future::pending::<()>().await;
         };
+        let end = shutdown.spawn(own_thread::run("capture", parts.capture())?);
         let captured = tokio::select! {
-            captured = Box::pin(parts.capture()) => captured,
+            end = end => end?.context("the capture panicked")?,
             () = served => Ok(()),
         };
         shutdown.request();
