@@ -14,6 +14,7 @@ mod target;
 
 use anyhow::Result;
 use clap::Parser;
+use tokio::time::sleep;
 
 use crate::{options::Options, report::Report, steady::Steady, target::Target};
 
@@ -27,6 +28,10 @@ async fn run(options: &Options) -> Result<()> {
     let target = Target::start(options).await?;
     let before = memory::resident_bytes(target.pid)?;
     let steady = Steady::start(&target).await?;
+    for _ in 1..options.waves {
+        drop(attacks::run(options, &target).await?);
+        sleep(options.rest).await;
+    }
     let held = attacks::run(options, &target).await?;
     let mut report = Box::pin(Report::of(&target, before, &held)).await?;
     report.rounds = steady.stop().await;

@@ -27,6 +27,11 @@ pub(crate) struct Options {
     #[arg(long, default_value = "30", value_name = "SECONDS", value_parser = seconds)]
     pub(crate) rest: Duration,
 
+    /// How often the attackers come; only the last time is measured. Memory that grows with each
+    /// wave is a leak
+    #[arg(long, default_value = "1")]
+    pub(crate) waves: u32,
+
     /// Limit on open files of the server
     #[arg(long)]
     pub(crate) files: Option<u32>,
