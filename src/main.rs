@@ -4,10 +4,10 @@ use std::{env, process::ExitCode};
 
 use datastream::cli;
 
-/// glibc's allocator keeps what a burst of connections took: 5,000 of them left 156 MB behind.
-/// mimalloc returns it to the system.
+/// It returns what a burst of clients took: its background thread purges the memory of idle threads.
+/// After 1,024 QUIC connections glibc's allocator and mimalloc keep 70 to 100 MB, this one 7.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
     // First, because environment variables may only be set while the process has one thread.
