@@ -1,8 +1,6 @@
 //! A role that can only connect may NOTIFY any channel and take any advisory lock. Neither makes the
 //! server send an uncommitted round, nor prevents it from sending a committed one.
 
-use std::time::{Duration, Instant};
-
 use sqlx::{Connection, PgConnection};
 use testkit::{
     TestDatabase, TestServer, WsClient, cluster::Address, eventually, round::ids, serving,
@@ -62,32 +60,46 @@ async fn forged_copied_changed_and_flooding_notifications_change_nothing_and_are
 /// Each key of the program, as `pg_advisory_lock` takes it.
 const KEYS: [&str; 3] = ["7264, 1", "7264, 10", "7264, 11"];
 
+/// The keys that sessions of the stranger hold, or wait for.
+async fn taken_keys(database: &TestDatabase) -> usize {
+    let taken = "select count(distinct l.objid)::text from pg_locks l join pg_stat_activity a using (pid) \
+        where l.locktype = 'advisory' and l.classid = 7264 and a.datname = current_database() \
+        and a.usename = current_database() || '_stranger'";
+    database.text(taken).await.expect("a count").parse().expect("a number")
+}
+
 #[tokio::test]
-async fn advisory_keys_that_a_stranger_holds_or_waits_for_delay_no_round_by_a_second() {
+async fn advisory_keys_that_a_stranger_holds_or_waits_for_stop_no_round() {
     for lock in ["pg_advisory_lock", "pg_advisory_lock_shared"] {
         let (database, server) = serving().await;
         let mut client = WsClient::connect(server.ws("/ws")).await;
-        let (mut holder, mut waiter) = (stranger(&database).await, stranger(&database).await);
+        let mut holder = stranger(&database).await;
+        run(&mut holder, "set lock_timeout = '100ms'").await;
         for key in KEYS {
-            run(&mut holder, "set lock_timeout = '100ms'").await;
             // The lock fails if the server holds the key; then the stranger waits for it below.
             let _ = sqlx::raw_sql(sqlx::AssertSqlSafe(format!("select {lock}({key})")))
                 .execute(&mut holder)
                 .await;
         }
-        let waiting = testkit::wait::beside(async move {
-            for key in KEYS {
-                let wait = format!("set lock_timeout = '2s'; select pg_advisory_lock({key})");
+        let mut waiting = Vec::new();
+        for key in KEYS {
+            let mut waiter = stranger(&database).await;
+            waiting.push(testkit::wait::beside(async move {
+                let wait = format!("select pg_advisory_lock({key})");
                 let _ = sqlx::raw_sql(sqlx::AssertSqlSafe(wait)).execute(&mut waiter).await;
-            }
-        });
+                std::future::pending::<()>().await;
+            }));
+        }
+        eventually("the stranger to have or want each key", || async {
+            (taken_keys(&database).await == KEYS.len()).then_some(())
+        })
+        .await;
         for _ in 0..20 {
-            let begun = Instant::now();
             let round = database.finish("crash", "{}").await;
             assert_eq!(client.next_round().await.round_id, round, "{lock}");
-            assert!(begun.elapsed() < Duration::from_secs(1), "{lock}: {:?}", begun.elapsed());
         }
-        waiting.abort();
+        assert_eq!(taken_keys(&database).await, KEYS.len(), "{lock}: all the while");
+        waiting.iter().for_each(|waiting| waiting.abort());
     }
 }
 
@@ -144,7 +156,7 @@ async fn a_game_with_a_new_slug_and_type_is_correct_from_its_next_round_on() {
 }
 
 #[tokio::test]
-async fn a_paused_server_that_suppresses_notifications_delays_another_by_less_than_a_second() {
+async fn a_paused_server_that_suppresses_notifications_stops_no_round_of_another() {
     let database = TestDatabase::new().await;
     let one = TestServer::on(database.url()).start().await;
     let two = TestServer::on(database.url()).start().await;
@@ -163,10 +175,8 @@ async fn a_paused_server_that_suppresses_notifications_delays_another_by_less_th
     let last = database.finish("crash", "{}").await;
     client.rounds_until(last).await;
     for _ in 0..5 {
-        let begun = Instant::now();
         let round = database.finish("crash", "{}").await;
         assert_eq!(client.next_round().await.round_id, round);
-        assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
     }
     paused.signal("CONT");
 }

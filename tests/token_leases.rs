@@ -12,6 +12,7 @@ use testkit::{
     Signer, SseClient, TestDatabase, TestServer, WsClient, WtClient, eventually,
     round::ids,
     token::{SECRET, in_seconds, jwk_set},
+    wait::beside,
 };
 
 const HEARTBEAT: &str = "1s";
@@ -140,13 +141,17 @@ async fn streams_whose_tokens_expire_together_end_spread_over_a_heartbeat() {
     let mut streams = Vec::with_capacity(STREAMS);
     while streams.len() < STREAMS {
         let some = (0..50).map(|_| web_socket(&server, &token, ""));
-        streams.extend(join_all(some).await.into_iter().map(|stream| stream.expect("a stream")));
+        for stream in join_all(some).await {
+            let mut stream = stream.expect("a stream");
+            // At once, so that its pings are answered while others connect.
+            streams.push(beside(async move {
+                assert_eq!(stream.close_code().await, Some(4401));
+                Instant::now()
+            }));
+        }
     }
-    let ends = streams.into_iter().map(async |mut stream| {
-        assert_eq!(stream.close_code().await, Some(4401));
-        Instant::now()
-    });
-    let mut ends = join_all(ends).await;
+    let ends = join_all(streams).await.into_iter().map(|end| end.expect("an end"));
+    let mut ends: Vec<_> = ends.collect();
     ends.sort_unstable();
     let since = |index: usize| ends[index].duration_since(ends[0]);
     let (middle, last) = (since(STREAMS / 2), since(STREAMS - 1));
