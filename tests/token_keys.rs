@@ -10,7 +10,7 @@ use testkit::{
     cluster::free_port,
     eventually, get,
     http::{Response, request},
-    jwks::Answer,
+    jwks::{Answer, KeysCertificate},
     token::{jwk_set, opens},
 };
 
@@ -270,4 +270,67 @@ async fn the_last_good_keys_stay_while_a_fetch_fails_and_all_who_wait_share_it()
     assert_eq!(jwks.requests(), before + 1, "single flight");
     server.logs("cannot fetch the keys for tokens").await;
     assert_eq!(status(&server, &signer).await, 200);
+}
+
+/// The answer to a request for keys that leads to another server.
+fn redirect(to: &str) -> Answer {
+    Answer::Raw(format!("HTTP/1.1 302 Found\r\nlocation: {to}\r\ncontent-length: 0\r\n\r\n"))
+}
+
+#[tokio::test]
+async fn keys_are_fetched_and_rotated_over_https_and_a_flood_causes_one_fetch() {
+    let (database, certificate) = (TestDatabase::new().await, KeysCertificate::default());
+    let (old, new) = (Signer::es256().named("old"), Signer::rs256().named("new"));
+    let jwks = JwksServer::with_tls(&certificate, Answer::Body(jwk_set([&old]))).await;
+    assert!(jwks.url.starts_with("https://localhost:"), "{}", jwks.url);
+    let server = on(&database, &jwks.url).env("SSL_CERT_FILE", certificate.file()).start().await;
+    answered(&server, &old, 200).await;
+    let before = jwks.requests();
+    jwks.answer(Answer::Body(jwk_set([&new])));
+    assert_eq!(status(&server, &new).await, 200);
+    assert_eq!(status(&server, &old).await, 401, "it was withdrawn");
+    let flood = (0..100).map(|number| {
+        let unknown = Signer::es256().named(&format!("unknown-{number}"));
+        let server = &server;
+        async move { status(server, &unknown).await }
+    });
+    let statuses = futures_util::future::join_all(flood).await;
+    assert!(statuses.iter().all(|status| *status == 401), "{statuses:?}");
+    assert_eq!(jwks.requests(), before + 1, "one fetch in 30 s");
+}
+
+#[tokio::test]
+async fn keys_of_a_server_whose_certificate_is_not_trusted_are_not_fetched() {
+    let (database, certificate) = (TestDatabase::new().await, KeysCertificate::default());
+    let signer = Signer::es256().named("a");
+    let jwks = JwksServer::with_tls(&certificate, Answer::Body(jwk_set([&signer]))).await;
+    let (other, of_other_name) =
+        (KeysCertificate::default(), jwks.url.replace("localhost", "127.0.0.1"));
+    for (trusted, url) in [(&other, &jwks.url), (&certificate, &of_other_name)] {
+        let server = on(&database, url).env("SSL_CERT_FILE", trusted.file()).start_unready().await;
+        let line = server.logs("cannot fetch the keys for tokens").await;
+        assert!(line.contains("certificate"), "{line}");
+        assert_eq!(status(&server, &signer).await, 503);
+    }
+    assert_eq!(jwks.requests(), 0);
+}
+
+#[tokio::test]
+async fn a_bad_answer_over_https_keeps_the_last_good_keys() {
+    let (database, certificate) = (TestDatabase::new().await, KeysCertificate::default());
+    let signer = Signer::es256().named("a");
+    let set = jwk_set([&signer]);
+    let elsewhere = JwksServer::with_tls(&certificate, Answer::Body(set.clone())).await;
+    for bad in [redirect(&elsewhere.url), Answer::Silence, Answer::Body("garbage".to_owned())] {
+        let jwks = JwksServer::with_tls(&certificate, Answer::Body(set.clone())).await;
+        let trusted = certificate.file();
+        let server = on(&database, &jwks.url).env("SSL_CERT_FILE", trusted).start().await;
+        answered(&server, &signer, 200).await;
+        jwks.answer(bad);
+        // Its key is not known, so that the server asks.
+        assert_eq!(status(&server, &Signer::es256().named("b")).await, 401);
+        server.logs("cannot fetch the keys for tokens").await;
+        assert_eq!(status(&server, &signer).await, 200);
+        assert_eq!(elsewhere.requests(), 0, "no redirect is followed");
+    }
 }
