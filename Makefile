@@ -144,8 +144,9 @@ test-api: build ## the API documents: validated, then requests made from them (s
 
 # `prepare` has installed python and pip, which fetch PostgreSQL 18.
 .PHONY: test-autobahn
-test-autobahn: build ## the Autobahn cases against the WebSocket frame reader (6 s)
+test-autobahn: build ## the Autobahn cases against the WebSocket frame reader, without and with TLS (12 s)
 	tests/autobahn/run '$(STATE)'
+	tests/autobahn/run '$(STATE)' --tls
 
 .PHONY: test-orm
 test-orm: build ## by hand: Alembic, Django, Prisma and TypeORM change attached tables (docs/migration-tools.md)

@@ -50,6 +50,6 @@ pub mod internals {
             topic,
             transaction::{Attachment, Xid},
         },
-        transport::{close, frame_reader, frame_writer},
+        transport::{close, frame_reader, frame_writer, tls::blocking as tls},
     };
 }

@@ -32,14 +32,12 @@ use crate::{
     ops::{memory_budget::MemoryBudget, telemetry::metrics::MemoryUse},
     transport::{
         read_pace::{ReadPace, rate_min},
-        tls::{Tls, TlsAcceptor},
+        tls::{CIPHERTEXT_BYTES, Tls, TlsAcceptor},
     },
 };
 
 /// The first byte of TLS: a record of a handshake (RFC 8446 section 5.1). No HTTP method starts so.
 const HANDSHAKE_RECORD: u8 = 22;
-/// Ciphertext read in one call. The buffer is on the stack.
-const CIPHERTEXT_BYTES: usize = 4096;
 
 /// A TCP connection whose blocked writes time out.
 #[derive(Debug)]
@@ -125,14 +123,14 @@ impl MeteredSocket {
     pub(crate) async fn encrypt(
         &mut self,
         acceptor: &TlsAcceptor,
-        plain_answer: &[u8],
+        plain_answer: impl Fn() -> Vec<u8>,
     ) -> io::Result<()> {
         let mut first = [0];
         if self.tcp.peek(&mut first).await? == 0 {
             return Err(ErrorKind::UnexpectedEof.into());
         }
         if first != [HANDSHAKE_RECORD] {
-            self.tcp.write_all(plain_answer).await?;
+            self.tcp.write_all(&plain_answer()).await?;
             self.linger().await;
             return Err(io::Error::new(ErrorKind::InvalidData, "no TLS"));
         }
@@ -142,7 +140,7 @@ impl MeteredSocket {
 
     /// Ends the write half and waits for the end of the peer's, so that it gets the answer: a close
     /// with unread bytes would be a reset.
-    async fn linger(&mut self) {
+    pub(crate) async fn linger(&mut self) {
         let mut rest = [0; 1024];
         let _ = self.tcp.shutdown().await;
         while self.tcp.read(&mut rest).await.is_ok_and(|read| read > 0) {}

@@ -6,6 +6,7 @@
 //! messages.
 
 mod acceptor;
+pub mod blocking;
 
 use std::{
     cell::RefCell,
@@ -22,6 +23,8 @@ use rustls::{
 
 pub(crate) use self::acceptor::{TlsAcceptor, TlsFailure};
 
+/// Ciphertext that is read in one call. The buffer is on the stack.
+pub(super) const CIPHERTEXT_BYTES: usize = 4096;
 /// The most plaintext of a record (RFC 8446 section 5.1).
 const RECORD_MAX: usize = 16 * 1024;
 /// A sealed record, and a KeyUpdate that may precede it.

@@ -197,6 +197,33 @@ export const cases = {
     await (await open(page, server, '/wt/crash')).stream();
   },
 
+  async 'the live page and an EventSource work by https'(page) {
+    // Firefox would have to be started for it.
+    if (!page.context) return;
+    const { key, cert } = makePair(mkdtempSync(join(tmpdir(), 'certificates-')), 'tls');
+    const files = { DATASTREAM_TLS_CERT: cert, DATASTREAM_TLS_KEY: key };
+    const server = await Server.start({ ...files, DATASTREAM_WT_ENABLED: 'false' });
+    try {
+      const devtools = await page.context().newCDPSession(page);
+      await devtools.send('Security.setIgnoreCertificateErrors', { ignore: true });
+      await page.goto(`${server.http}/`);
+      await page.waitForSelector('#state[data-state=connected]');
+      await page.evaluate(() => {
+        window.events = [];
+        const source = new EventSource('/sse/crash');
+        for (const name of ['initial', 'message']) {
+          source.addEventListener(name, ({ data }) => window.events.push(JSON.parse(data).round_id));
+        }
+        return new Promise((resolve) => { source.onopen = resolve; });
+      });
+      const [id] = finish('crash');
+      await page.waitForFunction((id) => window.events.includes(id)
+        && [...document.querySelectorAll('#rounds td:first-child')].some((cell) => cell.textContent === `${id}`), id);
+    } finally {
+      await server.stop();
+    }
+  },
+
   async 'an unknown game, type or path is refused'(page, server) {
     for (const path of ['/wt/chess', '/wt/type/board', '/nowhere', '/wt/crash?after=%01']) {
       await refused(page, server, path);

@@ -1,6 +1,8 @@
 // The real binary on its own ports, and the game that writes rounds.
 
 import { execFileSync, spawn } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { get } from 'node:https';
 import { createInterface } from 'node:readline';
 
 const { DATASTREAM, DATABASE_URL, PSQL } = process.env;
@@ -29,9 +31,16 @@ export class Server {
     server.ended = new Promise((resolve) => server.process.on('exit', resolve));
     createInterface({ input: server.process.stderr }).on('line', (line) => server.log.push(line));
     const port = async (field) => Number((await server.logged(new RegExp(`${field}=\\S*:(\\d+)`)))[1]);
-    server.http = `http://127.0.0.1:${await port('http\\.addr')}`;
+    const number = await port('http\\.addr');
     if (settings.DATASTREAM_WT_ENABLED === 'true') server.port = await port('wt\\.addr');
-    await eventually('readiness', async () => (await fetch(`${server.http}/readyz`)).ok);
+    if (env.DATASTREAM_TLS_CERT) {
+      server.http = `https://127.0.0.1:${number}`;
+      const ca = readFileSync(env.DATASTREAM_TLS_CERT);
+      await eventually('readiness', async () => (await status(`${server.http}/readyz`, ca)) === 200);
+    } else {
+      server.http = `http://127.0.0.1:${number}`;
+      await eventually('readiness', async () => (await fetch(`${server.http}/readyz`)).ok);
+    }
     return server;
   }
 
@@ -65,6 +74,11 @@ export class Server {
     return this.ended;
   }
 }
+
+/** The status of a page whose certificate is of this authority: `fetch` has no option for one. */
+const status = (url, ca) => new Promise((resolve, reject) => {
+  get(url, { ca }, (answer) => { answer.resume(); resolve(answer.statusCode); }).on('error', reject);
+});
 
 /** Looks again and again until there is something. */
 export async function eventually(what, look, limit = 15000) {

@@ -2,6 +2,7 @@
 //! `tests/autobahn/run` runs its protocol test suite against it.
 //!
 //! `cargo run -p datastream-load --bin ws_echo -- 127.0.0.1:9001` prints the address once it listens.
+//! With the PEM files of a certificate and its key as further arguments, it speaks TLS as shards do.
 
 use std::{
     env,
@@ -15,6 +16,7 @@ use datastream::internals::{
     frame::web_socket_header,
     frame_reader::{Event, FrameReader},
     frame_writer,
+    tls::{TlsServer, TlsSocket},
 };
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
@@ -26,19 +28,32 @@ const TEXT: u8 = 0x81;
 const BINARY: u8 = 0x82;
 
 fn main() -> io::Result<()> {
-    let address = env::args().nth(1).unwrap_or_else(|| "127.0.0.1:0".to_owned());
+    let mut args = env::args().skip(1);
+    let address = args.next().unwrap_or_else(|| "127.0.0.1:0".to_owned());
+    let files = args.next().zip(args.next());
+    let tls = files.map(|(cert, key)| TlsServer::read(cert.into(), key.into())).transpose()?;
     let listener = TcpListener::bind(address)?;
     println!("{}", listener.local_addr()?);
     for socket in listener.incoming() {
-        let socket = socket?;
+        let (socket, tls) = (socket?, tls.clone());
         // An error of one client must not affect the others.
-        thread::spawn(move || serve(socket));
+        thread::spawn(move || accept(socket, tls));
     }
     Ok(())
 }
 
-fn serve(mut socket: TcpStream) -> io::Result<()> {
+fn accept(socket: TcpStream, tls: Option<TlsServer>) -> io::Result<()> {
     socket.set_nodelay(true)?;
+    match tls {
+        None => serve(socket, |socket| socket.shutdown(Shutdown::Write)),
+        Some(tls) => serve(tls.accept(socket)?, TlsSocket::finish),
+    }
+}
+
+fn serve<S: Read + Write>(
+    mut socket: S,
+    finish: impl FnOnce(&mut S) -> io::Result<()>,
+) -> io::Result<()> {
     let unread = handshake(&mut socket)?;
     let mut session = Session::default();
     let mut reader = FrameReader::new(MESSAGE_BYTES_MAX);
@@ -55,13 +70,13 @@ fn serve(mut socket: TcpStream) -> io::Result<()> {
         }
     }
     // Unread data would cause a reset, and the client could lose the close frame.
-    socket.shutdown(Shutdown::Write)?;
+    finish(&mut socket)?;
     while socket.read(&mut buffer)? > 0 {}
     Ok(())
 }
 
 /// Answers the handshake; returns the bytes after it.
-fn handshake(socket: &mut TcpStream) -> io::Result<Vec<u8>> {
+fn handshake(socket: &mut (impl Read + Write)) -> io::Result<Vec<u8>> {
     let mut head = Vec::new();
     let end = loop {
         if let Some(at) = head.windows(4).position(|end| end == b"\r\n\r\n") {
