@@ -22,6 +22,7 @@ mod lists;
 mod origin;
 mod page;
 mod problem;
+mod refused_head;
 mod rounds;
 mod selection;
 mod stream;

@@ -30,6 +30,7 @@ async fn bytes_that_are_not_http_get_400_or_a_close() {
         b"\0\x01\x02\x03\r\n\r\n".as_slice(),
         b"hello\r\n\r\n",
         b"GET /sse/crash HTTP/9.9\r\n\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
         b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03\r\n\r\n",
         b"GET /\xff\xfe HTTP/1.1\r\nHost: x\r\n\r\n",
     ] {
@@ -52,6 +53,46 @@ async fn an_endless_request_head_is_refused() {
     let answer = client.read_to_end().await;
     assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 431"), "{answer:?}");
     assert_streams(&database, &server).await;
+}
+
+/// Asserts that this answer ends with a problem of this status.
+#[track_caller]
+fn assert_problem(answer: &str, status: u16) {
+    let start = answer.rfind("HTTP/1.1 ").expect("an answer");
+    let (head, body) = answer[start..].split_once("\r\n\r\n").expect("a body");
+    assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
+    for field in ["content-type: application/problem+json", "connection: close"] {
+        assert!(head.contains(&format!("\r\n{field}\r\n")), "{field} in {answer}");
+    }
+    assert!(head.contains(&format!("\r\ncontent-length: {}\r\n", body.len())), "{answer}");
+    let problem: serde_json::Value = serde_json::from_str(body).expect("JSON");
+    assert_eq!(problem["status"], status, "{problem}");
+    for member in ["type", "title", "detail"] {
+        assert!(problem[member].is_string(), "{member} of {problem}");
+    }
+}
+
+#[tokio::test]
+async fn a_head_that_is_malformed_or_too_large_is_refused_with_a_problem_body() {
+    let (_database, server) = serving().await;
+    let filler = |lines: usize, size: usize| {
+        let lines = (0..lines).map(|line| format!("X-{line}: {}\r\n", "x".repeat(size)));
+        format!("GET /healthz HTTP/1.1\r\nHost: x\r\n{}\r\n", lines.collect::<String>())
+    };
+    for (request, status) in [
+        ("hello\r\n\r\n".to_owned(), 400),
+        ("GET /healthz HTTP/9.9\r\n\r\n".to_owned(), 400),
+        ("GET /healthz HTTP/1.1\r\nHost: x\r\nbad header\r\n\r\n".to_owned(), 400),
+        ("GET /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: x\r\n\r\n".to_owned(), 400),
+        (filler(2, 10_000), 431),
+        (filler(101, 1), 431),
+        (format!("GET /{} HTTP/1.1\r\nHost: x\r\n\r\n", "x".repeat(20_000)), 431),
+        // Behind a valid request on the same connection.
+        (format!("{}hello\r\n\r\n", filler(1, 1)), 400),
+    ] {
+        let answer = raw_http(server.addr, &request).await.read_to_end().await;
+        assert_problem(&answer, status);
+    }
 }
 
 #[tokio::test]

@@ -64,7 +64,7 @@ async fn silent_connections_do_not_keep_probes_out_of_the_internal_listener() {
 }
 
 #[tokio::test]
-async fn a_host_that_is_no_authority_is_refused_on_both_listeners() {
+async fn a_host_that_is_no_authority_and_a_malformed_head_are_refused_on_both_listeners() {
     let (_database, server, internal) = with_internal(&[]).await;
     let internal: SocketAddr = internal.trim_start_matches("http://").parse().expect("an address");
     for address in [server.addr, internal] {
@@ -75,6 +75,11 @@ async fn a_host_that_is_no_authority_is_refused_on_both_listeners() {
             let answer = raw_http(address, request).await.read_until("}").await;
             assert!(answer.starts_with("HTTP/1.1 400 "), "{hosts}: {answer}");
         }
+        let answer = raw_http(address, "nonsense\r\n\r\n").await.read_to_end().await;
+        assert!(
+            answer.starts_with("HTTP/1.1 400 ") && answer.contains("\"status\":400"),
+            "{answer}"
+        );
     }
 }
 

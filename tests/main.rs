@@ -84,6 +84,7 @@ mod subprotocols;
 mod tls;
 mod token_keys;
 mod token_leases;
+mod token_refusals;
 mod token_settings;
 mod tokens;
 mod unreadable_rounds;

@@ -45,7 +45,7 @@ impl<'a> Presented<'a> {
     }
 
     /// The token of the first place that holds one. The others are not looked at, not even if that
-    /// token is bad: a client must know which of its tokens is used.
+    /// token is bad or empty: a client must know which of its tokens is used.
     fn token(self, cookie: Option<&str>, query: bool) -> Option<Token> {
         let in_query = match self.kind {
             RouteKind::Plain => false,
@@ -79,20 +79,19 @@ fn subprotocol(headers: &HeaderMap) -> Option<Token> {
     tokens.next().map(Token::new)
 }
 
-/// RFC 6265 section 4.2. An empty cookie is one that was removed.
+/// RFC 6265 section 4.2.
 fn of_cookie(headers: &HeaderMap, name: &str) -> Option<Token> {
     let lines = headers.get_all(header::COOKIE).iter();
     let mut pairs = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b';'));
     pairs.find_map(|pair| {
         let value = pair.trim_ascii().strip_prefix(name.as_bytes())?.strip_prefix(b"=")?;
         let quoted = value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\""));
-        let value = quoted.unwrap_or(value);
-        (!value.is_empty()).then(|| Token::new(value))
+        Some(Token::new(quoted.unwrap_or(value)))
     })
 }
 
 fn parameter(parameters: &Parameters) -> Option<Token> {
-    let mut values = parameters.iter().filter(|(name, value)| name == "token" && !value.is_empty());
+    let mut values = parameters.iter().filter(|(name, _)| name == "token");
     values.next().map(|(_, value)| Token::new(value.as_str()))
 }
 
@@ -227,7 +226,23 @@ mod tests {
             let token = found(RouteKind::WebSocket, &places[skipped..], "d");
             assert_eq!(token, Some(Token::new(expected)));
         }
-        assert_eq!(found(RouteKind::WebSocket, &[], ""), None);
+    }
+
+    #[test]
+    fn an_empty_token_is_a_bad_one_in_each_place_and_hides_those_after_it() {
+        let places = [
+            ("authorization", "Bearer "),
+            ("sec-websocket-protocol", "datastream, bearer."),
+            ("cookie", "session="),
+        ];
+        for skipped in 0..=places.len() {
+            let token = found(RouteKind::WebSocket, &places[skipped..], "");
+            assert_eq!(token, Some(Token::new("")), "{:?}", &places[skipped..]);
+        }
+        for (name, empty) in places {
+            let token = found(RouteKind::WebSocket, &[(name, empty)], "good");
+            assert_eq!(token, Some(Token::new("")), "{name}");
+        }
     }
 
     #[test]
@@ -252,7 +267,7 @@ mod tests {
         assert_eq!(found(RouteKind::Plain, &[], "d"), None);
         assert_eq!(found(RouteKind::WebTransport, &[], "d"), Some(Token::new("d")));
         let offered = [("sec-websocket-protocol", "bearer.b")];
-        assert_eq!(found(RouteKind::Events, &offered, ""), None);
+        assert_eq!(found(RouteKind::Events, &offered, "d"), Some(Token::new("d")));
     }
 
     #[test]
@@ -260,8 +275,8 @@ mod tests {
         for (line, expected) in [
             ("asession=x; session=\"c\"", Some("c")),
             ("session2=x", None),
-            ("session=", None),
-            ("session=; session=c", Some("c")),
+            ("session=", Some("")),
+            ("session=; session=c", Some("")),
         ] {
             let token = found(RouteKind::Plain, &[("cookie", line)], "");
             assert_eq!(token, expected.map(Token::new), "{line}");

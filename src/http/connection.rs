@@ -24,7 +24,7 @@ use std::{
 use axum::{
     Router,
     body::Body,
-    http::{HeaderMap, HeaderValue},
+    http::{HeaderMap, HeaderValue, StatusCode},
     response::Response,
 };
 use hyper::{
@@ -39,8 +39,9 @@ use tower::ServiceExt;
 
 use super::{
     exchange::{Exchanges, TrackedBody},
-    hand_off::{ClientAddress, HandOff},
-    head, host,
+    hand_off::{Client, HandOff},
+    head, host, problem,
+    refused_head::ProblemSocket,
 };
 use crate::{
     config::TrustedProxies,
@@ -61,11 +62,11 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 const BUFFER_BYTES: usize = 16 * 1024;
 /// The most headers of a request.
 const HEADERS_MAX: usize = 100;
-/// The answer to a request without TLS on a port with TLS.
-const PLAIN_HTTP: &[u8] = b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/problem+json\r\n\
-    connection: close\r\ncontent-length: 113\r\n\r\n\
-    {\"type\":\"about:blank\",\"title\":\"Bad Request\",\"status\":400,\
-    \"detail\":\"this port speaks TLS: use https:// or wss://\"}";
+/// Why a request without TLS is refused on a port with TLS.
+const PLAIN_HTTP: &str = "this port speaks TLS: use https:// or wss://";
+/// How long a client that was refused may take to end the connection. A close while it sends would be
+/// a reset, and it might lose the answer.
+const LINGER: Duration = Duration::from_secs(1);
 /// How long a connection may take after a shutdown request. The shards end the streams; hyper only
 /// has to send its last response.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(3);
@@ -82,10 +83,11 @@ pub(super) struct ConnectionContext {
 }
 
 impl ConnectionContext {
-    /// The address of the client that sent this request.
-    fn client(&self, peer: IpAddr, headers: &HeaderMap) -> Option<IpAddr> {
+    /// The client that sent this request.
+    fn client(&self, peer: IpAddr, headers: &HeaderMap) -> Client {
         let forwarded = headers.get_all(X_FORWARDED_FOR).iter();
-        self.proxies.client(peer, forwarded.map(HeaderValue::as_bytes))
+        let address = self.proxies.client(peer, forwarded.map(HeaderValue::as_bytes));
+        Client { address, is_encrypted: self.tls.is_some() }
     }
 }
 
@@ -110,6 +112,7 @@ pub(super) async fn serve(
     {
         return;
     }
+    let _keys = context.tls.is_some().then(|| context.budget.count_keys());
     while waits(&socket, &pending, &context.shutdown).await {
         // In a box of its own: a connection that waits holds none of it.
         match Box::pin(speak_http(socket, peer, &pending, &context)).await {
@@ -126,8 +129,9 @@ async fn encrypts(
     pending: &PendingConnection,
     shutdown: &Shutdown,
 ) -> bool {
+    let plain_answer = || problem::last_response(StatusCode::BAD_REQUEST, PLAIN_HTTP);
     let encrypted = tokio::select! {
-        encrypted = timeout(HEAD_TIMEOUT, socket.encrypt(tls, PLAIN_HTTP)) => encrypted,
+        encrypted = timeout(HEAD_TIMEOUT, socket.encrypt(tls, plain_answer)) => encrypted,
         () = pending.closed() => return false,
         () = shutdown.requested() => return false,
     };
@@ -171,13 +175,13 @@ async fn speak_http(
         .header_read_timeout(HEAD_TIMEOUT)
         .max_buf_size(BUFFER_BYTES)
         .max_headers(HEADERS_MAX)
-        .serve_connection(TokioIo::new(socket), service);
+        .serve_connection(TokioIo::new(ProblemSocket::new(socket)), service);
     let mut poll =
         |cx: &mut Context<'_>| poll_until_idle(&mut http, &hand_off, &exchanges, &gauge, cx);
     let stopped = tokio::select! {
         stopped = poll_fn(&mut poll) => stopped,
         () = pending.closed() => {
-            http.into_parts().io.into_inner().reset_if_blocked();
+            http.into_parts().io.into_inner().into_inner().reset_if_blocked();
             return None;
         }
         () = context.shutdown.requested() => {
@@ -187,11 +191,24 @@ async fn speak_http(
         }
     };
     match stopped {
-        Err(error) => tracing::debug!(%error, "the connection failed"),
+        Err(error) => {
+            tracing::debug!(%error, "the connection failed");
+            if error.is_parse() {
+                linger(http.into_parts().io.into_inner().into_inner(), pending).await;
+            }
+        }
         Ok(Stopped::Closed) => {}
         Ok(Stopped::Idle) => return after_requests(http.into_parts(), &hand_off, context).await,
     }
     None
+}
+
+/// Waits until the client has ended a connection whose request was refused.
+async fn linger(mut socket: MeteredSocket, pending: &PendingConnection) {
+    tokio::select! {
+        _ = timeout(LINGER, socket.linger()) => {}
+        () = pending.closed() => {}
+    }
 }
 
 /// Polls hyper until the connection ends, or until the kernel has accepted the responses to all
@@ -219,7 +236,7 @@ where
 /// Hands a granted stream to a shard, or returns the socket, with what hyper has read of the next
 /// request.
 async fn after_requests<S>(
-    parts: Parts<TokioIo<MeteredSocket>, S>,
+    parts: Parts<TokioIo<ProblemSocket<MeteredSocket>>, S>,
     hand_off: &HandOff,
     context: &ConnectionContext,
 ) -> Option<MeteredSocket> {
@@ -229,7 +246,7 @@ async fn after_requests<S>(
         }
         return None;
     }
-    let mut socket = parts.io.into_inner();
+    let mut socket = parts.io.into_inner().into_inner();
     socket.put_back(parts.read_buf);
     Some(socket)
 }
@@ -248,7 +265,7 @@ async fn answer(
         return Ok(exchange.track(refused));
     }
     let client = context.client(peer, request.headers());
-    request.extensions_mut().insert(ClientAddress(client));
+    request.extensions_mut().insert(client);
     let response = context.router.clone().oneshot(request.map(Body::new)).await?;
     match hand_off.intercept(response) {
         Some(response) => Ok(exchange.track(response)),
@@ -259,13 +276,13 @@ async fn answer(
 /// Hands a granted stream to a shard. If the stream cannot be opened, the connection is closed
 /// without a response, and the client repeats the same request.
 async fn hand_off_stream<S>(
-    parts: Parts<TokioIo<MeteredSocket>, S>,
+    parts: Parts<TokioIo<ProblemSocket<MeteredSocket>>, S>,
     hand_off: &HandOff,
     context: &ConnectionContext,
 ) -> Result<(), Box<dyn Error + Send + Sync>> {
     let Some((head, grant)) = hand_off.take_grant() else { return Ok(()) };
     let protocol = grant.protocol;
-    let mut socket = parts.io.into_inner();
+    let mut socket = parts.io.into_inner().into_inner();
     socket.put_back(parts.read_buf);
     let (tcp, tls, unread) = socket.into_parts();
     let stream = GrantedStream {

@@ -33,9 +33,14 @@ struct GrantExtension(Arc<Mutex<Option<Grant>>>);
 #[derive(Clone, Debug, Default)]
 pub(super) struct HandOff(Arc<Mutex<Option<(Parts, Grant)>>>);
 
-/// The client address of a request, if it is known.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct ClientAddress(pub(super) Option<IpAddr>);
+/// The sender of a request.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Client {
+    /// Its address; unknown behind a proxy that does not say it.
+    pub(super) address: Option<IpAddr>,
+    /// Whether its connection has TLS.
+    pub(super) is_encrypted: bool,
+}
 
 impl Grant {
     /// The response with this grant in its extensions.
@@ -67,7 +72,7 @@ impl HandOff {
     }
 }
 
-/// The client address; unknown behind a proxy that does not say it.
-pub(super) fn client_address(extensions: &Extensions) -> Option<IpAddr> {
-    extensions.get::<ClientAddress>().and_then(|ClientAddress(address)| *address)
+/// The sender of a request with these extensions.
+pub(super) fn client(extensions: &Extensions) -> Client {
+    extensions.get().copied().unwrap_or_default()
 }

@@ -4,7 +4,7 @@ use axum::http::{Version, header, response::Parts};
 use chrono::Utc;
 
 /// RFC 9110 section 5.6.7.
-const DATE: &str = "%a, %d %b %Y %H:%M:%S GMT";
+pub(super) const DATE: &str = "%a, %d %b %Y %H:%M:%S GMT";
 
 /// Writes a head without a content length. Adds `date`, which an origin server must send (RFC 9110
 /// section 6.6.1), and `transfer-encoding` if the body is chunked.

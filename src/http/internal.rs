@@ -25,7 +25,9 @@ use tokio::{
 };
 use tower::ServiceExt;
 
-use super::{SharedState, body, health, host, unknown_method, unknown_route};
+use super::{
+    SharedState, body, health, host, refused_head::ProblemSocket, unknown_method, unknown_route,
+};
 use crate::config::NodeName;
 
 /// The most connections: a few scrapers and probes.
@@ -135,7 +137,7 @@ async fn serve_connection(socket: TcpStream, router: Router, answering: Arc<Atom
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
-        .serve_connection(TokioIo::new(socket), service)
+        .serve_connection(TokioIo::new(ProblemSocket::new(socket)), service)
         .await;
     if let Err(error) = served {
         tracing::debug!(%error, "an internal connection failed");

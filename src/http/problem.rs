@@ -5,8 +5,10 @@ use axum::{
     http::{HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
+use chrono::Utc;
 use serde::Serialize;
 
+use super::head;
 use crate::stream::feed::FeedError;
 
 /// A server without memory for more asks clients to retry after this time.
@@ -131,6 +133,21 @@ impl IntoResponse for Problem {
         headers.extend(self.headers);
         response
     }
+}
+
+/// The bytes of a refusal without a route, after which the connection ends.
+pub(super) fn last_response(status: StatusCode, detail: &str) -> Vec<u8> {
+    let problem = Problem::new(status, detail);
+    // The body has no field that could fail to be encoded.
+    let body = serde_json::to_string(&problem.body()).unwrap_or_default();
+    let date = Utc::now().format(head::DATE);
+    format!(
+        "HTTP/1.1 {status}\r\ncontent-type: application/problem+json\r\ncache-control: no-store\r\n\
+         x-content-type-options: nosniff\r\nconnection: close\r\ncontent-length: {}\r\n\
+         date: {date}\r\n\r\n{body}",
+        body.len()
+    )
+    .into_bytes()
 }
 
 #[cfg(test)]

@@ -67,7 +67,7 @@ async fn web_socket(
         topic => topic?,
     };
     let accept = handshake::accept(headers)?;
-    let client = hand_off::client_address(request.extensions());
+    let client = hand_off::client(request.extensions());
     let lease = permission.lease();
     let grant = state.access.grant(Protocol::WebSocket, client, topic, start, lease).await?;
     Ok(grant.attach_to(handshake::switching(accept, headers)))
@@ -167,7 +167,7 @@ async fn open_events(
         Version::HTTP_10 => Protocol::Plain,
         _ => Protocol::Chunked,
     };
-    let client = hand_off::client_address(&request.extensions);
+    let client = hand_off::client(&request.extensions);
     let lease = permission.lease();
     Ok(state.access.grant(protocol, client, topic, start, lease).await?.attach_to(head))
 }

@@ -10,13 +10,14 @@ use axum::{
     Extension, Router,
     body::Body,
     extract::State,
-    http::{HeaderMap, Request, StatusCode, header},
+    http::{HeaderMap, HeaderName, Request, StatusCode, header},
+    response::Response,
     routing::get,
 };
 use tower::ServiceExt;
 
 use super::{
-    SharedState, authorization::RouteKind, hand_off::ClientAddress, origin, problem::Problem,
+    SharedState, authorization::RouteKind, hand_off::Client, origin, problem::Problem,
     stream::StreamRequest,
 };
 use crate::{
@@ -26,6 +27,9 @@ use crate::{
         wt::{self, Admission, Refusal},
     },
 };
+
+/// The header fields of a refusal that a client may need.
+const FIELDS: [HeaderName; 2] = [header::WWW_AUTHENTICATE, header::RETRY_AFTER];
 
 /// The slot for the session that a handler grants.
 type GrantSlot = Arc<Mutex<Option<GrantedSession>>>;
@@ -52,14 +56,14 @@ impl WebTransportAdmission {
 
 impl Admission for WebTransportAdmission {
     async fn admit(&self, connect: wt::ConnectRequest) -> Result<GrantedSession, Refusal> {
-        let malformed = Refusal(StatusCode::BAD_REQUEST.as_u16());
+        let malformed = || Refusal::of(StatusCode::BAD_REQUEST.as_u16());
         // `Request::get` would accept a whole URL, or a host alone.
         if !connect.path.starts_with('/') {
-            return Err(malformed);
+            return Err(malformed());
         }
         let slot = GrantSlot::default();
         let mut request = Request::get(connect.path)
-            .extension(ClientAddress(self.proxies.direct(connect.address)))
+            .extension(Client { address: self.proxies.direct(connect.address), is_encrypted: true })
             .extension(Arc::clone(&slot));
         for (name, value) in [
             (header::ORIGIN, connect.origin),
@@ -70,26 +74,30 @@ impl Admission for WebTransportAdmission {
                 request = request.header(name, value);
             }
         }
-        let request = request.body(Body::empty()).map_err(|_| malformed)?;
+        let request = request.body(Body::empty()).map_err(|_| malformed())?;
         let Ok(response) = self.router.clone().oneshot(request).await;
         let granted = slot.lock().take();
-        granted.ok_or(refusal(response.status()))
+        granted.ok_or_else(|| refusal(&response))
     }
 }
 
 /// The contract has one status for all that a client should repeat later.
-fn refusal(status: StatusCode) -> Refusal {
-    let status = match status {
+fn refusal(response: &Response) -> Refusal {
+    let status = match response.status() {
         StatusCode::SERVICE_UNAVAILABLE => StatusCode::TOO_MANY_REQUESTS,
         status => status,
     };
-    Refusal(status.as_u16())
+    let field = |name: &HeaderName| {
+        let value = response.headers().get(name)?.to_str().ok()?;
+        Some((name.as_str().to_owned(), value.to_owned()))
+    };
+    Refusal { status: status.as_u16(), fields: FIELDS.iter().filter_map(field).collect() }
 }
 
 async fn open(
     State(state): State<SharedState>,
     Extension(slot): Extension<GrantSlot>,
-    Extension(ClientAddress(client)): Extension<ClientAddress>,
+    Extension(client): Extension<Client>,
     headers: HeaderMap,
     stream_request: StreamRequest,
 ) -> Result<StatusCode, Problem> {
@@ -98,7 +106,7 @@ async fn open(
     let presented = stream_request.presented(RouteKind::WebTransport, &headers);
     let permission = state.permission_for(&selection, presented).await?;
     let topic = state.feed.topic(&selection).await?;
-    let session = state.access.session(client, topic, start, permission.lease()).await?;
+    let session = state.access.session(client.address, topic, start, permission.lease()).await?;
     *slot.lock() = Some(session);
     Ok(StatusCode::OK)
 }

@@ -24,6 +24,7 @@ pub mod token;
 pub mod wait;
 pub mod ws;
 pub mod wt;
+pub mod wt_request;
 
 pub use self::{
     cluster::DedicatedCluster,
@@ -40,6 +41,7 @@ pub use self::{
     wait::{eventually, within},
     ws::WsClient,
     wt::WtClient,
+    wt_request::wt_request,
 };
 
 /// A database with the sample games and a ready server on it.

@@ -19,9 +19,22 @@ pub(crate) struct ConnectRequest {
     pub address: IpAddr,
 }
 
-/// A refused request: the HTTP status of the response.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Refusal(pub u16);
+/// A refused request. The response has no body: the library writes heads alone, and a page sees
+/// neither.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    /// The HTTP status.
+    pub status: u16,
+    /// Its header fields, with names in lower case (RFC 9114 section 4.2).
+    pub fields: Vec<(String, String)>,
+}
+
+impl Refusal {
+    /// A refusal without header fields.
+    pub(crate) fn of(status: u16) -> Self {
+        Self { status, fields: Vec::new() }
+    }
+}
 
 /// Grants and refuses sessions.
 pub(crate) trait Admission: Send + Sync + 'static {

@@ -114,12 +114,13 @@ impl<G: Admission> SessionSetup<G> {
         let admitted = self.admission.admit(connect).await;
         match admitted {
             Err(refusal) => drop(timeout(HANDSHAKE, refuse(request, refusal)).await),
-            Ok(session) => {
+            Ok(granted) => {
                 let Ok(Ok(connection)) = timeout(HANDSHAKE, request.accept()).await else { return };
                 drop(pending);
-                let GrantedSession { opening, stored, subscription, record, lease } = session;
-                let session = Session::new(connection, record, lease);
+                let GrantedSession { opening, stored, subscription, record, lease, .. } = granted;
+                let session = Session::new(connection, record, lease, granted.memory);
                 self.open_and_join(session, opening, stored, subscription).await;
+                drop(granted.opening_memory);
             }
         }
     }
@@ -265,20 +266,13 @@ impl<G: Admission> SessionSetup<G> {
     }
 }
 
-/// Responds with the status. The library has methods for three statuses. For any other, this
-/// function overrides the status of its "accepted" response, and closes the connection if the
-/// client does not.
-async fn refuse(request: SessionRequest, Refusal(status): Refusal) {
-    match status {
-        403 => request.forbidden().await,
-        404 => request.not_found().await,
-        429 => request.too_many_requests().await,
-        _ => {
-            let status = [(":status", status.to_string())];
-            if let Ok(connection) = request.accept_with_headers(status).await {
-                let _ = timeout(REFUSED, connection.closed()).await;
-                connection.close(H3_NO_ERROR.into(), b"");
-            }
-        }
+/// Responds with the status and the header fields. The library has methods for three statuses without
+/// fields. This function overrides the status of its "accepted" response instead, and closes the
+/// connection if the client does not.
+async fn refuse(request: SessionRequest, Refusal { status, mut fields }: Refusal) {
+    fields.push((":status".to_owned(), status.to_string()));
+    if let Ok(connection) = request.accept_with_headers(fields).await {
+        let _ = timeout(REFUSED, connection.closed()).await;
+        connection.close(H3_NO_ERROR.into(), b"");
     }
 }
