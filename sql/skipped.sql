@@ -1,16 +1,15 @@
 -- Outbox rows that have no round to send: its id or its moment cannot be sent, it was deleted, it is unfinished again, or it has no
 -- game.
--- $1 bigint: the first transaction   $2 text: a snapshot; only what was committed by then
--- $3 bigint: how many rows of the outbox to look at, the newest
+-- $1 text: a snapshot; only what was committed by then   $2 bigint: how many rows of the outbox to look at, the newest
 -- Columns: attachment integer (negative: the id cannot be sent), round_id bigint, round_key text, is_finished boolean (null: deleted),
 --          is_out_of_range boolean.
 -- No content is read. Fenced: see replay.sql.
 with newest as materialized (
   select b.attachment, b.round_id, b.round_key
   from datastream.outbox b
-  where b.xid >= $1::bigint::text::xid8 and b.xid < pg_snapshot_xmax($2::text::pg_snapshot) and pg_visible_in_snapshot(b.xid, $2::text::pg_snapshot)
+  where b.xid < pg_snapshot_xmax($1::text::pg_snapshot) and pg_visible_in_snapshot(b.xid, $1::text::pg_snapshot)
   order by b.xid desc, b.attachment desc, b.round_id desc, b.round_key desc
-  limit $3::bigint
+  limit $2::bigint
 ), absent as materialized (
   select distinct n.attachment, n.round_id, n.round_key, r.attachment is not null as is_out_of_range
   from newest n

@@ -153,18 +153,20 @@ pub(crate) fn xid<R: Columns>(row: &R, column: &str) -> Result<Xid, R::Error> {
     row.bigint(column).map(|id| Xid(id.cast_unsigned()))
 }
 
-/// A round without its content. `None` for a round that cannot be sent. Equal types share one text.
+/// A round without its content, or why it cannot be sent. Equal types share one text.
 pub(crate) fn stored<R: Columns>(
     row: &R,
     kinds: &mut HashSet<Arc<str>>,
-) -> Result<Option<StoredRound>, R::Error> {
+) -> Result<Result<StoredRound, Unsendable>, R::Error> {
     let (xid, before) = (xid(row, "xid")?, xid(row, "before")?);
-    let (Ok(round), Ok(game)) = (round_id(row)?, game_id(row)?) else { return Ok(None) };
+    let (Ok(round), Ok(game)) = (round_id(row)?, game_id(row)?) else {
+        return Ok(Err(Unsendable::BadId));
+    };
     let micros = row.number("finished_micros")?;
     if micros.and_then(FinishedAt::from_micros).is_none() {
-        return Ok(None);
+        return Ok(Err(Unsendable::OutOfRange));
     }
-    let Some(kind) = row.maybe_text("game_type")? else { return Ok(None) };
+    let Some(kind) = row.maybe_text("game_type")? else { return Ok(Err(Unsendable::Unreadable)) };
     let kind = kinds.get(kind).cloned().unwrap_or_else(|| {
         let kind = Arc::<str>::from(kind);
         kinds.insert(Arc::clone(&kind));
@@ -172,7 +174,7 @@ pub(crate) fn stored<R: Columns>(
     });
     let finish = Finish { xid, attachment: attachment(row)?, round };
     let extras_bytes = usize::try_from(row.bigint("extras_bytes")?).unwrap_or(0);
-    Ok(Some(StoredRound { finish, before, game: (game, kind), extras_bytes }))
+    Ok(Ok(StoredRound { finish, before, game: (game, kind), extras_bytes }))
 }
 
 /// An outbox row that has no round to send, and the reason. `sql/skipped.sql` has the columns.

@@ -107,13 +107,13 @@ impl Contents<'_> {
         Ok(Some(contents))
     }
 
-    /// What has become of the rounds that the views lack.
+    /// What has become of the rounds that the views lack: never [`Content::Missing`].
     pub(super) async fn read_missing(
         &self,
         names: &[RoundName],
     ) -> Result<HashMap<RoundName, Content>, CaptureError> {
         let mut contents: HashMap<_, _> =
-            names.iter().map(|name| (name.clone(), Content::Missing)).collect();
+            names.iter().map(|name| (name.clone(), Content::Deleted)).collect();
         if names.is_empty() {
             return Ok(contents);
         }

@@ -54,8 +54,10 @@ pub(super) enum Content {
     Unread,
     /// It can be sent.
     Round(Box<Round>),
-    /// It was deleted.
+    /// The views lack it: it was deleted, or is unfinished again.
     Missing,
+    /// It was deleted.
+    Deleted,
     /// It is unfinished again.
     Unfinished,
     /// PostgreSQL cannot read it.
@@ -76,7 +78,7 @@ impl Content {
     pub(super) fn skipped(&self) -> Option<Skipped> {
         match self {
             Self::Round(_) => None,
-            Self::Unread | Self::Missing => Some(Skipped::deleted),
+            Self::Unread | Self::Missing | Self::Deleted => Some(Skipped::deleted),
             Self::Unfinished => Some(Skipped::unfinished),
             Self::Unreadable => Some(Skipped::unreadable),
             Self::Unsendable(unsendable) => Some(unsendable.reason()),

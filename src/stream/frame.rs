@@ -32,6 +32,8 @@ const TEXT: u8 = 0x81;
 /// The bytes that a round keeps besides its buffer: an entry of a ring buffer and its resume point,
 /// three allocations.
 pub(crate) const ROUND_OVERHEAD: usize = 384;
+/// A frame has the JSON twice.
+const ENCODINGS: usize = 2;
 
 /// Encoded in the id of an event, beside all that is not ASCII: `%`, and bytes outside 0x21-0x7E. So
 /// `Last-Event-ID` is a valid header, whatever the client does with other bytes.
@@ -62,6 +64,11 @@ impl AsRef<[u8]> for CountedBuffer {
     }
 }
 
+/// About the bytes that an encoded round keeps, by those of its JSON.
+pub(crate) fn encoded_bytes(json: usize) -> usize {
+    ENCODINGS * json + ROUND_OVERHEAD
+}
+
 impl Frame {
     /// Encodes a round.
     pub fn encode(round: &Round) -> Self {
@@ -85,7 +92,7 @@ impl Frame {
     fn encode_parts(round: &Round) -> (Self, Vec<u8>) {
         let json = round.to_json();
         let id = format!("id: {}\n", event_id(&round.round_id.to_string()));
-        let mut buffer = Vec::with_capacity(2 * json.len() + id.len() + 64);
+        let mut buffer = Vec::with_capacity(ENCODINGS * json.len() + id.len() + 64);
         web_socket_header(TEXT, json.len(), &mut buffer);
         let json_at = buffer.len() as u8;
         buffer.extend_from_slice(&json);

@@ -19,7 +19,7 @@ use crate::{
         sql::sql,
     },
     stream::{
-        round::GameId,
+        round::{GameId, RoundId},
         round_store::StoredRounds,
         transaction::{Finish, RoundName, Xid},
     },
@@ -51,9 +51,9 @@ impl RoundQueries {
             Err(error) if fails_of_data(&error) => {
                 let query = sqlx::query(AssertSqlSafe(unmeasured(&replay)));
                 let found = self.fetch(&self.pools.replays, bound(query)).await?;
-                self.measured(stored_rounds(found, limit)?).await
+                self.measured(self.stored_rounds(found, limit)?).await
             }
-            found => Ok(self.without_large(stored_rounds(found?, limit)?)),
+            found => Ok(self.without_large(self.stored_rounds(found?, limit)?)),
         }
     }
 
@@ -93,12 +93,42 @@ impl RoundQueries {
         let found = self.fetch(&self.pools.replays, query).await?;
         let mut sizes = Vec::with_capacity(found.len());
         for row in &found {
-            if let (Ok(id), Some(kind)) = (rows::round_id(row)?, row.maybe_text("game_type")?) {
-                let size = usize::try_from(row.bigint("extras_bytes")?).unwrap_or(0);
-                sizes.push(((rows::attachment(row)?, id), (kind.into(), size)));
-            }
+            // An id that cannot be sent is none of those that were asked for.
+            let Ok(id) = rows::round_id(row)? else { continue };
+            let attachment = rows::attachment(row)?;
+            let Some(kind) = row.maybe_text("game_type")? else {
+                self.skipped.skip_again(Skipped::unreadable, attachment, &id);
+                continue;
+            };
+            let size = usize::try_from(row.bigint("extras_bytes")?).unwrap_or(0);
+            sizes.push(((attachment, id), (kind.into(), size)));
         }
         Ok(sizes)
+    }
+
+    /// The rounds that can be sent; the others are counted. If there is no round, a single row with a
+    /// null `attachment` has the `trimmed` column.
+    fn stored_rounds(
+        &self,
+        mut found: Vec<PgRow>,
+        limit: usize,
+    ) -> Result<StoredRounds, sqlx::Error> {
+        let trimmed = found.first().map(|row| rows::xid(row, "trimmed")).transpose()?;
+        found.retain(|row| {
+            matches!(row.try_get::<Option<i32>, _>("attachment"), Ok(Some(_)) | Err(_))
+        });
+        let (is_full, mut kinds) = (found.len() >= limit, HashSet::new());
+        let mut rounds = Vec::with_capacity(found.len());
+        for row in &found {
+            match rows::stored(row, &mut kinds)? {
+                Ok(round) => rounds.push(round),
+                Err(unsendable) => {
+                    let id = rows::round_id(row)?.unwrap_or(RoundId::number(0));
+                    self.skipped.skip_again(unsendable.reason(), rows::attachment(row)?, &id);
+                }
+            }
+        }
+        Ok(StoredRounds { rounds, is_full, trimmed: trimmed.unwrap_or_default() })
     }
 
     /// Without the rounds that are longer than a round may be. They are counted.
@@ -120,14 +150,4 @@ impl RoundQueries {
 fn unmeasured(replay: &str) -> String {
     let replay = replay.replace("octet_length(f.extras)::bigint", "0::bigint");
     replay.replace("f.game_type,", "''::text as game_type,")
-}
-
-/// If there is no round, a single row with a null `attachment` has the `trimmed` column.
-fn stored_rounds(mut found: Vec<PgRow>, limit: usize) -> Result<StoredRounds, sqlx::Error> {
-    let trimmed = found.first().map(|row| rows::xid(row, "trimmed")).transpose()?;
-    found.retain(|row| matches!(row.try_get::<Option<i32>, _>("attachment"), Ok(Some(_)) | Err(_)));
-    let (is_full, mut kinds) = (found.len() >= limit, HashSet::new());
-    let rounds = found.iter().filter_map(|row| rows::stored(row, &mut kinds).transpose());
-    let (rounds, trimmed) = (rounds.collect::<Result<_, _>>()?, trimmed.unwrap_or_default());
-    Ok(StoredRounds { rounds, is_full, trimmed })
 }

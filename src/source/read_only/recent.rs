@@ -10,11 +10,8 @@ use super::{
 };
 use crate::{
     source::{contents::ChunkSize, error::CaptureError, poll::Content},
-    stream::{frame::ROUND_OVERHEAD, hub::Captured, transaction::Xid},
+    stream::{frame::encoded_bytes, hub::Captured, transaction::Xid},
 };
-
-/// A round is kept in two encodings.
-const ENCODINGS: usize = 2;
 
 /// The rounds that were taken.
 #[derive(Debug)]
@@ -120,7 +117,7 @@ impl RecentRounds {
         }
         match content {
             Content::Round(round) if self.has_room(recent.game, 0) => {
-                self.bytes += ENCODINGS * round.extras.len() + ROUND_OVERHEAD;
+                self.bytes += encoded_bytes(round.extras.len());
                 *self.taken.entry(recent.game).or_default() += 1;
                 self.rounds.push(captured(*round, queries.source.overlap_micros, 0));
             }

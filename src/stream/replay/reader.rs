@@ -12,15 +12,13 @@ use crate::{
         telemetry::metrics::MemoryUse,
     },
     stream::{
-        frame::{Frame, ROUND_OVERHEAD},
+        frame::{Frame, encoded_bytes},
         stored_rounds::StoredPart,
     },
 };
 
 /// The bytes of JSON in a page: half of what a socket's buffer takes.
 const PAGE_BYTES: usize = 64 * 1024;
-/// A frame has the JSON twice.
-const ENCODINGS: usize = 2;
 /// How long a replay waits for memory that other replays hold.
 const MEMORY_WITHIN: Duration = Duration::from_secs(30);
 /// The time between two attempts to get memory.
@@ -86,8 +84,7 @@ impl StoredReader {
     /// Waits until there is memory for so many rounds.
     async fn charge(&self, rounds: usize) -> Result<Charge, BudgetExhausted> {
         let rounds = self.part.iter().skip(self.next).take(rounds);
-        let bytes = |json: usize| json * ENCODINGS + ROUND_OVERHEAD;
-        let bytes = rounds.map(|round| bytes(round.json_bytes())).sum();
+        let bytes = rounds.map(|round| encoded_bytes(round.json_bytes())).sum();
         let (budget, begun) = (self.replays.budget(), Instant::now());
         if let Some(charge) = budget.try_take(MemoryUse::replays, self.client, bytes) {
             return Ok(charge);
