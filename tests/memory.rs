@@ -2,8 +2,8 @@
 //! are read as the client takes them.
 
 use testkit::{
-    SseClient, TestDatabase, TestServer, WsClient, database_alone, eventually, get, http::raw_http,
-    round::ids,
+    SseClient, TestDatabase, TestServer, WsClient, WtClient, database_alone, eventually, get,
+    http::raw_http, round::ids, wt_request,
 };
 
 /// Extras of so many bytes.
@@ -109,6 +109,134 @@ async fn lists_beyond_their_memory_are_503_and_streams_go_on() {
     drop(unread);
     let url = server.http("/rounds/crash?limit=1");
     eventually("a list again", || async { (get(&url).await.status == 200).then_some(()) }).await;
+}
+
+/// Makes this many games, each with a round of so many bytes that the client gets; their slugs and
+/// rounds.
+async fn games_with_large_rounds(
+    database: &TestDatabase,
+    client: &mut WsClient,
+    games: usize,
+    bytes: usize,
+) -> Vec<(String, i64)> {
+    let mut made = Vec::new();
+    for game in 0..games {
+        let slug = format!("large-{game}");
+        let insert = format!("insert into games (slug, name, type) values ('{slug}', '', 'large')");
+        database.run(&insert).await;
+        let round = database.finish(&slug, &extras(bytes)).await;
+        assert_eq!(client.next_round().await.round_id, round);
+        made.push((slug, round));
+    }
+    made
+}
+
+#[tokio::test]
+async fn latest_rounds_beyond_the_memory_for_history_are_still_seeds() {
+    let database = TestDatabase::new().await;
+    let with_little = || TestServer::on(database.url()).env("DATASTREAM_MEMORY", "16MiB");
+    let running = with_little().start().await;
+    let mut live = WsClient::connect(running.ws("/ws?seed=none")).await;
+    // 24 MB in two encodings, and history may have 8 MiB.
+    let games = games_with_large_rounds(&database, &mut live, 30, 400_000).await;
+    let started = with_little().start().await;
+    for server in [running, started] {
+        let used = server.metric(r#"datastream_memory_used_bytes{kind="history"}"#).await;
+        assert!(used <= f64::from(8 << 20), "{used} bytes");
+        let dropped = server.metric("datastream_latest_rounds_dropped").await;
+        assert!((15.0..30.0).contains(&dropped), "{dropped}");
+        for (slug, id) in &games {
+            let mut client = WsClient::connect(server.ws(&format!("/ws/{slug}"))).await;
+            assert_eq!(client.next_round().await.round_id, *id, "{slug}");
+            let latest = get(&server.http(&format!("/rounds/{slug}/latest"))).await.json();
+            assert_eq!(latest["round_id"], *id, "{slug}");
+        }
+        let mut events = SseClient::connect(&server.http("/sse/type/large")).await;
+        let (name, round) = events.next_event().await;
+        assert_eq!((name.as_str(), round.round_id), ("initial", games[29].1));
+        let both = format!("/ws?game={}&game={}&seed=each", games[0].0, games[1].0);
+        let mut client = WsClient::connect(server.ws(&both)).await;
+        assert_eq!(ids(&client.rounds(2).await), [games[0].1, games[1].1]);
+    }
+}
+
+/// A server with WebTransport and 4 MiB for connections.
+fn with_small_memory(database: &TestDatabase) -> testkit::server::Builder {
+    TestServer::on(database.url())
+        .env("DATASTREAM_MEMORY", "16MiB")
+        .env("DATASTREAM_WT_ENABLED", "true")
+        .env("DATASTREAM_WT_ADDR", "127.0.0.1:0")
+}
+
+#[tokio::test]
+async fn each_kind_of_stream_takes_its_memory_and_gives_it_back() {
+    let database = TestDatabase::new().await;
+    let server = with_small_memory(&database).start().await;
+    let used = async |kib: u32| {
+        // The request for the metrics has 32 KB.
+        let bytes = (kib + 32) * 1024;
+        server
+            .counts(&format!("datastream_memory_used_bytes{{kind=\"connections\"}} {bytes}"))
+            .await;
+    };
+    used(0).await;
+    let socket = WsClient::connect(server.ws("/ws/crash")).await;
+    used(1).await;
+    let events = SseClient::connect(&server.http("/sse/crash")).await;
+    used(2).await;
+    let session = WtClient::connect(&server, "/wt/crash").await;
+    used(67).await;
+    drop((socket, events, session));
+    used(0).await;
+}
+
+#[tokio::test]
+async fn streams_beyond_the_memory_for_connections_are_refused_and_the_others_go_on() {
+    let database = TestDatabase::new().await;
+    // Behind a proxy that names no client, no address has less than the whole share.
+    let builder = with_small_memory(&database).env("DATASTREAM_TRUSTED_PROXIES", "127.0.0.0/8");
+    let server = builder.start().await;
+    let mut socket = WsClient::connect(server.ws("/ws/crash")).await;
+    let mut events = SseClient::connect(&server.http("/sse/crash")).await;
+    let mut sessions = Vec::new();
+    while let Ok(session) = WtClient::try_connect(&server, "/wt/crash").await {
+        sessions.push(session);
+        assert!(sessions.len() < 64, "63 of 65 KiB have room beside two streams");
+    }
+    assert_eq!(sessions.len(), 62);
+    // The request for a stream takes 32 KB until it is answered.
+    let mut more = Vec::new();
+    while let Ok(stream) = WsClient::try_connect(&server.ws("/ws/crash"), &[]).await {
+        more.push(stream);
+        assert!(more.len() <= 64, "{} streams have room beside the sessions", more.len());
+    }
+    let full = wt_request(&server, "/wt/crash", &[]).await;
+    assert_eq!(full.status, 429);
+    assert!(!full.field("retry-after").is_empty());
+    for path in ["/sse/crash", "/sse"] {
+        let full = get(&server.http(path)).await;
+        full.assert_problem(503);
+        assert!(!full.header("retry-after").is_empty());
+    }
+    assert_eq!(WsClient::try_connect(&server.ws("/ws"), &[]).await.err(), Some(503));
+    let refused = r#"datastream_memory_refused_total{kind="connections"}"#;
+    assert!(server.metric(refused).await >= 5.0);
+    assert_eq!(get(&server.http("/readyz")).await.status, 200);
+    let live = database.finish("crash", "{}").await;
+    assert_eq!(socket.next_round().await.round_id, live);
+    assert_eq!(ids(&events.messages_until(live).await), [live]);
+    for stream in &mut more {
+        assert_eq!(stream.next_round().await.round_id, live);
+    }
+    drop(more);
+    for connection in sessions {
+        assert_eq!(WtClient { connection }.next_datagram().await.round_id, live);
+    }
+    let url = server.http("/sse/crash");
+    eventually("a stream again", || async {
+        (SseClient::connect(&url).await.status == 200).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -53,18 +53,7 @@ impl TestCertificate {
         address: SocketAddr,
         version: &'static SupportedProtocolVersion,
     ) -> Option<TlsStream<TcpStream>> {
-        let mut roots = RootCertStore::empty();
-        roots.add(self.der.clone()).expect("a root");
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let mut config = ClientConfig::builder_with_provider(provider)
-            .with_protocol_versions(&[version])
-            .expect("a version")
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        let tcp = TcpStream::connect(address).await.expect("a connection");
-        let name = "localhost".try_into().expect("a name");
-        TlsConnector::from(Arc::new(config)).connect(name, tcp).await.ok()
+        connect(std::slice::from_ref(&self.der), address, version).await
     }
 
     /// Connects with TLS 1.3 and sends this.
@@ -73,6 +62,26 @@ impl TestCertificate {
         stream.write_all(bytes.as_bytes()).await.expect("a write");
         stream
     }
+}
+
+/// Connects if the server has one of these certificates.
+async fn connect(
+    trusted: &[CertificateDer<'static>],
+    address: SocketAddr,
+    version: &'static SupportedProtocolVersion,
+) -> Option<TlsStream<TcpStream>> {
+    let mut roots = RootCertStore::empty();
+    trusted.iter().for_each(|der| roots.add(der.clone()).expect("a root"));
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[version])
+        .expect("a version")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    let tcp = TcpStream::connect(address).await.expect("a connection");
+    let name = "localhost".try_into().expect("a name");
+    TlsConnector::from(Arc::new(config)).connect(name, tcp).await.ok()
 }
 
 async fn read_until(stream: &mut TlsStream<TcpStream>, text: &str) -> String {
@@ -257,6 +266,58 @@ async fn a_stop_ends_the_stream_with_its_close_frame_and_close_notify() {
     within("the end", stream.read_to_end(&mut rest)).await.expect("a clean end");
     assert!(rest.windows(2).any(|bytes| bytes == 1001_u16.to_be_bytes()), "{rest:?}");
     assert_eq!(server.exit_code().await, Some(0));
+}
+
+#[tokio::test]
+async fn a_stream_takes_the_memory_of_its_keys_too() {
+    let (_database, server, certificate) = serving().await;
+    let used = async |bytes: u32| {
+        // The request for the metrics has 32 KB, and its keys.
+        let bytes = bytes + 32 * 1024 + 3584;
+        let line = format!("\ndatastream_memory_used_bytes{{kind=\"connections\"}} {bytes}\n");
+        eventually(line.clone(), || async {
+            metrics(&server, &certificate).await.contains(&line).then_some(())
+        })
+        .await;
+    };
+    used(0).await;
+    let mut streams = Vec::new();
+    for request in [EVENTS, WEB_SOCKET] {
+        let mut stream = certificate.send(server.addr, request).await;
+        read_until(&mut stream, "\r\n\r\n").await;
+        streams.push(stream);
+    }
+    used(2 * 4608).await;
+    drop(streams);
+    used(0).await;
+}
+
+#[tokio::test]
+async fn certificates_that_change_under_load_interrupt_no_stream_and_no_handshake() {
+    let (database, server, mut certificate) = serving().await;
+    let mut stream = certificate.send(server.addr, EVENTS).await;
+    read_until(&mut stream, "text/event-stream").await;
+    for _ in 0..3 {
+        let old = certificate.der.clone();
+        certificate.renew();
+        let both = [old, certificate.der.clone()];
+        within("every handshake to get the new certificate", async {
+            loop {
+                let round = database.finish("crash", "{}").await;
+                read_until(&mut stream, &format!("id: {round}\n")).await;
+                let connecting = (0..20).map(|_| connect(&both, server.addr, &version::TLS13));
+                let served = futures_util::future::join_all(connecting).await;
+                let mut got = served.iter().map(|served| {
+                    let served = served.as_ref().expect("a handshake with one of the two");
+                    served.get_ref().1.peer_certificates().expect("a certificate")[0].clone()
+                });
+                if got.all(|got| got == both[1]) {
+                    break;
+                }
+            }
+        })
+        .await;
+    }
 }
 
 #[tokio::test]

@@ -2,13 +2,17 @@
 //!
 //! `tests/browser` and `tests/aioquic` test with a browser and with another implementation.
 
+use std::sync::Arc;
+
 use testkit::{
-    Certificate, TestDatabase, TestServer, WireRound, WtClient, eventually, get,
-    pinned::digest,
+    Certificate, Signer, TestDatabase, TestServer, WireRound, WsClient, WtClient, eventually, get,
+    pinned::{digest, trusting},
     round::ids,
+    token::SECRET,
     wait::{beside, seen_once},
-    within,
+    within, wt_request,
 };
+use wtransport::config::QuicTransportConfig;
 
 async fn serving() -> (TestDatabase, TestServer) {
     let database = TestDatabase::new().await;
@@ -246,6 +250,71 @@ async fn a_round_counts_as_written_when_its_stream_accepted_it() {
     let large = database.finish("slot", &extras).await;
     assert_eq!(client.next_stream_round().await.round_id, large);
     server.counts("datastream_rounds_written_total{transport=\"webtransport\"} 1").await;
+}
+
+/// A session of a client that accepts no streams of the server, beyond the first few.
+async fn stalled(server: &TestServer) -> wtransport::Connection {
+    let certificate = Certificate::of(server).await;
+    let mut config = trusting(certificate.hash()).build();
+    let mut transport = QuicTransportConfig::default();
+    transport.max_concurrent_uni_streams(6_u8.into());
+    config.quic_config_mut().transport_config(Arc::new(transport));
+    let client = wtransport::Endpoint::client(config).expect("an endpoint");
+    within("a session", client.connect(certificate.url.as_str())).await.expect("a session")
+}
+
+#[tokio::test]
+async fn sessions_that_accept_no_streams_hold_no_more_than_the_memory_for_queues() {
+    let database = TestDatabase::new().await;
+    let server = on(&database).env("DATASTREAM_MEMORY", "64MiB").start().await;
+    let mut steady = WsClient::connect(server.ws("/ws/slot?seed=none")).await;
+    let extras = format!(r#"{{"reels": "{}"}}"#, "x".repeat(600_000));
+    let mut sessions = Vec::new();
+    // Each holds other rounds than those before it.
+    for _ in 0..8 {
+        sessions.push(stalled(&server).await);
+        for _ in 0..12 {
+            let round = database.finish("slot", &extras).await;
+            assert_eq!(steady.next_round().await.round_id, round);
+        }
+    }
+    let used = server.metric("datastream_memory_used_bytes{kind=\"queues\"}").await;
+    assert!(used <= f64::from(16 << 20), "{used}");
+    let dropped =
+        server.metric("datastream_rounds_dropped_total{transport=\"webtransport\"}").await;
+    assert!(dropped > 0.0, "{dropped}");
+}
+
+#[tokio::test]
+async fn refusals_have_the_header_fields_of_the_other_transports() {
+    let database = TestDatabase::new().await;
+    let server = on(&database)
+        .env("DATASTREAM_AUTH_SECRET", SECRET)
+        .env("DATASTREAM_MAX_CONNECTIONS", "1")
+        .start()
+        .await;
+    let signer = Signer::hs256(SECRET);
+    let (crash, all) = (signer.opening(&["game:crash"]), signer.opening(&["*"]));
+    for (path, status, challenge) in [
+        ("/wt".to_owned(), 401, "Bearer"),
+        ("/wt?token=".to_owned(), 401, "Bearer error=\"invalid_token\""),
+        ("/wt?token=nonsense".to_owned(), 401, "Bearer error=\"invalid_token\""),
+        (format!("/wt?token={crash}"), 403, "Bearer error=\"insufficient_scope\""),
+        (format!("/wt/nothing?token={all}"), 404, ""),
+        ("/wt?after=%FF".to_owned(), 400, ""),
+    ] {
+        let answer = wt_request(&server, &path, &[]).await;
+        assert_eq!(
+            (answer.status, answer.field("www-authenticate")),
+            (status, challenge),
+            "{path}"
+        );
+    }
+    let bearer = format!("Bearer {all}");
+    let _stream = WtClient::connect(&server, &format!("/wt?token={all}")).await;
+    let full = wt_request(&server, "/wt", &[("authorization", &bearer)]).await;
+    let seconds: u32 = full.field("retry-after").parse().expect("seconds");
+    assert!(full.status == 429 && (1..=10).contains(&seconds), "{full:?}");
 }
 
 #[tokio::test]

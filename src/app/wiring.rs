@@ -52,7 +52,7 @@ impl<'a> Wiring<'a> {
         let settings = HubSettings { history, replay_bytes, budget: budget.clone() };
         let (hub, publisher) = hub::with_settings(settings, metrics.clone());
         let feeder = Feeder::new(config, &metrics)?;
-        let games = Games::default();
+        let games = Games::within(&budget);
         let wiring = Self { config, shutdown, metrics, budget, hub, games, feeder, verifier };
         Ok((wiring, publisher))
     }

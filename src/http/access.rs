@@ -4,21 +4,24 @@ use std::net::IpAddr;
 
 use axum::http::{HeaderValue, StatusCode, header};
 
-use super::{hand_off::Grant, problem::Problem};
+use super::{
+    hand_off::{Client, Grant},
+    problem::Problem,
+};
 use crate::{
     access::Lease,
     ops::{
         connection_limiter::{ConnectionLimiter, LimitReached, Permit},
         memory_budget::{Charge, ConnectionCost, MemoryBudget},
         shutdown::Shutdown,
-        telemetry::metrics::{Metrics, Transport},
+        telemetry::metrics::{MemoryUse, Metrics, Transport},
     },
     stream::{
-        feed::{Feed, Prepared},
+        feed::{Feed, FeedError, Prepared},
         start_point::StartPoint,
         topic::Topic,
     },
-    transport::{GrantedSession, Protocol, SessionRecord},
+    transport::{GrantedSession, Protocol, SessionRecord, wt},
 };
 
 /// A full server asks clients to retry after 1 to 10 s, so that they do not all return at once.
@@ -56,13 +59,18 @@ impl StreamAccess {
     pub(super) async fn grant(
         &self,
         protocol: Protocol,
-        client: Option<IpAddr>,
+        client: Client,
         topic: Topic,
         start: StartPoint,
         lease: Lease,
     ) -> Result<Grant, Problem> {
         let transport = protocol.transport();
-        let (permit, prepared) = self.acquire_and_prepare(transport, client, topic, start).await?;
+        let cost = match client.is_encrypted {
+            true => ConnectionCost::EncryptedStream,
+            false => ConnectionCost::Stream,
+        };
+        let opening = (topic, start);
+        let (permit, prepared) = self.prepare((transport, cost), client.address, opening).await?;
         Ok(Grant { prepared, protocol, permit, lease })
     }
 
@@ -75,18 +83,22 @@ impl StreamAccess {
         lease: Lease,
     ) -> Result<GrantedSession, Problem> {
         let transport = Transport::webtransport;
-        let (permit, prepared) = self.acquire_and_prepare(transport, client, topic, start).await?;
+        let cost = ConnectionCost::WebTransport;
+        let (permit, prepared) = self.prepare((transport, cost), client, (topic, start)).await?;
         let (opening, stored, subscription) = prepared.subscribe().await?;
+        let memory = self.budget.of_client(client);
+        let bytes = wt::opening_bytes(&opening, stored.is_some());
+        let opening_memory = memory.take(MemoryUse::replays, bytes).map_err(FeedError::from)?;
         let record = SessionRecord::open(&self.metrics, transport, &self.shutdown, permit);
-        Ok(GrantedSession { opening, stored, subscription, record, lease })
+        Ok(GrantedSession { opening, stored, subscription, record, lease, opening_memory, memory })
     }
 
-    async fn acquire_and_prepare(
+    /// Acquires what a stream holds, and prepares its opening.
+    async fn prepare(
         &self,
-        transport: Transport,
+        (transport, cost): (Transport, ConnectionCost),
         client: Option<IpAddr>,
-        topic: Topic,
-        start: StartPoint,
+        (topic, start): (Topic, StartPoint),
     ) -> Result<(StreamPermit, Prepared), Problem> {
         if self.shutdown.is_requested() {
             return Err(Problem::unavailable("the server is shutting down", 1).temporary());
@@ -95,10 +107,6 @@ impl StreamAccess {
             self.metrics.connections_refused_total.inc();
             limit_problem(transport, reached)
         })?;
-        let cost = match transport {
-            Transport::webtransport => ConnectionCost::WebTransport,
-            Transport::websocket | Transport::sse => ConnectionCost::Stream,
-        };
         let memory = self.budget.take_connection(cost, client).map_err(|exhausted| {
             self.metrics.connections_refused_total.inc();
             full_problem(transport, exhausted.to_string())

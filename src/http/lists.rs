@@ -22,7 +22,7 @@ use super::{
 use crate::{
     ops::memory_budget::Charge,
     stream::{
-        list::{ListPlace, ListStart},
+        list::{self, ListPlace, ListStart},
         round::{FinishedAt, RoundId},
     },
 };
@@ -57,8 +57,8 @@ async fn list(state: &AppState, path: PathSelection, request: &Parts) -> Result<
     let selection = selection::selection(&path, &parameters)?;
     state.permission_for(&selection, Presented::plain(headers)).await?;
     let topic = state.feed.topic(&selection).await?;
-    let client = hand_off::client_address(extensions);
-    let charge = state.feed.charge_list(client)?;
+    let client = hand_off::client(extensions).address;
+    let charge = state.feed.charge_list(client, list::PAGE_BYTES)?;
     let list = state.feed.list(&topic, start, limit.into(), client).await?;
     let json = ListBody::new(list.json, charge).into_bytes();
     let mut response = state.fresh(([(header::CONTENT_TYPE, "application/json")], json));
@@ -69,19 +69,19 @@ async fn list(state: &AppState, path: PathSelection, request: &Parts) -> Result<
 }
 
 /// The body of a list, charged until the socket has taken it.
-struct ListBody {
+pub(super) struct ListBody {
     json: Vec<u8>,
     _charge: Charge,
 }
 
 impl ListBody {
-    fn new(mut json: Vec<u8>, mut charge: Charge) -> Self {
+    pub(super) fn new(mut json: Vec<u8>, mut charge: Charge) -> Self {
         json.shrink_to_fit();
         charge.shrink(json.len());
         Self { json, _charge: charge }
     }
 
-    fn into_bytes(self) -> Bytes {
+    pub(super) fn into_bytes(self) -> Bytes {
         Bytes::from_owner(self)
     }
 }

@@ -1,14 +1,16 @@
 //! `/games` and `/rounds/{game}/latest`.
 
 use axum::{
-    Json, Router,
-    extract::{Path, State, rejection::PathRejection},
+    Router,
+    extract::{Path, Request, State, rejection::PathRejection},
     http::{HeaderMap, HeaderValue, header},
     response::{IntoResponse, Response},
     routing::get,
 };
 
-use super::{AppState, SharedState, authorization::Presented, problem::Problem};
+use super::{
+    AppState, SharedState, authorization::Presented, hand_off, lists::ListBody, problem::Problem,
+};
 use crate::stream::{
     round::Game,
     topic::{Selection, Topic},
@@ -19,6 +21,9 @@ const NO_CACHE: HeaderValue = HeaderValue::from_static("no-cache");
 /// The response depends on the token: a cache that clients share must not keep it.
 const PRIVATE: HeaderValue = HeaderValue::from_static("private, no-cache");
 
+/// The bytes of a game's JSON besides its names.
+const GAME_JSON_BYTES: usize = 64;
+
 /// A path with a game. Percent-encoding that is not UTF-8 is 400.
 pub(super) type GamePath = Result<Path<String>, PathRejection>;
 
@@ -26,20 +31,28 @@ pub(super) fn router() -> Router<SharedState> {
     Router::new().route("/games", get(games)).route("/rounds/{game}/latest", get(latest))
 }
 
-async fn games(State(state): State<SharedState>, headers: HeaderMap) -> Result<Response, Problem> {
-    let permission = state.permission(Presented::plain(&headers)).await?;
+async fn games(State(state): State<SharedState>, request: Request) -> Result<Response, Problem> {
+    let permission = state.permission(Presented::plain(request.headers())).await?;
     let games = state.feed.games().await?;
     let open = games.iter().filter(|game| permission.opens_game(&game.slug, &game.kind));
-    Ok(state.fresh(Json(open.collect::<Vec<_>>())))
+    let open: Vec<_> = open.collect();
+    let client = hand_off::client(request.extensions()).address;
+    let bytes = open.iter().map(|game| game.name_bytes() + GAME_JSON_BYTES).sum();
+    let charge = state.feed.charge_list(client, bytes)?;
+    // Names are text: nothing else can fail.
+    let json = serde_json::to_vec(&open).unwrap_or_default();
+    let json = ListBody::new(json, charge).into_bytes();
+    Ok(state.fresh(([(header::CONTENT_TYPE, "application/json")], json)))
 }
 
 async fn latest(
     State(state): State<SharedState>,
     game: GamePath,
-    headers: HeaderMap,
+    request: Request,
 ) -> Result<Response, Problem> {
-    let game = state.open_game(slug(game)?, &headers).await?;
-    let frame = state.feed.latest(&Topic::game(game.id))?;
+    let client = hand_off::client(request.extensions()).address;
+    let game = state.open_game(slug(game)?, request.headers()).await?;
+    let frame = state.feed.latest(&Topic::game(game.id), client).await?;
     let none = || Problem::not_found(format!("no round of {:?} has finished yet", game.slug));
     let json = frame.ok_or_else(none)?.json();
     Ok(state.fresh(([(header::CONTENT_TYPE, "application/json")], json)))

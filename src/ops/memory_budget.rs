@@ -9,6 +9,9 @@
 //!   without a known address, as behind a proxy, have no such limit.
 //! * **B4** Rounds are never refused. Their bytes are counted all the same. The history and slow
 //!   readers give up memory instead ([`MemoryBudget::is_exhausted`]).
+//! * **B5** Connections without a stream are counted among the connections, and never refused by the
+//!   budget: the connection limiter bounds their number. Only half of the share counts against new
+//!   work, however many there are: the other half is left for streams.
 
 mod available;
 
@@ -56,6 +59,8 @@ impl MemoryUse {
 pub(crate) enum ConnectionCost {
     /// A WebSocket or an event stream of a shard.
     Stream,
+    /// The same with TLS, whose keys take 3.2 KB.
+    EncryptedStream,
     /// A connection that speaks HTTP.
     Http,
     /// A WebTransport session.
@@ -66,6 +71,7 @@ impl ConnectionCost {
     fn bytes(self) -> usize {
         match self {
             Self::Stream => 1024,
+            Self::EncryptedStream => 4608,
             Self::Http => 32 * 1024,
             Self::WebTransport => 65 * 1024,
         }
@@ -94,6 +100,8 @@ struct BudgetState {
 #[derive(Debug, Default)]
 struct Accounts {
     used: [usize; USES],
+    /// Those of the connections that hold no stream.
+    pending: usize,
     /// By use and client address.
     clients: HashMap<(MemoryUse, IpAddr), usize>,
 }
@@ -149,6 +157,11 @@ impl MemoryBudget {
         Some(Charge { budget: self.clone(), usage, client, bytes })
     }
 
+    /// The budget for one client.
+    pub(crate) fn of_client(&self, client: Option<IpAddr>) -> ClientMemory {
+        ClientMemory { budget: self.clone(), client }
+    }
+
     /// Takes the bytes of a connection.
     pub(crate) fn take_connection(
         &self,
@@ -158,9 +171,23 @@ impl MemoryBudget {
         self.take(MemoryUse::connections, client, cost.bytes())
     }
 
-    /// Counts the bytes of a connection that speaks HTTP: the connection limiter bounds their number.
-    pub(crate) fn count_http(&self) -> CountedBytes {
-        self.count(MemoryUse::connections, ConnectionCost::Http.bytes())
+    /// Counts the bytes of a connection that speaks HTTP: the connection limiter bounds their number
+    /// (B5).
+    pub(crate) fn count_http(&self) -> PendingBytes {
+        self.count_pending(ConnectionCost::Http.bytes())
+    }
+
+    /// Counts the keys of a connection with TLS that has no stream yet (B5).
+    pub(crate) fn count_keys(&self) -> PendingBytes {
+        self.count_pending(ConnectionCost::EncryptedStream.bytes() - ConnectionCost::Stream.bytes())
+    }
+
+    fn count_pending(&self, bytes: usize) -> PendingBytes {
+        let mut accounts = self.0.accounts.lock();
+        accounts.pending += bytes;
+        self.0.add(&mut accounts, MemoryUse::connections, bytes);
+        drop(accounts);
+        PendingBytes { budget: self.clone(), bytes }
     }
 
     /// Counts bytes that cannot be refused (B4).
@@ -199,6 +226,20 @@ impl MemoryBudget {
     }
 }
 
+/// The budget for one client. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct ClientMemory {
+    budget: MemoryBudget,
+    client: Option<IpAddr>,
+}
+
+impl ClientMemory {
+    /// Takes bytes, or refuses (B2, B3).
+    pub(crate) fn take(&self, usage: MemoryUse, bytes: usize) -> Result<Charge, BudgetExhausted> {
+        self.budget.take(usage, self.client, bytes)
+    }
+}
+
 impl BudgetState {
     fn share(&self, usage: MemoryUse) -> usize {
         self.limit / PARTS * usage.parts().1
@@ -216,18 +257,27 @@ impl BudgetState {
         bytes: usize,
     ) -> bool {
         let share = self.share(usage);
-        let wanted = accounts.used[usage as usize].saturating_add(bytes);
+        let wanted = self.used(accounts, usage).saturating_add(bytes);
         let of_client = client.and_then(|client| accounts.clients.get(&(usage, client)));
         let of_client = of_client.copied().unwrap_or(0).saturating_add(bytes);
         let is_fair = client.is_none() || wanted <= share / 2 || of_client <= share / 4;
         wanted <= share && is_fair && self.total_with(accounts, usage, wanted) <= self.limit
     }
 
+    /// What a use has, as far as it counts against new work (B5).
+    fn used(&self, accounts: &Accounts, usage: MemoryUse) -> usize {
+        let used = accounts.used[usage as usize];
+        match usage {
+            MemoryUse::connections => used - accounts.pending.saturating_sub(self.share(usage) / 2),
+            _ => used,
+        }
+    }
+
     /// All bytes in use or reserved, if this use had `wanted`.
     fn total_with(&self, accounts: &Accounts, usage: MemoryUse, wanted: usize) -> usize {
         let of = |other: MemoryUse| match other == usage {
             true => wanted,
-            false => accounts.used[other as usize],
+            false => self.used(accounts, other),
         };
         MemoryUse::ALL.iter().map(|&other| of(other).max(self.reserve(other))).sum()
     }
@@ -279,6 +329,23 @@ impl Charge {
 impl Drop for Charge {
     fn drop(&mut self) {
         self.budget.0.give_back(self.usage, self.client, self.bytes);
+    }
+}
+
+/// Bytes of a connection without a stream (B5), given back when this is dropped.
+#[derive(Debug)]
+pub(crate) struct PendingBytes {
+    budget: MemoryBudget,
+    bytes: usize,
+}
+
+impl Drop for PendingBytes {
+    fn drop(&mut self) {
+        let state = &self.budget.0;
+        let mut accounts = state.accounts.lock();
+        accounts.pending -= self.bytes;
+        accounts.used[MemoryUse::connections as usize] -= self.bytes;
+        state.publish(&accounts, MemoryUse::connections);
     }
 }
 

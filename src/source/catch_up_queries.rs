@@ -48,6 +48,14 @@ pub(super) struct FinishedRound {
     pub(super) key: RoundKey,
 }
 
+/// The latest round of a game.
+#[derive(Clone, Debug)]
+pub(super) struct LatestName {
+    pub(super) game: GameId,
+    /// `None` if its id cannot be sent.
+    pub(super) round: Option<RoundName>,
+}
+
 /// Queries on the LISTEN connection.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct CatchUpQueries<'a> {
@@ -131,22 +139,39 @@ impl<'s> CatchUpQueries<'s> {
         Ok((found.collect::<Result<_, CaptureError>>()?, floor))
     }
 
-    /// The latest round of every game that can be sent.
-    pub(super) async fn latest(self) -> Result<Vec<Round>, CaptureError> {
+    /// The latest round of every game, without content.
+    pub(super) async fn latest_names(self) -> Result<Vec<LatestName>, CaptureError> {
         let query = self.session.query(sql!("latest_by_game"), &[]);
         let rows = within(CATCH_UP_WITHIN, query).await?;
-        let mut contents = self.contents(&names(&rows)?).await?;
         let mut latest = Vec::with_capacity(rows.len());
         for row in &rows {
             // A round of a game whose id cannot be sent cannot be sent either.
             let Ok(game) = game_id(row)? else { continue };
-            match name(row)?.and_then(|name| contents.remove(&name)) {
-                Some(Content::Round(round)) => latest.push(*round),
-                // Behind a latest round that cannot be sent is one that can.
-                _ => latest.extend(self.latest_of(&game).await?),
-            }
+            latest.push(LatestName { game, round: name(row)? });
         }
         Ok(latest)
+    }
+
+    /// The latest rounds of these games that can be sent. `None` if they have too many bytes.
+    pub(super) async fn latest(
+        self,
+        games: &[LatestName],
+        size: &mut ChunkSize,
+    ) -> Result<Option<Vec<Round>>, CaptureError> {
+        let names: Vec<RoundName> =
+            games.iter().filter_map(|latest| latest.round.clone()).collect();
+        let by_id = PreparedQuery::Unnamed(sql!("rounds_by_id").into());
+        let contents = self.contents_by(&by_id).read(&names, size).await?;
+        let Some(mut contents) = contents else { return Ok(None) };
+        let mut latest = Vec::with_capacity(games.len());
+        for LatestName { game, round } in games {
+            match round.as_ref().and_then(|name| contents.remove(name)) {
+                Some(Content::Round(round)) => latest.push(*round),
+                // Behind a latest round that cannot be sent is one that can.
+                _ => latest.extend(self.latest_of(game).await?),
+            }
+        }
+        Ok(Some(latest))
     }
 
     async fn latest_of(self, game: &GameId) -> Result<Option<Round>, CaptureError> {
@@ -275,14 +300,12 @@ impl<'s> CatchUpQueries<'s> {
         games::read(&queries, self.skipped).await
     }
 
-    /// Counts the outbox rows since a transaction, of the newest that a start looks at, that have no
-    /// round to send.
+    /// Counts the outbox rows, of the newest that a start looks at, that have no round to send.
     pub(super) async fn count_skipped(self, snapshot: &Snapshot) -> Result<(), CaptureError> {
         let (Some(skipped), snapshot) = (self.skipped, snapshot.to_string()) else {
             return Ok(());
         };
-        let parameters: [Parameter<'_>; 3] =
-            [(&0_i64, Type::INT8), (&snapshot, Type::TEXT), (&RECENT_ROWS, Type::INT8)];
+        let parameters: [Parameter<'_>; 2] = [(&snapshot, Type::TEXT), (&RECENT_ROWS, Type::INT8)];
         let query = self.session.query(sql!("skipped"), &parameters);
         for row in &within(CATCH_UP_WITHIN, query).await? {
             let (reason, attachment, id) = skipped_row(row)?;

@@ -1,6 +1,8 @@
 //! The first read of the database: recent rounds, the latest round of each game, and what finished
 //! recently, which is not new after a failover.
 
+use std::collections::HashSet;
+
 use super::{
     contents::ChunkSize,
     cursor::{Cursor, RoundKey, Seen, round_key},
@@ -10,10 +12,7 @@ use super::{
     publisher::RoundPublisher,
     running::{OVERLAP_MICROS, Running},
 };
-use crate::stream::{frame::ROUND_OVERHEAD, hub::Captured, transaction::Xid};
-
-/// A round is kept in two encodings.
-const ENCODINGS: usize = 2;
+use crate::stream::{frame::encoded_bytes, hub::Captured, transaction::Xid};
 
 /// The part that has been read. The whole takes 0.3 s beside 36,000 rounds of the last ten minutes,
 /// and longer on a busy machine: a connection that breaks sooner, again and again, still gets on.
@@ -77,7 +76,7 @@ impl InitialLoad {
                     floor = floor.max(finish.xid);
                     continue;
                 };
-                bytes += ENCODINGS * round.extras.len() + ROUND_OVERHEAD;
+                bytes += encoded_bytes(round.extras.len());
                 if bytes > history_bytes {
                     rows.clear();
                     floor = floor.max(finish.xid);
@@ -122,17 +121,40 @@ impl InitialLoad {
         let Self { start, recent, finished, .. } = self;
         let (recent, floor) = recent.unwrap_or_default();
         let queries = listener.queries();
-        let (trimmed, latest) = (queries.trimmed().await?, queries.latest().await?);
+        let trimmed = queries.trimmed().await?;
+        let games = Self::preload_latest(&recent, listener, publisher).await?;
         let last_contact = queries.now().await?;
         let mut cursor = Cursor::new(start.snapshot);
         cursor.remember_older(finished.unwrap_or_default());
         cursor.remember_older(recent.iter().map(|captured| round_key(&captured.round)));
-        tracing::info!(rounds = recent.len(), games = latest.len(), "recent rounds loaded");
-        publisher.sink.preload(recent, latest, trimmed.max(floor)).await?;
+        tracing::info!(rounds = recent.len(), games, "recent rounds loaded");
+        publisher.sink.preload(recent, trimmed.max(floor)).await?;
         cursor.begins_at(publisher.sink.position());
         let identity = listener.identity.clone();
         let running = Running { cursor, identity, last_contact };
         publisher.set_durable_position(&running);
         Ok(running)
+    }
+
+    /// Loads the latest round of each game that is not among the recent ones, chunk by chunk: all of
+    /// them may be larger than the memory. Returns how many games have a latest round.
+    async fn preload_latest(
+        recent: &[Captured],
+        listener: &Listener,
+        publisher: &mut RoundPublisher,
+    ) -> Result<usize, CaptureError> {
+        let queries = listener.queries();
+        let mut names = queries.latest_names().await?;
+        let games = names.len();
+        let known: HashSet<_> = recent.iter().map(|captured| &captured.round.round_id).collect();
+        names.retain(|latest| latest.round.as_ref().is_none_or(|(_, id)| !known.contains(id)));
+        let (mut rest, mut size) = (&names[..], ChunkSize::default());
+        while !rest.is_empty() {
+            let (chunk, after) = rest.split_at(rest.len().min(size.rounds()));
+            let Some(latest) = queries.latest(chunk, &mut size).await? else { continue };
+            publisher.sink.preload_latest(latest).await?;
+            rest = after;
+        }
+        Ok(games)
     }
 }

@@ -2,6 +2,7 @@
 //! the outbox.
 
 mod error;
+mod prepared;
 
 use std::{
     net::IpAddr,
@@ -11,7 +12,7 @@ use std::{
 
 use tokio::sync::Mutex;
 
-pub(crate) use self::error::FeedError;
+pub(crate) use self::{error::FeedError, prepared::Prepared};
 use crate::{
     ops::{
         memory_budget::{BudgetExhausted, Charge, MemoryBudget},
@@ -22,14 +23,14 @@ use crate::{
     stream::{
         frame::Frame,
         games::{Games, UnknownName},
-        hub::{Hub, Joint, Opening, SeededStart, Start, Subscription},
+        hub::{Hub, Start},
         last_failure::LastFailure,
         list::{self, List, ListStart},
-        replay::{GIVE_UP_AFTER, Replays, StoredReader},
+        replay::Replays,
         round::{Game, NamedRound},
         round_store::{SharedRoundStore, StoreError},
-        start_point::{SeedMode, StartPoint},
-        stored_rounds::StoredPart,
+        seeds,
+        start_point::StartPoint,
         topic::{Selection, Topic},
     },
 };
@@ -170,11 +171,7 @@ impl Feed {
         client: Option<IpAddr>,
     ) -> Result<Prepared, FeedError> {
         self.ready()?;
-        let StartPoint { after, seed } = at.into();
-        let generation = self.0.hub.generation();
-        let (start, charge) = self.0.start(&topic, after.as_ref(), client).await?;
-        let (feed, since) = (Arc::clone(&self.0), Instant::now());
-        Ok(Prepared { feed, topic, after, seed, client, start, charge, generation, since })
+        Prepared::new(Arc::clone(&self.0), topic, at.into(), client).await
     }
 
     /// All games, by id. While the database is unavailable, these are the games of the last reload.
@@ -189,9 +186,21 @@ impl Feed {
     }
 
     /// The latest round of a topic: the seed of a new stream.
-    pub(crate) fn latest(&self, topic: &Topic) -> Result<Option<Frame>, FeedError> {
+    pub(crate) async fn latest(
+        &self,
+        topic: &Topic,
+        client: Option<IpAddr>,
+    ) -> Result<Option<Frame>, FeedError> {
         self.ready()?;
-        Ok(self.0.hub.latest(topic))
+        let missing = match self.0.hub.latest(topic) {
+            None => return Ok(None),
+            Some(Ok(frame)) => return Ok(Some(frame)),
+            Some(Err(missing)) => missing,
+        };
+        let _memory = self.0.budget.take(MemoryUse::lists, client, missing.bytes)?;
+        let _turn = self.0.lists.take(client).await?;
+        let read = seeds::read(&*self.0.store, vec![missing], &self.0.budget).await?;
+        Ok(read.into_values().flatten().next())
     }
 
     /// The memory of the process.
@@ -199,9 +208,13 @@ impl Feed {
         &self.0.budget
     }
 
-    /// Takes the memory of a list of at most [`list::PAGE_BYTES`] for a client.
-    pub(crate) fn charge_list(&self, client: Option<IpAddr>) -> Result<Charge, FeedError> {
-        Ok(self.0.budget.take(MemoryUse::lists, client, list::PAGE_BYTES)?)
+    /// Takes the memory of a list of at most so many bytes for a client.
+    pub(crate) fn charge_list(
+        &self,
+        client: Option<IpAddr>,
+        bytes: usize,
+    ) -> Result<Charge, FeedError> {
+        Ok(self.0.budget.take(MemoryUse::lists, client, bytes)?)
     }
 
     /// A page of the topic's finished rounds, newest first.
@@ -236,103 +249,6 @@ impl Feed {
 
     fn ready(&self) -> Result<(), FeedError> {
         if self.0.hub.is_open() { Ok(()) } else { Err(FeedError::NotReady) }
-    }
-}
-
-/// A stream that is ready to open. Opening does not wait, with one exception: if the hub has dropped
-/// a round since the preparation, the database is read again, and that read may fail.
-#[derive(Debug)]
-pub(crate) struct Prepared {
-    feed: Arc<FeedState>,
-    topic: Topic,
-    after: Option<NamedRound>,
-    seed: SeedMode,
-    client: Option<IpAddr>,
-    start: Start,
-    /// The memory that a replay from the database keeps between its pages.
-    charge: Option<Charge>,
-    /// Of the hub, before the start was prepared.
-    generation: u64,
-    since: Instant,
-}
-
-impl Prepared {
-    /// Subscribes: returns the start of the stream, the reader of its stored rounds, which come
-    /// first, and the subscription that continues it. No round is lost between them.
-    pub(crate) async fn subscribe(
-        mut self,
-    ) -> Result<(Opening, Option<StoredReader>, Subscription), FeedError> {
-        loop {
-            let start = self.take_start();
-            let FeedState { hub, limit, .. } = &*self.feed;
-            if let Some((mut opening, subscription)) = hub.subscribe(&self.topic, start, *limit) {
-                let stored = opening.take_stored();
-                return Ok((opening, self.into_source().reader(stored), subscription));
-            }
-            self.prepare_again().await?;
-        }
-    }
-
-    /// The same for a subscriber that reads its rounds from an outlet: see [`Hub::open`]. The source
-    /// reads the stored rounds of the opening.
-    pub(crate) async fn open<T>(
-        mut self,
-        mut join: impl FnOnce(Joint) -> T + Send,
-    ) -> Result<(T, StoredSource), FeedError> {
-        loop {
-            let start = self.take_start();
-            let FeedState { hub, limit, .. } = &*self.feed;
-            join = match hub.open(&self.topic, start, *limit, join) {
-                Ok(opened) => return Ok((opened, self.into_source())),
-                Err(join) => join,
-            };
-            self.prepare_again().await?;
-        }
-    }
-
-    /// The topic of the subscription.
-    pub(crate) fn topic(&self) -> &Topic {
-        &self.topic
-    }
-
-    /// Takes the prepared start and leaves a gap, the start to use if no other can be prepared.
-    fn take_start(&mut self) -> SeededStart {
-        let start = std::mem::replace(&mut self.start, Start::Gap);
-        SeededStart { start, seed: self.seed }
-    }
-
-    fn into_source(self) -> StoredSource {
-        let Self { feed, client, charge, generation, .. } = self;
-        StoredSource { replays: feed.replays.clone(), client, charge, generation }
-    }
-
-    /// Reads the rounds after the resume point again, because the hub has dropped some of them since.
-    /// Gives up if the hub keeps dropping rounds faster than this client can be opened.
-    async fn prepare_again(&mut self) -> Result<(), FeedError> {
-        if self.since.elapsed() < GIVE_UP_AFTER {
-            let after = self.after.as_ref();
-            self.generation = self.feed.hub.generation();
-            (self.start, self.charge) = self.feed.start(&self.topic, after, self.client).await?;
-        }
-        Ok(())
-    }
-}
-
-/// Reads the stored rounds of one opening.
-#[derive(Debug)]
-pub(crate) struct StoredSource {
-    replays: Replays,
-    client: Option<IpAddr>,
-    charge: Option<Charge>,
-    generation: u64,
-}
-
-impl StoredSource {
-    /// The reader of these rounds; `None` if there are none.
-    pub(crate) fn reader(self, stored: StoredPart) -> Option<StoredReader> {
-        let Self { replays, client, charge, generation } = self;
-        let charge = charge.filter(|_| !stored.is_empty())?;
-        Some(StoredReader::new(replays, stored, client, (generation, charge)))
     }
 }
 

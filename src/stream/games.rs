@@ -4,9 +4,15 @@ use std::{collections::HashMap, sync::Arc};
 
 use arc_swap::ArcSwap;
 
-use crate::stream::{
-    round::{Game, GameId},
-    topic::{Selection, Topic},
+use crate::{
+    ops::{
+        memory_budget::{CountedBytes, MemoryBudget},
+        telemetry::metrics::MemoryUse,
+    },
+    stream::{
+        round::{Game, GameId},
+        topic::{Selection, Topic},
+    },
 };
 
 /// A name that no game and no type has.
@@ -20,44 +26,80 @@ pub enum UnknownName {
     Type(String),
 }
 
+/// The directory has at most this part of the memory for history, in which its bytes count.
+const HISTORY_PART: usize = 4;
+/// The bytes that a game keeps besides its names: its entries, and their hash tables.
+const ENTRY_BYTES: usize = 256;
+
 #[derive(Debug, Default)]
 struct Directory {
     all: Arc<[Game]>,
     by_id: HashMap<GameId, usize>,
     by_slug: HashMap<Arc<str>, usize>,
+    _counted: Option<CountedBytes>,
 }
 
 /// The games known to this process. Cheap to clone; clones show the same games.
-#[derive(Clone, Debug, Default)]
-pub struct Games(Arc<ArcSwap<Directory>>);
+#[derive(Clone, Debug)]
+pub struct Games {
+    directory: Arc<ArcSwap<Directory>>,
+    budget: MemoryBudget,
+}
+
+impl Default for Games {
+    /// A directory without a limit.
+    fn default() -> Self {
+        Self::within(&MemoryBudget::unlimited())
+    }
+}
 
 impl Games {
-    /// Replaces the directory with these games, if they differ.
+    /// A directory within this budget.
+    pub(crate) fn within(budget: &MemoryBudget) -> Self {
+        Self { directory: Arc::default(), budget: budget.clone() }
+    }
+
+    /// Replaces the directory with these games, if they differ. One that is too large is not taken:
+    /// games that are not in the last one are unknown then, and their rounds are streamed to those
+    /// that selected their type or everything.
     pub fn replace(&self, games: Vec<Game>) {
-        if *self.0.load().all == *games {
+        if *self.directory.load().all == *games {
             return;
         }
+        let bytes = games.iter().map(|game| game.name_bytes() + ENTRY_BYTES).sum();
+        let most = self.budget.share(MemoryUse::history) / HISTORY_PART;
+        if bytes > most {
+            tracing::error!(
+                games = games.len(),
+                bytes,
+                most,
+                "the games have more names than the memory for them: keeping the former ones. \
+                 Increase DATASTREAM_MEMORY."
+            );
+            return;
+        }
+        let _counted = Some(self.budget.count(MemoryUse::history, bytes));
         let by_id =
             games.iter().enumerate().map(|(index, game)| (game.id.clone(), index)).collect();
         let slugs = games.iter().enumerate();
         let by_slug = slugs.map(|(index, game)| (Arc::clone(&game.slug), index)).collect();
-        self.0.store(Arc::new(Directory { all: games.into(), by_id, by_slug }));
+        self.directory.store(Arc::new(Directory { all: games.into(), by_id, by_slug, _counted }));
     }
 
     /// All games, by id.
     pub fn all(&self) -> Arc<[Game]> {
-        Arc::clone(&self.0.load().all)
+        Arc::clone(&self.directory.load().all)
     }
 
     /// One game by its id.
     pub fn by_id(&self, id: &GameId) -> Option<Game> {
-        let directory = self.0.load();
+        let directory = self.directory.load();
         directory.by_id.get(id).and_then(|&index| directory.all.get(index)).cloned()
     }
 
     /// One game by its slug.
     pub fn by_slug(&self, slug: &str) -> Result<Game, UnknownName> {
-        let directory = self.0.load();
+        let directory = self.directory.load();
         let found = directory.by_slug.get(slug).and_then(|&index| directory.all.get(index));
         found.cloned().ok_or_else(|| UnknownName::Game(slug.to_owned()))
     }
@@ -76,7 +118,7 @@ impl Games {
     }
 
     fn kind(&self, name: &str) -> Result<Arc<str>, UnknownName> {
-        let directory = self.0.load();
+        let directory = self.directory.load();
         let found = directory.all.iter().find(|game| *game.kind == *name);
         found.map(|game| Arc::clone(&game.kind)).ok_or_else(|| UnknownName::Type(name.to_owned()))
     }
@@ -85,6 +127,7 @@ impl Games {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ops::telemetry::metrics::Metrics;
 
     fn games() -> Games {
         let games = Games::default();
@@ -108,6 +151,25 @@ mod tests {
         let one = games().topic(&select(&["double", "crash", "crash"], &[]));
         assert_eq!(one, games().topic(&select(&["crash", "double"], &[])));
         assert_eq!(games().topic(&select(&[], &[])), Ok(Topic::Everything));
+    }
+
+    #[test]
+    fn games_with_more_names_than_the_memory_for_them_do_not_replace_the_former_ones() {
+        let budget = MemoryBudget::new(64 << 10, &Metrics::default());
+        let games = Games::within(&budget);
+        let game = |id: i64| Game {
+            id: GameId::number(id),
+            slug: format!("game-{id}").into(),
+            name: "x".repeat(1000).into(),
+            kind: "kind".into(),
+        };
+        games.replace((0..5).map(game).collect());
+        let used = budget.used(MemoryUse::history);
+        assert!((6_000..8_000).contains(&used), "{used}");
+        games.replace((0..10).map(game).collect());
+        assert_eq!((games.all().len(), budget.used(MemoryUse::history)), (5, used));
+        games.replace(Vec::new());
+        assert_eq!((games.all().len(), budget.used(MemoryUse::history)), (0, 0));
     }
 
     #[test]

@@ -35,6 +35,7 @@ use std::{
 
 use tokio::sync::{broadcast, watch};
 
+pub(crate) use self::start::{MissingSeed, ReadSeeds};
 pub use self::{
     captured::Captured,
     outlet::{Joint, Missed, Outlet},
@@ -54,6 +55,7 @@ use crate::{
     stream::{
         frame::Frame,
         round::{Game, GameId, Round, RoundId},
+        start_point::SeedMode,
         topic::Topic,
         transaction::{Finish, Xid},
     },
@@ -144,7 +146,7 @@ pub fn new(history: NonZeroUsize, metrics: Metrics) -> (Hub, Publisher) {
 pub(crate) fn with_settings(settings: HubSettings, metrics: Metrics) -> (Hub, Publisher) {
     let HubSettings { history, replay_bytes, budget } = settings;
     let hub = Hub(Arc::new(Shared {
-        recent: Mutex::new(RecentRounds::new(history, replay_bytes, budget.clone())),
+        recent: Mutex::new(RecentRounds::new(history, replay_bytes, budget.clone(), &metrics)),
         open: watch::Sender::new(false),
         generation: AtomicU64::new(0),
         budget,
@@ -166,7 +168,7 @@ impl Hub {
     }
 
     /// Opens a stream: its opening, and a subscription to every later round. Replays at most `limit`
-    /// rounds. `None` if a ring buffer has evicted a round of the opening since `start` was prepared.
+    /// rounds. `None` if the hub has dropped a round of the opening since `start` was prepared.
     pub fn subscribe(
         &self,
         topic: &Topic,
@@ -187,7 +189,7 @@ impl Hub {
 
     /// The same as [`Self::subscribe`] for a subscriber of an [`Outlet`]. The hub calls `join` with
     /// the opening before it publishes the next round; `join` and the outlet must use one queue.
-    /// Returns `join` unused if a ring buffer has evicted a round of the opening.
+    /// Returns `join` unused if the hub has dropped a round of the opening.
     pub fn open<T, J: FnOnce(Joint) -> T>(
         &self,
         topic: &Topic,
@@ -206,14 +208,14 @@ impl Hub {
         &self,
         recent: &RecentRounds,
         topic: &Topic,
-        SeededStart { start, seed }: SeededStart,
+        SeededStart { start, seed, read }: SeededStart,
         limit: usize,
     ) -> Option<(Opening, Option<Later>)> {
         let asked = match start {
             Start::Replayed(_) => Resume::database,
             _ => Resume::memory,
         };
-        let (opening, rest) = recent.begin(topic, start, seed, limit)?;
+        let (opening, rest) = recent.begin(topic, start, (seed, &read), limit)?;
         let source = match opening {
             Opening::Seed(_) => return Some((opening, rest)),
             Opening::Resumed(_) => asked,
@@ -233,9 +235,14 @@ impl Hub {
         self.recent().classify(games);
     }
 
-    /// The latest round of a topic.
-    pub fn latest(&self, topic: &Topic) -> Option<Frame> {
+    /// The latest round of a topic, or what to read if the hub has no bytes of it.
+    pub(crate) fn latest(&self, topic: &Topic) -> Option<Result<Frame, MissingSeed>> {
         self.recent().latest(topic)
+    }
+
+    /// The rounds of a seed of which the hub has no bytes.
+    pub(crate) fn missing_seeds(&self, topic: &Topic, mode: SeedMode) -> Vec<MissingSeed> {
+        self.recent().missing_seeds(topic, mode)
     }
 
     /// Whether the ring buffers have every round of the topic after the named one.
@@ -301,6 +308,14 @@ impl Publisher {
         self.0.recent().preload(recent, latest, trimmed);
     }
 
+    /// Adds latest rounds of games that are not among the recent ones, before [`Self::preload`]: as
+    /// many at a time as the caller holds.
+    pub(crate) fn preload_latest(&self, latest: Vec<Round>) {
+        let latest = latest.into_iter().map(|round| self.encode(Captured::from_table(round)));
+        let latest = latest.collect();
+        self.0.recent().preload_latest(latest);
+    }
+
     /// The hub.
     pub fn hub(&self) -> &Hub {
         &self.0
@@ -352,7 +367,7 @@ impl Publisher {
         self.0.recent().share(shared);
     }
 
-    /// Waits while a shard has more rounds than it should: the publisher of a large transaction calls
+    /// Waits while a shard or a subscription has more rounds than it should: the publisher of a large transaction calls
     /// this between two parts of it.
     pub(crate) async fn wait_for_outlets(&self) {
         let begun = Instant::now();

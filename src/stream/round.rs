@@ -36,6 +36,13 @@ pub struct Game {
     pub kind: Arc<str>,
 }
 
+impl Game {
+    /// The bytes of its names.
+    pub(crate) fn name_bytes(&self) -> usize {
+        self.slug.len() + self.name.len() + self.kind.len()
+    }
+}
+
 /// A finished round, its fields in the order in which they are written on the wire.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Round {

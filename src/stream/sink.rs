@@ -44,16 +44,24 @@ impl Sink {
         Ok(())
     }
 
-    /// Begins with the recent rounds and the latest one of each game; see [`Publisher::preload`].
+    /// Begins with latest rounds of games that are not among the recent ones, some at a time.
+    pub(crate) async fn preload_latest(&mut self, latest: Vec<Round>) -> Result<(), AppendError> {
+        match self {
+            Self::Hub(publisher) => publisher.preload_latest(latest),
+            Self::Log { writer, .. } => writer.begin_with_latest(latest).await?,
+        }
+        Ok(())
+    }
+
+    /// Goes on with the recent rounds; see [`Publisher::preload`].
     pub(crate) async fn preload(
         &mut self,
         recent: Vec<Captured>,
-        latest: Vec<Round>,
         trimmed: Xid,
     ) -> Result<(), AppendError> {
         match self {
-            Self::Hub(publisher) => publisher.preload(recent, latest, trimmed),
-            Self::Log { writer, .. } => writer.begin(recent, latest).await?,
+            Self::Hub(publisher) => publisher.preload(recent, Vec::new(), trimmed),
+            Self::Log { writer, .. } => writer.begin(recent).await?,
         }
         Ok(())
     }

@@ -34,4 +34,5 @@ mod wire;
 pub(crate) use self::{
     admission::{Admission, ConnectRequest, Refusal},
     endpoint::{BindError, WebTransport},
+    wire::opening_bytes,
 };

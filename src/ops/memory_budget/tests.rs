@@ -72,6 +72,22 @@ fn rounds_are_counted_beyond_the_share_and_not_refused() {
 }
 
 #[test]
+fn connections_without_a_stream_take_no_more_than_half_of_their_share_from_new_work() {
+    let budget = MemoryBudget::new(64 << 20, &Metrics::default());
+    let share = budget.share(MemoryUse::connections);
+    let pending: Vec<_> = (0..1024).map(|_| (budget.count_keys(), budget.count_http())).collect();
+    assert!(budget.used(MemoryUse::connections) > 2 * share, "all of them are counted");
+    let half = budget.take(MemoryUse::connections, None, share / 2).expect("the other half");
+    assert!(budget.take(MemoryUse::connections, None, 1).is_err());
+    let [replays, lists] =
+        [MemoryUse::replays, MemoryUse::lists].map(|usage| budget.0.reserve(usage));
+    assert!(budget.take(MemoryUse::replays, None, replays).is_ok());
+    assert!(budget.take(MemoryUse::lists, None, lists).is_ok());
+    drop((pending, half));
+    assert_eq!(total(&budget), 0);
+}
+
+#[test]
 fn counted_bytes_that_move_are_counted_for_their_new_use_alone() {
     let budget = budget();
     let counted = budget.count(MemoryUse::queues, 100);

@@ -316,6 +316,8 @@ metric_set! {
     memory_used_bytes: Family<ByMemoryUse, Gauge> = family(), "Bytes taken from the memory budget, by use";
     memory_refused_total: Family<ByMemoryUse, Counter> = family(), "Requests refused because the share of their use was taken";
     shard_queue_bytes: Gauge = Gauge::default(), "Bytes of rounds that wait until a shard sends them, over all shards";
+    latest_rounds_dropped: Gauge = Gauge::default(), "Games whose latest round is not in memory: a stream that begins with it reads it from the database";
+    topic_queue_bytes: Gauge = Gauge::default(), "Bytes of rounds that the tasks of WebTransport had not taken when the last round was published";
     rounds_written_total: Family<ByTransport, Counter> = family(), "Rounds written to subscribers";
     max_connections: Gauge = Gauge::default(), "Limit of open streams, as far as the limit on open files allows it";
     max_connections_per_address: Gauge<f64, AtomicU64> = Gauge::default(), "Limit of open streams from one client address; +Inf if there is none";

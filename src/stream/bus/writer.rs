@@ -278,16 +278,16 @@ impl<L: Log> LogWriter<L> {
         self.append_all(batches).await
     }
 
-    /// Begins a log: the recent rounds, and the latest one of each game that is not among them.
-    pub(crate) async fn begin(
+    /// Begins a log: the latest rounds of games that are not among the recent ones.
+    pub(crate) async fn begin_with_latest(
         &mut self,
-        recent: Vec<Captured>,
         latest: Vec<Round>,
     ) -> Result<(), AppendError> {
-        let known: std::collections::HashSet<_> =
-            recent.iter().map(|captured| captured.round.round_id.clone()).collect();
-        let older = latest.into_iter().filter(|round| !known.contains(&round.round_id));
-        self.repeat(older.map(Captured::from_table).collect()).await?;
+        self.repeat(latest.into_iter().map(Captured::from_table).collect()).await
+    }
+
+    /// Goes on with the recent rounds.
+    pub(crate) async fn begin(&mut self, recent: Vec<Captured>) -> Result<(), AppendError> {
         self.repeat(recent).await
     }
 

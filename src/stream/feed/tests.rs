@@ -8,8 +8,9 @@ use super::*;
 use crate::{
     ops::telemetry::metrics::Metrics,
     stream::{
-        hub::{self, Captured, DurablePosition, Publisher},
+        hub::{self, Captured, DurablePosition, Opening, Publisher},
         list::{ListKey, ListKeys, ListPlace, ListedRounds},
+        replay::StoredReader,
         round::{FinishedAt, GameId, Round, RoundId, UnixMillis},
         round_store::{Answer, RoundStore, StoredRounds},
         stored_rounds::StoredRound,

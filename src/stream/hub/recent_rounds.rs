@@ -1,5 +1,6 @@
 //! The hub's store: the latest round and a ring buffer for each game, and the subscribers.
 
+mod former_types;
 mod opening;
 mod resume_point;
 
@@ -11,21 +12,26 @@ use std::{
     sync::Arc,
 };
 
+use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::broadcast::Receiver;
 
 pub use self::resume_point::Later;
 use super::{
-    Batch, Captured, DurablePosition, Outlet, Placed, Position,
+    Batch, Captured, DurablePosition, MissingSeed, Outlet, Placed, Position,
     channels::Channels,
     exact_lease::ExactLease,
     history_hold::HistoryHold,
     ring_buffer::{Entry, RingBuffer},
+    start::Age,
 };
 use crate::{
-    ops::{memory_budget::MemoryBudget, telemetry::metrics::MemoryUse},
+    ops::{
+        memory_budget::MemoryBudget,
+        telemetry::metrics::{MemoryUse, Metrics},
+    },
     stream::{
         frame::Frame,
-        round::{FinishedAt, Game, GameId, RoundId},
+        round::{Game, GameId, RoundId},
         topic::Topic,
         transaction::Xid,
     },
@@ -43,9 +49,6 @@ pub(super) struct Encoded {
     pub(super) hold: Arc<HistoryHold>,
 }
 
-/// The key by which the latest round is found.
-type Age = (FinishedAt, RoundId);
-
 #[derive(Debug)]
 struct GameRounds {
     /// The type the game had in its newest round.
@@ -58,9 +61,21 @@ struct GameRounds {
 #[derive(Debug)]
 struct Latest {
     age: Age,
-    frame: Frame,
+    /// The bytes of its frame.
+    bytes: usize,
+    /// `None` once the latest rounds alone had more than the memory for history.
+    frame: Option<Frame>,
     /// Counts the round's bytes as history.
-    _hold: Arc<HistoryHold>,
+    hold: Option<Arc<HistoryHold>>,
+}
+
+impl Latest {
+    /// Its frame, or what to read if it was dropped.
+    fn held(&self, game: &GameId) -> Result<Frame, MissingSeed> {
+        let missing =
+            || MissingSeed { game: game.clone(), age: self.age.clone(), bytes: self.bytes };
+        self.frame.clone().ok_or_else(missing)
+    }
 }
 
 #[derive(Debug)]
@@ -89,12 +104,21 @@ pub(super) struct RecentRounds {
     /// Resume points: the oldest position of each round that a ring buffer holds.
     points: HashMap<RoundId, (GameId, Position)>,
     channels: Channels,
+    /// How many latest rounds have no bytes here.
+    dropped: Gauge,
     outlets: Vec<Arc<dyn Outlet>>,
 }
 
 impl RecentRounds {
-    pub(super) fn new(history: NonZeroUsize, replay_bytes: usize, budget: MemoryBudget) -> Self {
+    pub(super) fn new(
+        history: NonZeroUsize,
+        replay_bytes: usize,
+        budget: MemoryBudget,
+        metrics: &Metrics,
+    ) -> Self {
         Self {
+            channels: Channels::new(budget.clone(), metrics),
+            dropped: metrics.latest_rounds_dropped.clone(),
             history,
             replay_bytes,
             budget,
@@ -109,7 +133,6 @@ impl RecentRounds {
             types: HashMap::new(),
             ages: BTreeSet::new(),
             points: HashMap::new(),
-            channels: Channels::default(),
             outlets: Vec::new(),
         }
     }
@@ -157,12 +180,21 @@ impl RecentRounds {
         self.first_live = Position(self.head.0 + 1);
     }
 
+    /// Adds latest rounds of games, which are older than all recent ones.
+    pub(super) fn preload_latest(&mut self, latest: Vec<Encoded>) {
+        for encoded in latest {
+            self.place(encoded);
+        }
+        self.shrink();
+    }
+
     /// Forgets all rounds. Who lacks one of them can get no more of them.
     pub(super) fn forget_all(&mut self) {
         self.games.clear();
         self.types.clear();
         self.ages.clear();
         self.points.clear();
+        self.dropped.set(0);
         (self.forgotten, self.first_live) = (self.head, Position(self.head.0 + 1));
         (self.trimmed, self.durable) = (Xid(0), DurablePosition::default());
     }
@@ -174,11 +206,11 @@ impl RecentRounds {
     /// Ends every stream.
     pub(super) fn end_streams(&mut self) {
         self.outlets.iter().for_each(|outlet| outlet.end_streams());
-        self.channels = Channels::default();
+        self.channels.clear();
     }
 
-    pub(super) fn has_outlet_behind(&self) -> bool {
-        self.outlets.iter().any(|outlet| outlet.is_behind())
+    pub(super) fn has_outlet_behind(&mut self) -> bool {
+        self.outlets.iter().any(|outlet| outlet.is_behind()) || self.channels.is_behind()
     }
 
     pub(super) fn publish(&mut self, rounds: Vec<Encoded>) {
@@ -204,11 +236,27 @@ impl RecentRounds {
             && let Some((_, id)) = largest.pop()
         {
             let Some(game) = self.games.get_mut(&id) else { continue };
-            // Latest rounds, which seeds need, stay.
             let Some(evicted) = game.buffer.evict() else { continue };
             let bytes = game.buffer.bytes();
             self.forget_point(&evicted);
             largest.push((bytes, id));
+        }
+        if !is_done(&self.budget) {
+            self.drop_latest(is_done);
+        }
+    }
+
+    /// Drops the bytes of the largest latest rounds: openings then read them from the database.
+    fn drop_latest(&mut self, is_done: impl Fn(&MemoryBudget) -> bool) {
+        let held = self.games.iter().filter(|(_, game)| game.latest.frame.is_some());
+        let mut largest: BinaryHeap<(usize, GameId)> =
+            held.map(|(id, game)| (game.latest.bytes, id.clone())).collect();
+        while !is_done(&self.budget)
+            && let Some((_, id)) = largest.pop()
+        {
+            let Some(game) = self.games.get_mut(&id) else { continue };
+            (game.latest.frame, game.latest.hold) = (None, None);
+            self.dropped.inc();
         }
     }
 
@@ -242,8 +290,8 @@ impl RecentRounds {
         let (id, age, kind) = (round.game_id.clone(), round.age(), Arc::clone(&round.game_type));
         let games = self.types.entry(Arc::clone(&kind)).or_default();
         games.insert(id.clone());
-        let (frame, _hold) = (frame.clone(), Arc::clone(hold));
-        let latest = Latest { age: age.clone(), frame, _hold };
+        let (bytes, frame, hold) = (frame.size(), Some(frame.clone()), Some(Arc::clone(hold)));
+        let latest = Latest { age: age.clone(), bytes, frame, hold };
         match self.games.entry(id.clone()) {
             btree_map::Entry::Vacant(slot) => {
                 self.ages.insert((age, id));
@@ -253,8 +301,9 @@ impl RecentRounds {
                 let game = slot.get_mut();
                 game.kind = kind;
                 if age >= game.latest.age {
-                    let former = std::mem::replace(&mut game.latest, latest).age;
-                    self.ages.remove(&(former, id.clone()));
+                    let former = std::mem::replace(&mut game.latest, latest);
+                    self.dropped.dec_by(i64::from(former.frame.is_none()));
+                    self.ages.remove(&(former.age, id.clone()));
                     self.ages.insert((age, id));
                 }
             }
@@ -291,17 +340,21 @@ impl RecentRounds {
                 self.types.entry(Arc::clone(&game.kind)).or_default().insert(game.id.clone());
             }
         }
+        self.forget_former_types();
     }
 
-    /// The latest round of a topic: the one with the greatest (`finished_at`, `round_id`).
-    pub(super) fn latest(&self, topic: &Topic) -> Option<Frame> {
-        let latest = match topic {
-            Topic::Everything => self.ages.last().and_then(|(_, id)| self.games.get(id)),
-            Topic::AnyOf { .. } => {
-                self.games_of(topic).map(|(_, game)| game).max_by_key(|game| &game.latest.age)
-            }
+    /// The latest round of a topic, or what to read if its bytes were dropped.
+    pub(super) fn latest(&self, topic: &Topic) -> Option<Result<Frame, MissingSeed>> {
+        self.latest_of(topic).map(|(game, latest)| latest.held(game))
+    }
+
+    /// The game of a topic that has the greatest (`finished_at`, `round_id`).
+    fn latest_of<'a>(&'a self, topic: &'a Topic) -> Option<(&'a GameId, &'a Latest)> {
+        let (id, game) = match topic {
+            Topic::Everything => self.games.get_key_value(&self.ages.last()?.1)?,
+            Topic::AnyOf { .. } => self.games_of(topic).max_by_key(|(_, game)| &game.latest.age)?,
         };
-        latest.map(|game| game.latest.frame.clone())
+        Some((id, &game.latest))
     }
 
     /// The games that have the topic's type now, or are named by it.

@@ -123,6 +123,11 @@ impl RingBuffer {
         self.bytes = self.entries.iter().map(Entry::bytes).sum();
     }
 
+    /// Whether a round of it has this type.
+    pub(super) fn has_type(&self, kind: &Arc<str>) -> bool {
+        self.entries.iter().any(|entry| entry.kind == *kind)
+    }
+
     pub(super) fn find(&self, position: Position) -> Option<&Entry> {
         let index = self.entries.binary_search_by_key(&position, |entry| entry.position).ok()?;
         self.entries.get(index)

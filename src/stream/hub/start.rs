@@ -1,9 +1,11 @@
 //! How a stream starts: as the client requested, and with which rounds.
 
+use std::collections::BTreeMap;
+
 use super::Position;
 use crate::stream::{
     frame::Frame,
-    round::RoundId,
+    round::{FinishedAt, GameId, RoundId},
     start_point::SeedMode,
     stored_rounds::StoredPart,
     transaction::{Finish, Xid},
@@ -52,6 +54,23 @@ pub enum Start {
     Gap,
 }
 
+/// The key by which the latest round is found.
+pub(crate) type Age = (FinishedAt, RoundId);
+
+/// A latest round of which the hub has no bytes.
+#[derive(Clone, Debug)]
+pub(crate) struct MissingSeed {
+    /// Its game.
+    pub game: GameId,
+    /// When it finished, and its id.
+    pub age: Age,
+    /// The bytes of its frame.
+    pub bytes: usize,
+}
+
+/// Such rounds, read from the database. `None`: it cannot be read any more.
+pub(crate) type ReadSeeds = BTreeMap<Age, Option<Frame>>;
+
 /// A start, and the seed if the stream does not resume.
 #[derive(Debug)]
 pub struct SeededStart {
@@ -59,11 +78,13 @@ pub struct SeededStart {
     pub start: Start,
     /// The seed.
     pub seed: SeedMode,
+    /// Rounds of the seed of which the hub has no bytes.
+    pub(crate) read: ReadSeeds,
 }
 
 impl From<Start> for SeededStart {
     fn from(start: Start) -> Self {
-        Self { start, seed: SeedMode::default() }
+        Self { start, seed: SeedMode::default(), read: ReadSeeds::new() }
     }
 }
 

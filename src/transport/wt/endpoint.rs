@@ -22,7 +22,7 @@ use super::{
     certificate::{CertificateError, Certificates, PublishedCertificate},
     session_setup::SessionSetup,
     topic_tasks::TopicTasks,
-    wire::{H3_NO_ERROR, SEND_BUFFER_BYTES},
+    wire::{H3_NO_ERROR, SEND_BUFFER_BYTES, STREAMS_BYTES},
 };
 use crate::{
     access::CurrentKeys,
@@ -30,8 +30,6 @@ use crate::{
     ops::{connection_limiter::ConnectionLimiter, shutdown::Shutdown, telemetry::metrics::Metrics},
 };
 
-/// The most unacknowledged bytes on streams: large rounds and replays.
-const STREAMS_BYTES: u64 = 256 * 1024;
 /// The buffer for datagrams of a client, which the server never reads. It is also the largest
 /// datagram that a client may send.
 const RECEIVE_BUFFER_BYTES: usize = 4 * 1024;
@@ -204,7 +202,7 @@ fn transport(heartbeat: Duration) -> QuicTransportConfig {
     config.keep_alive_interval(Some(heartbeat / 2));
     config.datagram_send_buffer_size(SEND_BUFFER_BYTES);
     config.datagram_receive_buffer_size(Some(RECEIVE_BUFFER_BYTES));
-    config.send_window(STREAMS_BYTES);
+    config.send_window(STREAMS_BYTES as u64);
     config.receive_window(VarInt::from_u32(RECEIVE_WINDOW_BYTES));
     config.stream_receive_window(VarInt::from_u32(RECEIVE_WINDOW_BYTES / 2));
     config.max_concurrent_uni_streams(VarInt::from_u32(PEER_STREAMS));

@@ -11,10 +11,13 @@ use wtransport::{
     quinn,
 };
 
-use super::wire::{self, Datagram, SEND_BUFFER_BYTES};
+use super::wire::{self, Datagram, SEND_BUFFER_BYTES, STREAMS_BYTES};
 use crate::{
     access::Lease,
-    ops::telemetry::metrics::ByTransport,
+    ops::{
+        memory_budget::{Charge, ClientMemory},
+        telemetry::metrics::{ByTransport, MemoryUse},
+    },
     transport::{SessionRecord, close::CloseReason},
 };
 
@@ -34,15 +37,42 @@ const BUFFER_SLACK: usize = 64;
 #[derive(Debug)]
 pub(super) struct StreamFailed;
 
+/// A round on its own stream, which the library holds until the peer has acknowledged it.
+#[derive(Debug)]
+pub(super) struct StreamedRound {
+    stream: SendStream,
+    _memory: Charge,
+}
+
+impl StreamedRound {
+    /// Writes a round on a stream of its own. `None` if the connection ended, or the peer stopped
+    /// the stream.
+    async fn write(connection: Connection, json: Bytes, mut memory: Charge) -> Option<Self> {
+        let held = json.len().min(STREAMS_BYTES);
+        let mut stream = open_stream(&connection, json).await.ok()?;
+        stream.quic_stream_mut().finish().ok()?;
+        // The library has a copy of what the peer has not acknowledged.
+        memory.shrink(held);
+        Some(Self { stream, _memory: memory })
+    }
+
+    /// Waits for the acknowledgment, or the end of the connection.
+    pub(super) async fn acknowledged(mut self) {
+        let _ = self.stream.stopped().await;
+    }
+}
+
 /// The outcome of sending a round.
 pub(super) enum RoundOutcome {
-    /// The library accepted it.
+    /// The library accepted it as a datagram.
     Sent,
-    /// It waits for a stream. The future returns whether the stream took it.
-    Late(BoxFuture<'static, bool>),
+    /// The library accepted it on a stream.
+    Streamed(StreamedRound),
+    /// It waits for a stream.
+    Late(BoxFuture<'static, Option<StreamedRound>>),
     /// The connection ended, which `closed` reports, or the peer stopped the stream.
     Closed,
-    /// Dropped, because too many large rounds wait.
+    /// Dropped, because too many large rounds wait, or have all the memory for them.
     Dropped,
 }
 
@@ -51,6 +81,7 @@ pub(super) struct Session {
     connection: Connection,
     record: SessionRecord,
     lease: Lease,
+    memory: ClientMemory,
     /// Datagrams that the library accepted.
     sent_datagrams: u64,
     /// Datagrams that the library dropped, as far as known.
@@ -66,8 +97,13 @@ impl fmt::Debug for Session {
 }
 
 impl Session {
-    pub(super) fn new(connection: Connection, record: SessionRecord, lease: Lease) -> Self {
-        Self { connection, record, lease, sent_datagrams: 0, dropped: 0, late: 0 }
+    pub(super) fn new(
+        connection: Connection,
+        record: SessionRecord,
+        lease: Lease,
+        memory: ClientMemory,
+    ) -> Self {
+        Self { connection, record, lease, memory, sent_datagrams: 0, dropped: 0, late: 0 }
     }
 
     /// How long its token opens the session.
@@ -109,10 +145,11 @@ impl Session {
     }
 
     fn send_datagram(&self, round: &Datagram) -> Result<(), SendDatagramError> {
+        let Some(first) = &round.first else { return Err(SendDatagramError::TooLarge) };
         if self.connection.session_id().into_u64() != 0 {
             return self.connection.send_datagram(&round.json);
         }
-        let sent = self.connection.quic_connection().send_datagram(round.first.clone());
+        let sent = self.connection.quic_connection().send_datagram(first.clone());
         sent.map_err(|error| match error {
             quinn::SendDatagramError::TooLarge => SendDatagramError::TooLarge,
             quinn::SendDatagramError::ConnectionLost(_) => SendDatagramError::NotConnected,
@@ -129,20 +166,19 @@ impl Session {
 
     /// Writes a round on its own stream. It completes at once unless the peer is slow.
     fn send_stream(&mut self, json: Bytes) -> RoundOutcome {
-        if self.late >= LATE_MAX {
+        let memory = match self.late < LATE_MAX {
+            // Until it is written, it keeps a frame, which has the JSON twice.
+            true => self.memory.take(MemoryUse::queues, 2 * json.len()).ok(),
+            false => None,
+        };
+        let Some(memory) = memory else {
             self.count_drops(1);
             return RoundOutcome::Dropped;
-        }
-        let connection = self.connection.clone();
-        let mut write = async move {
-            let Ok(mut stream) = open_stream(&connection, json).await else { return false };
-            // `finish` does not wait for the acknowledgment, which nothing depends on.
-            stream.quic_stream_mut().finish().is_ok()
-        }
-        .boxed();
+        };
+        let mut write = StreamedRound::write(self.connection.clone(), json, memory).boxed();
         match (&mut write).now_or_never() {
-            Some(true) => RoundOutcome::Sent,
-            Some(false) => RoundOutcome::Closed,
+            Some(Some(streamed)) => RoundOutcome::Streamed(streamed),
+            Some(None) => RoundOutcome::Closed,
             None => {
                 self.late += 1;
                 RoundOutcome::Late(write)

@@ -12,7 +12,7 @@ use tokio_util::task::TaskTracker;
 
 use super::{
     pacer::Pacer,
-    session::{RoundOutcome, Session},
+    session::{RoundOutcome, Session, StreamedRound},
     session_leases::SessionLeases,
     wire::Datagram,
 };
@@ -55,8 +55,28 @@ struct Member {
     own: Option<Subscription>,
 }
 
-/// Rounds that wait for their streams: the session, and whether the stream took the round.
-type Late = FuturesUnordered<BoxFuture<'static, (usize, bool)>>;
+/// What happens on the stream of a round.
+#[derive(Debug)]
+enum StreamEvent {
+    /// The stream of this session took the round, or failed.
+    Written(usize, Option<StreamedRound>),
+    /// The round needs no memory any more.
+    Acknowledged,
+}
+
+/// Rounds that wait for their streams, or for their acknowledgment.
+#[derive(Debug, Default)]
+struct Streams(FuturesUnordered<BoxFuture<'static, StreamEvent>>);
+
+impl Streams {
+    fn wait_for_write(&self, session: usize, write: BoxFuture<'static, Option<StreamedRound>>) {
+        self.0.push(write.map(move |written| StreamEvent::Written(session, written)).boxed());
+    }
+
+    fn wait_for_acknowledgment(&self, round: StreamedRound) {
+        self.0.push(round.acknowledged().map(|()| StreamEvent::Acknowledged).boxed());
+    }
+}
 
 /// The sessions of one topic.
 #[derive(Debug)]
@@ -67,7 +87,7 @@ pub(super) struct TopicTask {
     members: HashMap<usize, Member>,
     /// Resolve when a connection ends.
     connections: FuturesUnordered<BoxFuture<'static, (usize, CloseReason)>>,
-    late: Late,
+    streams: Streams,
     leases: SessionLeases,
     written: Counter,
     /// Sessions are closed in tasks of their own, so that the others need not wait.
@@ -88,7 +108,7 @@ impl TopicTask {
             new_sessions,
             members: HashMap::new(),
             connections: FuturesUnordered::new(),
-            late: Late::new(),
+            streams: Streams::default(),
             leases,
             written: metrics.rounds_written_total.get_or_create(&label).clone(),
             tasks,
@@ -106,7 +126,7 @@ impl TopicTask {
                 Some(new_session) = self.new_sessions.recv() => self.join(new_session),
                 _ = heartbeats.tick() => self.count_dropped(),
                 _ = turns.tick(), if !self.leases.is_empty() => self.close_lapsed(),
-                Some((id, written)) = self.late.next() => self.late_round_done(id, written),
+                Some(event) = self.streams.0.next() => self.handle_stream_event(event),
                 delivery = self.subscription.next() => match delivery {
                     Delivery::Rounds(frames) => self.deliver(&frames, shutdown).await,
                     Delivery::TooSlow => return RunEnd::Ended(CloseReason::TooSlow),
@@ -128,7 +148,7 @@ impl TopicTask {
         self.connections.push(session.closed());
         let id = session.id();
         let mut member = Member { session, own: Some(own) };
-        match member.catch_up(&self.subscription, &self.late) {
+        match member.catch_up(&self.subscription, &self.streams) {
             Ok(rounds) => {
                 self.written.inc_by(rounds);
                 self.leases.add(id, member.session.lease());
@@ -164,8 +184,12 @@ impl TopicTask {
         self.members.values_mut().for_each(|member| member.session.count_dropped());
     }
 
-    fn late_round_done(&mut self, id: usize, written: bool) {
-        self.written.inc_by(u64::from(written));
+    fn handle_stream_event(&mut self, event: StreamEvent) {
+        let StreamEvent::Written(id, round) = event else { return };
+        if let Some(round) = round {
+            self.written.inc();
+            self.streams.wait_for_acknowledgment(round);
+        }
         if let Some(member) = self.members.get_mut(&id) {
             member.session.late_round_done();
         }
@@ -190,7 +214,7 @@ impl TopicTask {
                     yield_now().await;
                 }
                 if member.own.is_none() && !merged.contains(id) {
-                    self.written.inc_by(member.send(&rounds, &self.late));
+                    self.written.inc_by(member.send(&rounds, &self.streams));
                 }
             }
         }
@@ -205,7 +229,7 @@ impl TopicTask {
             if index % STRIDE == STRIDE - 1 {
                 yield_now().await;
             }
-            match member.catch_up(&self.subscription, &self.late) {
+            match member.catch_up(&self.subscription, &self.streams) {
                 Ok(rounds) => drop(self.written.inc_by(rounds)),
                 Err(reason) => too_slow.push((*id, reason)),
             }
@@ -241,15 +265,17 @@ fn sessions_with_room(members: &HashMap<usize, Member>) -> impl Iterator<Item = 
 
 impl Member {
     /// Sends rounds to the session. Returns how many were sent at once.
-    fn send(&mut self, rounds: &[Datagram], late: &Late) -> u64 {
+    fn send(&mut self, rounds: &[Datagram], streams: &Streams) -> u64 {
         let id = self.session.id();
         let mut sent = 0;
         for round in rounds {
             match self.session.send(round) {
                 RoundOutcome::Sent => sent += 1,
-                RoundOutcome::Late(write) => {
-                    late.push(write.map(move |written| (id, written)).boxed());
+                RoundOutcome::Streamed(round) => {
+                    sent += 1;
+                    streams.wait_for_acknowledgment(round);
                 }
+                RoundOutcome::Late(write) => streams.wait_for_write(id, write),
                 RoundOutcome::Closed | RoundOutcome::Dropped => {}
             }
         }
@@ -259,14 +285,14 @@ impl Member {
     /// Sends the rounds of the session's own subscription, and drops it once the task's
     /// subscription has taken the same rounds. Both get the same rounds, so the task's subscription
     /// wakes in time for this one.
-    fn catch_up(&mut self, task: &Subscription, late: &Late) -> Result<u64, CloseReason> {
+    fn catch_up(&mut self, task: &Subscription, streams: &Streams) -> Result<u64, CloseReason> {
         let Some(mut own) = self.own.take() else { return Ok(0) };
         let mut sent = 0;
         while let Some(delivery) = own.try_next() {
             match delivery {
                 Delivery::Rounds(frames) => {
                     let rounds: Vec<_> = frames.iter().map(Datagram::from).collect();
-                    sent += self.send(&rounds, late);
+                    sent += self.send(&rounds, streams);
                 }
                 Delivery::TooSlow => return Err(CloseReason::TooSlow),
                 Delivery::Closed => break,

@@ -3,7 +3,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::{
-    stream::frame::Frame,
+    stream::{frame::Frame, hub::Opening},
     transport::{BATCH_BYTES, close::CloseReason},
 };
 
@@ -11,6 +11,11 @@ use crate::{
 /// nothing, and the age of its rounds. The library's default of 1 MiB would hold the rounds of
 /// minutes.
 pub(super) const SEND_BUFFER_BYTES: usize = 64 * 1024;
+/// The most unacknowledged bytes on the streams of a session: its opening and large rounds.
+pub(super) const STREAMS_BYTES: usize = 256 * 1024;
+/// The most bytes of a datagram: the largest packet that the library tries (quinn,
+/// `MtuDiscoveryConfig::upper_bound`).
+const DATAGRAM_BYTES_MAX: usize = 1452;
 /// `H3_NO_ERROR` (RFC 9114 section 8.1).
 pub(super) const H3_NO_ERROR: u32 = 0x100;
 /// Sent if rounds after the resume point are no longer stored; the seed follows.
@@ -22,8 +27,8 @@ const FIRST_SESSION: u8 = 0;
 /// A round as one QUIC datagram, encoded once for all sessions of a topic.
 #[derive(Clone, Debug)]
 pub(super) struct Datagram {
-    /// With the prefix for session id 0.
-    pub(super) first: Bytes,
+    /// With the prefix for session id 0; `None` if no datagram is so large.
+    pub(super) first: Option<Bytes>,
     /// Without a prefix.
     pub(super) json: Bytes,
 }
@@ -31,12 +36,27 @@ pub(super) struct Datagram {
 impl From<&Frame> for Datagram {
     fn from(frame: &Frame) -> Self {
         let json = frame.json();
+        if json.len() >= DATAGRAM_BYTES_MAX {
+            // A slice of the frame, where a copy of 100 rounds could take 100 MiB.
+            return Self { first: None, json };
+        }
         let mut first = BytesMut::with_capacity(1 + json.len());
         first.put_u8(FIRST_SESSION);
         first.put_slice(&json);
         let first = first.freeze();
-        Self { json: first.slice(1..), first }
+        Self { json: first.slice(1..), first: Some(first) }
     }
+}
+
+/// The bytes of an opening that the library holds at most until the client has acknowledged them.
+pub(crate) fn opening_bytes(opening: &Opening, has_stored: bool) -> usize {
+    let frames = match opening {
+        Opening::Seed(frames) | Opening::Gap(frames) => frames,
+        Opening::Resumed(resumed) => &resumed.frames,
+    };
+    let stored = if has_stored { STREAMS_BYTES } else { 0 };
+    let bytes = frames.iter().map(Frame::json_size).sum::<usize>() + stored;
+    bytes.min(STREAMS_BYTES)
 }
 
 /// The message before the server closes a session.

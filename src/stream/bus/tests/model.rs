@@ -114,7 +114,7 @@ impl Leader {
         let is_new = takeover.mark.is_none();
         let mut writer = LogWriter::claim(log.clone(), start, takeover).await.ok()?;
         if is_new {
-            writer.begin(Vec::new(), Vec::new()).await.ok()?;
+            writer.begin(Vec::new()).await.ok()?;
             writer.set_mark(mark(0, writer.end()));
             writer.open().await.ok()?;
         }

@@ -5,12 +5,15 @@ use std::{collections::HashSet, sync::Arc};
 use itertools::Itertools;
 
 use super::{
-    RecentRounds,
+    Latest, RecentRounds,
     resume_point::{Later, Wanted},
 };
 use crate::stream::{
     frame::Frame,
-    hub::{Opening, Placed, Position, Replay, Resumed, Start, ring_buffer::Entry},
+    hub::{
+        MissingSeed, Opening, Placed, Position, ReadSeeds, Replay, Resumed, Start,
+        ring_buffer::Entry,
+    },
     round::GameId,
     start_point::SeedMode,
     stored_rounds::StoredPart,
@@ -33,17 +36,17 @@ struct Found {
 
 impl RecentRounds {
     /// The opening of a stream, and where to read the rounds that follow it in the ring buffers if
-    /// it does not hold all of them. `None` if a ring buffer has evicted a round of it.
+    /// it does not hold all of them. `None` if a round of it was dropped.
     pub(in crate::stream::hub) fn begin(
         &self,
         topic: &Topic,
         start: Start,
-        seed: SeedMode,
+        (seed, read): (SeedMode, &ReadSeeds),
         limit: usize,
     ) -> Option<(Opening, Option<Later>)> {
-        let gap = || Some((Opening::Gap(self.seeds(topic, seed.after_gap())), None));
+        let gap = || Some((Opening::Gap(self.seeds(topic, seed.after_gap(), read)?), None));
         let (stored, found) = match start {
-            Start::Seed => return Some((Opening::Seed(self.seeds(topic, seed)), None)),
+            Start::Seed => return Some((Opening::Seed(self.seeds(topic, seed, read)?), None)),
             Start::Gap => return gap(),
             Start::After(named) => {
                 let later = self.point(topic, &named)?.later();
@@ -59,15 +62,41 @@ impl RecentRounds {
         Some((Opening::Resumed(Resumed { stored, frames: found.first }), found.rest))
     }
 
-    /// The seeds of a stream, oldest first.
-    fn seeds(&self, topic: &Topic, mode: SeedMode) -> Vec<Frame> {
-        let games = match mode {
-            SeedMode::Nothing => return Vec::new(),
-            SeedMode::Latest => return self.latest(topic).into_iter().collect(),
-            SeedMode::Each => self.games_of(topic).map(|(_, game)| &game.latest),
-        };
-        let latest = games.sorted_by_cached_key(|latest| latest.age.clone());
-        latest.map(|latest| latest.frame.clone()).collect()
+    /// The seeds of a stream, oldest first. `None` if the bytes of one are neither here nor among
+    /// those that were read.
+    fn seeds(&self, topic: &Topic, mode: SeedMode, read: &ReadSeeds) -> Option<Vec<Frame>> {
+        let latest = self.seed_rounds(topic, mode).into_iter();
+        let frames = latest.map(|(_, latest)| match &latest.frame {
+            Some(frame) => Some(Some(frame.clone())),
+            None => read.get(&latest.age).cloned(),
+        });
+        let frames = frames.collect::<Option<Vec<_>>>()?;
+        Some(frames.into_iter().flatten().collect())
+    }
+
+    /// The rounds of a seed of which there are no bytes.
+    pub(in crate::stream::hub) fn missing_seeds(
+        &self,
+        topic: &Topic,
+        mode: SeedMode,
+    ) -> Vec<MissingSeed> {
+        let latest = self.seed_rounds(topic, mode).into_iter();
+        latest.filter_map(|(game, latest)| latest.held(game).err()).collect()
+    }
+
+    fn seed_rounds<'a>(
+        &'a self,
+        topic: &'a Topic,
+        mode: SeedMode,
+    ) -> Vec<(&'a GameId, &'a Latest)> {
+        match mode {
+            SeedMode::Nothing => Vec::new(),
+            SeedMode::Latest => self.latest_of(topic).into_iter().collect(),
+            SeedMode::Each => {
+                let latest = self.games_of(topic).map(|(id, game)| (id, &game.latest));
+                latest.sorted_by_cached_key(|(_, latest)| latest.age.clone()).collect()
+            }
+        }
     }
 
     /// The rounds that only the database has, and those in the ring buffers, which follow them.
