@@ -25,6 +25,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 use crate::{
     access::Lease,
     ops::{
+        memory_budget::{Charge, ClientMemory},
         shutdown::Shutdown,
         telemetry::metrics::{ByClosed, ByTransport, Metrics, Transport},
     },
@@ -57,6 +58,10 @@ pub(crate) struct GrantedSession {
     pub record: SessionRecord,
     /// How long the request's token opens the session.
     pub lease: Lease,
+    /// The bytes of the opening that the library holds until the client has acknowledged them.
+    pub opening_memory: Charge,
+    /// The memory for large rounds.
+    pub memory: ClientMemory,
 }
 
 /// A session in the metrics, with its permit. It counts the session as open until it is dropped,

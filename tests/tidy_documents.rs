@@ -140,3 +140,23 @@ fn every_alert_has_a_test_and_a_row_in_the_documentation() {
         assert!(page.contains(&format!("`{name}`")), "{name}");
     }
 }
+
+/// The tests that a table of the documentation names, without those that stand for a whole module.
+fn tests_in(text: &str) -> Vec<String> {
+    let last_cells =
+        text.lines().filter_map(|line| line.trim_end_matches(" |").rsplit("| ").next());
+    let names = last_cells.flat_map(|cell| cell.split('`'));
+    let names = names.filter_map(|name| name.rsplit_once("::")).map(|(_, test)| test.to_owned());
+    names.filter(|test| test != "*").collect()
+}
+
+#[test]
+fn every_test_that_the_page_of_limits_names_exists() {
+    let named = tests_in(&read("docs/limits.md"));
+    assert!(named.len() > 30, "{named:?}");
+    let sources: Vec<_> = ["src", "tests"].into_iter().flat_map(sources).collect();
+    for test in named {
+        let function = format!("fn {test}(");
+        assert!(sources.iter().any(|source| source.text.contains(&function)), "{test}");
+    }
+}
