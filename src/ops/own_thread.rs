@@ -29,6 +29,7 @@ mod tests {
     #[tokio::test]
     async fn a_task_and_what_it_spawns_run_on_the_named_thread() {
         let name = || thread::current().name().map(str::to_owned);
+        #[expect(clippy::disallowed_methods, reason = "the test awaits it")]
         let task = async move { tokio::spawn(async move { name() }).await.expect("a task") };
         let end = run("alone", task).expect("a thread");
         assert_eq!(end.await.expect("a result").as_deref(), Some("alone"));
