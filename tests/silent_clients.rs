@@ -153,6 +153,26 @@ async fn twelve_hundred_handshakes_without_a_request_do_not_keep_sessions_out() 
 }
 
 #[tokio::test]
+async fn half_heads_that_have_more_than_the_memory_for_connections_refuse_no_stream() {
+    let database = TestDatabase::new().await;
+    let builder = TestServer::on(database.url()).env("DATASTREAM_MEMORY", "16MiB");
+    let server = builder.start().await;
+    let mut halves = Vec::new();
+    for _ in 0..200 {
+        halves.push(raw_http(server.addr, "GET /sse/crash HTTP/1.1\r\n").await);
+    }
+    eventually("more than 4 MiB", || async {
+        let used = server.metric("datastream_memory_used_bytes{kind=\"connections\"}").await;
+        (used > f64::from(4 << 20)).then_some(())
+    })
+    .await;
+    let mut stream = WsClient::connect(server.ws("/ws/crash")).await;
+    let round = database.finish("crash", "{}").await;
+    stream.rounds_until(round).await;
+    drop(halves);
+}
+
+#[tokio::test]
 async fn http_1_1_without_exactly_one_host_is_a_bad_request() {
     let (_database, server) = serving().await;
     for hosts in ["", "Host: a\r\nHost: a\r\n", "Host: a\r\nhost: b\r\n"] {
