@@ -199,11 +199,15 @@ async fn streams_beyond_the_memory_for_connections_are_refused_and_the_others_go
     let mut socket = WsClient::connect(server.ws("/ws/crash")).await;
     let mut events = SseClient::connect(&server.http("/sse/crash")).await;
     let mut sessions = Vec::new();
-    while let Ok(session) = WtClient::try_connect(&server, "/wt/crash").await {
-        sessions.push(session);
-        assert!(sessions.len() < 64, "63 of 65 KiB have room beside two streams");
+    loop {
+        match WtClient::try_connect(&server, "/wt/crash").await {
+            Ok(session) => sessions.push(session),
+            // A busy machine may miss a handshake: the status says whether there is no memory.
+            Err(_) if wt_request(&server, "/wt/crash", &[]).await.status == 429 => break,
+            Err(_) => {}
+        }
+        assert!(sessions.len() < 63, "62 of 65 KiB have room beside two streams");
     }
-    assert_eq!(sessions.len(), 62);
     // The request for a stream takes 32 KB until it is answered.
     let mut more = Vec::new();
     while let Ok(stream) = WsClient::try_connect(&server.ws("/ws/crash"), &[]).await {
