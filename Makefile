@@ -186,3 +186,8 @@ bench: ## the benchmarks (docs/benchmarks.md says how to read them)
 bench-writer: ## the cost for the game: pgbench with and without our trigger, in turn
 	cargo build --bin datastream
 	PG_BIN="$$(scripts/postgresql '$(STATE)')" benches/writer/run target/debug/datastream
+
+.PHONY: bench-bus
+bench-bus: ## what the bus costs and carries: three NATS nodes, captures and edges (PARTS='latency log' picks)
+	cargo build --release --bin datastream
+	NATS_SERVER="$$(scripts/nats '$(STATE)')" PG_BIN="$$(scripts/postgresql '$(STATE)')" benches/bus/run target/release/datastream $(PARTS)
