@@ -112,13 +112,13 @@ test-bus: build ## the streams, seeds, resumes, slow subscribers and shutdown on
 
 # Fewer rounds than a release build could take: the soak checks which rounds arrive, not how fast.
 .PHONY: test-soak
-test-soak: build ## short soaks: each capture mode, two nodes, lost commits (docs/guarantees.md)
-	PG_BIN="$$(scripts/postgresql '$(STATE)')" SOAK=target/debug/soak scripts/soaks 15 --seed 1 --write-every 60ms
+test-soak: build ## short soaks: each capture mode, two nodes, lost commits, a bus (docs/guarantees.md)
+	NATS_SERVER="$$(scripts/nats '$(STATE)')" PG_BIN="$$(scripts/postgresql '$(STATE)')" SOAK=target/debug/soak scripts/soaks 15 --seed 1 --write-every 60ms
 
 LONG ?= 600
 .PHONY: test-long
 test-long: build ## soaks and fuzz targets of ten minutes each; record the results in docs/benchmarks.md
-	PG_BIN="$$(scripts/postgresql '$(STATE)')" SOAK=target/debug/soak scripts/soaks $(LONG) --seed 7 --write-every 120ms
+	NATS_SERVER="$$(scripts/nats '$(STATE)')" PG_BIN="$$(scripts/postgresql '$(STATE)')" SOAK=target/debug/soak scripts/soaks $(LONG) --seed 7 --write-every 120ms
 	$(MAKE) --no-print-directory fuzz FUZZ=$(LONG)
 
 # Clients that share no code with the server. Each target installs the programs that it needs.

@@ -6,7 +6,7 @@ use clap::{Parser, ValueEnum};
 
 /// Checks under faults that no round is lost and none is delivered twice. Runs its own PostgreSQL,
 /// the real server behind a fault proxy, writers and subscribers, and compares all received rounds
-/// with the table.
+/// with the table. With --bus: three nodes of NATS, three captures, and edges.
 #[derive(Parser, Clone, Debug)]
 #[command(name = "soak", max_term_width = 100)]
 pub(crate) struct Args {
@@ -37,9 +37,25 @@ pub(crate) struct Args {
     pub(crate) write_every: Duration,
     /// Servers on the same database, each behind its own fault proxy. With several servers, a
     /// subscriber that reconnects goes to the next one and resumes after a round from another.
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=8))]
-    pub(crate) nodes: u8,
+    /// Default: 1, and 4 with --bus.
+    #[arg(long, value_parser = clap::value_parser!(u8).range(1..=8))]
+    nodes: Option<u8>,
+    /// The servers are edges of a log on NATS (three nodes, or NATS_SERVER names the program), to which
+    /// three captures append. Faults of captures, of NATS and of its stores are added. A resume on
+    /// another edge must be exact, except where NATS lost messages and the program counted it.
+    #[arg(long, conflicts_with = "lossy")]
+    pub(crate) bus: bool,
 }
+
+impl Args {
+    /// How many servers.
+    pub(crate) fn nodes(&self) -> usize {
+        self.nodes.unwrap_or(if self.bus { EDGES } else { 1 }).into()
+    }
+}
+
+/// Edges of a log, without --nodes.
+const EDGES: u8 = 4;
 
 /// A capture mode of `datastream migrate`.
 #[derive(Clone, Copy, Debug, ValueEnum)]

@@ -1,12 +1,14 @@
 //! Compares the rounds that each subscriber received with the table.
 
+mod order;
+mod promise;
+
 use std::collections::{HashMap, HashSet};
 
+pub(crate) use self::promise::Promise;
 use crate::{
     args::Args,
-    faults::Faults,
-    subscribers::{Behavior, ConnectionRecord, Subscriber, Transport},
-    testbed::HUB_ROUNDS,
+    subscribers::{ConnectionRecord, Subscriber, Transport},
     transactions::{Ending, Token, Transaction},
 };
 
@@ -27,15 +29,14 @@ pub(crate) struct Expected {
     commits: HashMap<String, Vec<u64>>,
     /// Whether PostgreSQL may have lost commits.
     lossy: bool,
-    /// Whether there were several nodes: a node does not know what another one delivered.
-    shared: bool,
-    /// When the database may have been away for longer than a server answers resumes exactly.
-    lapses: Vec<(u64, u64)>,
+    /// When a resume must be exact.
+    promise: Promise,
     /// Ids that PostgreSQL assigned to more than one round.
     reused: HashSet<i64>,
     /// The time of the first connection to each server process.
     starts: HashMap<u32, u64>,
-    /// The positions of rounds in the stream of each process, from a steady subscriber to everything.
+    /// The positions of rounds in the stream of each process, from a steady subscriber to everything. With
+    /// a bus all processes have one stream.
     order: HashMap<u32, HashMap<Token, usize>>,
 }
 
@@ -70,7 +71,7 @@ impl Expected {
         rows: Vec<Row>,
         transactions: Vec<Transaction>,
         subscribers: &[Subscriber],
-        faults: &Faults,
+        promise: Promise,
         args: &Args,
     ) -> Self {
         let present = rows.iter().map(|row| row.token).collect();
@@ -82,20 +83,9 @@ impl Expected {
         commits.values_mut().for_each(|all| all.sort_unstable());
         let (reused, order) = (reused(subscribers), HashMap::new());
         let starts = starts(subscribers);
-        let (lossy, shared) = (args.lossy, args.nodes > 1);
-        let lapses = faults.lapses();
-        let mut expected = Self {
-            rows,
-            present,
-            transactions,
-            commits,
-            lossy,
-            shared,
-            lapses,
-            reused,
-            starts,
-            order,
-        };
+        let lossy = args.lossy;
+        let mut expected =
+            Self { rows, present, transactions, commits, lossy, promise, reused, starts, order };
         for one in subscribers.iter().filter(|one| one.sees_all()) {
             for (process, positions) in expected.positions(one) {
                 expected.order.entry(process).or_insert(positions);
@@ -143,9 +133,7 @@ impl Expected {
             }
         }
         // Datagrams arrive in any order.
-        if subscriber.behavior == Behavior::Steady
-            && subscriber.transport != Transport::WebTransport
-        {
+        if subscriber.transport != Transport::WebTransport && self.sees_one_stream(subscriber) {
             self.check_same_order(subscriber, &mut findings);
         }
         findings
@@ -175,35 +163,6 @@ impl Expected {
                 self.report(findings, "twice", round_id, token, connection);
             }
         }
-    }
-
-    /// Whether the contract allows repeats after this resume. It does if another process delivered
-    /// the named round, if the round is older than the process or than the hub's recent rounds, if
-    /// several nodes stream the database, or if the process could not know whether one does.
-    fn may_repeat(
-        &self,
-        connection: &ConnectionRecord,
-        before: Option<&ConnectionRecord>,
-        games: &[&str],
-    ) -> bool {
-        let Some((named_id, named)) = connection.after else { return false };
-        let another = before.is_some_and(|before| before.process != connection.process);
-        let from = self.transactions.get(named.tx).map_or(0, |tx| tx.began);
-        let beyond = games.iter().any(|game| {
-            let commits = self.commits.get(*game).map_or(&[][..], Vec::as_slice);
-            let later = |at| commits.partition_point(|commit| *commit <= at);
-            later(connection.connected) - later(from).min(later(connection.connected))
-                > HUB_ROUNDS * 3 / 4
-        });
-        let start = self.starts.get(&connection.process).copied().unwrap_or(0);
-        let at = connection.connected;
-        let has_lapsed = self.lapses.iter().any(|(begun, ended)| (*begun..=*ended).contains(&at));
-        self.shared
-            || has_lapsed
-            || another
-            || from < start
-            || beyond
-            || self.reused.contains(&named_id)
     }
 
     fn absent(&self, round_id: i64, token: Token, findings: &mut Findings) {
@@ -237,63 +196,6 @@ impl Expected {
                 findings.details.push(format!("lost: {row:?} of {tx:?}"));
             }
         }
-    }
-
-    /// Checks the order: a round whose transaction began after another's commit comes after it, and
-    /// rounds of one transaction come by id. A resume that may repeat also brings older rounds, which
-    /// a client that began with the latest one never had: they count as repeats.
-    fn check_order(&self, segment: &Segment, findings: &mut Findings) {
-        let mut earliest = u64::MAX;
-        let mut last_of: HashMap<usize, i64> = HashMap::new();
-        let is_new = |token| self.committed(token).is_none_or(|at| at > segment.since);
-        let stream = segment.stream.iter().filter(|(_, token)| is_new(*token));
-        for &(round_id, token) in stream.rev() {
-            let began = self.transactions.get(token.tx).map_or(0, |tx| tx.began);
-            if began > earliest {
-                findings.out_of_order += 1;
-                findings.details.push(format!("order: {round_id} {token:?} came too early"));
-            }
-            earliest = earliest.min(self.committed(token).unwrap_or(u64::MAX));
-            let next = last_of.insert(token.tx, round_id);
-            if next.is_some_and(|next| next < round_id) {
-                findings.out_of_order += 1;
-                findings.details.push(format!("order: {round_id} {token:?} before {next:?}"));
-            }
-        }
-    }
-
-    /// Checks that all subscribers of a process saw the same order.
-    fn check_same_order(&self, subscriber: &Subscriber, findings: &mut Findings) {
-        for (process, positions) in &self.positions(subscriber) {
-            let Some(reference) = self.order.get(process) else { continue };
-            let mut mine: Vec<_> =
-                positions.iter().map(|(token, position)| (*position, *token)).collect();
-            mine.sort_unstable_by_key(|(position, _)| *position);
-            let theirs = mine.iter().filter_map(|(_, token)| reference.get(token));
-            let theirs: Vec<_> = theirs.collect();
-            let wrong = theirs.windows(2).filter(|pair| pair[0] > pair[1]).count();
-            if wrong > 0 {
-                findings.out_of_order += wrong;
-                findings.details.push(format!("order: {wrong} unlike others of process {process}"));
-            }
-        }
-    }
-
-    /// The live rounds of each process, in the order in which this subscriber received them.
-    fn positions(&self, subscriber: &Subscriber) -> HashMap<u32, HashMap<Token, usize>> {
-        let mut all: HashMap<u32, HashMap<Token, usize>> = HashMap::new();
-        let mut since: HashMap<u32, u64> = HashMap::new();
-        for connection in connections(subscriber) {
-            let since = *since.entry(connection.process).or_insert(connection.connected);
-            let positions = all.entry(connection.process).or_default();
-            for (_, token) in connection.rounds {
-                if self.transactions.get(token.tx).is_some_and(|tx| tx.began > since) {
-                    let position = positions.len();
-                    positions.entry(token).or_insert(position);
-                }
-            }
-        }
-        all
     }
 
     fn committed(&self, token: Token) -> Option<u64> {

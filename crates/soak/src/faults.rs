@@ -82,6 +82,10 @@ impl Faults {
         mut over: mpsc::UnboundedReceiver<Moment>,
     ) -> anyhow::Result<()> {
         while let Some(begun) = over.recv().await {
+            // The answers of edges do not depend on the database.
+            if testbed.bus.is_some() {
+                continue;
+            }
             tokio::time::sleep(NOTICED_WITHIN).await;
             testbed.live().await?;
             self.outages.lock().push(Outage { begun, ended: Moment::now(tx_log) });
@@ -113,18 +117,21 @@ impl Faults {
 
     async fn one(&self, testbed: &Testbed, planned: Planned) -> anyhow::Result<()> {
         let Planned { fault, hold, node, .. } = planned;
+        if let Some(bus) = testbed.bus.as_ref().filter(|_| fault.is_of_bus()) {
+            return bus.fail(planned).await;
+        }
         match fault {
-            Fault::KillBackend => match testbed.kill_backend().await {
+            Fault::KillBackend => match testbed.database.kill_backend().await {
                 Ok(accepts) => self.measure(testbed, accepts).await,
                 // The backend, or the whole server, had already ended.
                 Err(_) => Ok(()),
             },
             Fault::Immediate => {
-                let accepts = testbed.restart_postgresql(Stop::Immediate, hold).await?;
+                let accepts = testbed.database.restart(Stop::Immediate, hold).await?;
                 self.measure(testbed, accepts).await
             }
             Fault::Fast => {
-                let accepts = testbed.restart_postgresql(Stop::Fast, hold).await?;
+                let accepts = testbed.database.restart(Stop::Fast, hold).await?;
                 self.measure(testbed, accepts).await
             }
             Fault::ServerStop => testbed.restart_server(node, false, hold).await,
@@ -139,6 +146,10 @@ impl Faults {
     }
 
     async fn measure(&self, testbed: &Testbed, accepts: Instant) -> anyhow::Result<()> {
+        // An edge is ready without a database.
+        if testbed.bus.is_some() {
+            return Ok(());
+        }
         let before = self.link_changes.load(Ordering::SeqCst);
         let live = testbed.live().await?;
         let undisturbed =
@@ -183,26 +194,26 @@ impl Faults {
 }
 
 async fn of_link(testbed: &Testbed, Planned { fault, hold, node, .. }: Planned) {
-    let Some(proxy) = testbed.proxy(node) else { return };
+    let proxies = testbed.proxies(node);
     match fault {
-        Fault::Cut => proxy.cut(),
+        Fault::Cut => proxies.iter().for_each(FaultProxy::cut),
         Fault::Flap => {
             for _ in 0..6 {
-                proxy.cut();
+                proxies.iter().for_each(FaultProxy::cut);
                 tokio::time::sleep(hold).await;
             }
         }
         // PostgreSQL may be down at this time: then there is nothing to terminate.
-        Fault::Terminate => drop(testbed.terminate("datastream listen%").await),
-        Fault::TerminateAll => drop(testbed.terminate("datastream%").await),
-        Fault::Refuse => held(proxy, hold, FaultProxy::refuse).await,
-        Fault::Stall => held(proxy, hold, FaultProxy::stall).await,
-        _ => held(proxy, hold, FaultProxy::half_open).await,
+        Fault::Terminate => drop(testbed.database.terminate("datastream listen%").await),
+        Fault::TerminateAll => drop(testbed.database.terminate("datastream%").await),
+        Fault::Refuse => held(proxies, hold, FaultProxy::refuse).await,
+        Fault::Stall => held(proxies, hold, FaultProxy::stall).await,
+        _ => held(proxies, hold, FaultProxy::half_open).await,
     }
 }
 
-async fn held(proxy: &FaultProxy, hold: Duration, begin: impl FnOnce(&FaultProxy)) {
-    begin(proxy);
+async fn held(proxies: &[FaultProxy], hold: Duration, begin: impl Fn(&FaultProxy)) {
+    proxies.iter().for_each(begin);
     tokio::time::sleep(hold).await;
-    proxy.resume();
+    proxies.iter().for_each(FaultProxy::resume);
 }

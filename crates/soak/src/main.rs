@@ -8,13 +8,23 @@
 //!                 └──────────── the table ────▶ comparison
 //! ```
 //!
+//! With `--bus`, the servers are edges, and the proxies are before NATS:
+//!
+//! ```text
+//! PostgreSQL ◀── captures ──▶ NATS (three nodes) ◀── proxies ◀── edges ◀── subscribers
+//! ```
+//!
 //! `cargo run --release -p datastream-soak -- --seconds 60 --seed 7 --capture auto`
 
 mod args;
+mod bus;
 mod check;
+mod database;
 mod faults;
 mod link;
+mod losses;
 mod plan;
+mod process;
 mod report;
 mod server;
 mod subscribers;
@@ -29,6 +39,7 @@ use anyhow::Context;
 use clap::Parser;
 use datastream::internals::Shutdown;
 use fastrand::Rng;
+use futures_util::future::try_join_all;
 use sqlx::{Connection, PgConnection, Row as _};
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -38,8 +49,9 @@ use tokio::{
 
 use crate::{
     args::Args,
-    check::{Expected, Row},
+    check::{Expected, Promise, Row},
     faults::Faults,
+    losses::Losses,
     plan::Plan,
     report::Report,
     subscribers::{Behavior, Environment, Selection, Subscriber, Transport},
@@ -102,30 +114,41 @@ async fn soak(args: &Args) -> anyhow::Result<bool> {
     let (subscribers, readers) = subscribe(args, &tasks, &env);
     let writers = write(args, &tasks, &testbed, &tx_log);
     let faults = Arc::new(Faults::default());
-    let end = Duration::from_secs(args.seconds);
-    // An error in one sequence ends the run: results of the other would be useless.
-    tokio::try_join!(
-        faults.inject(&testbed, &tx_log, plan.link, end),
-        faults.inject(&testbed, &tx_log, plan.crash, end)
-    )
-    .with_context(|| format!("see {}", testbed.log().display()))?;
-    testbed.live().await?;
+    let (end, losses) = (Duration::from_secs(args.seconds), Losses::default());
+    let sequences =
+        plan.sequences.into_iter().map(|faulty| faults.inject(&testbed, &tx_log, faulty, end));
+    // An error in one sequence ends the run: results of the others would be useless.
+    let injected = async {
+        try_join_all(sequences).await?;
+        testbed.live().await
+    };
+    tokio::select! {
+        injected = injected => {
+            injected.with_context(|| format!("see {}", testbed.log().display()))?;
+        }
+        () = losses.follow(&testbed, &tx_log, &subscribers), if args.bus => {}
+    }
     writers.iter().for_each(JoinHandle::abort);
     let last = finish(&testbed, &tx_log, &last_tx).await?;
-    let ended = tokio::time::timeout(CATCH_UP_WITHIN, join(readers)).await;
+    let ended = tokio::select! {
+        ended = tokio::time::timeout(CATCH_UP_WITHIN, join(readers)) => ended,
+        () = losses.follow(&testbed, &tx_log, &subscribers), if args.bus => Ok(()),
+    };
     if ended.is_err() {
         println!(
             "not every subscriber got the last round, of transaction {last}, within {CATCH_UP_WITHIN:?}"
         );
     }
-    let rows = table(&testbed.url).await?;
+    let rows = table(&testbed.database.url).await?;
     let metrics = testbed.metrics().await?;
     let transactions = tx_log.transactions();
-    let expected = Expected::new(rows, transactions.clone(), &subscribers, &faults, args);
+    let stretches = losses.stretches();
+    let promise = Promise::new(args, &faults, stretches.clone());
+    let expected = Expected::new(rows, transactions.clone(), &subscribers, promise, args);
     let check = |subscriber: Subscriber| (subscriber.clone(), expected.check(&subscriber));
     let findings: Vec<_> = subscribers.into_iter().map(check).collect();
     let rounds = expected.rows.len();
-    let (version, transactions) = (testbed.version.as_str(), &transactions[..]);
+    let (version, transactions) = (testbed.database.version.as_str(), &transactions[..]);
     let report = Report {
         args,
         version,
@@ -135,6 +158,7 @@ async fn soak(args: &Args) -> anyhow::Result<bool> {
         faults: &faults,
         findings: &findings,
         metrics: &metrics,
+        stretches: stretches.len(),
     };
     let good = report.print() && ended.is_ok();
     if good {
@@ -162,7 +186,7 @@ fn subscribe(
         (Leaving, SEVERAL),
         (Forgetful, CRASH),
     ];
-    let nodes = usize::from(args.nodes);
+    let nodes = args.nodes();
     let at_each = (0..nodes).flat_map(|node| steady.map(|slot| (Some(node), slot)));
     // With one node, every subscriber stays with it.
     let anywhere = others.map(|(behavior, selection)| {
@@ -194,7 +218,7 @@ fn write(
 ) -> Vec<JoinHandle<()>> {
     let start = |number: u64| {
         let rng = Rng::with_seed(args.seed.wrapping_mul(7_919).wrapping_add(number));
-        let (url, tx_log) = (testbed.url.clone(), Arc::clone(tx_log));
+        let (url, tx_log) = (testbed.database.url.clone(), Arc::clone(tx_log));
         tasks.spawn(Writer { url, tx_log, rng, every: args.write_every }.run())
     };
     (0..WRITERS).map(start).collect()
@@ -213,7 +237,7 @@ async fn finish(
     tx_log: &TransactionLog,
     last_tx: &watch::Sender<Option<usize>>,
 ) -> anyhow::Result<usize> {
-    let mut db = PgConnection::connect(&testbed.url).await?;
+    let mut db = PgConnection::connect(&testbed.database.url).await?;
     quiet(&mut db).await?;
     let tx = tx_log.begin();
     last_tx.send_replace(Some(tx));

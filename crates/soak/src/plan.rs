@@ -1,5 +1,7 @@
 //! The schedule of faults, drawn from the seed before the run.
 
+mod bus;
+
 use std::{fmt, time::Duration};
 
 use fastrand::Rng;
@@ -33,6 +35,26 @@ pub(crate) enum Fault {
     ServerStop,
     /// SIGKILL to the server and a start.
     ServerKill,
+    /// SIGKILL to a capture and a start.
+    CaptureKill,
+    /// SIGTERM to a capture and a start.
+    CaptureStop,
+    /// A capture is stopped with SIGSTOP for a while.
+    CapturePause,
+    /// SIGKILL to a node of NATS and a start.
+    NatsKill,
+    /// SIGKILL to a node of NATS, which stays down for a minute.
+    NatsDown,
+    /// SIGKILL to two nodes of NATS at once, and a start.
+    NatsPair,
+    /// A node of NATS is stopped with SIGSTOP for a while.
+    NatsPause,
+    /// A node of NATS gets the store that it had some seconds ago.
+    NatsBack,
+    /// Two nodes get such stores, and elect a leader without the third: NATS loses messages.
+    NatsBackPair,
+    /// The stream is deleted, and made again.
+    StreamDelete,
 }
 
 /// A fault with its time and duration.
@@ -45,11 +67,10 @@ pub(crate) struct Planned {
     pub(crate) node: usize,
 }
 
-/// Two sequences of faults that run concurrently: of the links, and of the processes.
+/// Sequences of faults that run concurrently: without a bus of the links, and of the processes.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Plan {
-    pub(crate) link: Vec<Planned>,
-    pub(crate) crash: Vec<Planned>,
+    pub(crate) sequences: Vec<Vec<Planned>>,
 }
 
 /// Relative frequency of each fault.
@@ -74,6 +95,11 @@ impl Fault {
         matches!(self, Cut | Refuse | Stall | HalfOpen | Flap | Terminate | TerminateAll)
     }
 
+    /// Whether it is one of a capture, of NATS or of the stream.
+    pub(crate) fn is_of_bus(self) -> bool {
+        self >= Self::CaptureKill
+    }
+
     fn is_of_server(self) -> bool {
         matches!(self, Self::ServerStop | Self::ServerKill)
     }
@@ -95,34 +121,37 @@ impl Fault {
 impl Plan {
     /// Draws the schedule.
     pub(crate) fn draw(args: &Args) -> Self {
+        if args.bus {
+            return bus::draw(args);
+        }
         let mut rng = Rng::with_seed(args.seed);
-        let (mut plan, mut at) = (Self::default(), Duration::ZERO);
+        let (mut link, mut crash, mut at) = (Vec::new(), Vec::new(), Duration::ZERO);
         let end = Duration::from_secs(args.seconds);
         loop {
             // Exponential intervals, as of independent faults, so that some follow each other closely.
             at += args.fault_every.mul_f64(-(1.0 - rng.f64()).ln());
-            let fault = pick(&mut rng);
+            let fault = pick(&mut rng, &WEIGHTS);
             let hold = fault.hold(&mut rng);
             // A run with one node draws no number here, so its schedule depends on the seed only.
-            let node = if args.nodes > 1 { rng.usize(..usize::from(args.nodes)) } else { 0 };
+            let node = if args.nodes() > 1 { rng.usize(..args.nodes()) } else { 0 };
             if at >= end {
-                return plan;
+                return Self { sequences: vec![link, crash] };
             }
             if args.lossy && fault.is_of_server() {
                 continue;
             }
-            let sequence = if fault.is_of_link() { &mut plan.link } else { &mut plan.crash };
+            let sequence = if fault.is_of_link() { &mut link } else { &mut crash };
             sequence.push(Planned { at, fault, hold, node });
         }
     }
 }
 
-fn pick(rng: &mut Rng) -> Fault {
-    let all: u32 = WEIGHTS.iter().map(|(_, weight)| weight).sum();
+fn pick(rng: &mut Rng, weights: &[(Fault, u32)]) -> Fault {
+    let all: u32 = weights.iter().map(|(_, weight)| weight).sum();
     let mut ticket = rng.u32(..all);
-    for (fault, weight) in WEIGHTS {
-        if ticket < weight {
-            return fault;
+    for (fault, weight) in weights {
+        if ticket < *weight {
+            return *fault;
         }
         ticket -= weight;
     }
@@ -131,7 +160,7 @@ fn pick(rng: &mut Rng) -> Fault {
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut all: Vec<_> = self.link.iter().chain(&self.crash).collect();
+        let mut all: Vec<_> = self.sequences.iter().flatten().collect();
         all.sort_by_key(|planned| planned.at);
         for Planned { at, fault, hold, node } in all {
             let (at, hold, node) = (at.as_secs_f64(), hold.as_millis(), node + 1);
@@ -150,6 +179,27 @@ mod tests {
     fn schedule(seed: &str) -> String {
         let args = Args::parse_from(["soak", "--seconds", "600", "--seed", seed]);
         Plan::draw(&args).to_string()
+    }
+
+    #[test]
+    fn ten_minutes_with_a_bus_have_every_fault_of_it() {
+        let args = Args::parse_from(["soak", "--seconds", "600", "--seed", "7", "--bus"]);
+        let schedule = Plan::draw(&args).to_string();
+        for fault in [
+            "CaptureKill",
+            "CapturePause",
+            "NatsKill",
+            "NatsDown for 60000 ms",
+            "NatsPair",
+            "NatsPause",
+            "NatsBack ",
+            "NatsBackPair",
+            "StreamDelete",
+            "Immediate",
+            "Refuse",
+        ] {
+            assert!(schedule.contains(fault), "{fault}:\n{schedule}");
+        }
     }
 
     #[test]

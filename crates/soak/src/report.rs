@@ -12,8 +12,8 @@ use crate::{
 
 /// Most details printed per subscriber, and most refusals.
 const DETAILS: usize = 8;
-/// The server metrics in the summary.
-const METRICS: [&str; 10] = [
+/// The metrics in the summary.
+const METRICS: [&str; 16] = [
     "datastream_rounds_captured_total",
     "datastream_rounds_lost_by_database_total",
     "datastream_rounds_skipped_total",
@@ -24,6 +24,12 @@ const METRICS: [&str; 10] = [
     "datastream_subscriber_refills_total",
     "datastream_rounds_dropped_total",
     "datastream_sessions_closed_total",
+    "datastream_bus_claims_total",
+    "datastream_bus_deposed_total",
+    "datastream_bus_fills_total",
+    "datastream_bus_rewritten_total",
+    "datastream_bus_holes_total",
+    "datastream_bus_left_out_total",
 ];
 
 /// The content of the summary.
@@ -35,8 +41,10 @@ pub(crate) struct Report<'a> {
     pub(crate) refusals: &'a [String],
     pub(crate) faults: &'a Faults,
     pub(crate) findings: &'a [(Subscriber, Findings)],
-    /// From the last process of each node.
-    pub(crate) metrics: &'a [String],
+    /// Of the last process of each node and capture, by its name.
+    pub(crate) metrics: &'a [(String, String)],
+    /// Stretches of the log that NATS lost.
+    pub(crate) stretches: usize,
 }
 
 impl Report<'_> {
@@ -45,8 +53,8 @@ impl Report<'_> {
         self.scene();
         self.table();
         self.recoveries();
-        for (node, metrics) in (1..).zip(self.metrics) {
-            println!("counted by the last process of node {node}:");
+        for (name, metrics) in self.metrics {
+            println!("counted by the last process of {name}:");
             let wanted = |line: &&str| METRICS.iter().any(|name| line.starts_with(name));
             metrics.lines().filter(wanted).for_each(|line| println!("  {line}"));
         }
@@ -61,10 +69,14 @@ impl Report<'_> {
     }
 
     fn scene(&self) {
-        let Args { seed, seconds, capture, lossy, nodes, .. } = self.args;
+        let Args { seed, seconds, capture, lossy, bus, .. } = self.args;
         let lossy = if *lossy { ", synchronous_commit off" } else { "" };
         let (version, capture) = (self.version, capture.name());
-        let nodes = if *nodes > 1 { format!(", {nodes} nodes") } else { String::new() };
+        let nodes = match self.args.nodes() {
+            nodes if *bus => format!(", bus with 3 NATS nodes, 3 captures, {nodes} edges"),
+            1 => String::new(),
+            nodes => format!(", {nodes} nodes"),
+        };
         println!("seed {seed}, {seconds} s, capture {capture}, PostgreSQL {version}{lossy}{nodes}");
         let counts = self.faults.counts();
         let list: Vec<_> = counts.iter().map(|(fault, n)| format!("{fault:?} {n}")).collect();
@@ -79,6 +91,9 @@ impl Report<'_> {
             ended(|ending| matches!(ending, Ending::RolledBack)),
             ended(|ending| matches!(ending, Ending::Unknown)),
         );
+        if *bus {
+            println!("NATS lost {} stretches of the log, as the program counts", self.stretches);
+        }
         let refused = self.refusals.len();
         if refused > 0 {
             println!("{refused} transactions of a game refused:");
@@ -138,7 +153,7 @@ impl Report<'_> {
         let Subscriber { transport, behavior, selection, node, .. } = subscriber;
         let path = if selection.path.is_empty() { "everything" } else { selection.path };
         let position = match node {
-            _ if self.args.nodes == 1 => String::new(),
+            _ if self.args.nodes() == 1 => String::new(),
             Some(node) => format!("{}, ", node + 1),
             None => "all, ".to_owned(),
         };
@@ -180,6 +195,7 @@ mod tests {
             faults: &faults,
             findings: &[],
             metrics: &[],
+            stretches: 0,
         };
         assert!(report(&[]).is_good());
         assert!(!report(&["a trigger raised".to_owned()]).is_good());

@@ -1,25 +1,22 @@
-//! The server under test: `datastream`, as another process of this executable.
+//! The program under test: `datastream`, as another process of this executable.
 
 use std::{
     fs::File,
     io::{BufRead, BufReader, Write},
     net::SocketAddr,
     path::Path,
-    process::{Child as StdChild, Command as StdCommand, ExitCode, Stdio},
+    process::{ExitCode, Stdio},
     time::Duration,
 };
 
 use anyhow::Context;
 use datastream::cli;
-use tokio::{
-    process::{Child, Command},
-    sync::oneshot,
-};
+use tokio::{process::Command, sync::oneshot};
+
+use crate::process::Process;
 
 /// A stop takes at most the grace period of 3 s.
 const STOP_WITHIN: Duration = Duration::from_secs(15);
-/// Kills the server when this process's end of the pipe closes, even if this process was killed.
-const GUARD: &str = r#"read _; kill -9 "$1" 2>/dev/null"#;
 
 /// Runs the command line of `datastream`, if this process was started as it.
 pub(crate) fn run_as_program() -> Option<ExitCode> {
@@ -32,55 +29,63 @@ pub(crate) fn run_as_program() -> Option<ExitCode> {
     })
 }
 
-/// `datastream` on this database, without the environment of this process.
-pub(crate) fn program(database_url: &str) -> anyhow::Result<Command> {
-    let mut command = Command::new(std::env::current_exe()?);
-    command.env_clear().env("SOAK_PROGRAM", "1").env("NO_COLOR", "1").current_dir("/");
-    command.env("DATABASE_URL", database_url).stdin(Stdio::null()).kill_on_drop(true);
+/// `datastream`, without the environment of this process.
+pub(crate) fn program(command: &str) -> anyhow::Result<Command> {
+    let mut program = Command::new(std::env::current_exe()?);
+    program.arg(command).env_clear().env("SOAK_PROGRAM", "1").env("NO_COLOR", "1");
+    program.current_dir("/").stdin(Stdio::null()).kill_on_drop(true);
     if let Some(filter) = std::env::var_os("RUST_LOG") {
-        command.env("RUST_LOG", filter);
+        program.env("RUST_LOG", filter);
     }
+    Ok(program)
+}
+
+/// `datastream serve`. The caller adds its source of rounds.
+pub(crate) fn serve() -> anyhow::Result<Command> {
+    let mut command = program("serve")?;
+    command.env("DATASTREAM_HISTORY", crate::testbed::HUB_ROUNDS.to_string());
+    command.env("DATASTREAM_WT_ENABLED", "true").env("DATASTREAM_WT_ADDR", "127.0.0.1:0");
+    // More than a subscriber can miss, so every gap is an error of the server.
+    command.env("DATASTREAM_RESUME_LIMIT", "1000000");
+    command.env("DATASTREAM_HEARTBEAT", "1s").env("DATASTREAM_SHUTDOWN_GRACE", "3s");
     Ok(command)
 }
 
 /// A running server.
 #[derive(Debug)]
 pub(crate) struct Server {
-    child: Child,
-    guard: StdChild,
+    process: Process,
     pub(crate) addr: SocketAddr,
 }
 
 impl Server {
     /// Starts the server and waits until it listens. Appends its log to the file.
-    pub(crate) async fn start(database_url: &str, log: &Path) -> anyhow::Result<Self> {
-        let mut command = program(database_url)?;
-        command.arg("serve").env("DATASTREAM_HTTP_ADDR", "127.0.0.1:0");
-        command.env("DATASTREAM_HISTORY", crate::testbed::HUB_ROUNDS.to_string());
-        command.env("DATASTREAM_WT_ENABLED", "true").env("DATASTREAM_WT_ADDR", "127.0.0.1:0");
-        // More than a subscriber can miss, so every gap is an error of the server.
-        command.env("DATASTREAM_RESUME_LIMIT", "1000000");
-        command.env("DATASTREAM_HEARTBEAT", "1s").env("DATASTREAM_SHUTDOWN_GRACE", "3s");
-        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
-        let guard = guard(child.id().context("a server that runs")?)?;
-        let listening = follow(&mut child, log)?;
+    pub(crate) async fn start(command: &mut Command, log: &Path) -> anyhow::Result<Self> {
+        command.env("DATASTREAM_HTTP_ADDR", "127.0.0.1:0");
+        let mut process = Process::spawn(command.stdout(Stdio::null()).stderr(Stdio::piped()))?;
+        let listening = follow(&mut process, log)?;
         let line = listening.await.with_context(|| format!("no server: see {}", log.display()))?;
         let (_, addr) = line.split_once("http.addr=").context("the server logs its address")?;
         let addr = addr.split_whitespace().next().unwrap_or_default().parse()?;
-        Ok(Self { child, guard, addr })
+        Ok(Self { process, addr })
     }
 
     /// Sends SIGKILL.
     pub(crate) async fn kill(&mut self) -> anyhow::Result<()> {
-        Ok(self.child.kill().await?)
+        self.process.kill().await
+    }
+
+    /// Stops all threads for a time.
+    pub(crate) async fn pause(&self, hold: Duration) -> anyhow::Result<()> {
+        self.process.signal("STOP").await?;
+        tokio::time::sleep(hold).await;
+        self.process.signal("CONT").await
     }
 
     /// Sends SIGTERM and waits for the exit.
     pub(crate) async fn stop(&mut self) -> anyhow::Result<()> {
-        if let Some(pid) = self.child.id() {
-            Command::new("kill").arg(pid.to_string()).status().await?;
-        }
-        match tokio::time::timeout(STOP_WITHIN, self.child.wait()).await {
+        self.process.signal("TERM").await?;
+        match tokio::time::timeout(STOP_WITHIN, self.process.child.wait()).await {
             Ok(status) => anyhow::ensure!(status?.success(), "the server did not stop cleanly"),
             Err(_) => anyhow::bail!("the server did not stop within {STOP_WITHIN:?}"),
         }
@@ -88,23 +93,9 @@ impl Server {
     }
 }
 
-impl Drop for Server {
-    fn drop(&mut self) {
-        // Before the process id of the server is used again.
-        let _ = self.guard.kill();
-        let _ = self.guard.wait();
-    }
-}
-
-fn guard(pid: u32) -> anyhow::Result<StdChild> {
-    let mut command = StdCommand::new("/bin/sh");
-    command.args(["-c", GUARD, "soak-guard", &pid.to_string()]).stdin(Stdio::piped());
-    Ok(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?)
-}
-
 /// Copies the log in a separate thread; sends the line that contains the server's address.
-fn follow(child: &mut Child, log: &Path) -> anyhow::Result<oneshot::Receiver<String>> {
-    let stderr = child.stderr.take().context("a pipe")?.into_owned_fd()?;
+fn follow(process: &mut Process, log: &Path) -> anyhow::Result<oneshot::Receiver<String>> {
+    let stderr = process.child.stderr.take().context("a pipe")?.into_owned_fd()?;
     let mut log = File::options().create(true).append(true).open(log)?;
     let (send, listening) = oneshot::channel();
     let mut send = Some(send);

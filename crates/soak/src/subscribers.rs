@@ -218,6 +218,12 @@ impl Subscriber {
         None
     }
 
+    /// The last round of all connections.
+    pub(crate) fn last_round(&self) -> Option<(i64, Token)> {
+        let connections = self.connections();
+        connections.iter().rev().find_map(|connection| connection.rounds.last().copied())
+    }
+
     fn has_all(&self, last_tx: Option<usize>) -> bool {
         let Some(tx) = last_tx else { return false };
         let connections = self.connections();

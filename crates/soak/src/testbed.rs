@@ -1,15 +1,14 @@
-//! The processes under test: PostgreSQL, and the servers, each behind its own fault proxy.
+//! The processes under test: PostgreSQL, and the servers, each behind its own fault proxies. With a
+//! bus, the servers are edges, and the proxies are before the nodes of NATS.
 
 use std::{
-    net::{SocketAddr, TcpListener},
+    net::SocketAddr,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, ensure};
-use embedded_postgres::{Cluster, Installation, Settings, Stop};
+use anyhow::Context;
 use futures_util::future::try_join_all;
-use sqlx::{Connection, PgConnection};
 use tokio::{
     process::Command,
     sync::{Mutex, watch},
@@ -17,7 +16,12 @@ use tokio::{
 
 use testkit::FaultProxy;
 
-use crate::{args::Args, server::Server};
+use crate::{
+    args::Args,
+    bus::Bus,
+    database::Database,
+    server::{Server, serve},
+};
 
 /// Recent rounds of each game in the server's hub: few, so that the database answers resumes too.
 pub(crate) const HUB_ROUNDS: usize = 512;
@@ -34,49 +38,58 @@ pub(crate) struct NodeAddress {
     pub(crate) process: u32,
 }
 
-/// A server and its link to PostgreSQL.
+/// Where a server gets its rounds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Upstream {
+    PostgreSql,
+    Nats,
+}
+
+/// A server and its links to PostgreSQL or to the nodes of NATS.
 #[derive(Debug)]
 struct Node {
-    proxy: FaultProxy,
+    upstream: Upstream,
+    proxies: Vec<FaultProxy>,
     server: Mutex<Server>,
 }
 
 /// All processes under test.
 #[derive(Debug)]
 pub(crate) struct Testbed {
-    cluster: Mutex<Cluster>,
+    pub(crate) database: Database,
+    /// NATS and the captures.
+    pub(crate) bus: Option<Bus>,
     nodes: Vec<Node>,
     /// One for each node.
     addresses: watch::Sender<Vec<NodeAddress>>,
-    /// Of the Unix socket, so without a proxy.
-    pub(crate) url: String,
-    pub(crate) version: String,
+    folder: PathBuf,
     log: PathBuf,
 }
 
 impl Testbed {
-    /// Starts PostgreSQL and the servers.
+    /// Starts PostgreSQL, the bus if there is one, and the servers.
     pub(crate) async fn start(args: &Args) -> anyhow::Result<Self> {
-        let installation = match &args.pg_bin {
-            Some(bin) => Installation::at(bin)?,
-            None => Installation::find()?,
-        };
-        let version = installation.version().to_owned();
         let name = format!("datastream-soak-{}", std::process::id());
-        let data_dir = std::env::temp_dir().join(&name);
+        let folder = std::env::temp_dir().join(&name);
         let log = std::env::temp_dir().join(format!("{name}.log"));
-        let mut cluster = Cluster::create_or_open(installation, &data_dir, settings(args)?)?;
-        tokio::task::block_in_place(|| cluster.start())?;
-        let url = cluster.url("postgres");
-        migrate(&url, args).await?;
+        tokio::fs::create_dir_all(&folder).await?;
+        let database = Database::start(args, &std::env::temp_dir().join(name + "-data")).await?;
+        let bus = match args.bus {
+            true => Some(Bus::start(&database.url, &folder, &log).await?),
+            false => None,
+        };
+        let (upstream, ports) = match &bus {
+            Some(bus) => (Upstream::Nats, bus.ports()),
+            None => (Upstream::PostgreSql, vec![database.port]),
+        };
         let (mut nodes, mut addresses) = (Vec::new(), Vec::new());
-        for process in 0..u32::from(args.nodes) {
-            let node = Node::start(cluster.port(), &log).await?;
+        for process in 0..u32::try_from(args.nodes())? {
+            let node = Node::start(upstream, &ports, &log).await?;
             addresses.push(NodeAddress { addr: node.server.lock().await.addr, process });
             nodes.push(node);
         }
-        let (cluster, (addresses, _)) = (Mutex::new(cluster), watch::channel(addresses));
-        let testbed = Self { cluster, nodes, addresses, url, version, log };
+        let (addresses, _) = watch::channel(addresses);
+        let testbed = Self { database, bus, nodes, addresses, folder, log };
         testbed.live().await.context("not every server became ready")?;
         Ok(testbed)
     }
@@ -86,9 +99,9 @@ impl Testbed {
         self.addresses.subscribe()
     }
 
-    /// The fault proxy between a node and PostgreSQL.
-    pub(crate) fn proxy(&self, node: usize) -> Option<&FaultProxy> {
-        self.nodes.get(node).map(|node| &node.proxy)
+    /// The fault proxies of a node.
+    pub(crate) fn proxies(&self, node: usize) -> &[FaultProxy] {
+        self.nodes.get(node).map(|node| node.proxies.as_slice()).unwrap_or_default()
     }
 
     /// The log of all servers.
@@ -96,75 +109,27 @@ impl Testbed {
         &self.log
     }
 
-    /// Stops PostgreSQL, waits, starts it; returns the time at which it accepted connections.
-    pub(crate) async fn restart_postgresql(
-        &self,
-        how: Stop,
-        hold: Duration,
-    ) -> anyhow::Result<Instant> {
-        let mut cluster = self.cluster.lock().await;
-        if tokio::task::block_in_place(|| cluster.stop(how)).is_err() {
-            eprintln!("PostgreSQL did not stop ({how:?}) and was killed");
-        }
-        tokio::time::sleep(hold).await;
-        tokio::task::block_in_place(|| cluster.start())?;
-        Ok(Instant::now())
-    }
-
-    /// Kills a backend; returns the time at which PostgreSQL had recovered.
-    pub(crate) async fn kill_backend(&self) -> anyhow::Result<Instant> {
-        let cluster = self.cluster.lock().await;
-        let sql = "select pid from pg_stat_activity where backend_type = 'client backend' \
-            and pid <> pg_backend_pid() order by random() limit 1";
-        let mut admin = PgConnection::connect(&self.url).await?;
-        let pid: i32 = sqlx::query_scalar(sql).fetch_one(&mut admin).await?;
-        let killed = Command::new("kill").args(["-9", &pid.to_string()]).status().await?;
-        ensure!(killed.success(), "kill -9 {pid}");
-        // PostgreSQL ends the other backends too: this session's error shows the time.
-        let mut checks = tokio::time::interval(Duration::from_millis(2));
-        let killed_at = Instant::now();
-        while sqlx::query("select 1").execute(&mut admin).await.is_ok() {
-            // A backend that was ending anyway causes no recovery.
-            ensure!(killed_at.elapsed() < LIVE_WITHIN / 30, "backend {pid} ended by itself");
-            checks.tick().await;
-        }
-        while PgConnection::connect(&self.url).await.is_err() {
-            checks.tick().await;
-        }
-        drop(cluster);
-        Ok(Instant::now())
-    }
-
-    /// Ends sessions of the server with `pg_terminate_backend`.
-    pub(crate) async fn terminate(&self, application: &str) -> anyhow::Result<()> {
-        let sql = "select pg_terminate_backend(pid) from pg_stat_activity \
-            where application_name like $1 and pid <> pg_backend_pid()";
-        let mut admin = PgConnection::connect(&self.url).await?;
-        sqlx::query(sql).bind(application).execute(&mut admin).await?;
-        Ok(())
-    }
-
     /// Kills or stops the server of a node and starts another.
     pub(crate) async fn restart_server(
         &self,
-        node: usize,
+        number: usize,
         kill: bool,
         hold: Duration,
     ) -> anyhow::Result<()> {
-        let Some(Node { proxy, server }) = self.nodes.get(node) else { return Ok(()) };
-        let mut server = server.lock().await;
+        let Some(node) = self.nodes.get(number) else { return Ok(()) };
+        let mut server = node.server.lock().await;
         if kill {
             server.kill().await?;
         } else {
             server.stop().await?;
         };
         tokio::time::sleep(hold).await;
-        *server = Server::start(&url(proxy), &self.log).await?;
+        *server = Server::start(&mut command(node.upstream, &node.proxies)?, &self.log).await?;
         let addr = server.addr;
         self.addresses.send_modify(|addresses| {
             let process =
                 addresses.iter().map(|address| address.process + 1).max().unwrap_or_default();
-            if let Some(address) = addresses.get_mut(node) {
+            if let Some(address) = addresses.get_mut(number) {
                 *address = NodeAddress { addr, process };
             }
         });
@@ -188,7 +153,13 @@ impl Testbed {
                 let answer =
                     crate::subscribers::http().get(url).timeout(READY_RESPONSE_WITHIN).send().await;
                 match answer {
-                    Ok(answer) if answer.status().is_success() => return Ok(Instant::now()),
+                    Ok(answer) if answer.status().is_success() => {
+                        // An edge is ready while the leader has no database.
+                        let body = answer.text().await.unwrap_or_default();
+                        if self.bus.is_none() || body.contains(r#""database":"connected""#) {
+                            return Ok(Instant::now());
+                        }
+                    }
                     Err(error) if error.is_timeout() => eprintln!("/readyz: no answer: {error}"),
                     _ => {}
                 }
@@ -197,13 +168,24 @@ impl Testbed {
         tokio::time::timeout(LIVE_WITHIN, wait).await.context("not live within a minute")?
     }
 
-    /// The metrics of the last process of each node.
-    pub(crate) async fn metrics(&self) -> anyhow::Result<Vec<String>> {
-        let read = async |node| {
-            let url = format!("http://{}/metrics", self.addr(node)?);
-            anyhow::Ok(crate::subscribers::http().get(url).send().await?.text().await?)
+    /// Everything that has metrics, by a name: the servers and the captures.
+    pub(crate) fn sources(&self) -> Vec<(String, SocketAddr)> {
+        let nodes = self.addresses.borrow();
+        let nodes = (1..).zip(nodes.iter()).map(|(number, it)| (format!("node {number}"), it.addr));
+        let captures = self.bus.as_ref().map(Bus::captures).unwrap_or_default();
+        let captures =
+            (1..).zip(captures).map(|(number, addr)| (format!("capture {number}"), addr));
+        nodes.chain(captures).collect()
+    }
+
+    /// The metrics of the last process of each.
+    pub(crate) async fn metrics(&self) -> anyhow::Result<Vec<(String, String)>> {
+        let read = async |(name, addr): (String, SocketAddr)| {
+            let url = format!("http://{addr}/metrics");
+            let text = crate::subscribers::http().get(url).send().await?.text().await?;
+            anyhow::Ok((name, text))
         };
-        try_join_all((0..self.nodes.len()).map(read)).await
+        try_join_all(self.sources().into_iter().map(read)).await
     }
 
     fn addr(&self, node: usize) -> anyhow::Result<SocketAddr> {
@@ -215,47 +197,38 @@ impl Testbed {
         for node in self.nodes {
             node.server.into_inner().stop().await?;
         }
-        let mut cluster = self.cluster.into_inner();
-        tokio::task::block_in_place(|| cluster.stop(Stop::Fast))?;
-        Ok(())
+        if let Some(bus) = self.bus {
+            bus.stop().await?;
+        }
+        self.database.stop()?;
+        Ok(tokio::fs::remove_dir_all(&self.folder).await?)
     }
 }
 
 impl Node {
-    async fn start(postgresql: u16, log: &Path) -> anyhow::Result<Self> {
-        let proxy = FaultProxy::start(postgresql).await;
-        let server = Mutex::new(Server::start(&url(&proxy), log).await?);
-        Ok(Self { proxy, server })
+    async fn start(upstream: Upstream, ports: &[u16], log: &Path) -> anyhow::Result<Self> {
+        let mut proxies = Vec::with_capacity(ports.len());
+        for port in ports {
+            proxies.push(FaultProxy::start(*port).await);
+        }
+        let server = Mutex::new(Server::start(&mut command(upstream, &proxies)?, log).await?);
+        Ok(Self { upstream, proxies, server })
     }
 }
 
-/// The URL of PostgreSQL through this proxy.
-fn url(proxy: &FaultProxy) -> String {
-    format!("postgresql://postgres@127.0.0.1:{}/postgres", proxy.port)
-}
-
-/// Without fsync: if PostgreSQL crashes and the machine does not, its writes survive in the page
-/// cache.
-fn settings(args: &Args) -> anyhow::Result<Settings> {
-    let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-    let synchronous_commit = if args.lossy { "off" } else { "on" };
-    let extra = [
-        ("synchronous_commit", synchronous_commit),
-        ("full_page_writes", "on"),
-        ("jit", "off"),
-        ("log_min_messages", "error"),
-    ];
-    let extra = extra.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
-    Ok(Settings { durable: false, tcp_port: Some(port), extra })
-}
-
-async fn migrate(url: &str, args: &Args) -> anyhow::Result<()> {
-    let mut command = crate::server::program(url)?;
-    command.args(["migrate", "--capture", args.capture.name()]);
-    let output = command.output().await?;
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "datastream migrate: {stderr}");
-    let mut db = PgConnection::connect(url).await?;
-    sqlx::raw_sql(include_str!("../../../sql/sample_games.sql")).execute(&mut db).await?;
-    Ok(())
+/// A server that reaches its rounds through these proxies.
+fn command(upstream: Upstream, proxies: &[FaultProxy]) -> anyhow::Result<Command> {
+    let hosts: Vec<_> = proxies.iter().map(|proxy| format!("127.0.0.1:{}", proxy.port)).collect();
+    let hosts = hosts.join(",");
+    let mut command = serve()?;
+    match upstream {
+        Upstream::PostgreSql => {
+            command.env("DATABASE_URL", format!("postgresql://postgres@{hosts}/postgres"))
+        }
+        // The memory of an edge that starts reaches back to the begin of a long run.
+        Upstream::Nats => command
+            .env("DATASTREAM_BUS", format!("nats://{hosts}"))
+            .env("DATASTREAM_BUS_FILL", "1h"),
+    };
+    Ok(command)
 }

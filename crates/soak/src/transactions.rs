@@ -44,6 +44,11 @@ impl TransactionLog {
         self.clock.fetch_add(1, Ordering::SeqCst)
     }
 
+    /// When a transaction began.
+    pub(crate) fn began(&self, tx: usize) -> Option<u64> {
+        self.transactions.lock().get(tx).map(|tx| tx.began)
+    }
+
     /// Adds a transaction; returns its number.
     pub(crate) fn begin(&self) -> usize {
         let mut all = self.transactions.lock();
