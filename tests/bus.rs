@@ -7,16 +7,16 @@ use testkit::{
 };
 
 /// A database, a NATS with its stream, a capture node that leads, and an edge.
-struct Cluster {
-    database: TestDatabase,
-    bus: Bus,
-    capture: TestServer,
-    edge: TestServer,
-    nats: Nats,
+pub(crate) struct Cluster {
+    pub(crate) database: TestDatabase,
+    pub(crate) bus: Bus,
+    pub(crate) capture: TestServer,
+    pub(crate) edge: TestServer,
+    pub(crate) nats: Nats,
 }
 
 impl Cluster {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let (database, nats) = (TestDatabase::new().await, Nats::start().await);
         let bus = Bus::create(&nats.url(), &database.url()).await;
         let capture = leader(&bus).await;
@@ -26,7 +26,7 @@ impl Cluster {
 }
 
 /// A capture node that leads.
-async fn leader(bus: &Bus) -> TestServer {
+pub(crate) async fn leader(bus: &Bus) -> TestServer {
     let capture = bus.capture().start_unready().await;
     capture.counts("datastream_bus_leading 1").await;
     capture

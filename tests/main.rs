@@ -22,6 +22,8 @@ mod attach_renamed;
 mod attach_types;
 mod attach_writers;
 mod bus;
+mod bus_losses;
+mod bus_regions;
 mod cli;
 mod connection_limits;
 mod credentials;

@@ -142,7 +142,7 @@ impl Parts {
         let shutdown = self.shutdown.clone();
         let opened = tokio::select! {
             () = shutdown.requested() => return Ok(()),
-            opened = bus::open(&self.config.bus, &self.metrics) => opened?,
+            opened = bus::open(&self.config.bus, bus::Access::Append, &self.metrics) => opened?,
         };
         let (bus, log_age) = opened;
         let maintenance = self.maintenance()?.run(shutdown.clone());

@@ -65,6 +65,8 @@ pub(super) struct EdgeParts {
     space: Arc<AtomicU64>,
     leader: watch::Sender<Option<LeaderView>>,
     metrics: Metrics,
+    /// The memory of this server.
+    memory: usize,
 }
 
 impl Feeder {
@@ -77,6 +79,7 @@ impl Feeder {
                     space: Arc::default(),
                     leader: watch::Sender::new(None),
                     metrics: metrics.clone(),
+                    memory: config.memory,
                 }));
             }
             RoundSource::Database { database, read_only } => (database.clone(), read_only),
@@ -97,8 +100,9 @@ impl Feeder {
     pub(super) fn store(&self) -> SharedRoundStore {
         match self {
             Self::Database { queries, .. } => Arc::new(queries.clone()),
-            Self::Bus(EdgeParts { bus, space, metrics, .. }) => {
-                Arc::new(BusStore::new(Arc::clone(bus), metrics.clone(), Arc::clone(space)))
+            Self::Bus(EdgeParts { bus, space, metrics, memory, .. }) => {
+                let (bus, space) = (Arc::clone(bus), Arc::clone(space));
+                Arc::new(BusStore::new(bus, metrics.clone(), space, *memory))
             }
         }
     }
@@ -184,7 +188,7 @@ async fn follow_log(
     shared: Arc<OnceLock<Bus>>,
     settings: impl FnOnce(Bus) -> EdgeSettings,
 ) -> anyhow::Result<()> {
-    let (bus, _) = bus::open(&config, &metrics).await?;
+    let (bus, _) = bus::open(&config, bus::Access::Read, &metrics).await?;
     let log = shared.get_or_init(|| bus).clone();
     match Edge::new(settings(log)).run().await? {}
 }

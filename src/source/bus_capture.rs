@@ -103,6 +103,8 @@ pub(crate) struct BusCapture {
     former: Option<Backend>,
     /// The sequence of this node's last claim; 0 before the first.
     claim: u64,
+    /// Tells this process's claims in the log from those of others.
+    process: u64,
     /// Whether it has stood by since.
     has_stood_by: bool,
 }
@@ -139,6 +141,7 @@ impl BusCapture {
             server: ServerName::of_this_process(),
             former: None,
             claim: 0,
+            process: fastrand::u64(1..),
             has_stood_by: true,
         }
     }
@@ -275,8 +278,10 @@ impl BusCapture {
         let takeover = Takeover::read(&settings.bus).await.map_err(bus_error)?;
         settings.watch.catch_up();
         let last = takeover.claim.as_ref().map_or(0, |(seq, _)| *seq);
-        // Another node was faster, or claimed while this one was away.
-        if (!self.has_stood_by && last > self.claim)
+        let is_own = takeover.claim.as_ref().is_some_and(|(_, it)| it.process == self.process);
+        // Another node was faster, or claimed while this one was away. A later claim of its own says
+        // that NATS lost messages, or was appended without an answer.
+        if (!self.has_stood_by && !is_own && last > self.claim)
             || settings.watch.has_successor(last, self.claim)
         {
             settings.watch.restart();
@@ -289,7 +294,12 @@ impl BusCapture {
             state: settings.state.clone(),
             refresh_every: settings.log_age / 2,
             begin_bytes: settings.begin_bytes,
-            claim: Claim { node: settings.node.clone(), backend: listener.backend.clone() },
+            claim: Claim {
+                node: settings.node.clone(),
+                backend: listener.backend.clone(),
+                process: self.process,
+                former: takeover.term,
+            },
             greatest_end: settings.watch.greatest_end(),
         };
         let writer = LogWriter::claim(settings.bus.clone(), start, takeover).await;

@@ -26,6 +26,8 @@ mod space;
 mod stream_config;
 mod subject;
 mod takeover;
+mod terms;
+mod waiting;
 mod watch;
 mod whole;
 mod wire;
@@ -46,7 +48,7 @@ pub(crate) use self::{
     options::{BusUrl, InvalidBusUrl},
     request::Bus,
     space::Space,
-    stream_config::StreamConfig,
+    stream_config::{Access, StreamConfig},
     takeover::Takeover,
     watch::{LeaderWatch, find_leader},
     writer::{LogWriter, WriterStart},

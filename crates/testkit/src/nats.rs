@@ -75,6 +75,19 @@ impl Nats {
         nats
     }
 
+    /// Three nodes of one cluster.
+    pub async fn cluster() -> [Self; 3] {
+        let routes = [free_port(), free_port(), free_port()];
+        let all = routes.map(|port| format!("nats://127.0.0.1:{port}")).join(",");
+        let node = async |number: usize| {
+            let (name, own) =
+                (format!("n{number}"), format!("nats://127.0.0.1:{}", routes[number]));
+            let args = ["--cluster_name", "test", "-n", &name, "--cluster", &own, "--routes", &all];
+            Self::start_with(&args).await
+        };
+        [node(0).await, node(1).await, node(2).await]
+    }
+
     async fn listens(&self) {
         eventually("nats-server to listen", || async {
             tokio::net::TcpStream::connect(("127.0.0.1", self.port)).await.ok().map(drop)
@@ -171,6 +184,18 @@ impl Bus {
         let bus = Self::named(nats, database);
         let made = bus.command(&["bus", "create", "--replicas", "1"]).await;
         assert_eq!(made.code, Some(0), "{}", made.stderr);
+        bus
+    }
+
+    /// The same with three replicas, once the nodes have elected a leader.
+    pub async fn create_replicated(nats: &[Nats], database: &str) -> Self {
+        let hosts: Vec<_> = nats.iter().map(|node| format!("127.0.0.1:{}", node.port)).collect();
+        let bus = Self::named(&format!("nats://{}", hosts.join(",")), database);
+        eventually("a stream with three replicas", || async {
+            let made = bus.command(&["bus", "create", "--replicas", "3"]).await;
+            (made.code == Some(0)).then_some(())
+        })
+        .await;
         bus
     }
 

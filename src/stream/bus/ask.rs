@@ -10,6 +10,7 @@ use std::{
 };
 
 use futures_util::{FutureExt, StreamExt};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::{
     request::Bus,
@@ -33,8 +34,9 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 const LEADER_WITHIN: Duration = Duration::from_millis(1_200);
 const ASK_AGAIN: Duration = Duration::from_millis(100);
 /// The most bytes of an answer: a replay of 10,000 rounds without content is 2 MB, a page of a list
-/// 1 MiB or one round.
+/// 1 MiB or one round, which has at most an eighth of the memory, and quotes that JSON escapes.
 const ANSWER_MAX: usize = 256 << 20;
+const ANSWER_PART: usize = 4;
 
 /// Asks the leader. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -44,11 +46,46 @@ pub(crate) struct BusStore {
     metrics: Metrics,
     /// The name of the space of this edge's durable position.
     space: Arc<AtomicU64>,
+    /// The most bytes of an answer.
+    most: usize,
+    asking: Arc<Asking>,
+}
+
+/// Questions at once: as many of each kind as a server has connections for them to its database. One
+/// kind must not delay another.
+#[derive(Debug)]
+struct Asking {
+    games: Semaphore,
+    rounds: Semaphore,
+    replay: Semaphore,
+}
+
+impl Asking {
+    fn new() -> Self {
+        let [games, rounds, replay] = [1, 2, 5].map(Semaphore::new);
+        Self { games, rounds, replay }
+    }
+
+    async fn turn(&self, question: &Question) -> Result<SemaphorePermit<'_>, StoreError> {
+        let kind = match question {
+            Question::Games => &self.games,
+            Question::Place(_) | Question::Keys { .. } | Question::Rounds { .. } => &self.rounds,
+            Question::Points(_) | Question::Replay { .. } | Question::Contents(_) => &self.replay,
+        };
+        kind.acquire().await.map_err(|_| unavailable("the server stops"))
+    }
 }
 
 impl BusStore {
-    pub(crate) fn new(bus: Arc<OnceLock<Bus>>, metrics: Metrics, space: Arc<AtomicU64>) -> Self {
-        Self { bus, metrics, space }
+    /// `memory`: of this server, of which an answer gets a part.
+    pub(crate) fn new(
+        bus: Arc<OnceLock<Bus>>,
+        metrics: Metrics,
+        space: Arc<AtomicU64>,
+        memory: usize,
+    ) -> Self {
+        let most = (memory / ANSWER_PART).min(ANSWER_MAX);
+        Self { bus, metrics, space, most, asking: Arc::new(Asking::new()) }
     }
 
     /// Asks, for a while also if no capture node leads: one may be about to take over.
@@ -65,6 +102,7 @@ impl BusStore {
     }
 
     async fn ask_once(&self, question: &Question) -> Result<Answered, StoreError> {
+        let _turn = self.asking.turn(question).await?;
         self.metrics.bus.questions_total.inc();
         let payload =
             serde_json::to_vec(question).map_err(|error| unavailable(&error.to_string()))?;
@@ -84,7 +122,7 @@ impl BusStore {
                 return Err(unavailable("no capture node leads"));
             }
             answer.extend_from_slice(&part.payload);
-            if answer.len() > ANSWER_MAX {
+            if answer.len() > self.most {
                 return Err(StoreError::TooMuch("the answer is too large".to_owned()));
             }
             if part.headers.is_none_or(|headers| headers.get_last(MORE).is_none()) {

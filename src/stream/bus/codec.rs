@@ -9,7 +9,9 @@ use async_nats::HeaderMap;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-pub(crate) use self::decode::{BadMessage, LogMessage, decode, decode_assembled, read_mark, term};
+pub(crate) use self::decode::{
+    BadMessage, LogMessage, begins_term, decode, decode_assembled, is_repeat, read_mark, term,
+};
 use super::{outgoing::Outgoing, space::Space, subject::Subjects};
 use crate::stream::{
     hub::Captured,
@@ -82,6 +84,12 @@ pub(crate) struct Claim {
     pub(crate) node: String,
     /// Its session, which the next leader ends. `None` behind a pooler.
     pub(crate) backend: Option<Backend>,
+    /// Its process, by a number of chance: two nodes may have one name. 0 in earlier versions.
+    #[serde(default)]
+    pub(crate) process: u64,
+    /// The term of the message before it; 0 if there is none, and in earlier versions.
+    #[serde(default)]
+    pub(crate) former: u64,
 }
 
 /// The messages of a round: one, or its parts if the body is larger than NATS takes.
@@ -156,13 +164,18 @@ fn headers_of(term: u64) -> HeaderMap {
     headers
 }
 
-/// Puts a mark on a message.
-pub(super) fn mark(message: &mut Outgoing, mark: &PositionMark) {
+/// Puts a mark on a message, unless NATS would refuse it: a snapshot names each running transaction.
+/// Returns whether it did.
+pub(super) fn mark(message: &mut Outgoing, mark: &PositionMark, max_payload: usize) -> bool {
     let Space { system, timeline, database, generation } = &mark.space;
     let PositionMark { base, at, snapshot, .. } = mark;
     let value =
         format!("{VERSION} {base} {system} {timeline} {database} {generation} {at} {snapshot}");
-    message.headers.insert(POSITION, value);
+    let fits = message.payload.len() + value.len() + HEADERS_MAX <= max_payload;
+    if fits {
+        message.headers.insert(POSITION, value);
+    }
+    fits
 }
 
 #[cfg(test)]

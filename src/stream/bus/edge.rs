@@ -17,7 +17,6 @@ mod rewrite;
 mod start;
 
 use std::{
-    collections::BTreeMap,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -40,6 +39,7 @@ use super::{
     log::Log,
     read::{LogEntry, ReadFrom},
     request::Bus,
+    waiting::Waiting,
     whole::Assembly,
 };
 use crate::{
@@ -53,8 +53,6 @@ use crate::{
 
 /// A missing message may come by another way within this time.
 const PATIENCE: Duration = Duration::from_millis(50);
-/// Messages that wait for a missing one.
-const WAITING_MAX: usize = 65_536;
 
 /// What an edge works with.
 #[derive(Debug)]
@@ -96,22 +94,27 @@ pub(crate) struct Edge<L: Log = Bus> {
     needs_fill: bool,
     /// The end of the log when the fill began.
     open_at: u64,
-    /// The leader's term of the last message.
+    /// The leader's term of the last message; 0 if it is not known.
     term: u64,
     games: KnownGames,
     assembly: Assembly,
     /// Messages behind a missing one.
-    waiting: BTreeMap<u64, LogEntry>,
+    waiting: Waiting,
     missing_since: Option<Instant>,
     /// Rounds to publish together.
     rounds: Vec<Captured>,
     /// Whether rounds may be in another order on other edges, until the end of the log is read.
     is_rewriting: bool,
     leader: Option<(Beat, Instant)>,
+    /// Since when, and why, the log cannot be read.
+    failing: Option<(Instant, String)>,
+    /// How many times it has gone to another place of the log: what was asked before does not count.
+    moves: u64,
 }
 
 impl<L: Log> Edge<L> {
     pub(crate) fn new(settings: EdgeSettings<L>) -> Self {
+        let assembly = Assembly::up_to(settings.publisher.history_share());
         Self {
             settings,
             progress: Progress::Starting(Collected::default()),
@@ -121,12 +124,14 @@ impl<L: Log> Edge<L> {
             open_at: 0,
             term: 0,
             games: KnownGames::default(),
-            assembly: Assembly::default(),
-            waiting: BTreeMap::new(),
+            assembly,
+            waiting: Waiting::default(),
             missing_since: None,
             rounds: Vec::new(),
             is_rewriting: false,
             leader: None,
+            failing: None,
+            moves: 0,
         }
     }
 
@@ -144,38 +149,28 @@ impl<L: Log> Edge<L> {
             }
             Relation::Next => {
                 self.missing_since = Instant::now().checked_sub(PATIENCE);
-                self.wait_for(entry);
+                self.waiting.insert(entry);
             }
             Relation::Ahead => {
                 self.missing_since.get_or_insert_with(Instant::now);
-                self.wait_for(entry);
+                self.waiting.insert(entry);
             }
             Relation::Read | Relation::Rewritten => {}
         }
         relation
     }
 
-    fn wait_for(&mut self, entry: LogEntry) {
-        if self.waiting.len() < WAITING_MAX {
-            self.waiting.insert(entry.seq, entry);
-        }
-    }
-
     /// Reads the next message, and those that waited for it.
     fn read_on(&mut self, entry: &LogEntry) {
         self.apply(entry);
-        while let Some(next) = self.waiting.first_entry()
-            && *next.key() == self.place.last + 1
-            && codec::term(next.get()) == Some(self.term)
-        {
-            let next = next.remove();
+        while let Some(next) = self.waiting.next(self.place.last, self.term) {
             self.apply(&next);
         }
         self.drop_read();
     }
 
     fn drop_read(&mut self) {
-        self.waiting = self.waiting.split_off(&(self.place.last + 1));
+        self.waiting.forget_up_to(self.place.last);
         if self.waiting.is_empty() {
             self.missing_since = None;
         }
@@ -221,11 +216,24 @@ impl<L: Log> Edge<L> {
                 self.start_over(&lacks).await?;
                 return Ok(false);
             }
-            self.apply(entry);
+            match self.follows(entry) {
+                true => self.apply(entry),
+                false => self.refuse(entry, &codec::BadMessage::NoClaim),
+            }
         }
         self.flush();
         self.settings.publisher.wait_for_outlets().await;
         Ok(true)
+    }
+
+    /// Whether the message may follow the last one. In a mirror that did not follow a loss, a leader's
+    /// claim is missing, and rounds with it.
+    fn follows(&self, entry: &LogEntry) -> bool {
+        let term = codec::term(entry);
+        let is_known = self.term > 0 && term.is_some();
+        !is_known
+            || term == Some(self.term)
+            || codec::begins_term(self.settings.log.subjects(), entry)
     }
 
     /// Reads one message.
@@ -349,6 +357,13 @@ impl<L: Log> Edge<L> {
     #[cfg(test)]
     pub(super) async fn fill_in_test(&mut self) {
         let _ = self.fill().await;
+    }
+
+    /// A comparison with the end of the log, for the model.
+    #[cfg(test)]
+    pub(super) async fn compare_in_test(&mut self) -> Result<(), BusError> {
+        let looked = self.look_after(Duration::ZERO).await?;
+        self.compare(looked).await
     }
 
     /// A live message, for the model: as [`Self::run`] takes it.

@@ -16,6 +16,8 @@ use crate::stream::{
 /// Rounds that are remembered one by one. Marks are at most some seconds old, and older rounds are
 /// known by the mark: this is more than a log takes in that time.
 const REMEMBERED: usize = if cfg!(test) { 64 } else { 200_000 };
+/// The most bytes of them: an id may be a text.
+const BYTES: usize = 64 << 20;
 
 /// Names one finish.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -26,11 +28,20 @@ enum Key {
     Moment(RoundId, FinishedAt),
 }
 
+impl Key {
+    /// About the bytes that it takes, twice.
+    fn size(&self) -> usize {
+        let (Self::Row(Finish { round, .. }, _) | Self::Moment(round, _)) = self;
+        2 * (size_of::<Self>() + round.as_text().map_or(0, str::len))
+    }
+}
+
 /// The rounds that were published.
 #[derive(Debug, Default)]
 pub(super) struct KnownRounds {
     keys: HashSet<Key>,
     order: VecDeque<Key>,
+    bytes: usize,
     /// Every round of this space that the snapshot sees has been read.
     mark: Option<(u64, Snapshot)>,
 }
@@ -49,11 +60,13 @@ impl KnownRounds {
     pub(super) fn insert(&mut self, captured: &Captured) {
         let key = key(captured);
         if self.keys.insert(key.clone()) {
+            self.bytes += key.size();
             self.order.push_back(key);
         }
-        if self.order.len() > REMEMBERED
+        while (self.order.len() > REMEMBERED || self.bytes > BYTES)
             && let Some(oldest) = self.order.pop_front()
         {
+            self.bytes -= oldest.size();
             self.keys.remove(&oldest);
         }
     }

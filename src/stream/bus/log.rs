@@ -30,11 +30,16 @@ pub(crate) trait Log: Clone + Debug + Send + Sync + 'static {
         filter: &str,
     ) -> impl Future<Output = Result<Vec<String>, BusError>> + Send;
 
-    /// The last message of each of these subjects.
+    /// The last message of each of these subjects, as of this end of the log or a later one.
     fn last_of(
         &self,
         subjects: &[String],
+        end: u64,
     ) -> impl Future<Output = Result<Vec<LogEntry>, BusError>> + Send;
+
+    /// Tells the leader that the log lost messages up to this one: edges that did not read them cannot
+    /// know. If that gets lost, the leader has noticed by itself, or will.
+    fn report_loss(&self, last: u64) -> impl Future<Output = ()> + Send;
 
     /// Appends all messages or none, behind the sequence `end`, if `claim` is the last claim (0: there
     /// is none). The sequence alone is no fence: after a loss, another message may have it.

@@ -2,20 +2,25 @@
 
 use std::time::Duration;
 
-use super::{Bus, BusConfig, BusError, connect::connect, stream_config::StreamConfig};
+use super::{
+    Bus, BusConfig, BusError,
+    connect::connect,
+    stream_config::{Access, StreamConfig},
+};
 use crate::ops::{backoff::Backoff, telemetry::metrics::Metrics};
 
 /// Connects and checks the stream; returns how long it keeps rounds too. Waits for as long as NATS
 /// does not answer.
 pub(crate) async fn open(
     config: &BusConfig,
+    access: Access,
     metrics: &Metrics,
 ) -> Result<(Bus, Duration), BusError> {
     let bus = Bus::new(connect(config, metrics).await?, config);
     let (mut backoff, mut is_reported) = (Backoff::default(), false);
     loop {
         let refused = metrics.bus.unauthorized_total.get();
-        let error = match StreamConfig::check(&bus).await {
+        let error = match StreamConfig::check(&bus, access).await {
             Ok(age) => return Ok((bus, age)),
             Err(error) if !error.is_passing() => return Err(error),
             Err(error) => error,

@@ -1,5 +1,10 @@
 //! Reads the log by batched direct gets (ADR-31). Any replica may answer, and may lag.
 
+use std::{
+    collections::HashSet,
+    time::{Duration, Instant},
+};
+
 use async_nats::{HeaderMap, Message, Subscriber};
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -21,6 +26,12 @@ const READ_MESSAGES: usize = 1_000;
 const READ_BYTES: usize = 4 << 20;
 /// Subjects of one read of last messages: NATS refuses more than 1,024.
 const READ_SUBJECTS: usize = 500;
+/// A replica that answers direct gets may lag.
+pub(super) const LAG_WITHIN: Duration = Duration::from_secs(3);
+pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+/// About the bytes of the headers of a message.
+const HEADERS: usize = 512;
 
 /// A message of the log.
 #[derive(Clone, Debug)]
@@ -73,6 +84,17 @@ impl LogEntry {
         let subject = header("Nats-Subject").unwrap_or_else(|| message.subject.to_string());
         Some(Self { seq, subject, headers, payload: message.payload })
     }
+
+    /// About the bytes that it takes.
+    pub(super) fn size(&self) -> usize {
+        self.subject.len() + self.payload.len() + HEADERS
+    }
+
+    /// When it was written, in seconds since the epoch, if the answer says so.
+    pub(super) fn written(&self) -> Option<i64> {
+        let time = self.headers.get_last("Nats-Time-Stamp")?.as_str();
+        chrono::DateTime::parse_from_rfc3339(time).ok().map(|time| time.timestamp())
+    }
 }
 
 impl Log for Bus {
@@ -115,25 +137,27 @@ impl Log for Bus {
                 request["start_time"] = json!(time.to_rfc3339());
             }
         }
-        self.get(&request).await
+        Ok(self.get(&request).await?.entries)
     }
 
-    /// The last message of each of these subjects.
-    async fn last_of(&self, subjects: &[String]) -> Result<Vec<LogEntry>, BusError> {
+    async fn last_of(&self, subjects: &[String], end: u64) -> Result<Vec<LogEntry>, BusError> {
         let mut found = Vec::with_capacity(subjects.len());
         for part in subjects.chunks(READ_SUBJECTS) {
-            // An answer ends early at NATS's limit of bytes: the rest is asked for one by one.
-            let entries = self.get(&json!({ "multi_last": part, "batch": part.len() })).await?;
-            let missing: Vec<&String> = part
-                .iter()
-                .filter(|subject| entries.iter().all(|it| it.subject != **subject))
-                .collect();
+            let mut entries = self.last_as_of(part, end).await?;
+            entries.retain(|entry| part.contains(&entry.subject));
+            let known: HashSet<_> = entries.iter().map(|entry| entry.subject.clone()).collect();
             found.extend(entries);
-            for subject in missing {
-                found.extend(self.get(&json!({ "last_by_subj": subject })).await?);
+            // An answer ends early at the limit of bytes: the rest is asked for one by one.
+            for subject in part.iter().filter(|subject| !known.contains(*subject)) {
+                found.extend(self.get(&json!({ "last_by_subj": subject })).await?.entries);
             }
         }
         Ok(found)
+    }
+
+    async fn report_loss(&self, last: u64) {
+        let subject = self.subjects().ask("lost");
+        let _ = self.publish(subject, last.to_string().into()).await;
     }
 
     async fn append(
@@ -146,9 +170,36 @@ impl Log for Bus {
     }
 }
 
+/// The answer to a direct get.
+#[derive(Debug, Default)]
+struct Found {
+    entries: Vec<LogEntry>,
+    /// The end of the log as the replica knows it; `None` if it has none of the messages.
+    up_to: Option<u64>,
+}
+
 impl Bus {
+    /// The last message of each subject, of a replica that has the log up to this end.
+    async fn last_as_of(&self, subjects: &[String], end: u64) -> Result<Vec<LogEntry>, BusError> {
+        // A log has a claim, so that no answer is empty: an empty one does not name an end.
+        let claim = self.subjects().claim();
+        let subjects: Vec<_> = subjects.iter().chain([&claim]).collect();
+        let (batch, begun) = (subjects.len(), Instant::now());
+        let request = json!({ "multi_last": subjects, "batch": batch, "max_bytes": READ_BYTES });
+        loop {
+            let Found { entries, up_to } = self.get(&request).await?;
+            if up_to.is_none_or(|up_to| up_to >= end) {
+                return Ok(entries);
+            }
+            if begun.elapsed() > LAG_WITHIN {
+                return Err(BusError::Unavailable("the replica that answers lags".to_owned()));
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    }
+
     /// One batched direct get.
-    async fn get(&self, request: &Value) -> Result<Vec<LogEntry>, BusError> {
+    async fn get(&self, request: &Value) -> Result<Found, BusError> {
         let inbox = self.client().new_inbox();
         let mut answers = self.subscribe(inbox.clone()).await?;
         let (subject, payload) = (self.api("DIRECT.GET"), Bytes::from(request.to_string()));
@@ -160,8 +211,8 @@ impl Bus {
 }
 
 /// The messages up to the end of a batch (status 204), or the one of a single get.
-async fn collect(answers: &mut Subscriber, is_batch: bool) -> Result<Vec<LogEntry>, BusError> {
-    let mut found = Vec::new();
+async fn collect(answers: &mut Subscriber, is_batch: bool) -> Result<Found, BusError> {
+    let mut found = Found::default();
     loop {
         let next = tokio::time::timeout(ANSWER_WITHIN, answers.next()).await;
         let Ok(Some(message)) = next else {
@@ -169,7 +220,12 @@ async fn collect(answers: &mut Subscriber, is_batch: bool) -> Result<Vec<LogEntr
         };
         match message.status.map(|status| status.as_u16()) {
             // 204: the end of the batch. 404: no such message.
-            Some(204 | 404) => return Ok(found),
+            Some(204 | 404) => {
+                let headers = message.headers.unwrap_or_default();
+                let up_to = headers.get_last("Nats-UpTo-Sequence");
+                found.up_to = up_to.and_then(|value| value.as_str().parse().ok());
+                return Ok(found);
+            }
             Some(status) if status != 200 => {
                 let reason = message.description.unwrap_or_default();
                 return match status {
@@ -177,7 +233,7 @@ async fn collect(answers: &mut Subscriber, is_batch: bool) -> Result<Vec<LogEntr
                     _ => Err(BusError::Answer(format!("direct get: {status} {reason}"))),
                 };
             }
-            _ => found.extend(LogEntry::of(message)),
+            _ => found.entries.extend(LogEntry::of(message)),
         }
         if !is_batch {
             return Ok(found);

@@ -13,6 +13,18 @@ const DUPLICATE_WINDOW: Duration = Duration::from_secs(1);
 /// What a stream without an age limit counts as.
 const FOR_EVER: Duration = Duration::from_secs(365 * 24 * 3600);
 
+/// Why a mirror cannot be appended to.
+const MIRROR_IS_READ_ONLY: &str = "it is a mirror, to which nothing can be appended";
+
+/// What a server does with the stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// It appends: only to the stream itself.
+    Append,
+    /// It reads: a mirror will do.
+    Read,
+}
+
 /// What the stream should be.
 #[derive(Clone, Debug)]
 pub(crate) struct StreamConfig {
@@ -78,10 +90,15 @@ impl StreamConfig {
     }
 
     /// Fails if the stream on NATS would lose rounds; returns how long it keeps them.
-    pub(crate) async fn check(bus: &Bus) -> Result<Duration, BusError> {
+    pub(crate) async fn check(bus: &Bus, access: Access) -> Result<Duration, BusError> {
         let info: Info = bus.call("STREAM.INFO", &Value::Null).await?;
         let any = Self { replicas: 1, retention: Duration::ZERO };
-        any.accept(bus, &info.config)?;
+        match (access, &info.config["mirror"]) {
+            (Access::Append, Value::Object(_)) => {
+                return Err(wrong_stream(bus, MIRROR_IS_READ_ONLY.to_owned()));
+            }
+            _ => any.accept(bus, &info.config)?,
+        }
         match info.config["max_age"].as_u64().unwrap_or_default() {
             0 => Ok(FOR_EVER),
             nanos => Ok(Duration::from_nanos(nanos)),
@@ -91,10 +108,7 @@ impl StreamConfig {
     fn accept(&self, bus: &Bus, config: &Value) -> Result<(), BusError> {
         let harmful = self.compare(bus, config).into_iter().find(|it| it.loses_rounds);
         harmful.map_or(Ok(()), |it| {
-            Err(BusError::WrongStream {
-                stream: bus.stream().to_owned(),
-                reason: format!("{} is {}, not {}", it.setting, it.is, it.should_be),
-            })
+            Err(wrong_stream(bus, format!("{} is {}, not {}", it.setting, it.is, it.should_be)))
         })
     }
 
@@ -114,10 +128,18 @@ impl StreamConfig {
             "republish",
         ];
         let required = required(bus.own_subjects());
-        let mut differences: Vec<_> = SETTINGS
-            .into_iter()
+        let is_mirror = config["mirror"].is_object();
+        // A mirror takes what its origin has: it has no subjects, and appends nothing.
+        let settings = SETTINGS.into_iter().filter(|setting| {
+            !(is_mirror
+                && ["subjects", "allow_atomic", "deny_delete", "deny_purge"].contains(setting))
+        });
+        let mut differences: Vec<_> = settings
             .filter_map(|setting| difference(setting, &config[setting], &required[setting]))
             .collect();
+        if is_mirror {
+            differences.extend(mirror_differences(bus, &config["mirror"]));
+        }
         let (is, wanted) = (config["max_age"].as_u64().unwrap_or_default(), nanos(self.retention));
         if is != 0 && is < wanted {
             differences.push(Difference {
@@ -129,6 +151,24 @@ impl StreamConfig {
         }
         differences
     }
+}
+
+fn wrong_stream(bus: &Bus, reason: String) -> BusError {
+    BusError::WrongStream { stream: bus.stream().to_owned(), reason }
+}
+
+/// A mirror must be of the whole log: of the stream of this name, which `bus create` makes.
+fn mirror_differences(bus: &Bus, mirror: &Value) -> Vec<Difference> {
+    let parts = [
+        ("mirror.name", &mirror["name"], json!(bus.stream())),
+        ("mirror.filter_subject", &mirror["filter_subject"], Value::Null),
+        ("mirror.subject_transforms", &mirror["subject_transforms"], Value::Null),
+    ];
+    let differs = |(setting, is, should_be): (&'static str, &Value, Value)| {
+        let is = if is.as_str() == Some("") { Value::Null } else { is.clone() };
+        difference(setting, &is, &should_be)
+    };
+    parts.into_iter().filter_map(differs).collect()
 }
 
 /// The settings without which rounds are lost or do not arrive.

@@ -1,15 +1,13 @@
 //! What the next leader reads of the log before it claims.
 
-use std::{
-    collections::HashMap,
-    time::{Duration, Instant},
-};
+use std::{collections::HashMap, time::Instant};
 
 use super::{
     BusError,
     codec::{self, Claim, GameMessage, LogMessage, PositionMark},
     log::Log,
-    read::{Ends, LogEntry, ReadFrom},
+    read::{Ends, LAG_WITHIN, LOOK_AGAIN, LogEntry, ReadFrom},
+    terms::{Terms, lost},
     whole::{Assembly, round_ending_with},
 };
 use crate::stream::{
@@ -22,9 +20,6 @@ use crate::stream::{
 const BEFORE_BASE: u64 = 64;
 /// The last message has a mark, unless NATS lost the end of a batch.
 const LOOK_BACK: u64 = 1_000;
-/// A replica that answers direct gets may lag.
-const LAG_WITHIN: Duration = Duration::from_secs(3);
-const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// Where a game's latest round is in the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,8 +43,12 @@ pub(crate) struct Takeover {
     pub(crate) latest: HashMap<GameId, LatestPlace>,
     /// The directory.
     pub(crate) games: Vec<Game>,
+    /// When the oldest message of those was written, in seconds since the epoch.
+    pub(crate) oldest: Option<i64>,
     /// The last claim, and its sequence.
     pub(crate) claim: Option<(u64, Claim)>,
+    /// The term of the last message; 0 if the log has to begin.
+    pub(crate) term: u64,
     /// The poll of the first round behind the mark's base: the next leader repeats that poll.
     pub(crate) poll: Option<u64>,
 }
@@ -58,15 +57,20 @@ impl Takeover {
     /// Reads the log.
     pub(crate) async fn read<L: Log>(log: &L) -> Result<Self, BusError> {
         let ends = log.ends().await?;
-        let floor = floor(log).await?;
+        let floor = floor(log, ends.last).await?;
         let mut takeover = Self { end: ends.last, ..Self::default() };
         takeover.mark = last_mark(log, ends, floor).await?;
         if let Some(mark) = takeover.mark.clone() {
             takeover.read_rounds(log, ends, floor, &mark).await?;
-            takeover.latest = latest(log, floor).await?;
-            takeover.games = directory(log, floor).await?;
+            takeover.read_latest(log, floor, ends.last).await?;
         }
-        takeover.claim = last_claim(log).await?;
+        let claim = last_claim(log, ends.last).await?;
+        // The claim that is accepted shows that this one is the last: so do the messages behind it.
+        let term = claim.as_ref().map_or(0, |claim| claim.term);
+        if takeover.mark.is_some() && takeover.term != term {
+            return Err(lost(ends.last));
+        }
+        takeover.claim = claim.map(|it| (it.seq, it.claim));
         Ok(takeover)
     }
 
@@ -75,7 +79,8 @@ impl Takeover {
         log: &L,
         unix_seconds: i64,
     ) -> Result<Vec<Captured>, BusError> {
-        let (ends, floor) = (log.ends().await?, floor(log).await?);
+        let ends = log.ends().await?;
+        let floor = floor(log, ends.last).await?;
         let first = log.read(ReadFrom::Time(unix_seconds)).await?.first().map(|entry| entry.seq);
         let (mut assembly, mut rounds) = (Assembly::default(), Vec::new());
         let mut reading = Reading::new(ends, first.unwrap_or(ends.last + 1).max(floor));
@@ -91,6 +96,23 @@ impl Takeover {
         Ok(rounds)
     }
 
+    /// The latest round of each game, and the directory.
+    async fn read_latest<L: Log>(&mut self, log: &L, floor: u64, end: u64) -> Result<(), BusError> {
+        let subjects = log.subjects_of(&log.subjects().rounds()).await?;
+        let rounds = last_since(log, &subjects, (floor, end)).await?;
+        for entry in &rounds {
+            if let Some(message) = round_ending_with(log, entry).await? {
+                let round = message.captured.round;
+                let place = LatestPlace { age: round.age(), seq: entry.seq };
+                self.latest.insert(round.game_id, place);
+            }
+        }
+        let rows = directory_rows(log, floor, end).await?;
+        self.oldest = rounds.iter().chain(&rows).filter_map(LogEntry::written).min();
+        self.games = games_of(log, &rows)?;
+        Ok(())
+    }
+
     async fn read_rounds<L: Log>(
         &mut self,
         log: &L,
@@ -101,9 +123,10 @@ impl Takeover {
         let (mut assembly, base) = (Assembly::default(), mark.base);
         let space = mark.space.name();
         let first = base.saturating_sub(BEFORE_BASE).max(floor);
-        let mut reading = Reading::new(ends, first);
+        let (mut reading, mut last_mark) = (Reading::new(ends, first), None);
         while let Some(entries) = reading.next(log).await? {
             for entry in &entries {
+                last_mark = codec::read_mark(entry).map_err(unreadable)?.or(last_mark);
                 let message = assembly.add(log, entry).map_err(unreadable)?;
                 let Some(LogMessage::Round(round)) = message else { continue };
                 let mut captured = round.captured;
@@ -116,7 +139,9 @@ impl Takeover {
                 }
             }
         }
-        Ok(())
+        self.term = reading.terms.last();
+        // The mark was read before, maybe from another replica.
+        if last_mark.as_ref() == Some(mark) { Ok(()) } else { Err(lost(ends.last)) }
     }
 }
 
@@ -125,11 +150,13 @@ struct Reading {
     ends: Ends,
     next: u64,
     progress: Instant,
+    terms: Terms,
 }
 
 impl Reading {
     fn new(ends: Ends, first: u64) -> Self {
-        Self { ends, next: first.max(ends.first), progress: Instant::now() }
+        let (progress, terms) = (Instant::now(), Terms::default());
+        Self { ends, next: first.max(ends.first), progress, terms }
     }
 
     /// The next page; `None` after the end.
@@ -138,6 +165,9 @@ impl Reading {
             let mut entries = log.read(ReadFrom::Sequence(self.next)).await?;
             // What came meanwhile is not part of it.
             entries.retain(|entry| entry.seq <= self.ends.last);
+            for entry in &entries {
+                self.terms.follow(log.subjects(), entry)?;
+            }
             if let Some(last) = entries.last() {
                 (self.next, self.progress) = (last.seq + 1, Instant::now());
                 return Ok(Some(entries));
@@ -155,16 +185,26 @@ impl Reading {
 }
 
 /// The sequence at which the log began last: whatever is before it does not count.
-pub(super) async fn floor<L: Log>(log: &L) -> Result<u64, BusError> {
-    let begun = log.last_of(&[log.subjects().begin()]).await?;
+pub(super) async fn floor<L: Log>(log: &L, end: u64) -> Result<u64, BusError> {
+    let begun = log.last_of(&[log.subjects().begin()], end).await?;
     Ok(begun.first().map_or(0, |entry| entry.seq))
 }
 
-async fn last_claim<L: Log>(log: &L) -> Result<Option<(u64, Claim)>, BusError> {
-    let claims = log.last_of(&[log.subjects().claim()]).await?;
+/// A claim, where it stands, and its leader's term.
+struct LastClaim {
+    seq: u64,
+    claim: Claim,
+    term: u64,
+}
+
+async fn last_claim<L: Log>(log: &L, end: u64) -> Result<Option<LastClaim>, BusError> {
+    let claims = log.last_of(&[log.subjects().claim()], end).await?;
     let Some(entry) = claims.first() else { return Ok(None) };
     match codec::decode(log.subjects(), entry).map_err(unreadable)? {
-        LogMessage::Claim { claim, .. } => Ok(Some((entry.seq, claim))),
+        LogMessage::Claim { claim, .. } => {
+            let term = codec::term(entry).unwrap_or_default();
+            Ok(Some(LastClaim { seq: entry.seq, claim, term }))
+        }
         _ => Ok(None),
     }
 }
@@ -194,25 +234,34 @@ pub(super) async fn last_mark<L: Log>(
     Ok(None)
 }
 
-/// Where the latest round of each game is.
-async fn latest<L: Log>(log: &L, floor: u64) -> Result<HashMap<GameId, LatestPlace>, BusError> {
-    let subjects = log.subjects_of(&log.subjects().rounds()).await?;
-    let mut latest = HashMap::with_capacity(subjects.len());
-    for entry in log.last_of(&subjects).await?.iter().filter(|entry| entry.seq >= floor) {
-        if let Some(message) = round_ending_with(log, entry).await? {
-            let round = message.captured.round;
-            let place = LatestPlace { age: round.age(), seq: entry.seq };
-            latest.insert(round.game_id, place);
-        }
-    }
-    Ok(latest)
+/// The last message of each subject, if the log has not begun again since.
+async fn last_since<L: Log>(
+    log: &L,
+    subjects: &[String],
+    (floor, end): (u64, u64),
+) -> Result<Vec<LogEntry>, BusError> {
+    let mut entries = log.last_of(subjects, end).await?;
+    entries.retain(|entry| entry.seq >= floor);
+    Ok(entries)
+}
+
+async fn directory_rows<L: Log>(log: &L, floor: u64, end: u64) -> Result<Vec<LogEntry>, BusError> {
+    let subjects = log.subjects_of(&log.subjects().games()).await?;
+    last_since(log, &subjects, (floor, end)).await
 }
 
 /// The directory as it stands in the log.
-pub(super) async fn directory<L: Log>(log: &L, floor: u64) -> Result<Vec<Game>, BusError> {
-    let subjects = log.subjects_of(&log.subjects().games()).await?;
-    let mut games = Vec::with_capacity(subjects.len());
-    for entry in log.last_of(&subjects).await?.iter().filter(|entry| entry.seq >= floor) {
+pub(super) async fn directory<L: Log>(
+    log: &L,
+    floor: u64,
+    end: u64,
+) -> Result<Vec<Game>, BusError> {
+    games_of(log, &directory_rows(log, floor, end).await?)
+}
+
+fn games_of<L: Log>(log: &L, rows: &[LogEntry]) -> Result<Vec<Game>, BusError> {
+    let mut games = Vec::with_capacity(rows.len());
+    for entry in rows {
         let message = codec::decode(log.subjects(), entry).map_err(unreadable)?;
         if let LogMessage::Game(GameMessage::Row(game)) = message {
             games.push(game);

@@ -1,12 +1,14 @@
-//! Against a real nats-server: `NATS_SERVER` names the program, else the one that `scripts/nats` fetched.
+//! Against a real nats-server.
 
 mod memory_log;
+mod mirror;
 mod model;
+mod refresh;
 
-use std::{process::Stdio, time::Duration};
+use std::time::Duration;
 
 use async_nats::HeaderMap;
-use tokio::process::{Child, Command};
+use testkit::nats::Nats;
 
 use super::{
     log::Log,
@@ -16,26 +18,9 @@ use super::{
 };
 use crate::{ops::telemetry::metrics::Metrics, stream::round::GameId};
 
-struct Nats {
-    _server: Child,
-    _store: tempfile::TempDir,
-    options: BusConfig,
-}
-
-fn nats() -> Nats {
-    let program = testkit::nats::program();
-    let store = tempfile::tempdir().expect("a directory");
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let server = Command::new(program)
-        .args(["-js", "-a", "127.0.0.1", "-p", &port.to_string(), "-sd"])
-        .arg(store.path())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .kill_on_drop(true)
-        .spawn()
-        .expect("nats-server starts");
+async fn bus(nats: &Nats) -> Bus {
     let options = BusConfig {
-        url: format!("nats://127.0.0.1:{port}").parse().expect("a URL"),
+        url: nats.url().parse().expect("a URL"),
         stream: "DATASTREAM".into(),
         prefix: "datastream".into(),
         creds: None,
@@ -44,12 +29,8 @@ fn nats() -> Nats {
         domain: None,
         node: "test".into(),
     };
-    Nats { _server: server, _store: store, options }
-}
-
-async fn bus(nats: &Nats) -> Bus {
-    let client = connect::connect(&nats.options, &Metrics::default()).await.expect("connected");
-    let bus = Bus::new(client, &nats.options);
+    let client = connect::connect(&options, &Metrics::default()).await.expect("connected");
+    let bus = Bus::new(client, &options);
     let config = StreamConfig { replicas: 1, retention: Duration::from_secs(86_400) };
     config.create(&bus, 1_000).await.expect("created");
     assert_eq!(config.differences(&bus).await.expect("compared").len(), 0);
@@ -64,7 +45,7 @@ fn message(bus: &Bus, game: &str, payload: &str) -> Outgoing {
 
 #[tokio::test]
 async fn an_append_behind_another_end_stores_nothing() {
-    let nats = nats();
+    let nats = Nats::start().await;
     let bus = bus(&nats).await;
     let Ends { last, .. } = bus.ends().await.expect("ends");
     let one = bus.append(last, 0, vec![message(&bus, "a", "1")]).await.expect("appended");
@@ -83,11 +64,14 @@ async fn an_append_behind_another_end_stores_nothing() {
     assert_eq!(rest.iter().map(|it| it.payload.as_ref()).collect::<Vec<_>>(), [b"999"]);
     let subjects = bus.subjects_of("datastream.log.r.*").await.expect("subjects");
     assert_eq!(subjects.len(), 8);
-    let mut latest = bus.last_of(&subjects).await.expect("latest");
+    let mut latest = bus.last_of(&subjects, batch.seq).await.expect("latest");
     latest.sort_by_key(|it| it.seq);
     assert_eq!(latest.last().expect("one").payload.as_ref(), b"999");
     assert_eq!(latest.len(), 8);
     let since = bus.read(ReadFrom::Time(0)).await.expect("read");
     assert_eq!(since[0].seq, one.seq);
-    assert_eq!(bus.last_of(&["datastream.log.g.none".to_owned()]).await.expect("none").len(), 0);
+    assert_eq!(
+        bus.last_of(&["datastream.log.g.none".to_owned()], batch.seq).await.expect("none").len(),
+        0
+    );
 }

@@ -11,13 +11,31 @@ use super::{
 const ROUND_MAX: usize = 512 << 20;
 
 /// Puts the parts of rounds together. They are contiguous in the log.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Assembly {
     body: Vec<u8>,
     next: u32,
+    /// The most bytes of a round.
+    most: usize,
+}
+
+impl Default for Assembly {
+    fn default() -> Self {
+        Self::up_to(ROUND_MAX)
+    }
 }
 
 impl Assembly {
+    /// Of rounds of at most so many bytes.
+    pub(super) fn up_to(most: usize) -> Self {
+        Self { body: Vec::new(), next: 0, most: most.min(ROUND_MAX) }
+    }
+
+    /// Forgets the parts so far.
+    pub(super) fn reset(&mut self) {
+        (self.body, self.next) = (Vec::new(), 0);
+    }
+
     /// The round that this message completes; every other message comes back as it is. `None` for a
     /// part that is not the last one.
     pub(super) fn add<L: Log>(
@@ -33,9 +51,13 @@ impl Assembly {
             (self.body, self.next) = (Vec::new(), 1);
         }
         // A reader that begins within a round lacks its first parts: it is older than all it reads.
-        if number != self.next || self.body.len() > ROUND_MAX {
-            self.next = 0;
+        if number != self.next {
+            self.reset();
             return Ok(None);
+        }
+        if self.body.len() + entry.payload.len() > self.most {
+            self.reset();
+            return Err(codec::BadMessage::TooLarge(self.most));
         }
         self.body.extend_from_slice(&entry.payload);
         self.next += 1;

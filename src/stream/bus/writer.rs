@@ -1,6 +1,7 @@
 //! Appends rounds, games and marks to the log, as its leader.
 
 mod batches;
+mod refresh;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -16,11 +17,9 @@ use super::{
     leader_state::LeaderState,
     log::Log,
     outgoing::Outgoing,
-    read::ReadFrom,
     request::Bus,
     space::Space,
     takeover::{LatestPlace, Takeover},
-    whole::round_ending_with,
 };
 use crate::{
     ops::telemetry::metrics::Metrics,
@@ -34,8 +33,6 @@ use crate::{
 const MARK_EVERY: Duration = Duration::from_secs(1);
 /// Between two looks at the end of the log.
 const COMPARE_EVERY: Duration = Duration::from_secs(1);
-/// Latest rounds that are written again at once, before the log forgets them.
-const REFRESH_AT_ONCE: usize = 200;
 
 /// What a writer begins with.
 #[derive(Debug)]
@@ -79,8 +76,8 @@ pub(crate) struct LogWriter<L: Log = Bus> {
     repeated_poll: Option<u64>,
     /// When the log's end was last compared with this one.
     compared: Instant,
-    /// When what the log would forget was last written again.
-    refreshed: Instant,
+    /// When what the log would forget is written again.
+    refresh_at: Instant,
 }
 
 impl<L: Log> LogWriter<L> {
@@ -91,6 +88,7 @@ impl<L: Log> LogWriter<L> {
         start: WriterStart,
         takeover: Takeover,
     ) -> Result<Self, AppendError> {
+        let refresh_at = refresh::due(&takeover, start.refresh_every);
         let Takeover { end, mark, latest, games, poll, claim, .. } = takeover;
         let lost = start.greatest_end > end;
         if lost {
@@ -117,7 +115,7 @@ impl<L: Log> LogWriter<L> {
             poll: (0, 0),
             repeated_poll: poll,
             compared: now,
-            refreshed: now,
+            refresh_at,
         };
         let (subjects, claim) = (writer.log.subjects().clone(), writer.term);
         let mut batch = vec![codec::claim_message(&subjects, claim, &writer.start.claim, lost)];
@@ -185,15 +183,19 @@ impl<L: Log> LogWriter<L> {
                 newest.insert(game, captured);
             }
         }
-        for (game, _) in outdated.into_iter().filter(|(_, is_outdated)| *is_outdated) {
-            let latest = match newest.remove(&game) {
-                Some(captured) => Some(captured),
-                None => self.read_latest(&game).await?,
-            };
-            if let Some(captured) = latest {
-                let seq = batches.add(self.encode(&captured, true));
-                self.latest.entry(game).and_modify(|place| place.seq = seq);
+        let outdated = outdated.into_iter().filter(|(_, is_outdated)| *is_outdated);
+        let (mut repeats, mut in_log) = (Vec::new(), Vec::new());
+        for (game, _) in outdated {
+            match newest.remove(&game) {
+                Some(captured) => repeats.push(captured),
+                None => in_log.push(game),
             }
+        }
+        repeats.extend(self.read_latest(&in_log).await?);
+        for captured in repeats {
+            let seq = batches.add(self.encode(&captured, true));
+            let game = self.latest.get_mut(&captured.round.game_id);
+            game.into_iter().for_each(|place| place.seq = seq);
         }
         self.append_all(batches).await
     }
@@ -205,17 +207,6 @@ impl<L: Log> LogWriter<L> {
             self.poll = (number, begin);
         }
         self.poll.1
-    }
-
-    /// The latest round of a game as it stands in the log; `None` if it is gone.
-    async fn read_latest(&self, game: &GameId) -> Result<Option<Captured>, AppendError> {
-        let Some(place) = self.latest.get(game) else { return Ok(None) };
-        let found = self.log.read(ReadFrom::Sequence(place.seq)).await?;
-        let Some(entry) = found.first().filter(|entry| entry.seq == place.seq) else {
-            return Ok(None);
-        };
-        let message = round_ending_with(&self.log, entry).await?;
-        Ok(message.map(|message| message.captured))
     }
 
     /// Appends rounds again, for edges that start.
@@ -235,28 +226,6 @@ impl<L: Log> LogWriter<L> {
         self.append_all(batches).await?;
         let outdated = outdated.into_iter().filter(|(_, is_outdated)| *is_outdated);
         self.repeat_latest(outdated.map(|(game, _)| game).collect()).await
-    }
-
-    /// Repeats the latest rounds of these games, each of which is in the log.
-    async fn repeat_latest(&mut self, games: Vec<GameId>) -> Result<(), AppendError> {
-        for part in games.chunks(REFRESH_AT_ONCE) {
-            let mut batches = Batches::new(self.end);
-            for game in part {
-                let Some(captured) = self.read_latest(game).await? else { continue };
-                let seq = batches.add(self.encode(&captured, true));
-                self.latest.entry(game.clone()).and_modify(|place| place.seq = seq);
-            }
-            self.append_all(batches).await?;
-        }
-        Ok(())
-    }
-
-    /// Repeats the latest round of every game and the directory, before the log forgets them.
-    async fn refresh(&mut self) -> Result<(), AppendError> {
-        self.repeat_latest(self.latest.keys().cloned().collect()).await?;
-        let rows = self.games.values().cloned().map(GameMessage::Row).collect();
-        self.append_games(rows).await?;
-        self.append_mark().await
     }
 
     /// Brings the directory in the log up to this one.
@@ -320,9 +289,9 @@ impl<L: Log> LogWriter<L> {
         if is_new && self.marked.1.elapsed() > MARK_EVERY {
             self.append_mark().await?;
         }
-        if self.refreshed.elapsed() > self.start.refresh_every {
+        if Instant::now() >= self.refresh_at {
             self.refresh().await?;
-            self.refreshed = Instant::now();
+            self.refresh_at = Instant::now() + self.start.refresh_every;
         }
         if self.compared.elapsed() > COMPARE_EVERY {
             self.compared = Instant::now();
@@ -363,18 +332,27 @@ impl<L: Log> LogWriter<L> {
         codec::round_messages(self.log.subjects(), &message, self.log.max_payload())
     }
 
+    /// A mark that does not fit on the last message follows it.
     async fn append_all(&mut self, batches: Batches) -> Result<(), AppendError> {
-        for batch in batches.into_vec() {
+        let mut batches = batches.into_vec();
+        if let (Some(mark), Some(batch)) = (&self.mark, batches.last_mut())
+            && let Some(last) = batch.last_mut()
+            && !codec::mark(last, mark, self.log.max_payload())
+        {
+            batch.push(codec::mark_message(self.log.subjects(), self.term));
+        }
+        for batch in batches {
             self.append(batch).await?;
         }
         Ok(())
     }
 
     async fn append(&mut self, mut batch: Vec<Outgoing>) -> Result<(), AppendError> {
-        let carried = self.mark.clone().zip(batch.last_mut());
-        if let Some((mark, last)) = carried {
-            codec::mark(last, &mark);
-            self.marked = (mark.snapshot, Instant::now());
+        let carried = self.mark.as_ref().zip(batch.last_mut());
+        if let Some((mark, last)) = carried
+            && codec::mark(last, mark, self.log.max_payload())
+        {
+            self.marked = (mark.snapshot.clone(), Instant::now());
         }
         let (begun, messages) = (Instant::now(), batch.len());
         let metrics = self.start.metrics.bus.clone();

@@ -49,6 +49,15 @@ pub(crate) enum BadMessage {
     /// A later version of this program wrote it.
     #[error("it is of version {0:?}, which this program does not know")]
     Version(String),
+    /// A round in parts has more bytes than this server may hold.
+    #[error("it has more than {0} bytes: set a larger DATASTREAM_MEMORY")]
+    TooLarge(usize),
+    /// Another leader wrote it than the message before it, and did not claim between them.
+    #[error(
+        "the claim of its leader is missing before it. If the stream is a mirror, it did not follow a \
+         loss: delete the mirror, make it again, and restart this server"
+    )]
+    NoClaim,
     /// It is not what the version says.
     #[error("{0}")]
     Malformed(&'static str),
@@ -115,6 +124,16 @@ pub(crate) fn term(entry: &LogEntry) -> Option<u64> {
     Fields::of(header(entry, ROUND)?).and_then(|mut fields| fields.number()).ok()
 }
 
+/// Whether the message is a claim with which a leader's term begins.
+pub(crate) fn begins_term(subjects: &Subjects, entry: &LogEntry) -> bool {
+    term(entry) == Some(entry.seq) && subjects.kind(&entry.subject) == Some(Kind::Claim)
+}
+
+/// Whether the message is a repetition of a round.
+pub(crate) fn is_repeat(entry: &LogEntry) -> bool {
+    header(entry, REPEAT).is_some()
+}
+
 /// What the message says.
 pub(crate) fn decode(subjects: &Subjects, entry: &LogEntry) -> Result<LogMessage, BadMessage> {
     let fields = Fields::of(version(entry)?)?;
@@ -122,7 +141,7 @@ pub(crate) fn decode(subjects: &Subjects, entry: &LogEntry) -> Result<LogMessage
     match subjects.kind(&entry.subject).ok_or(unknown)? {
         Kind::Round => match header(entry, PART) {
             Some(part) => part_of(part),
-            None => round(fields, header(entry, REPEAT).is_some(), &entry.payload),
+            None => round(fields, is_repeat(entry), &entry.payload),
         },
         Kind::Game(id) => game(id, &entry.payload),
         Kind::Claim => {
@@ -137,7 +156,7 @@ pub(crate) fn decode(subjects: &Subjects, entry: &LogEntry) -> Result<LogMessage
 
 /// A round whose parts have been put together. `entry` is its last part.
 pub(crate) fn decode_assembled(entry: &LogEntry, body: &[u8]) -> Result<LogMessage, BadMessage> {
-    round(Fields::of(version(entry)?)?, header(entry, REPEAT).is_some(), body)
+    round(Fields::of(version(entry)?)?, is_repeat(entry), body)
 }
 
 fn version(entry: &LogEntry) -> Result<&str, BadMessage> {

@@ -9,7 +9,7 @@ use std::{
 use async_nats::Subscriber;
 use futures_util::{FutureExt, StreamExt};
 
-use super::{Edge, PATIENCE, Progress, Relation};
+use super::{Edge, PATIENCE, Progress, Relation, rewrite::Looked};
 use crate::{
     ops::{backoff::Backoff, phase::Phase},
     stream::bus::{BusError, beat::Beat, read::LogEntry},
@@ -19,6 +19,9 @@ use crate::{
 const BEAT_WITHIN: Duration = Duration::from_secs(5);
 /// The end of the log is compared so often: a stream that lost its tail sends nothing.
 const CHECK_EVERY: Duration = Duration::from_secs(1);
+/// A log that cannot be read for longer makes the edge unready. An election takes up to 9 s.
+const READ_WITHIN: Duration = Duration::from_secs(10);
+const READ_AGAIN: Duration = Duration::from_millis(250);
 /// Messages that are read before they are published together.
 const AT_ONCE: usize = 256;
 
@@ -64,14 +67,15 @@ impl Edge {
         let mut verified = connects();
         self.catch_up().await?;
         backoff.reset();
-        let mut check = tokio::time::interval(CHECK_EVERY);
-        check.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut looking = Box::pin(self.look_after(CHECK_EVERY));
         loop {
             let missing = self.missing_since;
             tokio::select! {
                 message = next(&mut live) => {
                     let verify = verified != connects();
-                    self.receive_all(message?, &mut live, verify).await?;
+                    if let Err(error) = self.receive_all(message?, &mut live, verify).await {
+                        self.tolerate(error)?;
+                    }
                 }
                 message = next(&mut messages) => {
                     if let Some(beat) = Beat::read(&message?.payload) {
@@ -80,20 +84,49 @@ impl Edge {
                 }
                 () = wait_until(missing.map(|since| since + PATIENCE)) => {
                     let now = connects();
-                    self.catch_up().await?;
-                    verified = now;
-                }
-                _ = check.tick() => {
-                    self.compare().await?;
-                    if verified != connects() {
-                        self.missing_since = Instant::now().checked_sub(PATIENCE);
+                    match self.catch_up().await {
+                        Ok(()) => (verified, self.failing) = (now, None),
+                        Err(error) => self.tolerate(error)?,
                     }
+                }
+                looked = &mut looking => {
+                    self.take_look(looked).await?;
+                    if verified != connects() {
+                        self.missing_since.get_or_insert_with(Instant::now);
+                    }
+                    looking = Box::pin(self.look_after(CHECK_EVERY));
                 }
             }
             self.flush();
             self.settings.publisher.wait_for_outlets().await;
             self.show_phase();
         }
+    }
+
+    /// Takes the end of the log. That NATS does not know it now says nothing of this edge.
+    async fn take_look(&mut self, looked: Result<Looked, BusError>) -> Result<(), BusError> {
+        match looked {
+            Ok(looked) => match self.compare(looked).await {
+                Ok(()) => Ok(()),
+                Err(error) => self.tolerate(error),
+            },
+            Err(error) if error.is_passing() => {
+                tracing::debug!(%error, "cannot compare the end of the log now");
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Goes on after an error that waiting may fix, and reads again soon.
+    fn tolerate(&mut self, error: BusError) -> Result<(), BusError> {
+        if !error.is_passing() || self.needs_fill {
+            return Err(error);
+        }
+        tracing::debug!(%error, "cannot read the log now");
+        self.failing.get_or_insert_with(|| (Instant::now(), error.to_string()));
+        self.missing_since = Some(Instant::now() + READ_AGAIN);
+        Ok(())
     }
 
     /// Takes a message, and those that wait behind it.
@@ -107,7 +140,6 @@ impl Edge {
         for _ in 0..AT_ONCE {
             let Some(entry) = message.take().and_then(LogEntry::of) else { return Ok(()) };
             if self.receive(entry, verify) == Relation::Rewritten {
-                self.tell_lost().await;
                 return self.go_back().await;
             }
             message = live.next().now_or_never().flatten();
@@ -121,14 +153,6 @@ impl Edge {
         Ok(())
     }
 
-    /// Tells the leader that the log lost messages: edges that did not read them cannot know.
-    async fn tell_lost(&self) {
-        let bus = &self.settings.log;
-        let (subject, last) = (bus.own_subjects().ask("lost"), self.place.last.to_string());
-        // If it gets lost, the leader has noticed by itself, or will.
-        let _ = bus.publish(subject, last.into()).await;
-    }
-
     /// Ready: filled, connected, and a leader sends its beat.
     fn show_phase(&self) {
         let received = self.leader.as_ref().map(|(_, at)| at.elapsed());
@@ -137,10 +161,12 @@ impl Edge {
         let is_known = received.is_some_and(|age| age < BEAT_WITHIN);
         let is_live = self.leader.as_ref().is_some_and(|(beat, _)| beat.is_live);
         metrics.live.set(i64::from(is_known && is_live));
+        let failing = self.failing.as_ref().filter(|(since, _)| since.elapsed() > READ_WITHIN);
         let problem = match &self.progress {
             Progress::Stuck(problem) => Some(problem.clone()),
+            _ if !self.settings.log.is_connected() => Some("not connected to NATS".to_owned()),
             _ if !is_known => Some("no capture node sends a beat".to_owned()),
-            _ => None,
+            _ => failing.map(|(_, problem)| problem.clone()),
         };
         let is_open = matches!(self.progress, Progress::Open);
         self.settings.phase.send_if_modified(|phase| {

@@ -1,44 +1,72 @@
 //! A log whose end was lost and written again.
 
+use std::{
+    future::Future,
+    time::{Duration, Instant},
+};
+
 use super::{Edge, PATIENCE, Progress};
 use crate::stream::bus::{
     BusError,
     log::Log,
     read::{Ends, ReadFrom},
 };
-use std::time::Instant;
 
 /// Messages that an edge goes back at first, and how many times more if that is not enough.
 const GO_BACK: u64 = 1_000;
 const FARTHER: u64 = 10;
 
+/// The end of the log, and the place of the edge before it asked.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::stream::bus) struct Looked {
+    ends: Ends,
+    last: u64,
+    moves: u64,
+}
+
 impl<L: Log> Edge<L> {
+    /// Looks at the end of the log after a while. While NATS elects a leader there is no answer, and
+    /// the edge goes on meanwhile.
+    pub(in crate::stream::bus) fn look_after(
+        &self,
+        wait: Duration,
+    ) -> impl Future<Output = Result<Looked, BusError>> + Send + use<L> {
+        let (log, last, moves) = (self.settings.log.clone(), self.place.last, self.moves);
+        async move {
+            tokio::time::sleep(wait).await;
+            Ok(Looked { ends: log.ends().await?, last, moves })
+        }
+    }
+
     /// Compares this place with the end of the log: NATS may have lost what it sent.
-    pub(in crate::stream::bus) async fn compare(&mut self) -> Result<Ends, BusError> {
-        let ends = self.settings.log.ends().await?;
+    pub(in crate::stream::bus) async fn compare(&mut self, looked: Looked) -> Result<(), BusError> {
+        let Looked { ends, last, moves } = looked;
         let metrics = &self.settings.metrics.bus;
         metrics.end.set(ends.last.cast_signed());
         metrics.position.set(self.place.last.cast_signed());
         metrics.lag_messages.set(ends.last.saturating_sub(self.place.last).cast_signed());
-        if ends.last < self.place.last {
-            self.go_back().await?;
-        } else if ends.last > self.place.last {
+        if ends.last < last && moves == self.moves {
+            return self.go_back().await;
+        }
+        if ends.last > self.place.last {
             self.missing_since.get_or_insert_with(Instant::now);
         }
-        Ok(ends)
+        Ok(())
     }
 
     /// The log was written again behind what this edge has read: it goes back to where both agree,
     /// reads on from there, and leaves out the rounds that it has published (E2).
     pub(in crate::stream::bus) async fn go_back(&mut self) -> Result<(), BusError> {
         self.settings.metrics.bus.rewritten_total.inc();
+        self.settings.log.report_loss(self.place.last).await;
+        self.moves += 1;
         tracing::warn!(
             last = self.place.last,
             "NATS lost messages that it had acknowledged: reading the end of the log again"
         );
         self.flush();
         self.waiting.clear();
-        self.assembly = Default::default();
+        self.assembly.reset();
         if !matches!(self.progress, Progress::Open) {
             self.settings.publisher.forget_all();
             // Or the fill would leave out what the hub has forgotten.
@@ -48,7 +76,10 @@ impl<L: Log> Edge<L> {
         }
         self.share_rewritten();
         match self.last_agreed().await? {
-            Some(seq) => self.place.go_back_to(seq),
+            Some(seq) => {
+                self.place.go_back_to(seq);
+                self.term = 0;
+            }
             None => return self.start_over("another log than the one that was read").await,
         }
         self.missing_since = Instant::now().checked_sub(PATIENCE);

@@ -6,6 +6,7 @@ use super::{Edge, Place, Progress};
 use crate::stream::{
     bus::{
         BusError,
+        codec::is_repeat,
         log::Log,
         read::ReadFrom,
         takeover::{self, last_mark},
@@ -60,19 +61,19 @@ impl<L: Log> Edge<L> {
     pub(super) async fn fill(&mut self) -> Result<(), BusError> {
         let log = self.settings.log.clone();
         let ends = log.ends().await?;
-        let floor = takeover::floor(&log).await?;
-        self.games.replace(takeover::directory(&log, floor).await?);
+        let floor = takeover::floor(&log, ends.last).await?;
+        self.games.replace(takeover::directory(&log, floor, ends.last).await?);
         let since = chrono::Utc::now().timestamp() - self.settings.fill.as_secs().cast_signed();
         let first = log.read(ReadFrom::Time(since)).await?.first().map(|entry| entry.seq);
         let begin = first.unwrap_or(ends.last).min(ends.last);
         let begin = begin.max(ends.last.saturating_sub(FILL_MAX)).max(floor).max(ends.first);
         let begin = self.back_to_mark(begin, ends, floor).await?;
         let mut collected = Collected::default();
-        for round in self.latest_before(begin, floor).await? {
+        for round in self.latest_of_games(begin, floor, ends.last).await? {
             collected.add_latest(round);
         }
         self.progress = Progress::Starting(collected);
-        self.place = Place::after(begin.saturating_sub(1));
+        (self.place, self.term) = (Place::after(begin.saturating_sub(1)), 0);
         (self.open_at, self.needs_fill) = (ends.last, false);
         self.settings.metrics.bus.fills_total.inc();
         Ok(())
@@ -90,18 +91,25 @@ impl<L: Log> Edge<L> {
         Ok(mark.map_or(begin, |mark| begin.min(mark.base.max(floor).max(ends.first))))
     }
 
-    /// The latest round of each game, if it stands before this sequence.
-    async fn latest_before(&self, begin: u64, floor: u64) -> Result<Vec<Round>, BusError> {
+    /// The latest round of each game, if it was first written before this sequence. A repetition behind
+    /// it counts too: the leader writes again what the log would forget, and whoever reads on leaves it
+    /// out.
+    async fn latest_of_games(
+        &self,
+        begin: u64,
+        floor: u64,
+        end: u64,
+    ) -> Result<Vec<Round>, BusError> {
         let log = &self.settings.log;
         let games = self.games.all();
         let subjects: Vec<_> = games.iter().map(|game| log.subjects().round(&game.id)).collect();
         let mut latest = Vec::with_capacity(subjects.len());
-        for entry in log.last_of(&subjects).await? {
-            if (floor..begin).contains(&entry.seq)
-                && let Some(message) = round_ending_with(log, &entry).await?
-            {
-                latest.push(message.captured.round);
+        for entry in log.last_of(&subjects, end).await? {
+            if entry.seq < floor || (entry.seq >= begin && !is_repeat(&entry)) {
+                continue;
             }
+            let message = round_ending_with(log, &entry).await?;
+            latest.extend(message.map(|message| message.captured.round));
         }
         Ok(latest)
     }
@@ -146,7 +154,8 @@ impl<L: Log> Edge<L> {
         publisher.end_streams();
         publisher.forget_all();
         self.known = Default::default();
-        self.assembly = Default::default();
+        self.assembly.reset();
+        self.moves += 1;
         self.is_rewriting = false;
         self.waiting.clear();
         self.missing_since = None;

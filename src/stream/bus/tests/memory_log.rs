@@ -34,6 +34,9 @@ struct State {
     delayed: Vec<(u64, u64, Vec<Outgoing>)>,
     /// Messages at the end that reads do not show yet; each read shows one more.
     lag: u64,
+    /// The log before its last loss, with which a replica answers the next reads.
+    former: BTreeMap<u64, LogEntry>,
+    stale_reads: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -50,6 +53,8 @@ impl MemoryLog {
             fate: Fate::Works,
             delayed: Vec::new(),
             lag: 0,
+            former: BTreeMap::new(),
+            stale_reads: 0,
         };
         Self { state: Arc::new(Mutex::new(state)), subjects: Subjects::new("datastream") }
     }
@@ -62,12 +67,35 @@ impl MemoryLog {
         self.state.lock().lag = lag;
     }
 
+    /// The next reads are answered by a replica that has not lost the end yet.
+    pub(super) fn set_stale(&self, reads: u64) {
+        self.state.lock().stale_reads = reads;
+    }
+
+    /// The log as a mirror has it that did not follow the last loss.
+    pub(super) fn keep_lost(&self) {
+        let mut state = self.state.lock();
+        let lost = std::mem::take(&mut state.former);
+        state.entries.extend(lost);
+    }
+
     /// Loses the last messages, though they were acknowledged.
     pub(super) fn lose(&self, messages: u64) {
         let mut state = self.state.lock();
+        state.former = state.entries.clone();
         for _ in 0..messages {
             if state.entries.pop_last().is_some() {
                 state.last -= 1;
+            }
+        }
+    }
+
+    /// All messages so far are of this time, in seconds since the epoch. Later ones are new.
+    pub(super) fn set_written(&self, time: i64) {
+        let time = chrono::DateTime::from_timestamp(time, 0).expect("a time").to_rfc3339();
+        for entry in self.state.lock().entries.values_mut() {
+            if entry.written().is_none() {
+                entry.headers.insert("Nats-Time-Stamp", time.as_str());
             }
         }
     }
@@ -107,11 +135,15 @@ impl State {
         Ok(Appended { seq: self.last })
     }
 
-    /// What a replica that lags shows.
-    fn shown(&mut self) -> u64 {
+    /// What the replica that answers has.
+    fn answering(&mut self) -> Vec<LogEntry> {
+        if self.stale_reads > 0 && !self.former.is_empty() {
+            self.stale_reads -= 1;
+            return self.former.values().cloned().collect();
+        }
         let shown = self.last - self.lag.min(self.last);
         self.lag = self.lag.saturating_sub(1);
-        shown
+        self.entries.range(..=shown).map(|(_, entry)| entry.clone()).collect()
     }
 }
 
@@ -135,14 +167,12 @@ impl Log for MemoryLog {
     }
 
     async fn read(&self, from: ReadFrom) -> Result<Vec<LogEntry>, BusError> {
-        let mut state = self.state.lock();
-        let shown = state.shown();
-        let from = match from {
-            ReadFrom::Sequence(seq) => seq,
-            ReadFrom::Time(_) => 0,
+        let entries = self.state.lock().answering().into_iter();
+        let is_due = |entry: &LogEntry| match from {
+            ReadFrom::Sequence(seq) => entry.seq >= seq,
+            ReadFrom::Time(time) => entry.written().is_none_or(|it| it >= time),
         };
-        let entries = state.entries.range(from..).map(|(_, entry)| entry.clone());
-        Ok(entries.filter(|entry| entry.seq <= shown).take(7).collect())
+        Ok(entries.skip_while(|entry| !is_due(entry)).take(7).collect())
     }
 
     async fn subjects_of(&self, filter: &str) -> Result<Vec<String>, BusError> {
@@ -154,13 +184,20 @@ impl Log for MemoryLog {
         Ok(found.into_iter().collect())
     }
 
-    async fn last_of(&self, subjects: &[String]) -> Result<Vec<LogEntry>, BusError> {
-        let state = self.state.lock();
+    async fn last_of(&self, subjects: &[String], end: u64) -> Result<Vec<LogEntry>, BusError> {
+        let mut state = self.state.lock();
+        state.lag = 0;
+        let entries = state.answering();
+        if entries.last().map_or(state.last, |entry| entry.seq) < end {
+            return Err(unavailable());
+        }
         let last = |subject: &String| {
-            state.entries.values().rev().find(|entry| entry.subject == *subject).cloned()
+            entries.iter().rev().find(|entry| entry.subject == *subject).cloned()
         };
         Ok(subjects.iter().filter_map(last).collect())
     }
+
+    async fn report_loss(&self, _last: u64) {}
 
     async fn append(
         &self,

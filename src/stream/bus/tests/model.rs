@@ -46,6 +46,8 @@ enum Step {
     Lose(u64),
     /// Reads lag.
     Lag(u64),
+    /// Reads are answered by a replica that has not lost the end yet.
+    Stale(u64),
     /// An edge gets some of what was published again: the first so many of the missing ones are lost.
     Live(usize, usize),
     /// An edge fills gaps.
@@ -64,6 +66,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => Just(Step::Deliver),
         1 => (1_u64..6).prop_map(Step::Lose),
         1 => (1_u64..4).prop_map(Step::Lag),
+        1 => (1_u64..9).prop_map(Step::Stale),
         5 => (0_usize..2, 0_usize..3).prop_map(|(edge, lost)| Step::Live(edge, lost)),
         2 => (0_usize..2).prop_map(Step::CatchUp),
         2 => (0_usize..2).prop_map(Step::Compare),
@@ -72,7 +75,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 /// The outbox: round n is of transaction n.
-fn round(number: u64) -> Captured {
+pub(super) fn round(number: u64) -> Captured {
     let round = Round {
         round_id: RoundId::number(number.cast_signed()),
         game_id: GameId::number(number.cast_signed() % 3),
@@ -84,6 +87,17 @@ fn round(number: u64) -> Captured {
     };
     let (xid, attachment, at) = (Xid(number), Attachment(0), Some(number.cast_signed()));
     Captured { round, xid, attachment, before: xid, poll: number, at, recorded: None }
+}
+
+pub(super) fn writer_start() -> WriterStart {
+    WriterStart {
+        metrics: Metrics::default(),
+        state: watch::Sender::new(LeaderState::default()),
+        refresh_every: Duration::from_secs(3_600),
+        begin_bytes: 1 << 20,
+        claim: Claim { node: "n".into(), backend: None, process: 1, former: 0 },
+        greatest_end: 0,
+    }
 }
 
 /// A node that took itself to lead when it last looked.
@@ -103,15 +117,9 @@ impl Leader {
                 - 1
         });
         let already = takeover.after.iter().map(|captured| captured.xid.0).collect();
-        let start = WriterStart {
-            metrics: Metrics::default(),
-            state: watch::Sender::new(LeaderState::default()),
-            refresh_every: Duration::from_secs(3_600),
-            begin_bytes: 1 << 20,
-            claim: Claim { node: "n".into(), backend: None },
-            greatest_end,
-        };
         let is_new = takeover.mark.is_none();
+        let claim = Claim { former: takeover.term, ..writer_start().claim };
+        let start = WriterStart { greatest_end, claim, ..writer_start() };
         let mut writer = LogWriter::claim(log.clone(), start, takeover).await.ok()?;
         if is_new {
             writer.begin(Vec::new()).await.ok()?;
@@ -138,7 +146,7 @@ impl Leader {
     }
 }
 
-fn mark(seen: u64, base: u64) -> PositionMark {
+pub(super) fn mark(seen: u64, base: u64) -> PositionMark {
     let next = seen + 1;
     PositionMark { base, space: Space::default(), at: 0, snapshot: format!("{next}:{next}:") }
 }
@@ -161,15 +169,15 @@ impl Outlet for Recorder {
 }
 
 /// An edge.
-struct Viewer {
-    edge: Edge<MemoryLog>,
-    hub: Hub,
+pub(super) struct Viewer {
+    pub(super) edge: Edge<MemoryLog>,
+    pub(super) hub: Hub,
     sent: Arc<Recorder>,
     read: u64,
 }
 
 impl Viewer {
-    fn new(log: &MemoryLog) -> Self {
+    pub(super) fn new(log: &MemoryLog) -> Self {
         let metrics = Metrics::default();
         let (hub, publisher) = hub::new(NonZeroUsize::new(10_000).expect("some"), metrics.clone());
         let sent = Arc::new(Recorder::default());
@@ -185,6 +193,11 @@ impl Viewer {
             space: Arc::default(),
         };
         Self { edge: Edge::new(settings), hub, sent, read: 0 }
+    }
+
+    /// The rounds that its connections have got, by number.
+    pub(super) fn received(&self) -> Vec<i64> {
+        self.sent.0.lock().iter().copied().collect()
     }
 
     async fn live(&mut self, log: &MemoryLog, lost: usize) {
@@ -226,9 +239,10 @@ async fn run(steps: Vec<Step>) {
             Step::Deliver => log.deliver(),
             Step::Lose(messages) => log.lose(messages),
             Step::Lag(messages) => log.set_lag(messages),
+            Step::Stale(reads) => log.set_stale(reads),
             Step::Live(edge, lost) => viewers[edge].live(&log, lost).await,
             Step::CatchUp(edge) => drop(viewers[edge].edge.catch_up().await),
-            Step::Compare(edge) => drop(viewers[edge].edge.compare().await),
+            Step::Compare(edge) => drop(viewers[edge].edge.compare_in_test().await),
         }
     }
     settle(&log, committed, greatest, viewers).await;
@@ -238,6 +252,7 @@ async fn run(steps: Vec<Step>) {
 async fn settle(log: &MemoryLog, committed: u64, greatest: u64, mut viewers: [Viewer; 2]) {
     log.set_fate(Fate::Works);
     log.set_lag(0);
+    log.set_stale(0);
     log.deliver();
     let mut leader = Leader::claim(log, greatest).await.expect("a leader");
     assert!(leader.poll(committed, u64::MAX / 2).await);
@@ -256,14 +271,13 @@ async fn settle(log: &MemoryLog, committed: u64, greatest: u64, mut viewers: [Vi
     for viewer in &mut viewers {
         // Twice: a comparison may lead back, or to a new start.
         for _ in 0..2 {
-            viewer.edge.compare().await.expect("the log");
+            viewer.edge.compare_in_test().await.expect("the log");
             viewer.edge.catch_up().await.expect("the log");
         }
         viewer.edge.flush();
         assert!(viewer.hub.is_open());
-        let sent: Vec<i64> = viewer.sent.0.lock().iter().copied().collect();
         assert_eq!(
-            sent,
+            viewer.received(),
             (1..=committed.cast_signed()).collect::<Vec<_>>(),
             "an edge lacks a round"
         );

@@ -1,0 +1,58 @@
+//! A mirror that did not follow a loss of its origin.
+
+use super::{
+    memory_log::MemoryLog,
+    model::{Viewer, mark, round, writer_start},
+};
+use crate::stream::bus::{Claim, LogWriter, Takeover, WriterStart, log::Log};
+
+async fn claim(log: &MemoryLog, greatest_end: u64) -> LogWriter<MemoryLog> {
+    let takeover = Takeover::read(log).await.expect("a log");
+    let claim = Claim { former: takeover.term, ..writer_start().claim };
+    let start = WriterStart { greatest_end, claim, ..writer_start() };
+    LogWriter::claim(log.clone(), start, takeover).await.expect("a claim")
+}
+
+/// A log whose last two rounds were lost and written again, and an edge that has read the first
+/// version of them.
+async fn rewritten() -> (MemoryLog, Viewer) {
+    let log = MemoryLog::new();
+    let mut writer = claim(&log, 0).await;
+    writer.begin(Vec::new(), Vec::new()).await.expect("begun");
+    writer.set_mark(mark(0, writer.end()));
+    writer.open().await.expect("a mark");
+    for number in 1..=5 {
+        writer.publish(vec![round(number)]).await.expect("published");
+    }
+    let mut viewer = Viewer::new(&log);
+    viewer.edge.fill_in_test().await;
+    viewer.edge.catch_up().await.expect("the log");
+    assert!(viewer.hub.is_open());
+    log.lose(2);
+    let mut second = claim(&log, writer.end()).await;
+    for number in [6, 4, 5, 7] {
+        second.publish(vec![round(number)]).await.expect("published");
+    }
+    (log, viewer)
+}
+
+#[tokio::test]
+async fn an_edge_reads_what_replaced_a_lost_end() {
+    let (log, mut viewer) = rewritten().await;
+    for _ in 0..2 {
+        viewer.edge.compare_in_test().await.expect("the log");
+        viewer.edge.catch_up().await.expect("the log");
+    }
+    viewer.edge.flush();
+    assert!(viewer.hub.is_open());
+    assert_eq!(viewer.received(), [1, 2, 3, 4, 5, 6, 7]);
+    assert!(log.ends().await.is_ok());
+}
+
+#[tokio::test]
+async fn an_edge_of_a_mirror_that_lacks_what_replaced_a_lost_end_stops() {
+    let (log, mut viewer) = rewritten().await;
+    log.keep_lost();
+    viewer.edge.catch_up().await.expect("the log");
+    assert!(!viewer.hub.is_open(), "it goes on without round 6");
+}
