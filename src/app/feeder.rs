@@ -64,6 +64,8 @@ pub(super) struct EdgeParts {
     bus: Arc<OnceLock<Bus>>,
     space: Arc<AtomicU64>,
     leader: watch::Sender<Option<LeaderView>>,
+    /// How far it has read the log.
+    read: watch::Sender<u64>,
     metrics: Metrics,
     /// The memory of this server.
     memory: usize,
@@ -78,6 +80,7 @@ impl Feeder {
                     bus: Arc::default(),
                     space: Arc::default(),
                     leader: watch::Sender::new(None),
+                    read: watch::Sender::new(0),
                     metrics: metrics.clone(),
                     memory: config.memory,
                 }));
@@ -100,9 +103,9 @@ impl Feeder {
     pub(super) fn store(&self) -> SharedRoundStore {
         match self {
             Self::Database { queries, .. } => Arc::new(queries.clone()),
-            Self::Bus(EdgeParts { bus, space, metrics, memory, .. }) => {
-                let (bus, space) = (Arc::clone(bus), Arc::clone(space));
-                Arc::new(BusStore::new(bus, metrics.clone(), space, *memory))
+            Self::Bus(EdgeParts { bus, space, read, metrics, memory, .. }) => {
+                let (bus, space, read) = (Arc::clone(bus), Arc::clone(space), read.subscribe());
+                Arc::new(BusStore::new(bus, metrics.clone(), space, read, *memory))
             }
         }
     }
@@ -165,11 +168,12 @@ impl EdgeParts {
         let (phase, watched) = watch::channel(Phase::Connecting { problem: None });
         let (config, shared) = (self.config.clone(), Arc::clone(&self.bus));
         let (space, leader) = (Arc::clone(&self.space), self.leader.clone());
+        let read = self.read.clone();
         let (games, metrics) = (wiring.games.clone(), wiring.metrics.clone());
         let shutdown = wiring.shutdown.clone();
         let settings = move |log| {
             let fill = config.fill;
-            EdgeSettings { log, publisher, games, metrics, fill, phase, leader, space }
+            EdgeSettings { log, publisher, games, metrics, fill, phase, leader, space, read }
         };
         let (config, metrics) = (self.config.bus.clone(), wiring.metrics.clone());
         let task = async move {

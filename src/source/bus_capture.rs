@@ -24,6 +24,7 @@ use super::{
     connection_limits,
     cursor::{Cursor, OutboxKey, round_key},
     error::CaptureError,
+    exact_claim::Presence,
     exact_server::ServerName,
     listener::{Identity, Listener},
     probe::Probe,
@@ -215,7 +216,7 @@ impl BusCapture {
         settings.bus.ends().await.map_err(bus_error)?;
         let (listener, claim) = Listener::start(
             &settings.listen,
-            &self.server,
+            (&self.server, Presence::OfLeader),
             self.former.as_ref(),
             &settings.shutdown,
         )
@@ -232,7 +233,6 @@ impl BusCapture {
         let (games, metrics) = (settings.games.clone(), settings.metrics.clone());
         let mut publisher =
             RoundPublisher::new(sink, games, metrics.clone(), settings.skipped.clone());
-        let claim = claim.without_row();
         let mut connection = Connection { listener, claim, publisher: &mut publisher };
         let answering = answer_questions(
             settings.bus.clone(),
@@ -347,7 +347,7 @@ fn bus_error(error: BusError) -> CaptureError {
 
 /// Where the log's next leader begins.
 fn state_of(takeover: &Takeover) -> Result<State, CaptureError> {
-    let Some(PositionMark { base, space, at, snapshot }) = &takeover.mark else {
+    let Some(PositionMark { base, space, at, snapshot, .. }) = &takeover.mark else {
         return Ok(State::InitialLoad(None));
     };
     let mut cursor = Cursor::new(snapshot.parse::<Snapshot>()?);

@@ -11,6 +11,7 @@ use super::{
     connection::{Connection, State},
     connection_limits,
     error::CaptureError,
+    exact_claim::Presence,
     exact_server::ServerName,
     listener::Listener,
     probe::Probe,
@@ -114,9 +115,13 @@ impl Capture {
 
     /// From LISTEN to the end of the connection.
     async fn listen(&mut self, backoff: &mut Backoff) -> Result<Infallible, CaptureError> {
-        let (listener, claim) =
-            Listener::start(&self.listen, &self.server, self.former.as_ref(), &self.shutdown)
-                .await?;
+        let (listener, claim) = Listener::start(
+            &self.listen,
+            (&self.server, Presence::OfServer),
+            self.former.as_ref(),
+            &self.shutdown,
+        )
+        .await?;
         let listener = listener.counting(self.publisher.skipped.clone());
         self.former = listener.backend.clone();
         let metrics = self.publisher.metrics.clone();

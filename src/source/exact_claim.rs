@@ -27,6 +27,8 @@ const ALONE_FOR: Duration = Duration::from_secs(1);
 const UNSEEN_FOR: Duration = Duration::from_secs(60);
 /// The backend of the last connection may hold presence for a moment after it was ended.
 const FORMER_ENDS_WITHIN: Duration = Duration::from_millis(100);
+/// The same for the backend of another capture node, which led before: it may have been paused, or busy.
+const LEADER_ENDS_WITHIN: Duration = Duration::from_millis(500);
 /// A server with a connection notices another one within its longest time between two polls, 0.25 s.
 const NOTICES_WITHIN: Duration = Duration::from_millis(300);
 /// Between two looks at the row.
@@ -67,6 +69,15 @@ enum State {
 
 const SHARED: State = State::Shared { alone_since: None };
 
+/// What a server's presence says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Presence {
+    /// It serves beside others, or waits for them: from the begin of the connection.
+    OfServer,
+    /// It leads the log: from its claim on. Nodes that stand by publish nothing.
+    OfLeader,
+}
+
 /// Presence and the row, on one connection.
 #[derive(Debug)]
 pub(super) struct ExactClaim {
@@ -87,25 +98,27 @@ pub(super) struct ExactClaim {
 }
 
 impl ExactClaim {
-    /// Takes presence on a new connection.
-    pub(super) async fn start(server: ServerName, session: &Session) -> Result<Self, CaptureError> {
+    /// Takes presence on a new connection. Behind a bus, presence is taken before the first round is
+    /// published, and no row is written.
+    pub(super) async fn start(
+        server: ServerName,
+        presence: Presence,
+        session: &Session,
+    ) -> Result<Self, CaptureError> {
         let mut claim = Self {
             server,
             present_since: None,
             taken: None,
             state: SHARED,
-            writes: true,
+            writes: presence == Presence::OfServer,
             is_named: false,
             patience: ALONE_FOR,
             last_asked: None,
         };
-        claim.renew(session).await?;
+        if presence == Presence::OfServer {
+            claim.renew(session).await?;
+        }
         Ok(claim)
-    }
-
-    /// For a capture node behind a bus: presence alone.
-    pub(super) fn without_row(self) -> Self {
-        Self { writes: false, ..self }
     }
 
     /// Takes presence if it could not be had before; to be called before each poll.
@@ -248,7 +261,8 @@ impl ExactClaim {
             if (is_new || is_former) && self.ask(session).await? && self.claim(session).await? {
                 return Ok(true);
             }
-            if !is_former || begun.elapsed() > FORMER_ENDS_WITHIN {
+            let within = if self.writes { FORMER_ENDS_WITHIN } else { LEADER_ENDS_WITHIN };
+            if !is_former || begun.elapsed() > within {
                 return Ok(false);
             }
             tokio::time::sleep(RETRY_AFTER).await;

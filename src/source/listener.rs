@@ -8,7 +8,7 @@ use tokio_postgres::types::Type;
 use super::{
     catch_up_queries::CatchUpQueries,
     error::CaptureError,
-    exact_claim::ExactClaim,
+    exact_claim::{ExactClaim, Presence},
     exact_server::ServerName,
     outbox_reader::OutboxReader,
     session::{ANSWER_WITHIN, Parameter, Session, within},
@@ -124,7 +124,7 @@ impl Listener {
     /// backend, which may still hold presence.
     pub(super) async fn start(
         target: &PgTarget,
-        server: &ServerName,
+        (server, presence): (&ServerName, Presence),
         former: Option<&Backend>,
         shutdown: &Shutdown,
     ) -> Result<(Self, ExactClaim), CaptureError> {
@@ -134,14 +134,15 @@ impl Listener {
         let receiving = receiving.abort_handle();
         let prepared = async {
             let session = Session::new(link.client, client::begin(target, &SETTINGS)).await?;
-            Self::prepare(session, server.clone(), former, wake_ups, receiving.clone()).await
+            let server = (server.clone(), presence);
+            Self::prepare(session, server, former, wake_ups, receiving.clone()).await
         };
         within(PREPARED_WITHIN, prepared).await.inspect_err(|_| receiving.abort())
     }
 
     async fn prepare(
         session: Session,
-        server: ServerName,
+        (server, presence): (ServerName, Presence),
         former: Option<&Backend>,
         wake_ups: Arc<WakeUps>,
         receiving: AbortHandle,
@@ -159,7 +160,7 @@ impl Listener {
         // Each a transaction of its own, acknowledged before anything is read.
         session.run(&format!("listen {CHANNEL}")).await?;
         session.run(&format!("listen {PROBE_CHANNEL}")).await?;
-        let claim = ExactClaim::start(server, &session).await?;
+        let claim = ExactClaim::start(server, presence, &session).await?;
         // All servers poll now, and find that they are not alone.
         session.run(&format!("notify {CHANNEL}")).await?;
         let backend = backend(&session).await?;

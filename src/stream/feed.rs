@@ -260,7 +260,12 @@ impl FeedState {
         client: Option<IpAddr>,
     ) -> Result<(Start, Option<Charge>), FeedError> {
         let Some(named) = after else { return Ok((Start::Seed, None)) };
-        if let Some(known) = named.candidates().find(|id| self.hub.knows(topic, id)) {
+        let known = || named.candidates().find(|id| self.hub.knows(topic, id));
+        if let Some(known) = known() {
+            return Ok((Start::After(known.clone()), None));
+        }
+        self.store.caught_up().await;
+        if let Some(known) = known() {
             return Ok((Start::After(known.clone()), None));
         }
         for id in named.candidates() {

@@ -49,6 +49,12 @@ pub(crate) type SharedRoundStore = Arc<dyn RoundStore>;
 
 /// Reads of older rounds.
 pub(crate) trait RoundStore: Debug + Send + Sync {
+    /// Waits, for a while, until the hub has what its log has by now: another server of the same log may
+    /// have sent it. Without a log there is nothing to wait for.
+    fn caught_up(&self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
+    }
+
     /// All games, by id.
     fn games(&self) -> Answer<'_, Vec<Game>>;
 

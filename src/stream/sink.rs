@@ -108,7 +108,8 @@ impl Sink {
             Self::Log { writer, local } => {
                 let (base, snapshot) = (position.position.0, position.snapshot.to_string());
                 local.set_durable_position(position);
-                writer.set_mark(PositionMark { base, space, at, snapshot });
+                let is_shared = writer.is_shared();
+                writer.set_mark(PositionMark { base, space, at, snapshot, is_shared });
             }
         }
     }

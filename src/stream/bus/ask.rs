@@ -9,10 +9,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures_util::{FutureExt, StreamExt};
-use tokio::sync::{Semaphore, SemaphorePermit};
+use futures_util::{FutureExt, StreamExt, future::BoxFuture};
+use tokio::sync::{Mutex, Semaphore, SemaphorePermit, watch};
 
 use super::{
+    log::Log,
     request::Bus,
     wire::{self, Answered, Question, UNREADABLE},
 };
@@ -32,6 +33,8 @@ pub(super) const MORE: &str = "Ds-More";
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 /// An `EventSource` that waits for longer may give up: 503 would stop it for good.
 const LEADER_WITHIN: Duration = Duration::from_millis(1_200);
+/// An edge is milliseconds behind another one, unless NATS elects a leader.
+const READ_WITHIN: Duration = Duration::from_millis(500);
 const ASK_AGAIN: Duration = Duration::from_millis(100);
 /// The most bytes of an answer: a replay of 10,000 rounds without content is 2 MB, a page of a list
 /// 1 MiB or one round, which has at most an eighth of the memory, and quotes that JSON escapes.
@@ -49,6 +52,15 @@ pub(crate) struct BusStore {
     /// The most bytes of an answer.
     most: usize,
     asking: Arc<Asking>,
+    reading: Arc<Reading>,
+}
+
+/// How far the edge has read the log.
+#[derive(Debug)]
+struct Reading {
+    read: watch::Receiver<u64>,
+    /// When the last look at the end of the log began that this edge has read up to, or given up.
+    looked: Mutex<Option<Instant>>,
 }
 
 /// Questions at once: as many of each kind as a server has connections for them to its database. One
@@ -82,10 +94,13 @@ impl BusStore {
         bus: Arc<OnceLock<Bus>>,
         metrics: Metrics,
         space: Arc<AtomicU64>,
+        read: watch::Receiver<u64>,
         memory: usize,
     ) -> Self {
         let most = (memory / ANSWER_PART).min(ANSWER_MAX);
-        Self { bus, metrics, space, most, asking: Arc::new(Asking::new()) }
+        let reading = Reading { read, looked: Mutex::default() };
+        let (asking, reading) = (Arc::new(Asking::new()), Arc::new(reading));
+        Self { bus, metrics, space, most, asking, reading }
     }
 
     /// Asks, for a while also if no capture node leads: one may be about to take over.
@@ -99,6 +114,26 @@ impl BusStore {
                 answered => return answered,
             }
         }
+    }
+
+    /// Waits until the edge has read what the log had when this was called. Clients that come together
+    /// share a look at its end.
+    async fn read_to_end(&self) {
+        let Some(bus) = self.bus.get() else { return };
+        let requested = Instant::now();
+        let mut looked = self.reading.looked.lock().await;
+        if looked.is_some_and(|begun| begun >= requested) {
+            return;
+        }
+        let (begun, mut read) = (Instant::now(), self.reading.read.clone());
+        let reading = async {
+            let end = bus.ends().await.map_or(0, |ends| ends.last);
+            // The sender lives as long as the edge.
+            let _ = read.wait_for(|read| *read >= end).await;
+        };
+        // If that takes longer, the leader is asked: its answer may repeat rounds, and lacks none.
+        let _ = tokio::time::timeout(READ_WITHIN, reading).await;
+        *looked = Some(begun);
     }
 
     async fn ask_once(&self, question: &Question) -> Result<Answered, StoreError> {
@@ -151,6 +186,10 @@ macro_rules! expect {
 }
 
 impl RoundStore for BusStore {
+    fn caught_up(&self) -> BoxFuture<'_, ()> {
+        self.read_to_end().boxed()
+    }
+
     fn games(&self) -> Answer<'_, Vec<Game>> {
         async {
             let asked = self.ask(Question::Games);

@@ -46,6 +46,9 @@ pub(crate) struct PositionMark {
     pub(crate) at: i64,
     /// The snapshot as PostgreSQL prints it.
     pub(crate) snapshot: String,
+    /// Whether servers without a bus may stream the same database: clients may have their order of the
+    /// rounds so far. Absent in earlier versions.
+    pub(crate) is_shared: bool,
 }
 
 /// A round in the log.
@@ -168,9 +171,9 @@ fn headers_of(term: u64) -> HeaderMap {
 /// Returns whether it did.
 pub(super) fn mark(message: &mut Outgoing, mark: &PositionMark, max_payload: usize) -> bool {
     let Space { system, timeline, database, generation } = &mark.space;
-    let PositionMark { base, at, snapshot, .. } = mark;
-    let value =
-        format!("{VERSION} {base} {system} {timeline} {database} {generation} {at} {snapshot}");
+    let PositionMark { base, at, snapshot, is_shared, .. } = mark;
+    let place = format!("{base} {system} {timeline} {database} {generation} {at}");
+    let value = format!("{VERSION} {place} {snapshot} {}", u8::from(*is_shared));
     let fits = message.payload.len() + value.len() + HEADERS_MAX <= max_payload;
     if fits {
         message.headers.insert(POSITION, value);

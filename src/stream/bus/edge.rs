@@ -12,6 +12,7 @@
 
 mod follow;
 mod known_games;
+mod leader;
 mod place;
 mod rewrite;
 mod start;
@@ -68,6 +69,8 @@ pub(crate) struct EdgeSettings<L = Bus> {
     pub(crate) leader: watch::Sender<Option<LeaderView>>,
     /// The name of the space of the last mark's transaction ids, for questions.
     pub(crate) space: Arc<AtomicU64>,
+    /// The sequence up to which the hub has the log.
+    pub(crate) read: watch::Sender<u64>,
 }
 
 /// How far the edge is.
@@ -305,6 +308,10 @@ impl<L: Log> Edge<L> {
         self.known.reach(mark);
         self.fill_hub(&snapshot);
         self.flush();
+        // Servers without a bus streamed the same database. The beat says when they have ended.
+        if mark.is_shared {
+            self.settings.publisher.share(true);
+        }
         // What was published before is beyond the mark of a log that was written again.
         if !self.is_rewriting {
             self.settings.space.store(mark.space.name(), Ordering::Relaxed);
@@ -351,6 +358,9 @@ impl<L: Log> Edge<L> {
         }
         let rounds = std::mem::take(&mut self.rounds);
         self.settings.publisher.publish(rounds);
+        self.settings
+            .read
+            .send_if_modified(|read| std::mem::replace(read, self.place.last) != self.place.last);
     }
 
     /// The fill, for the model.
@@ -372,28 +382,5 @@ impl<L: Log> Edge<L> {
         if self.receive(entry, false) == Relation::Rewritten {
             let _ = self.go_back().await;
         }
-    }
-
-    /// Takes a beat. One of a former leader, which was paused, says nothing.
-    pub(super) fn note_beat(&mut self, beat: Beat, patience: Duration) {
-        let is_former = self
-            .leader
-            .as_ref()
-            .is_some_and(|(last, at)| beat.claim < last.claim && at.elapsed() < patience);
-        if is_former {
-            return;
-        }
-        if beat.end > self.place.last {
-            self.missing_since.get_or_insert_with(Instant::now);
-        }
-        if beat.is_live && beat.end <= self.place.last {
-            self.is_rewriting = false;
-        }
-        if beat.is_live && !self.is_rewriting {
-            self.settings.publisher.share(!beat.is_alone);
-        }
-        let received = Instant::now();
-        self.settings.leader.send_replace(Some(LeaderView { beat: beat.clone(), received }));
-        self.leader = Some((beat, received));
     }
 }

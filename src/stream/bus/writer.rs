@@ -101,6 +101,8 @@ impl<L: Log> LogWriter<L> {
         }
         let now = Instant::now();
         let space = mark.as_ref().map(|mark| mark.space.clone()).unwrap_or_default();
+        // Until a poll says otherwise, as the former leader knew it.
+        let is_alone = mark.as_ref().is_some_and(|mark| !mark.is_shared);
         let mut writer = Self {
             log,
             start,
@@ -127,7 +129,7 @@ impl<L: Log> LogWriter<L> {
         writer.start.metrics.bus.claims_total.inc();
         writer.start.state.send_modify(|state| {
             let (end, space) = (writer.end, writer.space.name());
-            *state = LeaderState { claim, end, space, ..LeaderState::default() };
+            *state = LeaderState { claim, end, space, is_alone, ..LeaderState::default() };
         });
         Ok(writer)
     }
@@ -268,8 +270,16 @@ impl<L: Log> LogWriter<L> {
         self.append(vec![codec::begin_message(self.log.subjects(), self.term)]).await
     }
 
+    /// Whether servers without a bus may stream the same database.
+    pub(crate) fn is_shared(&self) -> bool {
+        !self.start.state.borrow().is_alone
+    }
+
     /// Says whether servers without a bus stream the same database.
     pub(crate) fn share(&mut self, shared: bool) {
+        if let Some(mark) = &mut self.mark {
+            mark.is_shared = shared;
+        }
         self.start
             .state
             .send_if_modified(|state| std::mem::replace(&mut state.is_alone, !shared) == shared);

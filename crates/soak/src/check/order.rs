@@ -74,14 +74,20 @@ impl Expected {
     pub(super) fn positions(&self, subscriber: &Subscriber) -> HashMap<u32, HashMap<Token, usize>> {
         let mut all: HashMap<u32, HashMap<Token, usize>> = HashMap::new();
         let mut since: HashMap<u32, u64> = HashMap::new();
-        for connection in connections(subscriber) {
+        let connections = connections(subscriber);
+        for (index, connection) in connections.iter().enumerate() {
+            // A replay that may repeat rounds has the order of transactions.
+            let before = connections[..index].iter().rev().find(|it| !it.rounds.is_empty());
+            let is_inexact = self.promise.is_of_bus()
+                && self.may_repeat(connection, before, subscriber.selection.games);
             let stream = if self.promise.is_of_bus() { 0 } else { connection.process };
             let since = *since.entry(stream).or_insert(connection.connected);
             let positions = all.entry(stream).or_default();
-            for (_, token) in connection.rounds {
+            let since = if is_inexact { since.max(connection.connected) } else { since };
+            for (_, token) in &connection.rounds {
                 if self.transactions.get(token.tx).is_some_and(|tx| tx.began > since) {
                     let position = positions.len();
-                    positions.entry(token).or_insert(position);
+                    positions.entry(*token).or_insert(position);
                 }
             }
         }

@@ -116,7 +116,8 @@ pub(crate) fn read_mark(entry: &LogEntry) -> Result<Option<PositionMark>, BadMes
         generation: fields.number()?,
     };
     let (at, snapshot) = (fields.number()?, fields.text()?.to_owned());
-    Ok(Some(PositionMark { base, space, at, snapshot }))
+    let is_shared = fields.text().is_ok_and(|text| text == "1");
+    Ok(Some(PositionMark { base, space, at, snapshot, is_shared }))
 }
 
 /// The sequence of the claim of the leader that appended the message; `None` if it cannot be read.

@@ -66,7 +66,8 @@ fn a_round_that_is_larger_than_a_message_comes_in_parts() {
 #[test]
 fn a_mark_is_read_as_it_was_written() {
     let space = Space { system: "7".into(), timeline: 2, database: 3, generation: 4 };
-    let written = PositionMark { base: 9, space, at: -5, snapshot: "1:5:2,3".into() };
+    let written =
+        PositionMark { base: 9, space, at: -5, snapshot: "1:5:2,3".into(), is_shared: true };
     let mut outgoing = mark_message(&subjects(), 8);
     assert!(mark(&mut outgoing, &written, 1 << 20));
     let entry = entry(10, outgoing);
@@ -78,7 +79,8 @@ fn a_mark_is_read_as_it_was_written() {
 fn a_mark_that_nats_would_refuse_is_not_put_on_a_message() {
     let running: Vec<_> = (100..400).map(|xid: u64| (xid * 1_000_000_000).to_string()).collect();
     let snapshot = format!("1:500000000000:{}", running.join(","));
-    let mark_of = PositionMark { base: 9, space: Space::default(), at: 0, snapshot };
+    let space = Space::default();
+    let mark_of = PositionMark { base: 9, space, at: 0, snapshot, is_shared: false };
     let mut round = round_messages(&subjects(), &message("crash", &"x".repeat(60_000)), 1 << 16);
     let last = round.last_mut().expect("a message");
     assert!(!mark(last, &mark_of, 1 << 16));

@@ -148,7 +148,8 @@ impl Leader {
 
 pub(super) fn mark(seen: u64, base: u64) -> PositionMark {
     let next = seen + 1;
-    PositionMark { base, space: Space::default(), at: 0, snapshot: format!("{next}:{next}:") }
+    let (space, snapshot) = (Space::default(), format!("{next}:{next}:"));
+    PositionMark { base, space, at: 0, snapshot, is_shared: false }
 }
 
 /// What an edge sends to each connection since it ended the streams last.
@@ -191,6 +192,7 @@ impl Viewer {
             phase: watch::Sender::new(Phase::CatchingUp),
             leader: watch::Sender::new(None),
             space: Arc::default(),
+            read: watch::Sender::new(0),
         };
         Self { edge: Edge::new(settings), hub, sent, read: 0 }
     }
