@@ -372,7 +372,7 @@ impl<L: Log> Edge<L> {
     /// A comparison with the end of the log, for the model.
     #[cfg(test)]
     pub(super) async fn compare_in_test(&mut self) -> Result<(), BusError> {
-        let looked = self.look_after(Duration::ZERO).await?;
+        let looked = self.look_in(Duration::ZERO).await?;
         self.compare(looked).await
     }
 

@@ -67,7 +67,7 @@ impl Edge {
         let mut verified = connects();
         self.catch_up().await?;
         backoff.reset();
-        let mut looking = Box::pin(self.look_after(CHECK_EVERY));
+        let mut looking = Box::pin(self.look_in(CHECK_EVERY));
         loop {
             let missing = self.missing_since;
             tokio::select! {
@@ -94,7 +94,7 @@ impl Edge {
                     if verified != connects() {
                         self.missing_since.get_or_insert_with(Instant::now);
                     }
-                    looking = Box::pin(self.look_after(CHECK_EVERY));
+                    looking = Box::pin(self.look_in(CHECK_EVERY));
                 }
             }
             self.flush();

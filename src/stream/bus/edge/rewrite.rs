@@ -27,7 +27,7 @@ pub(in crate::stream::bus) struct Looked {
 impl<L: Log> Edge<L> {
     /// Looks at the end of the log after a while. While NATS elects a leader there is no answer, and
     /// the edge goes on meanwhile.
-    pub(in crate::stream::bus) fn look_after(
+    pub(in crate::stream::bus) fn look_in(
         &self,
         wait: Duration,
     ) -> impl Future<Output = Result<Looked, BusError>> + Send + use<L> {

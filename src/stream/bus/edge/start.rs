@@ -92,7 +92,7 @@ impl<L: Log> Edge<L> {
     }
 
     /// The latest round of each game, if it was first written before this sequence. A repetition behind
-    /// it counts too: the leader writes again what the log would forget, and whoever reads on leaves it
+    /// it counts too: the leader writes again what the log would forget, and an edge that reads on leaves it
     /// out.
     async fn latest_of_games(
         &self,
