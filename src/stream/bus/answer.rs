@@ -7,7 +7,7 @@ use tokio::sync::watch;
 
 use super::{
     BusError,
-    ask::MORE,
+    ask::{MORE, SIGN_EVERY},
     leader_state::LeaderState,
     request::Bus,
     wire::{self, Answered, Failure, Question, WireGame},
@@ -43,10 +43,28 @@ pub(crate) async fn answer_questions(
             }
             let space = state.borrow().space;
             metrics.bus.questions_total.inc();
-            reply(bus, &message, &answer(store, space, &message.payload).await).await;
+            let answering = answer(store, space, &message.payload);
+            let answered = tokio::select! {
+                answered = answering => answered,
+                () = keep_waiting(bus, &message) => return,
+            };
+            reply(bus, &message, &answered).await;
         })
         .await;
     Ok(())
+}
+
+/// Says that the answer is on its way: an edge whose question met the end of a leader, or of a
+/// connection, asks again soon.
+async fn keep_waiting(bus: &Bus, message: &Message) {
+    let Some(inbox) = &message.reply else { return };
+    loop {
+        tokio::time::sleep(SIGN_EVERY).await;
+        let mut headers = HeaderMap::new();
+        headers.insert(MORE, "1");
+        // If NATS is away, the edge asks again.
+        let _ = bus.client().publish_with_headers(inbox.clone(), headers, Bytes::new()).await;
+    }
 }
 
 fn note_loss(message: &Message, state: &watch::Sender<LeaderState>) {

@@ -29,8 +29,13 @@ use crate::{
 
 /// The header of a part of an answer that is not the last one.
 pub(super) const MORE: &str = "Ds-More";
-/// The database cancels a query for a client before that.
-const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+/// A leader that works on an answer says so.
+pub(super) const SIGN_EVERY: Duration = Duration::from_secs(1);
+/// Without a sign for so long the question, or its answer, is lost: a leader or a connection has ended.
+const SIGN_WITHIN: Duration = Duration::from_millis(2_500);
+/// A lost question is asked again for so long. Another node leads within 3 s.
+const AGAIN_WITHIN: Duration = Duration::from_secs(8);
+const LOST: &str = "the leading capture node does not answer";
 /// An `EventSource` that waits for longer may give up: 503 would stop it for good.
 const LEADER_WITHIN: Duration = Duration::from_millis(1_200);
 /// An edge is milliseconds behind another one, unless NATS elects a leader.
@@ -108,7 +113,7 @@ impl BusStore {
         let begun = Instant::now();
         loop {
             match self.ask_once(&question).await {
-                Err(StoreError::Unavailable(_)) if begun.elapsed() < LEADER_WITHIN => {
+                Err(StoreError::Unavailable(why)) if begun.elapsed() < patience(&why) => {
                     tokio::time::sleep(ASK_AGAIN).await;
                 }
                 answered => return answered,
@@ -149,10 +154,8 @@ impl BusStore {
         sent.map_err(|error| unavailable(&error.to_string()))?;
         let mut answer = Vec::new();
         loop {
-            let next = tokio::time::timeout(ANSWER_WITHIN, parts.next()).await;
-            let Ok(Some(part)) = next else {
-                return Err(unavailable("the leading capture node does not answer"));
-            };
+            let next = tokio::time::timeout(SIGN_WITHIN, parts.next()).await;
+            let Ok(Some(part)) = next else { return Err(unavailable(LOST)) };
             if part.status.is_some_and(|status| status.as_u16() == 503) {
                 return Err(unavailable("no capture node leads"));
             }
@@ -169,6 +172,10 @@ impl BusStore {
             answered => Ok(answered),
         }
     }
+}
+
+fn patience(why: &str) -> Duration {
+    if why == LOST { AGAIN_WITHIN } else { LEADER_WITHIN }
 }
 
 fn unavailable(why: &str) -> StoreError {

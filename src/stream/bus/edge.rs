@@ -308,12 +308,9 @@ impl<L: Log> Edge<L> {
         self.known.reach(mark);
         self.fill_hub(&snapshot);
         self.flush();
-        // Servers without a bus streamed the same database. The beat says when they have ended.
-        if mark.is_shared {
-            self.settings.publisher.share(true);
-        }
         // What was published before is beyond the mark of a log that was written again.
         if !self.is_rewriting {
+            self.settings.publisher.share(mark.is_shared);
             self.settings.space.store(mark.space.name(), Ordering::Relaxed);
             self.settings.publisher.set_durable_position(DurablePosition {
                 oldest_running: snapshot.xmin(),

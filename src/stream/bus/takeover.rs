@@ -64,10 +64,11 @@ impl Takeover {
             takeover.read_rounds(log, ends, floor, &mark).await?;
             takeover.read_latest(log, floor, ends.last).await?;
         }
-        let claim = last_claim(log, ends.last).await?;
+        // One behind the end refuses this node's claim.
+        let claim = last_claim(log, ends.last).await?.filter(|claim| claim.seq <= ends.last);
         // The claim that is accepted shows that this one is the last: so do the messages behind it.
-        let term = claim.as_ref().map_or(0, |claim| claim.term);
-        if takeover.mark.is_some() && takeover.term != term {
+        let is_followed = |claim: &LastClaim| claim.term == takeover.term;
+        if takeover.mark.is_some() && !claim.as_ref().is_none_or(is_followed) {
             return Err(lost(ends.last));
         }
         takeover.claim = claim.map(|it| (it.seq, it.claim));
