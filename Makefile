@@ -106,7 +106,7 @@ BUS_MODULES := stream_ws:: stream_sse:: seed:: resume:: slow_subscribers:: shutd
 BUS_SKIPS := a_new_game_belongs_to_its_type_at_once a_finished_at_out_of_range recent_rounds_are_replayed_while \
   a_stream_requested_during_a_catch_up a_resume_point_deleted_by_retention
 .PHONY: test-bus
-test-bus: build ## the streams, seeds, resumes, slow subscribers and shutdown on edges (BUS=1)
+test-bus: build ## by hand, 3 min: streams, seeds, resumes, slow subscribers and shutdown on edges (BUS=1)
 	@BUS=1 NATS_SERVER="$$(scripts/nats '$(STATE)')" PG_BIN="$$(scripts/postgresql '$(STATE)')" \
 	  cargo test --quiet --test main -- $(BUS_MODULES) $(BUS_SKIPS:%=--skip %)
 
