@@ -18,7 +18,7 @@ async fn claim(log: &MemoryLog, greatest_end: u64) -> LogWriter<MemoryLog> {
 async fn rewritten() -> (MemoryLog, Viewer) {
     let log = MemoryLog::new();
     let mut writer = claim(&log, 0).await;
-    writer.begin(Vec::new(), Vec::new()).await.expect("begun");
+    writer.begin(Vec::new()).await.expect("begun");
     writer.set_mark(mark(0, writer.end()));
     writer.open().await.expect("a mark");
     for number in 1..=5 {
