@@ -130,6 +130,22 @@ async fn samples_tell_the_unit_of_a_number_and_the_values_of_a_status() {
 }
 
 #[tokio::test]
+async fn a_table_of_any_name_is_suggested_if_no_other_looks_like_rounds() {
+    let database = TestDatabase::empty().await;
+    let columns = "(id serial primary key, closed timestamptz, body jsonb)";
+    database.run(&format!("create table ledger {columns}")).await;
+    let alone = run(&database, "attach", &["--suggest"]).await.stdout;
+    let [command] = *commands(&alone) else { panic!("{alone}") };
+    assert!(command.contains("--table public.ledger "), "{command}");
+    let named = run(&database, "attach", &["--suggest", "ledger"]).await.stdout;
+    assert_eq!(commands(&named), [command], "the same as for its name");
+    database.run(&format!("create table rounds {columns}")).await;
+    let beside = run(&database, "attach", &["--suggest"]).await.stdout;
+    let [command] = *commands(&beside) else { panic!("{beside}") };
+    assert!(command.contains("--table public.rounds "), "{command}");
+}
+
+#[tokio::test]
 async fn two_candidates_are_suggested_with_prefixes_and_both_can_be_attached() {
     let database = TestDatabase::empty().await;
     let table = "(id serial primary key, finished_at timestamptz, extras jsonb)";

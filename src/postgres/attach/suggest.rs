@@ -71,8 +71,9 @@ pub(crate) async fn suggest_first(
 pub(crate) fn as_lines(suggestions: &[Suggestion]) -> Vec<String> {
     if suggestions.is_empty() {
         return vec![
-            "# No table looks like rounds. Attach yours by hand (datastream attach --help):"
+            "# No table looks like rounds. Name yours, or attach it by hand (datastream attach --help):"
                 .to_owned(),
+            "#   datastream attach --suggest TABLE".to_owned(),
             format!("#   {BY_HAND}"),
         ];
     }
@@ -98,8 +99,12 @@ async fn read(
     let found: Vec<String> = values(connection, query).await?;
     let tables: Vec<Table> =
         found.iter().filter_map(|text| serde_json::from_str(text).ok()).collect();
-    let candidates = tables.iter().filter_map(|it| Candidate::of(it, table.is_some()));
-    let mut candidates: Vec<Candidate<'_>> = candidates.collect();
+    let is_attached = any_is_attached(connection).await?;
+    let mut candidates = candidates(&tables, table.is_some());
+    // A first table may have any name. Beside an attached one, that would suggest tables of users.
+    if candidates.is_empty() && !is_attached {
+        candidates = self::candidates(&tables, true);
+    }
     candidates.sort_by_key(Candidate::rank);
     candidates.truncate(SUGGESTIONS_MAX);
     let mut sampled = Vec::new();
@@ -109,12 +114,16 @@ async fn read(
             sampled.push((candidate, samples));
         }
     }
-    let prefix = sampled.len() > 1 || any_is_attached(connection).await?;
+    let prefix = sampled.len() > 1 || is_attached;
     let guesses =
         sampled.iter().filter_map(|(candidate, samples)| candidate.guess(samples, prefix));
     // A command of several lines, or with escape sequences, is not one to paste.
     let suggestions = guesses.map(as_suggestion);
     Ok(suggestions.filter(|it| !it.command.contains(char::is_control)).collect())
+}
+
+fn candidates(tables: &[Table], any_name: bool) -> Vec<Candidate<'_>> {
+    tables.iter().filter_map(|table| Candidate::of(table, any_name)).collect()
 }
 
 /// Triggers tell it without rights on the schema.
