@@ -25,6 +25,8 @@ use crate::{
 
 /// Recent rounds of each game in the server's hub: few, so that the database answers resumes too.
 pub(crate) const HUB_ROUNDS: usize = 512;
+/// The same of an edge: NATS elects a leader within seconds, and a node stays down for longer.
+pub(crate) const EDGE_ROUNDS: usize = 2_048;
 /// The longest recovery, even while the link keeps breaking.
 const LIVE_WITHIN: Duration = Duration::from_secs(60);
 
@@ -228,7 +230,8 @@ fn command(upstream: Upstream, proxies: &[FaultProxy]) -> anyhow::Result<Command
         // The memory of an edge that starts reaches back to the begin of a long run.
         Upstream::Nats => command
             .env("DATASTREAM_BUS", format!("nats://{hosts}"))
-            .env("DATASTREAM_BUS_FILL", "1h"),
+            .env("DATASTREAM_BUS_FILL", "1h")
+            .env("DATASTREAM_HISTORY", EDGE_ROUNDS.to_string()),
     };
     Ok(command)
 }

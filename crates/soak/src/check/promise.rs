@@ -2,7 +2,11 @@
 
 use super::Expected;
 use crate::{
-    args::Args, faults::Faults, losses::Stretch, subscribers::ConnectionRecord, testbed::HUB_ROUNDS,
+    args::Args,
+    faults::Faults,
+    losses::Stretch,
+    subscribers::ConnectionRecord,
+    testbed::{EDGE_ROUNDS, HUB_ROUNDS},
 };
 
 /// What the servers promise.
@@ -51,11 +55,12 @@ impl Expected {
         let Some((named_id, named)) = connection.after else { return false };
         let another = before.is_some_and(|before| before.process != connection.process);
         let from = self.transactions.get(named.tx).map_or(0, |tx| tx.began);
+        let held = if self.promise.is_of_bus() { EDGE_ROUNDS } else { HUB_ROUNDS };
         let beyond = games.iter().any(|game| {
             let commits = self.commits.get(*game).map_or(&[][..], Vec::as_slice);
             let later = |at| commits.partition_point(|commit| *commit <= at);
             later(connection.connected) - later(from).min(later(connection.connected))
-                > HUB_ROUNDS * 3 / 4
+                > held * 3 / 4
         });
         let start = self.starts.get(&connection.process).copied().unwrap_or(0);
         let at = connection.connected;
