@@ -39,7 +39,7 @@ const LOST: &str = "the leading capture node does not answer";
 /// An `EventSource` that waits for longer may give up: 503 would stop it for good.
 const LEADER_WITHIN: Duration = Duration::from_millis(1_200);
 /// An edge is milliseconds behind another one, unless NATS elects a leader.
-const READ_WITHIN: Duration = Duration::from_millis(500);
+const READ_WITHIN: Duration = Duration::from_millis(1_500);
 const ASK_AGAIN: Duration = Duration::from_millis(100);
 /// The most bytes of an answer: a replay of 10,000 rounds without content is 2 MB, a page of a list
 /// 1 MiB or one round, which has at most an eighth of the memory, and quotes that JSON escapes.
