@@ -1,6 +1,10 @@
 //! The hand-off of a stream's socket: requests before it, bytes after it, invalid requests.
 
-use testkit::{TestDatabase, TestServer, WsClient, eventually, get, raw_http, serving};
+use reqwest::Method;
+
+use testkit::{
+    TestDatabase, TestServer, WsClient, eventually, get, http::request, raw_http, serving,
+};
 
 const UPGRADE: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
@@ -218,6 +222,11 @@ async fn a_full_server_answers_503_before_any_upgrade_and_counts_it() {
         full.assert_problem(503);
         let seconds: u32 = full.header("retry-after").parse().expect("seconds");
         assert!((1..=10).contains(&seconds));
+        // A page learns from it why its WebSocket was refused.
+        let head = request(&Method::HEAD, &server.http("/sse/crash"), &[]).await;
+        assert_eq!(head.status, 503);
+        assert_eq!(head.header("content-type"), "application/problem+json");
+        assert!(!head.header("retry-after").is_empty());
         let status = WsClient::try_connect(&server.ws("/ws/crash"), &[]).await.err();
         assert_eq!(status, Some(503), "{limit}");
         let metrics = get(&server.http("/metrics")).await.body;

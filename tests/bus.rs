@@ -74,6 +74,17 @@ async fn a_new_edge_seeds_and_resumes_exactly_without_a_database() {
 }
 
 #[tokio::test]
+async fn the_live_page_gets_the_name_of_its_edge_and_none_without_a_bus() {
+    let cluster = Cluster::start().await;
+    let named = cluster.bus.edge().env("DATASTREAM_NODE", "edge-2").start().await;
+    let page = get(&named.http("/page/transports.js")).await;
+    assert!(page.body.contains("export const NODE = 'edge-2';"), "{}", page.body);
+    let alone = TestServer::on(cluster.database.url()).env("DATASTREAM_NODE", "one").start().await;
+    let page = get(&alone.http("/page/transports.js")).await;
+    assert!(!page.body.contains("NODE"), "{}", page.body);
+}
+
+#[tokio::test]
 async fn an_edge_asks_the_leader_for_what_its_memory_lacks() {
     let cluster = Cluster::start().await;
     let rounds = cluster.database.finish_many_streamed(&cluster.edge, "crash", 20).await;

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use super::{recent_rounds, wiring::Wiring};
 use crate::{
-    config::{BusConfig, EdgeConfig, RoundSource, ServeConfig},
+    config::{BusConfig, EdgeConfig, NodeName, RoundSource, ServeConfig},
     http::BusRole,
     ops::{phase::Phase, telemetry::metrics::Metrics},
     postgres::{
@@ -110,11 +110,11 @@ impl Feeder {
         }
     }
 
-    /// What `/readyz` says of the bus.
-    pub(super) fn role(&self) -> BusRole {
+    /// What `/readyz` and the live page say of the bus.
+    pub(super) fn role(&self, node: &NodeName) -> BusRole {
         match self {
             Self::Database { .. } => BusRole::None,
-            Self::Bus(parts) => BusRole::Edge(parts.leader.subscribe()),
+            Self::Bus(parts) => BusRole::Edge(node.clone(), parts.leader.subscribe()),
         }
     }
 

@@ -90,7 +90,8 @@ impl<'a> Wiring<'a> {
         self.shutdown.spawn(feed.clone().remove_expired(self.shutdown.clone()));
         let (metrics, shutdown) = (self.metrics.clone(), self.shutdown.clone());
         let state = AppState::new(feed, phase, metrics, shutdown, settings, self.verifier.clone());
-        Ok(Arc::new(state.advertising(advertised).on_bus(self.feeder.role())))
+        let role = self.feeder.role(&self.config.node);
+        Ok(Arc::new(state.advertising(advertised).on_bus(role)))
     }
 
     pub(super) fn settings(&self, limits: Limits) -> http::Settings {

@@ -74,6 +74,19 @@ impl StreamAccess {
         Ok(Grant { prepared, protocol, permit, lease })
     }
 
+    /// Whether a client would be refused now because the server is full or stops. `HEAD` asks so.
+    pub(super) fn check(&self, client: Option<IpAddr>) -> Result<(), Problem> {
+        self.check_running()?;
+        self.limiter.check(client).map_err(|reached| limit_problem(Transport::sse, reached))
+    }
+
+    fn check_running(&self) -> Result<(), Problem> {
+        if self.shutdown.is_requested() {
+            return Err(Problem::unavailable("the server is shutting down", 1).temporary());
+        }
+        Ok(())
+    }
+
     /// Grants and opens a WebTransport session.
     pub(super) async fn session(
         &self,
@@ -100,9 +113,7 @@ impl StreamAccess {
         client: Option<IpAddr>,
         (topic, start): (Topic, StartPoint),
     ) -> Result<(StreamPermit, Prepared), Problem> {
-        if self.shutdown.is_requested() {
-            return Err(Problem::unavailable("the server is shutting down", 1).temporary());
-        }
+        self.check_running()?;
         let permit = self.limiter.acquire(client).map_err(|reached| {
             self.metrics.connections_refused_total.inc();
             limit_problem(transport, reached)

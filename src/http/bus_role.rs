@@ -1,11 +1,14 @@
-//! What `/readyz` says of the bus.
+//! What `/readyz` and the live page say of the bus.
 
 use std::time::Duration;
 
 use serde::Serialize;
 use tokio::sync::watch;
 
-use crate::stream::bus::{LeaderState, LeaderView};
+use crate::{
+    config::NodeName,
+    stream::bus::{LeaderState, LeaderView},
+};
 
 /// A leader sends a beat twice a second.
 const BEAT_WITHIN: Duration = Duration::from_secs(5);
@@ -15,8 +18,8 @@ const BEAT_WITHIN: Duration = Duration::from_secs(5);
 pub(crate) enum BusRole {
     /// It has no bus.
     None,
-    /// It gets its rounds from the log.
-    Edge(watch::Receiver<Option<LeaderView>>),
+    /// It gets its rounds from the log. The live page shows its name.
+    Edge(NodeName, watch::Receiver<Option<LeaderView>>),
     /// It appends to the log, or stands by.
     Capture(watch::Receiver<LeaderState>),
 }
@@ -36,7 +39,7 @@ impl BusRole {
         let known = |is_live| if is_live { "connected" } else { "unavailable" };
         Some(match self {
             Self::None => return None,
-            Self::Edge(leader) => {
+            Self::Edge(_, leader) => {
                 let view = leader.borrow().clone();
                 let view = view.filter(|view| view.received.elapsed() < BEAT_WITHIN);
                 let database = view.as_ref().map_or("unknown", |view| known(view.beat.is_live));
@@ -50,6 +53,14 @@ impl BusRole {
         })
     }
 
+    /// The name of this server, if it is one of several edges.
+    pub(super) fn edge(&self) -> Option<&NodeName> {
+        match self {
+            Self::Edge(node, _) => Some(node),
+            Self::None | Self::Capture(_) => None,
+        }
+    }
+
     /// Why a server of this role is not ready.
     pub(super) fn problem(&self, has_failed: bool) -> &'static str {
         match (self, has_failed) {
@@ -58,8 +69,8 @@ impl BusRole {
             (Self::Capture(_), true) => {
                 "the database or the bus does not answer: see the log of the server"
             }
-            (Self::Edge(_), false) => "connecting to the bus",
-            (Self::Edge(_), true) => {
+            (Self::Edge(..), false) => "connecting to the bus",
+            (Self::Edge(..), true) => {
                 "cannot follow the log on the bus, or no capture node sends a beat: see the log of the server"
             }
         }

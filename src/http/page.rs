@@ -3,7 +3,7 @@
 //! All files are compiled into the program, so that the page needs no installation and no other
 //! server. `clients/js/build.js` builds the file of the client.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use axum::{
     Router,
@@ -15,6 +15,7 @@ use axum::{
 };
 
 use super::SharedState;
+use crate::config::NodeName;
 
 /// Permits only files of this server, no inline code, and no embedding of the page in a frame.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
@@ -32,13 +33,22 @@ const IMAGE: &str = "image/svg+xml";
 struct Asset {
     path: &'static str,
     kind: &'static str,
-    bytes: &'static [u8],
+    bytes: Cow<'static, [u8]>,
     /// The compressed bytes, if the build made them.
     gzip: Option<&'static [u8]>,
 }
 
+impl Asset {
+    fn body(&self) -> Bytes {
+        match &self.bytes {
+            Cow::Borrowed(bytes) => Bytes::from_static(bytes),
+            Cow::Owned(bytes) => Bytes::copy_from_slice(bytes),
+        }
+    }
+}
+
 const fn asset(path: &'static str, kind: &'static str, bytes: &'static [u8]) -> Asset {
-    Asset { path, kind, bytes, gzip: None }
+    Asset { path, kind, bytes: Cow::Borrowed(bytes), gzip: None }
 }
 
 /// A file of the folder `page`.
@@ -48,22 +58,14 @@ macro_rules! page_file {
     };
 }
 
-const fn transports(bytes: &'static [u8]) -> Asset {
-    asset("/page/transports.js", SCRIPT, bytes)
-}
-
 const INDEX: Asset = asset("/", HTML, include_bytes!("page/index.html"));
-/// The transports of this server, best first. Without this list, the page would request the
-/// certificate of a server without WebTransport, and browsers show that 404 as an error in the
-/// console.
-const WITH_WEB_TRANSPORT: Asset =
-    transports(b"export const OFFERED = ['webtransport', 'websocket', 'sse'];\n");
-const WITHOUT_WEB_TRANSPORT: Asset = transports(b"export const OFFERED = ['websocket', 'sse'];\n");
+/// What the page has to know of this server, as a module.
+const TRANSPORTS_PATH: &str = "/page/transports.js";
 const ASSETS: [Asset; 22] = [
     Asset {
         path: "/client.js",
         kind: SCRIPT,
-        bytes: include_bytes!("../../clients/js/dist/client.js"),
+        bytes: Cow::Borrowed(include_bytes!("../../clients/js/dist/client.js")),
         gzip: Some(include_bytes!("../../clients/js/dist/client.js.gz")),
     },
     // The client loads it if WebTransport is used.
@@ -109,14 +111,24 @@ pub(super) fn router() -> Router<SharedState> {
         let tagged = Arc::new(TaggedAsset::new(asset));
         router.route(path, get(|headers: HeaderMap| async move { tagged.answer(&headers) }))
     });
-    files.route("/", get(page)).route(WITH_WEB_TRANSPORT.path, get(offered))
+    files.route("/", get(page)).route(TRANSPORTS_PATH, get(transports))
 }
 
-/// The transports, as a JavaScript module.
-async fn offered(State(state): State<SharedState>, headers: HeaderMap) -> Response {
-    let is_on = state.web_transport.is_some();
-    let asset = if is_on { WITH_WEB_TRANSPORT } else { WITHOUT_WEB_TRANSPORT };
+/// The transports of this server, best first, and its name if it is one of several edges.
+async fn transports(State(state): State<SharedState>, headers: HeaderMap) -> Response {
+    let text = offered(state.web_transport.is_some(), state.bus.edge());
+    let bytes = Cow::Owned(text.into_bytes());
+    let asset = Asset { path: TRANSPORTS_PATH, kind: SCRIPT, bytes, gzip: None };
     TaggedAsset::new(asset).answer(&headers)
+}
+
+/// Without the list, the page would request the certificate of a server without WebTransport, and
+/// browsers show that 404 as an error in the console.
+fn offered(has_web_transport: bool, edge: Option<&NodeName>) -> String {
+    let first = if has_web_transport { "'webtransport', " } else { "" };
+    // The characters of a name need no escape.
+    let node = edge.map(|node| format!("export const NODE = '{node}';\n"));
+    format!("export const OFFERED = [{first}'websocket', 'sse'];\n{}", node.unwrap_or_default())
 }
 
 /// The policy for the host of the request. It adds WebTransport, which has another port, and `ws:`,
@@ -141,7 +153,7 @@ struct TaggedAsset {
 
 impl TaggedAsset {
     fn new(asset: Asset) -> Self {
-        let tag = format!("\"{:016x}\"", fingerprint(asset.bytes));
+        let tag = format!("\"{:016x}\"", fingerprint(&asset.bytes));
         let tag = HeaderValue::try_from(tag).unwrap_or(HeaderValue::from_static("\"\""));
         Self { asset, tag }
     }
@@ -164,7 +176,7 @@ impl TaggedAsset {
         if gzip.is_some() {
             headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
         }
-        (headers, Bytes::from_static(gzip.unwrap_or(self.asset.bytes))).into_response()
+        (headers, gzip.map_or_else(|| self.asset.body(), Bytes::from_static)).into_response()
     }
 }
 
@@ -222,7 +234,7 @@ mod tests {
 
     #[test]
     fn the_markup_has_no_inline_code_or_style() {
-        let page = std::str::from_utf8(INDEX.bytes).expect("UTF-8");
+        let page = std::str::from_utf8(&INDEX.bytes).expect("UTF-8");
         for forbidden in ["<style", " style=", "onclick", "javascript:", "<script>", "//cdn"] {
             assert!(!page.contains(forbidden), "{forbidden}");
         }
@@ -230,11 +242,20 @@ mod tests {
 
     #[test]
     fn the_page_names_each_of_its_modules_so_that_they_load_together() {
-        let page = std::str::from_utf8(INDEX.bytes).expect("UTF-8");
+        let page = std::str::from_utf8(&INDEX.bytes).expect("UTF-8");
         let scripts = ASSETS.iter().filter(|asset| asset.kind == SCRIPT);
         for asset in scripts.filter(|asset| asset.path != "/client-webtransport.js") {
             assert!(page.contains(&format!("\"{}\"", &asset.path[1..])), "{}", asset.path);
         }
+    }
+
+    #[test]
+    fn the_page_learns_the_transports_and_the_name_of_an_edge() {
+        let edge: NodeName = "edge-eu.1".parse().expect("a name");
+        let alone = "export const OFFERED = ['websocket', 'sse'];\n";
+        assert_eq!(offered(false, None), alone);
+        let named = "export const OFFERED = ['webtransport', 'websocket', 'sse'];\nexport const NODE = 'edge-eu.1';\n";
+        assert_eq!(offered(true, Some(&edge)), named);
     }
 
     #[test]

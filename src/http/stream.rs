@@ -158,7 +158,11 @@ async fn open_events(
     let permission = state.permission_for(&selection, presented).await?;
     let topic = state.feed.topic(&selection).await?;
     let head = event_headers(request.version, &request.headers);
+    let client = hand_off::client(&request.extensions);
     if request.method == Method::HEAD {
+        // The status of GET (RFC 9110, section 9.3.2): browsers hide the status of a refused
+        // WebSocket, so a page asks for it here.
+        state.access.check(client.address)?;
         // Of unknown length like the stream: an empty body would announce `content-length: 0`.
         let body = Body::from_stream(stream::empty::<Result<&str, std::convert::Infallible>>());
         return Ok((head, body).into_response());
@@ -167,7 +171,6 @@ async fn open_events(
         Version::HTTP_10 => Protocol::Plain,
         _ => Protocol::Chunked,
     };
-    let client = hand_off::client(&request.extensions);
     let lease = permission.lease();
     Ok(state.access.grant(protocol, client, topic, start, lease).await?.attach_to(head))
 }

@@ -113,26 +113,40 @@ impl ConnectionLimiter {
     }
 
     fn acquire_at(&self, address: Option<IpAddr>, now: Instant) -> Result<Permit, LimitReached> {
-        let Limits { streams, per_address, per_second } = self.0.limits;
         let mut in_use = self.0.in_use.lock();
-        if in_use.streams >= streams {
-            return Err(LimitReached::Streams);
-        }
-        let address = per_address.zip(address).map(|(most, address)| (network(address), most));
-        if let Some((network, most)) = address
-            && in_use.streams_of(network) >= most.get() as usize
-        {
-            return Err(LimitReached::Address);
-        }
-        if let Some(most) = per_second {
+        let address = self.room(&in_use, address)?;
+        if let Some(most) = self.0.limits.per_second {
             in_use.take_token(most, now)?;
         }
         in_use.streams += 1;
-        let address = address.map(|(network, _)| network);
         if let Some(network) = address {
             *in_use.addresses.entry(network).or_default() += 1;
         }
         Ok(Permit { shared: Arc::clone(&self.0), address })
+    }
+
+    /// Whether a client of this address would get a permit, apart from the rate.
+    pub(crate) fn check(&self, address: Option<IpAddr>) -> Result<(), LimitReached> {
+        self.room(&self.0.in_use.lock(), address).map(drop)
+    }
+
+    /// The network for which the stream of a client is counted, if there is room for one.
+    fn room(
+        &self,
+        in_use: &InUse,
+        address: Option<IpAddr>,
+    ) -> Result<Option<IpAddr>, LimitReached> {
+        let Limits { streams, per_address, .. } = self.0.limits;
+        if in_use.streams >= streams {
+            return Err(LimitReached::Streams);
+        }
+        let Some((most, network)) = per_address.zip(address.map(network)) else {
+            return Ok(None);
+        };
+        if in_use.streams_of(network) >= most.get() as usize {
+            return Err(LimitReached::Address);
+        }
+        Ok(Some(network))
     }
 
     /// Registers a connection without a stream, and closes others if there are too many. `None` if

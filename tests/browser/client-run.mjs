@@ -11,6 +11,8 @@ import { cases as docs } from './client-docs.mjs';
 import { cases as fallback } from './client-fallback.mjs';
 import { cases as react } from './client-react.mjs';
 import { firefoxCases, cases as live } from './page-cases.mjs';
+import { cases as odd } from './page-odd-cases.mjs';
+import { cases as tokens } from './page-token-cases.mjs';
 
 const LIMIT_MS = 60_000;
 const wanted = process.argv[2] ?? process.env.ONLY ?? '';
@@ -48,7 +50,7 @@ const browser = await chromium.launch({
   // Without the last one Chromium delays connects after the failures that some cases mean to cause.
   args: ['--no-sandbox', '--disable-gpu', '--webtransport-developer-mode'],
 });
-for (const [title, run] of chosen({ ...client, ...fallback, ...docs, ...react, ...live })) {
+for (const [title, run] of chosen({ ...client, ...fallback, ...docs, ...react, ...live, ...odd, ...tokens })) {
   const context = await browser.newContext();
   await attempt(`chromium: ${title}`, async () => run({ page: await context.newPage(), context, server, database }));
   await context.close();

@@ -11,7 +11,7 @@ const WIDTHS = { light: [1100, 1000], dark: [1100, 1000], phone: [375, 760], nar
 const FIRST_SIGHT_MS = 4000;
 
 /** Opens the page; whatever it complains of, or fetches from elsewhere, fails the case. */
-const visit = async ({ page, server }, path = '/') => {
+export const visit = async ({ page, server }, path = '/') => {
   const complaints = [];
   page.on('pageerror', (error) => complaints.push(error.message));
   page.on('console', (message) => {
@@ -25,12 +25,12 @@ const visit = async ({ page, server }, path = '/') => {
   return complaints;
 };
 
-const until = async (what, condition) => {
+export const until = async (what, condition) => {
   const end = Date.now() + 20_000;
   while (!(await condition())) if (Date.now() > end) throw new Error(`not seen: ${what}`);
 };
 
-const hasRow = (page, id, timeout = 20_000) =>
+export const hasRow = (page, id, timeout = 20_000) =>
   page.waitForFunction((id) => [...document.querySelectorAll('#rounds td:first-child')].some((cell) => cell.textContent === `${id}`),
     id, { timeout, polling: 20 });
 
@@ -39,7 +39,7 @@ const shownOf = (page, ids) =>
     .map((cell) => Number(cell.textContent)).filter((id) => ids.includes(id)), ids);
 
 /** What axe finds that is more than minor. */
-const found = async (page) => {
+export const found = async (page) => {
   // Axe is brought in past the policy, which forbids it to the page.
   await page.evaluate(axe);
   const { violations } = await page.evaluate(() => axe.run());
@@ -49,7 +49,7 @@ const found = async (page) => {
 
 const isWide = (page) => page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
 
-const listed = (page) =>
+export const listed = (page) =>
   page.evaluate(() => [...document.querySelectorAll('#rounds td:first-child')].map((cell) => Number(cell.textContent)));
 
 /** Games of other shapes than the page knows. */
@@ -265,39 +265,6 @@ export const cases = {
     } finally {
       await full.stop();
     }
-  },
-
-  'page: a server that wants a token gets it from the field, and nothing else does': async (all) => {
-    const { page, context, server, database } = all;
-    await context.grantPermissions(['clipboard-read', 'clipboard-write']);
-    const TOKEN = 'header.secret-claims.signature';
-    const asked = [];
-    // Stands in for a server with tokens: refuses what has none.
-    await page.route(/\/(sse|rounds|games)(\?|$)/, async (route) => {
-      const request = route.request();
-      asked.push([request.url(), request.headers().authorization]);
-      if (request.headers().authorization === `Bearer ${TOKEN}`) return route.continue();
-      const body = { type: 'about:blank', title: 'Unauthorized', status: 401, detail: 'a token is needed' };
-      await route.fulfill({ status: 401, contentType: 'application/problem+json', json: body });
-    });
-    await page.goto(`${server.url}/?game=crash`);
-    await page.evaluate(() => document.querySelector('[value=sse]').click());
-    await page.waitForFunction(() => /a token is needed/.test(document.getElementById('banner').innerText));
-    await page.fill('#token', TOKEN);
-    await page.keyboard.press('Enter');
-    await page.waitForSelector('#state[data-state=connected]');
-    const [id] = await database.rounds(1, 'crash');
-    await hasRow(page, id);
-    assert.equal(await page.locator('#token').inputValue(), '');
-    await page.click('#debugger summary');
-    await page.click('#copy-curl');
-    await page.waitForFunction(() => document.getElementById('copy-curl').textContent === 'Copied');
-    const command = await page.evaluate(() => navigator.clipboard.readText());
-    assert.match(command, /Authorization: Bearer \$TOKEN/);
-    const kept = await page.evaluate(() => JSON.stringify([location.href, { ...localStorage }, { ...sessionStorage }, document.cookie,
-      history.state, [...document.querySelectorAll('a')].map(({ href }) => href), document.documentElement.outerHTML]));
-    assert.ok(!`${command}${kept}`.includes('secret-claims'));
-    assert.ok(asked.every(([url]) => !url.includes('secret-claims')));
   },
 
   'page: 100 rounds a second take no more than 30 % of the main thread': async (all) => {

@@ -11,9 +11,9 @@
  */
 export const address = (url) => {
   try {
-    const { href, protocol } = new URL(url ?? '/', globalThis.location?.href);
-    // `localhost:3000` is a URL, too: its scheme is `localhost`.
-    if (/^https?:/.test(protocol)) return href.replace(/[?#].*/, '').replace(/\/$/, '');
+    const { href } = new URL(url ?? '/', globalThis.location?.href);
+    // `localhost:3000` is a URL, too: its scheme is `localhost`. `fetch` refuses a user and a password.
+    if (/^https?:\/\/[^@/]*\//.test(href)) return href.replace(/\/?([?#].*)?$/, '');
   } catch {}
   return '';
 };
@@ -23,5 +23,7 @@ export const address = (url) => {
  *
  * @param {string | URL} [url]
  */
-export const advice = (url = '') =>
-  `cannot connect to the url "${url}". Write "http://${`${url}`.replace(/^\w*:?\/+/, '') || 'localhost:3000'}".`;
+export const advice = (url = '') => {
+  const better = `${url}`.replace(/^((http|ws)(s)?:|\w+:)?\/+(.*@)?|^/, 'http$3://');
+  return `cannot connect to the url "${url}". Write "${address(better) ? better : 'http://localhost:3000'}".`;
+};

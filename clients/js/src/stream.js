@@ -44,6 +44,8 @@ const UPGRADE_MOST_MS = 900000;
 /** A connection that lasted so long was a good one: the backoff starts again. */
 const HEALTHY_MS = 5000;
 const TICK_MS = 1000;
+/** A timer with a delay of 2^31 ms or more fires at once. */
+const TIMER_MOST_MS = 2e9;
 /** The close codes and statuses after which the same attempt can only fail again. */
 const FINAL = [1000, 1008, 400, 403, 404, 414, 431];
 const EXPIRED = 4401;
@@ -342,8 +344,8 @@ export class Stream extends EventTarget {
   }
 
   #ended(/** @type {Link} */ link, /** @type {End} */ end) {
-    // The last attempt need not be the one that knows why.
-    this.#end = { ...this.#end, ...end };
+    // The last attempt need not be the one that knows why: the reason of a refusal stays beside its status.
+    this.#end = this.#end.status ? { ...end, ...this.#end } : { ...this.#end, ...end };
     // A seed comes with the opening.
     if (this.#rounds.sure == null && link.since && Date.now() - link.since > TICK_MS) this.#none = true;
     if (link != this.#link) return;
@@ -370,7 +372,7 @@ export class Stream extends EventTarget {
     if (code == GAP || this.#trying) delay = 0;
     if (this.#frozen) delay = Infinity;
     this.#report(this.#absent, delay);
-    if (!this.#trying && !this.#frozen) this.#timer = setTimeout(() => this.#connect(), delay);
+    if (!this.#trying && !this.#frozen) this.#timer = setTimeout(() => this.#connect(), Math.min(delay, TIMER_MOST_MS));
   }
 
   /** Checks the connection. By the clock, not by long timers: those stop while a machine sleeps. */

@@ -59,9 +59,10 @@ const begin = async ({ url, query, token, signal }) => {
     algorithm,
     value: Uint8Array.from(atob(text), (char) => char.charCodeAt(0)),
   });
-  // Browsers cannot set headers here.
-  if (token) query.append('token', token);
-  return new WebTransport(`${base}?${query}`, {
+  // Browsers cannot set headers here. The token is in no other URL: the history has this query, too.
+  const search = new URLSearchParams(query);
+  if (token) search.append('token', token);
+  return new WebTransport(`${base}?${search}`, {
     // The browser itself checks a certificate of a CA.
     ...(value && { serverCertificateHashes: [value, next].filter(Boolean).map(hash) }),
   });

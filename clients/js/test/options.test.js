@@ -40,6 +40,12 @@ for (const [url, written] of [
   ['127.0.0.1:3000', 'http://127.0.0.1:3000'],
   ['ws://host:1', 'http://host:1'],
   ['//host', 'http://host'],
+  ['wss://host', 'https://host'],
+  ['localhost/api', 'http://localhost/api'],
+  // `fetch` takes no user and no password.
+  ['https://me:secret@host/api', 'https://host/api'],
+  ['http://host:99999', 'http://localhost:3000'],
+  ['http://', 'http://localhost:3000'],
   [undefined, 'http://localhost:3000'],
 ]) {
   test(`the url ${url} is an error that says to write ${written}`, async () => {
@@ -85,6 +91,34 @@ test('a refused WebSocket of a server that is full is asked for again no sooner 
   await seen.until('a delay', () => seen.states.some(({ delay }) => delay));
   const { status, code, delay, state } = seen.states.at(-1);
   assert.deepEqual({ status, code, delay, state }, { status: 503, code: 1006, delay: 9000, state: 'connecting' });
+});
+
+test('the reason of a refusal stays beside its status, whatever the other transports say', async () => {
+  const original = globalThis.WebTransport;
+  globalThis.WebTransport = class {};
+  cleanup.push(() => (globalThis.WebTransport = original));
+  let isOpen = true;
+  const server = await serve({
+    http: (_, response) => (isOpen ? streaming(response) : refuse(response, 403, 'the token does not allow it')),
+  });
+  const transports = ['sse', 'webtransport'];
+  const [first, seen] = start({ url: server.url, game: 'crash', transports });
+  await seen.connected();
+  first.close();
+  isOpen = false;
+  const [, refused] = start({ url: server.url, game: 'crash', transports });
+  await refused.until('an error', () => refused.errors.length);
+  assert.equal(refused.errors[0].status, 403);
+  assert.match(refused.errors[0].message, /the token does not allow it/);
+});
+
+test('a delay beyond what a timer can hold is not a hot loop', async (context) => {
+  const server = await serve({ http: (_, response) => refuse(response, 503, 'full', { 'retry-after': '99999999' }) });
+  const timer = context.mock.method(globalThis, 'setTimeout');
+  const [, seen] = sse(server.url);
+  await seen.until('a delay', () => seen.states.some(({ delay }) => delay));
+  assert.equal(seen.states.at(-1).delay, 99999999000);
+  assert.ok(timer.mock.calls.every(({ arguments: [, delay = 0] }) => delay < 2 ** 31));
 });
 
 test('a token goes into the header of SSE and of the history, and into the subprotocol of WebSocket', async () => {

@@ -15,6 +15,12 @@ const NO_CLOSE = 1006;
 /** The token lives here alone: not in the URL, in no link and in no storage. */
 let token;
 
+/** What is pasted may be the whole header. */
+const bare = (text) => text.trim().replace(/^bearer\s+/i, '');
+
+/** The heading says as much. A HEAD request is answered without a reason, and browsers hide those of the network. */
+const NO_REASON = /^(status \d+|Failed to fetch|Load failed|NetworkError.*)$/;
+
 export const currentToken = () => token;
 
 /** What `fetch` needs to be let in. */
@@ -32,12 +38,14 @@ export class Banner {
   #error;
   /** How the last attempt ended. The next one says nothing until it has ended, too. */
   #last;
+  /** Whether a token is wanted. One that the server cannot even read is followed by another error. */
+  #wanted = false;
 
   /** @param {{ token: () => void, retry: () => void }} on */
   constructor(on) {
     $('token-form').addEventListener('submit', (event) => {
       event.preventDefault();
-      token = $('token').value.trim();
+      token = bare($('token').value);
       $('token').value = '';
       on.token();
     });
@@ -56,22 +64,24 @@ export class Banner {
 
   show(detail) {
     const { state, status, code, reason, delay } = detail;
-    if (state === 'connected') return this.clear();
+    if (state === 'connected') {
+      this.#wanted = false;
+      return this.clear();
+    }
     // A reconnect that takes a moment is no news.
     if (status !== null || code !== null || reason !== '') this.#last = { status, code, reason };
     if (!this.#last) return;
     $('banner').hidden = false;
     $('banner-text').replaceChildren(...this.#text(this.#last), element('span', {}, again({ state, delay })));
-    const wants = [401, 403].includes(this.#last.status);
-    $('token-form').hidden = !wants;
-    $('retry').hidden = state === 'closed';
+    this.#wanted ||= [401, 403].includes(this.#last.status);
+    $('token-form').hidden = !this.#wanted;
   }
 
   #text({ status, code, reason }) {
     const closed = code && code !== NO_CLOSE ? 'The server closed the connection' : 'The server does not answer';
     const head = SAYS[status] ?? (status ? `The server answers ${status}` : closed);
     const said = reason || this.#error?.message;
-    if (!said) return [element('strong', {}, `${head}.`)];
+    if (!said || NO_REASON.test(said)) return [element('strong', {}, `${head}.`)];
     return [element('strong', {}, `${head}:`), element('span', { className: 'said' }, ` ${said.replace(/\.$/, '')}.`)];
   }
 }

@@ -30,7 +30,12 @@ export const brief = (value, most) => {
   return clamp(isList ? `[${parts.join(', ')}]` : `{${parts.join(', ')}}`, most);
 };
 
-const clamp = (text, most) => (text.length > most ? `${text.slice(0, Math.max(0, most - 1))}…` : text);
+/** Half of a surrogate pair would be shown as a replacement character. */
+const clamp = (text, most) =>
+  text.length > most ? `${text.slice(0, Math.max(0, most - 1)).replace(/[\ud800-\udbff]$/, '')}…` : text;
+
+/** Text that runs from right to left leaves what is beside it in its place. */
+const isolated = (text, className = '') => element('bdi', { className }, text);
 
 /** The first entries of an object or a list; whether there are more. */
 const first = (value, most) => {
@@ -49,8 +54,10 @@ const whole = (entry) => opener(entry, 'Whole JSON', `Whole JSON of round ${entr
 /** For a row of the list. */
 const line = (entry) => {
   const { extras } = entry;
-  if (isSimple(extras)) return withWhole([brief(extras, LINE_MAX)], entry, isLong(extras));
-  if (Array.isArray(extras)) return withWhole([brief(extras, LINE_MAX)], entry, brief(extras, LINE_MAX).endsWith('…'));
+  if (isSimple(extras) || Array.isArray(extras)) {
+    const text = brief(extras, LINE_MAX);
+    return withWhole([isolated(text)], entry, text.includes('…'));
+  }
   const parts = [];
   let length = 0;
   let more = false;
@@ -63,7 +70,7 @@ const line = (entry) => {
     more ||= text.includes('…');
     length += key.length + text.length + 3;
     if (parts.length) parts.push(' ');
-    parts.push(element('span', { className: 'key' }, `${clamp(key, VALUE_MAX)}:`), ` ${text}`);
+    parts.push(isolated(`${clamp(key, VALUE_MAX)}:`, 'key'), ' ', isolated(text));
   }
   return withWhole(parts.length ? parts : ['–'], entry, more);
 };
@@ -71,7 +78,7 @@ const line = (entry) => {
 const isLong = (value) => typeof value === 'string' && value.length > LINE_MAX;
 
 const withWhole = (parts, entry, more) =>
-  element('span', { className: 'text' }, ...parts, ...(more ? [' ', whole(entry)] : []));
+  element('span', { className: 'text' }, element('span', { className: 'clamped' }, ...parts), ...(more ? [' ', whole(entry)] : []));
 
 /** For a card. */
 const big = (entry) => {

@@ -14,6 +14,7 @@ export class Games {
   #changed;
   #tag = '';
   #asked = 0;
+  #question = 0;
   #asking;
 
   constructor(base, changed) {
@@ -34,13 +35,20 @@ export class Games {
     return this.#asking;
   }
 
+  /** Asks with the token of now, also while a question with another one is under way. */
+  restart() {
+    this.#asking = undefined;
+    return this.refresh();
+  }
+
   async #ask() {
     this.#asked = performance.now();
+    const question = ++this.#question;
     try {
       const response = await fetch(this.#url, authorized());
       if (!response.ok) return;
       const text = await response.text();
-      if (text === this.#tag) return;
+      if (text === this.#tag || question !== this.#question) return;
       this.#tag = text;
       this.list = JSON.parse(text);
       this.#changed();

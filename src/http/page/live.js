@@ -29,6 +29,7 @@ const origins = (stream) => {
 export class Live {
   #stream;
   #probes = [];
+  #transport;
   #on;
 
   /** @param on `state(detail)`, `gap(detail)`, `failed(error)`, `round(detail, came)`, `measured(transport, latency)` */
@@ -36,8 +37,14 @@ export class Live {
     this.#on = on;
   }
 
+  /** The transport in use, or the last one while there is none. */
   get transport() {
-    return this.#stream?.transport;
+    this.#transport = this.#stream?.transport ?? this.#transport;
+    return this.#transport;
+  }
+
+  get isClosed() {
+    return this.#stream?.state === 'closed';
   }
 
   get lastRoundId() {

@@ -31,6 +31,8 @@ let selection = chosen();
 let connected;
 let rate = 0;
 let lastFrame = 0;
+/** Whether the round in the address waits for a token. */
+let isRoundPending = false;
 let scheduled = false;
 
 const recent = new Recent();
@@ -38,7 +40,7 @@ const figures = new Figures();
 const list = new List($('rounds'), (round) => href(roundQuery(round)));
 const cards = new Cards($('games'), ({ slug, type }) => href(query(slug === undefined ? { games: [], types: [type] } : { games: [slug], types: [] })));
 const games = new Games(here, () => showGames());
-const banner = new Banner({ token: () => restart(), retry: () => window.dispatchEvent(new Event('online')) });
+const banner = new Banner({ token: () => useToken(), retry: () => (live.isClosed ? restart() : window.dispatchEvent(new Event('online'))) });
 const debug = new Debugger(() => asCurl(here, query(selection), live.lastRoundId ?? undefined));
 const whole = new Whole({
   link: (round) => new URL(href(roundQuery(round)), location.href).href,
@@ -115,7 +117,8 @@ const showState = (detail) => {
   changed();
 };
 
-const wanted = () => ({ url: here, token: currentToken, ...options(selection, games.list) });
+/** The same token would be refused again: the stream ends, and the banner asks for another. */
+const wanted = () => ({ url: here, token: currentToken(), ...options(selection, games.list) });
 
 /** Shows the selection from its beginning. */
 const restart = () => {
@@ -124,11 +127,18 @@ const restart = () => {
   banner.clear();
   recent.clear();
   figures.clear();
-  games.refresh();
+  games.restart();
   showGames(true);
   live.open({ ...wanted(), transports: value ? [value] : transports, seed: 'each', history: HISTORY });
   measure();
   changed();
+};
+
+const useToken = () => {
+  restart();
+  if (!isRoundPending) return;
+  isRoundPending = false;
+  follow();
 };
 
 const measure = () => live.measure($('compare').checked ? transports : [], wanted());
@@ -171,8 +181,8 @@ const follow = () => {
   selection = chosen();
   if (before !== `${query(selection)}`) restart();
   const id = new URLSearchParams(location.search).get('round');
-  if (id === null) whole.close();
-  else showRound(id);
+  if (id) showRound(id);
+  else whole.close();
 };
 
 const showRound = async (id) => {
@@ -185,13 +195,16 @@ const showRound = async (id) => {
     if (found) whole.open(found);
     else whole.say(`Round ${id}`, `${inWords(selection, games.names)} has no finished round ${id}, or it is too old to be found.`);
   } catch (error) {
+    // The field for it is below the dialog.
+    isRoundPending = error.status === 401;
+    if (isRoundPending) return whole.close();
     whole.say(`Round ${id}`, `The server did not say: ${error.message}`);
   }
 };
 
 /** The dialog was closed: the address no longer names its round. */
 const leaveRound = () => {
-  if (new URLSearchParams(location.search).has('round')) go(query(selection).size ? href(query(selection)) : '');
+  if (!isRoundPending && new URLSearchParams(location.search).has('round')) go(query(selection).size ? href(query(selection)) : '');
 };
 
 $('controls').addEventListener('submit', (event) => event.preventDefault());

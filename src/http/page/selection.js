@@ -3,7 +3,9 @@
 /** @returns {{ games: string[], types: string[] }} */
 export const chosen = () => {
   const query = new URLSearchParams(location.search);
-  return { games: query.getAll('game'), types: query.getAll('type') };
+  // An empty name would be no selection for the client.
+  const named = (key) => query.getAll(key).filter(Boolean);
+  return { games: named('game'), types: named('type') };
 };
 
 export const isEverything = ({ games, types }) => !games.length && !types.length;

@@ -1,6 +1,6 @@
 /** One whole round, in a dialog: its JSON, a link to it, and how to see it in a terminal. */
 
-import { $, copy } from './elements.js';
+import { $, copy, element } from './elements.js';
 import { authorized } from './banner.js';
 
 /** More in one element makes a browser slow; the copy button has everything. */
@@ -34,7 +34,7 @@ export class Whole {
   open({ round, extras }) {
     this.#round = round;
     this.#extras = extras;
-    $('whole-title').textContent = `Round ${round.round_id} of ${round.game_slug}`;
+    $('whole-title').replaceChildren(`Round ${round.round_id} of `, element('bdi', {}, round.game_slug));
     $('whole-text').hidden = true;
     $('whole-extras').textContent = pretty(extras);
     $('whole-round').textContent = pretty({ ...round, extras: round.extras.length > 200 ? `${round.extras.slice(0, 200)}…` : round.extras });
@@ -78,10 +78,16 @@ export const find = async (base, selection, id) => {
   const ask = async (path, query) => fetch(new URL(`${path}?${query}`, base), authorized());
   const before = await ask('rounds', `${selection}&limit=1&before=${encodeURIComponent(id)}`);
   if (before.status === 404) return undefined;
-  if (!before.ok) throw Error((await before.json().catch(() => ({}))).detail ?? `status ${before.status}`);
+  if (!before.ok) throw await refusal(before);
   const [previous] = await before.json();
   const found = previous && (await replayed(base, selection, previous.round_id, id));
   return found ?? listed(ask, selection, id);
+};
+
+const refusal = async (response) => {
+  const { status } = response;
+  const { detail } = await response.json().catch(() => ({}));
+  return Object.assign(Error(detail ?? `status ${status}`), { status });
 };
 
 /** The round that follows another, from a replay. */
