@@ -82,6 +82,12 @@ const drive = (mode) => async ({ page, server, database }) => {
     const texts = await shown(page);
     assert.ok(texts[0].startsWith(`crash ${next}:`), texts[0]);
     assert.ok(!texts.some((text) => text.includes(`double ${other}:`)), 'only crash');
+    // A round that finishes again is in the list once.
+    await database.sql(`update public.rounds set finished_at = null where id = ${next}`);
+    await database.sql(`update public.rounds set finished_at = clock_timestamp(), extras = '{"point": "2.73"}' where id = ${next}`);
+    await page.waitForFunction(() => /Latest: 2\.73×/.test(document.body.innerText));
+    await until('its row', async () => (await shown(page))[0].includes('2.73'));
+    assert.equal((await shown(page)).filter((text) => text.startsWith(`crash ${next}:`)).length, 1);
     // What is not shown has no connection.
     await page.click('button');
     await until('the list has disconnected', async () => (await subscribers(server)) === 1);

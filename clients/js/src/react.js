@@ -83,10 +83,12 @@ class Store {
    * @param {RoundsState} now
    */
   #with(detail, { rounds }) {
-    const at = Date.parse(detail.round.finished_at);
+    const { round_id: id, finished_at: finished } = detail.round;
+    const at = Date.parse(finished);
+    // A round that finished again leaves its place: two elements with its key would be an error.
+    const list = rounds.filter(({ round }) => round.round_id !== id);
     let place = 0;
-    while (place < rounds.length && Date.parse(rounds[place].round.finished_at) > at) place++;
-    const list = [...rounds];
+    while (place < list.length && Date.parse(list[place].round.finished_at) > at) place++;
     list.splice(place, 0, detail);
     list.length = Math.min(list.length, this.limit);
     return { rounds: list, latest: list[0] };

@@ -11,7 +11,7 @@ export interface LatestState<Extras = any> {
 }
 
 export interface RoundsState<Extras = any> extends LatestState<Extras> {
-  /** Newest first. */
+  /** Newest first. A round that finished again is in it once. */
   rounds: readonly RoundDetail<Extras>[];
 }
 
