@@ -30,6 +30,7 @@ const STYLE: &str = "text/css; charset=utf-8";
 const IMAGE: &str = "image/svg+xml";
 
 /// A file of the page.
+#[derive(Clone)]
 struct Asset {
     path: &'static str,
     kind: &'static str,
@@ -58,10 +59,10 @@ macro_rules! page_file {
     };
 }
 
-const INDEX: Asset = asset("/", HTML, include_bytes!("page/index.html"));
+static INDEX: Asset = asset("/", HTML, include_bytes!("page/index.html"));
 /// What the page has to know of this server, as a module.
 const TRANSPORTS_PATH: &str = "/page/transports.js";
-const ASSETS: [Asset; 22] = [
+static ASSETS: [Asset; 22] = [
     Asset {
         path: "/client.js",
         kind: SCRIPT,
@@ -97,7 +98,7 @@ const ASSETS: [Asset; 22] = [
 ];
 
 pub(super) fn router() -> Router<SharedState> {
-    let index = Arc::new(TaggedAsset::new(INDEX));
+    let index = Arc::new(TaggedAsset::new(INDEX.clone()));
     let page = |headers: HeaderMap| async move {
         let policy = policy(&headers);
         let policies = [
@@ -106,9 +107,9 @@ pub(super) fn router() -> Router<SharedState> {
         ];
         (policies, index.answer(&headers)).into_response()
     };
-    let files = ASSETS.into_iter().fold(Router::new(), |router, asset| {
+    let files = ASSETS.iter().fold(Router::new(), |router, asset| {
         let path = asset.path;
-        let tagged = Arc::new(TaggedAsset::new(asset));
+        let tagged = Arc::new(TaggedAsset::new(asset.clone()));
         router.route(path, get(|headers: HeaderMap| async move { tagged.answer(&headers) }))
     });
     files.route("/", get(page)).route(TRANSPORTS_PATH, get(transports))
@@ -260,8 +261,7 @@ mod tests {
 
     #[test]
     fn a_client_with_the_current_file_gets_304() {
-        let [client, ..] = ASSETS;
-        let tagged = TaggedAsset::new(client);
+        let tagged = TaggedAsset::new(ASSETS[0].clone());
         let first = tagged.answer(&HeaderMap::new());
         assert_eq!(first.status(), StatusCode::OK);
         assert!(!first.headers().contains_key(header::CONTENT_ENCODING));
@@ -274,8 +274,7 @@ mod tests {
 
     #[test]
     fn gzip_is_sent_to_a_client_that_accepts_it() {
-        let [client, ..] = ASSETS;
-        let tagged = TaggedAsset::new(client);
+        let tagged = TaggedAsset::new(ASSETS[0].clone());
         let answer = tagged.answer(&request(header::ACCEPT_ENCODING, "br, gzip;q=0.8"));
         assert_eq!(answer.headers()[header::CONTENT_ENCODING], "gzip");
         let answer = tagged.answer(&request(header::ACCEPT_ENCODING, "br, gzip;q=0"));

