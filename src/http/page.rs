@@ -60,8 +60,6 @@ macro_rules! page_file {
 }
 
 static INDEX: Asset = asset("/", HTML, include_bytes!("page/index.html"));
-/// What the page has to know of this server, as a module.
-const TRANSPORTS_PATH: &str = "/page/transports.js";
 static ASSETS: [Asset; 22] = [
     Asset {
         path: "/client.js",
@@ -112,14 +110,14 @@ pub(super) fn router() -> Router<SharedState> {
         let tagged = Arc::new(TaggedAsset::new(asset.clone()));
         router.route(path, get(|headers: HeaderMap| async move { tagged.answer(&headers) }))
     });
-    files.route("/", get(page)).route(TRANSPORTS_PATH, get(transports))
+    files.route("/", get(page)).route("/page/transports.js", get(transports))
 }
 
 /// The transports of this server, best first, and its name if it is one of several edges.
 async fn transports(State(state): State<SharedState>, headers: HeaderMap) -> Response {
     let text = offered(state.web_transport.is_some(), state.bus.edge());
     let bytes = Cow::Owned(text.into_bytes());
-    let asset = Asset { path: TRANSPORTS_PATH, kind: SCRIPT, bytes, gzip: None };
+    let asset = Asset { path: "/page/transports.js", kind: SCRIPT, bytes, gzip: None };
     TaggedAsset::new(asset).answer(&headers)
 }
 

@@ -127,7 +127,7 @@ export const cases = {
     await page.waitForSelector('#banner', { state: 'hidden' });
   }),
 
-  'page: a token that runs out is asked for anew': guarded(async ({ page, server, database }) => {
+  'page: a token that runs out is asked for again': guarded(async ({ page, server, database }) => {
     await page.goto(`${server.url}/?game=crash`);
     await says(page, 'a token is needed');
     await enter(page, token(['game:crash'], 3));

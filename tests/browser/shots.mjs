@@ -18,13 +18,13 @@ const RESULTS = {
     return { color: number === 0 ? 'green' : number < 8 ? 'red' : 'black', number };
   },
   slot: () => ({
-    reels: [0, 1, 2].map(() => pick('cherry', 'lemon', 'orange', 'plum', 'bell', 'seven')), multiplier: pick('0.00', '0.00', '2.00', '5.00', '12.00'),
+    reels: [0, 1, 2].map(() => pick('cherry', 'lemon', 'orange', 'plum', 'seven')), multiplier: pick('0.00', '0.00', '2.00', '5.00', '12.00'),
   }),
   'wall-street': () => ({ trending: pick('up', 'down') }),
 };
 
 const FOREIGN = {
-  poker: { winner: { seat: 4, name: 'Ann' }, pot: 1234.5, board: ['Ah', 'Kd', '7c', '7s', '2h'], hands: 6, comment: 'A long comment. '.repeat(40) },
+  poker: { winner: { place: 4, name: 'Ann' }, pot: 1234.5, board: ['Ah', 'Kd', '7c', '7s', '2h'], hands: 6, comment: 'A long comment. '.repeat(40) },
   keno: [4, 8, 15, 16, 23, 42], bingo: 'B-7', wheel: 36, empty: {}, nothing: null, 'משחק': { 'תוצאה': 'שלום', place: 1 },
   huge: { text: 'x'.repeat(900_000), list: Array.from({ length: 5000 }, (_, n) => n) },
   [`a-${'long-'.repeat(30)}name`]: { [`key_${'k'.repeat(100)}`]: 'v'.repeat(300) },
