@@ -7,13 +7,19 @@
 //!                            └──── postgres: older rounds ────────┘      http: who may subscribe
 //! ```
 //!
+//! Beyond one machine, a capture node appends the rounds to a log on NATS, and edges read it
+//! (`stream::bus`): there `source` ends at the log, and `stream` begins at it.
+//!
+//! A round changes its type on the way: `Round` (as read), `Captured` (with its transaction), `Frame`
+//! (encoded, with its position in the hub). `StoredRound` is one read for a replay.
+//!
 //! # Layout
 //!
 //! The life of a round is one walk: `source` reads it, `stream` gives it its place and encodes it,
 //! `transport` sends it. From the bottom up; imports go down only, and a test checks it:
 //!
 //! * `ops`: metrics, logs, shutdown, backoff, limits.
-//! * `stream`: rounds, topics, frames; the hub with its ring buffers; replays; subscriptions.
+//! * `stream`: rounds, topics, frames; the hub with its ring buffers; replays; subscriptions; the bus.
 //! * `postgres`: connection target, queries, migrations, attach, checks, maintenance.
 //! * `config`: options as typed values.
 //! * `source`: PostgreSQL to rounds: listener, catch-up, poll, cursor; read-only mode.

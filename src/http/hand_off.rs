@@ -1,8 +1,8 @@
-//! The hand-off of a granted stream from its route to the accept loop.
+//! The hand-off of a granted stream from its route to its shard.
 //!
 //! The route answers with a response head, and with the grant in its extensions. All layers see an
-//! ordinary response. The accept loop finds the grant, takes the socket from hyper and hands both
-//! to a shard. A layer that replaces the response revokes the grant.
+//! ordinary response. The task of the connection finds the grant, takes the socket from hyper and
+//! hands both to a shard. A layer that replaces the response revokes the grant.
 
 use parking_lot::Mutex;
 use std::{net::IpAddr, sync::Arc};

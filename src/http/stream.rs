@@ -1,5 +1,5 @@
 //! The stream routes: `/ws…` and `/sse…`. Each request is refused with a problem body, or granted a
-//! stream, which the accept loop hands to a shard.
+//! stream, which the task of the connection hands to a shard.
 //!
 //! The order of the checks is part of the contract: malformed (400), origin (403, not for events),
 //! token (401, 403), unknown game or type (404), no upgrade (426), limit reached (503; WebTransport:

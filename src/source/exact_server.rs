@@ -27,7 +27,7 @@ use super::{
 use crate::{ops::process_name::ProcessName, postgres::sql::sql};
 
 /// How long after a poll a server answers exactly. A quiet server polls every 0.25 s, and misses the
-/// lease only if the database is away. Another server waits so long for it at most.
+/// lease only if the database is away. Another server waits at most this long.
 pub(super) const LEASE: Duration = Duration::from_secs(2);
 
 /// This process, as the row names it.
@@ -35,8 +35,8 @@ pub(super) const LEASE: Duration = Duration::from_secs(2);
 pub(super) struct ServerName {
     number: i64,
     process: Option<String>,
-    /// Up to when a server may answer exactly whose number this process has removed. Connections that
-    /// break share the wait.
+    /// Until then, a server whose number we removed may still answer exactly. Reconnects keep this
+    /// value.
     leased_until: Arc<Mutex<Option<Instant>>>,
 }
 
@@ -61,7 +61,7 @@ pub(super) enum Holder {
 pub(super) enum OtherLease {
     /// The process has ended.
     Ended,
-    /// At the latest at this time: no later poll has found that server alone.
+    /// At this time or earlier: no later poll has found that server alone.
     Begun(Instant),
     /// Before its number is removed.
     Unknown,
@@ -120,7 +120,7 @@ impl ServerName {
         Ok(())
     }
 
-    /// How long a server may answer exactly whose number is gone.
+    /// The time until no removed server can answer exactly.
     pub(super) fn lease_of_others(&self) -> Duration {
         let until = *self.leased_until.lock();
         until.map_or(Duration::ZERO, |until| until.saturating_duration_since(Instant::now()))

@@ -27,9 +27,7 @@ use crate::{
 };
 
 /// The poll must use the outbox's primary key. After ANALYZE on a big outbox the generic plan
-/// expects a third of the table: 1.3-5 ms for an empty poll instead of 0.11 ms. (The server ends a
-/// session that takes nothing for 10 s: a stuck listener would hold back VACUUM and fill the
-/// notification queue, and then the game's commits fail.)
+/// expects a third of the table: 1.3-5 ms for an empty poll instead of 0.11 ms.
 const SETTINGS: [(&str, &str); 10] = [
     NO_SEARCH_PATH,
     ("plan_cache_mode", "force_generic_plan"),

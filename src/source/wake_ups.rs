@@ -20,8 +20,8 @@ pub(super) const CHANNEL: &str = "datastream_rounds";
 /// The channel on which a listener makes sure that notifications reach it.
 pub(super) const PROBE_CHANNEL: &str = "datastream_probe";
 
-/// How many probes must arrive. One is not enough: behind PgBouncer in transaction mode a notification
-/// reaches the listener if its poll is on that server connection just then (1 in 12 runs).
+/// How many probes must arrive. A pooler in transaction mode may deliver one by chance (1 in 12
+/// runs).
 pub(super) const PROBES: u32 = 4;
 
 /// Messages that are taken from the connection together.

@@ -1,5 +1,5 @@
 //! Opens subscriptions: from the hub's recent rounds if they reach back far enough, otherwise from
-//! the outbox.
+//! the round store.
 
 mod error;
 mod prepared;

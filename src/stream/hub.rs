@@ -1,5 +1,5 @@
 //! The hub: positions of rounds, ring buffers of recent ones, subscriptions. One [`Publisher`] exists,
-//! owned by the capture; [`Hub`] handles are cheap to clone.
+//! owned by the capture, or by an edge; [`Hub`] handles are cheap to clone.
 //!
 //! * **I1** Positions rise by one per round. Every subscriber on every transport gets rounds in the
 //!   order of their positions.

@@ -1,4 +1,4 @@
-//! Replays from the outbox, for resume points older than the hub's recent rounds.
+//! Replays from the round store, for resume points older than the hub's recent rounds.
 //!
 //! * Many clients share few queries. One query finds the rounds after the oldest resume point that a
 //!   client waits for, of all topics, without their content. Its result, a *page*, is kept for a few

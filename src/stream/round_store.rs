@@ -1,6 +1,7 @@
 //! Reads of rounds that are no longer in the hub's ring buffers, and of the directory of games.
 //!
-//! This trait separates the stream from the database. `postgres::round_queries` implements it.
+//! This trait separates the stream from the database. `postgres::round_queries`
+//! implements it, and `bus::BusStore` on an edge.
 
 use std::{collections::HashMap, fmt::Debug, sync::Arc};
 

@@ -24,7 +24,8 @@ pub enum CloseReason {
     Flooding,
     /// The server failed.
     Failed,
-    /// The ring buffers no longer hold the client's next round, or its socket accepted no bytes.
+    /// The ring buffers no longer hold the client's next round, its socket accepts too few bytes, or
+    /// the memory for queues is used up.
     TooSlow,
     /// The client left two pings without a pong.
     NoPong,

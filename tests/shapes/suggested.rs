@@ -133,11 +133,11 @@ async fn samples_tell_the_unit_of_a_number_and_the_values_of_a_status() {
 async fn a_table_of_any_name_is_suggested_if_no_other_looks_like_rounds() {
     let database = TestDatabase::empty().await;
     let columns = "(id serial primary key, closed timestamptz, body jsonb)";
-    database.run(&format!("create table ledger {columns}")).await;
+    database.run(&format!("create table tickets {columns}")).await;
     let alone = run(&database, "attach", &["--suggest"]).await.stdout;
     let [command] = *commands(&alone) else { panic!("{alone}") };
-    assert!(command.contains("--table public.ledger "), "{command}");
-    let named = run(&database, "attach", &["--suggest", "ledger"]).await.stdout;
+    assert!(command.contains("--table public.tickets "), "{command}");
+    let named = run(&database, "attach", &["--suggest", "tickets"]).await.stdout;
     assert_eq!(commands(&named), [command], "the same as for its name");
     database.run(&format!("create table rounds {columns}")).await;
     let beside = run(&database, "attach", &["--suggest"]).await.stdout;

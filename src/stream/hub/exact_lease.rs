@@ -10,7 +10,7 @@ use super::Publisher;
 /// The time up to which this process is alone for certain.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) enum ExactLease {
-    /// No other process can stream the same rounds.
+    /// No time limit: only what others have sent decides. So in the read-only mode and on edges.
     #[default]
     Endless,
     /// Another one waits until this time.

@@ -1,4 +1,4 @@
-//! A connection between the accept loop and its shard.
+//! A connection between its HTTP task and its shard.
 
 use std::{any::Any, net::TcpStream, sync::Arc};
 
