@@ -75,6 +75,8 @@ build:
 	@cargo build --quiet --workspace --bins --tests
 
 test-installed test-pg test-18 test-versions: export SQLX := $(STATE)/cargo/bin/sqlx
+# The tests mostly wait for servers: two on each core take half the time that one takes.
+test-installed test-pg test-18 test-versions: export RUST_TEST_THREADS ?= $(shell echo $$((2 * $$(nproc))))
 
 # The distribution's server: PostgreSQL 15 on Debian 12. If none is installed, the fetched one.
 .PHONY: test-installed

@@ -185,7 +185,8 @@ async fn payload_sizes(filler: &str) {
         sizes.insert(notification.payload().len());
     }
     assert!(sizes.contains(&0), "no payload was too long");
-    assert_eq!(sizes.last(), Some(&7_900), "{sizes:?}");
+    // The moment in the payload has no trailing zeros: chance makes one payload some bytes shorter.
+    assert!(sizes.last().is_some_and(|most| (7_895..=7_900).contains(most)), "{sizes:?}");
 }
 
 #[tokio::test]
