@@ -7,7 +7,7 @@ WORKDIR /src
 # Versions are Debian's to choose: a pinned one disappears from the mirror at the next security fix.
 # hadolint ignore=DL3008
 RUN apt-get update \
-    && apt-get install --no-install-recommends --yes ca-certificates musl-tools \
+    && apt-get install --no-install-recommends --yes ca-certificates make musl-tools \
     && rm -rf /var/lib/apt/lists/* \
     && target="$(uname -m)-unknown-linux-musl" \
     && { [ -d "$(rustc --print sysroot)/lib/rustlib/$target" ] || rustup target add "$target"; }
