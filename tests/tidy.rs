@@ -20,7 +20,10 @@ const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 /// above it in this list. The maps in `src/lib.rs` and `docs/architecture.md` repeat the first ten.
 const LAYERS: [(&str, &str); 12] = [
     ("ops", "metrics, logs, shutdown, backoff, limits."),
-    ("stream", "rounds, topics, frames; the hub with its ring buffers; replays; subscriptions; the bus."),
+    (
+        "stream",
+        "rounds, topics, frames; the hub with its ring buffers; replays; subscriptions; the bus.",
+    ),
     ("postgres", "connection target, queries, migrations, attach, checks, maintenance."),
     ("config", "options as typed values."),
     ("source", "PostgreSQL to rounds: listener, catch-up, poll, cursor; read-only mode."),
