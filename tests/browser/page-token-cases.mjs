@@ -118,8 +118,10 @@ export const cases = {
     await enter(page, `Bearer ${token(['game:crash'])}\n`);
     await isLive(page);
     // The choices are what the token opens; anything else is refused and can be left again.
-    const choices = await page.locator('#selection option').evaluateAll((all) => all.map(({ value }) => value));
-    assert.ok(choices.includes('game=crash') && !choices.includes('game=double'), `${choices}`);
+    await page.waitForFunction(() => {
+      const choices = [...document.querySelectorAll('#selection option')].map(({ value }) => value);
+      return choices.includes('game=crash') && !choices.includes('game=double');
+    });
     await page.selectOption('#selection', '');
     await says(page, 'The server does not allow this selection: the token does not allow this selection');
     await page.selectOption('#selection', 'game=crash');

@@ -81,11 +81,23 @@ impl Bus {
         let mut capture = self.captures.get(number).context("a capture")?.lock().await;
         match fault {
             Fault::CapturePause => return capture.pause(hold).await,
+            _ if capture.has_failed()? => {}
             Fault::CaptureStop => capture.stop().await?,
             _ => capture.kill().await?,
         }
         tokio::time::sleep(hold).await;
         *capture = self.start_capture(number).await?;
+        Ok(())
+    }
+
+    /// Starts captures again that have ended with an error, as an orchestrator does.
+    pub(crate) async fn revive(&self) -> anyhow::Result<()> {
+        for (number, capture) in self.captures.iter().enumerate() {
+            let mut capture = capture.lock().await;
+            if capture.has_failed()? {
+                *capture = self.start_capture(number).await?;
+            }
+        }
         Ok(())
     }
 

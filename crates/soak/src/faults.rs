@@ -118,7 +118,9 @@ impl Faults {
     async fn one(&self, testbed: &Testbed, planned: Planned) -> anyhow::Result<()> {
         let Planned { fault, hold, node, .. } = planned;
         if let Some(bus) = testbed.bus.as_ref().filter(|_| fault.is_of_bus()) {
-            return bus.fail(planned).await;
+            testbed.revive().await?;
+            bus.fail(planned).await?;
+            return testbed.revive().await;
         }
         match fault {
             Fault::KillBackend => match testbed.database.kill_backend().await {

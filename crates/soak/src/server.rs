@@ -82,6 +82,11 @@ impl Server {
         self.process.signal("CONT").await
     }
 
+    /// Whether it has ended with an error, as it does if NATS has no stream when it starts.
+    pub(crate) fn has_failed(&mut self) -> anyhow::Result<bool> {
+        Ok(self.process.child.try_wait()?.is_some_and(|status| status.code() == Some(1)))
+    }
+
     /// Sends SIGTERM and waits for the exit.
     pub(crate) async fn stop(&mut self) -> anyhow::Result<()> {
         self.process.signal("TERM").await?;

@@ -111,6 +111,19 @@ impl Testbed {
         &self.log
     }
 
+    /// Starts captures and edges again that have ended with an error.
+    pub(crate) async fn revive(&self) -> anyhow::Result<()> {
+        if let Some(bus) = &self.bus {
+            bus.revive().await?;
+        }
+        for (number, node) in self.nodes.iter().enumerate() {
+            if node.server.lock().await.has_failed()? {
+                self.restart_server(number, true, Duration::ZERO).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// Kills or stops the server of a node and starts another.
     pub(crate) async fn restart_server(
         &self,
@@ -120,11 +133,11 @@ impl Testbed {
     ) -> anyhow::Result<()> {
         let Some(node) = self.nodes.get(number) else { return Ok(()) };
         let mut server = node.server.lock().await;
-        if kill {
-            server.kill().await?;
-        } else {
-            server.stop().await?;
-        };
+        match (kill, self.bus.is_some() && server.has_failed()?) {
+            (_, true) => {}
+            (true, _) => server.kill().await?,
+            (false, _) => server.stop().await?,
+        }
         tokio::time::sleep(hold).await;
         *server = Server::start(&mut command(node.upstream, &node.proxies)?, &self.log).await?;
         let addr = server.addr;
