@@ -61,7 +61,7 @@ export class Database {
     await until('PostgreSQL', log, /database system is ready/);
     server.stderr.resume();
     const database = new Database(bin, folder, server, `postgres://test@127.0.0.1:${port}/postgres`);
-    run(binary, ['migrate'], { env: { ...process.env, DATABASE_URL: database.url } });
+    database.command('migrate');
     await database.sql(`insert into public.games (slug, name, type) values
       ('crash', 'Crash', 'multiplier'), ('slot', 'Slot', 'multiplier'),
       ('double', 'Double', 'color'), ('wall-street', 'Wall Street', 'trend') returning id`);
@@ -92,6 +92,11 @@ export class Database {
     });
     this.queue = answer.catch(() => {});
     return answer;
+  }
+
+  /** Runs a command of the program on this database. */
+  command(...args) {
+    return run(binary, args, { env: { ...process.env, DATABASE_URL: this.url } });
   }
 
   /** Inserts finished rounds of a game in transactions of one each; returns their ids in order. */
