@@ -97,9 +97,10 @@ async fn an_edge_asks_the_leader_for_what_its_memory_lacks() {
     let listed: Vec<i64> = list.json().as_array().expect("a list").iter().map(id).collect();
     assert_eq!(listed, [rounds[19], rounds[18], rounds[17]]);
     assert_eq!(get(&small.http("/sse/nobody")).await.status, 404);
-    // Without a leader nobody knows: 503, and no gap.
+    // Without a leader nobody knows: 503, and no gap. Asked is an edge that has no answer from before.
+    let fresh = cluster.bus.edge().env("DATASTREAM_HISTORY", "2").start().await;
     cluster.capture.kill().await;
-    let url = small.http(&format!("/sse/crash?after={}", rounds[3]));
+    let url = fresh.http(&format!("/sse/crash?after={}", rounds[3]));
     let asked = get(&url).await;
     assert_eq!(asked.status, 503, "{}", asked.body);
     assert!(!asked.header("retry-after").is_empty());

@@ -77,11 +77,15 @@ async fn doctor_reports_a_server_with_few_free_connections() {
     let free = "select (20 - 3 - count(*) - 1)::text from pg_stat_activity \
         where backend_type = 'client backend'";
     let free = sqlx::query_scalar::<_, String>(free).fetch_one(&mut *taken[0]).await;
-    let free =
-        format!("{} of 20 connections are free, and serve uses up to 12", free.expect("a count"));
+    let free: i64 = free.expect("a count").parse().expect("a number");
     for url in [&database.url(), &reader] {
         let found = findings(url, "connections", &[]).await;
-        assert!(told(&found, "warning", &free).remedy.contains("raise max_connections"));
+        let says = " of 20 connections are free, and serve uses up to 12";
+        let warning = told(&found, "warning", says);
+        assert!(warning.remedy.contains("raise max_connections"));
+        // A session that this test has closed may be counted by one of the two.
+        let told: i64 = warning.says.replace(says, "").parse().expect("a number");
+        assert!((told - free).abs() <= 1, "{told} and {free}");
     }
     let ended = taken.into_iter().map(|connection| connection.close());
     futures_util::future::join_all(ended).await;

@@ -132,7 +132,13 @@ impl BusStore {
         }
         let (begun, mut read) = (Instant::now(), self.reading.read.clone());
         let reading = async {
-            let end = bus.ends().await.map_or(0, |ends| ends.last);
+            let end = loop {
+                match bus.ends().await {
+                    Ok(ends) => break ends.last,
+                    // While NATS elects a leader of the stream.
+                    Err(_) => tokio::time::sleep(ASK_AGAIN).await,
+                }
+            };
             // The sender lives as long as the edge.
             let _ = read.wait_for(|read| *read >= end).await;
         };

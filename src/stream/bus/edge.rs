@@ -40,6 +40,7 @@ use super::{
     log::Log,
     read::{LogEntry, ReadFrom},
     request::Bus,
+    terms,
     waiting::Waiting,
     whole::Assembly,
 };
@@ -232,11 +233,9 @@ impl<L: Log> Edge<L> {
     /// Whether the message may follow the last one. In a mirror that did not follow a loss, a leader's
     /// claim is missing, and rounds with it.
     fn follows(&self, entry: &LogEntry) -> bool {
-        let term = codec::term(entry);
-        let is_known = self.term > 0 && term.is_some();
-        !is_known
-            || term == Some(self.term)
-            || codec::begins_term(self.settings.log.subjects(), entry)
+        let known = Some(self.term).filter(|term| *term > 0);
+        // What cannot be read is refused with its reason when it is applied.
+        terms::follows(known, self.settings.log.subjects(), entry).unwrap_or(true)
     }
 
     /// Reads one message.

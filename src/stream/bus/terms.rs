@@ -26,20 +26,28 @@ impl Terms {
 
     /// Takes the next message; fails if it does not follow the one before it.
     pub(super) fn follow(&mut self, subjects: &Subjects, entry: &LogEntry) -> Result<(), BusError> {
-        // Another version is refused by its reader.
-        let Some(term) = codec::term(entry) else { return Ok(()) };
-        let follows = match (self.last, former(subjects, entry)?) {
-            (None, _) => true,
-            // A claim of an earlier version names none.
-            (Some(last), Some(former)) => former == 0 || former == last,
-            (Some(last), None) => term == last,
-        };
-        self.last = Some(term);
+        let follows = follows(self.last, subjects, entry)?;
+        self.last = codec::term(entry).or(self.last);
         match follows {
             true => Ok(()),
             false => Err(lost(entry.seq)),
         }
     }
+}
+
+/// Whether the message may follow one of this term; `None` if the term is not known.
+pub(super) fn follows(
+    last: Option<u64>,
+    subjects: &Subjects,
+    entry: &LogEntry,
+) -> Result<bool, BusError> {
+    // Another version is refused by its reader.
+    let (Some(last), Some(term)) = (last, codec::term(entry)) else { return Ok(true) };
+    Ok(match former(subjects, entry)? {
+        // A claim of an earlier version names none.
+        Some(former) => former == 0 || former == last,
+        None => term == last,
+    })
 }
 
 /// The former term, if the message is a claim that begins another one.

@@ -78,8 +78,7 @@ impl Expected {
         for (index, connection) in connections.iter().enumerate() {
             // A replay that may repeat rounds has the order of transactions.
             let before = connections[..index].iter().rev().find(|it| !it.rounds.is_empty());
-            let is_inexact = self.promise.is_of_bus()
-                && self.may_repeat(connection, before, subscriber.selection.games);
+            let is_inexact = self.may_repeat(connection, before, subscriber.selection.games);
             let stream = if self.promise.is_of_bus() { 0 } else { connection.process };
             let since = *since.entry(stream).or_insert(connection.connected);
             let positions = all.entry(stream).or_default();

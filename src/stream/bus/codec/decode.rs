@@ -116,7 +116,8 @@ pub(crate) fn read_mark(entry: &LogEntry) -> Result<Option<PositionMark>, BadMes
         generation: fields.number()?,
     };
     let (at, snapshot) = (fields.number()?, fields.text()?.to_owned());
-    let is_shared = fields.text().is_ok_and(|text| text == "1");
+    // Absent in earlier versions, which did not look for other servers: nobody knows.
+    let is_shared = fields.text().map_or(true, |text| text != "0");
     Ok(Some(PositionMark { base, space, at, snapshot, is_shared }))
 }
 

@@ -76,6 +76,19 @@ fn a_mark_is_read_as_it_was_written() {
 }
 
 #[test]
+fn a_mark_of_an_earlier_version_says_that_others_may_stream() {
+    let space = Space { system: "7".into(), timeline: 2, database: 3, generation: 4 };
+    let is_shared = false;
+    let written = PositionMark { base: 9, space, at: -5, snapshot: "1:5:2,3".into(), is_shared };
+    let mut outgoing = mark_message(&subjects(), 8);
+    assert!(mark(&mut outgoing, &written, 1 << 20));
+    let text = outgoing.headers.get(POSITION).expect("a mark").to_string();
+    outgoing.headers.insert(POSITION, text.strip_suffix(" 0").expect("the last field"));
+    let read = read_mark(&entry(10, outgoing)).expect("a mark");
+    assert!(read.is_some_and(|mark| mark.is_shared));
+}
+
+#[test]
 fn a_mark_that_nats_would_refuse_is_not_put_on_a_message() {
     let running: Vec<_> = (100..400).map(|xid: u64| (xid * 1_000_000_000).to_string()).collect();
     let snapshot = format!("1:500000000000:{}", running.join(","));

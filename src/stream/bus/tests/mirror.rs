@@ -15,7 +15,7 @@ async fn claim(log: &MemoryLog, greatest_end: u64) -> LogWriter<MemoryLog> {
 
 /// A log whose last two rounds were lost and written again, and an edge that has read the first
 /// version of them.
-async fn rewritten() -> (MemoryLog, Viewer) {
+async fn rewritten(again: &[u64]) -> (MemoryLog, Viewer) {
     let log = MemoryLog::new();
     let mut writer = claim(&log, 0).await;
     writer.begin(Vec::new()).await.expect("begun");
@@ -30,15 +30,15 @@ async fn rewritten() -> (MemoryLog, Viewer) {
     assert!(viewer.hub.is_open());
     log.lose(2);
     let mut second = claim(&log, writer.end()).await;
-    for number in [6, 4, 5, 7] {
-        second.publish(vec![round(number)]).await.expect("published");
+    for number in again {
+        second.publish(vec![round(*number)]).await.expect("published");
     }
     (log, viewer)
 }
 
 #[tokio::test]
 async fn an_edge_reads_what_replaced_a_lost_end() {
-    let (log, mut viewer) = rewritten().await;
+    let (log, mut viewer) = rewritten(&[6, 4, 5, 7]).await;
     for _ in 0..2 {
         viewer.edge.compare_in_test().await.expect("the log");
         viewer.edge.catch_up().await.expect("the log");
@@ -50,8 +50,20 @@ async fn an_edge_reads_what_replaced_a_lost_end() {
 }
 
 #[tokio::test]
+async fn an_edge_of_a_mirror_that_lacks_a_whole_term_stops() {
+    let (log, mut viewer) = rewritten(&[6]).await;
+    let end = log.ends().await.expect("ends").last;
+    // A claim and a round are as many messages as were lost: the next one is the third leader's claim.
+    let mut third = claim(&log, end).await;
+    third.publish(vec![round(8)]).await.expect("published");
+    log.keep_lost();
+    viewer.edge.catch_up().await.expect("the log");
+    assert!(!viewer.hub.is_open(), "it goes on without the rounds of the second leader");
+}
+
+#[tokio::test]
 async fn an_edge_of_a_mirror_that_lacks_what_replaced_a_lost_end_stops() {
-    let (log, mut viewer) = rewritten().await;
+    let (log, mut viewer) = rewritten(&[6, 4, 5, 7]).await;
     log.keep_lost();
     viewer.edge.catch_up().await.expect("the log");
     assert!(!viewer.hub.is_open(), "it goes on without round 6");
