@@ -64,10 +64,11 @@ impl Channel {
     }
 
     /// Drops the batches that wait: the channel keeps only its last [`LAG_BATCHES`], which are empty
-    /// then. A subscription that has taken all of the others does not lag by that.
-    fn drop_unread(&mut self) {
+    /// then, but for one if it `gets_next`. A subscription that has taken all of the others does not
+    /// lag by that.
+    fn drop_unread(&mut self, gets_next: bool) {
         let empty: Batch = Arc::new([]);
-        for _ in 0..LAG_BATCHES {
+        for _ in usize::from(gets_next)..LAG_BATCHES {
             // The only error is that the channel has no subscriber.
             let _ = self.sender.send(Arc::clone(&empty));
         }
@@ -130,7 +131,7 @@ impl Channels {
             }
         }
         if self.budget.is_exhausted(MemoryUse::queues) {
-            self.drop_unread();
+            self.drop_unread(&shares);
         }
         for (number, share) in shares {
             let Some(channel) = self.channels.get_mut(&number) else { continue };
@@ -171,10 +172,11 @@ impl Channels {
         self.gauge.set(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 
-    fn drop_unread(&mut self) {
+    /// Makes room for these shares.
+    fn drop_unread(&mut self, shares: &BTreeMap<u32, Vec<Placed>>) {
         for number in std::mem::take(&mut self.waiting) {
             if let Some(channel) = self.channels.get_mut(&number) {
-                channel.drop_unread();
+                channel.drop_unread(shares.contains_key(&number));
             }
         }
         self.gauge.set(0);

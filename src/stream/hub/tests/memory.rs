@@ -36,6 +36,7 @@ fn rounds_that_a_subscription_does_not_take_leave_its_channel_once_queues_have_t
         taken.extend(drain(&mut fast).0);
     }
     assert_eq!(taken, (1..=100).collect::<Vec<_>>(), "one that reads loses nothing");
+    assert_eq!(metrics.subscriber_refills_total.get(), 0, "and needs no refill");
     assert!(metrics.topic_queue_bytes.get() > 0);
     for mut behind in [slow, of_game] {
         assert_eq!(drain(&mut behind), (Vec::new(), true), "its rounds are in no ring buffer");
