@@ -122,8 +122,9 @@ impl InitialLoad {
         let (recent, floor) = recent.unwrap_or_default();
         let queries = listener.queries();
         let trimmed = queries.trimmed().await?;
-        let games = Self::preload_latest(&recent, listener, publisher).await?;
         let last_contact = queries.now().await?;
+        publisher.sink.begin_load();
+        let games = Self::preload_latest(&recent, listener, publisher).await?;
         let mut cursor = Cursor::new(start.snapshot);
         cursor.remember_older(finished.unwrap_or_default());
         cursor.remember_older(recent.iter().map(|captured| round_key(&captured.round)));
@@ -151,7 +152,9 @@ impl InitialLoad {
         let (mut rest, mut size) = (&names[..], ChunkSize::default());
         while !rest.is_empty() {
             let (chunk, after) = rest.split_at(rest.len().min(size.rounds()));
-            let Some(latest) = queries.latest(chunk, &mut size).await? else { continue };
+            let Some(mut latest) = queries.latest(chunk, &mut size).await? else { continue };
+            // Behind a latest round that cannot be sent, a recent one may be the latest.
+            latest.retain(|round| !known.contains(&round.round_id));
             publisher.sink.preload_latest(latest).await?;
             rest = after;
         }

@@ -308,6 +308,13 @@ impl Publisher {
         self.0.recent().preload(recent, latest, trimmed);
     }
 
+    /// Forgets what an earlier load has added, if it was broken off: a round must not be there twice.
+    pub(crate) fn begin_load(&self) {
+        if self.position() > Position(0) {
+            self.forget_all();
+        }
+    }
+
     /// Adds latest rounds of games that are not among the recent ones, before [`Self::preload`]: as
     /// many at a time as the caller holds.
     pub(crate) fn preload_latest(&self, latest: Vec<Round>) {

@@ -44,6 +44,14 @@ impl Sink {
         Ok(())
     }
 
+    /// Forgets what an initial load has put into the hub, if a broken connection ended it. Edges know
+    /// the rounds of a log by their names.
+    pub(crate) fn begin_load(&self) {
+        if let Self::Hub(publisher) = self {
+            publisher.begin_load();
+        }
+    }
+
     /// Begins with latest rounds of games that are not among the recent ones, some at a time.
     pub(crate) async fn preload_latest(&mut self, latest: Vec<Round>) -> Result<(), AppendError> {
         match self {

@@ -139,6 +139,18 @@ fn a_resume_point_of_an_earlier_process_returns_every_round_that_may_have_been_m
 }
 
 #[test]
+fn a_load_that_was_broken_off_leaves_no_round_twice() {
+    let (hub, publisher) = hub(8);
+    for _ in 0..2 {
+        publisher.begin_load();
+        publisher.preload_latest(vec![live(1, 1).round]);
+    }
+    publisher.preload(vec![captured(2, 1, 11, 11)], vec![], Xid(0));
+    let topic = Topic::game(GameId::number(1));
+    assert_eq!(resumed(&hub, &topic, 1), Some(vec![2]));
+}
+
+#[test]
 fn a_resume_point_that_needs_trimmed_rounds_is_unknown() {
     let (hub, publisher) = hub(8);
     let recent = vec![captured(1, 1, 12, 10), captured(2, 1, 13, 13)];

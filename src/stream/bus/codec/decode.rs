@@ -117,7 +117,7 @@ pub(crate) fn read_mark(entry: &LogEntry) -> Result<Option<PositionMark>, BadMes
     };
     let (at, snapshot) = (fields.number()?, fields.text()?.to_owned());
     // Absent in earlier versions, which did not look for other servers: nobody knows.
-    let is_shared = fields.text().map_or(true, |text| text != "0");
+    let is_shared = fields.text() != Ok("0");
     Ok(Some(PositionMark { base, space, at, snapshot, is_shared }))
 }
 
