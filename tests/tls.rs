@@ -1,87 +1,54 @@
 //! TLS on the HTTP port: WebSocket, SSE and requests; certificates that change; clients that misbehave.
 
-use std::{net::SocketAddr, path::Path, sync::Arc};
+use std::{net::SocketAddr, sync::Arc};
 
-use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion, version};
+use rustls::{SupportedProtocolVersion, version};
 use rustls_pki_types::CertificateDer;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
 };
-use tokio_rustls::{TlsConnector, client::TlsStream};
-use wtransport::Identity;
+use tokio_rustls::client::TlsStream;
 
-use testkit::{TestDatabase, TestServer, binary::datastream, eventually, raw_http, within};
+use testkit::{
+    TestCertificate, TestDatabase, TestServer, binary::datastream, eventually, raw_http, tls,
+    within,
+};
 
 const WEB_SOCKET: &str = "GET /ws/crash HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\n\
     Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
 const EVENTS: &str = "GET /sse/crash HTTP/1.1\r\nHost: x\r\n\r\n";
 
-/// A certificate in files, and what clients need to trust it.
-struct TestCertificate {
-    folder: tempfile::TempDir,
-    der: CertificateDer<'static>,
-}
-
-impl TestCertificate {
-    fn new() -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
-        let der = Self::write(folder.path());
-        Self { folder, der }
-    }
-
-    /// Writes another one into the files.
-    fn renew(&mut self) {
-        self.der = Self::write(self.folder.path());
-    }
-
-    fn write(folder: &Path) -> CertificateDer<'static> {
-        let identity = Identity::self_signed(["localhost", "127.0.0.1"]).expect("a certificate");
-        let certificate = &identity.certificate_chain().as_slice()[0];
-        std::fs::write(folder.join("cert.pem"), certificate.to_pem()).expect("written");
-        let key = identity.private_key().to_secret_pem();
-        std::fs::write(folder.join("key.pem"), key).expect("written");
-        CertificateDer::from(certificate.der().to_vec())
-    }
-
-    fn file(&self, name: &str) -> String {
-        self.folder.path().join(name).display().to_string()
-    }
-
-    async fn connect(
-        &self,
-        address: SocketAddr,
-        version: &'static SupportedProtocolVersion,
-    ) -> Option<TlsStream<TcpStream>> {
-        connect(std::slice::from_ref(&self.der), address, version).await
-    }
-
-    /// Connects with TLS 1.3 and sends this.
-    async fn send(&self, address: SocketAddr, bytes: &str) -> TlsStream<TcpStream> {
-        let mut stream = self.connect(address, &version::TLS13).await.expect("a handshake");
-        stream.write_all(bytes.as_bytes()).await.expect("a write");
-        stream
-    }
+/// A connection of a client that trusts this certificate.
+async fn connect(
+    certificate: &TestCertificate,
+    address: SocketAddr,
+    version: &'static SupportedProtocolVersion,
+) -> Option<TlsStream<TcpStream>> {
+    connect_trusting(std::slice::from_ref(&certificate.der), address, version).await
 }
 
 /// Connects if the server has one of these certificates.
-async fn connect(
+async fn connect_trusting(
     trusted: &[CertificateDer<'static>],
     address: SocketAddr,
     version: &'static SupportedProtocolVersion,
 ) -> Option<TlsStream<TcpStream>> {
-    let mut roots = RootCertStore::empty();
-    trusted.iter().for_each(|der| roots.add(der.clone()).expect("a root"));
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut config = ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[version])
-        .expect("a version")
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+    let mut config = tls::client(trusted, &[version]);
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    let tcp = TcpStream::connect(address).await.expect("a connection");
-    let name = "localhost".try_into().expect("a name");
-    TlsConnector::from(Arc::new(config)).connect(name, tcp).await.ok()
+    tls::connect(Arc::new(config), address).await
+}
+
+/// Connects with TLS 1.3 and sends this.
+async fn send(
+    certificate: &TestCertificate,
+    address: SocketAddr,
+    bytes: &str,
+) -> TlsStream<TcpStream> {
+    let stream = connect(certificate, address, &version::TLS13).await;
+    let mut stream = stream.expect("a handshake");
+    stream.write_all(bytes.as_bytes()).await.expect("a write");
+    stream
 }
 
 async fn read_until(stream: &mut TlsStream<TcpStream>, text: &str) -> String {
@@ -107,7 +74,7 @@ async fn serving() -> (TestDatabase, TestServer, TestCertificate) {
     let server = builder(&database, &certificate).start_unready().await;
     eventually("a server that is ready", || async {
         let ready = "GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
-        let mut stream = certificate.send(server.addr, ready).await;
+        let mut stream = send(&certificate, server.addr, ready).await;
         read_until(&mut stream, "\r\n").await.contains(" 200 ").then_some(())
     })
     .await;
@@ -116,7 +83,7 @@ async fn serving() -> (TestDatabase, TestServer, TestCertificate) {
 
 async fn metrics(server: &TestServer, certificate: &TestCertificate) -> String {
     let request = "GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
-    let mut stream = certificate.send(server.addr, request).await;
+    let mut stream = send(certificate, server.addr, request).await;
     let mut text = String::new();
     within("the metrics", stream.read_to_string(&mut text)).await.expect("a clean end");
     text
@@ -127,7 +94,7 @@ async fn web_sockets_events_and_requests_speak_tls_1_2_and_1_3() {
     let (database, server, certificate) = serving().await;
     for version in [&version::TLS12, &version::TLS13] {
         let connect =
-            async || certificate.connect(server.addr, version).await.expect("a handshake");
+            async || connect(&certificate, server.addr, version).await.expect("a handshake");
         let (mut socket, mut events) = (connect().await, connect().await);
         assert_eq!(socket.get_ref().1.alpn_protocol(), Some(&b"http/1.1"[..]));
         socket.write_all(WEB_SOCKET.as_bytes()).await.expect("a write");
@@ -158,7 +125,7 @@ async fn a_slow_reader_gets_a_large_replay_in_full() {
         sent.push(database.finish("crash", &extras).await);
     }
     let request = format!("GET /sse/crash?after={first} HTTP/1.1\r\nHost: x\r\n\r\n");
-    let mut stream = certificate.send(server.addr, &request).await;
+    let mut stream = send(&certificate, server.addr, &request).await;
     let (mut ids, mut rest) = (Vec::new(), Vec::new());
     within("the whole replay", async {
         // 500 bytes at a time: the server's socket is full again and again.
@@ -181,7 +148,7 @@ async fn a_slow_reader_gets_a_large_replay_in_full() {
 #[tokio::test]
 async fn a_stream_goes_on_after_new_keys_of_the_client() {
     let (database, server, certificate) = serving().await;
-    let mut stream = certificate.send(server.addr, EVENTS).await;
+    let mut stream = send(&certificate, server.addr, EVENTS).await;
     read_until(&mut stream, "text/event-stream").await;
     for _ in 0..3 {
         stream.get_mut().1.refresh_traffic_keys().expect("TLS 1.3");
@@ -206,7 +173,7 @@ async fn a_handshake_that_stalls_is_closed_and_others_are_not_delayed() {
     let (database, server, certificate) = serving().await;
     let silent = raw_http(server.addr, "").await;
     let half = raw_http(server.addr, [22, 3, 1, 2, 0, 1]).await;
-    let mut stream = certificate.send(server.addr, EVENTS).await;
+    let mut stream = send(&certificate, server.addr, EVENTS).await;
     read_until(&mut stream, "text/event-stream").await;
     let round = database.finish("crash", "{}").await;
     read_until(&mut stream, &format!("id: {round}\n")).await;
@@ -223,14 +190,14 @@ async fn half_handshakes_are_limited_and_the_oldest_is_closed_first() {
     }
     within("the first to be closed", halves.remove(0).read_to_end()).await;
     let mut health =
-        certificate.send(server.addr, "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").await;
+        send(&certificate, server.addr, "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").await;
     read_until(&mut health, "\"ok\"").await;
 }
 
 #[tokio::test]
 async fn a_new_certificate_is_used_and_open_streams_stay() {
     let (database, server, mut certificate) = serving().await;
-    let mut stream = certificate.send(server.addr, EVENTS).await;
+    let mut stream = send(&certificate, server.addr, EVENTS).await;
     read_until(&mut stream, "text/event-stream").await;
     let expiry = |text: &str| {
         let name =
@@ -241,7 +208,7 @@ async fn a_new_certificate_is_used_and_open_streams_stay() {
     assert!(expiry(&metrics(&server, &certificate).await) > 1.7e9);
     certificate.renew();
     eventually("the new certificate", || async {
-        certificate.connect(server.addr, &version::TLS13).await.map(|_| ())
+        connect(&certificate, server.addr, &version::TLS13).await.map(|_| ())
     })
     .await;
     let round = database.finish("crash", "{}").await;
@@ -252,13 +219,13 @@ async fn a_new_certificate_is_used_and_open_streams_stay() {
         log.iter().any(|line| line.contains("cannot use the changed certificate")).then_some(())
     })
     .await;
-    certificate.send(server.addr, EVENTS).await;
+    send(&certificate, server.addr, EVENTS).await;
 }
 
 #[tokio::test]
 async fn a_stop_ends_the_stream_with_its_close_frame_and_close_notify() {
     let (_database, server, certificate) = serving().await;
-    let mut stream = certificate.send(server.addr, WEB_SOCKET).await;
+    let mut stream = send(&certificate, server.addr, WEB_SOCKET).await;
     read_until(&mut stream, "\r\n\r\n").await;
     server.signal("TERM");
     let mut rest = Vec::new();
@@ -283,7 +250,7 @@ async fn a_stream_takes_the_memory_of_its_keys_too() {
     used(0).await;
     let mut streams = Vec::new();
     for request in [EVENTS, WEB_SOCKET] {
-        let mut stream = certificate.send(server.addr, request).await;
+        let mut stream = send(&certificate, server.addr, request).await;
         read_until(&mut stream, "\r\n\r\n").await;
         streams.push(stream);
     }
@@ -295,7 +262,7 @@ async fn a_stream_takes_the_memory_of_its_keys_too() {
 #[tokio::test]
 async fn certificates_that_change_under_load_interrupt_no_stream_and_no_handshake() {
     let (database, server, mut certificate) = serving().await;
-    let mut stream = certificate.send(server.addr, EVENTS).await;
+    let mut stream = send(&certificate, server.addr, EVENTS).await;
     read_until(&mut stream, "text/event-stream").await;
     for _ in 0..3 {
         let old = certificate.der.clone();
@@ -305,7 +272,8 @@ async fn certificates_that_change_under_load_interrupt_no_stream_and_no_handshak
             loop {
                 let round = database.finish("crash", "{}").await;
                 read_until(&mut stream, &format!("id: {round}\n")).await;
-                let connecting = (0..20).map(|_| connect(&both, server.addr, &version::TLS13));
+                let connecting =
+                    (0..20).map(|_| connect_trusting(&both, server.addr, &version::TLS13));
                 let served = futures_util::future::join_all(connecting).await;
                 let mut got = served.iter().map(|served| {
                     let served = served.as_ref().expect("a handshake with one of the two");
@@ -365,7 +333,7 @@ async fn web_transport_uses_the_same_certificate() {
         .start_unready()
         .await;
     let request = "GET /wt/certificate HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
-    let mut stream = certificate.send(server.addr, request).await;
+    let mut stream = send(&certificate, server.addr, request).await;
     let answer = read_until(&mut stream, "}").await;
     assert!(answer.contains("\"next\":null"), "{answer}");
 }

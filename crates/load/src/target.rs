@@ -35,7 +35,7 @@ impl Target {
         let mut command = command(&options.server()?, options.pin);
         command.args(["serve", "--http-addr", address]).args(&options.server_arg);
         command.env("DATABASE_URL", url).env_remove("DATASTREAM_LISTEN_URL");
-        let tls = options.tls.then(TestTls::new).transpose()?;
+        let tls = options.tls.then(TestTls::new);
         command.envs(tls.iter().flat_map(TestTls::variables));
         let target = Self::start(command)?.with(tls);
         let start = Instant::now();

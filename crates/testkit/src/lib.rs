@@ -20,6 +20,7 @@ pub mod pinned;
 pub mod round;
 pub mod server;
 pub mod sse;
+pub mod tls;
 pub mod token;
 pub mod wait;
 pub mod ws;
@@ -37,6 +38,7 @@ pub use self::{
     round::WireRound,
     server::TestServer,
     sse::SseClient,
+    tls::TestCertificate,
     token::Signer,
     wait::{eventually, within},
     ws::WsClient,

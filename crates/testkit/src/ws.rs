@@ -1,12 +1,13 @@
 //! A WebSocket client.
 
-use std::fmt::Display;
+use std::{fmt::Display, sync::Arc};
 
 use futures_util::{SinkExt, StreamExt};
+use rustls::ClientConfig;
 use serde::de::DeserializeOwned;
 use tokio::net::TcpStream;
 use tokio_tungstenite::{
-    MaybeTlsStream, WebSocketStream, connect_async,
+    Connector, MaybeTlsStream, WebSocketStream, connect_async_tls_with_config,
     tungstenite::{
         Error, Message,
         client::IntoClientRequest,
@@ -34,12 +35,22 @@ impl WsClient {
 
     /// Connects with these headers; returns the status if the handshake is refused.
     pub async fn try_connect(url: &str, headers: &[(&str, &str)]) -> Result<Self, u16> {
+        Self::try_connect_by(url, headers, None).await
+    }
+
+    /// The same with TLS of this configuration.
+    pub async fn try_connect_by(
+        url: &str,
+        headers: &[(&str, &str)],
+        tls: Option<Arc<ClientConfig>>,
+    ) -> Result<Self, u16> {
         let mut request = url.into_client_request().expect("a URL");
         for (name, value) in headers {
             let name: HeaderName = name.parse().expect("a name");
             request.headers_mut().insert(name, HeaderValue::from_str(value).expect("a value"));
         }
-        match connect_async(request).await {
+        let connector = tls.map(Connector::Rustls);
+        match connect_async_tls_with_config(request, None, false, connector).await {
             Ok((stream, _response)) => Ok(Self { stream }),
             Err(Error::Http(response)) => Err(response.status().as_u16()),
             Err(error) => panic!("{url}: {error}"),
