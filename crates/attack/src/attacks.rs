@@ -1,11 +1,13 @@
 //! The attacks, by name.
 
 use std::{
+    net::SocketAddr,
     thread,
     time::{Duration, Instant},
 };
 
 use anyhow::Result;
+use futures_util::{StreamExt, future, stream};
 use testkit::wait::beside;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -15,7 +17,8 @@ use tokio::{
 use wtransport::quinn;
 
 use crate::{
-    clients::{connect, connect_all, frame, get, quic, web_socket},
+    access,
+    clients::{connect, connect_all, encrypted_web_socket, frame, get, quic, web_socket},
     options::{Attack, Options},
     report::measure,
     target::{GAME, Target},
@@ -28,12 +31,21 @@ const LARGE_ROUND: &str = "insert into rounds (game_id, finished_at, extras) \
 const SMALL_ROUNDS: &str = "insert into rounds (game_id, finished_at, extras) \
     select games.id, now(), '{\"point\": \"1.25\"}' from games, generate_series(1, 2000) \
     where slug = 'crash'";
+/// 10,000 rounds of 300 KB in 10 games, in a table that is streamed from here on.
+pub(crate) const LARGE_TABLE: &str = "insert into games (slug, name, type) \
+    select 'large-' || g, 'Large', 'large' from generate_series(1, 10) g; \
+    insert into rounds (game_id, finished_at, extras) \
+    select games.id, now() - interval '1 s' * n, jsonb_build_object('x', repeat('x', 300000)) \
+    from games, generate_series(1, 1000) n where type = 'large'";
 const MORE_GAMES: &str = "insert into games (slug, name, type) \
     select 'attack-' || g, 'Attack', 'attack' from generate_series(1, 8) g on conflict do nothing";
 /// A round close to the default limit of 1 MiB.
 const HUGE_ROUND: &str = "insert into rounds (game_id, finished_at, extras) \
     select id, now(), jsonb_build_object('x', repeat('x', 1000000)) from games \
     where slug = 'crash'";
+
+/// Handshakes that are under way at any time.
+const CONNECTS_AT_ONCE: usize = 256;
 
 /// What the attackers hold while others are measured.
 #[derive(Debug, Default)]
@@ -68,6 +80,9 @@ pub(crate) async fn run(options: &Options, target: &Target) -> Result<Held> {
         Attack::UnreadReplays => unread_replays(target, count, duration).await,
         Attack::UnreadSeeds => unread_seeds(target, count, duration).await,
         Attack::ResumePoints => return resume_points(target, count).await,
+        Attack::LargeStart => Vec::new(),
+        Attack::TlsConnects => tls_connects(target, count).await,
+        Attack::BadTokens => bad_tokens(target, count, duration).await,
         Attack::Notifications => notify(target, count).await,
     };
     Ok(Held { sockets, ..Held::default() })
@@ -76,13 +91,14 @@ pub(crate) async fn run(options: &Options, target: &Target) -> Result<Held> {
 fn default_count(attack: Attack) -> usize {
     match attack {
         Attack::Silent | Attack::SlowHead => 4000,
-        Attack::WsPings | Attack::WsMessages | Attack::WsFragments => 50,
-        Attack::Burner => 1,
+        Attack::WsPings | Attack::WsMessages | Attack::WsFragments | Attack::BadTokens => 50,
+        Attack::Burner | Attack::LargeStart => 1,
         Attack::WtHandshakes => 1200,
         Attack::KeepAlive | Attack::UnreadLists => 5000,
         Attack::UnreadReplays => 200,
         Attack::UnreadSeeds => 1500,
         Attack::ResumePoints => 400,
+        Attack::TlsConnects => 10_000,
         Attack::Notifications => 100_000,
     }
 }
@@ -152,6 +168,40 @@ async fn burn(duration: Duration) -> Vec<TcpStream> {
     let _burners: Vec<_> = burners.collect();
     sleep(duration).await;
     Vec::new()
+}
+
+/// WebSockets with TLS that stay, as after an outage of the network.
+async fn tls_connects(target: &Target, count: usize) -> Vec<TcpStream> {
+    let Some(config) = target.access.tls() else { return Vec::new() };
+    let path = format!("/ws/{GAME}");
+    let connects =
+        (0..count).map(|_| encrypted_web_socket(config.clone(), target.address(), &path));
+    let connected = stream::iter(connects).buffer_unordered(CONNECTS_AT_ONCE);
+    connected.filter_map(future::ready).collect().await
+}
+
+/// Asks again and again with a token that costs a check of its signature.
+async fn bad_tokens(target: &Target, count: usize, duration: Duration) -> Vec<TcpStream> {
+    let (address, end) = (target.address(), Instant::now() + duration);
+    let field = format!("Authorization: {}", access::bad_bearer());
+    let request = format!("GET /sse/{GAME} HTTP/1.1\r\nHost: x\r\n{field}\r\n\r\n").into_bytes();
+    let askers = (0..count).map(|_| beside(ask_until(end, address, request.clone())));
+    for asker in askers.collect::<Vec<_>>() {
+        let _ = asker.await;
+    }
+    Vec::new()
+}
+
+async fn ask_until(end: Instant, address: SocketAddr, request: Vec<u8>) {
+    let mut answer = [0; 2048];
+    while Instant::now() < end {
+        let Some(mut socket) = connect(address, &request).await else { continue };
+        while Instant::now() < end && socket.read(&mut answer).await.is_ok_and(|read| read > 0) {
+            if socket.write_all(&request).await.is_err() {
+                break;
+            }
+        }
+    }
 }
 
 async fn unread_lists(target: &Target, count: usize, duration: Duration) -> Vec<TcpStream> {

@@ -1,9 +1,9 @@
 //! The attackers' connections.
 
-use std::{io, net::SocketAddr};
+use std::{io, net::SocketAddr, sync::Arc};
 
 use anyhow::Result;
-use testkit::{Certificate, TestServer, pinned::trusting};
+use testkit::{Certificate, TestServer, pinned::trusting, tls};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpSocket, TcpStream},
@@ -48,6 +48,20 @@ pub(crate) async fn web_socket(address: SocketAddr, path: &str) -> Option<TcpStr
     let mut head = [0; 512];
     let read = stream.read(&mut head).await.ok()?;
     head[..read].starts_with(b"HTTP/1.1 101").then_some(stream)
+}
+
+/// The same with TLS. Returned without its encryption: nobody reads it.
+pub(crate) async fn encrypted_web_socket(
+    config: Arc<tls::ClientConfig>,
+    address: SocketAddr,
+    path: &str,
+) -> Option<TcpStream> {
+    let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\n{SEED}\r\n");
+    let mut stream = tls::connect(config, address).await?;
+    stream.write_all(request.as_bytes()).await.ok()?;
+    let mut head = [0; 512];
+    let read = stream.read(&mut head).await.ok()?;
+    head[..read].starts_with(b"HTTP/1.1 101").then(|| stream.into_inner().0)
 }
 
 /// A masked frame with this first byte and payload of zeros.

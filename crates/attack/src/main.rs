@@ -4,6 +4,7 @@
 //! The server runs as the release program on a database of its own. A steady subscriber on another
 //! game receives 20 rounds a second meanwhile. `docs/benchmarks.md` has the bars.
 
+mod access;
 mod attacks;
 mod clients;
 mod memory;

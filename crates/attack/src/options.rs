@@ -32,6 +32,18 @@ pub(crate) struct Options {
     #[arg(long, default_value = "1")]
     pub(crate) waves: u32,
 
+    /// The server speaks TLS, as for `tls-connects`
+    #[arg(long)]
+    pub(crate) tls: bool,
+
+    /// The server asks for tokens, as for `bad-tokens`
+    #[arg(long)]
+    pub(crate) tokens: bool,
+
+    /// Nobody reads the server's log once it listens
+    #[arg(long)]
+    pub(crate) unread_log: bool,
+
     /// Limit on open files of the server
     #[arg(long)]
     pub(crate) files: Option<u32>,
@@ -82,6 +94,13 @@ pub(crate) enum Attack {
     UnreadSeeds,
     /// 400 connections with another resume point each. Bar: a resume of another client in 1 s
     ResumePoints,
+    /// A start beside 10,000 rounds of 300 KB in 10 games. Bar: ready in 15 s, 100 MB above the
+    /// memory limit
+    LargeStart,
+    /// 10,000 WebSockets that connect with TLS. Bar: twice the delays of `burner --tls`
+    TlsConnects,
+    /// 50 connections that ask with tokens of a wrong key without end. Compare with `burner --tokens`
+    BadTokens,
     /// 100,000 notifications that no server sent. Bar: no round later than 1 s
     Notifications,
 }

@@ -3,7 +3,6 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use testkit::{WsClient, raw_http};
 use tokio::time::{sleep, timeout};
 
 use crate::{
@@ -31,6 +30,7 @@ pub(crate) struct Report {
     open: usize,
     attackers: usize,
     pub(crate) rounds: Rounds,
+    ready: Duration,
     before: u64,
     peak: u64,
     left: u64,
@@ -39,9 +39,10 @@ pub(crate) struct Report {
 impl Report {
     /// Measures beside the attackers.
     pub(crate) async fn of(target: &Target, before: u64, held: &Held) -> Result<Self> {
-        let mut report = Self { before, resume: held.resume, ..Self::default() };
+        let (ready, resume) = (target.ready, held.resume);
+        let mut report = Self { before, ready, resume, ..Self::default() };
         for _ in 0..CHECKS {
-            report.health.extend(measure(health(target)).await);
+            report.health.extend(measure(target.answers("/healthz")).await);
         }
         report.stream = Box::pin(measure(stream(target))).await;
         report.attackers = held.sockets.len() + held.quic.len();
@@ -62,6 +63,7 @@ impl Report {
         let megabytes = |bytes: u64| bytes as f64 / MEGABYTE;
         let worst = self.health.iter().copied().fold(0.0, f64::max);
         println!("attack                {attack:?}");
+        println!("ready after           {} ms", self.ready.as_millis());
         println!("attackers connected   {} of {}", self.open, self.attackers);
         println!("health checks in 1 s  {} of {CHECKS}, worst {worst:.1} ms", self.health.len());
         println!("a new stream          {}", milliseconds(self.stream));
@@ -69,12 +71,10 @@ impl Report {
             println!("another's resume      {}", milliseconds(self.resume));
         }
         let delays = &self.rounds.delays;
-        println!("steady subscriber     {} of {} rounds", delays.len(), self.rounds.sent);
-        let (half, most) = (quantile(delays, 0.5), quantile(delays, 0.99));
-        println!(
-            "its delays            p50 {half:.1} ms, p99 {most:.1} ms, worst {:.1} ms",
-            quantile(delays, 1.0)
-        );
+        let inserts = &self.rounds.inserts;
+        println!("steady subscriber     {} of {} rounds", delays.len(), inserts.len());
+        println!("its delays            {}", quantiles(delays));
+        println!("of these, inserts     {}", quantiles(inserts));
         let [before, peak, left] = [self.before, self.peak, self.left].map(megabytes);
         println!(
             "memory                {before:.0} MB before, peak {peak:.0} MB, {left:.0} MB after"
@@ -85,13 +85,21 @@ impl Report {
     pub(crate) fn check(&self) -> Result<()> {
         ensure!(self.health.len() == CHECKS, "a health check was not answered within a second");
         ensure!(self.stream.is_some(), "no new stream was accepted");
-        ensure!(self.rounds.delays.len() == self.rounds.sent, "the steady subscriber lost rounds");
+        ensure!(
+            self.rounds.delays.len() == self.rounds.inserts.len(),
+            "the steady subscriber lost rounds"
+        );
         Ok(())
     }
 }
 
 fn milliseconds(measured: Option<f64>) -> String {
     measured.map_or_else(|| "refused".to_owned(), |measured| format!("{measured:.1} ms"))
+}
+
+fn quantiles(sorted: &[f64]) -> String {
+    let [half, most, worst] = [0.5, 0.99, 1.0].map(|share| quantile(sorted, share));
+    format!("p50 {half:.1} ms, p99 {most:.1} ms, worst {worst:.1} ms")
 }
 
 fn quantile(sorted: &[f64], share: f64) -> f64 {
@@ -106,12 +114,6 @@ pub(crate) async fn measure(step: impl Future<Output = bool>) -> Option<f64> {
     succeeded.then(|| start.elapsed().as_micros() as f64 / 1000.0)
 }
 
-async fn health(target: &Target) -> bool {
-    let request = "GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
-    let answer = raw_http(target.address(), request).await.read_to_end().await;
-    answer.starts_with("HTTP/1.1 200 ")
-}
-
 async fn stream(target: &Target) -> bool {
-    WsClient::try_connect(&target.server.ws(&format!("/ws/{GAME}")), &[]).await.is_ok()
+    target.web_socket(&format!("/ws/{GAME}")).await.is_ok()
 }

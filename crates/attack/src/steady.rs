@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use anyhow::anyhow;
 use testkit::{TestDatabase, WsClient, wait::beside};
 use tokio::{
     sync::watch,
@@ -19,21 +20,22 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// What the subscriber received.
 #[derive(Debug, Default)]
 pub(crate) struct Rounds {
-    pub(crate) sent: usize,
+    /// Milliseconds that each insert took, until its commit was confirmed; sorted.
+    pub(crate) inserts: Vec<f64>,
     /// Milliseconds from before each insert until the round arrived, sorted.
     pub(crate) delays: Vec<f64>,
 }
 
 pub(crate) struct Steady {
     stop: watch::Sender<bool>,
-    writer: JoinHandle<usize>,
+    writer: JoinHandle<Vec<f64>>,
     reader: JoinHandle<Vec<f64>>,
 }
 
 impl Steady {
     pub(crate) async fn start(target: &Target) -> anyhow::Result<Self> {
-        let url = target.server.ws(&format!("/ws/{OTHER_GAME}?seed=none"));
-        let client = WsClient::connect(url).await;
+        let client = target.web_socket(&format!("/ws/{OTHER_GAME}?seed=none")).await;
+        let client = client.map_err(|status| anyhow!("a WebSocket was refused: {status}"))?;
         let (stop, stopped) = watch::channel(false);
         let (sent, inserted) = tokio::sync::mpsc::unbounded_channel();
         let start = Instant::now();
@@ -45,10 +47,11 @@ impl Steady {
     /// Stops writing, and waits for the rounds that are on their way.
     pub(crate) async fn stop(self) -> Rounds {
         self.stop.send_replace(true);
-        let sent = self.writer.await.unwrap_or_default();
+        let mut inserts = self.writer.await.unwrap_or_default();
         let mut delays = self.reader.await.unwrap_or_default();
+        inserts.sort_by(f64::total_cmp);
         delays.sort_by(f64::total_cmp);
-        Rounds { sent, delays }
+        Rounds { inserts, delays }
     }
 }
 
@@ -58,18 +61,19 @@ async fn write(
     stopped: watch::Receiver<bool>,
     inserted: tokio::sync::mpsc::UnboundedSender<()>,
     start: Instant,
-) -> usize {
+) -> Vec<f64> {
     let mut ticks = interval(PACE);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut sent = 0;
+    let mut inserts = Vec::new();
     while !*stopped.borrow() {
         ticks.tick().await;
-        let extras = format!(r#"{{"sent": {}}}"#, start.elapsed().as_micros());
+        let sent = start.elapsed();
+        let extras = format!(r#"{{"sent": {}}}"#, sent.as_micros());
         database.finish(OTHER_GAME, &extras).await;
-        sent += 1;
+        inserts.push((start.elapsed() - sent).as_secs_f64() * 1000.0);
         let _ = inserted.send(());
     }
-    sent
+    inserts
 }
 
 /// Receives as many rounds as were inserted.

@@ -1,6 +1,6 @@
 //! Many rows in one INSERT: the time until every subscriber has received the last one.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use anyhow::{Result, ensure};
 
@@ -10,12 +10,15 @@ use crate::{
     database::{self, Database},
     options::Options,
     outcome::median,
+    process,
     publisher::Publisher,
     run::{self, Subject, TIME_LIMIT},
     run_state::RunState,
 };
 
-const ROWS: u64 = 10_000;
+/// For a million rows to 300 subscribers: 300 million deliveries.
+const BULK_TIME_LIMIT: Duration = Duration::from_secs(900);
+const MEGABYTE: f64 = 1e6;
 
 /// Repeats the INSERT; prints each time and the median.
 pub(crate) fn bulk(options: &Options, database: &Database) -> Result<()> {
@@ -28,7 +31,8 @@ pub(crate) fn bulk(options: &Options, database: &Database) -> Result<()> {
     let mut publisher = runtime.block_on(publisher)?;
 
     println!(
-        "| {ROWS} rows in one INSERT, {} {} | INSERT, ms | commit to the last one at the last subscriber, ms |",
+        "| {} rows in one INSERT, {} {} | INSERT, ms | commit to the last one at the last subscriber, ms |",
+        options.rows,
         options.conns,
         options.transport.path()
     );
@@ -37,11 +41,11 @@ pub(crate) fn bulk(options: &Options, database: &Database) -> Result<()> {
     let (mut times, mut last) = (Vec::new(), 0);
     for attempt in 1..=options.pairs {
         let begun = state.clock.micros();
-        last = runtime.block_on(publisher.publish_statement(ROWS))?;
+        last = runtime.block_on(publisher.publish_statement(options.rows))?;
         let committed = state.clock.micros();
         let mut done = state.done.subscribe();
         runtime.block_on(async {
-            tokio::time::timeout(TIME_LIMIT, done.wait_for(|&done| done >= last))
+            tokio::time::timeout(BULK_TIME_LIMIT, done.wait_for(|&done| done >= last))
                 .await?
                 .map(drop)?;
             anyhow::Ok(())
@@ -53,7 +57,9 @@ pub(crate) fn bulk(options: &Options, database: &Database) -> Result<()> {
     }
     println!("| median | | {:.1} |", median(times));
     let encoded = target.metric("datastream_frames_encoded_total")? - encoded;
-    println!("\nrounds encoded for {} subscribers: {encoded} of {last}", options.conns);
+    let peak = process::peak_bytes(target.pid())? as f64 / MEGABYTE;
+    println!("\npeak memory: {peak:.0} MB");
+    println!("rounds encoded for {} subscribers: {encoded} of {last}", options.conns);
     let seen = client.finish(last)?;
     ensure!(seen.faults.none(), "not every round came once and in order: {:?}", seen.faults);
     Ok(())

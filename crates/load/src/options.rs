@@ -30,6 +30,10 @@ pub(crate) struct Options {
     #[arg(long, conflicts_with = "window")]
     pub(crate) rate: Option<f64>,
 
+    /// Rows of the INSERT of `bulk`
+    #[arg(long, default_value = "10000")]
+    pub(crate) rows: u64,
+
     /// Transactions in flight at once, without --rate
     #[arg(long, default_value_t = 1)]
     pub(crate) window: u64,
@@ -92,7 +96,7 @@ pub(crate) enum Mode {
     Latency,
     /// The latency that the listener adds to that of the notification
     Listener,
-    /// 10,000 rows in one INSERT, to --conns subscribers
+    /// --rows rows in one INSERT, to --conns subscribers
     Bulk,
     /// Queries that --conns connects cause
     Connects,
