@@ -1,4 +1,4 @@
--- The outbox: one row for each finished round, written by the transaction that finished it. It survives every outage.
+-- The outbox: the transaction that finishes a round adds one row to it. So no outage of the server loses a round.
 
 set local lock_timeout = '2s';
 

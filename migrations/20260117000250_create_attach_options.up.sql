@@ -1,4 +1,4 @@
--- The attached tables and their options: defaults, the condition of --finished-when, and all checks that need no lock.
+-- The attached tables and their options: defaults, and the condition of --finished-when as PostgreSQL prints it.
 
 set local lock_timeout = '2s';
 

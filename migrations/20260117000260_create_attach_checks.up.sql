@@ -1,4 +1,4 @@
--- What keeps a table from being attached. Each function returns a sentence for each problem, so that `attach` reports all at once.
+-- The checks of `attach`. Each function returns a sentence for each problem, so that `attach` reports all problems at once.
 -- None of them takes a lock that a writer would wait for.
 
 set local lock_timeout = '2s';

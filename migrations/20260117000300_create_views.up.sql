@@ -1,4 +1,4 @@
--- The views and functions that the server reads attached tables by.
+-- The functions that generate the views and functions by which the server reads attached tables.
 
 set local lock_timeout = '2s';
 

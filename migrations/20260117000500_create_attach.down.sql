@@ -1,6 +1,6 @@
 set local lock_timeout = '2s';
 
--- Detaches every table: its triggers, index and view are dropped.
+-- Detaches every table: drops its triggers, index and view.
 do $$
 declare
   relation text;

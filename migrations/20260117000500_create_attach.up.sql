@@ -1,4 +1,4 @@
--- `attach` and `detach`: a game's own table gets triggers, a view and an index, and loses them.
+-- `attach` creates the triggers, the view and the index of a table of the game. `detach` drops them.
 
 set local lock_timeout = '2s';
 

@@ -1,4 +1,4 @@
--- The maintenance that the server asks for each minute. One session at a time does each task.
+-- The maintenance that the server runs each minute. One session at a time does each task.
 
 set local lock_timeout = '2s';
 

@@ -1,4 +1,4 @@
--- Names the server that answers resumes exactly, so that it outlives that server's connection (src/source/exact_server.rs).
+-- A row with the number of the server that answers resumes exactly. It outlives that server's connection (src/source/exact_server.rs).
 
 set local lock_timeout = '2s';
 

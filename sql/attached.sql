@@ -1,4 +1,4 @@
--- How many tables are attached, and how word is sent of them. To be run where the schema exists.
+-- The number of attached tables, by capture mode. Needs the schema datastream.
 -- No parameters.
 -- Columns: attached bigint, auto bigint, notify bigint, poll bigint.
 select count(*) as attached,

@@ -1,8 +1,7 @@
--- Rounds that finished at a moment or later, by the game's clock, at most 100,000 of each game, and those
--- of older moments that were recorded since, among the newest 100,000 of the outbox. For a database that
--- came back with another history (failover, restore), where transaction ids say nothing. Without content, of which
--- there may be any number of bytes: most of these rounds were sent. The limits of moments_since.sql and these are no
--- parameter, since a plan for any limit expects a tenth of the table.
+-- Rounds that finished at a time or later, by the game's clock: at most 100,000 of each game. Also rounds with an earlier
+-- finished_at that were recorded since, among the newest 100,000 outbox rows. For a database that is another one after a
+-- failover or a restore, so that the transaction ids do not help. Reads no content, because most of these rounds were sent.
+-- The limits here and in moments_since.sql are not parameters: for a parameter, the planner expects a tenth of the table.
 -- $1 bigint: microseconds since the epoch
 -- Columns: those of moments_since.sql; ordered by finished_at, then by id: numbers before strings.
 select f.attachment, f.round_id, f.round_key, datastream.micros(f.finished_at) as finished_micros

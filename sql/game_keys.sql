@@ -1,4 +1,5 @@
--- The ids of all games, in the order of games.sql. It reads no slug, name or type: one that cannot be read hides no game.
+-- The ids of all games, in the order of games.sql. Reads no slug, name or type, so one that cannot be read
+-- does not hide the other games.
 -- No parameters.
 -- Columns: game_id bigint, game_key text.
 select g.game_id, g.game_key

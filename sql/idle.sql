@@ -1,7 +1,7 @@
--- Asks, on a quiet database, whether poll.sql would find rows: it is a third as long, and a server with log_statement = all
--- writes it 345,600 times a day.
+-- For a quiet database: whether poll.sql would find rows. Its text is a third as long, because PostgreSQL logs it 345,600
+-- times a day with log_statement = all.
 -- $1 text: the snapshot of the last poll that was read to its end.
--- Columns: those of poll.sql that tell the state of the database, and has_rows boolean. The conditions are those of poll.sql.
+-- Columns: those of poll.sql with the state of the database, and has_rows boolean. The conditions are those of poll.sql.
 select pg_current_snapshot()::text as snapshot, (pg_current_wal_insert_lsn() - '0/0')::bigint as inserted,
        (pg_current_wal_flush_lsn() - '0/0')::bigint as flushed,
        (extract(epoch from clock_timestamp()) * 1e6)::bigint as now_micros,

@@ -1,5 +1,5 @@
 -- The oldest transaction that blocks a session that builds or drops an index CONCURRENTLY. It has written the table, or may
--- still see its old state. Transactions of less than a second, and this query, are left out.
+-- still see its old state. Leaves out transactions of less than a second, and this query.
 -- $1 integer: the pid of the session
 -- Columns: pid integer, 0 for a prepared transaction; blocker text. No row if nothing blocks the session. For sessions of other
 -- roles, only members of pg_read_all_stats see more than the role.

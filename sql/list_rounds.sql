@@ -1,7 +1,7 @@
--- The content of listed rounds, in their order, up to so many bytes.
+-- The content of these rounds, in the given order, up to $4 bytes.
 -- $1 integer[]: attachments   $2 bigint[]: round_id   $3 text[]: round_key, as the outbox has them   $4 bigint: bytes of extras
--- Columns: as rounds_by_id.sql, and cut boolean: the rounds before have $4 bytes, so the extras are left out: the client asks for
---          these rounds again.
+-- Columns: as rounds_by_id.sql, and cut boolean. If it is true, the rounds before have $4 bytes, and this row has no extras: the
+--          client requests these rounds again.
 -- A round that is missing in the answer was deleted, or is unfinished again.
 select f.attachment, f.round_id, f.round_key, f.game_id, f.game_key, f.game_slug, f.game_type,
        datastream.micros(f.finished_at) as finished_micros, case when coalesce(f.bytes, 0) < $4::bigint then f.extras end as extras,

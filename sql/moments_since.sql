@@ -1,6 +1,6 @@
--- What finished at a moment or later, by the game's clock, at most 10,000 of each game, and what of older
--- moments was recorded since, among the newest 10,000 of the outbox: tells rounds from before the start
--- of the server from later ones after a failover. 40,000 take 0.1 s.
+-- The rounds that finished at a time or later, by the game's clock: at most 10,000 of each game. Also rounds with an earlier
+-- finished_at that were recorded since, among the newest 10,000 outbox rows. After a failover the server recognizes by them
+-- the rounds from before its start. 40,000 rounds take 0.1 s.
 -- $1 bigint: microseconds since the epoch
 -- Columns: attachment integer, round_id bigint, round_key text, finished_micros bigint; ordered by finished_at, then by id: numbers before strings.
 select f.attachment, f.round_id, f.round_key, datastream.micros(f.finished_at) as finished_micros

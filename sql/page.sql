@@ -1,12 +1,12 @@
--- A page of the outbox rows committed since a snapshot, if they are more than poll.sql answers: 44 ms for 10,000 rows. One
--- answer with a million takes 2.4 s, and the memory for all of them.
+-- A page of the outbox rows committed since a snapshot, if there are more than poll.sql returns. 10,000 rows take 44 ms. One
+-- answer with a million rows would take 2.4 s, and the memory for all of them.
 -- $1 text: the snapshot of the last poll that was read to its end.
 -- $2 text: the snapshot of the first page, up to which all pages read; null for the first.
 -- $3 bigint, $4 integer, $5 bigint, $6 text: xid, attachment, round_id and round_key of the row after which to read.
 -- $7 bigint: how many rows.
 -- Columns and order: those of poll.sql, without content: has_round is null. `snapshot` is $2 if that is given.
--- The key enters the index; rows that $1 sees already are passed over (45 ms for a million rows behind a transaction that
--- was open for so long).
+-- The key is a condition on the index. PostgreSQL skips rows that $1 sees already (45 ms for a million rows, after a
+-- transaction that was open for so long).
 select s.snap::text as snapshot, (s.inserted - '0/0'::pg_lsn)::bigint as inserted, (s.flushed - '0/0'::pg_lsn)::bigint as flushed,
        o.xid::text::bigint as xid, o.before::text::bigint as before, o.attachment, o.round_id, o.round_key,
        (extract(epoch from o.at) * 1000000)::bigint as at_micros,

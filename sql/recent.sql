@@ -1,13 +1,12 @@
--- The newest rounds of each game in the outbox: fills the memory for resumes at the start.
--- $1 text: a snapshot; only what was committed by then, the rest comes with the poll from there.
+-- The newest rounds of each game in the outbox: the server keeps them in memory from its start on.
+-- $1 text: a snapshot. Later rounds come with the poll that begins there.
 -- $2 bigint: how many of each game.
--- $3 bigint: how many rows of the outbox to look at, the newest: bounds the start, however long the
---            retention.
--- Columns: floor bigint (where the look ended: rounds of this transaction or an older one may be
---          missing; null when the whole outbox was seen), xid bigint, before bigint, attachment integer, round_id bigint,
---          round_key text; newest first. The content is read in pages (rounds_by_id.sql), as far as the memory goes.
--- `< xmax` says no more than the snapshot does, but to the index: no step through what another cluster's
--- transactions have left (see poll.sql).
+-- $3 bigint: how many of the newest outbox rows to read. This limits the time of a start, also with a long retention.
+-- Columns: floor bigint (rounds of this transaction or an older one may be missing;
+--          null if the whole outbox was read), xid bigint, before bigint, attachment integer, round_id bigint,
+--          round_key text; newest first. The content is read in pages (rounds_by_id.sql), as far as the memory allows.
+-- `< xmax` follows from the snapshot, but it is a condition on the index. So PostgreSQL reads no rows of another cluster's
+-- transactions (see poll.sql).
 with newest as materialized (
   select b.xid, b.before, b.attachment, b.round_id, b.round_key
   from datastream.outbox b

@@ -1,5 +1,5 @@
--- Those of these rounds that the outbox had recorded by a moment, whatever has become of them since;
--- looks at the newest million rows (0.2 s), and only after a failover that seems to have lost rounds.
+-- Those of these rounds whose outbox row is from this time or earlier, whether or not the rounds still exist. Reads the newest
+-- million outbox rows (0.2 s). The server runs it only after a failover that seems to have lost rounds.
 -- $1 bigint[]: ids that are numbers   $2 text[]: ids that are strings   $3 bigint: microseconds since the epoch
 -- Columns: round_id bigint, null for a string; round_key text, null for a number.
 select distinct case when n.round_key = '' then n.round_id end as round_id, nullif(n.round_key, '') as round_key

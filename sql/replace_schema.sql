@@ -1,4 +1,4 @@
--- Preceded by doctor/attached_tables.sql. The shell commands that replace the schema and attach each table again.
+-- The shell commands that replace the schema and attach each table again. doctor/attached_tables.sql comes before it.
 -- Columns: commands text.
 select array_to_string('{datastream migrate --revert}'::text[]
     -- `attach` makes the schema, too, and no tables of a game.

@@ -1,8 +1,8 @@
--- Rounds recorded by a transaction or a later one, the newest $4 of them, oldest first, and what has been trimmed by
--- this look, which may have been more when the first transaction was looked up (resume_points.sql).
+-- The rounds that this transaction or a later one recorded: the newest $4 of them, oldest first. Also the greatest transaction
+-- that retention has deleted: it may have deleted rows since resume_points.sql found the first transaction.
 -- $1 bigint: the first transaction   $2 bigint[]: ids of games that are numbers, or null for all games
 -- $3 text[]: ids of games that are strings   $4 bigint: limit
--- $5 text: a snapshot; only what was committed by then, since only that has its place in the stream
+-- $5 text: a snapshot. Later rounds have no position in the stream yet
 -- Columns: trimmed bigint (rounds of that transaction or an older one may be missing: see trimmed.sql), xid bigint, before
 --          bigint, attachment integer, round_id bigint, round_key text, game_id bigint, game_key text, game_type text,
 --          finished_micros bigint, extras_bytes bigint; ordered by xid, attachment, then by id. One row with a null attachment if

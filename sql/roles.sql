@@ -1,5 +1,5 @@
--- Creates the roles with the least rights that Data Stream needs. Run it with psql as a superuser, or as the owner of the
--- schema datastream and of the game's tables, after `datastream migrate` and `attach`. It can be run again.
+-- Creates roles that have only the rights which Data Stream needs. Run it with psql as a superuser, or as the owner of the
+-- schema datastream and of the game's tables, after `datastream migrate` and `attach`. You may run it again.
 --
 --   datastream roles | psql "$DATABASE_URL"              or, in the source tree:
 --   psql "$DATABASE_URL" -f sql/roles.sql

@@ -3,7 +3,7 @@
 -- answer was deleted, or is unfinished again.
 -- Columns: attachment integer, round_id bigint (null if the id is a string), round_key text (null if it is a number), game_id bigint,
 --          game_key text likewise, game_slug text, game_type text, finished_micros bigint (null: infinity), extras text (null: longer than the
---          setting datastream.max_round; 20 MB are not fetched to be refused).
+--          setting datastream.max_round, so the server need not read 20 MB to skip them).
 select f.attachment, f.round_id, f.round_key, f.game_id, f.game_key, f.game_slug, f.game_type,
        datastream.micros(f.finished_at) as finished_micros,
        case when octet_length(f.extras) <= coalesce(nullif(current_setting('datastream.max_round', true), '')::bigint, 1048576)

@@ -1,4 +1,4 @@
--- Inserts the four sample games. For psql; can be run again.
+-- Inserts the four sample games. For psql. You may run it again.
 insert into public.games (slug, name, type) values
   ('crash', 'Crash', 'multiplier'),
   ('slot', 'Slot', 'multiplier'),

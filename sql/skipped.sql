@@ -1,9 +1,9 @@
--- Outbox rows that have no round to send: its id or its moment cannot be sent, it was deleted, it is unfinished again, or it has no
--- game.
--- $1 text: a snapshot; only what was committed by then   $2 bigint: how many rows of the outbox to look at, the newest
+-- Outbox rows that have no round to send: its id or its finished_at cannot be sent, it was deleted, it is unfinished again, or
+-- it has no game.
+-- $1 text: a snapshot; only rows that were committed by then   $2 bigint: how many of the newest outbox rows to read
 -- Columns: attachment integer (negative: the id cannot be sent), round_id bigint, round_key text, is_finished boolean (null: deleted),
 --          is_out_of_range boolean.
--- No content is read. Fenced: see replay.sql.
+-- Reads no content. An optimization fence: see replay.sql.
 with newest as materialized (
   select b.attachment, b.round_id, b.round_key
   from datastream.outbox b

@@ -1,10 +1,11 @@
--- State of the server, read before the schema datastream is used.
+-- State of PostgreSQL, which the server reads before it uses the schema datastream.
 -- No parameters; works without our schema and for any role.
 -- Columns: in_recovery boolean, system_identifier text, timeline integer, database oid, has_schema boolean,
 --          server_version_num integer.
--- Of a schema of which something was dropped the next query tells what. The catalog is asked for it, since `to_regclass` fails for a role that may not use it.
--- The timeline is read from the WAL position: the control file learns of a promotion only at the next
--- checkpoint. A standby has no position of its own to write at, so there the control file must do.
+-- If objects of the schema were dropped, the next query reports them. This query looks the schema up in the catalog, because
+-- `to_regclass` fails for a role that may not use it.
+-- The timeline comes from the WAL position, because the control file has a new timeline only after the next checkpoint. A standby
+-- has no WAL position to write at, so there the timeline comes from the control file.
 select pg_is_in_recovery() as in_recovery,
        (select system_identifier::text from pg_control_system()) as system_identifier,
        case when pg_is_in_recovery() then (select timeline_id from pg_control_checkpoint())

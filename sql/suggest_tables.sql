@@ -1,5 +1,6 @@
 -- The tables of the game, for `attach --suggest`: one JSON text for each. Reads the catalog only.
--- Its parameter is a table as in SQL, or null for all tables. It is put in as a literal: poolers keep no prepared statements.
+-- Its parameter is a table as in SQL, or null for all tables. The program inserts it as a literal, because poolers keep no
+-- prepared statements.
 with recursive bases as (
   select t.oid, t.oid as base from pg_type t where t.typtype <> 'd'
   union all

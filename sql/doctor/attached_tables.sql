@@ -1,6 +1,6 @@
--- Common table expressions of the other files. `attached`: the attached tables with their oids, found without a right on
--- their schemas, which the reader does not have. `again`: the command that attaches each with the current names. Renamed
--- objects are found by the dependencies of our triggers and views.
+-- Common table expressions of the other files. `attached`: the attached tables with their oids, found without any right on
+-- their schemas, because the reader has none. `again`: the command that attaches each with the current names. It finds
+-- renamed objects by the dependencies of our triggers and views.
 with views(name) as (  -- the last two are those of an earlier text of the migrations, which `migrate` reads too
   values ('datastream.attached_%s_rounds'), ('datastream.attached_games'), ('datastream.rounds_%s'), ('datastream.games')
 ), named as (

@@ -1,4 +1,4 @@
--- A stream is named by the slug of a game, and a round has the id of its game: both must be unique.
+-- Clients select a stream by a game's slug, and a round has the id of its game. So both must be unique.
 select 'warning' as status, format('%s games have the slug %s', count(*), g.slug) as says, 'give each game a unique slug' as remedy
 from datastream.attached_games g where g.slug is not null and g.type is not null group by g.slug having count(*) > 1
 union all

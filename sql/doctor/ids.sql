@@ -1,4 +1,4 @@
--- A round is identified by its id alone, and two attached tables with close sequences will use the same ids. A role that may
+-- The id alone identifies a round, and two attached tables with close sequences will use the same ids. A role that may
 -- not read a sequence sees its start value only.
 , ids as (
   select a.id, a.relation, a.options->'id'->>0 as name, s.oid as sequence, coalesce(p.last_value, q.seqstart) as position, q.seqstart, q.seqincrement,

@@ -1,4 +1,5 @@
--- The rounds that doctor/rounds.sql looks at: those of the newest 1,000 rows of the outbox. A negative attachment: the id cannot be sent, so no round is found.
+-- The rounds that doctor/rounds.sql checks: those of the newest 1,000 outbox rows. A negative attachment means that the id cannot
+-- be sent, so it finds no round for it.
 newest as materialized (
   select distinct o.attachment, o.round_id, o.round_key from (
     select b.attachment, b.round_id, b.round_key from datastream.outbox b

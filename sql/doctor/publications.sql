@@ -1,5 +1,5 @@
 -- A publication for all tables, or for tables of the schema datastream: a subscriber without these tables stops at the first
--- round. Whether it has them is unknown here.
+-- round. This query cannot know whether it has them.
 select 'warning' as status, format('publication %s includes tables of datastream: a subscriber without them stops at the first round (doctor cannot check the subscriber)', quote_ident(p.pubname)) as says,
        format(E'create the schema at each subscriber (pg_dump -s -n datastream | psql), or publish the game''s tables by name, as the owner of the publication, and add later tables yourself:\n')
        || case when p.puballtables then

@@ -1,6 +1,6 @@
 -- Rounds that cannot be sent: their extras are longer than the setting datastream.max_round (1 MiB by default), or the game has no
--- slug or no type that UTF-8 can hold. Not those that PostgreSQL cannot read, nor those whose id or finished_at cannot be sent: the
--- check of the tables finds these.
+-- slug or no type that UTF-8 can hold. Other queries find the rounds that PostgreSQL cannot read, and those whose id or
+-- finished_at cannot be sent.
 , checked as materialized (
   select n.attachment, n.round_id, n.round_key,
          case when f.game_slug is null or f.game_type is null then 'the game has no slug or no type, or UTF-8 lacks a character of it'

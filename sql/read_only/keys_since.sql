@@ -1,5 +1,5 @@
--- The keys of rounds that finished at a time or later, with the database's clock. Without rounds: one row with the clock only.
--- It evaluates no content: one round that cannot be read does not hide the others.
+-- The ids of rounds that finished at a time or later, with the database's clock. Without such rounds: one row with the clock.
+-- It evaluates no content, so one round that cannot be read does not hide the others.
 -- $1 bigint: microseconds since the epoch; null: only the clock
 select (extract(epoch from clock_timestamp()) * 1000000)::bigint as now, r.*
 from (select) always

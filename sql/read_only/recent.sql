@@ -1,7 +1,7 @@
--- The keys of the newest rounds of each game, newest first.
+-- The ids of the newest rounds of each game, newest first.
 -- $1 bigint: how many of each game   $2 bigint: how many of all, besides the newest ten of each game
 -- Columns: game bigint (a number for each game), attachment, round_id, round_key, finished_micros, and cut_micros bigint: the
---          latest finish of those that $2 leaves out, or null.
+--          latest finished_at of the rounds that $2 leaves out, or null.
 select n.game, n.attachment, n.round_id, n.round_key, n.finished_micros, n.cut_micros
 from (
   select p.*, max(case when p.nth > $2::bigint and p.place > 10 then p.finished_micros end) over () as cut_micros
