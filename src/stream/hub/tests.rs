@@ -8,10 +8,15 @@ mod stored;
 
 use self::stored::{resumed_ids, stored};
 use super::*;
-use crate::stream::{
-    round::{FinishedAt, GameId, UnixMillis},
-    stored_rounds::StoredPart,
-    transaction::{Attachment, Xid},
+use std::time::Duration;
+
+use crate::{
+    ops::telemetry::metrics::MemoryUse,
+    stream::{
+        round::{FinishedAt, GameId, Round, UnixMillis},
+        stored_rounds::StoredPart,
+        transaction::{Attachment, Xid},
+    },
 };
 use proptest::prelude::*;
 

@@ -147,6 +147,11 @@ impl Connection {
         (flushed, rounds)
     }
 
+    /// Whether live rounds are of use: its queue does not lag, and it is not closing.
+    pub(super) fn takes_rounds(&self) -> bool {
+        self.send_queue.as_ref().is_none_or(|queue| queue.takes_rounds())
+    }
+
     /// The bytes of live rounds that are queued.
     pub(super) fn live_bytes(&self) -> usize {
         self.send_queue.as_ref().map_or(0, |queue| queue.live_bytes())

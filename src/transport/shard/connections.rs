@@ -155,6 +155,14 @@ impl Connections {
         }
     }
 
+    /// Whether a member of this group takes live rounds. The others lag: each is refilled from the
+    /// ring buffers once its socket has room.
+    pub(super) fn takes_rounds(&self, group: u32) -> bool {
+        let members = self.groups.get(group).map_or(&[][..], |group| &group.members);
+        let mut members = members.iter().filter_map(|slot| self.slots.get(*slot as usize));
+        members.any(|connection| connection.takes_rounds())
+    }
+
     /// Updates the number of connections that are behind after a change of this one's queue.
     pub(super) fn count_behind(&mut self, slot: u32, now: Instant) {
         let Some(connection) = self.slots.get_mut(slot as usize) else { return };

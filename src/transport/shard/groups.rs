@@ -57,6 +57,13 @@ impl Groups {
         *vacant.insert(number)
     }
 
+    /// Notes that a group's members have every round up to here, or lag.
+    pub(super) fn set_sent_up_to(&mut self, number: u32, position: Position) {
+        if let Some(group) = self.get_mut(number) {
+            group.sent_up_to = position;
+        }
+    }
+
     pub(super) fn get(&self, number: u32) -> Option<&Group> {
         self.groups.get(number as usize)
     }

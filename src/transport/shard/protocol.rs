@@ -212,20 +212,18 @@ impl Protocol {
         }
     }
 
-    /// Joins rounds into segments. A single round is not copied.
+    /// Joins rounds into segments, each when it is asked for. A single round is not copied.
     pub(super) fn join<'a>(
         self,
         rounds: &'a [Placed],
         budget: &MemoryBudget,
-    ) -> Vec<JoinedRounds<'a>> {
-        let mut joined = Vec::with_capacity(1);
+    ) -> impl Iterator<Item = JoinedRounds<'a>> {
         let mut rest = rounds;
-        while !rest.is_empty() {
-            let (now, later) = rest.split_at(self.fitting(rest));
-            joined.push(self.joined(now, budget));
+        std::iter::from_fn(move || {
+            let (now, later) = rest.split_at_checked(self.fitting(rest))?;
             rest = later;
-        }
-        joined
+            Some(self.joined(now, budget))
+        })
     }
 
     /// How many of these rounds fit one segment; at least one.
@@ -362,7 +360,8 @@ mod tests {
     fn rounds_are_joined_in_order_and_up_to_the_limit() {
         let rounds: Vec<_> = (1..=500).map(|id| placed(id, &"x".repeat(300))).collect();
         for protocol in [Protocol::WebSocket, Protocol::Chunked, Protocol::Plain] {
-            let joined = protocol.join(&rounds, &MemoryBudget::unlimited());
+            let budget = MemoryBudget::unlimited();
+            let joined: Vec<_> = protocol.join(&rounds, &budget).collect();
             let all: Vec<_> = joined.iter().map(|joined| joined.segment.bytes.clone()).collect();
             let expected: Vec<_> = rounds.iter().map(|r| protocol.round(&r.frame)).collect();
             assert_eq!(all.concat(), expected.concat());
@@ -375,7 +374,8 @@ mod tests {
     #[test]
     fn a_single_round_is_not_copied_whatever_its_size() {
         let rounds = [placed(1, "{}"), placed(2, &"x".repeat(JOINED_MAX)), placed(3, "{}")];
-        let joined = Protocol::WebSocket.join(&rounds, &MemoryBudget::unlimited());
+        let budget = MemoryBudget::unlimited();
+        let joined: Vec<_> = Protocol::WebSocket.join(&rounds, &budget).collect();
         let starts: Vec<_> = joined.iter().map(|joined| joined.segment.bytes.as_ptr()).collect();
         let expected: Vec<_> = rounds.iter().map(|r| r.frame.message().as_ptr()).collect();
         assert_eq!(starts, expected);

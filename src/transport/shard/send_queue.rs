@@ -151,7 +151,7 @@ impl SendQueue {
         now: Instant,
         is_exhausted: bool,
     ) {
-        if self.lagging || self.is_closing() {
+        if !self.takes_rounds() {
             return;
         }
         let is_new = |placed: &Placed| placed.position > self.position;
@@ -164,6 +164,11 @@ impl SendQueue {
         if is_exhausted || self.is_over_limit(now) {
             self.drop_live_rounds();
         }
+    }
+
+    /// Whether live rounds are of use: the queue does not lag, and does not end.
+    pub(super) fn takes_rounds(&self) -> bool {
+        !self.lagging && !self.is_closing()
     }
 
     fn is_over_limit(&mut self, now: Instant) -> bool {

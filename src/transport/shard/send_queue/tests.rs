@@ -45,7 +45,7 @@ fn bytes(ids: impl IntoIterator<Item = u64>) -> Vec<u8> {
 fn blocked() -> (SendQueue, TestSocket) {
     let mut send_queue = SendQueue::new(Position(0));
     let (first, budget) = ([placed(1)], MemoryBudget::unlimited());
-    let joined = PROTOCOL.join(&first, &budget).remove(0).segment;
+    let joined = PROTOCOL.join(&first, &budget).next().expect("a round").segment;
     send_queue.push_started(joined, 10);
     (send_queue, TestSocket::default())
 }
@@ -61,8 +61,9 @@ fn missed_after(send_queue: &mut SendQueue) -> Option<Position> {
 }
 
 fn push_rounds(send_queue: &mut SendQueue, rounds: &[Placed], now: Instant) {
-    let joined = PROTOCOL.join(rounds, &MemoryBudget::unlimited());
-    joined.iter().for_each(|joined| send_queue.push_rounds(joined, PROTOCOL, now, false));
+    let budget = MemoryBudget::unlimited();
+    let joined = PROTOCOL.join(rounds, &budget);
+    joined.for_each(|joined| send_queue.push_rounds(&joined, PROTOCOL, now, false));
 }
 
 /// Pushes rounds one by one, over more time than a burst may take.
@@ -284,8 +285,8 @@ fn without_memory_a_queue_keeps_the_segment_that_its_socket_started() {
     let mut socket = TestSocket { room: 10, ..TestSocket::default() };
     send_queue.flush(&mut socket, Instant::now());
     let rounds = [placed(2), placed(3)];
-    let joined = PROTOCOL.join(&rounds, &MemoryBudget::unlimited());
-    send_queue.push_rounds(&joined[0], PROTOCOL, Instant::now(), true);
+    let joined = PROTOCOL.join(&rounds, &MemoryBudget::unlimited()).next();
+    send_queue.push_rounds(&joined.expect("two rounds"), PROTOCOL, Instant::now(), true);
     assert_eq!(missed_after(&mut send_queue), None, "the socket is full");
     socket.room = usize::MAX;
     send_queue.flush(&mut socket, Instant::now());
