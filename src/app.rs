@@ -138,7 +138,7 @@ impl App {
             ));
         }
         if let Some(maintenance) = wiring.feeder.maintenance(&wiring, phase)? {
-            shutdown.spawn(maintenance.run(shutdown.clone()));
+            shutdown.spawn_until_requested(maintenance.run());
         }
         let stop = shutdown.clone();
         shutdown.spawn(async move {

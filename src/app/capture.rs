@@ -145,17 +145,9 @@ impl Parts {
             opened = bus::open(&self.config.bus, bus::Access::Append, &self.metrics) => opened?,
         };
         let (bus, log_age) = opened;
-        let maintenance = self.maintenance()?.run(shutdown.clone());
-        shutdown.spawn(maintenance);
+        shutdown.spawn_until_requested(self.maintenance()?.run());
         let node = self.config.node.to_string();
-        let messages = run_beat(bus.clone(), node.clone(), self.state.subscribe());
-        let stop = shutdown.clone();
-        shutdown.spawn(async move {
-            tokio::select! {
-                () = stop.requested() => {}
-                () = messages => {}
-            }
-        });
+        shutdown.spawn_until_requested(run_beat(bus.clone(), node.clone(), self.state.subscribe()));
         let watch = LeaderWatch::start(&bus, self.config.takeover).await?;
         let capture = BusCapture::new(BusCaptureSettings {
             bus,

@@ -87,7 +87,7 @@ impl<'a> Wiring<'a> {
             limit,
             self.budget.clone(),
         );
-        self.shutdown.spawn(feed.clone().remove_expired(self.shutdown.clone()));
+        self.shutdown.spawn_until_requested(feed.clone().remove_expired());
         let (metrics, shutdown) = (self.metrics.clone(), self.shutdown.clone());
         let state = AppState::new(feed, phase, metrics, shutdown, settings, self.verifier.clone());
         let role = self.feeder.role(&self.config.node);

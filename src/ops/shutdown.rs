@@ -22,6 +22,17 @@ impl Shutdown {
         self.tasks.spawn(task)
     }
 
+    /// Spawns a task that is dropped when a stop is requested.
+    pub fn spawn_until_requested(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let stop = self.clone();
+        self.spawn(async move {
+            tokio::select! {
+                () = stop.requested() => {}
+                () = task => {}
+            }
+        });
+    }
+
     /// Asks every task to stop.
     pub fn request(&self) {
         self.token.cancel();

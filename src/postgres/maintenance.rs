@@ -10,7 +10,7 @@ use sqlx::Row;
 use tokio::{sync::watch, time::timeout};
 
 use crate::{
-    ops::{phase::Phase, shutdown::Shutdown, telemetry::metrics::Metrics},
+    ops::{phase::Phase, telemetry::metrics::Metrics},
     postgres::{connection, pool::Pool, round_queries::RoundQueries, sql::sql, sqlstate},
     stream::{games::Games, hub::Hub, transaction::Xid},
 };
@@ -44,16 +44,9 @@ pub(crate) struct Maintenance {
 }
 
 impl Maintenance {
-    /// Works whenever the capture becomes live, and each minute, until the shutdown. A failure is
-    /// logged; the next minute tries again.
-    pub(crate) async fn run(mut self, shutdown: Shutdown) {
-        tokio::select! {
-            () = shutdown.requested() => {}
-            () = self.work() => {}
-        }
-    }
-
-    async fn work(&mut self) {
+    /// Works whenever the capture becomes live, and each minute. A failure is logged; the next minute
+    /// tries again.
+    pub(crate) async fn run(mut self) {
         let mut ended = EndedTransactions::default();
         while self.phase.wait_for(|phase| matches!(phase, Phase::Live { .. })).await.is_ok() {
             let live_since = since(&self.phase.borrow());

@@ -129,13 +129,7 @@ impl BusCapture {
     pub(crate) fn new(settings: BusCaptureSettings) -> Self {
         let (suppression, suppressing) =
             Suppression::new(settings.listen.clone(), settings.metrics.clone());
-        let stop = settings.shutdown.clone();
-        settings.shutdown.spawn(async move {
-            tokio::select! {
-                () = stop.requested() => {}
-                () = suppressing => {}
-            }
-        });
+        settings.shutdown.spawn_until_requested(suppressing);
         Self {
             settings,
             suppression,

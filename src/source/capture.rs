@@ -82,13 +82,7 @@ impl Capture {
         } = settings;
         let (phase, watched) = watch::channel(Phase::Connecting { problem: None });
         let (suppression, suppressing) = Suppression::new(listen.clone(), metrics.clone());
-        let stop = shutdown.clone();
-        shutdown.spawn(async move {
-            tokio::select! {
-                () = stop.requested() => {}
-                () = suppressing => {}
-            }
-        });
+        shutdown.spawn_until_requested(suppressing);
         let publisher = RoundPublisher::new(Sink::Hub(publisher), games, metrics, skipped);
         let (state, server) = (State::InitialLoad(None), ServerName::of_this_process());
         let capture = Self {

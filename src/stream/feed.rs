@@ -16,7 +16,6 @@ pub(crate) use self::{error::FeedError, prepared::Prepared};
 use crate::{
     ops::{
         memory_budget::{BudgetExhausted, Charge, MemoryBudget},
-        shutdown::Shutdown,
         telemetry::metrics::MemoryUse,
         turns::Turns,
     },
@@ -96,9 +95,9 @@ impl Feed {
         }))
     }
 
-    /// Removes expired pages of replays until the shutdown.
-    pub(crate) async fn remove_expired(self, shutdown: Shutdown) {
-        self.0.replays.clone().remove_expired(shutdown).await;
+    /// Removes expired pages of replays, again and again.
+    pub(crate) async fn remove_expired(self) {
+        self.0.replays.clone().remove_expired().await;
     }
 
     /// Resolves the names. An unknown name causes a reload, so that games added while the server

@@ -39,7 +39,6 @@ use self::{
 use crate::{
     ops::{
         memory_budget::{BudgetExhausted, Charge, MemoryBudget},
-        shutdown::Shutdown,
         telemetry::metrics::MemoryUse,
         turns::{TooManyWaiting, Turns},
     },
@@ -155,13 +154,10 @@ impl Replays {
         }))
     }
 
-    /// Removes expired pages until the shutdown.
-    pub(crate) async fn remove_expired(self, shutdown: Shutdown) {
+    /// Removes expired pages, again and again.
+    pub(crate) async fn remove_expired(self) {
         loop {
-            tokio::select! {
-                () = shutdown.requested() => return,
-                () = tokio::time::sleep(PAGE_TTL) => {}
-            }
+            tokio::time::sleep(PAGE_TTL).await;
             self.0.pages.lock().remove_expired();
             self.0.contents.remove_expired();
         }

@@ -76,13 +76,7 @@ impl Shards {
         let number = opened.fetch_add(1, Ordering::Relaxed);
         let queue = &queues[number as usize % queues.len()];
         if let Some((task, reader)) = stream.open(queue, ReplayNumber(number)).await? {
-            let stop = shutdown.clone();
-            shutdown.spawn(async move {
-                tokio::select! {
-                    () = stop.requested() => {}
-                    () = task.run(reader) => {}
-                }
-            });
+            shutdown.spawn_until_requested(task.run(reader));
         }
         Ok(())
     }

@@ -37,17 +37,11 @@ impl TlsAcceptor {
         let label = ByCertificate { listener: Listener::http, source: Issued::file };
         let expiry = metrics.certificate_expiry_timestamp_seconds.get_or_create_owned(&label);
         expiry.set(certificate.pair().not_after().timestamp());
-        let (reloading, stop) = (acceptor.clone(), shutdown.clone());
-        shutdown.spawn(async move {
-            tokio::select! {
-                () = reloading.reload(certificate, expiry) => {}
-                () = stop.requested() => {}
-            }
-        });
+        shutdown.spawn_until_requested(acceptor.clone().reload(certificate, expiry));
         Ok(acceptor)
     }
 
-    async fn reload(&self, mut certificate: FileCertificate, expiry: Gauge) {
+    async fn reload(self, mut certificate: FileCertificate, expiry: Gauge) {
         loop {
             certificate.changed().await;
             match certificate.pair().http_tls() {
