@@ -161,7 +161,9 @@ impl BusCapture {
                 if error.is_final() && self.claim == 0 {
                     return Err(error.into());
                 }
-                report(&self.settings.phase, &error);
+                if Phase::publish_problem(&self.settings.phase, &error) {
+                    tracing::warn!(%error, "this capture node cannot lead now; trying again");
+                }
                 let delay = match error {
                     CaptureError::Bus(_) => backoff.delay_up_to(BUS_DELAY_MAX),
                     error => reconnect::delay(&error, &mut backoff),
@@ -322,17 +324,6 @@ impl BusCapture {
         running.cursor.remember_older(rounds.iter().map(|captured| round_key(&captured.round)));
         Ok(())
     }
-}
-
-/// Logs an error once, however often it repeats.
-fn report(phase: &watch::Sender<Phase>, error: &CaptureError) {
-    let problem = Some(error.to_string());
-    let is_known =
-        matches!(&*phase.borrow(), Phase::Connecting { problem: last } if *last == problem);
-    if !is_known {
-        tracing::warn!(%error, "this capture node cannot lead now; trying again");
-    }
-    phase.send_replace(Phase::Connecting { problem });
 }
 
 fn bus_error(error: BusError) -> CaptureError {

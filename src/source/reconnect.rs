@@ -49,7 +49,9 @@ pub(super) async fn run_connections(
         if error.is_final() && !capture.is_loaded() {
             return Err(error);
         }
-        report(capture.phase(), &error);
+        if Phase::publish_problem(capture.phase(), &error) {
+            tracing::warn!(%error, "not connected to the database; trying again");
+        }
         tokio::select! {
             () = shutdown.requested() => return Ok(()),
             () = tokio::time::sleep(delay(&error, &mut backoff)) => {}
@@ -68,15 +70,4 @@ async fn stopped(shutdown: &Shutdown, leaves_within: Duration, phase: watch::Rec
 /// The time until the next attempt.
 pub(super) fn delay(error: &CaptureError, backoff: &mut Backoff) -> Duration {
     if error.is_refusal() { backoff.delay() } else { backoff.delay_up_to(UNANSWERED_DELAY_MAX) }
-}
-
-/// Logs an error once, however often it repeats.
-fn report(phase: &watch::Sender<Phase>, error: &CaptureError) {
-    let problem = Some(error.to_string());
-    let repeated =
-        matches!(&*phase.borrow(), Phase::Connecting { problem: last } if *last == problem);
-    if !repeated {
-        tracing::warn!(%error, "not connected to the database; trying again");
-    }
-    phase.send_replace(Phase::Connecting { problem });
 }
