@@ -11,6 +11,7 @@ pub(crate) mod own_thread;
 pub(crate) mod partial_verifier;
 pub(crate) mod phase;
 pub(crate) mod process_name;
+pub(crate) mod recent_set;
 pub(crate) mod shutdown;
 pub(crate) mod telemetry;
 pub(crate) mod turns;

@@ -4,12 +4,15 @@
 //! outbox does not have, comes from another sender than the trigger: operators want to know.
 
 use std::{
-    collections::{HashSet, VecDeque},
+    collections::VecDeque,
     time::{Duration, Instant},
 };
 
 use super::payload::{self, Invalid};
-use crate::{ops::telemetry::metrics::Metrics, stream::round::RoundId};
+use crate::{
+    ops::{recent_set::RecentSet, telemetry::metrics::Metrics},
+    stream::round::RoundId,
+};
 
 /// A round is in the outbox when its notification arrives, and the next poll finds it. A loaded
 /// server may poll late.
@@ -25,9 +28,8 @@ const LOG_EVERY: Duration = Duration::from_secs(10);
 #[derive(Debug, Default)]
 pub(super) struct Audit {
     waiting: VecDeque<(RoundId, Instant)>,
-    /// The rounds that polls found, and their order.
-    found: HashSet<RoundId>,
-    order: VecDeque<RoundId>,
+    /// The rounds that polls found.
+    found: RecentSet<RoundId, FOUND_MAX>,
     /// Bad notifications since the last line.
     unreported: u64,
     reported: Option<Instant>,
@@ -55,14 +57,7 @@ impl Audit {
     /// Takes a round that a poll found, whether it was published or skipped.
     pub(super) fn find(&mut self, id: &RoundId) {
         self.waiting.retain(|(waiting, _)| waiting != id);
-        if self.found.insert(id.clone()) {
-            self.order.push_back(id.clone());
-        }
-        if self.order.len() > FOUND_MAX
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.found.remove(&oldest);
-        }
+        self.found.insert(id.clone());
     }
 
     /// Counts payloads whose round no poll has found in time.

@@ -2,7 +2,7 @@
 //! and logged with their table.
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::{HashMap, HashSet},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -10,7 +10,10 @@ use std::{
 use parking_lot::Mutex;
 
 use crate::{
-    ops::telemetry::metrics::{BySkipped, Metrics, Skipped},
+    ops::{
+        recent_set::RecentSet,
+        telemetry::metrics::{BySkipped, Metrics, Skipped},
+    },
     stream::{
         round::{GameId, RoundId},
         transaction::Attachment,
@@ -32,8 +35,7 @@ pub struct SkippedRounds {
 
 #[derive(Debug, Default)]
 struct State {
-    counted: HashSet<(Attachment, RoundId)>,
-    order: VecDeque<(Attachment, RoundId)>,
+    counted: RecentSet<(Attachment, RoundId), COUNTED_MAX>,
     reported: Vec<(Skipped, Instant)>,
     tables: HashMap<Attachment, String>,
     /// The games that could not be read the last time.
@@ -101,17 +103,7 @@ impl SkippedRounds {
 impl State {
     /// Whether the round is new.
     fn remember(&mut self, attachment: Attachment, id: &RoundId) -> bool {
-        let name = (table(attachment), id.clone());
-        if !self.counted.insert(name.clone()) {
-            return false;
-        }
-        self.order.push_back(name);
-        if self.order.len() > COUNTED_MAX
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.counted.remove(&oldest);
-        }
-        true
+        self.counted.insert((table(attachment), id.clone()))
     }
 }
 

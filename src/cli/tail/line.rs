@@ -1,10 +1,11 @@
 //! Formats a round as a line, and recognizes rounds that were printed before.
 
-use std::collections::{HashSet, VecDeque};
-
 use serde::Deserialize;
 
-use crate::stream::round::{RoundId, UnixMillis};
+use crate::{
+    ops::recent_set::RecentSet,
+    stream::round::{RoundId, UnixMillis},
+};
 
 /// A restarted server repeats only the transactions that overlap the resume point: far fewer.
 const REMEMBERED: usize = 10_000;
@@ -29,23 +30,12 @@ pub(super) fn parse(text: &str) -> serde_json::Result<Round> {
 
 /// The rounds printed last. A round that finished a second time counts as another one.
 #[derive(Debug, Default)]
-pub(super) struct Repeats {
-    known: HashSet<(RoundId, String)>,
-    order: VecDeque<(RoundId, String)>,
-}
+pub(super) struct Repeats(RecentSet<(RoundId, String), REMEMBERED>);
 
 impl Repeats {
     /// Whether the round is new. Remembers it.
     pub(super) fn is_new(&mut self, round: &Round) -> bool {
-        let key = (round.round_id.clone(), round.finished_at.clone());
-        if !self.known.insert(key.clone()) {
-            return false;
-        }
-        self.order.push_back(key);
-        if self.order.len() > REMEMBERED {
-            self.order.pop_front().map(|oldest| self.known.remove(&oldest));
-        }
-        true
+        self.0.insert((round.round_id.clone(), round.finished_at.clone()))
     }
 }
 
@@ -110,14 +100,5 @@ mod tests {
         assert!(repeats.is_new(&round(1, "a")));
         assert!(!repeats.is_new(&round(1, "a")));
         assert!(repeats.is_new(&round(1, "b")));
-    }
-
-    #[test]
-    fn memory_is_bounded() {
-        let mut repeats = Repeats::default();
-        for id in 0..3 * i64::try_from(REMEMBERED).expect("small") {
-            assert!(repeats.is_new(&round(id, "a")));
-        }
-        assert_eq!((repeats.known.len(), repeats.order.len()), (REMEMBERED, REMEMBERED));
     }
 }
