@@ -41,7 +41,7 @@ use super::{
     exchange::{Exchanges, TrackedBody},
     hand_off::{Client, HandOff},
     head, host, problem,
-    refused_head::ProblemSocket,
+    refused_head::{HEAD_BYTES_MAX, HEAD_FIELDS_MAX, ProblemSocket},
 };
 use crate::{
     config::TrustedProxies,
@@ -58,10 +58,6 @@ const X_FORWARDED_FOR: &str = "x-forwarded-for";
 /// The timeout for a request head: a slower one is an attack or a dead peer. Also limits an idle
 /// keep-alive connection.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-/// The most bytes of a request head, and of responses that wait for the socket.
-const BUFFER_BYTES: usize = 16 * 1024;
-/// The most headers of a request.
-const HEADERS_MAX: usize = 100;
 /// Why a request without TLS is refused on a port with TLS.
 const PLAIN_HTTP: &str = "this port speaks TLS: use https:// or wss://";
 /// How long a client that was refused may take to end the connection. A close while it sends would be
@@ -173,8 +169,8 @@ async fn speak_http(
     let mut http = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
-        .max_buf_size(BUFFER_BYTES)
-        .max_headers(HEADERS_MAX)
+        .max_buf_size(HEAD_BYTES_MAX)
+        .max_headers(HEAD_FIELDS_MAX)
         .serve_connection(TokioIo::new(ProblemSocket::new(socket)), service);
     let mut poll =
         |cx: &mut Context<'_>| poll_until_idle(&mut http, &hand_off, &exchanges, &gauge, cx);

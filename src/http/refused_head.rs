@@ -17,8 +17,12 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::problem;
 
-/// A head of hyper's has less than half of these bytes.
-const HEAD_MAX: usize = 512;
+/// The most bytes of a request head.
+pub(super) const HEAD_BYTES_MAX: usize = 16 * 1024;
+/// The most fields of a request head.
+pub(super) const HEAD_FIELDS_MAX: usize = 100;
+/// The head of a response of hyper's has less than half of these bytes.
+const RESPONSE_HEAD_MAX: usize = 512;
 const START: &[u8] = b"HTTP/1.";
 
 /// A socket for hyper.
@@ -133,7 +137,7 @@ impl RefusedHead {
         if !bytes.ends_with(b"\r\n\r\n") {
             return None;
         }
-        let tail = &bytes[bytes.len().saturating_sub(HEAD_MAX)..];
+        let tail = &bytes[bytes.len().saturating_sub(RESPONSE_HEAD_MAX)..];
         let at = tail.windows(START.len()).rposition(|part| part == START)?;
         let head = &tail[at..];
         let status = StatusCode::from_bytes(head.get(9..12)?).ok()?;
@@ -150,13 +154,16 @@ impl RefusedHead {
 
     fn answer(self) -> Vec<u8> {
         let detail = match self.status {
-            StatusCode::URI_TOO_LONG => "the request target is too long",
+            StatusCode::URI_TOO_LONG => "the request target is too long".to_owned(),
             StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => {
-                "the request head has more than 16 KiB, or more than 100 fields"
+                let kib = HEAD_BYTES_MAX / 1024;
+                format!(
+                    "the request head has more than {kib} KiB, or more than {HEAD_FIELDS_MAX} fields"
+                )
             }
-            _ => "the request head is not valid HTTP/1.1",
+            _ => "the request head is not valid HTTP/1.1".to_owned(),
         };
-        problem::last_response(self.status, detail)
+        problem::last_response(self.status, &detail)
     }
 }
 

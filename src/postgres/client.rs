@@ -16,6 +16,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 pub(crate) use crate::postgres::target::ConnectError;
 use crate::postgres::{
     session_settings::{Access, SessionSettings},
+    sqlstate::POOLER_REFUSED,
     target::{ChannelBinding, PgHost, PgTarget, SslMode, escape_option},
 };
 
@@ -34,8 +35,6 @@ pub(crate) type Messages = Pin<Box<dyn Stream<Item = Result<AsyncMessage, Error>
 /// Unless the connection string has others.
 const PREFERRED: [(&str, &str); 2] =
     [("lock_timeout", "5s"), ("idle_in_transaction_session_timeout", "30s")];
-/// `protocol_violation`, which PgBouncer returns for settings that it does not pass on.
-const POOLER_REFUSED: &str = "08P01";
 
 /// Connects to the first host of the target that answers. `application_name` becomes `datastream`
 /// and `used_for`, such as `listen`. The settings apply to the session if `OWN` is set in it.

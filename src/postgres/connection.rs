@@ -11,15 +11,9 @@ use sqlx::{
 
 use crate::postgres::{
     session_settings::{NO_LATER_TIMEOUTS, SessionSettings},
+    sqlstate::{NO_HBA_ENTRY, POOLER_REFUSED},
     target::{ConnectError, PgHost, PgTarget, SslMode},
 };
-
-/// `protocol_violation`, which PgBouncer returns for settings that it does not pass on.
-pub(super) const POOLER_REFUSED: &str = "08P01";
-/// `invalid_password`: the password may have changed since the connection's options were made.
-pub(super) const BAD_PASSWORD: &str = "28P01";
-/// `invalid_authorization_specification`: pg_hba.conf has no entry for encrypted connections.
-const NO_HBA_ENTRY: &str = "28000";
 
 /// A single connection with these settings and those of the target.
 pub(crate) async fn connect(

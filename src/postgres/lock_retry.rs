@@ -4,7 +4,10 @@ use std::fmt;
 
 use sqlx::postgres::PgDatabaseError;
 
-use super::connection::{code, reason};
+use super::{
+    connection::{code, reason},
+    sqlstate::{DEADLOCK, LOCK_NOT_AVAILABLE},
+};
 use crate::{ops::backoff::Backoff, postgres::target::advice};
 
 /// Each attempt takes at most the lock timeout of two seconds, with up to a second between two.
@@ -24,10 +27,10 @@ pub(crate) trait Contention: fmt::Display {
     /// PostgreSQL's error, if it is one.
     fn refusal(&self) -> Option<&Refusal>;
 
-    /// Whether another session held a lock: lock_not_available, deadlock_detected.
+    /// Whether another session held a lock.
     fn is_contention(&self) -> bool {
         let code = self.refusal().and_then(|refusal| refusal.code.as_deref());
-        matches!(code, Some("55P03" | "40P01"))
+        matches!(code, Some(LOCK_NOT_AVAILABLE | DEADLOCK))
     }
 }
 

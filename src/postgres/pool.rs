@@ -23,9 +23,10 @@ use sqlx::{
 };
 
 use super::{
-    connection::{BAD_PASSWORD, POOLER_REFUSED, code, matches_session_attrs, options, reach},
+    connection::{code, matches_session_attrs, options, reach},
     pooler,
     session_settings::{Access, NO_LATER_TIMEOUTS, NO_SEARCH_PATH, SessionSettings},
+    sqlstate::{BAD_PASSWORD, POOLER_REFUSED},
 };
 use crate::postgres::target::{ConnectError, PgTarget};
 

@@ -1,5 +1,15 @@
 //! Errors of PostgreSQL, by their code ("PostgreSQL Error Codes").
 
+/// `protocol_violation`, which PgBouncer returns for settings that it does not pass on.
+pub(crate) const POOLER_REFUSED: &str = "08P01";
+/// `invalid_authorization_specification`: pg_hba.conf has no entry for encrypted connections.
+pub(crate) const NO_HBA_ENTRY: &str = "28000";
+/// `invalid_password`: the password may have changed since the connection's options were made.
+pub(crate) const BAD_PASSWORD: &str = "28P01";
+/// `lock_not_available`: another session held a lock for longer than the lock timeout.
+pub(crate) const LOCK_NOT_AVAILABLE: &str = "55P03";
+/// `deadlock_detected`.
+pub(crate) const DEADLOCK: &str = "40P01";
 /// `query_canceled`: by the time limit of the session.
 pub(crate) const QUERY_CANCELED: &str = "57014";
 
@@ -21,7 +31,7 @@ mod tests {
         for code in ["22012", "P0001", "54000", "XX001", "53200"] {
             assert!(is_of_data(code), "{code}");
         }
-        for code in ["53100", "53300", "55P03", "42501", "08006", QUERY_CANCELED] {
+        for code in ["53100", "53300", LOCK_NOT_AVAILABLE, "42501", "08006", QUERY_CANCELED] {
             assert!(!is_of_data(code), "{code}");
         }
     }

@@ -65,8 +65,9 @@ use crate::{
 /// the rounds of one poll, however many.
 const LAG_BATCHES: usize = 256;
 
-/// The most rounds that a subscription is refilled with at once.
-const REFILL_ROUNDS: usize = 1024;
+/// The most rounds that a subscriber is refilled with at once: about as many as the send queue of a
+/// connection may hold.
+pub(crate) const REFILL_ROUNDS: usize = 1024;
 
 /// A position in the stream of this process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::PgTarget;
+use crate::postgres::sqlstate::{BAD_PASSWORD, LOCK_NOT_AVAILABLE, NO_HBA_ENTRY, POOLER_REFUSED};
 
 /// A failed connection. The errors of both client libraries become this one.
 #[derive(Debug, thiserror::Error)]
@@ -58,8 +59,8 @@ impl fmt::Display for ConnectError {
 /// The remedy for one of PostgreSQL's error codes.
 pub(crate) fn advice(code: &str) -> Option<&'static str> {
     Some(match code {
-        "28P01" => "Set the password in the URL, in PGPASSWORD or in ~/.pgpass.",
-        "28000" => "Create the role, or allow it in pg_hba.conf for this address.",
+        BAD_PASSWORD => "Set the password in the URL, in PGPASSWORD or in ~/.pgpass.",
+        NO_HBA_ENTRY => "Create the role, or allow it in pg_hba.conf for this address.",
         "3D000" => "Create it with createdb, or name another database in the URL.",
         "42501" => "Use a role with this right, or grant it.",
         "42602" => {
@@ -68,10 +69,10 @@ pub(crate) fn advice(code: &str) -> Option<&'static str> {
         "42P01" | "3F000" => {
             "Check the names. If the schema datastream is missing, run: datastream migrate"
         }
-        "55P03" => "Another session has a lock on it. Try again later.",
+        LOCK_NOT_AVAILABLE => "Another session has a lock on it. Try again later.",
         "53300" => "Raise max_connections, or close unused sessions.",
         "57P03" => "Try again when the server has started.",
-        "08P01" => {
+        POOLER_REFUSED => {
             "If a pooler is in between, set DATASTREAM_LISTEN_URL to the direct URL of the database."
         }
         _ => return None,

@@ -29,7 +29,7 @@ use crate::{
         telemetry::metrics::{MemoryUse, Metrics},
     },
     stream::{
-        hub::{Hub, Position},
+        hub::{Hub, Position, REFILL_ROUNDS},
         round::UnixMillis,
         topic::Topic,
     },
@@ -39,8 +39,6 @@ use crate::{
 /// How long a close message may take if the peer reads: a round trip. A stopping process must not
 /// wait a whole heartbeat for the other peers.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
-/// Rounds read from the ring buffers at once: about as many as a send queue may hold.
-const REFILL_ROUNDS: usize = 1024;
 
 /// The connections of a shard, by slot. A slot fits 32 bits: a process has fewer descriptors.
 #[derive(Debug)]

@@ -18,6 +18,7 @@ use crate::{
         memory_budget::{Charge, ClientMemory},
         telemetry::metrics::{ByTransport, MemoryUse},
     },
+    stream::frame::encoded_bytes,
     transport::{SessionRecord, close::CloseReason},
 };
 
@@ -167,8 +168,8 @@ impl Session {
     /// Writes a round on its own stream. It completes at once unless the peer is slow.
     fn send_stream(&mut self, json: Bytes) -> RoundOutcome {
         let memory = match self.late < LATE_MAX {
-            // Until it is written, it keeps a frame, which has the JSON twice.
-            true => self.memory.take(MemoryUse::queues, 2 * json.len()).ok(),
+            // Until it is written, it keeps a frame.
+            true => self.memory.take(MemoryUse::queues, encoded_bytes(json.len())).ok(),
             false => None,
         };
         let Some(memory) = memory else {
