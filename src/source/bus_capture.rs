@@ -24,7 +24,7 @@ use super::{
     connection_limits,
     cursor::{Cursor, OutboxKey, round_key},
     error::CaptureError,
-    exact_claim::Presence,
+    exact_claim::ClaimKind,
     exact_server::ServerName,
     listener::{Identity, Listener},
     probe::Probe,
@@ -212,7 +212,7 @@ impl BusCapture {
         settings.bus.ends().await.map_err(bus_error)?;
         let (listener, claim) = Listener::start(
             &settings.listen,
-            (&self.server, Presence::OfLeader),
+            (&self.server, ClaimKind::Leader),
             self.former.as_ref(),
             &settings.shutdown,
         )

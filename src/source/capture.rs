@@ -11,7 +11,7 @@ use super::{
     connection::{Connection, State},
     connection_limits,
     error::CaptureError,
-    exact_claim::Presence,
+    exact_claim::ClaimKind,
     exact_server::ServerName,
     listener::Listener,
     probe::Probe,
@@ -111,7 +111,7 @@ impl Capture {
     async fn listen(&mut self, backoff: &mut Backoff) -> Result<Infallible, CaptureError> {
         let (listener, claim) = Listener::start(
             &self.listen,
-            (&self.server, Presence::OfServer),
+            (&self.server, ClaimKind::Server),
             self.former.as_ref(),
             &self.shutdown,
         )

@@ -1,29 +1,23 @@
-//! Whether this server may answer resumes exactly: an advisory lock and a row tell of other servers.
+//! Whether this server may answer resumes exactly. An advisory lock and a row say so.
 //!
-//! Servers may publish rounds of overlapping transactions in different orders. So a resume point
-//! that another server may have sent is answered at least once, not exactly.
-//!
-//! * **Presence** `(7264, 10)`: every server holds the lock shared. The exclusive lock can be had
-//!   exactly when nobody else holds it: each poll tries that, so its answer says whether this server
-//!   is alone. A start never waits for it.
+//! * [Presence](super::presence): a lock says whether this server is alone.
 //! * **The exact server**: a server that answers resumes exactly has its number in a
 //!   [row](super::exact_server). A newcomer takes presence, wakes all servers by an empty
 //!   notification, and serves once the row has no number of another: by then nobody answers exactly.
 //!
-//! Any role can take the lock. That costs exactness, never a round: not alone is always safe. If it
-//! hides a server from another one, the row tells: a server that serves removes another's number.
+//! Any role can take the lock. If that hides a server from another one, the row shows it: a server
+//! that serves removes another's number.
 
 use std::time::{Duration, Instant};
 
 use super::{
     error::CaptureError,
     exact_server::{Holder, LEASE, OtherLease, ServerName},
+    presence::{ALONE_FOR, Presence, RETRY_AFTER},
     session::Session,
 };
 
-/// Alone for so long without a break before resumes are answered exactly.
-const ALONE_FOR: Duration = Duration::from_secs(1);
-/// The same after a server that this one did not see removed its number.
+/// How long to be alone after a server that this one did not see removed its number.
 const UNSEEN_FOR: Duration = Duration::from_secs(60);
 /// The backend of the last connection may hold presence for a moment after it was ended.
 const FORMER_ENDS_WITHIN: Duration = Duration::from_millis(100);
@@ -31,16 +25,6 @@ const FORMER_ENDS_WITHIN: Duration = Duration::from_millis(100);
 const LEADER_ENDS_WITHIN: Duration = Duration::from_millis(500);
 /// A server with a connection notices another one within its longest time between two polls, 0.25 s.
 const NOTICES_WITHIN: Duration = Duration::from_millis(300);
-/// Between two looks at the row.
-const RETRY_AFTER: Duration = Duration::from_millis(20);
-/// Behind a pooler the lock stays in a session of the server, which the pooler may close at any time.
-/// Below [`ALONE_FOR`]: another server then does not take itself to be alone.
-const POOLED_EVERY: Duration = Duration::from_millis(500);
-
-const TAKE_PRESENCE: &str = "select pg_try_advisory_lock_shared(7264, 10)";
-/// Only for a connection that holds presence shared.
-const IS_ALONE: &str = "select case when pg_try_advisory_lock(7264, 10) \
-    then pg_advisory_unlock(7264, 10) else false end";
 
 /// What the answer of a poll says of other servers.
 #[derive(Clone, Copy, Debug)]
@@ -69,22 +53,20 @@ enum State {
 
 const SHARED: State = State::Shared { alone_since: None };
 
-/// What a server's presence says.
+/// How a server publishes, and so when it takes presence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Presence {
+pub(super) enum ClaimKind {
     /// It serves beside others, or waits for them: from the begin of the connection.
-    OfServer,
+    Server,
     /// It leads the log: from its claim on. Nodes that stand by publish nothing.
-    OfLeader,
+    Leader,
 }
 
 /// Presence and the row, on one connection.
 #[derive(Debug)]
 pub(super) struct ExactClaim {
     server: ServerName,
-    /// Since when this connection holds presence; never behind a pooler.
-    present_since: Option<Instant>,
-    taken: Option<Instant>,
+    presence: Presence,
     state: State,
     /// Whether the number belongs in the row. Behind a bus the log decides who leads: a successor need
     /// not wait for a lease.
@@ -102,20 +84,19 @@ impl ExactClaim {
     /// published, and no row is written.
     pub(super) async fn start(
         server: ServerName,
-        presence: Presence,
+        kind: ClaimKind,
         session: &Session,
     ) -> Result<Self, CaptureError> {
         let mut claim = Self {
             server,
-            present_since: None,
-            taken: None,
+            presence: Presence::default(),
             state: SHARED,
-            writes: presence == Presence::OfServer,
+            writes: kind == ClaimKind::Server,
             is_named: false,
             patience: ALONE_FOR,
             last_asked: None,
         };
-        if presence == Presence::OfServer {
+        if kind == ClaimKind::Server {
             claim.renew(session).await?;
         }
         Ok(claim)
@@ -123,26 +104,12 @@ impl ExactClaim {
 
     /// Takes presence if it could not be had before; to be called before each poll.
     pub(super) async fn renew(&mut self, session: &Session) -> Result<(), CaptureError> {
-        let is_due = match session.is_own() {
-            true => self.present_since.is_none(),
-            false => self.taken.is_none_or(|last| last.elapsed() > POOLED_EVERY),
-        };
-        if is_due {
-            let is_present = session.flag(TAKE_PRESENCE).await? && session.is_own();
-            self.taken = Some(Instant::now());
-            self.present_since = self.taken.filter(|_| is_present);
-        }
-        Ok(())
-    }
-
-    /// Asks whether this server is alone, without a poll.
-    async fn ask(&self, session: &Session) -> Result<bool, CaptureError> {
-        Ok(self.present_since.is_some() && session.flag(IS_ALONE).await?)
+        self.presence.renew(session).await.map(drop)
     }
 
     /// Whether the answer of a poll means that no other server is there.
     fn is_alone(&self, others: OtherServers) -> bool {
-        others.alone && self.present_since.is_some()
+        self.presence.confirms(others.alone)
     }
 
     /// Until when resumes may be answered exactly by the answer of a poll; `None` if other servers
@@ -258,7 +225,10 @@ impl ExactClaim {
             }
             self.is_named = holder == Holder::This;
             let is_former = self.is_named || !self.writes;
-            if (is_new || is_former) && self.ask(session).await? && self.claim(session).await? {
+            if (is_new || is_former)
+                && self.presence.ask(session).await?
+                && self.claim(session).await?
+            {
                 return Ok(true);
             }
             let within = if self.writes { FORMER_ENDS_WITHIN } else { LEADER_ENDS_WITHIN };
@@ -276,7 +246,7 @@ impl ExactClaim {
         has_ended: bool,
         session: &Session,
     ) -> Result<(), CaptureError> {
-        let lease = match self.present_since {
+        let lease = match self.presence.held_since() {
             _ if has_ended => OtherLease::Ended,
             Some(since) if since.elapsed() < NOTICES_WITHIN => {
                 tokio::time::sleep(RETRY_AFTER).await;

@@ -1,6 +1,6 @@
 //! The row that names the server which answers resumes exactly.
 //!
-//! [Presence](super::exact_claim) ends with the connection to the database, and a server answers its
+//! [Presence](super::presence) ends with the connection to the database, and a server answers its
 //! clients without one. The row stays, so:
 //!
 //! * A server answers exactly only while the row has its number: it writes the number first, and

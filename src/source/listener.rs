@@ -8,7 +8,7 @@ use tokio_postgres::types::Type;
 use super::{
     catch_up_queries::CatchUpQueries,
     error::CaptureError,
-    exact_claim::{ExactClaim, Presence},
+    exact_claim::{ClaimKind, ExactClaim},
     exact_server::ServerName,
     outbox_reader::OutboxReader,
     session::{ANSWER_WITHIN, Parameter, Session, within},
@@ -122,7 +122,7 @@ impl Listener {
     /// backend, which may still hold presence.
     pub(super) async fn start(
         target: &PgTarget,
-        (server, presence): (&ServerName, Presence),
+        (server, kind): (&ServerName, ClaimKind),
         former: Option<&Backend>,
         shutdown: &Shutdown,
     ) -> Result<(Self, ExactClaim), CaptureError> {
@@ -132,7 +132,7 @@ impl Listener {
         let receiving = receiving.abort_handle();
         let prepared = async {
             let session = Session::new(link.client, client::begin(target, &SETTINGS)).await?;
-            let server = (server.clone(), presence);
+            let server = (server.clone(), kind);
             Self::prepare(session, server, former, wake_ups, receiving.clone()).await
         };
         within(PREPARED_WITHIN, prepared).await.inspect_err(|_| receiving.abort())
@@ -140,7 +140,7 @@ impl Listener {
 
     async fn prepare(
         session: Session,
-        (server, presence): (ServerName, Presence),
+        (server, kind): (ServerName, ClaimKind),
         former: Option<&Backend>,
         wake_ups: Arc<WakeUps>,
         receiving: AbortHandle,
@@ -158,7 +158,7 @@ impl Listener {
         // Each a transaction of its own, acknowledged before anything is read.
         session.run(&format!("listen {CHANNEL}")).await?;
         session.run(&format!("listen {PROBE_CHANNEL}")).await?;
-        let claim = ExactClaim::start(server, presence, &session).await?;
+        let claim = ExactClaim::start(server, kind, &session).await?;
         // All servers poll now, and find that they are not alone.
         session.run(&format!("notify {CHANNEL}")).await?;
         let backend = backend(&session).await?;

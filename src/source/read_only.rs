@@ -8,6 +8,7 @@
 
 mod queries;
 mod recent;
+mod solo_claim;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -18,14 +19,13 @@ use std::{
 use futures_util::StreamExt;
 use tokio::sync::watch;
 
-use self::{queries::ReadOnlyQueries, recent::RecentRounds};
+use self::{queries::ReadOnlyQueries, recent::RecentRounds, solo_claim::SoloClaim};
 use super::{
     connection_limits,
     contents::ChunkSize,
     cursor::{RoundKey, round_key},
     error::CaptureError,
     poll::Content,
-    presence::Presence,
     reconnect::{Reconnecting, run_connections},
     session::Session,
 };
@@ -139,9 +139,9 @@ impl ReadOnlyCapture {
         if self.since.is_none() {
             self.load(session).await?;
         }
-        let mut presence = Presence::start(session).await?;
-        self.poll_with_presence(session, &mut presence, From::catch_up).await?;
-        presence.claim_or_wait(session, true).await?;
+        let mut claim = SoloClaim::start(session).await?;
+        self.poll_with_claim(session, &mut claim, From::catch_up).await?;
+        claim.claim_or_wait(session).await?;
         self.settings.publisher.open();
         self.settings.metrics.listener_connected.set(1);
         self.phase.send_replace(Phase::Live { since: Instant::now() });
@@ -155,25 +155,25 @@ impl ReadOnlyCapture {
                 self.queries(session).count_skipped().await?;
                 games_read = Instant::now();
             }
-            self.poll_with_presence(session, &mut presence, From::poll).await?;
+            self.poll_with_claim(session, &mut claim, From::poll).await?;
         }
     }
 
     /// Polls, and tells the hub whether another server may have polled at other times.
-    async fn poll_with_presence(
+    async fn poll_with_claim(
         &mut self,
         session: &Session,
-        presence: &mut Presence,
+        claim: &mut SoloClaim,
         found_by: From,
     ) -> Result<(), CaptureError> {
-        presence.renew(session).await?;
-        let alone = presence.ask(session).await?;
-        if !presence.has_claimed(alone) {
+        claim.renew(session).await?;
+        let alone = claim.ask(session).await?;
+        if !claim.has_claimed(alone) {
             share(&self.settings, true);
         }
-        presence.before_rounds(alone, session).await?;
+        claim.before_rounds(alone, session).await?;
         self.poll(session, found_by).await?;
-        if presence.after_rounds(alone, session).await? {
+        if claim.after_rounds(alone, session).await? {
             share(&self.settings, false);
         }
         Ok(())
