@@ -4,7 +4,6 @@
 //! hands the socket of a granted stream to `transport`, which alone writes to its client.
 
 pub(crate) mod accept_loop;
-mod access;
 mod api;
 mod authorization;
 mod body;
@@ -26,6 +25,7 @@ mod refused_head;
 mod rounds;
 mod selection;
 mod stream;
+mod stream_grants;
 mod web_transport;
 
 use std::{any::Any, sync::Arc, time::Duration};
@@ -48,11 +48,11 @@ use crate::{
     },
     stream::feed::Feed,
 };
-use access::StreamAccess;
 pub(crate) use authorization::AccessSettings;
 pub(crate) use bus_role::BusRole;
 pub(crate) use certificate::AdvertisedWebTransport;
 use problem::Problem;
+use stream_grants::StreamAccess;
 pub(crate) use web_transport::WebTransportAdmission;
 
 /// The configuration of HTTP.

@@ -17,6 +17,6 @@ pub(crate) mod sink;
 pub(crate) mod skipped_rounds;
 pub(crate) mod snapshot;
 pub(crate) mod start_point;
-pub(crate) mod stored_rounds;
+pub(crate) mod stored_round;
 pub mod topic;
 pub(crate) mod transaction;

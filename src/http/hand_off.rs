@@ -12,7 +12,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-use super::access::StreamPermit;
+use super::stream_grants::StreamPermit;
 use crate::{access::Lease, stream::feed::Prepared, transport::Protocol};
 
 /// A granted stream.

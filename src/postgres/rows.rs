@@ -6,7 +6,7 @@ use crate::{
     ops::telemetry::metrics::Skipped,
     stream::{
         round::{FinishedAt, Game, GameId, InvalidId, Round, RoundId, UnixMillis},
-        stored_rounds::StoredRound,
+        stored_round::StoredRound,
         transaction::{Attachment, Finish, Xid},
     },
 };

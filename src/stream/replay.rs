@@ -48,7 +48,7 @@ use crate::{
         last_failure::LastFailure,
         round::{GameId, RoundId},
         round_store::{SharedRoundStore, StoreError},
-        stored_rounds::kept_bytes,
+        stored_round::kept_bytes,
         topic::Topic,
         transaction::Xid,
     },

@@ -10,7 +10,7 @@ use futures_util::future::BoxFuture;
 use super::{
     list::{ListKey, ListKeys, ListPlace, ListedRounds},
     round::{Game, GameId, NamedRound, Round, RoundId},
-    stored_rounds::StoredRound,
+    stored_round::StoredRound,
     transaction::{RoundName, Xid},
 };
 

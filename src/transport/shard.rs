@@ -23,9 +23,9 @@ mod groups;
 mod heartbeats;
 mod leases;
 mod openings;
-mod paged_replay;
 mod protocol;
 mod reads;
+mod replay_task;
 mod send_queue;
 mod shard_metrics;
 mod socket;
@@ -41,7 +41,7 @@ use mio::{Events, Poll, Token};
 
 pub(super) use self::{
     command_queue::{Command, CommandQueue},
-    paged_replay::ReplayNumber,
+    replay_task::ReplayNumber,
 };
 use self::{
     command_queue::{WAKE, batch_bytes},

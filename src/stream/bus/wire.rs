@@ -8,7 +8,7 @@ use crate::stream::{
     list::{ListKey, ListPlace, ListedRounds},
     round::{FinishedAt, Game, GameId, Round, RoundId, UnixMillis},
     round_store::{StoreError, StoredRounds},
-    stored_rounds::StoredRound,
+    stored_round::StoredRound,
     transaction::{Attachment, Finish, RoundName, Xid},
 };
 

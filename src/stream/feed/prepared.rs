@@ -11,7 +11,7 @@ use crate::{
         round::NamedRound,
         seeds,
         start_point::{SeedMode, StartPoint},
-        stored_rounds::StoredPart,
+        stored_round::StoredPart,
         topic::Topic,
     },
 };

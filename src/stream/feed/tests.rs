@@ -13,7 +13,7 @@ use crate::{
         replay::StoredReader,
         round::{FinishedAt, GameId, Round, RoundId, UnixMillis},
         round_store::{Answer, RoundStore, StoredRounds},
-        stored_rounds::StoredRound,
+        stored_round::StoredRound,
         transaction::{Attachment, RoundName, Xid},
     },
 };

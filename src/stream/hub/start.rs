@@ -7,7 +7,7 @@ use crate::stream::{
     frame::Frame,
     round::{FinishedAt, GameId, RoundId},
     start_point::SeedMode,
-    stored_rounds::StoredPart,
+    stored_round::StoredPart,
     transaction::{Finish, Xid},
 };
 

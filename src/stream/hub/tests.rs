@@ -14,7 +14,7 @@ use crate::{
     ops::telemetry::metrics::MemoryUse,
     stream::{
         round::{FinishedAt, GameId, Round, UnixMillis},
-        stored_rounds::StoredPart,
+        stored_round::StoredPart,
         transaction::{Attachment, Xid},
     },
 };

@@ -13,7 +13,7 @@ use crate::{
         hub::{DurablePosition, Replay},
         round::RoundId,
         round_store::StoredRounds,
-        stored_rounds::{StoredPart, StoredRound, kept_bytes},
+        stored_round::{StoredPart, StoredRound, kept_bytes},
         topic::Topic,
         transaction::{Finish, Xid},
     },

@@ -13,7 +13,7 @@ use crate::{
     },
     stream::{
         frame::{Frame, encoded_bytes},
-        stored_rounds::StoredPart,
+        stored_round::StoredPart,
     },
 };
 
@@ -114,7 +114,7 @@ mod tests {
             games::Games,
             hub::{self, Publisher},
             round::{GameId, RoundId},
-            stored_rounds::StoredRound,
+            stored_round::StoredRound,
             transaction::{Attachment, Finish, RoundName, Xid},
         },
     };

@@ -11,7 +11,7 @@ use prometheus_client::metrics::gauge::Gauge;
 
 use super::{
     granted_stream::OpenedStream,
-    paged_replay::{ReplayNumber, ReplayStep},
+    replay_task::{ReplayNumber, ReplayStep},
 };
 use crate::{
     ops::{

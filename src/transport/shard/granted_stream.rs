@@ -6,8 +6,8 @@ use bytes::Bytes;
 
 use super::{
     command_queue::{Command, CommandQueue},
-    paged_replay::{self, ReplayHandle, ReplayNumber, ReplayTask},
     protocol::Protocol,
+    replay_task::{self, ReplayHandle, ReplayNumber, ReplayTask},
     socket::Socket,
 };
 use crate::{
@@ -73,7 +73,7 @@ impl GrantedStream {
         let topic = prepared.topic().clone();
         let join = |mut joint: Joint| {
             let stored = joint.opening.take_stored();
-            let ends = (!stored.is_empty()).then(|| paged_replay::new(number, queue));
+            let ends = (!stored.is_empty()).then(|| replay_task::new(number, queue));
             let (replay, task) = ends.unzip();
             let opened = OpenedStream {
                 socket,

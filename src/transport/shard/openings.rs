@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::{
     connection::SendOutcome,
     connections::Connections,
-    paged_replay::{ReplayHandle, ReplayNumber, ReplayStep},
+    replay_task::{ReplayHandle, ReplayNumber, ReplayStep},
     send_queue::{PagedReplay, SendQueue},
 };
 use crate::stream::hub::{Joint, Later};

@@ -10,7 +10,7 @@
 //! segment that the socket has started. When the socket drains, it is refilled from the hub's ring
 //! buffers, after the last round that it kept.
 
-mod paged;
+mod paged_replay;
 
 use std::{
     collections::VecDeque,
@@ -20,7 +20,7 @@ use std::{
 
 use bytes::{Buf, Bytes};
 
-pub(super) use self::paged::PagedReplay;
+pub(super) use self::paged_replay::PagedReplay;
 use super::protocol::{JoinedRounds, Protocol, Segment};
 use crate::{
     stream::hub::{Later, Missed, Placed, Position},

@@ -16,7 +16,7 @@ use crate::stream::{
     },
     round::GameId,
     start_point::SeedMode,
-    stored_rounds::StoredPart,
+    stored_round::StoredPart,
     topic::Topic,
     transaction::Finish,
 };

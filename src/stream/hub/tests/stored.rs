@@ -1,7 +1,7 @@
 //! Rounds that only the database has.
 
 use super::*;
-use crate::stream::stored_rounds::StoredRound;
+use crate::stream::stored_round::StoredRound;
 
 /// The ids of a resumed stream's first rounds: those of the database, then the others.
 pub(super) fn resumed_ids(resumed: &Resumed) -> Vec<i64> {

@@ -11,7 +11,7 @@ use crate::stream::{
 use crate::{
     ops::{memory_budget::MemoryBudget, telemetry::metrics::MemoryUse},
     stream::replay::ReplayPage,
-    transport::{shard::paged_replay::ReplayHandle, test_socket::TestSocket},
+    transport::{shard::replay_task::ReplayHandle, test_socket::TestSocket},
 };
 
 const PROTOCOL: Protocol = Protocol::WebSocket;

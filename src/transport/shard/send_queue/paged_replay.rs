@@ -9,8 +9,8 @@ use crate::{
     transport::{
         read_pace::ReadPace,
         shard::{
-            paged_replay::{ReplayHandle, ReplayNumber},
             protocol::Protocol,
+            replay_task::{ReplayHandle, ReplayNumber},
         },
     },
 };
