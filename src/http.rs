@@ -52,7 +52,7 @@ pub(crate) use authorization::AccessSettings;
 pub(crate) use bus_role::BusRole;
 pub(crate) use certificate::AdvertisedWebTransport;
 use problem::Problem;
-use stream_grants::StreamAccess;
+use stream_grants::StreamGrants;
 pub(crate) use web_transport::WebTransportAdmission;
 
 /// The configuration of HTTP.
@@ -83,7 +83,7 @@ pub(crate) struct AppState {
     metrics: Metrics,
     shutdown: Shutdown,
     settings: Settings,
-    access: StreamAccess,
+    grants: StreamGrants,
     /// Verifies tokens. `None`: every client may listen.
     verifier: Option<TokenVerifier>,
     web_transport: Option<AdvertisedWebTransport>,
@@ -101,9 +101,9 @@ impl AppState {
         verifier: Option<TokenVerifier>,
     ) -> Self {
         let limiter = settings.limiter.clone();
-        let access = StreamAccess::new(feed.clone(), limiter, metrics.clone(), shutdown.clone());
+        let grants = StreamGrants::new(feed.clone(), limiter, metrics.clone(), shutdown.clone());
         let (web_transport, bus) = (None, BusRole::None);
-        Self { feed, phase, metrics, shutdown, settings, access, verifier, web_transport, bus }
+        Self { feed, phase, metrics, shutdown, settings, grants, verifier, web_transport, bus }
     }
 
     /// The same for a server with this role on the bus.

@@ -27,7 +27,7 @@ mod capture;
 mod catch_up_queries;
 mod connection;
 mod connection_limits;
-mod contents;
+mod content_reader;
 mod cursor;
 mod error;
 mod exact_claim;

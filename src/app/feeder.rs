@@ -17,7 +17,7 @@ use crate::{
         maintenance::Maintenance,
         options::DatabaseConfig,
         pool::Pool,
-        read_only::Source,
+        read_only::OperatorQueries,
         round_queries::{QueryPools, RoundQueries},
     },
     source::{
@@ -51,7 +51,7 @@ pub(super) enum Feeder {
         database: DatabaseConfig,
         queries: RoundQueries,
         skipped: SkippedRounds,
-        read_only: Option<Source>,
+        read_only: Option<OperatorQueries>,
     },
     /// The log on the bus.
     Bus(EdgeParts),
@@ -87,7 +87,7 @@ impl Feeder {
             }
             RoundSource::Database { database, read_only } => (database.clone(), read_only),
         };
-        let read_only = read_only.as_ref().map(Source::new);
+        let read_only = read_only.as_ref().map(OperatorQueries::new);
         let pools = query_pools(&database, read_only.is_some())?;
         let skipped = SkippedRounds::new(metrics.clone(), config.max_round);
         let queries = match read_only.clone() {
@@ -219,7 +219,7 @@ fn outbox_capture(
 fn read_only_capture(
     wiring: &Wiring<'_>,
     database: &DatabaseConfig,
-    (source, skipped): (Source, &SkippedRounds),
+    (source, skipped): (OperatorQueries, &SkippedRounds),
     publisher: Publisher,
 ) -> (FeedTask, watch::Receiver<Phase>) {
     let (capture, phase) = ReadOnlyCapture::new(ReadOnlySettings {

@@ -20,7 +20,7 @@ use crate::{
         check::{Check, Status},
         doctor as database,
         options::{DatabaseConfig, DatabaseOptions},
-        read_only::Source,
+        read_only::OperatorQueries,
     },
     source::self_test,
 };
@@ -99,7 +99,7 @@ pub async fn examine(
 }
 
 async fn examine_database(config: &DatabaseConfig, options: &DoctorOptions) -> Vec<Check> {
-    let source = options.read_only.clone().resolve().map(|config| Source::new(&config));
+    let source = options.read_only.clone().resolve().map(|config| OperatorQueries::new(&config));
     let mut checks = database::examine(&config.target, options.retention, source.as_ref()).await;
     let reached =
         checks.iter().all(|check| check.name != "connection" || check.status == Status::Ok);

@@ -69,7 +69,7 @@ async fn web_socket(
     let accept = handshake::accept(headers)?;
     let client = hand_off::client(request.extensions());
     let lease = permission.lease();
-    let grant = state.access.grant(Protocol::WebSocket, client, topic, start, lease).await?;
+    let grant = state.grants.stream(Protocol::WebSocket, client, topic, start, lease).await?;
     Ok(grant.attach_to(handshake::switching(accept, headers)))
 }
 
@@ -162,7 +162,7 @@ async fn open_events(
     if request.method == Method::HEAD {
         // The status of GET (RFC 9110, section 9.3.2): browsers hide the status of a refused
         // WebSocket, so a page asks for it here.
-        state.access.check(client.address)?;
+        state.grants.check(client.address)?;
         // Of unknown length like the stream: an empty body would announce `content-length: 0`.
         let body = Body::from_stream(stream::empty::<Result<&str, std::convert::Infallible>>());
         return Ok((head, body).into_response());
@@ -172,7 +172,7 @@ async fn open_events(
         _ => Protocol::Chunked,
     };
     let lease = permission.lease();
-    Ok(state.access.grant(protocol, client, topic, start, lease).await?.attach_to(head))
+    Ok(state.grants.stream(protocol, client, topic, start, lease).await?.attach_to(head))
 }
 
 /// The path and the query of a stream request.

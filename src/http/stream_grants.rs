@@ -1,4 +1,4 @@
-//! Access to streams: the limits on open streams, and the part of an opening that can fail or wait.
+//! Grants of streams: the limits on open streams, and the part of an opening that can fail or wait.
 
 use std::net::IpAddr;
 
@@ -29,7 +29,7 @@ const FULL_RETRY_SECONDS_MAX: u8 = 10;
 
 /// Grants streams within the limits.
 #[derive(Debug)]
-pub(super) struct StreamAccess {
+pub(super) struct StreamGrants {
     feed: Feed,
     limiter: ConnectionLimiter,
     budget: MemoryBudget,
@@ -44,7 +44,7 @@ pub(super) struct StreamPermit {
     _memory: Charge,
 }
 
-impl StreamAccess {
+impl StreamGrants {
     pub(super) fn new(
         feed: Feed,
         limiter: ConnectionLimiter,
@@ -56,7 +56,7 @@ impl StreamAccess {
     }
 
     /// Grants a WebSocket or an event stream.
-    pub(super) async fn grant(
+    pub(super) async fn stream(
         &self,
         protocol: Protocol,
         client: Client,

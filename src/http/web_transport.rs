@@ -24,7 +24,7 @@ use crate::{
     config::TrustedProxies,
     transport::{
         GrantedSession,
-        wt::{self, Admission, Refusal},
+        wt::{self, Admission, SessionRefusal},
     },
 };
 
@@ -55,8 +55,8 @@ impl WebTransportAdmission {
 }
 
 impl Admission for WebTransportAdmission {
-    async fn admit(&self, connect: wt::ConnectRequest) -> Result<GrantedSession, Refusal> {
-        let malformed = || Refusal::of(StatusCode::BAD_REQUEST.as_u16());
+    async fn admit(&self, connect: wt::ConnectRequest) -> Result<GrantedSession, SessionRefusal> {
+        let malformed = || SessionRefusal::of(StatusCode::BAD_REQUEST.as_u16());
         // `Request::get` would accept a whole URL, or a host alone.
         if !connect.path.starts_with('/') {
             return Err(malformed());
@@ -82,7 +82,7 @@ impl Admission for WebTransportAdmission {
 }
 
 /// The contract has one status for all that a client should repeat later.
-fn refusal(response: &Response) -> Refusal {
+fn refusal(response: &Response) -> SessionRefusal {
     let status = match response.status() {
         StatusCode::SERVICE_UNAVAILABLE => StatusCode::TOO_MANY_REQUESTS,
         status => status,
@@ -91,7 +91,7 @@ fn refusal(response: &Response) -> Refusal {
         let value = response.headers().get(name)?.to_str().ok()?;
         Some((name.as_str().to_owned(), value.to_owned()))
     };
-    Refusal { status: status.as_u16(), fields: FIELDS.iter().filter_map(field).collect() }
+    SessionRefusal { status: status.as_u16(), fields: FIELDS.iter().filter_map(field).collect() }
 }
 
 async fn open(
@@ -106,7 +106,7 @@ async fn open(
     let presented = stream_request.presented(RouteKind::WebTransport, &headers);
     let permission = state.permission_for(&selection, presented).await?;
     let topic = state.feed.topic(&selection).await?;
-    let session = state.access.session(client.address, topic, start, permission.lease()).await?;
+    let session = state.grants.session(client.address, topic, start, permission.lease()).await?;
     *slot.lock() = Some(session);
     Ok(StatusCode::OK)
 }

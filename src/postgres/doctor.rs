@@ -10,7 +10,9 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
 use self::rounds::RoundsCheck;
 use super::check::{Check, Status};
 use crate::{
-    postgres::{connection, pooler, read_only::Source, schema_version, sql::sql, target::PgTarget},
+    postgres::{
+        connection, pooler, read_only::OperatorQueries, schema_version, sql::sql, target::PgTarget,
+    },
     stream::round::UnixMillis,
 };
 
@@ -84,7 +86,7 @@ const STATEMENT_FAILED: &str =
 pub(crate) async fn examine(
     target: &PgTarget,
     retention: Duration,
-    source: Option<&Source>,
+    source: Option<&OperatorQueries>,
 ) -> Vec<Check> {
     let mut connection = match connection::connect(target, "doctor", &SETTINGS).await {
         Ok(connection) => connection,
@@ -187,7 +189,7 @@ async fn schema_version(connection: &mut PgConnection) -> Option<Check> {
 }
 
 /// Runs the checks of the read-only mode, which uses the operator's queries.
-async fn check_read_only(connection: &mut PgConnection, source: &Source) -> Vec<Check> {
+async fn check_read_only(connection: &mut PgConnection, source: &OperatorQueries) -> Vec<Check> {
     let mut checks = check_server(connection).await;
     let queries = run_check(connection, &READ_ONLY, &source.query(""), Status::Failed).await;
     let are_usable = none_failed(&queries);

@@ -16,7 +16,7 @@ const ATTEMPTS: u32 = 10;
 
 /// A statement that PostgreSQL refused, with its message and its hint.
 #[derive(Debug, thiserror::Error)]
-pub(crate) struct Refusal {
+pub(crate) struct StatementRefusal {
     code: Option<String>,
     message: String,
     hint: Option<String>,
@@ -25,7 +25,7 @@ pub(crate) struct Refusal {
 /// An error that another session's lock may have caused.
 pub(crate) trait Contention: fmt::Display {
     /// PostgreSQL's error, if it is one.
-    fn refusal(&self) -> Option<&Refusal>;
+    fn refusal(&self) -> Option<&StatementRefusal>;
 
     /// Whether another session held a lock.
     fn is_contention(&self) -> bool {
@@ -51,7 +51,7 @@ pub(crate) async fn with_lock_retries<T, E: Contention>(
     task().await
 }
 
-impl From<&sqlx::Error> for Refusal {
+impl From<&sqlx::Error> for StatementRefusal {
     fn from(error: &sqlx::Error) -> Self {
         let said = error.as_database_error();
         let said = said.and_then(|said| said.try_downcast_ref::<PgDatabaseError>());
@@ -60,7 +60,7 @@ impl From<&sqlx::Error> for Refusal {
     }
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for StatementRefusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)?;
         match self.hint.as_deref().or_else(|| advice(self.code.as_deref()?)) {

@@ -28,7 +28,7 @@ pub struct ReadOnlyConfig {
 
 /// The source of rounds in the read-only mode. Cheap to clone.
 #[derive(Clone, Debug)]
-pub(crate) struct Source {
+pub(crate) struct OperatorQueries {
     rounds: Arc<str>,
     games: Arc<str>,
     /// The types of the ids, once a session has asked for them.
@@ -37,7 +37,7 @@ pub(crate) struct Source {
     pub overlap_micros: i64,
 }
 
-impl Source {
+impl OperatorQueries {
     /// From the configuration.
     pub(crate) fn new(config: &ReadOnlyConfig) -> Self {
         // A line break ends each query, so that a comment in its last line ends there.

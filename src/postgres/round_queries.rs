@@ -16,7 +16,7 @@ use sqlx::{
 use super::{
     games::{self, GameQueries},
     pool::Pool,
-    read_only::Source,
+    read_only::OperatorQueries,
     rows::{self, Columns},
     sql::sql,
     sqlstate,
@@ -57,7 +57,7 @@ pub(crate) struct RoundQueries {
     metrics: Metrics,
     skipped: SkippedRounds,
     /// In the read-only mode: the operator's queries instead of our views.
-    read_only: Option<Source>,
+    read_only: Option<OperatorQueries>,
 }
 
 impl From<sqlx::Error> for StoreError {
@@ -93,7 +93,7 @@ impl RoundQueries {
         pools: QueryPools,
         metrics: Metrics,
         skipped: SkippedRounds,
-        source: Source,
+        source: OperatorQueries,
     ) -> Self {
         Self { pools, metrics, skipped, read_only: Some(source) }
     }

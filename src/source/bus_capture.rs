@@ -344,8 +344,8 @@ fn state_of(takeover: &Takeover) -> Result<State, CaptureError> {
     }
     for captured in &takeover.after {
         match row(captured) {
-            Some(row) => cursor.publish(row, captured.round.finished_at),
-            None => cursor.publish_by_key(round_key(&captured.round)),
+            Some(row) => cursor.mark_published(row, captured.round.finished_at),
+            None => cursor.mark_published_by_key(round_key(&captured.round)),
         }
     }
     let (identity, last_contact) = (Identity::of_space(space), *at);

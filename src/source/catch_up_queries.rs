@@ -8,7 +8,7 @@ use std::{
 use tokio_postgres::{Row, types::Type};
 
 use super::{
-    contents::{ChunkSize, Contents},
+    content_reader::{ChunkSize, ContentReader},
     cursor::{Lsn, OutboxKey, RoundKey, Seen},
     error::CaptureError,
     games::SessionGames,
@@ -322,11 +322,11 @@ impl<'s> CatchUpQueries<'s> {
         self.contents_by(&by_id).read_all(names).await
     }
 
-    fn contents_by<'a>(self, query: &'a PreparedQuery) -> Contents<'a>
+    fn contents_by<'a>(self, query: &'a PreparedQuery) -> ContentReader<'a>
     where
         's: 'a,
     {
-        Contents { session: self.session, query, existing: sql!("existing_rows").into() }
+        ContentReader { session: self.session, query, existing: sql!("existing_rows").into() }
     }
 
     /// Counts a round that cannot be sent.

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    contents::ChunkSize,
+    content_reader::ChunkSize,
     cursor::{AlreadyPublished, RoundKey, round_key},
     error::CaptureError,
     exact_claim::{ExactClaim, OtherServers},
@@ -22,7 +22,7 @@ use super::{
     suppression::Suppression,
 };
 use crate::{
-    ops::telemetry::metrics::Source,
+    ops::telemetry::metrics::FoundBy,
     stream::transaction::{RoundName, Xid},
 };
 
@@ -86,7 +86,7 @@ impl Connection<'_> {
             }
         };
         let State::Running(running) = state else { return Err(CaptureError::Closed) };
-        let repeated = self.publish_pages(running, &already, Source::catch_up).await?.repeated;
+        let repeated = self.publish_pages(running, &already, FoundBy::catch_up).await?.repeated;
         if is_rewound && repeated < already.len() {
             self.publisher.report_lost(already.len() - repeated);
         }
@@ -133,7 +133,7 @@ impl Connection<'_> {
             let Some(rounds) = queries.rounds(chunk, &mut size).await? else { continue };
             names = rest;
             keys.extend(rounds.iter().map(round_key));
-            self.publisher.publish(running.capture(rounds), Source::catch_up).await?;
+            self.publisher.publish(running.capture(rounds), FoundBy::catch_up).await?;
             self.publisher.sink.wait_for_outlets().await;
         }
         Ok(keys)
@@ -148,7 +148,7 @@ impl Connection<'_> {
         &mut self,
         running: &mut Running,
         already: &AlreadyPublished,
-        source: Source,
+        found_by: FoundBy,
     ) -> Result<Outcome, CaptureError> {
         let mut bounds = Bounds::beginning(running.cursor.saved());
         let (mut outcome, mut at) = (Outcome::default(), None);
@@ -160,7 +160,7 @@ impl Connection<'_> {
             let end = page.complete_before();
             let rows = std::mem::take(&mut page.rows);
             let oldest = rows.iter().map(|found| found.row.key.at).min();
-            outcome.add(self.publish_found(running, page.others, rows, already, source).await?);
+            outcome.add(self.publish_found(running, page.others, rows, already, found_by).await?);
             let Some((end, after)) = end else {
                 self.advance(running, page).await?;
                 return Ok(outcome);
@@ -203,7 +203,7 @@ impl Connection<'_> {
         others: OtherServers,
         rows: Vec<FoundRow>,
         already: &AlreadyPublished,
-        source: Source,
+        found_by: FoundBy,
     ) -> Result<Outcome, CaptureError> {
         let session = self.listener.session();
         // The hub first: another server may serve as soon as this one's number is removed.
@@ -219,7 +219,7 @@ impl Connection<'_> {
         let mut size = ChunkSize::default();
         while !new.is_empty() {
             let chunk = self.listener.reader().take_with_contents(&mut new, &mut size).await?;
-            outcome.add(self.publish_chunk(running, chunk, already, source).await?);
+            outcome.add(self.publish_chunk(running, chunk, already, found_by).await?);
             if !new.is_empty() {
                 self.publisher.sink.wait_for_outlets().await;
             }
@@ -232,7 +232,7 @@ impl Connection<'_> {
         running: &mut Running,
         mut rows: Vec<FoundRow>,
         already: &AlreadyPublished,
-        source: Source,
+        found_by: FoundBy,
     ) -> Result<Outcome, CaptureError> {
         if self.publisher.lacks_a_game(&rows) {
             self.read_games().await?;
@@ -243,7 +243,7 @@ impl Connection<'_> {
         if self.publisher.lacks_a_table(&rows) {
             self.publisher.skipped.name_tables(self.listener.queries().tables().await?);
         }
-        self.publisher.publish_rows(rows, already, &mut running.cursor, source).await
+        self.publisher.publish_rows(rows, already, &mut running.cursor, found_by).await
     }
 
     /// Moves the cursor to the end of a poll, all rows of which are published.
@@ -270,12 +270,12 @@ impl Connection<'_> {
             PollAnswer::Complete(poll) => poll,
             PollAnswer::Locked => return Ok(0),
             PollAnswer::ReadInPages => {
-                return Ok(self.publish_pages(running, &already, Source::poll).await?.published);
+                return Ok(self.publish_pages(running, &already, FoundBy::poll).await?.published);
             }
         };
         let rows = std::mem::take(&mut poll.rows);
         let outcome =
-            self.publish_found(running, poll.others, rows, &already, Source::poll).await?;
+            self.publish_found(running, poll.others, rows, &already, FoundBy::poll).await?;
         self.advance(running, poll).await?;
         Ok(outcome.published)
     }

@@ -192,7 +192,7 @@ impl Cursor {
     }
 
     /// Records that a round of the outbox was published.
-    pub(crate) fn publish(&mut self, row: OutboxKey, finished_at: FinishedAt) {
+    pub(crate) fn mark_published(&mut self, row: OutboxKey, finished_at: FinishedAt) {
         let round = row.finish.round.clone();
         self.push(Some(row), Some(RoundKey { round, finished_at }));
     }
@@ -203,7 +203,7 @@ impl Cursor {
     }
 
     /// Records that a round was published of which no outbox row is known.
-    pub(crate) fn publish_by_key(&mut self, key: RoundKey) {
+    pub(crate) fn mark_published_by_key(&mut self, key: RoundKey) {
         self.push(None, Some(key));
     }
 

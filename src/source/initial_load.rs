@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 
 use super::{
-    contents::ChunkSize,
+    content_reader::ChunkSize,
     cursor::{Cursor, RoundKey, Seen, round_key},
     error::CaptureError,
     listener::{Identity, Listener},

@@ -5,7 +5,7 @@ use std::{collections::HashSet, time::Instant};
 use tokio_postgres::types::Type;
 
 use super::{
-    contents::{CONTENT_BYTES, ChunkSize, Contents},
+    content_reader::{CONTENT_BYTES, ChunkSize, ContentReader},
     error::CaptureError,
     poll::{Bounds, Content, FoundRow, PAGE_ROWS, POLL_ROWS, Poll},
     session::{
@@ -157,8 +157,8 @@ impl OutboxReader {
         Ok(())
     }
 
-    fn contents(&self) -> Contents<'_> {
+    fn contents(&self) -> ContentReader<'_> {
         let existing = sql!("existing_rows").into();
-        Contents { session: &self.session, query: &self.rounds, existing }
+        ContentReader { session: &self.session, query: &self.rounds, existing }
     }
 }

@@ -12,7 +12,7 @@ use super::{
     wake_ups::Notifications,
 };
 use crate::{
-    ops::telemetry::metrics::{BySource, Metrics, Source},
+    ops::telemetry::metrics::{BySource, FoundBy, Metrics},
     stream::{
         games::Games,
         hub::{Captured, DurablePosition},
@@ -66,13 +66,13 @@ impl RoundPublisher {
         rows: Vec<FoundRow>,
         already: &AlreadyPublished,
         cursor: &mut Cursor,
-        source: Source,
+        found_by: FoundBy,
     ) -> Result<Outcome, CaptureError> {
         let (mut new, mut repeated) = (Vec::with_capacity(rows.len()), 0);
         for FoundRow { row, content } in rows {
             match content {
                 Content::Round(round) if !already.has_key(&round_key(&round)) => {
-                    cursor.publish(row.key.clone(), round.finished_at);
+                    cursor.mark_published(row.key.clone(), round.finished_at);
                     self.audit.find(&round.round_id);
                     new.push(self.captured(*round, &row, cursor.poll()));
                 }
@@ -86,7 +86,7 @@ impl RoundPublisher {
             }
         }
         let published = new.len();
-        self.publish(new, source).await?;
+        self.publish(new, found_by).await?;
         Ok(Outcome { published, repeated })
     }
 
@@ -109,9 +109,9 @@ impl RoundPublisher {
     pub(super) async fn publish(
         &mut self,
         rounds: Vec<Captured>,
-        source: Source,
+        found_by: FoundBy,
     ) -> Result<(), CaptureError> {
-        let label = BySource { source };
+        let label = BySource { source: found_by };
         self.metrics.rounds_captured_total.get_or_create(&label).inc_by(rounds.len() as u64);
         Ok(self.sink.publish(rounds).await?)
     }

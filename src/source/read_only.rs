@@ -22,7 +22,7 @@ use tokio::sync::watch;
 use self::{queries::ReadOnlyQueries, recent::RecentRounds, solo_claim::SoloClaim};
 use super::{
     connection_limits,
-    contents::ChunkSize,
+    content_reader::ChunkSize,
     cursor::{RoundKey, round_key},
     error::CaptureError,
     poll::Content,
@@ -34,9 +34,9 @@ use crate::{
         backoff::Backoff,
         phase::Phase,
         shutdown::Shutdown,
-        telemetry::metrics::{BySource, Metrics, Source as From},
+        telemetry::metrics::{BySource, FoundBy, Metrics},
     },
-    postgres::{client, read_only::Source, target::PgTarget},
+    postgres::{client, read_only::OperatorQueries, target::PgTarget},
     stream::{
         games::Games,
         hub::{Captured, DurablePosition, Publisher},
@@ -64,7 +64,7 @@ pub(crate) struct ReadOnlySettings {
     /// The database.
     pub target: PgTarget,
     /// The operator's own queries.
-    pub source: Source,
+    pub source: OperatorQueries,
     /// Recent rounds of each game for the initial load.
     pub history: i64,
     /// Where rounds go.
@@ -140,7 +140,7 @@ impl ReadOnlyCapture {
             self.load(session).await?;
         }
         let mut claim = SoloClaim::start(session).await?;
-        self.poll_with_claim(session, &mut claim, From::catch_up).await?;
+        self.poll_with_claim(session, &mut claim, FoundBy::catch_up).await?;
         claim.claim_or_wait(session).await?;
         self.settings.publisher.open();
         self.settings.metrics.listener_connected.set(1);
@@ -155,7 +155,7 @@ impl ReadOnlyCapture {
                 self.queries(session).count_skipped().await?;
                 games_read = Instant::now();
             }
-            self.poll_with_claim(session, &mut claim, From::poll).await?;
+            self.poll_with_claim(session, &mut claim, FoundBy::poll).await?;
         }
     }
 
@@ -164,7 +164,7 @@ impl ReadOnlyCapture {
         &mut self,
         session: &Session,
         claim: &mut SoloClaim,
-        found_by: From,
+        found_by: FoundBy,
     ) -> Result<(), CaptureError> {
         claim.renew(session).await?;
         let alone = claim.ask(session).await?;
@@ -221,7 +221,7 @@ impl ReadOnlyCapture {
     }
 
     /// Publishes the new ones of the rounds that finished within the overlap.
-    async fn poll(&mut self, session: &Session, found_by: From) -> Result<(), CaptureError> {
+    async fn poll(&mut self, session: &Session, found_by: FoundBy) -> Result<(), CaptureError> {
         let (now, keys) = self.queries(session).keys_since(self.since).await?;
         self.settings.metrics.polls_total.inc();
         self.polls += 1;
@@ -252,7 +252,7 @@ impl ReadOnlyCapture {
         &mut self,
         session: &Session,
         mut new: &[RoundKey],
-        found_by: From,
+        found_by: FoundBy,
     ) -> Result<Vec<RoundKey>, CaptureError> {
         let (mut published, mut size) = (Vec::with_capacity(new.len()), ChunkSize::default());
         while !new.is_empty() {
@@ -287,7 +287,7 @@ impl ReadOnlyCapture {
         (read == *key || self.already_published.insert(read)).then_some(*round)
     }
 
-    fn publish(&self, rounds: Vec<Round>, found_by: From) {
+    fn publish(&self, rounds: Vec<Round>, found_by: FoundBy) {
         let overlap = self.settings.source.overlap_micros;
         let label = BySource { source: found_by };
         let counter = &self.settings.metrics.rounds_captured_total;

@@ -86,7 +86,7 @@ impl Running {
     pub(super) fn capture(&mut self, rounds: Vec<Round>) -> Vec<Captured> {
         let (xid, attachment, poll) = (Xid(0), Attachment::default(), self.cursor.poll());
         let captured = rounds.into_iter().map(|round| {
-            self.cursor.publish_by_key(round_key(&round));
+            self.cursor.mark_published_by_key(round_key(&round));
             Captured { round, xid, attachment, before: xid, poll, at: None, recorded: None }
         });
         captured.collect()

@@ -182,7 +182,7 @@ impl Hub {
     /// The same as [`Self::subscribe`] for a subscriber of an [`Outlet`]. The hub calls `join` with
     /// the opening before it publishes the next round; `join` and the outlet must use one queue.
     /// Returns `join` unused if the hub has dropped a round of the opening.
-    pub fn open<T, J: FnOnce(Joint) -> T>(
+    pub fn subscribe_by_outlet<T, J: FnOnce(Joint) -> T>(
         &self,
         topic: &Topic,
         start: impl Into<SeededStart>,

@@ -32,7 +32,7 @@ mod topic_tasks;
 mod wire;
 
 pub(crate) use self::{
-    admission::{Admission, ConnectRequest, Refusal},
+    admission::{Admission, ConnectRequest, SessionRefusal},
     endpoint::{BindError, WebTransport},
     wire::opening_bytes,
 };

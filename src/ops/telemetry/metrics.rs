@@ -27,7 +27,7 @@ pub enum Transport {
 /// How the capture found a round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue, ValueEnum)]
 #[allow(missing_docs, non_camel_case_types)]
-pub enum Source {
+pub enum FoundBy {
     poll,
     catch_up,
 }
@@ -124,7 +124,7 @@ pub struct ByTransport {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 #[allow(missing_docs)]
 pub struct BySource {
-    pub source: Source,
+    pub source: FoundBy,
 }
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 #[allow(missing_docs)]
@@ -226,7 +226,7 @@ macro_rules! labels_of_one {
 
 labels_of_one! {
     ByTransport { transport: Transport }
-    BySource { source: Source }
+    BySource { source: FoundBy }
     BySkipped { reason: Skipped }
     ByResume { source: Resume }
     ByPending { state: PendingState }
@@ -363,7 +363,7 @@ mod tests {
     #[test]
     fn a_counter_is_encoded_with_its_name_and_label() {
         let metrics = Metrics::default();
-        metrics.rounds_captured_total.get_or_create(&BySource { source: Source::poll }).inc();
+        metrics.rounds_captured_total.get_or_create(&BySource { source: FoundBy::poll }).inc();
         let text = metrics.encode(Exposition::OpenMetrics).expect("text");
         assert!(text.contains("datastream_rounds_captured_total{source=\"poll\"} 1"), "{text}");
         assert!(text.contains("\nprocess_cpu_seconds_total "), "{text}");

@@ -1,7 +1,7 @@
 //! Why a table was not attached or detached. Each message is one line and ends with a remedy.
 
 use crate::postgres::{
-    lock_retry::{Contention, Refusal},
+    lock_retry::{Contention, StatementRefusal},
     target::ConnectError,
 };
 
@@ -13,7 +13,7 @@ pub(crate) enum AttachError {
     Connect(#[from] ConnectError),
     /// PostgreSQL refused a statement.
     #[error(transparent)]
-    Refused(#[from] Refusal),
+    Refused(#[from] StatementRefusal),
     /// The schema `datastream` is missing or of an older version.
     #[error(
         "the schema datastream is missing or of an older version. Run: datastream migrate (with \
@@ -61,7 +61,7 @@ pub(crate) enum AttachError {
 }
 
 impl Contention for AttachError {
-    fn refusal(&self) -> Option<&Refusal> {
+    fn refusal(&self) -> Option<&StatementRefusal> {
         let Self::Refused(refusal) = self else { return None };
         Some(refusal)
     }
@@ -69,6 +69,6 @@ impl Contention for AttachError {
 
 impl From<sqlx::Error> for AttachError {
     fn from(error: sqlx::Error) -> Self {
-        Self::Refused(Refusal::from(&error))
+        Self::Refused(StatementRefusal::from(&error))
     }
 }

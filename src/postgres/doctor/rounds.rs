@@ -9,7 +9,7 @@ use crate::{
     postgres::{
         check::{Check, Status},
         connection,
-        read_only::{IdTypes, Source},
+        read_only::{IdTypes, OperatorQueries},
         round_queries::fails_of_data,
         sql::sql,
     },
@@ -49,7 +49,7 @@ impl RoundsCheck {
     /// Of the operator's queries.
     pub(super) async fn read_only(
         connection: &mut PgConnection,
-        source: &Source,
+        source: &OperatorQueries,
     ) -> Result<Self, sqlx::Error> {
         let sql = AssertSqlSafe(source.query(sql!("read_only/zoned")));
         let row = sqlx::raw_sql(sql).fetch_one(connection).await?;

@@ -3,7 +3,7 @@
 use sqlx::migrate::MigrateError;
 
 use crate::postgres::{
-    lock_retry::{Contention, Refusal},
+    lock_retry::{Contention, StatementRefusal},
     target::ConnectError,
 };
 
@@ -15,10 +15,10 @@ pub(crate) enum MigrationError {
     Connect(#[from] ConnectError),
     /// PostgreSQL refused a statement.
     #[error(transparent)]
-    Refused(#[from] Refusal),
+    Refused(#[from] StatementRefusal),
     /// PostgreSQL refused a statement of a migration.
     #[error("migration {0}: {1}")]
-    Migration(i64, Refusal),
+    Migration(i64, StatementRefusal),
     /// The database has a migration that this program does not have.
     #[error(
         "migration {0} of the database is unknown to this version of datastream. Use the newer \
@@ -60,7 +60,7 @@ pub(crate) enum MigrationError {
 }
 
 impl Contention for MigrationError {
-    fn refusal(&self) -> Option<&Refusal> {
+    fn refusal(&self) -> Option<&StatementRefusal> {
         match self {
             Self::Refused(refusal) | Self::Migration(_, refusal) => Some(refusal),
             _ => None,
@@ -70,7 +70,7 @@ impl Contention for MigrationError {
 
 impl From<sqlx::Error> for MigrationError {
     fn from(error: sqlx::Error) -> Self {
-        Self::Refused(Refusal::from(&error))
+        Self::Refused(StatementRefusal::from(&error))
     }
 }
 
@@ -79,7 +79,7 @@ impl From<MigrateError> for MigrationError {
         match error {
             MigrateError::Execute(error) => error.into(),
             MigrateError::ExecuteMigration(error, version) => {
-                Self::Migration(version, Refusal::from(&error))
+                Self::Migration(version, StatementRefusal::from(&error))
             }
             MigrateError::VersionMissing(version) => Self::Unknown(version),
             other => Self::Other(other),

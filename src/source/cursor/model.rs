@@ -159,7 +159,7 @@ impl Listener {
             let key = row.row();
             let is_known = published.has_row(&key) || published.has_key(&row.round_key());
             if !is_known && self.stream.len() < end {
-                self.cursor.publish(key, row.finished_at);
+                self.cursor.mark_published(key, row.finished_at);
                 self.stream.push(row.clone());
             }
         }

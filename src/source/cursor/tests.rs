@@ -36,7 +36,7 @@ fn rounds_that_no_rewind_needs_are_remembered_up_to_the_bound() {
     let rounds = i64::try_from(PUBLISHED_MAX).expect("small") * 3;
     for number in 0..rounds {
         let finish = finish(11, number);
-        cursor.publish(OutboxKey { finish, at: number }, moment(number));
+        cursor.mark_published(OutboxKey { finish, at: number }, moment(number));
     }
     assert_eq!(cursor.rewind().len(), 3 * PUBLISHED_MAX, "all of a catch-up");
     cursor.advance(polled(10, 10, 100), Position(0));
@@ -58,7 +58,7 @@ fn a_replay_ends_where_no_crash_takes_a_transaction_id_back() {
 #[test]
 fn the_newest_row_that_no_crash_takes_back_is_known() {
     let mut cursor = Cursor::new(snapshot());
-    cursor.publish(row(11, 7), moment(0));
+    cursor.mark_published(row(11, 7), moment(0));
     assert_eq!(cursor.durable_row(), None, "a crash may take it back");
     cursor.advance(polled(10, 10, 100), Position(1));
     assert_eq!(cursor.durable_row(), Some(row(11, 7)));
@@ -67,13 +67,13 @@ fn the_newest_row_that_no_crash_takes_back_is_known() {
 #[test]
 fn each_published_page_moves_the_place_where_a_new_connection_begins() {
     let mut cursor = Cursor::new(snapshot());
-    cursor.publish(row(11, 0), moment(0));
+    cursor.mark_published(row(11, 0), moment(0));
     assert!(cursor.advance_before(Xid(15), &polled(100, 0, 0), Position(1)));
     assert!(cursor.durable().sees(Xid(14)) && !cursor.durable().sees(Xid(15)));
     assert_eq!((cursor.durable_position(), cursor.rewind().len()), (Position(1), 0));
     // A round of a younger transaction was published before the connection broke.
-    cursor.publish(row(60, 0), moment(0));
-    cursor.publish(row(16, 0), moment(0));
+    cursor.mark_published(row(60, 0), moment(0));
+    cursor.mark_published(row(16, 0), moment(0));
     assert!(!cursor.advance_before(Xid(20), &polled(100, 0, 0), Position(3)));
     assert_eq!((cursor.durable_position(), cursor.rewind().len()), (Position(1), 2));
     assert!(cursor.advance_before(Xid(70), &polled(100, 0, 0), Position(3)));
@@ -84,7 +84,7 @@ fn each_published_page_moves_the_place_where_a_new_connection_begins() {
 fn a_poll_that_broke_off_and_the_one_that_repeats_it_share_their_number() {
     let mut cursor = Cursor::new(snapshot());
     let first = cursor.poll();
-    cursor.publish(row(11, 0), moment(0));
+    cursor.mark_published(row(11, 0), moment(0));
     cursor.advance_before(Xid(15), &polled(100, 0, 0), Position(1));
     cursor.rewind();
     assert_eq!(cursor.poll(), first);

@@ -9,12 +9,12 @@ use crate::{
     ops::telemetry::metrics::Skipped,
     postgres::{
         games,
-        read_only::{IdTypes, Source},
+        read_only::{IdTypes, OperatorQueries},
         rows,
         sql::sql,
     },
     source::{
-        contents::{ChunkSize, Contents},
+        content_reader::{ChunkSize, ContentReader},
         cursor::RoundKey,
         error::CaptureError,
         games::SessionGames,
@@ -41,7 +41,7 @@ const SHOWN_ID: usize = 40;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ReadOnlyQueries<'a> {
     pub(super) session: &'a Session,
-    pub(super) source: &'a Source,
+    pub(super) source: &'a OperatorQueries,
     pub(super) skipped: &'a SkippedRounds,
 }
 
@@ -141,7 +141,7 @@ impl ReadOnlyQueries<'_> {
         let query =
             PreparedQuery::Unnamed(self.source.query(sql!("read_only/rounds_by_id")).into());
         let existing = self.source.query(sql!("read_only/existing_rows")).into();
-        let contents = Contents { session: self.session, query: &query, existing };
+        let contents = ContentReader { session: self.session, query: &query, existing };
         loop {
             let chunk = &names[..names.len().min(size.rounds())];
             if let Some(read) = contents.read(chunk, size).await? {

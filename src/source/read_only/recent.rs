@@ -9,7 +9,7 @@ use super::{
     round_name, transaction,
 };
 use crate::{
-    source::{contents::ChunkSize, error::CaptureError, poll::Content},
+    source::{content_reader::ChunkSize, error::CaptureError, poll::Content},
     stream::{frame::encoded_bytes, hub::Captured, transaction::Xid},
 };
 

@@ -92,16 +92,16 @@ impl Prepared {
         }
     }
 
-    /// The same for a subscriber that reads its rounds from an outlet: see [`Hub::open`]. The source
+    /// The same for a subscriber that reads its rounds from an outlet: see [`Hub::subscribe_by_outlet`]. The source
     /// reads the stored rounds of the opening.
-    pub(crate) async fn open<T>(
+    pub(crate) async fn subscribe_by_outlet<T>(
         mut self,
         mut join: impl FnOnce(Joint) -> T + Send,
     ) -> Result<(T, StoredSource), FeedError> {
         loop {
             let start = self.take_start();
             let FeedState { hub, limit, .. } = &*self.feed;
-            join = match hub.open(&self.topic, start, *limit, join) {
+            join = match hub.subscribe_by_outlet(&self.topic, start, *limit, join) {
                 Ok(opened) => return Ok((opened, self.into_source())),
                 Err(join) => join,
             };

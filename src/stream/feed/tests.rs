@@ -137,7 +137,8 @@ async fn rounds_that_the_hub_drops_while_a_stream_opens_are_read_from_the_databa
         let (opening, stored, _) = prepared.subscribe().await.expect("a stream");
         assert_eq!(all_ids(opening, stored).await, [2, 3, 4, 5, 6]);
     }
-    let (mut opening, source) = known.open(|joint| joint.opening).await.expect("a stream");
+    let (mut opening, source) =
+        known.subscribe_by_outlet(|joint| joint.opening).await.expect("a stream");
     let stored = source.reader(opening.take_stored());
     assert_eq!(all_ids(opening, stored).await.len(), 5);
 }

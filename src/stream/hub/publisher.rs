@@ -84,7 +84,7 @@ impl Publisher {
             return;
         }
         let encoded = rounds.into_iter().map(|captured| self.encode(captured)).collect();
-        self.0.recent().publish(encoded);
+        self.0.recent().append(encoded);
     }
 
     /// The position of the last published round.

@@ -219,7 +219,7 @@ impl RecentRounds {
         outlets.fold(self.channels.progress(), usize::wrapping_add)
     }
 
-    pub(super) fn publish(&mut self, rounds: Vec<Encoded>) {
+    pub(super) fn append(&mut self, rounds: Vec<Encoded>) {
         let batch: Batch = rounds.into_iter().map(|encoded| self.place_live(encoded)).collect();
         self.outlets.iter().for_each(|outlet| outlet.publish(&batch));
         self.channels.send(&batch);

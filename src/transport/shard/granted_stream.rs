@@ -89,7 +89,7 @@ impl GrantedStream {
             queue.push(Command::Open(Box::new(opened)));
             (stored, task)
         };
-        let ((stored, task), source) = prepared.open(join).await?;
+        let ((stored, task), source) = prepared.subscribe_by_outlet(join).await?;
         Ok(task.zip(source.reader(stored)))
     }
 }

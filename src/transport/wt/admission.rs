@@ -22,14 +22,14 @@ pub(crate) struct ConnectRequest {
 /// A refused request. The response has no body: the library writes heads alone, and a page sees
 /// neither.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Refusal {
+pub(crate) struct SessionRefusal {
     /// The HTTP status.
     pub status: u16,
     /// Its header fields, with names in lower case (RFC 9114 section 4.2).
     pub fields: Vec<(String, String)>,
 }
 
-impl Refusal {
+impl SessionRefusal {
     /// A refusal without header fields.
     pub(crate) fn of(status: u16) -> Self {
         Self { status, fields: Vec::new() }
@@ -42,5 +42,5 @@ pub(crate) trait Admission: Send + Sync + 'static {
     fn admit(
         &self,
         request: ConnectRequest,
-    ) -> impl Future<Output = Result<GrantedSession, Refusal>> + Send;
+    ) -> impl Future<Output = Result<GrantedSession, SessionRefusal>> + Send;
 }

@@ -17,7 +17,7 @@ use wtransport::{
 };
 
 use super::{
-    admission::{Admission, ConnectRequest, Refusal},
+    admission::{Admission, ConnectRequest, SessionRefusal},
     session::{Session, StreamFailed},
     topic_tasks::TopicTasks,
     wire::{self, H3_NO_ERROR},
@@ -119,14 +119,14 @@ impl<G: Admission> SessionSetup<G> {
                 drop(pending);
                 let GrantedSession { opening, stored, subscription, record, lease, .. } = granted;
                 let session = Session::new(connection, record, lease, granted.memory);
-                self.open_and_join(session, opening, stored, subscription).await;
+                self.open_and_hand_over(session, opening, stored, subscription).await;
                 drop(granted.opening_memory);
             }
         }
     }
 
     /// Sends the opening, and passes the session to its topic task.
-    async fn open_and_join(
+    async fn open_and_hand_over(
         &self,
         session: Session,
         opening: Opening,
@@ -139,7 +139,7 @@ impl<G: Admission> SessionSetup<G> {
             opened = self.send_opening(&session, opening, stored, &mut subscription) => opened,
         };
         match opened {
-            Ok(()) => self.topic_tasks.join((session, subscription)),
+            Ok(()) => self.topic_tasks.add((session, subscription)),
             Err(CloseReason::Client) => session.note_closed(CloseReason::Client),
             Err(reason) => session.close(reason).await,
         }
@@ -269,7 +269,7 @@ impl<G: Admission> SessionSetup<G> {
 /// Responds with the status and the header fields. The library has methods for three statuses without
 /// fields. This function overrides the status of its "accepted" response instead, and closes the
 /// connection if the client does not.
-async fn refuse(request: SessionRequest, Refusal { status, mut fields }: Refusal) {
+async fn refuse(request: SessionRequest, SessionRefusal { status, mut fields }: SessionRefusal) {
     fields.push((":status".to_owned(), status.to_string()));
     if let Ok(connection) = request.accept_with_headers(fields).await {
         let _ = timeout(REFUSED, connection.closed()).await;

@@ -123,7 +123,7 @@ impl TopicTask {
                 biased;
                 () = shutdown.requested() => return RunEnd::Ended(CloseReason::ShuttingDown),
                 Some((id, reason)) = self.connections.next() => self.leave(id, reason),
-                Some(new_session) = self.new_sessions.recv() => self.join(new_session),
+                Some(new_session) = self.new_sessions.recv() => self.add(new_session),
                 _ = heartbeats.tick() => self.count_dropped(),
                 _ = turns.tick(), if !self.leases.is_empty() => self.close_lapsed(),
                 Some(event) = self.streams.0.next() => self.handle_stream_event(event),
@@ -144,7 +144,7 @@ impl TopicTask {
         self.new_sessions.is_empty()
     }
 
-    fn join(&mut self, (session, own): NewSession) {
+    fn add(&mut self, (session, own): NewSession) {
         self.connections.push(session.closed());
         let id = session.id();
         let mut member = Member { session, own: Some(own) };

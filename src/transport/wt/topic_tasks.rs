@@ -49,7 +49,7 @@ impl TopicTasks {
     }
 
     /// Passes a session to the task of its topic; starts the task if there is none.
-    pub(super) fn join(&self, new_session: NewSession) {
+    pub(super) fn add(&self, new_session: NewSession) {
         let mut senders = self.senders();
         let topic = new_session.1.topic().clone();
         let sender =

@@ -21,7 +21,8 @@ fn an_outlet_gets_every_round_and_opens_a_stream_between_two_batches() {
     hub.attach(outlet.clone());
     publisher.publish(vec![live(2, 1), live(3, 2)]);
     let topic = Topic::game(GameId::number(1));
-    let joint = hub.open(&topic, Start::Seed, 0, |joint| joint).ok().expect("a seed");
+    let joint =
+        hub.subscribe_by_outlet(&topic, Start::Seed, 0, |joint| joint).ok().expect("a seed");
     assert_eq!(joint.position, Position(3));
     assert!(matches!(joint.opening, Opening::Seed(seeds) if ids(&seeds) == [2]));
     publisher.publish(vec![live(4, 1)]);

@@ -47,7 +47,7 @@ impl ChunkSize {
 
 /// Reads rounds by their names.
 #[derive(Clone, Debug)]
-pub(super) struct Contents<'a> {
+pub(super) struct ContentReader<'a> {
     pub(super) session: &'a Session,
     /// `sql/rounds_by_id.sql`.
     pub(super) query: &'a PreparedQuery,
@@ -55,7 +55,7 @@ pub(super) struct Contents<'a> {
     pub(super) existing: Cow<'static, str>,
 }
 
-impl Contents<'_> {
+impl ContentReader<'_> {
     /// Reads them in as many answers as they need.
     pub(super) async fn read_all(
         &self,
