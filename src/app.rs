@@ -35,7 +35,7 @@ use crate::{
     },
     transport::{
         ShardError,
-        tls::{TlsAcceptor, TlsFailure},
+        tls::TlsFailure,
         wt::{BindError, WebTransport},
     },
 };
@@ -114,28 +114,15 @@ impl App {
         let (shards, failed) = wiring.shards()?;
         measure_limits(&config, &limits, &wiring.metrics);
         let settings = wiring.settings(limits);
-        let advertised = web_transport.as_ref().map(|wt| AdvertisedWebTransport {
-            certificate: wt.published(),
-            port: wt.local_addr().port(),
-        });
-        let tls =
-            config.tls.clone().map(|files| TlsAcceptor::start(files, &wiring.metrics, shutdown));
-        let tls = tls.transpose()?;
+        let tls = wiring.tls()?;
+        let advertised = web_transport.as_ref().map(advertised);
         let state = wiring.state(phase.clone(), advertised, settings.clone())?;
         // The receiver waits as long as this runs.
         let _ = internal.send(Arc::clone(&state));
         let (addr, node) = (accept_loop.local_addr(), &config.node);
         tracing::info!(http.addr = %addr, tls = tls.is_some(), %node, "listening");
         if let Some(web_transport) = web_transport {
-            tracing::info!(wt.addr = %web_transport.local_addr(), "WebTransport is on");
-            let admission = WebTransportAdmission::new(Arc::clone(&state));
-            shutdown.spawn(web_transport.serve(
-                admission,
-                settings.limiter.clone(),
-                wiring.current_keys(),
-                wiring.metrics.clone(),
-                shutdown.clone(),
-            ));
+            serve_web_transport(web_transport, &wiring, &state, &settings);
         }
         if let Some(maintenance) = wiring.feeder.maintenance(&wiring, phase)? {
             shutdown.spawn_until_requested(maintenance.run());
@@ -147,6 +134,32 @@ impl App {
         let feeding = own_thread::run("capture", feeding)?;
         wait_for_end(shutdown.spawn(feeding), failed).await
     }
+}
+
+/// What pages need to know of WebTransport.
+fn advertised(web_transport: &WebTransport) -> AdvertisedWebTransport {
+    AdvertisedWebTransport {
+        certificate: web_transport.published(),
+        port: web_transport.local_addr().port(),
+    }
+}
+
+/// Serves sessions in a task.
+fn serve_web_transport(
+    web_transport: WebTransport,
+    wiring: &Wiring<'_>,
+    state: &SharedState,
+    settings: &http::Settings,
+) {
+    tracing::info!(wt.addr = %web_transport.local_addr(), "WebTransport is on");
+    let serving = web_transport.serve(
+        WebTransportAdmission::new(Arc::clone(state)),
+        settings.limiter.clone(),
+        wiring.current_keys(),
+        wiring.metrics.clone(),
+        wiring.shutdown.clone(),
+    );
+    wiring.shutdown.spawn(serving);
 }
 
 /// Why the keys or certificates that were configured cannot be used, if that ended the server.

@@ -22,7 +22,10 @@ use crate::{
         games::Games,
         hub::{self, Hub, HubSettings, Publisher},
     },
-    transport::{ShardError, ShardSettings, Shards},
+    transport::{
+        ShardError, ShardSettings, Shards,
+        tls::{TlsAcceptor, TlsFailure},
+    },
 };
 
 /// The values that the parts of the server share.
@@ -66,6 +69,12 @@ impl<'a> Wiring<'a> {
         let keys = self.current_keys();
         Shards::start(settings, &self.hub, &self.budget, &keys, &self.metrics, self.shutdown)
             .context("cannot start the threads of the shards")
+    }
+
+    /// TLS with the certificate of the options, if there is one.
+    pub(super) fn tls(&self) -> Result<Option<TlsAcceptor>, TlsFailure> {
+        let start = |files| TlsAcceptor::start(files, &self.metrics, self.shutdown);
+        self.config.tls.clone().map(start).transpose()
     }
 
     /// The keys by which leases are checked. There is no lease while tokens are off.

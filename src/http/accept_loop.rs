@@ -98,33 +98,27 @@ impl AcceptLoop {
             proxies: settings.trusted_proxies.clone(),
             budget: settings.budget.clone(),
         });
-        let (patience, budget) = (settings.heartbeat * 2, &settings.budget);
-        let accept = async {
-            loop {
-                let (tcp, client) = self.accept(&settings.limiter).await;
-                let peer = client.ip().to_canonical();
-                let address = context.proxies.direct(peer);
-                let Some(pending) = settings.limiter.connect(Kind::Http, address) else { continue };
-                if configure(&tcp, patience).is_some() {
-                    let flag = pending.blocked_flag();
-                    let socket = MeteredSocket::new(tcp, patience, budget.clone(), flag);
-                    let context = Arc::clone(&context);
-                    shutdown.spawn(connection::serve(socket, peer, pending, context));
-                }
-            }
-        };
-        let check = async {
-            let mut ticks = interval(CHECK_INTERVAL);
-            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-            loop {
-                ticks.tick().await;
-                settings.limiter.close_excess();
-            }
-        };
         tokio::select! {
             () = shutdown.requested() => {}
-            () = accept => {}
-            () = check => {}
+            () = self.accept_all(&context, settings) => {}
+            () = close_excess(&settings.limiter) => {}
+        }
+    }
+
+    /// Serves each connection in its own task.
+    async fn accept_all(&self, context: &Arc<ConnectionContext>, settings: &Settings) {
+        let (patience, budget) = (settings.heartbeat * 2, &settings.budget);
+        loop {
+            let (tcp, client) = self.accept(&settings.limiter).await;
+            let peer = client.ip().to_canonical();
+            let address = context.proxies.direct(peer);
+            let Some(pending) = settings.limiter.connect(Kind::Http, address) else { continue };
+            if configure(&tcp, patience).is_some() {
+                let flag = pending.blocked_flag();
+                let socket = MeteredSocket::new(tcp, patience, budget.clone(), flag);
+                let served = connection::serve(socket, peer, pending, Arc::clone(context));
+                context.shutdown.spawn(served);
+            }
         }
     }
 
@@ -145,6 +139,16 @@ impl AcceptLoop {
                 }
             }
         }
+    }
+}
+
+/// Closes connections that have waited too long.
+async fn close_excess(limiter: &ConnectionLimiter) {
+    let mut ticks = interval(CHECK_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        limiter.close_excess();
     }
 }
 

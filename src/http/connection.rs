@@ -17,7 +17,7 @@ use std::{
     net::IpAddr,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::Poll,
     time::Duration,
 };
 
@@ -159,30 +159,22 @@ async fn speak_http(
     pending: &Arc<PendingConnection>,
     context: &Arc<ConnectionContext>,
 ) -> Option<MeteredSocket> {
-    let (gauge, hand_off) = (socket.gauge(), HandOff::default());
     let _memory = context.budget.count_http();
-    let exchanges = Exchanges::new(Arc::clone(pending));
+    let progress = Progress::new(&socket, pending);
     let service = service_fn(|request| {
-        let (hand_off, exchanges) = (hand_off.clone(), exchanges.clone());
+        let (hand_off, exchanges) = (progress.hand_off.clone(), progress.exchanges.clone());
         Box::pin(answer(Arc::clone(context), request, peer, hand_off, exchanges))
     });
-    let mut http = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
-        .max_buf_size(HEAD_BYTES_MAX)
-        .max_headers(HEAD_FIELDS_MAX)
-        .serve_connection(TokioIo::new(ProblemSocket::new(socket)), service);
-    let mut poll =
-        |cx: &mut Context<'_>| poll_until_idle(&mut http, &hand_off, &exchanges, &gauge, cx);
+    let mut http = builder().serve_connection(TokioIo::new(ProblemSocket::new(socket)), service);
     let stopped = tokio::select! {
-        stopped = poll_fn(&mut poll) => stopped,
+        stopped = progress.until_idle(&mut http) => stopped,
         () = pending.closed() => {
             http.into_parts().io.into_inner().into_inner().reset_if_blocked();
             return None;
         }
         () = context.shutdown.requested() => {
             Pin::new(&mut http).graceful_shutdown();
-            let end = poll_fn(|cx| poll_until_idle(&mut http, &hand_off, &exchanges, &gauge, cx));
+            let end = progress.until_idle(&mut http);
             timeout(DRAIN_TIMEOUT, end).await.unwrap_or(Ok(Stopped::Closed))
         }
     };
@@ -192,11 +184,22 @@ async fn speak_http(
             if error.is_parse() {
                 linger(http.into_parts().io.into_inner().into_inner(), pending).await;
             }
+            None
         }
-        Ok(Stopped::Closed) => {}
-        Ok(Stopped::Idle) => return after_requests(http.into_parts(), &hand_off, context).await,
+        Ok(Stopped::Closed) => None,
+        Ok(Stopped::Idle) => after_requests(http.into_parts(), &progress.hand_off, context).await,
     }
-    None
+}
+
+/// hyper with our limits.
+fn builder() -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(HEAD_BYTES_MAX)
+        .max_headers(HEAD_FIELDS_MAX);
+    builder
 }
 
 /// Waits until the client has ended a connection whose request was refused.
@@ -207,25 +210,34 @@ async fn linger(mut socket: MeteredSocket, pending: &PendingConnection) {
     }
 }
 
-/// Polls hyper until the connection ends, or until the kernel has accepted the responses to all
-/// requests so far, or to those before a granted stream.
-fn poll_until_idle<C>(
-    http: &mut C,
-    hand_off: &HandOff,
-    exchanges: &Exchanges,
-    gauge: &WriteGauge,
-    cx: &mut Context<'_>,
-) -> Poll<hyper::Result<Stopped>>
-where
-    C: Future<Output = hyper::Result<()>> + Unpin,
-{
-    match Pin::new(http).poll(cx) {
-        Poll::Ready(ended) => Poll::Ready(ended.map(|()| Stopped::Closed)),
-        Poll::Pending if gauge.is_blocked() => Poll::Pending,
-        Poll::Pending if hand_off.has_grant() || exchanges.are_done() => {
-            Poll::Ready(Ok(Stopped::Idle))
-        }
-        Poll::Pending => Poll::Pending,
+/// Shows how far hyper has come with the requests of a connection.
+struct Progress {
+    gauge: WriteGauge,
+    hand_off: HandOff,
+    exchanges: Exchanges,
+}
+
+impl Progress {
+    fn new(socket: &MeteredSocket, pending: &Arc<PendingConnection>) -> Self {
+        let exchanges = Exchanges::new(Arc::clone(pending));
+        Self { gauge: socket.gauge(), hand_off: HandOff::default(), exchanges }
+    }
+
+    /// Runs hyper until the connection ends, or until the kernel has accepted the responses to all
+    /// requests so far, or to those before a granted stream.
+    async fn until_idle<C>(&self, http: &mut C) -> hyper::Result<Stopped>
+    where
+        C: Future<Output = hyper::Result<()>> + Unpin,
+    {
+        poll_fn(|cx| match Pin::new(&mut *http).poll(cx) {
+            Poll::Ready(ended) => Poll::Ready(ended.map(|()| Stopped::Closed)),
+            Poll::Pending if self.gauge.is_blocked() => Poll::Pending,
+            Poll::Pending if self.hand_off.has_grant() || self.exchanges.are_done() => {
+                Poll::Ready(Ok(Stopped::Idle))
+            }
+            Poll::Pending => Poll::Pending,
+        })
+        .await
     }
 }
 

@@ -28,63 +28,114 @@ enum Place {
     Escaped,
 }
 
+impl Place {
+    /// The place behind a byte of a string or of a quoted name.
+    const fn behind(self, byte: u8) -> Self {
+        match self {
+            Self::Quoted(end) if byte == end => Self::Code,
+            Self::Escaping if byte == b'\'' => Self::Code,
+            Self::Escaping if byte == b'\\' => Self::Escaped,
+            Self::Escaped => Self::Escaping,
+            place => place,
+        }
+    }
+}
+
 /// The text in one line, at the start of the array, and its length. The build fails for syntax that
 /// this does not know: block comments and dollar quotes.
 pub(crate) const fn strip<const N: usize>(text: &[u8]) -> ([u8; N], usize) {
-    let (mut line, mut length, mut at) = ([0; N], 0, 0);
-    let (mut place, mut string) = (Place::Code, Place::Code);
-    let (mut space, mut new_line) = (false, false);
+    let (place, string) = (Place::Code, Place::Code);
+    let (space, new_line) = (false, false);
+    let mut stripped = Stripped { line: [0; N], length: 0, place, string, space, new_line };
+    let mut at = 0;
     while at < text.len() {
-        let byte = text[at];
         let next = if at + 1 < text.len() { text[at + 1] } else { b'\n' };
+        stripped.take(text[at], next);
         at += 1;
-        match place {
-            Place::Comment => {
-                if byte == b'\n' {
-                    (place, new_line) = (Place::Code, true);
-                }
-                continue;
-            }
-            Place::Quoted(end) if byte == end => place = Place::Code,
-            Place::Escaping if byte == b'\'' => place = Place::Code,
-            Place::Escaping if byte == b'\\' => place = Place::Escaped,
-            Place::Escaped => place = Place::Escaping,
-            Place::Quoted(_) | Place::Escaping => {}
-            Place::Code => {
-                assert!(!(byte == b'/' && next == b'*'), "a block comment");
-                assert!(byte != b'$' || next.is_ascii_digit(), "a dollar quote");
-                if byte == b'-' && next == b'-' {
-                    place = Place::Comment;
-                }
-                if byte.is_ascii_whitespace() || matches!(place, Place::Comment) {
-                    (space, new_line) = (true, new_line || byte == b'\n');
-                    continue;
-                }
-                // Two strings on two lines are one (SQL standard; PostgreSQL, "String Constants").
-                if byte == b'\'' && new_line && length > 0 && line[length - 1] == b'\'' {
-                    (place, space, new_line, length) = (string, false, false, length - 1);
-                    continue;
-                }
-                if byte == b'\'' && length > 0 && matches!(line[length - 1], b'E' | b'e') && !space
-                {
-                    place = Place::Escaping;
-                } else if byte == b'\'' || byte == b'"' {
-                    place = Place::Quoted(byte);
-                }
-                if byte == b'\'' {
-                    string = place;
-                }
-            }
-        }
-        if space && length > 0 {
-            line[length] = b' ';
-            length += 1;
-        }
-        (space, new_line) = (false, false);
-        line[length] = byte;
-        length += 1;
     }
-    (line, length)
+    (stripped.line, stripped.length)
+}
+
+/// The start of a text in one line.
+struct Stripped<const N: usize> {
+    line: [u8; N],
+    length: usize,
+    place: Place,
+    /// The place in the last string.
+    string: Place,
+    /// Whether white space or a comment came since the last byte of the line.
+    space: bool,
+    /// Whether a line of the text ended since.
+    new_line: bool,
+}
+
+impl<const N: usize> Stripped<N> {
+    const fn take(&mut self, byte: u8, next: u8) {
+        let stays = match self.place {
+            Place::Comment => self.take_comment(byte),
+            Place::Code => self.take_code(byte, next),
+            place => {
+                self.place = place.behind(byte);
+                true
+            }
+        };
+        if stays {
+            if self.space && self.length > 0 {
+                self.push(b' ');
+            }
+            (self.space, self.new_line) = (false, false);
+            self.push(byte);
+        }
+    }
+
+    const fn take_comment(&mut self, byte: u8) -> bool {
+        if byte == b'\n' {
+            (self.place, self.new_line) = (Place::Code, true);
+        }
+        false
+    }
+
+    /// Returns whether the byte stays.
+    const fn take_code(&mut self, byte: u8, next: u8) -> bool {
+        assert!(!(byte == b'/' && next == b'*'), "a block comment");
+        assert!(byte != b'$' || next.is_ascii_digit(), "a dollar quote");
+        let begins_comment = byte == b'-' && next == b'-';
+        if begins_comment {
+            self.place = Place::Comment;
+        }
+        if begins_comment || byte.is_ascii_whitespace() {
+            (self.space, self.new_line) = (true, self.new_line || byte == b'\n');
+            return false;
+        }
+        match byte {
+            // Two strings on two lines are one (SQL standard; PostgreSQL, "String Constants").
+            b'\'' if self.new_line && self.last() == b'\'' => {
+                (self.place, self.space, self.new_line) = (self.string, false, false);
+                self.length -= 1;
+                return false;
+            }
+            b'\'' => self.begin_string(),
+            b'"' => self.place = Place::Quoted(byte),
+            _ => {}
+        }
+        true
+    }
+
+    const fn begin_string(&mut self) {
+        let has_escapes = matches!(self.last(), b'E' | b'e') && !self.space;
+        self.place = if has_escapes { Place::Escaping } else { Place::Quoted(b'\'') };
+        self.string = self.place;
+    }
+
+    /// The last byte of the line.
+    const fn last(&self) -> u8 {
+        if self.length > 0 { self.line[self.length - 1] } else { b' ' }
+    }
+
+    const fn push(&mut self, byte: u8) {
+        self.line[self.length] = byte;
+        self.length += 1;
+    }
 }
 
 /// The stripped text.

@@ -56,12 +56,10 @@ impl Connection<'_> {
         per_game: i64,
     ) -> Result<(), CaptureError> {
         self.read_games().await?;
+        self.forget_another_database(state).await?;
         let (already, is_rewound) = match state {
             State::InitialLoad(loaded) => {
-                let history_bytes = self.publisher.sink.history_share();
-                InitialLoad::read(loaded, &self.listener, per_game, history_bytes).await?;
-                let load = loaded.take().ok_or(CaptureError::Closed)?;
-                let running = load.finish(&self.listener, self.publisher).await?;
+                let running = self.load(loaded, per_game).await?;
                 *state = State::Running(Box::new(running));
                 // Last: if the connection breaks before, nobody waits for this server.
                 self.claim_or_wait(true).await?;
@@ -69,21 +67,7 @@ impl Connection<'_> {
                 self.publisher.share(true);
                 (AlreadyPublished::default(), false)
             }
-            State::Running(running) if running.is_of_another_database(&self.listener) => {
-                self.publisher.forget_database().await?;
-                *state = State::InitialLoad(None);
-                return Box::pin(self.catch_up(state, per_game)).await;
-            }
-            State::Running(running) if running.continues_on(&self.listener).await? => {
-                self.claim_or_wait(false).await?;
-                (running.cursor.rewind(), true)
-            }
-            State::Running(running) => {
-                self.claim_or_wait(false).await?;
-                // The row may be as old as the copy.
-                self.publisher.share(true);
-                (self.start_over(running).await?, false)
-            }
+            State::Running(running) => self.resume(running).await?,
         };
         let State::Running(running) = state else { return Err(CaptureError::Closed) };
         let repeated = self.publish_pages(running, &already, FoundBy::catch_up).await?.repeated;
@@ -91,6 +75,46 @@ impl Connection<'_> {
             self.publisher.report_lost(already.len() - repeated);
         }
         Ok(())
+    }
+
+    /// Starts over if the connection leads to another database.
+    async fn forget_another_database(&mut self, state: &mut State) -> Result<(), CaptureError> {
+        match state {
+            State::Running(running) if running.is_of_another_database(&self.listener) => {
+                self.publisher.forget_database().await?;
+                *state = State::InitialLoad(None);
+                self.read_games().await
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Finishes the initial load, from where the last connection ended.
+    async fn load(
+        &mut self,
+        loaded: &mut Option<InitialLoad>,
+        per_game: i64,
+    ) -> Result<Running, CaptureError> {
+        let history_bytes = self.publisher.sink.history_share();
+        InitialLoad::read(loaded, &self.listener, per_game, history_bytes).await?;
+        let load = loaded.take().ok_or(CaptureError::Closed)?;
+        load.finish(&self.listener, self.publisher).await
+    }
+
+    /// Goes on where the last connection ended. Returns the rounds that the outbox may repeat, and
+    /// whether it must repeat all of them.
+    async fn resume(
+        &mut self,
+        running: &mut Running,
+    ) -> Result<(AlreadyPublished, bool), CaptureError> {
+        let continues = running.continues_on(&self.listener).await?;
+        self.claim_or_wait(false).await?;
+        if continues {
+            return Ok((running.cursor.rewind(), true));
+        }
+        // The row may be as old as the copy.
+        self.publisher.share(true);
+        Ok((self.start_over(running).await?, false))
     }
 
     /// Waits until no other server answers exactly. Unless this one does, others may have sent the

@@ -18,7 +18,7 @@ use bytes::{Buf, BytesMut};
 use rustls::{
     ServerConfig,
     server::UnbufferedServerConnection,
-    unbuffered::{ConnectionState, UnbufferedStatus},
+    unbuffered::{ConnectionState, EncodeTlsData, ReadTraffic, UnbufferedStatus},
 };
 
 pub(crate) use self::acceptor::{TlsAcceptor, TlsFailure};
@@ -73,6 +73,29 @@ enum Step {
 
 fn invalid(error: impl std::error::Error + Send + Sync + 'static) -> io::Error {
     io::Error::new(ErrorKind::InvalidData, error)
+}
+
+/// Appends the plaintext of the received records. An error does not hide the records around it.
+fn read_records<D>(mut traffic: ReadTraffic<'_, '_, D>, plain: &mut Vec<u8>) -> io::Result<Step> {
+    let mut outcome = Ok(Step::Again);
+    while let Some(record) = traffic.next_record() {
+        match record {
+            Ok(record) => plain.extend_from_slice(record.payload),
+            Err(error) => outcome = Err(invalid(error)),
+        }
+    }
+    outcome
+}
+
+/// Appends a message of rustls' own to the unsent bytes.
+fn encode<D>(
+    mut data: EncodeTlsData<'_, D>,
+    sealed: &mut [u8],
+    unsent: &mut BytesMut,
+) -> io::Result<Step> {
+    let size = data.encode(sealed).map_err(invalid)?;
+    unsent.extend_from_slice(&sealed[..size]);
+    Ok(Step::Again)
 }
 
 impl Tls {
@@ -134,9 +157,10 @@ impl Tls {
         SCRATCH.with_borrow_mut(|scratch| {
             while self.connection.wants_write() {
                 match self.connection.process_tls_records(&mut self.received).state {
-                    Ok(ConnectionState::EncodeTlsData(mut data)) => {
-                        let Ok(size) = data.encode(&mut scratch.sealed) else { break };
-                        self.unsent.extend_from_slice(&scratch.sealed[..size]);
+                    Ok(ConnectionState::EncodeTlsData(data)) => {
+                        if encode(data, &mut scratch.sealed, &mut self.unsent).is_err() {
+                            break;
+                        }
                     }
                     // What came before the error is not passed on.
                     Ok(ConnectionState::ReadTraffic(mut traffic)) => {
@@ -151,44 +175,32 @@ impl Tls {
 
     fn process(&mut self, plain: &mut Vec<u8>) -> io::Result<()> {
         SCRATCH.with_borrow_mut(|scratch| {
-            loop {
-                let UnbufferedStatus { discard, state } =
-                    self.connection.process_tls_records(&mut self.received);
-                let step = match state.map_err(invalid) {
-                    Err(error) => Err(error),
-                    Ok(ConnectionState::ReadTraffic(mut traffic)) => {
-                        let mut outcome = Ok(Step::Again);
-                        while let Some(record) = traffic.next_record() {
-                            match record {
-                                Ok(record) => plain.extend_from_slice(record.payload),
-                                Err(error) => outcome = Err(invalid(error)),
-                            }
-                        }
-                        outcome
-                    }
-                    Ok(ConnectionState::EncodeTlsData(mut data)) => {
-                        data.encode(&mut scratch.sealed).map_err(invalid).map(|size| {
-                            self.unsent.extend_from_slice(&scratch.sealed[..size]);
-                            Step::Again
-                        })
-                    }
-                    Ok(ConnectionState::TransmitTlsData(data)) => {
-                        data.done();
-                        Ok(Step::Again)
-                    }
-                    Ok(ConnectionState::PeerClosed) => {
-                        self.is_peer_closed = true;
-                        Ok(Step::Again)
-                    }
-                    // Early data is off: without tickets there is none.
-                    Ok(_) => Ok(Step::Done),
-                };
-                self.received.drain(..discard);
-                if matches!(step?, Step::Done) {
-                    return Ok(());
-                }
-            }
+            while matches!(self.process_next(plain, &mut scratch.sealed)?, Step::Again) {}
+            Ok(())
         })
+    }
+
+    /// Does what rustls asks for next.
+    fn process_next(&mut self, plain: &mut Vec<u8>, sealed: &mut [u8]) -> io::Result<Step> {
+        let UnbufferedStatus { discard, state } =
+            self.connection.process_tls_records(&mut self.received);
+        let step = match state.map_err(invalid) {
+            Err(error) => Err(error),
+            Ok(ConnectionState::ReadTraffic(traffic)) => read_records(traffic, plain),
+            Ok(ConnectionState::EncodeTlsData(data)) => encode(data, sealed, &mut self.unsent),
+            Ok(ConnectionState::TransmitTlsData(data)) => {
+                data.done();
+                Ok(Step::Again)
+            }
+            Ok(ConnectionState::PeerClosed) => {
+                self.is_peer_closed = true;
+                Ok(Step::Again)
+            }
+            // Early data is off: without tickets there is none.
+            Ok(_) => Ok(Step::Done),
+        };
+        self.received.drain(..discard);
+        step
     }
 
     /// Seals one record into `sealed`. Returns its size.
@@ -208,9 +220,8 @@ impl Tls {
                 ConnectionState::WriteTraffic(mut traffic) => {
                     Some(traffic.encrypt(plain, sealed).map_err(invalid)?)
                 }
-                ConnectionState::EncodeTlsData(mut data) => {
-                    let size = data.encode(sealed).map_err(invalid)?;
-                    self.unsent.extend_from_slice(&sealed[..size]);
+                ConnectionState::EncodeTlsData(data) => {
+                    encode(data, sealed, &mut self.unsent)?;
                     None
                 }
                 ConnectionState::TransmitTlsData(data) => {

@@ -116,7 +116,7 @@ impl WebTransport {
         metrics: Metrics,
         shutdown: Shutdown,
     ) {
-        let Self { endpoint, mut certificates, address, heartbeat } = self;
+        let Self { endpoint, certificates, address, heartbeat } = self;
         let tasks = TaskTracker::new();
         let topic_tasks =
             TopicTasks::new(heartbeat, keys, metrics.clone(), shutdown.clone(), tasks.clone());
@@ -129,34 +129,48 @@ impl WebTransport {
             shutdown.clone(),
             tasks.clone(),
         ));
-        let accept = async {
-            loop {
-                let incoming = endpoint.accept().await;
-                if setup.has_room(endpoint.open_connections()) {
-                    setup.receive(incoming);
-                } else {
-                    incoming.refuse();
-                }
-            }
-        };
-        let renew = async {
-            loop {
-                certificates.renewed().await;
-                reload(&endpoint, &certificates, address, heartbeat);
-            }
-        };
         tokio::select! {
             () = shutdown.requested() => {}
-            () = accept => {}
-            () = renew => {}
+            () = accept(&endpoint, &setup) => {}
+            () = renew(&endpoint, certificates, address, heartbeat) => {}
         }
         // Nothing accepts any more: `accept` was dropped, and this function owns the endpoint.
-        tasks.close();
-        let ended = timeout(END_WAIT, tasks.wait()).await;
-        endpoint.close(H3_NO_ERROR.into(), b"");
-        if ended.and(timeout(END_WAIT, endpoint.wait_idle()).await).is_err() {
-            tracing::warn!("some WebTransport sessions did not end in time");
+        end(endpoint, &tasks).await;
+    }
+}
+
+/// Sets up a session for each connection, as far as there is room.
+async fn accept<G: Admission>(endpoint: &Endpoint<Server>, setup: &Arc<SessionSetup<G>>) {
+    loop {
+        let incoming = endpoint.accept().await;
+        if setup.has_room(endpoint.open_connections()) {
+            setup.receive(incoming);
+        } else {
+            incoming.refuse();
         }
+    }
+}
+
+/// Uses each new certificate.
+async fn renew(
+    endpoint: &Endpoint<Server>,
+    mut certificates: Certificates,
+    address: SocketAddr,
+    heartbeat: Duration,
+) {
+    loop {
+        certificates.renewed().await;
+        reload(endpoint, &certificates, address, heartbeat);
+    }
+}
+
+/// Waits for the sessions to end, and then for the endpoint.
+async fn end(endpoint: Endpoint<Server>, sessions: &TaskTracker) {
+    sessions.close();
+    let ended = timeout(END_WAIT, sessions.wait()).await;
+    endpoint.close(H3_NO_ERROR.into(), b"");
+    if ended.and(timeout(END_WAIT, endpoint.wait_idle()).await).is_err() {
+        tracing::warn!("some WebTransport sessions did not end in time");
     }
 }
 
