@@ -4,6 +4,8 @@
 //! a prepared subscription. From then on only this module writes to the client. WebSocket and event
 //! streams share one write path, the [`shard`]. WebTransport ([`wt`]) gets a [`GrantedSession`]
 //! instead, because its library owns the socket.
+//!
+//! To add a transport: docs/architecture.md, "Add a transport", lists all places.
 
 mod certificate;
 pub mod close;

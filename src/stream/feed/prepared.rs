@@ -92,8 +92,8 @@ impl Prepared {
         }
     }
 
-    /// The same for a subscriber that reads its rounds from an outlet: see [`Hub::subscribe_by_outlet`]. The source
-    /// reads the stored rounds of the opening.
+    /// The same for a subscriber that reads its rounds from an outlet: see
+    /// [`Hub::subscribe_by_outlet`]. The source reads the stored rounds of the opening.
     pub(crate) async fn subscribe_by_outlet<T>(
         mut self,
         mut join: impl FnOnce(Joint) -> T + Send,
