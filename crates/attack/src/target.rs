@@ -20,7 +20,7 @@ pub(crate) const GAME: &str = "crash";
 /// The game of the steady subscriber.
 pub(crate) const OTHER_GAME: &str = "double";
 
-/// The log is a pipe. Who reads it stops after the line with the address, and keeps it open.
+/// The log is a pipe. Its reader stops after the line with the address, and keeps it open.
 const UNREAD_LOG: &str = "d=$(mktemp -d); mkfifo $d/log; \
     (sed '/listening/q' <&3 >&2; rm -r $d; exec tail --pid=$$ -f /dev/null) 3<$d/log & \
     exec \"$0\" serve 2>$d/log";

@@ -50,13 +50,13 @@ mod tests {
     }
 
     #[test]
-    fn who_reads_nothing_or_a_byte_now_and_then_is_waited_for_briefly() {
+    fn an_outlet_that_takes_nothing_or_a_byte_now_and_then_is_waited_for_briefly() {
         assert_eq!(waited(0), 50);
         assert_eq!(waited(100), 50);
     }
 
     #[test]
-    fn who_goes_on_is_waited_for_longer() {
+    fn an_outlet_that_goes_on_is_waited_for_longer() {
         assert_eq!(waited(400), 500);
         assert_eq!(waited(100_000), 500);
     }
