@@ -5,25 +5,19 @@
 //!
 //! * [`LogWriter`]: appends, as the leader. [`Takeover`]: what the next leader reads before.
 //! * [`Edge`]: fills and feeds a hub. [`BusStore`]: asks the leader what only the database answers.
-//! * [`Bus`]: the connection. [`Log`]: what the writer and the edge need of it.
+//! * [`Bus`]: the connection (`nats`). [`Log`]: what the writer and the edge need of it.
 
 mod answer;
-mod append;
 mod ask;
 mod beat;
 mod codec;
-mod connect;
 mod edge;
 mod known;
 mod leader_state;
 mod log;
-mod open;
-mod options;
+mod nats;
 mod outgoing;
-mod read;
-mod request;
 mod space;
-mod stream_config;
 mod subject;
 mod takeover;
 mod terms;
@@ -33,26 +27,30 @@ mod whole;
 mod wire;
 mod writer;
 
-pub use self::options::BusConfig;
+pub use self::nats::options::BusConfig;
 pub(crate) use self::{
     answer::answer_questions,
-    append::AppendError,
     ask::BusStore,
     beat::{run_beat, send_beat},
     codec::{Backend, Claim, PositionMark},
-    connect::{BusError, connect_once},
     edge::{Edge, EdgeSettings},
     leader_state::{LeaderState, LeaderView},
     log::Log,
-    open::open,
-    options::{BusUrl, InvalidBusUrl},
-    request::Bus,
+    nats::{
+        append::AppendError,
+        connect::{BusError, connect_once},
+        open::open,
+        options::{BusUrl, InvalidBusUrl},
+        request::Bus,
+        stream_config::{Access, StreamConfig},
+    },
     space::Space,
-    stream_config::{Access, StreamConfig},
     takeover::Takeover,
     watch::{LeaderWatch, find_leader},
     writer::{LogWriter, WriterStart},
 };
+// What the modules beside it call by these names.
+use self::nats::{append, read, request};
 
 #[cfg(test)]
 mod tests;

@@ -29,7 +29,7 @@ async fn bus(nats: &Nats) -> Bus {
         domain: None,
         node: "test".into(),
     };
-    let client = connect::connect(&options, &Metrics::default()).await.expect("connected");
+    let client = nats::connect::connect(&options, &Metrics::default()).await.expect("connected");
     let bus = Bus::new(client, &options);
     let config = StreamConfig { replicas: 1, retention: Duration::from_secs(86_400) };
     config.create(&bus, 1_000).await.expect("created");

@@ -8,11 +8,12 @@ use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::{BusError, options::BusConfig, subject::Subjects};
+use super::{connect::BusError, options::BusConfig};
+use crate::stream::bus::subject::Subjects;
 
 /// An answer takes milliseconds. Requests to a node that was killed are never answered: what asks
 /// tries again. An election of the stream's leader takes up to 9 s.
-pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(2);
+pub(in crate::stream::bus) const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 
 /// JetStream's error for a stream that does not exist.
 const STREAM_NOT_FOUND: u64 = 10059;
@@ -60,17 +61,17 @@ impl Bus {
         self.client.server_info().auth_required
     }
 
-    pub(super) fn own_subjects(&self) -> &Subjects {
+    pub(in crate::stream::bus) fn own_subjects(&self) -> &Subjects {
         &self.subjects
     }
 
     /// A subject of the API that ends with the stream's name.
-    pub(super) fn api(&self, action: &str) -> String {
+    pub(in crate::stream::bus) fn api(&self, action: &str) -> String {
         format!("{}.{action}.{}", self.api, self.stream)
     }
 
     /// Sends a request of the API and decodes its answer.
-    pub(super) async fn call<T: DeserializeOwned>(
+    pub(in crate::stream::bus) async fn call<T: DeserializeOwned>(
         &self,
         action: &str,
         request: &Value,
@@ -81,7 +82,7 @@ impl Bus {
     }
 
     /// One request, one answer.
-    pub(super) async fn request(
+    pub(in crate::stream::bus) async fn request(
         &self,
         subject: String,
         headers: Option<HeaderMap>,
@@ -107,7 +108,10 @@ impl Bus {
     }
 
     /// The JSON of an answer, or the error in it.
-    pub(super) fn decode<T: DeserializeOwned>(&self, answer: &[u8]) -> Result<T, BusError> {
+    pub(in crate::stream::bus) fn decode<T: DeserializeOwned>(
+        &self,
+        answer: &[u8],
+    ) -> Result<T, BusError> {
         let value: Value = serde_json::from_slice(answer)
             .map_err(|error| BusError::Answer(format!("unreadable JSON ({error})")))?;
         if let Some(error) = value.get("error") {

@@ -5,7 +5,8 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{BusError, request::Bus, subject::Subjects};
+use super::{connect::BusError, request::Bus};
+use crate::stream::bus::subject::Subjects;
 
 /// Repetitions are recognized by what they finish; this window is not used, and costs memory.
 const DUPLICATE_WINDOW: Duration = Duration::from_secs(1);

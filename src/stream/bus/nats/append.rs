@@ -3,7 +3,8 @@
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{BusError, outgoing::Outgoing, request::Bus};
+use super::{connect::BusError, request::Bus};
+use crate::stream::bus::outgoing::Outgoing;
 
 /// Messages of one batch (ADR-50).
 pub(crate) const BATCH_MESSAGES: usize = 1_000;
@@ -39,7 +40,7 @@ pub enum AppendError {
 
 impl Bus {
     /// Appends all messages or none, behind the sequence `end`. At most [`BATCH_MESSAGES`].
-    pub(super) async fn append_behind(
+    pub(in crate::stream::bus) async fn append_behind(
         &self,
         end: u64,
         claim: u64,

@@ -12,13 +12,11 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
-    BusError,
     append::{AppendError, Appended},
-    log::Log,
-    outgoing::Outgoing,
+    connect::BusError,
     request::{ANSWER_WITHIN, Bus},
-    subject::Subjects,
 };
+use crate::stream::bus::{log::Log, outgoing::Outgoing, subject::Subjects};
 
 /// Messages of one read.
 const READ_MESSAGES: usize = 1_000;
@@ -27,8 +25,8 @@ const READ_BYTES: usize = 4 << 20;
 /// Subjects of one read of last messages: NATS refuses more than 1,024.
 const READ_SUBJECTS: usize = 500;
 /// A replica that answers direct gets may lag.
-pub(super) const LAG_WITHIN: Duration = Duration::from_secs(3);
-pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(20);
+pub(in crate::stream::bus) const LAG_WITHIN: Duration = Duration::from_secs(3);
+pub(in crate::stream::bus) const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// About the bytes of the headers of a message.
 const HEADERS: usize = 512;
@@ -86,12 +84,12 @@ impl LogEntry {
     }
 
     /// About the bytes that it takes.
-    pub(super) fn size(&self) -> usize {
+    pub(in crate::stream::bus) fn size(&self) -> usize {
         self.subject.len() + self.payload.len() + HEADERS
     }
 
     /// When it was written, in seconds since the epoch, if the answer says so.
-    pub(super) fn written(&self) -> Option<i64> {
+    pub(in crate::stream::bus) fn written(&self) -> Option<i64> {
         let time = self.headers.get_last("Nats-Time-Stamp")?.as_str();
         chrono::DateTime::parse_from_rfc3339(time).ok().map(|time| time.timestamp())
     }

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use super::{
-    Bus, BusConfig, BusError,
-    connect::connect,
+    connect::{BusError, connect},
+    options::BusConfig,
+    request::Bus,
     stream_config::{Access, StreamConfig},
 };
 use crate::ops::{backoff::Backoff, telemetry::metrics::Metrics};
