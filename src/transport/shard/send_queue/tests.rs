@@ -206,7 +206,7 @@ fn a_queue_above_its_limit_is_waited_for_only_while_its_peer_reads() {
     socket.room = PROGRESS_BYTES_MIN;
     send_queue.flush(&mut socket, later);
     assert!(send_queue.is_behind(later));
-    socket.room = 400_000;
+    socket.room = 500_000;
     send_queue.flush(&mut socket, later);
     assert!(!send_queue.is_behind(later), "below its limit");
 }
