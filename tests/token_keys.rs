@@ -205,14 +205,10 @@ async fn a_bad_answer_has_no_keys_and_the_next_good_one_has() {
     let signer = Signer::es256().named("a");
     let set = jwk_set([&signer]);
     let secret = Signer::hs256("a secret of at least 32 bytes on a web site").named("a");
-    let redirect = format!(
-        "HTTP/1.1 302 Found\r\nlocation: /jwks.json\r\ncontent-length: {}\r\n\r\n{set}",
-        set.len()
-    );
     let large = format!("{{\"keys\":[{}], \"x\": \"{}\"}}", signer.jwk(), "x".repeat(262_144));
     for bad in [
         Answer::Silence,
-        Answer::Raw(redirect),
+        Answer::Drip(set.clone()),
         Answer::Raw("nonsense\r\n\r\n".to_owned()),
         Answer::Raw("HTTP/1.1 200 OK\r\ncontent-length: 999\r\n\r\n{".to_owned()),
         Answer::Body("<html>".to_owned()),
@@ -255,6 +251,22 @@ async fn a_rotated_key_is_known_at_its_first_token_and_a_flood_causes_one_fetch(
 }
 
 #[tokio::test]
+async fn a_key_that_is_rotated_again_is_known_once_another_fetch_may_be_caused() {
+    let database = TestDatabase::new().await;
+    let keys = ["first", "second", "third"].map(|name| Signer::es256().named(name));
+    let jwks = JwksServer::start(Answer::Body(jwk_set(&keys[..1]))).await;
+    let server = on(&database, &jwks.url).start().await;
+    answered(&server, &keys[0], 200).await;
+    jwks.answer(Answer::Body(jwk_set(&keys[..2])));
+    assert_eq!(status(&server, &keys[1]).await, 200);
+    let before = jwks.requests();
+    jwks.answer(Answer::Body(jwk_set(&keys)));
+    // The next fetch by itself is minutes away.
+    answered(&server, &keys[2], 200).await;
+    assert_eq!(jwks.requests(), before + 1);
+}
+
+#[tokio::test]
 async fn the_last_good_keys_stay_while_a_fetch_fails_and_all_who_wait_share_it() {
     let database = TestDatabase::new().await;
     let signer = Signer::es256().named("a");
@@ -272,9 +284,31 @@ async fn the_last_good_keys_stay_while_a_fetch_fails_and_all_who_wait_share_it()
     assert_eq!(status(&server, &signer).await, 200);
 }
 
-/// The answer to a request for keys that leads to another server.
-fn redirect(to: &str) -> Answer {
-    Answer::Raw(format!("HTTP/1.1 302 Found\r\nlocation: {to}\r\ncontent-length: 0\r\n\r\n"))
+/// A redirect with usable keys in its body: one that accepts a redirect has keys, whether it reads the
+/// body or follows the location.
+fn redirect(status: &str, to: &str, keys: &str) -> Answer {
+    Answer::Raw(format!(
+        "HTTP/1.1 {status}\r\nlocation: {to}\r\ncontent-type: application/json\r\n\
+         content-length: {}\r\n\r\n{keys}",
+        keys.len()
+    ))
+}
+
+#[tokio::test]
+async fn a_redirect_has_no_keys_although_its_body_and_its_location_have_some() {
+    let database = TestDatabase::new().await;
+    let signer = Signer::es256().named("a");
+    let set = jwk_set([&signer]);
+    let elsewhere = JwksServer::start(Answer::Body(set.clone())).await;
+    for status in ["301 Moved Permanently", "302 Found", "303 See Other", "307 Temporary Redirect"]
+    {
+        let jwks = JwksServer::start(redirect(status, &elsewhere.url, &set)).await;
+        let server = on(&database, &jwks.url).start_unready().await;
+        let line = server.logs("cannot fetch the keys for tokens").await;
+        assert!(line.contains(status), "{line}");
+        assert_eq!(self::status(&server, &signer).await, 503, "{status}");
+        assert_eq!(elsewhere.requests(), 0, "{status} is followed");
+    }
 }
 
 #[tokio::test]
@@ -318,19 +352,22 @@ async fn keys_of_a_server_whose_certificate_is_not_trusted_are_not_fetched() {
 #[tokio::test]
 async fn a_bad_answer_over_https_keeps_the_last_good_keys() {
     let (database, certificate) = (TestDatabase::new().await, KeysCertificate::default());
-    let signer = Signer::es256().named("a");
-    let set = jwk_set([&signer]);
-    let elsewhere = JwksServer::with_tls(&certificate, Answer::Body(set.clone())).await;
-    for bad in [redirect(&elsewhere.url), Answer::Silence, Answer::Body("garbage".to_owned())] {
+    let (signer, other) = (Signer::es256().named("a"), Signer::es256().named("b"));
+    let (set, others) = (jwk_set([&signer]), jwk_set([&other]));
+    let elsewhere = JwksServer::with_tls(&certificate, Answer::Body(others.clone())).await;
+    let redirect = redirect("302 Found", &elsewhere.url, &others);
+    for bad in [redirect, Answer::Silence, Answer::Body("garbage".to_owned())] {
         let jwks = JwksServer::with_tls(&certificate, Answer::Body(set.clone())).await;
         let trusted = certificate.file();
         let server = on(&database, &jwks.url).env("SSL_CERT_FILE", trusted).start().await;
         answered(&server, &signer, 200).await;
-        jwks.answer(bad);
-        // Its key is not known, so that the server asks.
-        assert_eq!(status(&server, &Signer::es256().named("b")).await, 401);
+        let before = jwks.requests();
+        jwks.answer(bad.clone());
+        // Its key is not known, so that the server asks. A redirect names a server that has it.
+        assert_eq!(status(&server, &other).await, 401, "{bad:?}");
+        assert!(jwks.requests() > before, "{bad:?}");
         server.logs("cannot fetch the keys for tokens").await;
-        assert_eq!(status(&server, &signer).await, 200);
+        assert_eq!((status(&server, &signer).await, status(&server, &other).await), (200, 401));
         assert_eq!(elsewhere.requests(), 0, "no redirect is followed");
     }
 }

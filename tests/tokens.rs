@@ -99,6 +99,8 @@ async fn each_bad_token_is_refused_with_its_reason() {
     let header = |header: Value| signer.sign(&header.to_string(), &good.to_string());
     let twice = good.to_string().replacen('{', "{\"datastream\":[],", 1);
     let exp_twice = good.to_string().replacen('{', "{\"exp\":99999999999,", 1);
+    let aud_twice = good.to_string().replacen('{', "{\"aud\":\"others\",", 1);
+    let two_algorithms = signer.sign(r#"{"alg":"none","alg":"HS256"}"#, &good.to_string());
     let valid = signer.token(&good);
     let refused = [
         (header(json!({"alg": "none"})), "the token cannot be read"),
@@ -107,6 +109,8 @@ async fn each_bad_token_is_refused_with_its_reason() {
         (header(json!({"alg": "HS256", "crit": ["x"], "x": 1})), "the token cannot be read"),
         (signer.sign(&signer.header().to_string(), &twice), "the token cannot be read"),
         (signer.sign(&signer.header().to_string(), &exp_twice), "the token cannot be read"),
+        (signer.sign(&signer.header().to_string(), &aud_twice), "the token cannot be read"),
+        (two_algorithms, "the token cannot be read"),
         (signer.sign(&signer.header().to_string(), "[]"), "the token cannot be read"),
         (format!("{valid}="), "the token cannot be read"),
         (valid[..valid.len() - 2].to_owned(), "the token cannot be read"),
@@ -134,7 +138,7 @@ async fn each_bad_token_is_refused_with_its_reason() {
     }
     let metrics = get_with(&server, "/metrics", &signer.token(&good)).await.body;
     for line in [
-        "{reason=\"unreadable\"} 8",
+        "{reason=\"unreadable\"} 10",
         "{reason=\"unknown_key\"} 3",
         "{reason=\"no_exp\"} 3",
         "{reason=\"expired\"} 1",
@@ -288,6 +292,9 @@ async fn a_bad_token_is_not_replaced_by_a_good_one_in_a_later_place() {
     assert_eq!(status("Bearer ").await, 401);
     // The credentials of a proxy in front.
     assert_eq!(status("Basic dXNlcjpwYXNz").await, 200);
+    let basic = [("authorization", "Basic dXNlcjpwYXNz")];
+    let alone = request(&Method::GET, &server.http("/sse"), &basic).await;
+    assert_refused(&alone, 401, "a token is needed", "Bearer");
 }
 
 #[tokio::test]

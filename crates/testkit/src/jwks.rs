@@ -6,6 +6,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use rustls::{
@@ -16,9 +17,12 @@ use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     task::JoinHandle,
+    time::sleep,
 };
 use tokio_rustls::TlsAcceptor;
 use wtransport::Identity;
+
+use super::wait::beside;
 
 /// What the server does with a request.
 #[derive(Clone, Debug)]
@@ -29,6 +33,8 @@ pub enum Answer {
     Raw(String),
     /// Nothing: the connection stays open.
     Silence,
+    /// `200` with this body, a byte in each tenth of a second.
+    Drip(String),
 }
 
 /// A certificate for `localhost`, and the file with which clients trust it.
@@ -110,12 +116,12 @@ impl JwksServer {
                         open.push(socket);
                         continue;
                     }
+                    Answer::Drip(body) => {
+                        beside(drip(socket, body));
+                        continue;
+                    }
                     Answer::Raw(bytes) => bytes,
-                    Answer::Body(body) => format!(
-                        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\
-                         content-length: {}\r\n\r\n{body}",
-                        body.len()
-                    ),
+                    Answer::Body(body) => head(&body) + &body,
                 };
                 // The client may have enough of it.
                 let _ = socket.write_all(bytes.as_bytes()).await;
@@ -151,6 +157,24 @@ async fn connect(socket: TcpStream, tls: Option<&TlsAcceptor>) -> Option<Box<dyn
     match tls {
         None => Some(Box::new(socket)),
         Some(tls) => Some(Box::new(tls.accept(socket).await.ok()?)),
+    }
+}
+
+fn head(body: &str) -> String {
+    let length = body.len();
+    format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n")
+}
+
+/// Sends a body so slowly that no read waits for long.
+async fn drip(mut socket: Box<dyn Socket>, body: String) {
+    // The client may have enough of it.
+    let mut sent = socket.write_all(head(&body).as_bytes()).await;
+    for byte in body.bytes() {
+        if sent.is_err() {
+            return;
+        }
+        sleep(Duration::from_millis(100)).await;
+        sent = socket.write_all(&[byte]).await;
     }
 }
 

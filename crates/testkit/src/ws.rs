@@ -145,6 +145,16 @@ impl WsClient {
         })
     }
 
+    /// The next round, or the code with which the stream ends, if there is one. Without a time limit: for
+    /// a task beside a test that has one.
+    pub async fn next_round_or_code(&mut self) -> Result<WireRound, Option<u16>> {
+        match self.next_message().await {
+            Ok(Message::Text(text)) => Ok(WireRound::parse_as(&text)),
+            Ok(Message::Close(frame)) => Err(frame.map(|frame| frame.code.into())),
+            Ok(_) | Err(_) => Err(None),
+        }
+    }
+
     /// Sends a message; returns whether that succeeded.
     pub async fn send(&mut self, message: Message) -> bool {
         self.stream.send(message).await.is_ok()
