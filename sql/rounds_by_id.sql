@@ -1,5 +1,5 @@
 -- The finished rounds of these outbox rows, in no order.
--- $1 integer[]: attachments   $2 bigint[]: round_id   $3 text[]: round_key, as the outbox has them. A round that is missing in the
+-- $1 integer[]: attachments, null for any table   $2 bigint[]: round_id   $3 text[]: round_key, as the outbox has them. A round that is missing in the
 -- answer was deleted, or is unfinished again.
 -- Columns: attachment integer, round_id bigint (null if the id is a string), round_key text (null if it is a number), game_id bigint,
 --          game_key text likewise, game_slug text, game_type text, finished_micros bigint (null: infinity), extras text (null: longer than the

@@ -12,7 +12,6 @@ pub(crate) mod list;
 pub(crate) mod replay;
 pub mod round;
 pub(crate) mod round_store;
-pub(crate) mod seeds;
 pub(crate) mod sink;
 pub(crate) mod skipped_rounds;
 pub(crate) mod snapshot;

@@ -3,7 +3,9 @@
 
 use testkit::{
     SseClient, TestDatabase, TestServer, WsClient, WtClient, database_alone, eventually, get,
-    http::raw_http, round::ids, wt_request,
+    http::raw_http,
+    round::{WireRound, ids},
+    wt_request,
 };
 
 /// Extras of so many bytes.
@@ -158,6 +160,54 @@ async fn latest_rounds_beyond_the_memory_for_history_are_still_seeds() {
         let mut client = WsClient::connect(server.ws(&both)).await;
         assert_eq!(ids(&client.rounds(2).await), [games[0].1, games[1].1]);
     }
+}
+
+#[tokio::test]
+async fn a_seed_of_each_game_with_more_than_the_memory_comes_whole_and_in_order() {
+    let database = TestDatabase::new().await;
+    let server = with_small_memory(&database).start().await;
+    let mut live = WsClient::connect(server.ws("/ws?seed=none")).await;
+    // Some 24 MB in two encodings. Replays may have 4 MiB, of which these pages are.
+    let games = games_with_large_rounds(&database, &mut live, 30, 400_000).await;
+    let all: Vec<i64> = games.iter().map(|(_, id)| *id).collect();
+    assert!(server.metric("datastream_latest_rounds_dropped").await >= 15.0);
+    let mut socket = WsClient::connect(server.ws("/ws/type/large?seed=each")).await;
+    assert_eq!(ids(&socket.rounds(30).await), all);
+    let mut events = SseClient::connect(&server.http("/sse/type/large?seed=each")).await;
+    for id in &all {
+        let (name, round) = events.next_event().await;
+        assert_eq!((name.as_str(), round.round_id), ("initial", *id));
+    }
+    let session = WtClient::connect(&server, "/wt/type/large?seed=each").await;
+    let stream = session.next_stream().await;
+    let lines = stream.lines().map(|line| WireRound::parse(line).round_id);
+    assert_eq!(lines.collect::<Vec<_>>(), all);
+    // What follows is live, and only the last one of a seed is a place to resume after.
+    let next = database.finish("large-3", "{}").await;
+    assert_eq!(socket.next_round().await.round_id, next);
+    assert_eq!(ids(&events.messages_until(next).await), [next]);
+    assert_eq!(session.next_datagram().await.round_id, next);
+    let used = r#"datastream_memory_used_bytes{kind="replays"}"#;
+    assert!(server.metric(used).await <= f64::from(4 << 20));
+}
+
+#[tokio::test]
+async fn a_latest_round_that_was_deleted_from_the_database_gives_way_to_the_one_before_it() {
+    let database = TestDatabase::new().await;
+    let server = TestServer::on(database.url()).env("DATASTREAM_MEMORY", "16MiB").start().await;
+    let mut live = WsClient::connect(server.ws("/ws?seed=none")).await;
+    let before = database.finish("crash", "{}").await;
+    assert_eq!(live.next_round().await.round_id, before);
+    // The largest latest round is dropped first.
+    let deleted = database.finish("crash", &extras(700_000)).await;
+    assert_eq!(live.next_round().await.round_id, deleted);
+    games_with_large_rounds(&database, &mut live, 30, 400_000).await;
+    database.run(&format!("delete from rounds where id = {deleted}")).await;
+    for _ in 0..2 {
+        let mut client = WsClient::connect(server.ws("/ws/crash")).await;
+        assert_eq!(client.next_round().await.round_id, before);
+    }
+    assert_eq!(get(&server.http("/rounds/crash/latest")).await.json()["round_id"], before);
 }
 
 /// A server with WebTransport and 4 MiB for connections.

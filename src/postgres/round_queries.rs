@@ -302,12 +302,14 @@ pub(super) fn fails_of_data(error: &sqlx::Error) -> bool {
     error.as_database_error().is_some_and(is_of_data)
 }
 
-/// Binds the names of rounds.
+/// Binds the names of rounds. Without a table, the round is looked for in each.
 fn named<'q>(
     query: Query<'q, Postgres, PgArguments>,
     names: &[RoundName],
 ) -> Query<'q, Postgres, PgArguments> {
-    let attachments: Vec<i32> = names.iter().map(|(attachment, _)| attachment.0).collect();
+    let table = |attachment: Attachment| (attachment != Attachment::ANY).then_some(attachment.0);
+    let attachments: Vec<Option<i32>> =
+        names.iter().map(|(attachment, _)| table(*attachment)).collect();
     let columns = names.iter().map(|(_, id)| id.columns());
     let (ids, keys): (Vec<i64>, Vec<String>) =
         columns.map(|(id, key)| (id, key.to_owned())).unzip();

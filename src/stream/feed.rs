@@ -28,7 +28,6 @@ use crate::{
         replay::Replays,
         round::{Game, NamedRound},
         round_store::{SharedRoundStore, StoreError},
-        seeds,
         start_point::StartPoint,
         topic::{Selection, Topic},
     },
@@ -51,6 +50,8 @@ const CAUGHT_UP_WITHIN: Duration = Duration::from_millis(1_500);
 
 /// What a replay keeps between its pages besides its row numbers: its task and its reader.
 const READER_BYTES: usize = 4096;
+/// What it keeps of a latest round that is to be read.
+const SEED_BYTES: usize = 256;
 
 /// Lists that are read from the database at once.
 const LISTS_AT_ONCE: usize = 2;
@@ -198,8 +199,7 @@ impl Feed {
         };
         let _memory = self.0.budget.take(MemoryUse::lists, client, missing.bytes)?;
         let _turn = self.0.lists.take(client).await?;
-        let read = seeds::read(&*self.0.store, vec![missing], &self.0.budget).await?;
-        Ok(read.into_values().flatten().next())
+        Ok(self.0.replays.latest(&missing, client).await?)
     }
 
     /// The memory of the process.
@@ -274,6 +274,15 @@ impl FeedState {
             }
         }
         Ok((Start::Gap, None))
+    }
+
+    /// Takes the memory that the reader of so many latest rounds keeps between its pages.
+    fn charge_seeds(
+        &self,
+        seeds: usize,
+        client: Option<IpAddr>,
+    ) -> Result<Charge, BudgetExhausted> {
+        self.budget.take(MemoryUse::replays, client, READER_BYTES + seeds * SEED_BYTES)
     }
 
     /// Takes the memory that a replay keeps between its pages.

@@ -38,13 +38,13 @@ use std::{
 use tokio::sync::{broadcast, watch};
 
 use self::recent_rounds::RecentRounds;
-pub(crate) use self::start::{MissingSeed, ReadSeeds};
+pub(crate) use self::start::{Age, MissingSeed, SeedRound, Stored};
 pub use self::{
     captured::Captured,
     outlet::{Joint, Missed, Outlet},
     publisher::Publisher,
     recent_rounds::Later,
-    start::{Opening, Replay, Resumed, SeededStart, Start},
+    start::{Opening, Replay, Resumed, SeededStart, Seeds, Start},
     subscription::{Delivery, Subscription},
 };
 use crate::{
@@ -200,14 +200,14 @@ impl Hub {
         &self,
         recent: &RecentRounds,
         topic: &Topic,
-        SeededStart { start, seed, read }: SeededStart,
+        SeededStart { start, seed, reads_seeds }: SeededStart,
         limit: usize,
     ) -> Option<(Opening, Option<Later>)> {
         let asked = match start {
             Start::Replayed(_) => Resume::database,
             _ => Resume::memory,
         };
-        let (opening, rest) = recent.begin(topic, start, (seed, &read), limit)?;
+        let (opening, rest) = recent.begin(topic, start, (seed, reads_seeds), limit)?;
         let source = match opening {
             Opening::Seed(_) => return Some((opening, rest)),
             Opening::Resumed(_) => asked,
@@ -228,7 +228,7 @@ impl Hub {
     }
 
     /// The latest round of a topic, or what to read if the hub has no bytes of it.
-    pub(crate) fn latest(&self, topic: &Topic) -> Option<Result<Frame, MissingSeed>> {
+    pub(crate) fn latest(&self, topic: &Topic) -> Option<SeedRound> {
         self.recent().latest(topic)
     }
 

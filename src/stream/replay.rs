@@ -30,7 +30,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub(crate) use self::reader::{ReplayPage, StoredReader};
+pub(crate) use self::reader::{FirstSeeds, PageKind, ReplayPage, StoredReader};
 use self::{
     contents::Contents,
     page::{PAGE_TTL, Page, PageAnswer, Pages, Scope},
@@ -43,8 +43,9 @@ use crate::{
         turns::{TooManyWaiting, Turns},
     },
     stream::{
+        frame::Frame,
         games::Games,
-        hub::{Hub, Position, Start},
+        hub::{Hub, MissingSeed, Position, Start},
         last_failure::LastFailure,
         round::{GameId, RoundId},
         round_store::{SharedRoundStore, StoreError},
@@ -174,6 +175,17 @@ impl Replays {
     /// The database that the stream comes from: it changes if that was replaced.
     pub(crate) fn generation(&self) -> u64 {
         self.0.hub.generation()
+    }
+
+    /// A latest round of which the hub has no bytes, or the one before it if that was deleted.
+    pub(crate) async fn latest(
+        &self,
+        seed: &MissingSeed,
+        client: Option<IpAddr>,
+    ) -> Result<Option<Frame>, ReplayError> {
+        self.forget_former_database().await;
+        let mut read = self.contents().read_seeds(std::slice::from_ref(seed), client).await?;
+        Ok(read.remove(&seed.name()).flatten())
     }
 
     /// Drops what later clients might share.

@@ -10,6 +10,11 @@ pub struct Xid(pub u64);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Attachment(pub i32);
 
+impl Attachment {
+    /// Any table, in the name of a round: ids are unique over all tables. No table has this number.
+    pub(crate) const ANY: Self = Self(i32::MAX);
+}
+
 /// Identifies one finish of a round: the primary key of the outbox. The order of the fields is the
 /// order of its pages, so rounds of one transaction come by attached table, then by id.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -280,7 +280,9 @@ impl<L: Log> Edge<L> {
         match &mut self.progress {
             Progress::Starting(collected) => {
                 self.known.insert(&captured);
-                collected.add(captured, is_repeat);
+                let publisher = &self.settings.publisher;
+                let latest = collected.add(captured, is_repeat, publisher.history_share());
+                publisher.preload_latest(latest);
             }
             // This edge has it, or had it: repeats are for edges that start.
             Progress::Open | Progress::Filling if is_repeat => {
@@ -337,13 +339,13 @@ impl<L: Log> Edge<L> {
         self.progress = Progress::Stuck(format!("message {} of the log: {error}", entry.seq));
     }
 
-    /// The hub's position after the rounds so far; without those before the fill.
+    /// The hub's position after the rounds so far. Before the fill, only those that will follow it count.
     fn position(&self) -> Position {
-        let waiting = match &self.progress {
-            Progress::Starting(collected) => collected.live(),
-            _ => self.rounds.len(),
+        let (before, waiting) = match &self.progress {
+            Progress::Starting(collected) => (0, collected.live()),
+            _ => (self.settings.publisher.position().0, self.rounds.len()),
         };
-        Position(self.settings.publisher.position().0 + waiting as u64)
+        Position(before + waiting as u64)
     }
 
     /// Publishes what was read since the last time.

@@ -30,12 +30,30 @@ pub(crate) trait Log: Clone + Debug + Send + Sync + 'static {
         filter: &str,
     ) -> impl Future<Output = Result<Vec<String>, BusError>> + Send;
 
-    /// The last message of each of these subjects, as of this end of the log or a later one.
+    /// The last messages of some of these subjects, as of this end of the log or a later one: as many
+    /// bytes as one read has. Returns them with the subjects that were not asked for yet.
+    fn last_page(
+        &self,
+        subjects: Vec<String>,
+        end: u64,
+    ) -> impl Future<Output = Result<(Vec<LogEntry>, Vec<String>), BusError>> + Send;
+
+    /// The last message of each of these subjects. For messages that are small, or few.
     fn last_of(
         &self,
         subjects: &[String],
         end: u64,
-    ) -> impl Future<Output = Result<Vec<LogEntry>, BusError>> + Send;
+    ) -> impl Future<Output = Result<Vec<LogEntry>, BusError>> + Send {
+        async move {
+            let (mut found, mut rest) = (Vec::with_capacity(subjects.len()), subjects.to_vec());
+            while !rest.is_empty() {
+                let (entries, left) = self.last_page(rest, end).await?;
+                found.extend(entries);
+                rest = left;
+            }
+            Ok(found)
+        }
+    }
 
     /// Tells the leader that the log lost messages up to this one: edges that did not read them cannot
     /// know. If that gets lost, the leader has noticed by itself, or will.

@@ -99,19 +99,28 @@ impl Takeover {
 
     /// The latest round of each game, and the directory.
     async fn read_latest<L: Log>(&mut self, log: &L, floor: u64, end: u64) -> Result<(), BusError> {
-        let subjects = log.subjects_of(&log.subjects().rounds()).await?;
-        let rounds = last_since(log, &subjects, (floor, end)).await?;
-        for entry in &rounds {
-            if let Some(message) = round_ending_with(log, entry).await? {
-                let round = message.captured.round;
-                let place = LatestPlace { age: round.age(), seq: entry.seq };
-                self.latest.insert(round.game_id, place);
+        let mut rest = log.subjects_of(&log.subjects().rounds()).await?;
+        // In pages: the latest rounds of all games may have more bytes than the memory.
+        while !rest.is_empty() {
+            let (entries, left) = log.last_page(rest, end).await?;
+            for entry in entries.iter().filter(|entry| entry.seq >= floor) {
+                self.note_written(entry);
+                if let Some(message) = round_ending_with(log, entry).await? {
+                    let round = message.captured.round;
+                    let place = LatestPlace { age: round.age(), seq: entry.seq };
+                    self.latest.insert(round.game_id, place);
+                }
             }
+            rest = left;
         }
         let rows = directory_rows(log, floor, end).await?;
-        self.oldest = rounds.iter().chain(&rows).filter_map(LogEntry::written).min();
+        rows.iter().for_each(|entry| self.note_written(entry));
         self.games = games_of(log, &rows)?;
         Ok(())
+    }
+
+    fn note_written(&mut self, entry: &LogEntry) {
+        self.oldest = self.oldest.into_iter().chain(entry.written()).min();
     }
 
     async fn read_rounds<L: Log>(

@@ -4,14 +4,12 @@ use std::{net::IpAddr, sync::Arc, time::Instant};
 
 use super::{FeedError, FeedState};
 use crate::{
-    ops::{memory_budget::Charge, telemetry::metrics::MemoryUse},
+    ops::memory_budget::Charge,
     stream::{
-        hub::{Joint, MissingSeed, Opening, ReadSeeds, SeededStart, Start, Subscription},
-        replay::{GIVE_UP_AFTER, Replays, StoredReader},
+        hub::{Joint, MissingSeed, Opening, SeededStart, Start, Stored, Subscription},
+        replay::{FirstSeeds, GIVE_UP_AFTER, Replays, StoredReader},
         round::NamedRound,
-        seeds,
         start_point::{SeedMode, StartPoint},
-        stored_round::StoredPart,
         topic::Topic,
     },
 };
@@ -24,24 +22,10 @@ pub(crate) struct Prepared {
     topic: Topic,
     after: Option<NamedRound>,
     seed: SeedMode,
-    client: Option<IpAddr>,
     start: Start,
-    /// The rounds of the seed of which the hub has no bytes.
-    seeds: PreparedSeeds,
-    /// The memory that a replay from the database keeps between its pages.
-    charge: Option<Charge>,
-    /// Of the hub, before the start was prepared.
-    generation: u64,
+    source: StoredSource,
     since: Instant,
     has_given_up: bool,
-}
-
-/// Rounds of a seed that were read from the database.
-#[derive(Debug, Default)]
-pub(super) struct PreparedSeeds {
-    read: ReadSeeds,
-    /// Their bytes, until the stream is open.
-    _memory: Vec<Charge>,
 }
 
 impl Prepared {
@@ -52,22 +36,11 @@ impl Prepared {
         StartPoint { after, seed }: StartPoint,
         client: Option<IpAddr>,
     ) -> Result<Self, FeedError> {
-        let generation = feed.hub.generation();
+        let mut source = StoredSource::new(&feed, client);
         let (start, charge) = feed.start(&topic, after.as_ref(), client).await?;
-        let (seeds, since, has_given_up) = (PreparedSeeds::default(), Instant::now(), false);
-        let mut prepared = Self {
-            feed,
-            topic,
-            after,
-            seed,
-            client,
-            start,
-            seeds,
-            charge,
-            generation,
-            since,
-            has_given_up,
-        };
+        source.charge = charge;
+        let (since, has_given_up) = (Instant::now(), false);
+        let mut prepared = Self { feed, topic, after, seed, start, source, since, has_given_up };
         match prepared.start {
             Start::Seed | Start::Gap => prepared.read_seeds().await?,
             // A gap is noticed when the stream opens, and prepares it again.
@@ -86,7 +59,7 @@ impl Prepared {
             let FeedState { hub, limit, .. } = &*self.feed;
             if let Some((mut opening, subscription)) = hub.subscribe(&self.topic, start, *limit) {
                 let stored = opening.take_stored();
-                return Ok((opening, self.into_source().reader(stored), subscription));
+                return Ok((opening, self.source.reader(stored), subscription));
             }
             self.prepare_again().await?;
         }
@@ -102,7 +75,7 @@ impl Prepared {
             let start = self.take_start();
             let FeedState { hub, limit, .. } = &*self.feed;
             join = match hub.subscribe_by_outlet(&self.topic, start, *limit, join) {
-                Ok(opened) => return Ok((opened, self.into_source())),
+                Ok(opened) => return Ok((opened, self.source)),
                 Err(join) => join,
             };
             self.prepare_again().await?;
@@ -117,46 +90,51 @@ impl Prepared {
     /// Takes the prepared start and leaves a gap, the start to use if no other can be prepared.
     fn take_start(&mut self) -> SeededStart {
         let start = std::mem::replace(&mut self.start, Start::Gap);
-        let read = std::mem::take(&mut self.seeds.read);
-        SeededStart { start, seed: self.seed, read }
+        SeededStart { start, seed: self.seed, reads_seeds: self.source.seeds.is_some() }
     }
 
-    fn into_source(self) -> StoredSource {
-        let Self { feed, client, charge, generation, .. } = self;
-        StoredSource { replays: feed.replays.clone(), client, charge, generation }
-    }
-
-    /// Reads the rounds after the resume point again, and those of the seed, because the hub has
-    /// dropped some of them since. Gives up if the hub keeps dropping rounds faster than this client
-    /// can be opened.
+    /// Reads the rounds after the resume point again, because the hub has dropped some of them since.
+    /// Gives up if the hub keeps dropping rounds faster than this client can be opened. A resume that
+    /// ends as a gap may need seeds: it gets the memory for them, and no query.
     async fn prepare_again(&mut self) -> Result<(), FeedError> {
         if self.since.elapsed() < GIVE_UP_AFTER {
-            let after = self.after.as_ref();
-            self.generation = self.feed.hub.generation();
-            (self.start, self.charge) = self.feed.start(&self.topic, after, self.client).await?;
+            let (after, client) = (self.after.as_ref(), self.source.client);
+            self.source.generation = self.feed.hub.generation();
+            (self.start, self.source.charge) = self.feed.start(&self.topic, after, client).await?;
         } else if std::mem::replace(&mut self.has_given_up, true) {
             return Err(FeedError::NotReady);
         }
-        self.read_seeds().await
+        match self.start {
+            Start::Seed | Start::Gap => self.read_seeds().await,
+            _ => self.charge_seeds().map(drop),
+        }
     }
 
-    /// Reads the rounds of the seed of which the hub has no bytes.
+    /// Reads the first rounds of the seed of which the hub has no bytes: the others are read as the
+    /// client takes them.
     async fn read_seeds(&mut self) -> Result<(), FeedError> {
-        let FeedState { hub, budget, store, lists, .. } = &*self.feed;
+        let missing = self.charge_seeds()?;
+        if !missing.is_empty() {
+            let first = self.feed.replays.first_seeds(&missing, self.source.client).await?;
+            self.source.first_seeds = Some(first);
+        }
+        Ok(())
+    }
+
+    /// Takes the memory that the reader of the seed keeps between its pages, if one is needed. Returns
+    /// the rounds of which the hub has no bytes.
+    fn charge_seeds(&mut self) -> Result<Vec<MissingSeed>, FeedError> {
         let mode = match self.start {
             Start::Seed => self.seed,
             _ => self.seed.after_gap(),
         };
-        let missing = hub.missing_seeds(&self.topic, mode);
-        if missing.is_empty() {
-            return Ok(());
+        let missing = self.feed.hub.missing_seeds(&self.topic, mode);
+        (self.source.seeds, self.source.first_seeds) = (None, None);
+        if !missing.is_empty() {
+            let charge = self.feed.charge_seeds(missing.len(), self.source.client)?;
+            self.source.seeds = Some(charge);
         }
-        let take = |seed: &MissingSeed| budget.take(MemoryUse::replays, self.client, seed.bytes);
-        let memory = missing.iter().map(take).collect::<Result<_, _>>()?;
-        let _turn = lists.take(self.client).await?;
-        let read = seeds::read(&**store, missing, budget).await?;
-        self.seeds = PreparedSeeds { read, _memory: memory };
-        Ok(())
+        Ok(missing)
     }
 }
 
@@ -165,15 +143,30 @@ impl Prepared {
 pub(crate) struct StoredSource {
     replays: Replays,
     client: Option<IpAddr>,
+    /// The memory that a replay from the database keeps between its pages.
     charge: Option<Charge>,
+    /// The same of a seed of which the hub has not all bytes.
+    seeds: Option<Charge>,
+    first_seeds: Option<FirstSeeds>,
+    /// Of the hub, before the start was prepared.
     generation: u64,
 }
 
 impl StoredSource {
+    fn new(feed: &FeedState, client: Option<IpAddr>) -> Self {
+        let (replays, generation) = (feed.replays.clone(), feed.hub.generation());
+        Self { replays, client, charge: None, seeds: None, first_seeds: None, generation }
+    }
+
     /// The reader of these rounds; `None` if there are none.
-    pub(crate) fn reader(self, stored: StoredPart) -> Option<StoredReader> {
-        let Self { replays, client, charge, generation } = self;
-        let charge = charge.filter(|_| !stored.is_empty())?;
-        Some(StoredReader::new(replays, stored, client, (generation, charge)))
+    pub(crate) fn reader(self, stored: Stored) -> Option<StoredReader> {
+        let Self { replays, client, charge, seeds, first_seeds, generation } = self;
+        let charge = match &stored {
+            _ if stored.is_empty() => None,
+            Stored::Rounds(_) => charge,
+            Stored::Seeds(_) => seeds,
+        };
+        let reader = StoredReader::new(replays, stored, client, (generation, charge?));
+        Some(reader.with_seeds(first_seeds))
     }
 }

@@ -2,12 +2,11 @@
 
 mod former_types;
 mod opening;
+mod preload;
 mod resume_point;
 
 use std::{
-    collections::{
-        BTreeMap, BTreeSet, BinaryHeap, HashMap, HashSet, btree_map, hash_map::Entry as Slot,
-    },
+    collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, btree_map, hash_map::Entry as Slot},
     num::NonZeroUsize,
     sync::Arc,
 };
@@ -17,7 +16,7 @@ use tokio::sync::broadcast::Receiver;
 
 pub use self::resume_point::Later;
 use super::{
-    Batch, Captured, DurablePosition, MissingSeed, Outlet, Placed, Position,
+    Batch, Captured, DurablePosition, MissingSeed, Outlet, Placed, Position, SeedRound,
     channels::Channels,
     exact_lease::ExactLease,
     history_hold::HistoryHold,
@@ -71,7 +70,7 @@ struct Latest {
 
 impl Latest {
     /// Its frame, or what to read if it was dropped.
-    fn held(&self, game: &GameId) -> Result<Frame, MissingSeed> {
+    fn held(&self, game: &GameId) -> SeedRound {
         let missing =
             || MissingSeed { game: game.clone(), age: self.age.clone(), bytes: self.bytes };
         self.frame.clone().ok_or_else(missing)
@@ -99,6 +98,8 @@ pub(super) struct RecentRounds {
     games: BTreeMap<GameId, GameRounds>,
     /// The games that have, or had, each type.
     types: HashMap<Arc<str>, BTreeSet<GameId>>,
+    /// With more types, those that are not used are searched for.
+    types_most: usize,
     /// All games, by the age of their latest round.
     ages: BTreeSet<(Age, GameId)>,
     /// Resume points: the oldest position of each round that a ring buffer holds.
@@ -131,6 +132,7 @@ impl RecentRounds {
             durable: DurablePosition::default(),
             games: BTreeMap::new(),
             types: HashMap::new(),
+            types_most: former_types::FEW,
             ages: BTreeSet::new(),
             points: HashMap::new(),
             outlets: Vec::new(),
@@ -156,36 +158,6 @@ impl RecentRounds {
             true => self.shared_until = Position(u64::MAX),
             false => self.shared_until = self.shared_until.min(self.head),
         }
-    }
-
-    pub(super) fn preload(&mut self, recent: Vec<Encoded>, latest: Vec<Encoded>, trimmed: Xid) {
-        // A round without an outbox row is older than every round with one, so it goes first.
-        let known: HashSet<_> =
-            recent.iter().map(|encoded| encoded.captured.round.round_id.clone()).collect();
-        let (known, table_only): (Vec<_>, Vec<_>) =
-            latest.into_iter().partition(|it| known.contains(&it.captured.round.round_id));
-        for encoded in table_only.into_iter().chain(recent) {
-            self.place(encoded);
-        }
-        for encoded in known {
-            self.keep_latest(&encoded);
-        }
-        self.shrink();
-        for game in self.games.values_mut().filter(|game| game.buffer.is_full()) {
-            // The query returns at most as many rounds as the ring buffer holds: older ones may exist.
-            let oldest = game.buffer.after(Position(0)).next().map_or(Xid(0), |entry| entry.xid);
-            game.buffer.mark_truncated(oldest);
-        }
-        self.trimmed = trimmed;
-        self.first_live = Position(self.head.0 + 1);
-    }
-
-    /// Adds latest rounds of games, which are older than all recent ones.
-    pub(super) fn preload_latest(&mut self, latest: Vec<Encoded>) {
-        for encoded in latest {
-            self.place(encoded);
-        }
-        self.shrink();
     }
 
     /// Forgets all rounds. Who lacks one of them can get no more of them.
@@ -350,7 +322,7 @@ impl RecentRounds {
     }
 
     /// The latest round of a topic, or what to read if its bytes were dropped.
-    pub(super) fn latest(&self, topic: &Topic) -> Option<Result<Frame, MissingSeed>> {
+    pub(super) fn latest(&self, topic: &Topic) -> Option<SeedRound> {
         self.latest_of(topic).map(|(game, latest)| latest.held(game))
     }
 

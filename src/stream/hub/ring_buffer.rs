@@ -123,9 +123,9 @@ impl RingBuffer {
         self.bytes = self.entries.iter().map(Entry::bytes).sum();
     }
 
-    /// Whether a round of it has this type.
-    pub(super) fn has_type(&self, kind: &Arc<str>) -> bool {
-        self.entries.iter().any(|entry| entry.kind == *kind)
+    /// The types of its rounds.
+    pub(super) fn types(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.entries.iter().map(|entry| &entry.kind)
     }
 
     pub(super) fn find(&self, position: Position) -> Option<&Entry> {

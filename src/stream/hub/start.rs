@@ -1,33 +1,67 @@
 //! How a stream starts: as the client requested, and with which rounds.
 
-use std::collections::BTreeMap;
-
 use super::Position;
 use crate::stream::{
     frame::Frame,
     round::{FinishedAt, GameId, RoundId},
     start_point::SeedMode,
     stored_round::StoredPart,
-    transaction::{Finish, Xid},
+    transaction::{Attachment, Finish, RoundName, Xid},
 };
 
 /// How a stream starts.
 #[derive(Debug)]
 pub enum Opening {
-    /// Not resumed: the rounds of the [`SeedMode`], oldest first.
-    Seed(Vec<Frame>),
+    /// Not resumed: the rounds of the [`SeedMode`].
+    Seed(Seeds),
     /// Resumed: rounds of the topic after the named one, in order.
     Resumed(Resumed),
     /// The resume point cannot be answered: the stream starts over with this seed.
-    Gap(Vec<Frame>),
+    Gap(Seeds),
 }
 
 impl Opening {
-    /// Takes out the rounds that only the database has.
-    pub(crate) fn take_stored(&mut self) -> StoredPart {
+    /// Takes out the rounds that are read from the database as the client takes them.
+    pub(crate) fn take_stored(&mut self) -> Stored {
         match self {
-            Self::Resumed(resumed) => std::mem::take(&mut resumed.stored),
-            Self::Seed(_) | Self::Gap(_) => StoredPart::default(),
+            Self::Resumed(resumed) => Stored::Rounds(std::mem::take(&mut resumed.stored)),
+            Self::Seed(seeds) | Self::Gap(seeds) => {
+                Stored::Seeds(std::mem::take(&mut seeds.stored))
+            }
+        }
+    }
+}
+
+/// The seed of a stream, oldest first.
+#[derive(Debug, Default)]
+pub struct Seeds {
+    /// All rounds of it, if the hub has the bytes of each.
+    pub frames: Vec<Frame>,
+    /// Otherwise all of them are here: the others are read in between.
+    pub(crate) stored: Vec<SeedRound>,
+}
+
+/// Rounds of an opening that are read from the database, or follow such ones.
+#[derive(Debug)]
+pub(crate) enum Stored {
+    /// Those of a replay.
+    Rounds(StoredPart),
+    /// Those of a seed.
+    Seeds(Vec<SeedRound>),
+}
+
+impl Default for Stored {
+    fn default() -> Self {
+        Self::Seeds(Vec::new())
+    }
+}
+
+impl Stored {
+    /// Whether there are none.
+    pub(crate) fn is_empty(&self) -> bool {
+        match self {
+            Self::Rounds(part) => part.is_empty(),
+            Self::Seeds(seeds) => seeds.is_empty(),
         }
     }
 }
@@ -68,8 +102,15 @@ pub(crate) struct MissingSeed {
     pub bytes: usize,
 }
 
-/// Such rounds, read from the database. `None`: it cannot be read any more.
-pub(crate) type ReadSeeds = BTreeMap<Age, Option<Frame>>;
+impl MissingSeed {
+    /// The name by which it is read: the hub does not know its table.
+    pub(crate) fn name(&self) -> RoundName {
+        (Attachment::ANY, self.age.1.clone())
+    }
+}
+
+/// A round of a seed, or what to read if the hub has no bytes of it.
+pub(crate) type SeedRound = Result<Frame, MissingSeed>;
 
 /// A start, and the seed if the stream does not resume.
 #[derive(Debug)]
@@ -78,13 +119,13 @@ pub struct SeededStart {
     pub start: Start,
     /// The seed.
     pub seed: SeedMode,
-    /// Rounds of the seed of which the hub has no bytes.
-    pub(crate) read: ReadSeeds,
+    /// Whether there is memory to read rounds of the seed of which the hub has no bytes.
+    pub reads_seeds: bool,
 }
 
 impl From<Start> for SeededStart {
     fn from(start: Start) -> Self {
-        Self { start, seed: SeedMode::default(), read: ReadSeeds::new() }
+        Self { start, seed: SeedMode::default(), reads_seeds: false }
     }
 }
 

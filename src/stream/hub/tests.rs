@@ -73,7 +73,9 @@ fn resumed(hub: &Hub, topic: &Topic, after: i64) -> Option<Vec<i64>> {
 
 pub(super) fn seed(hub: &Hub, topic: &Topic) -> (Option<Frame>, Subscription) {
     match hub.subscribe(topic, Start::Seed, 0) {
-        Some((Opening::Seed(seeds), subscription)) => (seeds.into_iter().next(), subscription),
+        Some((Opening::Seed(seeds), subscription)) => {
+            (seeds.frames.into_iter().next(), subscription)
+        }
         other => panic!("not a seed: {other:?}"),
     }
 }
@@ -265,7 +267,7 @@ fn more_rounds_than_the_limit_are_a_gap() {
         opened.map(|(opening, _)| opening)
     };
     assert!(matches!(after(2), Some(Opening::Resumed(resumed)) if ids(&resumed.frames) == [2, 3]));
-    assert!(matches!(after(1), Some(Opening::Gap(seeds)) if ids(&seeds) == [3]));
+    assert!(matches!(after(1), Some(Opening::Gap(seeds)) if ids(&seeds.frames) == [3]));
 }
 
 #[test]

@@ -20,7 +20,9 @@ use crate::{
     },
     stream::{
         frame::{Frame, ROUND_OVERHEAD},
-        hub::Hub,
+        hub::{Hub, MissingSeed},
+        list::ListPlace,
+        round::Round,
         round_store::{SharedRoundStore, StoreError},
         transaction::RoundName,
     },
@@ -32,7 +34,25 @@ const QUERIES_AT_ONCE: usize = 2;
 const CACHE_PART: usize = 8;
 
 /// Encoded rounds, by name; `None` for those that cannot be sent any more.
-type Frames = HashMap<RoundName, Option<Frame>>;
+pub(super) type Frames = HashMap<RoundName, Option<Frame>>;
+
+/// Rounds that a client lacks.
+#[derive(Clone, Copy, Debug)]
+enum Asked<'a> {
+    /// Of a replay.
+    Rounds(&'a [RoundName]),
+    /// Latest rounds of games.
+    Seeds(&'a [MissingSeed]),
+}
+
+impl Asked<'_> {
+    fn names(self) -> Vec<RoundName> {
+        match self {
+            Self::Rounds(names) => names.to_vec(),
+            Self::Seeds(seeds) => seeds.iter().map(MissingSeed::name).collect(),
+        }
+    }
+}
 
 /// Reads and encodes stored rounds.
 #[derive(Debug)]
@@ -57,7 +77,24 @@ impl Contents {
         names: &[RoundName],
         client: Option<IpAddr>,
     ) -> Result<Frames, ReplayError> {
-        let (mut frames, missing) = self.cache.lock().find(names);
+        self.read_asked(Asked::Rounds(names), client).await
+    }
+
+    /// Latest rounds of games. Instead of one that was deleted, its name has the one before it.
+    pub(super) async fn read_seeds(
+        &self,
+        seeds: &[MissingSeed],
+        client: Option<IpAddr>,
+    ) -> Result<Frames, ReplayError> {
+        self.read_asked(Asked::Seeds(seeds), client).await
+    }
+
+    async fn read_asked(
+        &self,
+        asked: Asked<'_>,
+        client: Option<IpAddr>,
+    ) -> Result<Frames, ReplayError> {
+        let (mut frames, missing) = self.cache.lock().find(&asked.names());
         if missing.is_empty() {
             return Ok(frames);
         }
@@ -69,7 +106,13 @@ impl Contents {
             return Ok(frames);
         }
         let generation = self.hub.generation();
-        let read = self.query(&missing).await?;
+        let read = match asked {
+            Asked::Rounds(_) => self.query(&missing).await?,
+            Asked::Seeds(seeds) => {
+                let is_missing = |seed: &&MissingSeed| missing.contains(&seed.name());
+                self.query_seeds(&seeds.iter().filter(is_missing).collect::<Vec<_>>()).await?
+            }
+        };
         self.keep(&read, generation);
         frames.extend(read);
         Ok(frames)
@@ -87,17 +130,54 @@ impl Contents {
         }
     }
 
-    /// A round that cannot be read does not stop the others: halving finds it. Every other error
-    /// fails the page, since a replay without these rounds would lose them.
     async fn query(&self, names: &[RoundName]) -> Result<Frames, Arc<StoreError>> {
         let mut frames: Frames = names.iter().map(|name| (name.clone(), None)).collect();
-        let mut halves = Halves::of(names);
+        let encoded = |(name, round)| (name, Some(Frame::encode(&round)));
+        frames.extend(self.rounds(names).await?.into_iter().map(encoded));
+        Ok(frames)
+    }
+
+    async fn query_seeds(&self, seeds: &[&MissingSeed]) -> Result<Frames, Arc<StoreError>> {
+        let names: Vec<_> = seeds.iter().map(|seed| seed.name()).collect();
+        let (rounds, mut frames) = (self.rounds(&names).await?, Frames::new());
+        for seed in seeds {
+            let is_seed =
+                |round: &&Round| round.round_id == seed.age.1 && round.game_id == seed.game;
+            let frame = match rounds.iter().map(|(_, round)| round).find(is_seed) {
+                Some(round) => Some(Frame::encode(round)),
+                None => self.round_before(seed).await?.map(|round| Frame::encode(&round)),
+            };
+            frames.insert(seed.name(), frame);
+        }
+        Ok(frames)
+    }
+
+    /// The latest round of a game before one that was deleted: no later one, which the hub may not have
+    /// published yet.
+    async fn round_before(&self, seed: &MissingSeed) -> Result<Option<Round>, Arc<StoreError>> {
+        let (finished_at, round) = seed.age.clone();
+        let place = ListPlace { finished_at, round };
+        let games = std::slice::from_ref(&seed.game);
+        let mut found = self.store.list_keys(games, Some(&place), 1).await?;
+        let Some(key) = found.keys.pop() else { return Ok(None) };
+        // The first round is in the answer whatever its size.
+        match self.store.list_rounds(&[key], 1).await {
+            Ok(mut listed) => Ok(listed.rounds.pop()),
+            Err(StoreError::Unreadable(_)) => Ok(None),
+            Err(error) => Err(Arc::new(error)),
+        }
+    }
+
+    /// A round that cannot be read does not stop the others: halving finds it. Every other error
+    /// fails the page, since a replay without these rounds would lose them.
+    async fn rounds(
+        &self,
+        names: &[RoundName],
+    ) -> Result<Vec<(RoundName, Round)>, Arc<StoreError>> {
+        let (mut rounds, mut halves) = (Vec::with_capacity(names.len()), Halves::of(names));
         while let Some(part) = halves.next_part() {
             match self.store.contents(part).await {
-                Ok(rounds) => {
-                    let encoded = |(name, round)| (name, Some(Frame::encode(&round)));
-                    frames.extend(rounds.into_iter().map(encoded));
-                }
+                Ok(read) => rounds.extend(read),
                 Err(StoreError::Unreadable(error)) => {
                     if let Some((_, id)) = halves.split(part) {
                         tracing::debug!(error, round.id = %id, "a stored round cannot be read");
@@ -106,7 +186,7 @@ impl Contents {
                 Err(error) => return Err(Arc::new(error)),
             }
         }
-        Ok(frames)
+        Ok(rounds)
     }
 
     /// Drops the rounds that were read too long ago.

@@ -14,7 +14,7 @@ use crate::{
     access::Lease,
     stream::{
         feed::{FeedError, Prepared},
-        hub::Joint,
+        hub::{Joint, Stored},
         replay::StoredReader,
         topic::Topic,
     },
@@ -73,6 +73,9 @@ impl GrantedStream {
         let topic = prepared.topic().clone();
         let join = |mut joint: Joint| {
             let stored = joint.opening.take_stored();
+            // A gap closes a WebSocket: it gets no seed.
+            let is_closed = protocol.ends_with(&joint.opening);
+            let stored = if is_closed { Stored::default() } else { stored };
             let ends = (!stored.is_empty()).then(|| replay_task::new(number, queue));
             let (replay, task) = ends.unzip();
             let opened = OpenedStream {

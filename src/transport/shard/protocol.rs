@@ -1,5 +1,7 @@
 //! The bytes of each protocol: start of a stream, rounds, heartbeats, close messages.
 
+mod seeds;
+
 use std::ops::RangeInclusive;
 
 use bytes::Bytes;
@@ -10,7 +12,7 @@ use crate::{
         telemetry::metrics::{MemoryUse, Transport},
     },
     stream::{
-        frame::{CHUNK_END, Frame, INITIAL},
+        frame::Frame,
         hub::{Opening, Placed, Position},
         round::UnixMillis,
     },
@@ -110,16 +112,20 @@ impl Protocol {
         }
     }
 
+    /// Whether a stream with this opening ends after it.
+    pub(super) fn ends_with(self, opening: &Opening) -> bool {
+        self == Self::WebSocket && matches!(opening, Opening::Gap(_))
+    }
+
     /// The start of a stream after the response head. On an event stream, a seed is `initial`, also
     /// after a gap, because the stream starts over. A gap closes a WebSocket.
     /// `has_more`: rounds follow that the opening does not hold.
     pub(super) fn start(self, mut bytes: Vec<u8>, opening: Opening, has_more: bool) -> StreamStart {
-        let (seeds, replay, end) = match opening {
-            Opening::Gap(_) if self == Self::WebSocket => {
-                (Vec::new(), Vec::new(), Some(CloseReason::Gap))
-            }
-            Opening::Seed(seeds) | Opening::Gap(seeds) => (seeds, Vec::new(), None),
-            Opening::Resumed(resumed) => (Vec::new(), resumed.frames, None),
+        let end = self.ends_with(&opening).then_some(CloseReason::Gap);
+        let (seeds, replay) = match opening {
+            _ if end.is_some() => (Vec::new(), Vec::new()),
+            Opening::Seed(seeds) | Opening::Gap(seeds) => (seeds.frames, Vec::new()),
+            Opening::Resumed(resumed) => (Vec::new(), resumed.frames),
         };
         let has_event = has_more || !seeds.is_empty() || !replay.is_empty();
         let awaits_event = self != Self::WebSocket && !has_event;
@@ -136,28 +142,9 @@ impl Protocol {
                 start.bytes.extend_from_slice(&self.seed(seed).concat());
                 start.rounds = 1;
             }
-            [older @ .., last] => {
-                older.iter().for_each(|seed| self.seed_without_id(seed, &mut start.seeds));
-                let [name, rest] = self.seed(last);
-                start.seeds.extend([(name, 0), (rest, 1)]);
-            }
+            seeds => start.seeds = self.seeds(seeds, true),
         }
         start
-    }
-
-    /// A seed that another one follows. It has no `id:`: a client that reconnects after it must not
-    /// resume there, as it lacks the other seeds.
-    fn seed_without_id(self, frame: &Frame, into: &mut Vec<(Bytes, u32)>) {
-        let data = frame.data();
-        match self {
-            Self::WebSocket => into.push((frame.message(), 1)),
-            Self::Plain => into.extend([(Bytes::from_static(INITIAL), 0), (data, 1)]),
-            Self::Chunked => {
-                let head = format!("{:x}\r\n", INITIAL.len() + data.len());
-                let head = [head.as_bytes(), INITIAL].concat().into();
-                into.extend([(head, 0), (data, 0), (Bytes::from_static(CHUNK_END), 1)]);
-            }
-        }
     }
 
     /// The first line of the first event: the reconnect delay (contract section 5).
@@ -173,14 +160,6 @@ impl Protocol {
         match self {
             Self::Chunked => format!("{:x}\r\n{text}\r\n", text.len()).into(),
             Self::WebSocket | Self::Plain => text.to_owned().into(),
-        }
-    }
-
-    fn seed(self, frame: &Frame) -> [Bytes; 2] {
-        match self {
-            Self::WebSocket => [Bytes::new(), frame.message()],
-            Self::Chunked => frame.initial_chunk(),
-            Self::Plain => frame.initial_event(),
         }
     }
 
@@ -263,7 +242,7 @@ mod tests {
 
     use super::*;
     use crate::stream::{
-        hub::Resumed,
+        hub::{Resumed, Seeds},
         round::{FinishedAt, GameId, Round, RoundId},
         transaction::{Attachment, Finish, Xid},
     };
@@ -319,28 +298,32 @@ mod tests {
         assert!(chunk.starts_with(b"c\r\nretry: ") && chunk.ends_with(b"\n\r\n"), "{chunk:?}");
     }
 
+    fn seeds(frames: Vec<Frame>) -> Seeds {
+        Seeds { frames, ..Seeds::default() }
+    }
+
     #[test]
     fn a_stream_starts_with_its_head_and_its_seed() {
         let frame = placed(1, "{}").frame;
         let start = |protocol: Protocol, opening| protocol.start(b"head".to_vec(), opening, false);
-        let socket = start(Protocol::WebSocket, Opening::Seed(vec![frame.clone()]));
+        let socket = start(Protocol::WebSocket, Opening::Seed(seeds(vec![frame.clone()])));
         assert_eq!(socket.bytes, [&b"head"[..], &frame.message()].concat());
-        let events = start(Protocol::Plain, Opening::Gap(vec![frame.clone()]));
+        let events = start(Protocol::Plain, Opening::Gap(seeds(vec![frame.clone()])));
         let first_event = events.bytes.strip_prefix(b"headretry: ").expect("a delay");
         assert!(first_event[5..] == frame.initial_event().concat()[..] && first_event[4] == b'\n');
         assert_eq!((events.rounds, events.awaits_event, events.end), (1, false, None));
         let empty = start(Protocol::Chunked, Opening::Resumed(Resumed::default()));
         assert_eq!(empty.bytes, b"head8\r\n: open\n\n\r\n");
         assert!(empty.awaits_event && !socket.awaits_event);
-        let gap = start(Protocol::WebSocket, Opening::Gap(vec![frame]));
+        let gap = start(Protocol::WebSocket, Opening::Gap(seeds(vec![frame])));
         assert_eq!((gap.bytes, gap.end), (b"head".to_vec(), Some(CloseReason::Gap)));
     }
 
     #[test]
     fn only_the_last_of_several_seeds_has_an_id() {
-        let seeds = || vec![placed(1, "{}").frame, placed(2, "{}").frame];
+        let frames = || vec![placed(1, "{}").frame, placed(2, "{}").frame];
         let text = |protocol: Protocol| -> String {
-            let start = protocol.start(Vec::new(), Opening::Seed(seeds()), false);
+            let start = protocol.start(Vec::new(), Opening::Seed(seeds(frames())), false);
             let rounds = start.seeds.iter().map(|(_, rounds)| rounds).sum::<u32>();
             assert_eq!((start.rounds, rounds, start.awaits_event), (0, 2, false));
             let bytes = start.seeds.iter().flat_map(|(bytes, _)| bytes.to_vec());
@@ -354,6 +337,9 @@ mod tests {
         let size = first.len();
         let last = String::from_utf8(two.initial_chunk().concat()).expect("text");
         assert_eq!(text(Protocol::Chunked), format!("{size:x}\r\n{first}\r\n{last}"));
+        let before_others = Protocol::Plain.seeds(&frames(), false);
+        let bytes: Vec<u8> = before_others.iter().flat_map(|(bytes, _)| bytes.to_vec()).collect();
+        assert!(!String::from_utf8(bytes).expect("text").contains("id: "));
     }
 
     #[test]

@@ -172,8 +172,11 @@ impl<G: Admission> SessionSetup<G> {
                 return self.replay(session, stored, resumed.frames, subscription).await;
             }
         };
-        session.written(seeds.len());
-        match &seeds[..] {
+        if stored.is_some() {
+            return self.replay(session, stored, Vec::new(), subscription).await;
+        }
+        session.written(seeds.frames.len());
+        match &seeds.frames[..] {
             [] => Ok(()),
             [seed] => self.with_timeout(session.send_acknowledged(seed.json())).await,
             seeds => {

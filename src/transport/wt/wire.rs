@@ -51,7 +51,7 @@ impl From<&Frame> for Datagram {
 /// The bytes of an opening that the library holds at most until the client has acknowledged them.
 pub(crate) fn opening_bytes(opening: &Opening, has_stored: bool) -> usize {
     let frames = match opening {
-        Opening::Seed(frames) | Opening::Gap(frames) => frames,
+        Opening::Seed(seeds) | Opening::Gap(seeds) => &seeds.frames,
         Opening::Resumed(resumed) => &resumed.frames,
     };
     let stored = if has_stored { STREAMS_BYTES } else { 0 };

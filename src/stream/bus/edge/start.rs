@@ -1,6 +1,6 @@
 //! The start of an edge: the directory, the latest round of each game, recent rounds.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
 use super::{Edge, Place, Progress};
 use crate::stream::{
@@ -12,35 +12,61 @@ use crate::stream::{
         takeover::{self, last_mark},
         whole::round_ending_with,
     },
-    hub::Captured,
+    frame::encoded_bytes,
+    hub::{Age, Captured},
     round::{GameId, Round},
     snapshot::Snapshot,
+    transaction::Xid,
 };
 
 /// The most messages of a fill.
 const FILL_MAX: u64 = 1_000_000;
 
-/// Rounds with which the hub is filled before it opens.
+/// Rounds with which the hub is filled before it opens. Latest rounds of games are not among them: they
+/// go into the hub at once, which drops the bytes of the largest if they have too many.
 #[derive(Debug, Default)]
 pub(super) struct Collected {
-    /// Rounds of the outbox that a leader repeated when the log began, in the order of their
+    /// The newest rounds of the outbox that a leader repeated when the log began, in the order of their
     /// transactions.
-    recent: Vec<Captured>,
-    /// The latest rounds of games: those older than what the fill reads, and those without a row of
-    /// the outbox.
-    latest: HashMap<GameId, Round>,
+    recent: VecDeque<Captured>,
+    /// The bytes that these take in the hub.
+    recent_bytes: usize,
+    /// Up to this transaction, some of them were dropped.
+    dropped: Xid,
+    /// The greatest age of the repeated rounds of each game.
+    ages: HashMap<GameId, Age>,
     /// Rounds that follow, in the order of the log.
     live: Vec<Captured>,
 }
 
 impl Collected {
-    pub(super) fn add(&mut self, captured: Captured, is_repeat: bool) {
+    /// Adds a round, and keeps at most so many bytes of recent ones. Returns latest rounds for the hub.
+    pub(super) fn add(&mut self, captured: Captured, is_repeat: bool, most: usize) -> Vec<Round> {
         match (is_repeat, captured.at) {
             // A repeat is of another place, or from before the log: nobody knows its order.
-            (true, Some(_)) => self.recent.push(captured),
-            (true, None) => self.add_latest(captured.round),
+            (true, Some(_)) => return self.add_recent(captured, most),
+            (true, None) if self.is_latest(&captured.round) => return vec![captured.round],
+            (true, None) => {}
             (false, _) => self.live.push(captured),
         }
+        Vec::new()
+    }
+
+    fn add_recent(&mut self, captured: Captured, most: usize) -> Vec<Round> {
+        self.is_latest(&captured.round);
+        self.recent_bytes += encoded_bytes(captured.round.extras.len());
+        self.recent.push_back(captured);
+        let mut latest = Vec::new();
+        while self.recent_bytes > most
+            && let Some(oldest) = self.recent.pop_front()
+        {
+            self.recent_bytes -= encoded_bytes(oldest.round.extras.len());
+            self.dropped = self.dropped.max(oldest.xid);
+            if self.ages.get(&oldest.round.game_id) == Some(&oldest.round.age()) {
+                latest.push(oldest.round);
+            }
+        }
+        latest
     }
 
     /// How many rounds have a place in the order of the log.
@@ -48,11 +74,14 @@ impl Collected {
         self.live.len()
     }
 
-    fn add_latest(&mut self, round: Round) {
-        let known = self.latest.get(&round.game_id);
-        if known.is_none_or(|known| known.age() <= round.age()) {
-            self.latest.insert(round.game_id.clone(), round);
+    /// Whether no later round of its game was seen.
+    fn is_latest(&mut self, round: &Round) -> bool {
+        let age = round.age();
+        let is_latest = self.ages.get(&round.game_id).is_none_or(|known| *known < age);
+        if is_latest {
+            self.ages.insert(round.game_id.clone(), age);
         }
+        is_latest
     }
 }
 
@@ -60,6 +89,8 @@ impl<L: Log> Edge<L> {
     /// Reads what the log has by now. Streams open once a leader has marked it as complete.
     pub(super) async fn fill(&mut self) -> Result<(), BusError> {
         let log = self.settings.log.clone();
+        // What a fill that broke off has left.
+        self.settings.publisher.begin_load();
         let ends = log.ends().await?;
         let floor = takeover::floor(&log, ends.last).await?;
         self.games.replace(takeover::directory(&log, floor, ends.last).await?);
@@ -68,10 +99,7 @@ impl<L: Log> Edge<L> {
         let begin = first.unwrap_or(ends.last).min(ends.last);
         let begin = begin.max(ends.last.saturating_sub(FILL_MAX)).max(floor).max(ends.first);
         let begin = self.back_to_mark(begin, ends, floor).await?;
-        let mut collected = Collected::default();
-        for round in self.latest_of_games(begin, floor, ends.last).await? {
-            collected.add_latest(round);
-        }
+        let collected = self.preload_latest(begin, floor, ends.last).await?;
         self.progress = Progress::Starting(collected);
         (self.place, self.term) = (Place::after(begin.saturating_sub(1)), 0);
         (self.open_at, self.needs_fill) = (ends.last, false);
@@ -91,27 +119,33 @@ impl<L: Log> Edge<L> {
         Ok(mark.map_or(begin, |mark| begin.min(mark.base.max(floor).max(ends.first))))
     }
 
-    /// The latest round of each game, if it was first written before this sequence. A repetition behind
-    /// it counts too: the leader writes again what the log would forget, and an edge that reads on leaves it
-    /// out.
-    async fn latest_of_games(
+    /// Puts the latest round of each game into the hub, if it was first written before this sequence, page
+    /// by page: all of them may be larger than the memory. A repetition behind it counts too: the leader
+    /// writes again what the log would forget, and an edge that reads on leaves it out.
+    async fn preload_latest(
         &self,
         begin: u64,
         floor: u64,
         end: u64,
-    ) -> Result<Vec<Round>, BusError> {
-        let log = &self.settings.log;
+    ) -> Result<Collected, BusError> {
+        let (log, mut collected) = (&self.settings.log, Collected::default());
         let games = self.games.all();
-        let subjects: Vec<_> = games.iter().map(|game| log.subjects().round(&game.id)).collect();
-        let mut latest = Vec::with_capacity(subjects.len());
-        for entry in log.last_of(&subjects, end).await? {
-            if entry.seq < floor || (entry.seq >= begin && !is_repeat(&entry)) {
-                continue;
+        let mut rest: Vec<_> = games.iter().map(|game| log.subjects().round(&game.id)).collect();
+        while !rest.is_empty() {
+            let (entries, left) = log.last_page(rest, end).await?;
+            for entry in entries {
+                if entry.seq < floor || (entry.seq >= begin && !is_repeat(&entry)) {
+                    continue;
+                }
+                let Some(message) = round_ending_with(log, &entry).await? else { continue };
+                let round = message.captured.round;
+                if collected.is_latest(&round) {
+                    self.settings.publisher.preload_latest(vec![round]);
+                }
             }
-            let message = round_ending_with(log, &entry).await?;
-            latest.extend(message.map(|message| message.captured.round));
+            rest = left;
         }
-        Ok(latest)
+        Ok(collected)
     }
 
     /// Puts into the hub what was collected. Every later round is published at once.
@@ -119,9 +153,9 @@ impl<L: Log> Edge<L> {
     /// that needs them asks the leader.
     pub(super) fn fill_hub(&mut self, seen: &Snapshot) {
         let Progress::Starting(collected) = &mut self.progress else { return };
-        let Collected { recent, latest, live } = std::mem::take(collected);
+        let Collected { recent, dropped, live, .. } = std::mem::take(collected);
         let publisher = &self.settings.publisher;
-        publisher.preload(recent, latest.into_values().collect(), seen.xmax());
+        publisher.preload(recent.into(), Vec::new(), seen.xmax().max(dropped));
         self.place.shift(publisher.position());
         publisher.publish(live);
         self.progress = Progress::Filling;

@@ -138,19 +138,27 @@ impl Log for Bus {
         Ok(self.get(&request).await?.entries)
     }
 
-    async fn last_of(&self, subjects: &[String], end: u64) -> Result<Vec<LogEntry>, BusError> {
-        let mut found = Vec::with_capacity(subjects.len());
-        for part in subjects.chunks(READ_SUBJECTS) {
-            let mut entries = self.last_as_of(part, end).await?;
-            entries.retain(|entry| part.contains(&entry.subject));
-            let known: HashSet<_> = entries.iter().map(|entry| entry.subject.clone()).collect();
-            found.extend(entries);
-            // An answer ends early at the limit of bytes: the rest is asked for one by one.
-            for subject in part.iter().filter(|subject| !known.contains(*subject)) {
-                found.extend(self.get(&json!({ "last_by_subj": subject })).await?.entries);
-            }
+    async fn last_page(
+        &self,
+        mut subjects: Vec<String>,
+        end: u64,
+    ) -> Result<(Vec<LogEntry>, Vec<String>), BusError> {
+        let later = subjects.split_off(subjects.len().min(READ_SUBJECTS));
+        let mut entries = self.last_as_of(&subjects, end).await?;
+        entries.retain(|entry| subjects.contains(&entry.subject));
+        let known: HashSet<_> = entries.iter().map(|entry| &entry.subject).collect();
+        subjects.retain(|subject| !known.contains(subject));
+        // An answer ends early at the limit of bytes: some of the rest is asked for one by one.
+        let mut bytes: usize = entries.iter().map(LogEntry::size).sum();
+        let mut rest = subjects.into_iter();
+        while bytes < READ_BYTES
+            && let Some(subject) = rest.next()
+        {
+            let found = self.get(&json!({ "last_by_subj": subject })).await?.entries;
+            bytes += found.iter().map(LogEntry::size).sum::<usize>();
+            entries.extend(found);
         }
-        Ok(found)
+        Ok((entries, rest.chain(later).collect()))
     }
 
     async fn report_loss(&self, last: u64) {

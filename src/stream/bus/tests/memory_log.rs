@@ -184,7 +184,13 @@ impl Log for MemoryLog {
         Ok(found.into_iter().collect())
     }
 
-    async fn last_of(&self, subjects: &[String], end: u64) -> Result<Vec<LogEntry>, BusError> {
+    /// Of two subjects, so that there are several pages.
+    async fn last_page(
+        &self,
+        mut subjects: Vec<String>,
+        end: u64,
+    ) -> Result<(Vec<LogEntry>, Vec<String>), BusError> {
+        let rest = subjects.split_off(subjects.len().min(2));
         let mut state = self.state.lock();
         state.lag = 0;
         let entries = state.answering();
@@ -194,7 +200,7 @@ impl Log for MemoryLog {
         let last = |subject: &String| {
             entries.iter().rev().find(|entry| entry.subject == *subject).cloned()
         };
-        Ok(subjects.iter().filter_map(last).collect())
+        Ok((subjects.iter().filter_map(last).collect(), rest))
     }
 
     async fn report_loss(&self, _last: u64) {}

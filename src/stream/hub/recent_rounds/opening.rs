@@ -11,8 +11,7 @@ use super::{
 use crate::stream::{
     frame::Frame,
     hub::{
-        MissingSeed, Opening, Placed, Position, ReadSeeds, Replay, Resumed, Start,
-        ring_buffer::Entry,
+        MissingSeed, Opening, Placed, Position, Replay, Resumed, Seeds, Start, ring_buffer::Entry,
     },
     round::GameId,
     start_point::SeedMode,
@@ -36,17 +35,18 @@ struct Found {
 
 impl RecentRounds {
     /// The opening of a stream, and where to read the rounds that follow it in the ring buffers if
-    /// it does not hold all of them. `None` if a round of it was dropped.
+    /// it does not hold all of them. `None` if a round of it was dropped, unless the seed may be read.
     pub(in crate::stream::hub) fn begin(
         &self,
         topic: &Topic,
         start: Start,
-        (seed, read): (SeedMode, &ReadSeeds),
+        (seed, reads_seeds): (SeedMode, bool),
         limit: usize,
     ) -> Option<(Opening, Option<Later>)> {
-        let gap = || Some((Opening::Gap(self.seeds(topic, seed.after_gap(), read)?), None));
+        let seeds = |mode| self.seeds(topic, mode, reads_seeds);
+        let gap = || Some((Opening::Gap(seeds(seed.after_gap())?), None));
         let (stored, found) = match start {
-            Start::Seed => return Some((Opening::Seed(self.seeds(topic, seed, read)?), None)),
+            Start::Seed => return Some((Opening::Seed(seeds(seed)?), None)),
             Start::Gap => return gap(),
             Start::After(named) => {
                 let later = self.point(topic, &named)?.later();
@@ -62,16 +62,15 @@ impl RecentRounds {
         Some((Opening::Resumed(Resumed { stored, frames: found.first }), found.rest))
     }
 
-    /// The seeds of a stream, oldest first. `None` if the bytes of one are neither here nor among
-    /// those that were read.
-    fn seeds(&self, topic: &Topic, mode: SeedMode, read: &ReadSeeds) -> Option<Vec<Frame>> {
-        let latest = self.seed_rounds(topic, mode).into_iter();
-        let frames = latest.map(|(_, latest)| match &latest.frame {
-            Some(frame) => Some(Some(frame.clone())),
-            None => read.get(&latest.age).cloned(),
-        });
-        let frames = frames.collect::<Option<Vec<_>>>()?;
-        Some(frames.into_iter().flatten().collect())
+    /// The seed of a stream. `None` if bytes of it are not here, and may not be read.
+    fn seeds(&self, topic: &Topic, mode: SeedMode, reads_seeds: bool) -> Option<Seeds> {
+        let latest = self.seed_rounds(topic, mode);
+        let frames = latest.iter().map(|(_, latest)| latest.frame.clone());
+        if let Some(frames) = frames.collect::<Option<Vec<_>>>() {
+            return Some(Seeds { frames, stored: Vec::new() });
+        }
+        let rounds = || latest.iter().map(|(game, latest)| latest.held(game));
+        reads_seeds.then(|| Seeds { frames: Vec::new(), stored: rounds().collect() })
     }
 
     /// The rounds of a seed of which there are no bytes.

@@ -70,22 +70,30 @@ fn latest_rounds_beyond_the_memory_for_history_are_read_for_each_opening() {
     assert_eq!(missing.len() as i64, dropped);
     let game = missing[0].game.clone();
     let topic = Topic::game(game.clone());
-    let seeded = |read| SeededStart { start: Start::Seed, seed: SeedMode::Latest, read };
     assert!(hub.subscribe(&topic, Start::Seed, 10).is_none(), "the seed has to be read");
     assert!(matches!(hub.latest(&topic), Some(Err(latest)) if latest.age == missing[0].age));
-    let read = |frame| ReadSeeds::from([(missing[0].age.clone(), frame)]);
-    let frame = Frame::encode(&large(1, 1).round);
-    let (opening, _) = hub.subscribe(&topic, seeded(read(Some(frame))), 10).expect("an opening");
-    assert!(matches!(opening, Opening::Seed(seeds) if ids(&seeds) == [1]));
-    let (opening, _) = hub.subscribe(&topic, seeded(read(None)), 10).expect("an opening");
-    assert!(matches!(opening, Opening::Seed(seeds) if seeds.is_empty()), "it was deleted");
+    let read = |topic: &Topic, seed| {
+        let start = SeededStart { start: Start::Seed, seed, reads_seeds: true };
+        let (opening, _) = hub.subscribe(topic, start, 10).expect("an opening");
+        let Opening::Seed(seeds) = opening else { panic!("{opening:?}") };
+        (ids(&seeds.frames), seeds.stored)
+    };
+    let (held, stored) = read(&topic, SeedMode::Latest);
+    assert!(held.is_empty() && matches!(&stored[..], [Err(seed)] if seed.age == missing[0].age));
+    let (held, stored) = read(&Topic::Everything, SeedMode::Each);
+    let id = |seed: &SeedRound| match seed {
+        Ok(frame) => frame.round_id().columns().0,
+        Err(missing) => missing.age.1.columns().0,
+    };
+    // Those that the hub has come in their places between those that are read.
+    assert_eq!(stored.iter().map(id).collect::<Vec<_>>(), (1..=40).collect::<Vec<_>>());
+    assert!(held.is_empty() && stored.iter().filter(|seed| seed.is_err()).count() == missing.len());
     // A later round is in memory, and the one that was read is not the latest any more.
     let number = game.as_number().expect("a number");
     publisher.publish(vec![live(100, number)]);
     assert_eq!(metrics.latest_rounds_dropped.get(), dropped - 1);
-    let frame = Frame::encode(&large(1, 1).round);
-    let (opening, _) = hub.subscribe(&topic, seeded(read(Some(frame))), 10).expect("an opening");
-    assert!(matches!(opening, Opening::Seed(seeds) if ids(&seeds) == [100]));
+    let (held, stored) = read(&topic, SeedMode::Latest);
+    assert!(held == [100] && stored.is_empty());
     publisher.forget_all();
     assert_eq!(metrics.latest_rounds_dropped.get(), 0);
 }
@@ -105,4 +113,27 @@ fn types_that_no_game_and_no_recent_round_has_any_more_are_forgotten() {
     let (_, mut former) = seed(&hub, &Topic::kind("odd"));
     let resumed = resumed(&hub, &Topic::kind("odd"), 1);
     assert_eq!((resumed, drain(&mut former)), (Some(vec![]), (vec![], false)));
+}
+
+#[test]
+fn types_of_recent_rounds_are_kept_however_many_they_are_and_searched_for_when_they_have_doubled() {
+    let (hub, publisher, _, _) = small_hub();
+    let publish = |id: i64, kind: String| {
+        let mut captured = live(id, 1 + id % 40);
+        captured.round.game_type = kind.into();
+        publisher.publish(vec![captured]);
+    };
+    // Four rounds of each of 40 games, each round of another type.
+    (0..160).for_each(|id| publish(id, format!("type-{id}")));
+    hub.classify(&[]);
+    assert_eq!(publisher.0.recent().types(), 160);
+    let topic = Topic::kind("type-3");
+    assert_eq!(resumed(&hub, &topic, 3), Some(vec![]), "a former type of a round in memory");
+    // None of these has a round any more once the next ones are there, and no search is due.
+    (160..320).for_each(|id| publish(id, format!("type-{id}")));
+    hub.classify(&[]);
+    assert_eq!(publisher.0.recent().types(), 320, "twice as many");
+    publish(320, "one more".to_owned());
+    hub.classify(&[]);
+    assert_eq!(publisher.0.recent().types(), 160);
 }

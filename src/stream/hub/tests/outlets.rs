@@ -24,7 +24,7 @@ fn an_outlet_gets_every_round_and_opens_a_stream_between_two_batches() {
     let joint =
         hub.subscribe_by_outlet(&topic, Start::Seed, 0, |joint| joint).ok().expect("a seed");
     assert_eq!(joint.position, Position(3));
-    assert!(matches!(joint.opening, Opening::Seed(seeds) if ids(&seeds) == [2]));
+    assert!(matches!(joint.opening, Opening::Seed(seeds) if ids(&seeds.frames) == [2]));
     publisher.publish(vec![live(4, 1)]);
     assert_eq!(*outlet.0.lock(), [2, 3, 4]);
 }

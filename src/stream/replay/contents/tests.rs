@@ -19,11 +19,24 @@ use crate::{
     },
 };
 
+/// A latest round of the game that this store's rounds of any table have.
+pub(in crate::stream::replay) fn seed(id: i64, bytes: usize) -> MissingSeed {
+    let game = GameId::number(i64::from(Attachment::ANY.0));
+    let age = (FinishedAt::from_micros(0).expect("in range"), RoundId::number(id));
+    MissingSeed { game, age, bytes }
+}
+
 /// Has every round with an even id. It counts its queries for content.
 #[derive(Debug, Default)]
 pub(in crate::stream::replay) struct EvenRounds {
     refuses: bool,
     queries: AtomicUsize,
+}
+
+impl EvenRounds {
+    pub(in crate::stream::replay) fn queries(&self) -> usize {
+        self.queries.load(Ordering::Relaxed)
+    }
 }
 
 fn name(attachment: i32, id: i64) -> RoundName {
@@ -155,4 +168,25 @@ async fn equal_ids_of_two_tables_are_two_rounds() {
     let read = contents.read(&[name(1, 2), name(2, 2)], None).await.expect("contents");
     let json = |name: RoundName| read[&name].as_ref().expect("a frame").json();
     assert_ne!(json(name(1, 2)), json(name(2, 2)));
+}
+
+#[tokio::test]
+async fn latest_rounds_of_games_are_read_by_one_query_which_clients_share() {
+    let store = Arc::new(EvenRounds::default());
+    let contents = contents(&store);
+    let seeds: Vec<_> = (1..=100).map(|id| seed(id, 10)).collect();
+    for _ in 0..50 {
+        let read = contents.read_seeds(&seeds, None).await.expect("contents");
+        let found = seeds.iter().filter(|seed| read[&seed.name()].is_some());
+        assert_eq!(found.count(), 50, "the others were deleted, with all before them");
+    }
+    assert_eq!(store.queries(), 1);
+}
+
+#[tokio::test]
+async fn a_round_of_another_game_is_not_the_latest_of_this_one() {
+    let store = Arc::new(EvenRounds::default());
+    let other = MissingSeed { game: GameId::number(1), ..seed(2, 10) };
+    let read = contents(&store).read_seeds(&[other.clone()], None).await.expect("contents");
+    assert!(read[&other.name()].is_none());
 }

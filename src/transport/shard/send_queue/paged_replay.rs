@@ -1,11 +1,14 @@
-//! The send queue of a connection that replays rounds of the database.
+//! The send queue of a connection that gets rounds of the database page by page.
 
 use std::time::Instant;
 
 use super::SendQueue;
 use crate::{
     ops::memory_budget::Charge,
-    stream::{frame::Frame, replay::ReplayPage},
+    stream::{
+        frame::Frame,
+        replay::{PageKind, ReplayPage},
+    },
     transport::{
         read_pace::ReadPace,
         shard::{
@@ -54,7 +57,16 @@ impl SendQueue {
             (Some(_), None) => {}
             (None, _) => self.pace = Some(ReadPace::new(now)),
         }
-        page.frames.iter().for_each(|frame| self.push_kept(protocol.round(frame), 1));
+        match page.kind {
+            PageKind::Rounds => {
+                page.frames.iter().for_each(|frame| self.push_kept(protocol.round(frame), 1));
+            }
+            PageKind::Seeds { are_last } => {
+                for (bytes, rounds) in protocol.seeds(&page.frames, are_last) {
+                    self.push_kept(bytes, rounds);
+                }
+            }
+        }
         if let Some(replay) = &mut self.replay {
             replay.charge = Some(page.charge);
         }

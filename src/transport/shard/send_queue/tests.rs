@@ -10,7 +10,7 @@ use crate::stream::{
 };
 use crate::{
     ops::{memory_budget::MemoryBudget, telemetry::metrics::MemoryUse},
-    stream::replay::ReplayPage,
+    stream::replay::{PageKind, ReplayPage},
     transport::{shard::replay_task::ReplayHandle, test_socket::TestSocket},
 };
 
@@ -266,7 +266,7 @@ fn the_pace_of_a_replay_is_measured_over_its_pages_without_the_time_between_them
             let frame = sized(1, 64 << 10).frame;
             let budget = MemoryBudget::unlimited();
             let charge = budget.take(MemoryUse::replays, None, 1).expect("memory");
-            ReplayPage { frames: vec![frame], charge }
+            ReplayPage { frames: vec![frame], kind: PageKind::Rounds, charge }
         };
         send_queue.push_page(page(), PROTOCOL, start);
         send_queue.flush(&mut socket, after(20));
