@@ -4,6 +4,7 @@ mod memory_log;
 mod mirror;
 mod model;
 mod refresh;
+mod start;
 
 use std::time::Duration;
 

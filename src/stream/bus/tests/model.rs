@@ -23,7 +23,7 @@ use crate::{
             log::Log,
         },
         games::Games,
-        hub::{self, Batch, Captured, Hub, Outlet},
+        hub::{self, Batch, Captured, Hub, Outlet, Publisher},
         round::{FinishedAt, GameId, Round, RoundId, UnixMillis},
         transaction::{Attachment, Xid},
     },
@@ -179,8 +179,13 @@ pub(super) struct Viewer {
 
 impl Viewer {
     pub(super) fn new(log: &MemoryLog) -> Self {
+        let made = hub::new(NonZeroUsize::new(10_000).expect("some"), Metrics::default());
+        Self::with_hub(log, made)
+    }
+
+    /// One with this hub.
+    pub(super) fn with_hub(log: &MemoryLog, (hub, publisher): (Hub, Publisher)) -> Self {
         let metrics = Metrics::default();
-        let (hub, publisher) = hub::new(NonZeroUsize::new(10_000).expect("some"), metrics.clone());
         let sent = Arc::new(Recorder::default());
         hub.attach(sent.clone());
         let settings = EdgeSettings {
