@@ -18,6 +18,7 @@ metric_set! {
     position: Gauge = Gauge::default(), "Sequence of the last message of the log that this server has read or written";
     end: Gauge = Gauge::default(), "Sequence of the last message of the log";
     lag_messages: Gauge = Gauge::default(), "Messages of the log that this edge has not read";
+    waiting_bytes: Gauge = Gauge::default(), "Bytes of messages that NATS has sent and this edge has not read yet";
     beat_age_seconds: Gauge<f64, AtomicU64> = Gauge::default(), "Time since the leading capture node sent its last beat; 1e9 if never";
     claims_total: Counter = Counter::default(), "Claims to lead that the log accepted";
     deposed_total: Counter = Counter::default(), "Appends that were refused because the log had another end";

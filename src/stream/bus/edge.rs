@@ -13,6 +13,7 @@
 mod follow;
 mod known_games;
 mod leader;
+mod live;
 mod place;
 mod rewrite;
 mod start;
@@ -55,6 +56,9 @@ use crate::{
 
 /// A missing message may come by another way within this time.
 const PATIENCE: Duration = Duration::from_millis(50);
+
+/// Messages behind a missing one have this part of the memory for rounds.
+const WAITING_PART: usize = 4;
 
 /// What an edge works with.
 #[derive(Debug)]
@@ -118,7 +122,8 @@ pub(crate) struct Edge<L: Log = Bus> {
 
 impl<L: Log> Edge<L> {
     pub(crate) fn new(settings: EdgeSettings<L>) -> Self {
-        let assembly = Assembly::up_to(settings.publisher.history_share());
+        let share = settings.publisher.history_share();
+        let (assembly, waiting) = (Assembly::up_to(share), Waiting::up_to(share / WAITING_PART));
         Self {
             settings,
             progress: Progress::Starting(Collected::default()),
@@ -129,7 +134,7 @@ impl<L: Log> Edge<L> {
             term: 0,
             games: KnownGames::default(),
             assembly,
-            waiting: Waiting::default(),
+            waiting,
             missing_since: None,
             rounds: Vec::new(),
             is_rewriting: false,

@@ -6,27 +6,34 @@ use super::{codec, read::LogEntry};
 
 /// What may wait. Everything beyond is read again by direct gets.
 const MESSAGES: usize = 65_536;
-const BYTES: usize = 64 << 20;
+const BYTES_MAX: usize = 64 << 20;
 
 /// Messages by their sequences.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Waiting {
     entries: BTreeMap<u64, LogEntry>,
     bytes: usize,
+    most: usize,
 }
 
 impl Waiting {
+    /// At most so many bytes.
+    pub(super) fn up_to(bytes: usize) -> Self {
+        Self { entries: BTreeMap::new(), bytes: 0, most: bytes.min(BYTES_MAX) }
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
     pub(super) fn clear(&mut self) {
-        *self = Self::default();
+        self.entries.clear();
+        self.bytes = 0;
     }
 
     /// Keeps a message, if there is room.
     pub(super) fn insert(&mut self, entry: LogEntry) {
-        if self.entries.len() < MESSAGES && self.bytes + entry.size() <= BYTES {
+        if self.entries.len() < MESSAGES && self.bytes + entry.size() <= self.most {
             self.bytes += entry.size();
             let former = self.entries.insert(entry.seq, entry);
             self.bytes -= former.map_or(0, |former| former.size());
@@ -59,8 +66,8 @@ mod tests {
     }
 
     #[test]
-    fn large_messages_wait_up_to_64_mib() {
-        let mut waiting = Waiting::default();
+    fn large_messages_wait_up_to_their_part_of_the_memory() {
+        let mut waiting = Waiting::up_to(64 << 20);
         for seq in 2..102 {
             waiting.insert(entry(seq, 1 << 20));
         }

@@ -7,9 +7,9 @@ use std::{
 };
 
 use async_nats::Subscriber;
-use futures_util::{FutureExt, StreamExt};
+use futures_util::StreamExt;
 
-use super::{Edge, PATIENCE, Progress, Relation, rewrite::Looked};
+use super::{Edge, PATIENCE, Progress, Relation, live::LiveMessages, rewrite::Looked};
 use crate::{
     ops::{backoff::Backoff, phase::Phase},
     stream::bus::{BusError, beat::Beat, read::LogEntry},
@@ -24,6 +24,8 @@ const READ_WITHIN: Duration = Duration::from_secs(10);
 const READ_AGAIN: Duration = Duration::from_millis(250);
 /// Messages that are read before they are published together.
 const AT_ONCE: usize = 256;
+/// Messages that wait have this part of the memory for rounds.
+const LIVE_PART: usize = 8;
 
 impl Edge {
     /// Feeds the hub. Before the first fill, it returns an error that waiting cannot fix.
@@ -57,9 +59,27 @@ impl Edge {
         has_begun: &mut bool,
     ) -> Result<Infallible, BusError> {
         let bus = self.settings.log.clone();
+        let subscriber = bus.subscribe(bus.own_subjects().live()).await?;
+        let beats = bus.subscribe(bus.own_subjects().beat()).await?;
+        let most = self.settings.publisher.history_share() / LIVE_PART;
+        let bytes = self.settings.metrics.bus.waiting_bytes.clone();
+        let live = LiveMessages::up_to(most, bytes);
+        // Also while the edge waits for a direct get, or for its shards.
+        tokio::select! {
+            error = live.take_from(subscriber) => Err(error),
+            ended = self.follow_live(&live, beats, backoff, has_begun) => ended,
+        }
+    }
+
+    async fn follow_live(
+        &mut self,
+        live: &LiveMessages,
+        mut beats: Subscriber,
+        backoff: &mut Backoff,
+        has_begun: &mut bool,
+    ) -> Result<Infallible, BusError> {
+        let bus = self.settings.log.clone();
         let connects = || bus.client().statistics().connects.load(Ordering::Relaxed);
-        let mut live = bus.subscribe(bus.own_subjects().live()).await?;
-        let mut messages = bus.subscribe(bus.own_subjects().beat()).await?;
         if self.needs_fill {
             self.fill().await?;
             *has_begun = true;
@@ -71,13 +91,13 @@ impl Edge {
         loop {
             let missing = self.missing_since;
             tokio::select! {
-                message = next(&mut live) => {
+                entry = live.next() => {
                     let verify = verified != connects();
-                    if let Err(error) = self.receive_all(message?, &mut live, verify).await {
+                    if let Err(error) = self.receive_all(entry, live, verify).await {
                         self.tolerate(error)?;
                     }
                 }
-                message = next(&mut messages) => {
+                message = next(&mut beats) => {
                     if let Some(beat) = Beat::read(&message?.payload) {
                         self.note_beat(beat, BEAT_WITHIN);
                     }
@@ -132,23 +152,17 @@ impl Edge {
     /// Takes a message, and those that wait behind it.
     async fn receive_all(
         &mut self,
-        first: async_nats::Message,
-        live: &mut Subscriber,
+        first: LogEntry,
+        live: &LiveMessages,
         verify: bool,
     ) -> Result<(), BusError> {
-        let mut message = Some(first);
-        for _ in 0..AT_ONCE {
-            let Some(entry) = message.take().and_then(LogEntry::of) else { return Ok(()) };
+        let (mut next, mut received) = (Some(first), 0);
+        while let Some(entry) = next {
             if self.receive(entry, verify) == Relation::Rewritten {
                 return self.go_back().await;
             }
-            message = live.next().now_or_never().flatten();
-        }
-        // The last one was taken and belongs to this turn too.
-        if let Some(entry) = message.and_then(LogEntry::of)
-            && self.receive(entry, verify) == Relation::Rewritten
-        {
-            return self.go_back().await;
+            received += 1;
+            next = if received < AT_ONCE { live.try_next() } else { None };
         }
         Ok(())
     }
