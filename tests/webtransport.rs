@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use futures_util::FutureExt;
 use testkit::{
     Certificate, Signer, TestDatabase, TestServer, WireRound, WsClient, WtClient, eventually, get,
     pinned::{digest, trusting},
@@ -283,6 +284,35 @@ async fn sessions_that_accept_no_streams_hold_no_more_than_the_memory_for_queues
     let dropped =
         server.metric("datastream_rounds_dropped_total{transport=\"webtransport\"}").await;
     assert!(dropped > 0.0, "{dropped}");
+}
+
+/// A new stream of the client, and the bytes that it can send on it before the server takes some; `None`
+/// if it can open no stream.
+fn sent_at_once(connection: &wtransport::Connection) -> Option<(wtransport::SendStream, usize)> {
+    let opening = connection.open_uni().now_or_never()?.expect("a stream");
+    let (mut stream, mut sent) = (opening.now_or_never()?.expect("a stream"), 0);
+    while let Some(written) = stream.write(&[0; 1024]).now_or_never() {
+        sent += written.expect("a write");
+    }
+    Some((stream, sent))
+}
+
+#[tokio::test]
+async fn a_client_cannot_send_more_than_the_server_keeps() {
+    let (database, server) = serving().await;
+    let session = WtClient::connect(&server, "/wt/crash").await;
+    let (mut streams, mut sent) = (Vec::new(), 0);
+    while let Some((stream, bytes)) = sent_at_once(&session.connection) {
+        streams.push(stream);
+        sent += bytes;
+        assert!(streams.len() <= 16, "{} streams", streams.len());
+    }
+    assert!(sent > 0 && sent <= 32 * 1024, "{sent} bytes on {} streams", streams.len());
+    for _ in 0..10_000 {
+        session.connection.send_datagram([0; 1000]).expect("a datagram");
+    }
+    let round = database.finish("crash", "{}").await;
+    assert_eq!(session.next_datagram().await.round_id, round);
 }
 
 #[tokio::test]

@@ -17,7 +17,7 @@ use crate::stream::{
 /// known by the mark: this is more than a log takes in that time.
 const REMEMBERED: usize = if cfg!(test) { 64 } else { 200_000 };
 /// The most bytes of them: an id may be a text.
-const BYTES: usize = 64 << 20;
+const BYTES: usize = if cfg!(test) { 20_000 } else { 64 << 20 };
 
 /// Names one finish.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -90,5 +90,35 @@ fn key(captured: &Captured) -> Key {
     match captured.at {
         Some(at) => Key::Row(captured.finish(), at),
         None => Key::Moment(captured.round.round_id.clone(), captured.round.finished_at),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stream::round::{GameId, Round, UnixMillis};
+
+    /// A round whose id is as long as ids may be.
+    fn round(number: i64) -> Captured {
+        let id = format!("{}{number:03}", "x".repeat(197));
+        Captured::from_table(Round {
+            round_id: RoundId::text(&id).expect("an id"),
+            game_id: GameId::number(1),
+            game_slug: "crash".into(),
+            game_type: "multiplier".into(),
+            finished_at: FinishedAt::from_micros(number).expect("in range"),
+            extras: "{}".into(),
+            timestamp: UnixMillis(0),
+        })
+    }
+
+    #[test]
+    fn names_of_any_length_are_remembered_within_their_bytes() {
+        let mut known = KnownRounds::default();
+        (1..=100).for_each(|number| known.insert(&round(number)));
+        assert!(known.bytes <= BYTES, "{} bytes", known.bytes);
+        assert!((10..REMEMBERED).contains(&known.order.len()), "{} names", known.order.len());
+        assert_eq!(known.keys.len(), known.order.len());
+        assert!(known.keys.contains(&key(&round(100))), "the newest");
     }
 }
