@@ -76,10 +76,14 @@ fn with_log(database: &TestDatabase, stderr: Stdio) -> (Server, String) {
     (Server(command.stderr(stderr).spawn().expect("a server")), address)
 }
 
-async fn dropped_lines(address: &str) -> Option<f64> {
+async fn metric(address: &str, name: &str) -> Option<f64> {
     let metrics = try_get(&format!("http://{address}/metrics")).await?.body;
-    let name = "\ndatastream_log_lines_dropped_total ";
-    metrics.split_once(name)?.1.split_whitespace().next()?.parse().ok()
+    let name = format!("\ndatastream_{name} ");
+    metrics.split_once(&name)?.1.split_whitespace().next()?.parse().ok()
+}
+
+async fn dropped_lines(address: &str) -> Option<f64> {
+    metric(address, "log_lines_dropped_total").await
 }
 
 #[tokio::test]
@@ -106,6 +110,8 @@ async fn a_log_that_nobody_reads_or_that_is_full_stops_no_round_and_its_lines_ar
             .await;
             client.rounds_until(database.finish("crash", "{}").await).await;
         }
+        let waiting = metric(&address, "log_queue_bytes").await.expect("a number");
+        assert!((0.0..=1_048_576.0).contains(&waiting), "{waiting} bytes");
         let pid = server.0.id().to_string();
         Command::new("kill").arg(&pid).status().expect("kill");
         let look = || std::future::ready(server.0.try_wait().expect("a status"));

@@ -25,7 +25,7 @@ use tracing_subscriber::{
 };
 
 use self::repeats::Repeats;
-pub(super) use self::writer::dropped_lines;
+pub(super) use self::writer::{dropped_lines, queued_bytes};
 
 /// The time between two checks for messages that were suppressed.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
@@ -67,7 +67,7 @@ impl Drop for LogGuard {
 /// nothing, so that each test can call it.
 pub(crate) fn init(format: Format, default_filter: &str) -> Result<LogGuard, BadFilter> {
     let filter = filter(std::env::var("RUST_LOG").ok().as_deref(), default_filter)?;
-    let (writer, worker) = writer::start(stderr());
+    let (writer, worker) = writer::start(stderr(), queued_bytes());
     let lines = fmt::layer().with_writer(writer).log_internal_errors(false);
     let lines = match format {
         Format::Text => lines.with_ansi(stderr().is_terminal()).boxed(),

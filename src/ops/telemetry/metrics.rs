@@ -310,6 +310,7 @@ metric_set! {
     connections_refused_total: Counter = Counter::default(), "Streams refused because a limit on connections or memory was reached";
     pending_connections: Family<ByPending, Gauge> = family(), "Connections without a stream: without a complete request, idle, with a request, in a QUIC handshake";
     pending_closed_total: Family<ByPending, Counter> = family(), "Connections without a stream that were closed because others needed their place, by what they did";
+    log_queue_bytes: Gauge = logs::queued_bytes(), "Bytes of log lines that wait until stderr takes them";
     log_lines_dropped_total: Counter = logs::dropped_lines(), "Log lines that were dropped because stderr was not read fast enough or could not be written";
     rounds_dropped_total: Family<ByTransport, Counter> = family(), "Rounds dropped from the full buffer of a WebTransport subscriber that reads too slowly";
     memory_limit_bytes: Gauge = Gauge::default(), "The memory budget (DATASTREAM_MEMORY)";

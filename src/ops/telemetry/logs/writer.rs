@@ -6,26 +6,31 @@
 
 use std::{
     io::{self, Write},
-    sync::{
-        Arc, LazyLock,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::LazyLock,
 };
 
-use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::{counter::Counter, gauge::Gauge};
 use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::fmt::MakeWriter;
 
 /// The most bytes in the queue: what a burst of some thousand lines takes.
-const QUEUE_BYTES: usize = 1024 * 1024;
+const QUEUE_BYTES: i64 = 1024 * 1024;
 /// A line counts as at least this many bytes, so that the library's queue, which counts lines, is
 /// never full first: it would drop lines without telling.
-const LINE_BYTES_MIN: usize = 128;
+const LINE_BYTES_MIN: i64 = 128;
 /// Room for the library's own messages.
-const MESSAGES_MAX: usize = QUEUE_BYTES / LINE_BYTES_MIN + 16;
+const MESSAGES_MAX: usize = (QUEUE_BYTES / LINE_BYTES_MIN) as usize + 16;
 
 /// Lines that were dropped. One for the process, because logging starts before the metrics.
 static DROPPED: LazyLock<Counter> = LazyLock::new(Counter::default);
+
+/// The bytes in the queue, likewise.
+static QUEUED: LazyLock<Gauge> = LazyLock::new(Gauge::default);
+
+/// The bytes of lines that wait.
+pub(in crate::ops::telemetry) fn queued_bytes() -> Gauge {
+    QUEUED.clone()
+}
 
 /// The counter of dropped lines.
 pub(in crate::ops::telemetry) fn dropped_lines() -> Counter {
@@ -36,27 +41,29 @@ pub(in crate::ops::telemetry) fn dropped_lines() -> Counter {
 #[derive(Clone, Debug)]
 pub(super) struct QueueWriter {
     lines: NonBlocking,
-    queued: Arc<AtomicUsize>,
+    queued: Gauge,
 }
 
 /// Takes lines out of the queue.
 struct QueueReader<W> {
     output: W,
-    queued: Arc<AtomicUsize>,
+    queued: Gauge,
 }
 
 /// Starts the thread that writes to `output`. The guard writes the rest of the queue when it is
-/// dropped, for at most a second.
-pub(super) fn start(output: impl Write + Send + 'static) -> (QueueWriter, WorkerGuard) {
-    let queued = Arc::<AtomicUsize>::default();
-    let reader = QueueReader { output, queued: Arc::clone(&queued) };
+/// dropped, for at most a second. `queued` shows the bytes in the queue.
+pub(super) fn start(
+    output: impl Write + Send + 'static,
+    queued: Gauge,
+) -> (QueueWriter, WorkerGuard) {
+    let reader = QueueReader { output, queued: queued.clone() };
     let builder = NonBlockingBuilder::default().lossy(true).thread_name("log");
     let (lines, guard) = builder.buffered_lines_limit(MESSAGES_MAX).finish(reader);
     (QueueWriter { lines, queued }, guard)
 }
 
-fn cost(line: &[u8]) -> usize {
-    line.len().max(LINE_BYTES_MIN)
+fn cost(line: &[u8]) -> i64 {
+    i64::try_from(line.len()).unwrap_or(i64::MAX).max(LINE_BYTES_MIN)
 }
 
 impl Write for QueueWriter {
@@ -65,9 +72,9 @@ impl Write for QueueWriter {
         if line.is_empty() {
             return Ok(0);
         }
-        let before = self.queued.fetch_add(cost(line), Ordering::Relaxed);
-        if before + cost(line) > QUEUE_BYTES {
-            self.queued.fetch_sub(cost(line), Ordering::Relaxed);
+        let before = self.queued.inc_by(cost(line));
+        if before.saturating_add(cost(line)) > QUEUE_BYTES {
+            self.queued.dec_by(cost(line));
             DROPPED.inc();
             return Ok(line.len());
         }
@@ -98,7 +105,7 @@ impl<W: Write> Write for QueueReader<W> {
         if self.output.write_all(line).is_err() {
             DROPPED.inc();
         }
-        self.queued.fetch_sub(cost(line), Ordering::Relaxed);
+        self.queued.dec_by(cost(line));
         Ok(())
     }
 
@@ -110,7 +117,10 @@ impl<W: Write> Write for QueueReader<W> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc::{Receiver, Sender, channel};
+    use std::sync::{
+        Arc,
+        mpsc::{Receiver, Sender, channel},
+    };
 
     use parking_lot::Mutex;
 
@@ -143,27 +153,27 @@ mod tests {
     #[test]
     fn lines_beyond_the_queue_are_dropped_and_the_others_are_written_at_the_end() {
         let (output, permit, lines) = gate();
-        let (mut writer, guard) = start(output);
+        let (mut writer, guard) = start(output, Gauge::default());
         let line = vec![b'x'; 64 * 1024];
         for _ in 0..100 {
             writer.write_all(&line).expect("never fails");
         }
-        assert!(writer.queued.load(Ordering::Relaxed) <= QUEUE_BYTES);
+        assert!(writer.queued.get() > 0 && writer.queued.get() <= QUEUE_BYTES);
         assert!(dropped_lines().get() >= 84);
         drop(permit);
         drop(guard);
-        assert_eq!(lines.lock().len(), QUEUE_BYTES);
+        assert_eq!((lines.lock().len() as i64, writer.queued.get()), (QUEUE_BYTES, 0));
     }
 
     #[test]
     fn short_lines_are_bounded_too() {
         let (output, permit, lines) = gate();
-        let (mut writer, guard) = start(output);
+        let (mut writer, guard) = start(output, Gauge::default());
         for _ in 0..20_000 {
             writer.write_all(b"x\n").expect("never fails");
         }
         drop(permit);
         drop(guard);
-        assert_eq!(lines.lock().len(), 2 * QUEUE_BYTES / LINE_BYTES_MIN);
+        assert_eq!(lines.lock().len() as i64, 2 * QUEUE_BYTES / LINE_BYTES_MIN);
     }
 }
