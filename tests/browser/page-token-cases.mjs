@@ -67,6 +67,8 @@ const over = (transport, connected) =>
     await page.goto(`${server.url}/?game=crash`);
     if (transport) await page.evaluate((transport) => document.querySelector(`[value=${transport}]`).click(), transport);
     await says(page, 'The server wants a token');
+    // Also where a browser hides the answer from the page.
+    await says(page, 'a token is needed');
     assert.equal(await page.locator('#state').innerText(), 'Closed', 'nothing is tried again without a token');
     assert.doesNotMatch(await banner(page), /status \d/);
     assert.deepEqual(await found(page), []);

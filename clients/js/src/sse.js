@@ -52,8 +52,8 @@ export const sse = async ({ url, query, headers, resumed, signal, opened, alive,
 };
 
 /**
- * Asks for the status with which the server refuses. Browsers hide it from a page for WebSocket and
- * WebTransport.
+ * Asks for the status and the reason with which the server refuses. Browsers hide them from a page for
+ * WebSocket and WebTransport. HEAD opens no stream, and its answer has no body: GET follows a refusal.
  *
  * @param {string} url
  * @param {URLSearchParams} query
@@ -61,8 +61,9 @@ export const sse = async ({ url, query, headers, resumed, signal, opened, alive,
  * @returns {Promise<End>}
  */
 export const probe = async (url, query, init) => {
-  const response = await fetch(`${url}/sse?${query}`, { ...init, method: 'HEAD', cache: 'no-store' });
-  return response.ok ? {} : refusal(response);
+  const response = await fetch(`${url}/sse?${query}`, { method: 'HEAD', ...init, cache: 'no-store' });
+  if (response.ok) return {};
+  return init.method ? refusal(response) : probe(url, query, { ...init, method: 'GET' });
 };
 
 /**

@@ -77,11 +77,21 @@ for (const status of [400, 403, 404]) {
     const [stream, seen] = start({ url: server.url, game: 'crash', transports: ['websocket'] });
     await seen.until('an error', () => seen.errors.length);
     assert.equal(seen.errors[0].status, status);
+    assert.match(seen.errors[0].message, /no such thing/);
     assert.equal(stream.state, 'closed');
-    const heads = server.requests.filter(({ method }) => method === 'HEAD');
-    assert.deepEqual(heads.map(({ url }) => url), ['/sse?game=crash']);
+    const asked = server.requests.slice(-2).map(({ method, url }) => [method, url]);
+    assert.deepEqual(asked, [['HEAD', '/sse?game=crash'], ['GET', '/sse?game=crash']]);
   });
 }
+
+test('a WebSocket that fails where events would be let in opens no event stream', async () => {
+  const server = await serve({ http: (_, response) => streaming(response), upgrade: () => 502 });
+  const [, seen] = start({ url: server.url, game: 'crash', transports: ['websocket'] });
+  await seen.until('a delay', () => seen.states.some(({ delay }) => delay));
+  const { status, code } = seen.states.at(-1);
+  assert.deepEqual({ status, code }, { status: null, code: 1006 });
+  assert.deepEqual(server.requests.filter(({ url }) => url.startsWith('/sse')).map(({ method }) => method), ['HEAD']);
+});
 
 test('a refused WebSocket of a server that is full is asked for again no sooner than it said', async () => {
   const server = await serve({
@@ -89,8 +99,9 @@ test('a refused WebSocket of a server that is full is asked for again no sooner 
   });
   const [, seen] = start({ url: server.url, game: 'crash', transports: ['websocket'] });
   await seen.until('a delay', () => seen.states.some(({ delay }) => delay));
-  const { status, code, delay, state } = seen.states.at(-1);
-  assert.deepEqual({ status, code, delay, state }, { status: 503, code: 1006, delay: 9000, state: 'connecting' });
+  const { status, code, delay, state, reason } = seen.states.at(-1);
+  const expected = { status: 503, code: 1006, delay: 9000, state: 'connecting', reason: 'full' };
+  assert.deepEqual({ status, code, delay, state, reason }, expected);
 });
 
 test('the reason of a refusal stays beside its status, whatever the other transports say', async () => {

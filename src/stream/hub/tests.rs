@@ -6,10 +6,12 @@ mod outlets;
 mod resume;
 mod stored;
 
-use self::stored::{resumed_ids, stored};
-use super::*;
 use std::time::Duration;
 
+use proptest::prelude::*;
+
+use self::stored::{resumed_ids, stored};
+use super::*;
 use crate::{
     ops::telemetry::metrics::MemoryUse,
     stream::{
@@ -18,7 +20,6 @@ use crate::{
         transaction::{Attachment, Xid},
     },
 };
-use proptest::prelude::*;
 
 const LAST: i64 = 2 * LAG_BATCHES as i64;
 
