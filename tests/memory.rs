@@ -199,7 +199,7 @@ async fn a_latest_round_that_was_deleted_from_the_database_gives_way_to_the_one_
     let before = database.finish("crash", "{}").await;
     assert_eq!(live.next_round().await.round_id, before);
     // The largest latest round is dropped first.
-    let deleted = database.finish("crash", &extras(700_000)).await;
+    let deleted = database.finish("crash", &extras(500_000)).await;
     assert_eq!(live.next_round().await.round_id, deleted);
     games_with_large_rounds(&database, &mut live, 30, 400_000).await;
     database.run(&format!("delete from rounds where id = {deleted}")).await;
