@@ -42,8 +42,10 @@ export const sse = async ({ url, query, headers, resumed, signal, opened, alive,
       if (field == 'data') data += text;
       if (line) continue;
       const seed = event == 'initial';
-      if (seed && resumed) gap();
-      if (seed) resumed = false;
+      if (seed && resumed) {
+        gap();
+        resumed = false;
+      }
       if (event == 'bye') end = parse(data);
       else if (data) round(data, seed);
       event = data = '';
@@ -58,12 +60,12 @@ export const sse = async ({ url, query, headers, resumed, signal, opened, alive,
  * @param {string} url
  * @param {URLSearchParams} query
  * @param {RequestInit} init
+ * @param {string} [method]
  * @returns {Promise<End>}
  */
-export const probe = async (url, query, init) => {
-  const response = await fetch(`${url}/sse?${query}`, { method: 'HEAD', ...init, cache: 'no-store' });
-  if (response.ok) return {};
-  return init.method ? refusal(response) : probe(url, query, { ...init, method: 'GET' });
+export const probe = async (url, query, init, method = 'HEAD') => {
+  const response = await fetch(`${url}/sse?${query}`, { ...init, method, cache: 'no-store' });
+  return response.ok ? {} : method == 'GET' ? refusal(response) : probe(url, query, init, 'GET');
 };
 
 /**
@@ -73,5 +75,5 @@ export const probe = async (url, query, init) => {
 const refusal = async (response) => {
   const { status, headers } = response;
   const { detail } = await response.json().catch(() => ({}));
-  return { status, retryAfter: 1000 * Number(headers.get('retry-after')), reason: detail ?? `status ${status}` };
+  return { status, retryAfter: 1000 * /** @type {any} */ (headers.get('retry-after')), reason: detail ?? `status ${status}` };
 };

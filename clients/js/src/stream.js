@@ -177,7 +177,7 @@ export class Stream extends EventTarget {
       const known = worked.get(this.#url);
       const names = available(this.#order).sort((a, b) => Number(b == known) - Number(a == known));
       if (names.length) await this.#try(names);
-      else this.#fail(`none of these transports exists here: ${this.#order}. Pass others as transports.`);
+      else this.#fail(`none of ${this.#order} exists here. Pass other transports.`);
     });
   }
 

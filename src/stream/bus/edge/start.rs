@@ -196,3 +196,45 @@ impl<L: Log> Edge<L> {
         self.progress = Progress::Starting(Collected::default());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stream::{
+        round::{FinishedAt, RoundId, UnixMillis},
+        transaction::Attachment,
+    };
+
+    /// A round of the outbox of which a frame has some 200 KB.
+    fn repeated(number: i64, game: i64) -> Captured {
+        let round = Round {
+            round_id: RoundId::number(number),
+            game_id: GameId::number(game),
+            game_slug: "crash".into(),
+            game_type: "multiplier".into(),
+            finished_at: FinishedAt::from_micros(number).expect("in range"),
+            extras: "x".repeat(100_000).into(),
+            timestamp: UnixMillis(0),
+        };
+        let (xid, attachment, at) = (Xid(number.cast_unsigned()), Attachment(1), Some(number));
+        Captured { round, xid, attachment, before: xid, poll: 0, at, recorded: None }
+    }
+
+    #[test]
+    fn repeated_rounds_beyond_their_bytes_leave_only_the_latest_of_their_game() {
+        const MOST: usize = 1 << 20;
+        let (mut collected, mut latest) = (Collected::default(), Vec::new());
+        // The first game has one round, the other all that follow.
+        for number in 1..=20 {
+            let captured = repeated(number, if number == 1 { 1 } else { 2 });
+            latest.extend(collected.add(captured, true, MOST));
+            assert!(collected.recent_bytes <= MOST, "{} bytes", collected.recent_bytes);
+        }
+        let ids = |rounds: &[Round]| -> Vec<_> {
+            rounds.iter().map(|round| round.round_id.clone()).collect()
+        };
+        assert_eq!(ids(&latest), [RoundId::number(1)]);
+        let kept: Vec<_> = collected.recent.iter().map(|it| it.xid.0).collect();
+        assert_eq!((kept, collected.dropped), ((16..=20).collect(), Xid(15)));
+    }
+}
