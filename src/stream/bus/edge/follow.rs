@@ -60,21 +60,21 @@ impl Edge {
     ) -> Result<Infallible, BusError> {
         let bus = self.settings.log.clone();
         let subscriber = bus.subscribe(bus.own_subjects().live()).await?;
-        let beats = bus.subscribe(bus.own_subjects().beat()).await?;
+        let beat_messages = bus.subscribe(bus.own_subjects().beat()).await?;
         let most = self.settings.publisher.history_share() / LIVE_PART;
         let bytes = self.settings.metrics.bus.waiting_bytes.clone();
         let live = LiveMessages::up_to(most, bytes);
         // Also while the edge waits for a direct get, or for its shards.
         tokio::select! {
             error = live.take_from(subscriber) => Err(error),
-            ended = self.follow_live(&live, beats, backoff, has_begun) => ended,
+            ended = self.follow_live(&live, beat_messages, backoff, has_begun) => ended,
         }
     }
 
     async fn follow_live(
         &mut self,
         live: &LiveMessages,
-        mut beats: Subscriber,
+        mut beat_messages: Subscriber,
         backoff: &mut Backoff,
         has_begun: &mut bool,
     ) -> Result<Infallible, BusError> {
@@ -97,7 +97,7 @@ impl Edge {
                         self.tolerate(error)?;
                     }
                 }
-                message = next(&mut beats) => {
+                message = next(&mut beat_messages) => {
                     if let Some(beat) = Beat::read(&message?.payload) {
                         self.note_beat(beat, BEAT_WITHIN);
                     }

@@ -187,6 +187,7 @@ async fn latest_rounds_of_games_are_read_by_one_query_which_clients_share() {
 async fn a_round_of_another_game_is_not_the_latest_of_this_one() {
     let store = Arc::new(EvenRounds::default());
     let other = MissingSeed { game: GameId::number(1), ..seed(2, 10) };
-    let read = contents(&store).read_seeds(&[other.clone()], None).await.expect("contents");
+    let read =
+        contents(&store).read_seeds(std::slice::from_ref(&other), None).await.expect("contents");
     assert!(read[&other.name()].is_none());
 }
