@@ -113,16 +113,15 @@ async fn lists_beyond_their_memory_are_503_and_streams_go_on() {
     eventually("a list again", || async { (get(&url).await.status == 200).then_some(()) }).await;
 }
 
-/// Makes this many games, each with a round of so many bytes that the client gets; their slugs and
+/// Makes a game for each of these, with a round of so many bytes that the client gets; their slugs and
 /// rounds.
-async fn games_with_large_rounds(
+async fn games_with_rounds(
     database: &TestDatabase,
     client: &mut WsClient,
-    games: usize,
-    bytes: usize,
+    sizes: impl IntoIterator<Item = usize>,
 ) -> Vec<(String, i64)> {
     let mut made = Vec::new();
-    for game in 0..games {
+    for (game, bytes) in sizes.into_iter().enumerate() {
         let slug = format!("large-{game}");
         let insert = format!("insert into games (slug, name, type) values ('{slug}', '', 'large')");
         database.run(&insert).await;
@@ -140,7 +139,7 @@ async fn latest_rounds_beyond_the_memory_for_history_are_still_seeds() {
     let running = with_little().start().await;
     let mut live = WsClient::connect(running.ws("/ws?seed=none")).await;
     // 24 MB in two encodings, and history may have 8 MiB.
-    let games = games_with_large_rounds(&database, &mut live, 30, 400_000).await;
+    let games = games_with_rounds(&database, &mut live, [400_000; 30]).await;
     let started = with_little().start().await;
     for server in [running, started] {
         let used = server.metric(r#"datastream_memory_used_bytes{kind="history"}"#).await;
@@ -167,12 +166,14 @@ async fn a_seed_of_each_game_with_more_than_the_memory_comes_whole_and_in_order(
     let database = TestDatabase::new().await;
     let server = with_small_memory(&database).start().await;
     let mut live = WsClient::connect(server.ws("/ws?seed=none")).await;
-    // Some 24 MB in two encodings. Replays may have 4 MiB, of which these pages are.
-    let games = games_with_large_rounds(&database, &mut live, 30, 400_000).await;
+    // Some 24 MB in two encodings. Replays may have 4 MiB, of which these pages are. Every fourth is small,
+    // and stays in memory.
+    let sizes = (0..40).map(|game| if game % 4 == 0 { 10 } else { 400_000 });
+    let games = games_with_rounds(&database, &mut live, sizes).await;
     let all: Vec<i64> = games.iter().map(|(_, id)| *id).collect();
     assert!(server.metric("datastream_latest_rounds_dropped").await >= 15.0);
     let mut socket = WsClient::connect(server.ws("/ws/type/large?seed=each")).await;
-    assert_eq!(ids(&socket.rounds(30).await), all);
+    assert_eq!(ids(&socket.rounds(40).await), all);
     let mut events = SseClient::connect(&server.http("/sse/type/large?seed=each")).await;
     for id in &all {
         let (name, round) = events.next_event().await;
@@ -201,7 +202,7 @@ async fn a_latest_round_that_was_deleted_from_the_database_gives_way_to_the_one_
     // The largest latest round is dropped first.
     let deleted = database.finish("crash", &extras(500_000)).await;
     assert_eq!(live.next_round().await.round_id, deleted);
-    games_with_large_rounds(&database, &mut live, 30, 400_000).await;
+    games_with_rounds(&database, &mut live, [400_000; 30]).await;
     database.run(&format!("delete from rounds where id = {deleted}")).await;
     for _ in 0..2 {
         let mut client = WsClient::connect(server.ws("/ws/crash")).await;
