@@ -193,7 +193,7 @@ async fn a_seed_of_each_game_with_more_than_the_memory_comes_whole_and_in_order(
 }
 
 #[tokio::test]
-async fn a_latest_round_that_was_deleted_from_the_database_gives_way_to_the_one_before_it() {
+async fn a_latest_round_that_was_deleted_from_the_database_is_replaced_by_the_one_before_it() {
     let database = TestDatabase::new().await;
     let server = TestServer::on(database.url()).env("DATASTREAM_MEMORY", "16MiB").start().await;
     let mut live = WsClient::connect(server.ws("/ws?seed=none")).await;
