@@ -167,18 +167,31 @@ fn headers_of(term: u64) -> HeaderMap {
     headers
 }
 
-/// Puts a mark on a message, unless NATS would refuse it: a snapshot names each running transaction.
-/// Returns whether it did.
-pub(super) fn mark(message: &mut Outgoing, mark: &PositionMark, max_payload: usize) -> bool {
-    let Space { system, timeline, database, generation } = &mark.space;
-    let PositionMark { base, at, snapshot, is_shared, .. } = mark;
-    let place = format!("{base} {system} {timeline} {database} {generation} {at}");
-    let value = format!("{VERSION} {place} {snapshot} {}", u8::from(*is_shared));
-    let fits = message.payload.len() + value.len() + HEADERS_MAX <= max_payload;
-    if fits {
-        message.headers.insert(POSITION, value);
+/// A mark as it stands in a header.
+#[derive(Clone, Debug)]
+pub(super) struct EncodedMark(String);
+
+impl EncodedMark {
+    pub(super) fn new(mark: &PositionMark) -> Self {
+        let Space { system, timeline, database, generation } = &mark.space;
+        let PositionMark { base, at, snapshot, is_shared, .. } = mark;
+        let place = format!("{base} {system} {timeline} {database} {generation} {at}");
+        Self(format!("{VERSION} {place} {snapshot} {}", u8::from(*is_shared)))
     }
-    fits
+
+    /// Whether NATS takes the message with it: a snapshot names each running transaction.
+    pub(super) fn fits_on(&self, message: &Outgoing, max_payload: usize) -> bool {
+        message.payload.len() + self.0.len() + HEADERS_MAX <= max_payload
+    }
+
+    /// Puts it on a message if it fits; returns whether it did.
+    pub(super) fn put_on(&self, message: &mut Outgoing, max_payload: usize) -> bool {
+        let fits = self.fits_on(message, max_payload);
+        if fits {
+            message.headers.insert(POSITION, self.0.as_str());
+        }
+        fits
+    }
 }
 
 #[cfg(test)]

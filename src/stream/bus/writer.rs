@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use self::batches::Batches;
 use super::{
     append::AppendError,
-    codec::{self, Claim, GameMessage, PositionMark, RoundMessage},
+    codec::{self, Claim, EncodedMark, GameMessage, PositionMark, RoundMessage},
     leader_state::LeaderState,
     log::Log,
     outgoing::Outgoing,
@@ -344,23 +344,34 @@ impl<L: Log> LogWriter<L> {
 
     /// A mark that does not fit on the last message follows it.
     async fn append_all(&mut self, batches: Batches) -> Result<(), AppendError> {
-        let mut batches = batches.into_vec();
-        if let (Some(mark), Some(batch)) = (&self.mark, batches.last_mut())
-            && let Some(last) = batch.last_mut()
-            && !codec::mark(last, mark, self.log.max_payload())
+        let (mut batches, mark) = (batches.into_vec(), self.encoded_mark());
+        if let (Some(mark), Some(batch)) = (&mark, batches.last_mut())
+            && batch.last().is_some_and(|last| !mark.fits_on(last, self.log.max_payload()))
         {
             batch.push(codec::mark_message(self.log.subjects(), self.term));
         }
         for batch in batches {
-            self.append(batch).await?;
+            self.append_with(mark.as_ref(), batch).await?;
         }
         Ok(())
     }
 
-    async fn append(&mut self, mut batch: Vec<Outgoing>) -> Result<(), AppendError> {
-        let carried = self.mark.as_ref().zip(batch.last_mut());
-        if let Some((mark, last)) = carried
-            && codec::mark(last, mark, self.log.max_payload())
+    async fn append(&mut self, batch: Vec<Outgoing>) -> Result<(), AppendError> {
+        self.append_with(self.encoded_mark().as_ref(), batch).await
+    }
+
+    fn encoded_mark(&self) -> Option<EncodedMark> {
+        self.mark.as_ref().map(EncodedMark::new)
+    }
+
+    async fn append_with(
+        &mut self,
+        mark: Option<&EncodedMark>,
+        mut batch: Vec<Outgoing>,
+    ) -> Result<(), AppendError> {
+        let carried = mark.zip(batch.last_mut());
+        if carried.is_some_and(|(mark, last)| mark.put_on(last, self.log.max_payload()))
+            && let Some(mark) = &self.mark
         {
             self.marked = (mark.snapshot.clone(), Instant::now());
         }

@@ -69,7 +69,7 @@ fn a_mark_is_read_as_it_was_written() {
     let written =
         PositionMark { base: 9, space, at: -5, snapshot: "1:5:2,3".into(), is_shared: true };
     let mut outgoing = mark_message(&subjects(), 8);
-    assert!(mark(&mut outgoing, &written, 1 << 20));
+    assert!(EncodedMark::new(&written).put_on(&mut outgoing, 1 << 20));
     let entry = entry(10, outgoing);
     assert_eq!(read_mark(&entry), Ok(Some(written)));
     assert!(matches!(decode(&subjects(), &entry), Ok(LogMessage::Mark)));
@@ -81,7 +81,7 @@ fn a_mark_of_an_earlier_version_says_that_others_may_stream() {
     let is_shared = false;
     let written = PositionMark { base: 9, space, at: -5, snapshot: "1:5:2,3".into(), is_shared };
     let mut outgoing = mark_message(&subjects(), 8);
-    assert!(mark(&mut outgoing, &written, 1 << 20));
+    assert!(EncodedMark::new(&written).put_on(&mut outgoing, 1 << 20));
     let text = outgoing.headers.get(POSITION).expect("a mark").to_string();
     outgoing.headers.insert(POSITION, text.strip_suffix(" 0").expect("the last field"));
     let read = read_mark(&entry(10, outgoing)).expect("a mark");
@@ -93,11 +93,12 @@ fn a_mark_that_nats_would_refuse_is_not_put_on_a_message() {
     let running: Vec<_> = (100..400).map(|xid: u64| (xid * 1_000_000_000).to_string()).collect();
     let snapshot = format!("1:500000000000:{}", running.join(","));
     let space = Space::default();
-    let mark_of = PositionMark { base: 9, space, at: 0, snapshot, is_shared: false };
+    let mark = PositionMark { base: 9, space, at: 0, snapshot, is_shared: false };
+    let mark = EncodedMark::new(&mark);
     let mut round = round_messages(&subjects(), &message("crash", &"x".repeat(60_000)), 1 << 16);
     let last = round.last_mut().expect("a message");
-    assert!(!mark(last, &mark_of, 1 << 16));
-    assert!(mark(&mut mark_message(&subjects(), 8), &mark_of, 1 << 16));
+    assert!(!mark.put_on(last, 1 << 16));
+    assert!(mark.put_on(&mut mark_message(&subjects(), 8), 1 << 16));
 }
 
 #[test]
