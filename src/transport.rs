@@ -120,9 +120,10 @@ impl Drop for SessionRecord {
 fn replay_end(error: &ReplayError) -> CloseReason {
     tracing::debug!(%error, "a replay ended early");
     match error {
-        ReplayError::Behind | ReplayError::Database(_) | ReplayError::Replaced => {
-            CloseReason::Failed
-        }
+        ReplayError::Behind
+        | ReplayError::Database(_)
+        | ReplayError::Replaced
+        | ReplayError::Ahead(_) => CloseReason::Failed,
         ReplayError::NoMemory(_) | ReplayError::TooManyWaiting(_) => CloseReason::TooSlow,
     }
 }

@@ -103,9 +103,10 @@ impl Feeder {
     pub(super) fn store(&self) -> SharedRoundStore {
         match self {
             Self::Database { queries, .. } => Arc::new(queries.clone()),
-            Self::Bus(EdgeParts { bus, space, read, metrics, memory, .. }) => {
-                let (bus, space, read) = (Arc::clone(bus), Arc::clone(space), read.subscribe());
-                Arc::new(BusStore::new(bus, metrics.clone(), space, read, *memory))
+            Self::Bus(EdgeParts { bus, space, leader, read, metrics, memory, .. }) => {
+                let (bus, space) = (Arc::clone(bus), Arc::clone(space));
+                let following = (read.subscribe(), leader.subscribe());
+                Arc::new(BusStore::new(bus, metrics.clone(), space, following, *memory))
             }
         }
     }

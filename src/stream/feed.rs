@@ -25,9 +25,9 @@ use crate::{
         hub::{Hub, Start},
         last_failure::LastFailure,
         list::{self, List, ListStart},
-        replay::Replays,
+        replay::{Ahead, ReplayError, Replays},
         round::{Game, NamedRound},
-        round_store::{SharedRoundStore, StoreError},
+        round_store::{Reach, SharedRoundStore, StoreError},
         start_point::StartPoint,
         topic::{Selection, Topic},
     },
@@ -47,6 +47,11 @@ const SKIP_RELOAD_FOR: Duration = Duration::from_secs(5);
 /// How long a request for a stream waits until the server has caught up. A restart takes 0.5 s; an
 /// outage of the database has no limit. Clients get an answer within 2 s: some give up after 4 s.
 const CAUGHT_UP_WITHIN: Duration = Duration::from_millis(1_500);
+
+/// How long a resume waits for a round that another server has sent, after this one has read the log up
+/// to what it takes to be its end: a node of NATS that was paused names an old one. A server without a
+/// bus may be ahead for longer.
+const AHEAD_WITHIN: Duration = Duration::from_secs(2);
 
 /// What a replay keeps between its pages besides its row numbers: its task and its reader.
 const READER_BYTES: usize = 4096;
@@ -259,16 +264,45 @@ impl FeedState {
         client: Option<IpAddr>,
     ) -> Result<(Start, Option<Charge>), FeedError> {
         let Some(named) = after else { return Ok((Start::Seed, None)) };
-        let known = || named.candidates().find(|id| self.hub.knows(topic, id));
-        if let Some(known) = known() {
-            return Ok((Start::After(known.clone()), None));
+        let begun = Instant::now();
+        loop {
+            if let Some(known) = self.known(topic, named) {
+                return Ok((known, None));
+            }
+            let reach = self.store.caught_up().await;
+            if let Some(known) = self.known(topic, named) {
+                return Ok((known, None));
+            }
+            let ahead = match reach {
+                Reach::NoLog => Ahead::Repeats,
+                Reach::End if begun.elapsed() > AHEAD_WITHIN => Ahead::Repeats,
+                Reach::End | Reach::Behind => Ahead::Refused,
+            };
+            match self.stored(topic, named, client, ahead).await {
+                Err(ReplayError::Ahead(settled)) if reach == Reach::End => {
+                    self.replays.settled_beyond(settled, AHEAD_WITHIN).await;
+                }
+                stored => return Ok(stored?),
+            }
         }
-        self.store.caught_up().await;
-        if let Some(known) = known() {
-            return Ok((Start::After(known.clone()), None));
-        }
+    }
+
+    /// The start after a round in the hub's recent ones.
+    fn known(&self, topic: &Topic, named: &NamedRound) -> Option<Start> {
+        let known = named.candidates().find(|id| self.hub.knows(topic, id));
+        known.map(|id| Start::After(id.clone()))
+    }
+
+    /// The start after a round that the hub does not hold.
+    async fn stored(
+        &self,
+        topic: &Topic,
+        named: &NamedRound,
+        client: Option<IpAddr>,
+        ahead: Ahead,
+    ) -> Result<(Start, Option<Charge>), ReplayError> {
         for id in named.candidates() {
-            if let Some(start) = self.replays.after(topic, id, client).await? {
+            if let Some(start) = self.replays.after(topic, id, client, ahead).await? {
                 let charge = self.charge_reader(&start, client)?;
                 return Ok((start, Some(charge)));
             }

@@ -84,6 +84,18 @@ pub(crate) enum ReplayError {
     /// The database was dropped, and another one has its name.
     #[error("the database was replaced")]
     Replaced,
+    /// The outbox has the named round, and the stream of this server has not: see [`Ahead::Refused`].
+    #[error("the stream is behind the one of another server")]
+    Ahead(Position),
+}
+
+/// What becomes of a resume point that this server has not read yet: another one has sent it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ahead {
+    /// The replay repeats rounds that the client has.
+    Repeats,
+    /// It fails with the position up to which the stream is settled.
+    Refused,
 }
 
 /// Reads replays from the database. Cheap to clone.
@@ -127,6 +139,7 @@ struct Resuming<'a> {
     topic: &'a Topic,
     named: &'a RoundId,
     client: Option<IpAddr>,
+    ahead: Ahead,
     requested_at: Instant,
 }
 
@@ -202,8 +215,9 @@ impl Replays {
         topic: &Topic,
         named: &RoundId,
         client: Option<IpAddr>,
+        ahead: Ahead,
     ) -> Result<Option<Start>, ReplayError> {
-        let resuming = Resuming { topic, named, client, requested_at: Instant::now() };
+        let resuming = Resuming { topic, named, client, ahead, requested_at: Instant::now() };
         match self.find(resuming).await {
             Err(ReplayError::Database(error)) if matches!(*error, StoreError::TooMuch(_)) => {
                 tracing::debug!(%error, "a resume point takes too long to answer");
@@ -228,7 +242,12 @@ impl Replays {
                 }
                 (PageAnswer::Truncated | PageAnswer::Gap, _) => return Ok(None),
             };
+            let is_ahead = scope == Scope::All && !page.has(named);
             if self.0.hub.continues(topic, replay.seen) {
+                if is_ahead && resuming.ahead == Ahead::Refused {
+                    self.0.pages.lock().remove(&scope);
+                    return Err(ReplayError::Ahead(page.settled.position));
+                }
                 return Ok(Some(Start::Replayed(replay)));
             }
             self.0.pages.lock().remove(&scope);
@@ -251,13 +270,17 @@ impl Replays {
     /// limit, its connection broke during a catch-up, or it publishes a transaction of hundreds of
     /// thousands of rounds. The client can resume from the same point afterwards.
     async fn settled_after(&self, position: Position, started: Instant) -> Result<(), ReplayError> {
-        while self.0.hub.durable_position().position <= position {
-            if started.elapsed() >= GIVE_UP_AFTER {
-                return Err(ReplayError::Behind);
-            }
+        self.settled_beyond(position, GIVE_UP_AFTER.saturating_sub(started.elapsed())).await;
+        let has_settled = self.0.hub.durable_position().position > position;
+        if has_settled { Ok(()) } else { Err(ReplayError::Behind) }
+    }
+
+    /// Waits, at most for so long, until the capture has settled rounds after this position.
+    pub(crate) async fn settled_beyond(&self, position: Position, within: Duration) {
+        let begun = Instant::now();
+        while self.0.hub.durable_position().position <= position && begun.elapsed() < within {
             tokio::time::sleep(CHECK_EVERY).await;
         }
-        Ok(())
     }
 
     /// The transaction at which the replay after the named round begins. `None` if the outbox does

@@ -42,6 +42,17 @@ pub(crate) struct StoredRounds {
     pub trimmed: Xid,
 }
 
+/// How far the hub has read the log that other servers send too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// There is none.
+    NoLog,
+    /// Up to its end, as far as this server can know.
+    End,
+    /// Not up to its end: another server may have sent later rounds.
+    Behind,
+}
+
 /// The future of a read.
 pub(crate) type Answer<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
 
@@ -52,8 +63,8 @@ pub(crate) type SharedRoundStore = Arc<dyn RoundStore>;
 pub(crate) trait RoundStore: Debug + Send + Sync {
     /// Waits, for a while, until the hub has what its log has by now: another server of the same log may
     /// have sent it. Without a log there is nothing to wait for.
-    fn caught_up(&self) -> BoxFuture<'_, ()> {
-        Box::pin(std::future::ready(()))
+    fn caught_up(&self) -> BoxFuture<'_, Reach> {
+        Box::pin(std::future::ready(Reach::NoLog))
     }
 
     /// All games, by id.

@@ -1,5 +1,7 @@
 //! An edge's reads of older rounds: it has no database, and asks the leader.
 
+mod reading;
+
 use std::{
     collections::HashMap,
     sync::{
@@ -9,11 +11,13 @@ use std::{
     time::{Duration, Instant},
 };
 
+use async_nats::Subscriber;
 use futures_util::{FutureExt, StreamExt, future::BoxFuture};
-use tokio::sync::{Mutex, Semaphore, SemaphorePermit, watch};
+use tokio::sync::{Semaphore, SemaphorePermit, watch};
 
+use self::reading::Reading;
 use super::{
-    log::Log,
+    LeaderView,
     request::Bus,
     wire::{self, Answered, Question, UNREADABLE},
 };
@@ -22,7 +26,7 @@ use crate::{
     stream::{
         list::{ListKey, ListKeys, ListPlace, ListedRounds},
         round::{Game, GameId, NamedRound, Round, RoundId},
-        round_store::{Answer, RoundStore, StoreError, StoredRounds},
+        round_store::{Answer, Reach, RoundStore, StoreError, StoredRounds},
         transaction::{Attachment, RoundName, Xid},
     },
 };
@@ -33,13 +37,13 @@ pub(super) const MORE: &str = "Ds-More";
 pub(super) const SIGN_EVERY: Duration = Duration::from_secs(1);
 /// Without a sign for so long the question, or its answer, is lost: a leader or a connection has ended.
 const SIGN_WITHIN: Duration = Duration::from_millis(2_500);
-/// A lost question is asked again for so long. Another node leads within 3 s.
+/// The same if the leader gives no signs. Its statements end after 10 s, and wait for a connection.
+const UNSIGNED_WITHIN: Duration = Duration::from_secs(30);
+/// A question is asked again for so long if it was lost with its leader. Another node leads within 3 s.
 const AGAIN_WITHIN: Duration = Duration::from_secs(8);
-const LOST: &str = "the leading capture node does not answer";
-/// An `EventSource` that waits for longer may give up: 503 would stop it for good.
+/// A question that met no leader is asked again for so long. Clients should have an answer within 2 s, since
+/// some give up after 4 s: while no node leads they get 503, and an `EventSource` is told to retry.
 const LEADER_WITHIN: Duration = Duration::from_millis(1_200);
-/// An edge is milliseconds behind another one, unless NATS elects a leader.
-const READ_WITHIN: Duration = Duration::from_millis(1_500);
 const ASK_AGAIN: Duration = Duration::from_millis(100);
 /// The most bytes of an answer: a replay of 10,000 rounds without content is 2 MB, a page of a list
 /// 1 MiB or one round, which has at most an eighth of the memory, and quotes that JSON escapes.
@@ -56,16 +60,33 @@ pub(crate) struct BusStore {
     space: Arc<AtomicU64>,
     /// The most bytes of an answer.
     most: usize,
+    leader: watch::Receiver<Option<LeaderView>>,
     asking: Arc<Asking>,
     reading: Arc<Reading>,
 }
 
-/// How far the edge has read the log.
+/// Why a question has no answer.
 #[derive(Debug)]
-struct Reading {
-    read: watch::Receiver<u64>,
-    /// When the last look at the end of the log began that this edge has read up to, or given up.
-    looked: Mutex<Option<Instant>>,
+enum Unanswered {
+    /// It, or its answer, was lost with its leader.
+    Lost,
+    /// There is no leader, or it could not answer.
+    Failed(StoreError),
+}
+
+impl From<StoreError> for Unanswered {
+    fn from(error: StoreError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl From<Unanswered> for StoreError {
+    fn from(unanswered: Unanswered) -> Self {
+        match unanswered {
+            Unanswered::Lost => unavailable("the leading capture node does not answer"),
+            Unanswered::Failed(error) => error,
+        }
+    }
 }
 
 /// Questions at once: as many of each kind as a server has connections for them to its database. One
@@ -94,94 +115,84 @@ impl Asking {
 }
 
 impl BusStore {
-    /// `memory`: of this server, of which an answer gets a part.
+    /// `read`: how far the edge has read the log. `memory`: of this server, of which an answer gets a part.
     pub(crate) fn new(
         bus: Arc<OnceLock<Bus>>,
         metrics: Metrics,
         space: Arc<AtomicU64>,
-        read: watch::Receiver<u64>,
+        (read, leader): (watch::Receiver<u64>, watch::Receiver<Option<LeaderView>>),
         memory: usize,
     ) -> Self {
         let most = (memory / ANSWER_PART).min(ANSWER_MAX);
-        let reading = Reading { read, looked: Mutex::default() };
-        let (asking, reading) = (Arc::new(Asking::new()), Arc::new(reading));
-        Self { bus, metrics, space, most, asking, reading }
+        let reading = Arc::new(Reading::new(read, leader.clone()));
+        Self { bus, metrics, space, most, leader, asking: Arc::new(Asking::new()), reading }
     }
 
-    /// Asks, for a while also if no capture node leads: one may be about to take over.
+    /// Asks, for a while also if no capture node leads: one may be about to take over. A question that was
+    /// lost with its leader is asked again of the next one.
     async fn ask(&self, question: Question) -> Result<Answered, StoreError> {
-        let begun = Instant::now();
+        let (begun, mut patience) = (Instant::now(), LEADER_WITHIN);
         loop {
-            match self.ask_once(&question).await {
-                Err(StoreError::Unavailable(why)) if begun.elapsed() < patience(&why) => {
-                    tokio::time::sleep(ASK_AGAIN).await;
-                }
-                answered => return answered,
-            }
-        }
-    }
-
-    /// Waits until the edge has read what the log had when this was called. Clients that come together
-    /// share a look at its end.
-    async fn read_to_end(&self) {
-        let Some(bus) = self.bus.get() else { return };
-        let requested = Instant::now();
-        let mut looked = self.reading.looked.lock().await;
-        if looked.is_some_and(|begun| begun >= requested) {
-            return;
-        }
-        let (begun, mut read) = (Instant::now(), self.reading.read.clone());
-        let reading = async {
-            let end = loop {
-                match bus.ends().await {
-                    Ok(ends) => break ends.last,
-                    // While NATS elects a leader of the stream.
-                    Err(_) => tokio::time::sleep(ASK_AGAIN).await,
-                }
+            let unanswered = match self.ask_once(&question).await {
+                Ok(answered) => return Ok(answered),
+                Err(unanswered) => unanswered,
             };
-            // The sender lives as long as the edge.
-            let _ = read.wait_for(|read| *read >= end).await;
-        };
-        // If that takes longer, the leader is asked: its answer may repeat rounds, and lacks none.
-        let _ = tokio::time::timeout(READ_WITHIN, reading).await;
-        *looked = Some(begun);
+            match unanswered {
+                Unanswered::Lost => patience = AGAIN_WITHIN,
+                Unanswered::Failed(StoreError::Unavailable(_)) => {}
+                Unanswered::Failed(error) => return Err(error),
+            }
+            if begun.elapsed() >= patience {
+                return Err(unanswered.into());
+            }
+            tokio::time::sleep(ASK_AGAIN).await;
+        }
     }
 
-    async fn ask_once(&self, question: &Question) -> Result<Answered, StoreError> {
+    async fn ask_once(&self, question: &Question) -> Result<Answered, Unanswered> {
         let _turn = self.asking.turn(question).await?;
         self.metrics.bus.questions_total.inc();
-        let payload =
-            serde_json::to_vec(question).map_err(|error| unavailable(&error.to_string()))?;
-        let bus = self.bus.get().ok_or_else(|| unavailable("not connected to NATS yet"))?;
-        let (subject, inbox) = (bus.own_subjects().ask(question.name()), bus.client().new_inbox());
-        let mut parts =
-            bus.subscribe(inbox.clone()).await.map_err(|error| unavailable(&error.to_string()))?;
-        let sent = bus.client().publish_with_reply(subject, inbox, payload.into()).await;
-        sent.map_err(|error| unavailable(&error.to_string()))?;
+        let mut parts = self.send(question).await?;
+        let sign_within = self.sign_within();
         let mut answer = Vec::new();
         loop {
-            let next = tokio::time::timeout(SIGN_WITHIN, parts.next()).await;
-            let Ok(Some(part)) = next else { return Err(unavailable(LOST)) };
+            let next = tokio::time::timeout(sign_within, parts.next()).await;
+            let Ok(Some(part)) = next else { return Err(Unanswered::Lost) };
             if part.status.is_some_and(|status| status.as_u16() == 503) {
-                return Err(unavailable("no capture node leads"));
+                return Err(unavailable("no capture node leads").into());
             }
             answer.extend_from_slice(&part.payload);
             if answer.len() > self.most {
-                return Err(StoreError::TooMuch("the answer is too large".to_owned()));
+                return Err(StoreError::TooMuch("the answer is too large".to_owned()).into());
             }
             if part.headers.is_none_or(|headers| headers.get_last(MORE).is_none()) {
                 break;
             }
         }
         match serde_json::from_slice(&answer).map_err(|error| unavailable(&error.to_string()))? {
-            Answered::Failed(failure) => Err(failure.into()),
+            Answered::Failed(failure) => Err(StoreError::from(failure).into()),
             answered => Ok(answered),
         }
     }
-}
 
-fn patience(why: &str) -> Duration {
-    if why == LOST { AGAIN_WITHIN } else { LEADER_WITHIN }
+    /// Sends a question; returns the subscription to the parts of its answer.
+    async fn send(&self, question: &Question) -> Result<Subscriber, StoreError> {
+        let payload =
+            serde_json::to_vec(question).map_err(|error| unavailable(&error.to_string()))?;
+        let bus = self.bus.get().ok_or_else(|| unavailable("not connected to NATS yet"))?;
+        let (subject, inbox) = (bus.own_subjects().ask(question.name()), bus.client().new_inbox());
+        let parts =
+            bus.subscribe(inbox.clone()).await.map_err(|error| unavailable(&error.to_string()))?;
+        let sent = bus.client().publish_with_reply(subject, inbox, payload.into()).await;
+        sent.map_err(|error| unavailable(&error.to_string()))?;
+        Ok(parts)
+    }
+
+    /// How long a sign of an answer may take: only some captures give signs.
+    fn sign_within(&self) -> Duration {
+        let gives_signs = self.leader.borrow().as_ref().is_none_or(|view| view.beat.gives_signs);
+        if gives_signs { SIGN_WITHIN } else { UNSIGNED_WITHIN }
+    }
 }
 
 fn unavailable(why: &str) -> StoreError {
@@ -199,8 +210,15 @@ macro_rules! expect {
 }
 
 impl RoundStore for BusStore {
-    fn caught_up(&self) -> BoxFuture<'_, ()> {
-        self.read_to_end().boxed()
+    fn caught_up(&self) -> BoxFuture<'_, Reach> {
+        async {
+            let has_read = match self.bus.get() {
+                Some(bus) => self.reading.to_end(bus).await,
+                None => false,
+            };
+            if has_read { Reach::End } else { Reach::Behind }
+        }
+        .boxed()
     }
 
     fn games(&self) -> Answer<'_, Vec<Game>> {
@@ -295,3 +313,6 @@ impl RoundStore for BusStore {
         .boxed()
     }
 }
+
+#[cfg(test)]
+mod tests;

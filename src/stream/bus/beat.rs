@@ -30,6 +30,9 @@ pub(crate) struct Beat {
     pub(crate) is_released: bool,
     /// Whether no server listens to the database without a bus. Otherwise a resume may repeat rounds.
     pub(crate) is_alone: bool,
+    /// Whether the node says every second that it works on an answer.
+    #[serde(default)]
+    pub(crate) gives_signs: bool,
 }
 
 impl Beat {
@@ -40,8 +43,8 @@ impl Beat {
 
     fn of(node: &str, state: &LeaderState) -> Self {
         let &LeaderState { claim, end, is_live, is_released, is_alone, .. } = state;
-        let node = node.to_owned();
-        Self { version: VERSION, node, claim, end, is_live, is_released, is_alone }
+        let (version, node, gives_signs) = (VERSION, node.to_owned(), true);
+        Self { version, node, claim, end, is_live, is_released, is_alone, gives_signs }
     }
 }
 

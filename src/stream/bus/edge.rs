@@ -9,9 +9,12 @@
 //!   over: it never goes on as if nothing were missing.
 //! * **E4** Nor does it pass over a message that it cannot read: its streams end, and it stays
 //!   unready.
+//! * **E5** Nor does it pass over the claim of another leader. A replica or a mirror that did not
+//!   follow a loss lacks it: another replica may have it, or the mirror is made again.
 
 mod follow;
 mod known_games;
+mod lacking;
 mod leader;
 mod live;
 mod place;
@@ -41,7 +44,6 @@ use super::{
     log::Log,
     read::{LogEntry, ReadFrom},
     request::Bus,
-    terms,
     waiting::Waiting,
     whole::Assembly,
 };
@@ -113,7 +115,11 @@ pub(crate) struct Edge<L: Log = Bus> {
     rounds: Vec<Captured>,
     /// Whether rounds may be in another order on other edges, until the end of the log is read.
     is_rewriting: bool,
+    /// The end of the log when a leader said that it had appended again what NATS lost.
+    whole_at: Option<u64>,
     leader: Option<(Beat, Instant)>,
+    /// The message before which the claim of its leader is missing, and since when.
+    lacking: Option<(u64, Instant)>,
     /// Since when, and why, the log cannot be read.
     failing: Option<(Instant, String)>,
     /// How many times it has gone to another place of the log: what was asked before does not count.
@@ -138,7 +144,9 @@ impl<L: Log> Edge<L> {
             missing_since: None,
             rounds: Vec::new(),
             is_rewriting: false,
+            whole_at: None,
             leader: None,
+            lacking: None,
             failing: None,
             moves: 0,
         }
@@ -210,6 +218,7 @@ impl<L: Log> Edge<L> {
             }
         }
         self.drop_read();
+        self.lacking = None;
         // A replica that lags answers with less than was received.
         self.missing_since = (!self.waiting.is_empty()).then(Instant::now);
         Ok(())
@@ -225,22 +234,14 @@ impl<L: Log> Edge<L> {
                 self.start_over(&lacks).await?;
                 return Ok(false);
             }
-            match self.follows(entry) {
-                true => self.apply(entry),
-                false => self.refuse(entry, &codec::BadMessage::NoClaim),
+            if !self.follows(entry) {
+                return Err(self.lacks_claim(entry).await);
             }
+            self.apply(entry);
         }
         self.flush();
         self.settings.publisher.wait_for_outlets().await;
         Ok(true)
-    }
-
-    /// Whether the message may follow the last one. In a mirror that did not follow a loss, a leader's
-    /// claim is missing, and rounds with it.
-    fn follows(&self, entry: &LogEntry) -> bool {
-        let known = Some(self.term).filter(|term| *term > 0);
-        // What cannot be read is refused with its reason when it is applied.
-        terms::follows(known, self.settings.log.subjects(), entry).unwrap_or(true)
     }
 
     /// Reads one message.
@@ -314,6 +315,7 @@ impl<L: Log> Edge<L> {
         self.known.reach(mark);
         self.fill_hub(&snapshot);
         self.flush();
+        self.end_rewriting();
         // What was published before is beyond the mark of a log that was written again.
         if !self.is_rewriting {
             self.settings.publisher.share(mark.is_shared);
@@ -324,7 +326,10 @@ impl<L: Log> Edge<L> {
                 position: self.place.position_at(mark.base),
             });
         }
-        if matches!(self.progress, Progress::Filling) && self.place.last >= self.open_at {
+        let is_filled =
+            matches!(self.progress, Progress::Filling) && self.place.last >= self.open_at;
+        // Replays begin at the durable position.
+        if is_filled && !self.is_rewriting {
             self.progress = Progress::Open;
             self.settings.publisher.open();
         }

@@ -1,8 +1,9 @@
 //! Against a real nats-server.
 
-mod memory_log;
+pub(super) mod memory_log;
 mod mirror;
 mod model;
+pub(super) mod patience;
 mod refresh;
 mod start;
 
@@ -19,7 +20,8 @@ use super::{
 };
 use crate::{ops::telemetry::metrics::Metrics, stream::round::GameId};
 
-async fn bus(nats: &Nats) -> Bus {
+/// A new log on this NATS, or the one that is there.
+pub(super) async fn bus(nats: &Nats) -> Bus {
     let options = BusConfig {
         url: nats.url().parse().expect("a URL"),
         stream: "DATASTREAM".into(),

@@ -107,3 +107,47 @@ impl LeaderWatch {
         self.end = end;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use testkit::{eventually, nats::Nats};
+
+    use super::*;
+    use crate::stream::bus::tests::{bus, patience::beat};
+
+    async fn send(bus: &Bus, claim: u64, end: u64) {
+        let message = serde_json::to_vec(&beat(claim, end)).expect("JSON");
+        bus.publish(bus.own_subjects().beat(), message.into()).await.expect("sent");
+    }
+
+    async fn has_end(watch: &mut LeaderWatch, end: u64) {
+        let watch = parking_lot::Mutex::new(watch);
+        eventually("the last beat", || async {
+            let mut watch = watch.lock();
+            watch.catch_up();
+            (watch.greatest_end() >= end).then_some(())
+        })
+        .await;
+        assert_eq!(watch.lock().greatest_end(), end);
+    }
+
+    #[tokio::test]
+    async fn a_standby_follows_an_earlier_claim_once_the_former_leader_is_silent() {
+        let nats = Nats::start().await;
+        let bus = bus(&nats).await;
+        let mut watch =
+            LeaderWatch::start(&bus, Duration::from_secs(3_600)).await.expect("a watch");
+        // One of a former leader that was paused is between two of the leader.
+        for (claim, end) in [(20, 100), (10, 900), (20, 101)] {
+            send(&bus, claim, end).await;
+        }
+        has_end(&mut watch, 101).await;
+        assert!(watch.has_successor(15, 0));
+        // The log lost the claim 20, and the leader is silent for longer than a standby waits.
+        watch.patience = Duration::ZERO;
+        send(&bus, 10, 102).await;
+        has_end(&mut watch, 102).await;
+        watch.patience = Duration::from_secs(3_600);
+        assert!(watch.has_successor(10, 0) && !watch.has_successor(15, 0));
+    }
+}

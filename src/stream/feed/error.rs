@@ -40,7 +40,7 @@ impl From<StoreError> for FeedError {
 impl From<ReplayError> for FeedError {
     fn from(error: ReplayError) -> Self {
         match error {
-            ReplayError::Behind | ReplayError::Replaced => Self::NotReady,
+            ReplayError::Behind | ReplayError::Replaced | ReplayError::Ahead(_) => Self::NotReady,
             ReplayError::Database(error) => Self::Database(error),
             ReplayError::NoMemory(error) => Self::NoMemory(error),
             ReplayError::TooManyWaiting(error) => Self::TooManyWaiting(error),

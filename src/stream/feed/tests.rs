@@ -2,7 +2,7 @@
 
 use std::num::NonZeroUsize;
 
-use futures_util::FutureExt;
+use futures_util::{FutureExt, future::BoxFuture};
 
 use super::*;
 use crate::{
@@ -18,11 +18,16 @@ use crate::{
     },
 };
 
-/// A store that contains these rounds, each finished in its own transaction.
+/// A store that contains these rounds, each finished in its own transaction, and how far the hub has read
+/// the log.
 #[derive(Debug)]
-struct Stored(Vec<Captured>);
+struct Stored(Vec<Captured>, Reach);
 
 impl RoundStore for Stored {
+    fn caught_up(&self) -> BoxFuture<'_, Reach> {
+        std::future::ready(self.1).boxed()
+    }
+
     fn games(&self) -> Answer<'_, Vec<Game>> {
         std::future::ready(Ok(Vec::new())).boxed()
     }
@@ -103,11 +108,16 @@ fn captured(id: i64) -> Captured {
 
 /// A feed on a hub with a ring buffer of this capacity; the test publishes to the hub.
 fn feed_on(rounds: &[Captured], capacity: usize) -> (Feed, Publisher) {
+    feed_of(rounds, capacity, Reach::NoLog)
+}
+
+/// The same of a server that has read its log so far.
+fn feed_of(rounds: &[Captured], capacity: usize, reach: Reach) -> (Feed, Publisher) {
     let metrics = Metrics::default();
     let capacity = NonZeroUsize::new(capacity).expect("some");
     let (hub, publisher) = hub::new(capacity, metrics);
     publisher.open();
-    let store = Arc::new(Stored(rounds.to_vec()));
+    let store = Arc::new(Stored(rounds.to_vec(), reach));
     (Feed::new(hub, Games::default(), store, 100, MemoryBudget::unlimited()), publisher)
 }
 
@@ -141,6 +151,56 @@ async fn rounds_that_the_hub_drops_while_a_stream_opens_are_read_from_the_databa
         known.subscribe_by_outlet(|joint| joint.opening).await.expect("a stream");
     let stored = source.reader(opening.take_stored());
     assert_eq!(all_ids(opening, stored).await.len(), 5);
+}
+
+fn after(id: &str) -> Option<NamedRound> {
+    Some(NamedRound::parse(id).expect("an id"))
+}
+
+/// A client resumes after round 4, which another server of the log has sent it, and this one has not
+/// read: it has rounds 1 and 2.
+#[tokio::test]
+async fn a_round_that_another_server_sent_first_is_waited_for() {
+    let rounds: Vec<_> = (1..=5).map(captured).collect();
+    let (feed, publisher) = feed_of(&rounds, 10, Reach::End);
+    rounds[..2].iter().for_each(|round| publish(&publisher, round));
+    let preparing = feed.prepare(Topic::Everything, after("4"), None);
+    let reading = async { rounds[2..].iter().for_each(|round| publish(&publisher, round)) };
+    let (prepared, ()) = tokio::join!(preparing, reading);
+    let (opening, stored, _) = prepared.expect("a stream").subscribe().await.expect("a stream");
+    assert_eq!(all_ids(opening, stored).await, [5]);
+}
+
+#[tokio::test]
+async fn a_round_that_never_comes_is_answered_at_least_once_after_a_while() {
+    let rounds: Vec<_> = (1..=4).map(captured).collect();
+    let (feed, publisher) = feed_of(&rounds, 10, Reach::End);
+    rounds[..2].iter().for_each(|round| publish(&publisher, round));
+    let prepared = feed.prepare(Topic::Everything, after("4"), None).await;
+    let (opening, stored, _) = prepared.expect("a stream").subscribe().await.expect("a stream");
+    assert_eq!(all_ids(opening, stored).await, [0; 0]);
+}
+
+#[tokio::test]
+async fn a_server_behind_its_log_refuses_a_later_round_and_answers_an_older_one() {
+    let rounds: Vec<_> = (1..=6).map(captured).collect();
+    let (feed, publisher) = feed_of(&rounds, 2, Reach::Behind);
+    rounds[..4].iter().for_each(|round| publish(&publisher, round));
+    let refused = feed.prepare(Topic::Everything, after("6"), None).await;
+    assert!(matches!(refused, Err(FeedError::NotReady)), "{refused:?}");
+    let prepared = feed.prepare(Topic::Everything, after("1"), None).await;
+    let (opening, stored, _) = prepared.expect("a stream").subscribe().await.expect("a stream");
+    assert_eq!(all_ids(opening, stored).await, [2, 3, 4]);
+}
+
+#[tokio::test]
+async fn a_server_without_a_log_repeats_what_another_server_sent_first() {
+    let rounds: Vec<_> = (1..=4).map(captured).collect();
+    let (feed, publisher) = feed_on(&rounds, 10);
+    rounds[..2].iter().for_each(|round| publish(&publisher, round));
+    let prepared = feed.prepare(Topic::Everything, after("4"), None).await;
+    let (opening, stored, _) = prepared.expect("a stream").subscribe().await.expect("a stream");
+    assert_eq!(all_ids(opening, stored).await, [0; 0]);
 }
 
 /// The ids of all rounds of a resumed stream.

@@ -97,6 +97,11 @@ impl Page {
         self.points.get(named).copied()
     }
 
+    /// Whether the snapshot of the page sees this round, whose replay the page answers.
+    pub(super) fn has(&self, named: &RoundId) -> bool {
+        self.rounds.iter().any(|round| round.finish.round == *named)
+    }
+
     /// Whether a page that begins at this transaction would have no other rounds.
     pub(super) fn reaches(&self, from: Xid) -> bool {
         self.from <= from || self.truncated

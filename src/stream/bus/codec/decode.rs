@@ -52,12 +52,6 @@ pub(crate) enum BadMessage {
     /// A round in parts has more bytes than this server may hold.
     #[error("it has more than {0} bytes: set a larger DATASTREAM_MEMORY")]
     TooLarge(usize),
-    /// Another leader wrote it than the message before it, and did not claim between them.
-    #[error(
-        "the claim of its leader is missing before it. If the stream is a mirror, it did not follow a \
-         loss: delete the mirror, make it again, and restart this server"
-    )]
-    NoClaim,
     /// It is not what the version says.
     #[error("{0}")]
     Malformed(&'static str),

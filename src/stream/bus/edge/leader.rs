@@ -18,8 +18,9 @@ impl<L: Log> Edge<L> {
         if beat.end > self.place.last {
             self.missing_since.get_or_insert_with(Instant::now);
         }
-        if beat.is_live && beat.end <= self.place.last {
-            self.is_rewriting = false;
+        if beat.is_live && self.is_rewriting {
+            self.whole_at.get_or_insert(beat.end);
+            self.end_rewriting();
         }
         if beat.is_live && !self.is_rewriting {
             self.settings.publisher.share(!beat.is_alone);

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Edge, PATIENCE, Progress};
+use super::{Edge, PATIENCE};
 use crate::stream::bus::{
     BusError,
     log::Log,
@@ -55,7 +55,8 @@ impl<L: Log> Edge<L> {
     }
 
     /// The log was written again behind what this edge has read: it goes back to where both agree,
-    /// reads on from there, and leaves out the rounds that it has published (E2).
+    /// reads on from there, and leaves out the rounds that it has (E2). During a fill too: replicas may have
+    /// different messages in a stretch for ever, and a new fill would meet them again.
     pub(in crate::stream::bus) async fn go_back(&mut self) -> Result<(), BusError> {
         self.settings.metrics.bus.rewritten_total.inc();
         self.settings.log.report_loss(self.place.last).await;
@@ -67,13 +68,6 @@ impl<L: Log> Edge<L> {
         self.flush();
         self.waiting.clear();
         self.assembly.reset();
-        if !matches!(self.progress, Progress::Open) {
-            self.settings.publisher.forget_all();
-            // Or the fill would leave out what the hub has forgotten.
-            self.known = Default::default();
-            self.needs_fill = true;
-            return self.fill().await;
-        }
         self.share_rewritten();
         match self.last_agreed().await? {
             Some(seq) => {
@@ -88,8 +82,15 @@ impl<L: Log> Edge<L> {
 
     /// Resume points so far may be answered in another order by other edges.
     pub(super) fn share_rewritten(&mut self) {
-        self.is_rewriting = true;
+        (self.is_rewriting, self.whole_at) = (true, None);
         self.settings.publisher.share(true);
+    }
+
+    /// The order is that of other edges again once everything is read that a leader had appended again.
+    pub(super) fn end_rewriting(&mut self) {
+        if self.whole_at.is_some_and(|end| end <= self.place.last) {
+            (self.is_rewriting, self.whole_at) = (false, None);
+        }
     }
 
     /// The last message that is in the log as it was read.

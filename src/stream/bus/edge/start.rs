@@ -190,7 +190,7 @@ impl<L: Log> Edge<L> {
         self.known = Default::default();
         self.assembly.reset();
         self.moves += 1;
-        self.is_rewriting = false;
+        (self.is_rewriting, self.whole_at) = (false, None);
         self.waiting.clear();
         self.missing_since = None;
         self.progress = Progress::Starting(Collected::default());

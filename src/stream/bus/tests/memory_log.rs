@@ -37,16 +37,24 @@ struct State {
     /// The log before its last loss, with which a replica answers the next reads.
     former: BTreeMap<u64, LogEntry>,
     stale_reads: u64,
+    /// What a mirror would have if it had followed.
+    original: BTreeMap<u64, LogEntry>,
+    /// The log of a replica that kept what was lost. It answers a third of the reads.
+    replica: Option<BTreeMap<u64, LogEntry>>,
+    rng: fastrand::Rng,
+    /// Whether NATS elects a leader, and how often the end was asked for.
+    is_electing: bool,
+    looks: u32,
 }
 
 #[derive(Clone, Debug)]
-pub(super) struct MemoryLog {
+pub(in crate::stream::bus) struct MemoryLog {
     state: Arc<Mutex<State>>,
     subjects: Subjects,
 }
 
 impl MemoryLog {
-    pub(super) fn new() -> Self {
+    pub(in crate::stream::bus) fn new() -> Self {
         let state = State {
             entries: BTreeMap::new(),
             last: 1_000,
@@ -55,6 +63,11 @@ impl MemoryLog {
             lag: 0,
             former: BTreeMap::new(),
             stale_reads: 0,
+            original: BTreeMap::new(),
+            replica: None,
+            rng: fastrand::Rng::with_seed(7),
+            is_electing: false,
+            looks: 0,
         };
         Self { state: Arc::new(Mutex::new(state)), subjects: Subjects::new("datastream") }
     }
@@ -72,11 +85,36 @@ impl MemoryLog {
         self.state.lock().stale_reads = reads;
     }
 
+    /// Whether the log has no leader, which alone names its end.
+    pub(in crate::stream::bus) fn set_electing(&self, is_electing: bool) {
+        self.state.lock().is_electing = is_electing;
+    }
+
+    /// How often the end was asked for.
+    pub(in crate::stream::bus) fn looks(&self) -> u32 {
+        self.state.lock().looks
+    }
+
     /// The log as a mirror has it that did not follow the last loss.
     pub(super) fn keep_lost(&self) {
         let mut state = self.state.lock();
         let lost = std::mem::take(&mut state.former);
+        state.original = state.entries.clone();
         state.entries.extend(lost);
+    }
+
+    /// A third of the reads is answered by a replica that kept what was lost, and has what came behind.
+    pub(super) fn add_replica_with_lost(&self) {
+        let mut state = self.state.lock();
+        let mut replica = state.entries.clone();
+        replica.extend(std::mem::take(&mut state.former));
+        state.replica = Some(replica);
+    }
+
+    /// The mirror is deleted and made again.
+    pub(super) fn mirror_again(&self) {
+        let mut state = self.state.lock();
+        state.entries = std::mem::take(&mut state.original);
     }
 
     /// Loses the last messages, though they were acknowledged.
@@ -141,6 +179,11 @@ impl State {
             self.stale_reads -= 1;
             return self.former.values().cloned().collect();
         }
+        if let Some(replica) = self.replica.as_ref().filter(|_| self.rng.u8(..3) == 0) {
+            let newer = self.entries.range(replica.keys().next_back().map_or(0, |last| last + 1)..);
+            let all = replica.values().chain(newer.map(|(_, entry)| entry));
+            return all.cloned().collect();
+        }
         let shown = self.last - self.lag.min(self.last);
         self.lag = self.lag.saturating_sub(1);
         self.entries.range(..=shown).map(|(_, entry)| entry.clone()).collect()
@@ -161,7 +204,11 @@ impl Log for MemoryLog {
     }
 
     async fn ends(&self) -> Result<Ends, BusError> {
-        let state = self.state.lock();
+        let mut state = self.state.lock();
+        state.looks += 1;
+        if state.is_electing {
+            return Err(unavailable());
+        }
         let first = state.entries.keys().next().copied().unwrap_or(state.last + 1);
         Ok(Ends { first, last: state.last })
     }

@@ -12,13 +12,16 @@ use parking_lot::Mutex;
 use proptest::prelude::*;
 use tokio::sync::watch;
 
-use super::memory_log::{Fate, MemoryLog};
+use super::{
+    memory_log::{Fate, MemoryLog},
+    patience::beat,
+};
 use crate::{
     ops::{phase::Phase, telemetry::metrics::Metrics},
     stream::{
         bus::{
-            Claim, Edge, EdgeSettings, LeaderState, LogWriter, PositionMark, Space, Takeover,
-            WriterStart,
+            Claim, Edge, EdgeSettings, LeaderState, LeaderView, LogWriter, PositionMark, Space,
+            Takeover, WriterStart,
             codec::{LogMessage, decode},
             log::Log,
         },
@@ -173,6 +176,9 @@ impl Outlet for Recorder {
 pub(super) struct Viewer {
     pub(super) edge: Edge<MemoryLog>,
     pub(super) hub: Hub,
+    pub(super) metrics: Metrics,
+    /// What it knows of the leader.
+    pub(super) leader: watch::Receiver<Option<LeaderView>>,
     sent: Arc<Recorder>,
     read: u64,
 }
@@ -188,23 +194,29 @@ impl Viewer {
         let metrics = Metrics::default();
         let sent = Arc::new(Recorder::default());
         hub.attach(sent.clone());
+        let (known, leader) = watch::channel(None);
         let settings = EdgeSettings {
             log: log.clone(),
             publisher,
             games: Games::default(),
-            metrics,
+            metrics: metrics.clone(),
             fill: Duration::from_secs(600),
             phase: watch::Sender::new(Phase::CatchingUp),
-            leader: watch::Sender::new(None),
+            leader: known,
             space: Arc::default(),
             read: watch::Sender::new(0),
         };
-        Self { edge: Edge::new(settings), hub, sent, read: 0 }
+        Self { edge: Edge::new(settings), hub, metrics, leader, sent, read: 0 }
     }
 
     /// The rounds that its connections have got, by number.
     pub(super) fn received(&self) -> Vec<i64> {
         self.sent.0.lock().iter().copied().collect()
+    }
+
+    /// Gets a beat of this leader, which has appended everything.
+    pub(super) fn receive_beat(&mut self, leader: &LogWriter<MemoryLog>) {
+        self.edge.note_beat(beat(leader.term(), leader.end()), Duration::ZERO);
     }
 
     async fn live(&mut self, log: &MemoryLog, lost: usize) {
@@ -281,6 +293,9 @@ async fn settle(log: &MemoryLog, committed: u64, greatest: u64, mut viewers: [Vi
             viewer.edge.compare_in_test().await.expect("the log");
             viewer.edge.catch_up().await.expect("the log");
         }
+        viewer.receive_beat(&leader.writer);
+        leader.writer.open().await.expect("a mark");
+        viewer.edge.catch_up().await.expect("the log");
         viewer.edge.flush();
         assert!(viewer.hub.is_open());
         assert_eq!(

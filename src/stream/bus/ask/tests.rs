@@ -1,0 +1,180 @@
+//! Questions to a leader on a real nats-server.
+
+use async_nats::Message;
+use testkit::{eventually, nats::Nats, wait::beside, within};
+use tokio::task::JoinHandle;
+
+use super::*;
+use crate::stream::{
+    bus::{LeaderState, answer_questions, beat::Beat, tests::bus},
+    list::ListKey,
+    transaction::RoundName,
+};
+
+/// An edge that knows this of its leader.
+fn edge(bus: &Bus, leader: Option<LeaderView>) -> BusStore {
+    let shared = Arc::new(OnceLock::from(bus.clone()));
+    let following = (watch::channel(0).1, watch::channel(leader).1);
+    BusStore::new(shared, Metrics::default(), Arc::default(), following, 64 << 20)
+}
+
+/// Asks for the games meanwhile.
+fn ask_games(edge: &BusStore) -> JoinHandle<Result<Vec<Game>, StoreError>> {
+    let edge = edge.clone();
+    beside(async move { edge.games().await })
+}
+
+fn asked(edge: &BusStore) -> u64 {
+    edge.metrics.bus.questions_total.get()
+}
+
+/// What a leader gets.
+async fn questions(bus: &Bus) -> Subscriber {
+    bus.subscribe(bus.own_subjects().ask("*")).await.expect("a subscription")
+}
+
+async fn next(questions: &mut Subscriber) -> Message {
+    within("a question", questions.next()).await.expect("a question")
+}
+
+async fn answer_no_games(bus: &Bus, question: Message) {
+    let inbox = question.reply.expect("an inbox");
+    bus.client().publish(inbox, r#"{"games":[]}"#.into()).await.expect("sent");
+}
+
+#[tokio::test]
+async fn a_question_whose_leader_dies_is_asked_again_of_the_next() {
+    let nats = Nats::start().await;
+    let bus = bus(&nats).await;
+    let mut former = questions(&bus).await;
+    let edge = edge(&bus, None);
+    let games = ask_games(&edge);
+    next(&mut former).await;
+    drop(former);
+    // After the sign that does not come it meets no leader, at least twice.
+    eventually("the question to be asked again", || async { (asked(&edge) > 2).then_some(()) })
+        .await;
+    let mut leader = questions(&bus).await;
+    let question = next(&mut leader).await;
+    answer_no_games(&bus, question).await;
+    assert!(games.await.expect("a task").expect("an answer").is_empty());
+}
+
+#[tokio::test]
+async fn a_question_that_meets_no_leader_is_given_up_soon() {
+    let nats = Nats::start().await;
+    let bus = bus(&nats).await;
+    let edge = edge(&bus, None);
+    let begun = Instant::now();
+    let unanswered = edge.games().await.expect_err("nobody leads");
+    assert_eq!(unanswered, unavailable("no capture node leads"));
+    assert!(begun.elapsed() >= LEADER_WITHIN && asked(&edge) > 1, "one may be about to lead");
+}
+
+#[tokio::test]
+async fn a_leader_that_gives_signs_is_waited_for() {
+    let nats = Nats::start().await;
+    let bus = bus(&nats).await;
+    let (release, released) = watch::channel(false);
+    let (store, state) = (Arc::new(Busy(released)), watch::Sender::new(LeaderState::default()));
+    beside(answer_questions(bus.clone(), store, state, Metrics::default()));
+    let mut signs = bus.subscribe("_INBOX.>".to_owned()).await.expect("a subscription");
+    bus.flush().await;
+    let edge = edge(&bus, None);
+    let games = ask_games(&edge);
+    let mut seen = 0;
+    while seen < 3 {
+        let message = within("a sign", signs.next()).await.expect("a message");
+        seen += u32::from(message.headers.is_some_and(|headers| headers.get(MORE).is_some()));
+    }
+    release.send_replace(true);
+    assert!(games.await.expect("a task").expect("an answer").is_empty());
+    assert_eq!(asked(&edge), 1, "it was asked again after {SIGN_WITHIN:?}, in spite of the signs");
+}
+
+#[tokio::test]
+async fn a_leader_of_an_earlier_version_gives_no_signs_and_is_waited_for() {
+    let nats = Nats::start().await;
+    let bus = bus(&nats).await;
+    let mut leader = questions(&bus).await;
+    let beat = r#"{"version":1,"node":"a","claim":1,"end":1,"is_live":true,"is_released":false,
+        "is_alone":true}"#;
+    let beat = Beat::read(beat.as_bytes()).expect("a beat");
+    let patient = edge(&bus, Some(LeaderView { beat, received: Instant::now() }));
+    let games = ask_games(&patient);
+    let question = next(&mut leader).await;
+    // An edge that expects signs asks again meanwhile.
+    let other = edge(&bus, None);
+    let again = ask_games(&other);
+    next(&mut leader).await;
+    answer_no_games(&bus, next(&mut leader).await).await;
+    assert!(again.await.expect("a task").is_ok());
+    answer_no_games(&bus, question).await;
+    assert!(games.await.expect("a task").is_ok());
+    assert_eq!((asked(&patient), asked(&other)), (1, 2));
+}
+
+#[test]
+fn questions_of_one_kind_do_not_delay_another() {
+    let asking = Asking::new();
+    let replay = Question::Points(Vec::new());
+    let take = |question: &Question| asking.turn(question).now_or_never();
+    let held: Vec<_> = std::iter::from_fn(|| take(&replay)).collect();
+    assert_eq!(held.len(), 5);
+    let list = Question::Place(String::new());
+    let lists: Vec<_> = std::iter::from_fn(|| take(&list)).collect();
+    assert_eq!(lists.len(), 2);
+    assert!(take(&Question::Games).expect("a turn").is_ok());
+    drop(held);
+    assert!(take(&replay).expect("a turn").is_ok());
+}
+
+/// A store that answers once it is released.
+#[derive(Debug)]
+struct Busy(watch::Receiver<bool>);
+
+impl RoundStore for Busy {
+    fn games(&self) -> Answer<'_, Vec<Game>> {
+        let mut released = self.0.clone();
+        async move {
+            let _ = released.wait_for(|released| *released).await;
+            Ok(Vec::new())
+        }
+        .boxed()
+    }
+
+    fn list_place<'a>(&'a self, _: &'a NamedRound) -> Answer<'a, Vec<ListKey>> {
+        std::future::pending().boxed()
+    }
+
+    fn list_keys<'a>(
+        &'a self,
+        _: &'a [GameId],
+        _: Option<&'a ListPlace>,
+        _: usize,
+    ) -> Answer<'a, ListKeys> {
+        std::future::pending().boxed()
+    }
+
+    fn list_rounds<'a>(&'a self, _: &'a [ListKey], _: usize) -> Answer<'a, ListedRounds> {
+        std::future::pending().boxed()
+    }
+
+    fn resume_points<'a>(&'a self, _: &'a [RoundId]) -> Answer<'a, HashMap<RoundId, Xid>> {
+        std::future::pending().boxed()
+    }
+
+    fn replay<'a>(
+        &'a self,
+        _: Xid,
+        _: Option<&'a [GameId]>,
+        _: usize,
+        _: &'a str,
+    ) -> Answer<'a, StoredRounds> {
+        std::future::pending().boxed()
+    }
+
+    fn contents<'a>(&'a self, _: &'a [RoundName]) -> Answer<'a, Vec<(RoundName, Round)>> {
+        std::future::pending().boxed()
+    }
+}
