@@ -1,13 +1,20 @@
 //! The bus under test: three nodes of NATS with the stream, and three capture nodes.
 
+mod events;
+mod health;
 mod nats;
 
-use std::{path::Path, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::Context;
+use serde_json::Value;
 use tokio::{process::Command, sync::Mutex};
 
-use self::nats::Nats;
+pub(crate) use self::events::{Event, Events};
+use self::nats::{Nats, PutBack};
 use crate::{
     plan::{Fault, Planned},
     server::{Server, program},
@@ -18,22 +25,26 @@ const CAPTURES: usize = 3;
 const STREAM_WITHIN: Duration = Duration::from_secs(60);
 const TRY_AGAIN: Duration = Duration::from_millis(200);
 const STREAM: &str = "DATASTREAM";
+/// JetStream's error for a stream that does not exist.
+const STREAM_NOT_FOUND: u64 = 10059;
 
 /// NATS and the captures.
 #[derive(Debug)]
 pub(crate) struct Bus {
     nats: Nats,
     captures: Vec<Mutex<Server>>,
+    pub(crate) events: Events,
     database: String,
-    log: std::path::PathBuf,
+    log: PathBuf,
 }
 
 impl Bus {
     /// Starts NATS, makes the stream, and starts the captures.
     pub(crate) async fn start(database: &str, folder: &Path, log: &Path) -> anyhow::Result<Self> {
-        let nats = Nats::start(folder).await?;
-        let mut bus =
-            Self { nats, captures: Vec::new(), database: database.to_owned(), log: log.to_owned() };
+        let (nats, database, log) =
+            (Nats::start(folder).await?, database.to_owned(), log.to_owned());
+        let (captures, events) = (Vec::new(), Events::default());
+        let mut bus = Self { nats, captures, events, database, log };
         bus.create_stream().await?;
         for number in 0..CAPTURES {
             bus.captures.push(Mutex::new(bus.start_capture(number).await?));
@@ -56,18 +67,19 @@ impl Bus {
         let Planned { fault, hold, node, .. } = planned;
         match fault {
             Fault::CaptureKill | Fault::CaptureStop | Fault::CapturePause => {
-                self.fail_capture(fault, hold, node).await
+                return self.fail_capture(fault, hold, node).await;
             }
-            Fault::NatsPause => self.nats.pause(self.victim(node).await, hold).await,
+            Fault::NatsPause => self.nats.pause(self.victim(node).await, hold).await?,
             Fault::NatsPair => {
                 let first = self.victim(node).await;
-                self.nats.down(&[first, first + 1], hold).await
+                self.nats.down(&[first, first + 1], hold).await?;
             }
-            Fault::NatsBack => self.nats.put_back(self.victim(node).await, hold).await,
-            Fault::NatsBackPair => self.nats.put_back_two(node, hold).await,
-            Fault::StreamDelete => self.delete_stream(hold).await,
-            _ => self.nats.down(&[self.victim(node).await], hold).await,
+            Fault::NatsBack => self.nats.put_back(self.victim(node).await, hold).await?,
+            Fault::NatsBackPair => self.put_back_two(node, hold).await?,
+            Fault::StreamDelete => self.delete_stream(hold).await?,
+            _ => self.nats.down(&[self.victim(node).await], hold).await?,
         }
+        self.recover().await
     }
 
     /// Every other time the node that leads the stream.
@@ -76,25 +88,51 @@ impl Bus {
         leader.unwrap_or(drawn)
     }
 
+    async fn put_back_two(&self, first: usize, age: Duration) -> anyhow::Result<()> {
+        if self.nats.put_back_two(first, age, STREAM).await? == PutBack::NotElected {
+            self.events.note(Event::NotElected, format_args!("stores of {age:?} ago"));
+        }
+        Ok(())
+    }
+
+    /// Waits until NATS is well, so that the next fault does not meet a cluster that is none. If it
+    /// does not get well by itself, does what docs/scale-out.md tells an operator to do.
+    async fn recover(&self) -> anyhow::Result<()> {
+        let Err(illness) = self.nats.get_well(STREAM).await else { return Ok(()) };
+        if let Some(node) = illness.of_one_node() {
+            self.events.note(Event::NodeEmptied, &illness);
+            self.nats.start_empty(node).await?;
+            if self.nats.get_well(STREAM).await.is_ok() {
+                return Ok(());
+            }
+        }
+        self.events.note(Event::AllEmptied, &illness);
+        self.nats.start_all_empty().await?;
+        self.create_stream().await?;
+        let well = self.nats.get_well(STREAM).await;
+        well.map_err(|illness| anyhow::anyhow!("NATS did not get well: {illness}"))
+    }
+
     async fn fail_capture(&self, fault: Fault, hold: Duration, drawn: usize) -> anyhow::Result<()> {
         let number = drawn % CAPTURES;
         let mut capture = self.captures.get(number).context("a capture")?.lock().await;
-        match fault {
-            Fault::CapturePause => return capture.pause(hold).await,
-            _ if capture.has_failed()? => {}
-            Fault::CaptureStop => capture.stop().await?,
-            _ => capture.kill().await?,
+        match (capture.lacks_stream()?, fault) {
+            (true, _) => self.events.note(Event::StartedAgain, format_args!("capture {number}")),
+            (false, Fault::CapturePause) => return capture.pause(hold).await,
+            (false, Fault::CaptureStop) => capture.stop().await?,
+            (false, _) => capture.kill().await?,
         }
         tokio::time::sleep(hold).await;
         *capture = self.start_capture(number).await?;
         Ok(())
     }
 
-    /// Starts captures again that have ended with an error, as an orchestrator does.
+    /// Starts captures again that have ended since NATS had no stream, as an orchestrator does.
     pub(crate) async fn revive(&self) -> anyhow::Result<()> {
         for (number, capture) in self.captures.iter().enumerate() {
             let mut capture = capture.lock().await;
-            if capture.has_failed()? {
+            if capture.lacks_stream()? {
+                self.events.note(Event::StartedAgain, format_args!("capture {number}"));
                 *capture = self.start_capture(number).await?;
             }
         }
@@ -108,10 +146,25 @@ impl Bus {
         Server::start(&mut command, &self.log).await
     }
 
+    /// Deletes the stream and makes it again.
     async fn delete_stream(&self, hold: Duration) -> anyhow::Result<()> {
-        self.nats.ask(&format!("STREAM.DELETE.{STREAM}")).await?;
+        let delete = async {
+            while !self.has_deleted().await {
+                tokio::time::sleep(TRY_AGAIN).await;
+            }
+        };
+        let deleted = tokio::time::timeout(STREAM_WITHIN, delete).await;
+        deleted.context("the stream was not deleted within a minute")?;
         tokio::time::sleep(hold).await;
         self.create_stream().await
+    }
+
+    /// Whether the stream is deleted now, by this request or by one that got no answer.
+    async fn has_deleted(&self) -> bool {
+        let answer = self.nats.ask(&format!("STREAM.DELETE.{STREAM}")).await.unwrap_or_default();
+        let code = answer.pointer("/error/err_code").and_then(Value::as_u64);
+        let succeeded = answer.get("success").and_then(Value::as_bool);
+        succeeded == Some(true) || code == Some(STREAM_NOT_FOUND)
     }
 
     /// Makes the stream, as an operator does.

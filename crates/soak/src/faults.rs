@@ -24,6 +24,9 @@ const LEASE_AT_LEAST: Duration = Duration::from_millis(1_500);
 /// A connection that is cut is noticed in this time, even on a busy machine.
 const NOTICED_WITHIN: Duration = Duration::from_millis(100);
 
+/// A link is stalled for at most 7 s.
+const CUT_OFF_WITHIN: Duration = Duration::from_secs(10);
+
 /// The injected faults and the measured recoveries.
 #[derive(Debug, Default)]
 pub(crate) struct Faults {
@@ -33,6 +36,8 @@ pub(crate) struct Faults {
     /// Link faults that began or ended so far: shows whether one disturbed a recovery.
     link_changes: AtomicU64,
     outages: Mutex<Vec<Outage>>,
+    /// Of NATS: when each began, by the logical clock, and when all nodes were well again.
+    of_nats: Mutex<Vec<(u64, Option<Instant>)>>,
 }
 
 /// From the begin of a fault until every server was ready again.
@@ -108,7 +113,17 @@ impl Faults {
                 break;
             }
             let begun = Moment::now(tx_log);
+            if planned.fault.is_of_nats() {
+                self.of_nats.lock().push((begun.logical, None));
+            }
             self.one(testbed, planned).await?;
+            if planned.fault.is_of_nats() {
+                self.of_nats
+                    .lock()
+                    .last_mut()
+                    .into_iter()
+                    .for_each(|(_, end)| *end = Some(Instant::now()));
+            }
             let _ = over.send(begun);
             *self.counts.lock().entry(planned.fault).or_default() += 1;
         }
@@ -180,6 +195,14 @@ impl Faults {
         }
         let is_long = |it: &&Outage| it.ended.real - it.begun.real > LEASE_AT_LEAST;
         merged.iter().filter(is_long).map(|it| (it.begun.logical, it.ended.logical)).collect()
+    }
+
+    /// When the oldest fault of NATS began, by the logical clock, that is on or ended just now: an edge
+    /// that is cut off meanwhile notices losses later.
+    pub(crate) fn of_nats_since(&self) -> Option<u64> {
+        let all = self.of_nats.lock();
+        let counts = |end: &Option<Instant>| end.is_none_or(|end| end.elapsed() < CUT_OFF_WITHIN);
+        all.iter().find(|(_, end)| counts(end)).map(|(begun, _)| *begun)
     }
 
     /// The number of injected faults of each kind.

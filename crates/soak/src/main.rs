@@ -53,7 +53,7 @@ use crate::{
     faults::Faults,
     losses::Losses,
     plan::Plan,
-    report::Report,
+    report::{Lost, Report},
     subscribers::{Behavior, Environment, Selection, Subscriber, Transport},
     testbed::Testbed,
     transactions::{Token, TransactionLog},
@@ -61,7 +61,7 @@ use crate::{
 };
 
 /// The time for every subscriber to receive the last round after the last fault.
-const CATCH_UP_WITHIN: Duration = Duration::from_secs(60);
+const CATCH_UP_WITHIN: Duration = Duration::from_secs(120);
 
 const EVERYTHING: Selection = Selection { path: "", games: &GAMES };
 const CRASH: Selection = Selection { path: "/crash", games: &["crash"] };
@@ -120,19 +120,19 @@ async fn soak(args: &Args) -> anyhow::Result<bool> {
     // An error in one sequence ends the run: results of the others would be useless.
     let injected = async {
         try_join_all(sequences).await?;
-        testbed.live().await
+        testbed.recover().await
     };
     tokio::select! {
         injected = injected => {
             injected.with_context(|| format!("see {}", testbed.log().display()))?;
         }
-        () = losses.follow(&testbed, &tx_log, &subscribers), if args.bus => {}
+        () = losses.follow(&testbed, &tx_log, &subscribers, &faults), if args.bus => {}
     }
     writers.iter().for_each(JoinHandle::abort);
     let last = finish(&testbed, &tx_log, &last_tx).await?;
     let ended = tokio::select! {
         ended = tokio::time::timeout(CATCH_UP_WITHIN, join(readers)) => ended,
-        () = losses.follow(&testbed, &tx_log, &subscribers), if args.bus => Ok(()),
+        () = losses.follow(&testbed, &tx_log, &subscribers, &faults), if args.bus => Ok(()),
     };
     if ended.is_err() {
         println!(
@@ -142,8 +142,7 @@ async fn soak(args: &Args) -> anyhow::Result<bool> {
     let rows = table(&testbed.database.url).await?;
     let metrics = testbed.metrics().await?;
     let transactions = tx_log.transactions();
-    let stretches = losses.stretches();
-    let promise = Promise::new(args, &faults, stretches.clone());
+    let promise = Promise::new(args, &faults, losses.stretches());
     let expected = Expected::new(rows, transactions.clone(), &subscribers, promise, args);
     let check = |subscriber: Subscriber| (subscriber.clone(), expected.check(&subscriber));
     let findings: Vec<_> = subscribers.into_iter().map(check).collect();
@@ -158,7 +157,11 @@ async fn soak(args: &Args) -> anyhow::Result<bool> {
         faults: &faults,
         findings: &findings,
         metrics: &metrics,
-        stretches: stretches.len(),
+        lost: Lost {
+            counted: losses.counted(),
+            rounds: expected.rounds_in_lost_stretches(),
+            events: testbed.bus.as_ref().map(|bus| bus.events.counts()).unwrap_or_default(),
+        },
     };
     let good = report.print() && ended.is_ok();
     if good {

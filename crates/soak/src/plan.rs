@@ -100,6 +100,11 @@ impl Fault {
         self >= Self::CaptureKill
     }
 
+    /// Whether it is one of NATS or of the stream.
+    pub(crate) fn is_of_nats(self) -> bool {
+        self >= Self::NatsKill
+    }
+
     fn is_of_server(self) -> bool {
         matches!(self, Self::ServerStop | Self::ServerKill)
     }

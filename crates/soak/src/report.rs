@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::{
     args::Args,
+    bus::Event,
     check::Findings,
     faults::Faults,
     subscribers::Subscriber,
@@ -43,8 +44,18 @@ pub(crate) struct Report<'a> {
     pub(crate) findings: &'a [(Subscriber, Findings)],
     /// Of the last process of each node and capture, by its name.
     pub(crate) metrics: &'a [(String, String)],
-    /// Stretches of the log that NATS lost.
-    pub(crate) stretches: usize,
+    pub(crate) lost: Lost,
+}
+
+/// What NATS lost, as the program counts, and what the soak did for it.
+#[derive(Debug, Default)]
+pub(crate) struct Lost {
+    /// How many times a process counted a loss.
+    pub(crate) counted: usize,
+    /// How many rounds belong to those stretches, of which neither the order nor the repeats on another
+    /// connection are compared.
+    pub(crate) rounds: usize,
+    pub(crate) events: Vec<(Event, u32)>,
 }
 
 impl Report<'_> {
@@ -92,13 +103,23 @@ impl Report<'_> {
             ended(|ending| matches!(ending, Ending::Unknown)),
         );
         if *bus {
-            println!("NATS lost {} stretches of the log, as the program counts", self.stretches);
+            self.lost();
         }
         let refused = self.refusals.len();
         if refused > 0 {
             println!("{refused} transactions of a game refused:");
         }
         self.refusals.iter().take(DETAILS).for_each(|why| println!("    {why}"));
+    }
+
+    fn lost(&self) {
+        let Lost { counted, rounds, events } = &self.lost;
+        println!(
+            "the captures and edges counted {counted} losses of the log by NATS, with {rounds} of \
+             {} rounds",
+            self.rounds
+        );
+        events.iter().for_each(|(event, count)| println!("{count} times: {event}"));
     }
 
     fn table(&self) {
@@ -195,7 +216,7 @@ mod tests {
             faults: &faults,
             findings: &[],
             metrics: &[],
-            stretches: 0,
+            lost: Lost::default(),
         };
         assert!(report(&[]).is_good());
         assert!(!report(&["a trigger raised".to_owned()]).is_good());

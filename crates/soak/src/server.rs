@@ -6,6 +6,7 @@ use std::{
     net::SocketAddr,
     path::Path,
     process::{ExitCode, Stdio},
+    thread::JoinHandle,
     time::Duration,
 };
 
@@ -17,6 +18,8 @@ use crate::process::Process;
 
 /// A stop takes at most the grace period of 3 s.
 const STOP_WITHIN: Duration = Duration::from_secs(15);
+/// The error with which the program ends if it starts while the stream is deleted.
+const NO_STREAM: &str = "NATS has no stream";
 
 /// Runs the command line of `datastream`, if this process was started as it.
 pub(crate) fn run_as_program() -> Option<ExitCode> {
@@ -55,6 +58,8 @@ pub(crate) fn serve() -> anyhow::Result<Command> {
 #[derive(Debug)]
 pub(crate) struct Server {
     process: Process,
+    /// Copies the log; returns its last line.
+    log: Option<JoinHandle<String>>,
     pub(crate) addr: SocketAddr,
 }
 
@@ -63,11 +68,11 @@ impl Server {
     pub(crate) async fn start(command: &mut Command, log: &Path) -> anyhow::Result<Self> {
         command.env("DATASTREAM_HTTP_ADDR", "127.0.0.1:0");
         let mut process = Process::spawn(command.stdout(Stdio::null()).stderr(Stdio::piped()))?;
-        let listening = follow(&mut process, log)?;
+        let (reader, listening) = follow(&mut process, log)?;
         let line = listening.await.with_context(|| format!("no server: see {}", log.display()))?;
         let (_, addr) = line.split_once("http.addr=").context("the server logs its address")?;
         let addr = addr.split_whitespace().next().unwrap_or_default().parse()?;
-        Ok(Self { process, addr })
+        Ok(Self { process, log: Some(reader), addr })
     }
 
     /// Sends SIGKILL.
@@ -82,9 +87,14 @@ impl Server {
         self.process.signal("CONT").await
     }
 
-    /// Whether it has ended with an error, as it does if NATS has no stream when it starts.
-    pub(crate) fn has_failed(&mut self) -> anyhow::Result<bool> {
-        Ok(self.process.child.try_wait()?.is_some_and(|status| status.code() == Some(1)))
+    /// Whether it has ended since NATS had no stream when it started. Any other end is an error.
+    pub(crate) fn lacks_stream(&mut self) -> anyhow::Result<bool> {
+        let Some(status) = self.process.child.try_wait()? else { return Ok(false) };
+        // The process was the only writer of the pipe: its reader ends.
+        let last = self.log.take().and_then(|log| log.join().ok()).unwrap_or_default();
+        let is_expected = status.code() == Some(1) && last.contains(NO_STREAM);
+        anyhow::ensure!(is_expected, "the program ended with {status}: {last}");
+        Ok(true)
     }
 
     /// Sends SIGTERM and waits for the exit.
@@ -98,22 +108,28 @@ impl Server {
     }
 }
 
-/// Copies the log in a separate thread; sends the line that contains the server's address.
-fn follow(process: &mut Process, log: &Path) -> anyhow::Result<oneshot::Receiver<String>> {
+/// Copies the log in a separate thread, which returns the last line; sends the line that contains the
+/// server's address.
+fn follow(
+    process: &mut Process,
+    log: &Path,
+) -> anyhow::Result<(JoinHandle<String>, oneshot::Receiver<String>)> {
     let stderr = process.child.stderr.take().context("a pipe")?.into_owned_fd()?;
     let mut log = File::options().create(true).append(true).open(log)?;
     let (send, listening) = oneshot::channel();
-    let mut send = Some(send);
-    std::thread::spawn(move || {
+    let (mut send, mut last) = (Some(send), String::new());
+    let reader = std::thread::spawn(move || {
         for line in BufReader::new(File::from(stderr)).lines().map_while(Result::ok) {
             // The run goes on without a log that cannot be written.
             let _ = log.write_all(format!("{line}\n").as_bytes());
+            last.clone_from(&line);
             if line.contains("http.addr=")
                 && let Some(send) = send.take()
             {
                 let _ = send.send(line);
             }
         }
+        last
     });
-    Ok(listening)
+    Ok((reader, listening))
 }

