@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Edge, PATIENCE};
+use super::{Edge, PATIENCE, Progress};
 use crate::stream::bus::{
     BusError,
     log::Log,
@@ -58,13 +58,16 @@ impl<L: Log> Edge<L> {
     /// reads on from there, and leaves out the rounds that it has (E2). During a fill too: replicas may have
     /// different messages in a stretch for ever, and a new fill would meet them again.
     pub(in crate::stream::bus) async fn go_back(&mut self) -> Result<(), BusError> {
-        self.settings.metrics.bus.rewritten_total.inc();
-        self.settings.log.report_loss(self.place.last).await;
         self.moves += 1;
-        tracing::warn!(
-            last = self.place.last,
-            "NATS lost messages that it had acknowledged: reading the end of the log again"
-        );
+        // A closed edge has delivered nothing in the order that was lost: the others need not know.
+        if matches!(self.progress, Progress::Open) {
+            self.settings.metrics.bus.rewritten_total.inc();
+            self.settings.log.report_loss(self.place.last).await;
+            tracing::warn!(
+                last = self.place.last,
+                "NATS lost messages that it had acknowledged: reading the end of the log again"
+            );
+        }
         self.flush();
         self.waiting.clear();
         self.assembly.reset();
