@@ -52,6 +52,7 @@ pub enum PendingState {
     idle,
     request,
     quic,
+    given_up,
 }
 
 /// The source of a replay: the hub's recent rounds, the database, or neither.
@@ -308,7 +309,7 @@ metric_set! {
     sessions_closed_total: Family<ByClosed, Counter> = family(), "Streams closed, by reason";
     subscriber_refills_total: Counter = Counter::default(), "Times a slow subscriber was refilled from the hub's recent rounds";
     connections_refused_total: Counter = Counter::default(), "Streams refused because a limit on connections or memory was reached";
-    pending_connections: Family<ByPending, Gauge> = family(), "Connections without a stream: without a complete request, idle, with a request, in a QUIC handshake";
+    pending_connections: Family<ByPending, Gauge> = family(), "Connections without a stream: without a complete request, idle, with a request, in a QUIC handshake, given up though QUIC keeps them";
     pending_closed_total: Family<ByPending, Counter> = family(), "Connections without a stream that were closed because others needed their place, by what they did";
     log_queue_bytes: Gauge = logs::queued_bytes(), "Bytes of log lines that wait until stderr takes them";
     log_lines_dropped_total: Counter = logs::dropped_lines(), "Log lines that were dropped because stderr was not read fast enough or could not be written";

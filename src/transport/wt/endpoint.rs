@@ -8,7 +8,10 @@ use std::{
 };
 
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::{sync::watch, time::timeout};
+use tokio::{
+    sync::watch,
+    time::{interval, timeout},
+};
 use tokio_util::task::TaskTracker;
 use wtransport::{
     Endpoint, ServerConfig,
@@ -42,6 +45,8 @@ const PEER_STREAMS: u32 = 16;
 /// Socket buffers for bursts while the process does other work. `net.core.rmem_max` and `wmem_max`
 /// may limit them.
 const SOCKET_BUFFER_BYTES: usize = 4 * 1024 * 1024;
+/// Between two looks at the connections that were given up.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How long the sessions may take to end, and then the endpoint.
 const END_WAIT: Duration = Duration::from_secs(2);
 
@@ -141,12 +146,14 @@ impl WebTransport {
 
 /// Sets up a session for each connection, as far as there is room.
 async fn accept<G: Admission>(endpoint: &Endpoint<Server>, setup: &Arc<SessionSetup<G>>) {
+    let mut looks = interval(LOOK_EVERY);
     loop {
-        let incoming = endpoint.accept().await;
-        if setup.has_room(endpoint.open_connections()) {
-            setup.receive(incoming);
-        } else {
-            incoming.refuse();
+        tokio::select! {
+            _ = looks.tick() => setup.show_given_up(endpoint.open_connections()),
+            incoming = endpoint.accept() => match setup.has_room(endpoint.open_connections()) {
+                true => setup.receive(incoming),
+                false => incoming.refuse(),
+            },
         }
     }
 }

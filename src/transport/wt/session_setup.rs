@@ -27,7 +27,7 @@ use crate::{
     ops::{
         connection_limiter::{ConnectionLimiter, Kind, PendingConnection},
         shutdown::Shutdown,
-        telemetry::metrics::{ByTransport, Metrics, Transport},
+        telemetry::metrics::{ByPending, ByTransport, Metrics, PendingState, Transport},
     },
     stream::{
         frame::Frame,
@@ -53,6 +53,7 @@ pub(super) struct SessionSetup<G> {
     admission: G,
     limiter: ConnectionLimiter,
     sessions: Gauge,
+    given_up: Gauge,
     topic_tasks: TopicTasks,
     /// A peer that takes nothing for this long is too slow.
     patience: Duration,
@@ -72,15 +73,27 @@ impl<G: Admission> SessionSetup<G> {
     ) -> Self {
         let label = ByTransport { transport: Transport::webtransport };
         let sessions = metrics.subscribers.get_or_create_owned(&label);
+        let label = ByPending { state: PendingState::given_up };
+        let given_up = metrics.pending_connections.get_or_create_owned(&label);
         let patience = heartbeat * 2;
-        Self { admission, limiter, sessions, topic_tasks, patience, shutdown, tasks }
+        Self { admission, limiter, sessions, given_up, topic_tasks, patience, shutdown, tasks }
     }
 
     /// Whether one more connection fits beside the open ones. The library keeps a connection that
     /// this server gave up as long as its peer leaves a stream header incomplete.
     pub(super) fn has_room(&self, open: usize) -> bool {
+        self.given_up(open) <= GIVEN_UP_MAX
+    }
+
+    /// How many of the open connections this server gave up. Those that are closing count too.
+    fn given_up(&self, open: usize) -> usize {
         let sessions = usize::try_from(self.sessions.get()).unwrap_or_default();
-        open <= sessions + self.limiter.pending(Kind::Quic) + GIVEN_UP_MAX
+        open.saturating_sub(sessions + self.limiter.pending(Kind::Quic))
+    }
+
+    /// Updates the gauge.
+    pub(super) fn show_given_up(&self, open: usize) {
+        self.given_up.set(self.given_up(open).try_into().unwrap_or(i64::MAX));
     }
 
     /// Sets up a session in its own task. If there are too many handshakes, the oldest is closed.
