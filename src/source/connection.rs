@@ -120,8 +120,7 @@ impl Connection<'_> {
     /// Waits until no other server answers exactly. Unless this one does, others may have sent the
     /// rounds that it has published, or those that it publishes next. `is_new`: it has published none.
     async fn claim_or_wait(&mut self, is_new: bool) -> Result<(), CaptureError> {
-        let (session, beside) = (self.listener.session(), self.publisher.sink.is_shared());
-        if !self.claim.claim_or_wait(session, is_new, beside).await? {
+        if !self.claim.claim_or_wait(self.listener.session(), is_new).await? {
             self.publisher.share(true);
         }
         Ok(())

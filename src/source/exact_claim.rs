@@ -21,9 +21,8 @@ use super::{
 const UNSEEN_FOR: Duration = Duration::from_secs(60);
 /// The backend of the last connection may hold presence for a moment after it was ended.
 const FORMER_ENDS_WITHIN: Duration = Duration::from_millis(100);
-/// The same for the backend of another capture node, which led before. On a busy machine it took more
-/// than 0.5 s to end; edges then answered at least once for what the new leader appended.
-const LEADER_ENDS_WITHIN: Duration = Duration::from_secs(2);
+/// The same for the backend of another capture node, which led before: it may have been paused, or busy.
+const LEADER_ENDS_WITHIN: Duration = Duration::from_millis(500);
 /// A server with a connection notices another one within its longest time between two polls, 0.25 s.
 const NOTICES_WITHIN: Duration = Duration::from_millis(300);
 
@@ -204,17 +203,13 @@ impl ExactClaim {
 
     /// Before a catch-up publishes: waits until no other server answers exactly. Returns whether this
     /// one does: if it is alone, and the row still has its number, or `is_new`. A server that comes
-    /// back and finds no number has had others beside it: they may come back too. `beside`: the former
-    /// leader of the log had others beside it, and nobody waits for these to end.
+    /// back and finds no number has had others beside it: they may come back too.
     pub(super) async fn claim_or_wait(
         &mut self,
         session: &Session,
         is_new: bool,
-        beside: bool,
     ) -> Result<bool, CaptureError> {
         let begun = Instant::now();
-        let is_soon = self.writes || (beside && !is_new);
-        let within = if is_soon { FORMER_ENDS_WITHIN } else { LEADER_ENDS_WITHIN };
         loop {
             self.renew(session).await?;
             let holder = self.server.holder(session).await?;
@@ -236,6 +231,7 @@ impl ExactClaim {
             {
                 return Ok(true);
             }
+            let within = if self.writes { FORMER_ENDS_WITHIN } else { LEADER_ENDS_WITHIN };
             if !is_former || begun.elapsed() > within {
                 return Ok(false);
             }

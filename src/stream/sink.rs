@@ -130,14 +130,6 @@ impl Sink {
         }
     }
 
-    /// Whether the log says that servers without a bus may stream the same database.
-    pub(crate) fn is_shared(&self) -> bool {
-        match self {
-            Self::Hub(_) => false,
-            Self::Log { writer, .. } => writer.is_shared(),
-        }
-    }
-
     /// Sets how long no other server can answer exactly. Edges take that from the leader's beat.
     pub(crate) fn answer_exactly_until(&self, end: Instant) {
         if let Self::Hub(publisher) = self {
