@@ -39,8 +39,8 @@ const BURST_MAX: usize = 4 * 1024 * 1024;
 /// time.
 const BURST_FOR: Duration = Duration::from_secs(5);
 /// The publisher of many rounds waits for a connection that took [`PROGRESS_BYTES_MIN`] within this
-/// time: 2.6 Mbit/s.
-const WAITED_FOR: Duration = Duration::from_millis(50);
+/// time. A fast reader's full socket is writable again only after a large part of it was read.
+const WAITED_FOR: Duration = BURST_FOR;
 /// The most segments in one system call.
 const SLICES_MAX: usize = 64;
 
