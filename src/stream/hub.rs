@@ -18,7 +18,6 @@ mod channels;
 mod exact_lease;
 mod history_hold;
 mod outlet;
-mod patience;
 mod publisher;
 mod recent_rounds;
 mod ring_buffer;

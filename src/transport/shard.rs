@@ -129,8 +129,7 @@ impl Shard {
                 self.handle_command(command);
             }
             self.fan_out.send_all(&mut self.connections);
-            self.queue.handled(bytes);
-            self.note_progress();
+            self.queue.handled(bytes, self.connections.behind());
             self.run_timers();
             self.read_turn();
             self.wait(&mut events)?;
@@ -138,14 +137,8 @@ impl Shard {
             for event in &events {
                 self.handle_event(event);
             }
-            self.note_progress();
         }
         Ok(())
-    }
-
-    /// Tells a publisher that waits how it goes.
-    fn note_progress(&mut self) {
-        self.queue.went_on(self.connections.take_progress(), self.connections.behind());
     }
 
     fn is_done(&self) -> bool {

@@ -54,15 +54,13 @@ impl Channel {
     }
 
     /// Forgets the batches that all subscriptions have taken, or that the channel has dropped.
-    /// Returns their bytes.
-    fn forget_taken(&mut self) -> usize {
-        let (before, queued) = (self.bytes, self.sender.len());
+    fn forget_taken(&mut self) {
+        let queued = self.sender.len();
         while self.unread.len() > queued
             && let Some(bytes) = self.unread.pop_front()
         {
             self.bytes -= bytes;
         }
-        before - self.bytes
     }
 
     /// Drops the batches that wait: the channel keeps only its last [`LAG_BATCHES`], which are empty
@@ -90,8 +88,6 @@ pub(super) struct Channels {
     waiting: BTreeSet<u32>,
     /// How many channels had a subscriber at the last search.
     used: usize,
-    /// Bytes of batches that every subscription has taken, or that were dropped.
-    taken: usize,
     budget: MemoryBudget,
     gauge: Gauge,
 }
@@ -105,7 +101,6 @@ impl Channels {
             free: Vec::new(),
             waiting: BTreeSet::new(),
             used: 0,
-            taken: 0,
             budget,
             gauge: metrics.topic_queue_bytes.clone(),
         }
@@ -155,11 +150,6 @@ impl Channels {
         waiting.any(|channel| channel.bytes > most)
     }
 
-    /// A number of bytes that grows while subscriptions take rounds.
-    pub(super) fn progress(&self) -> usize {
-        self.taken
-    }
-
     /// Ends every subscription.
     pub(super) fn clear(&mut self) {
         self.channels.clear();
@@ -172,10 +162,10 @@ impl Channels {
 
     /// Forgets the batches that were taken, and shows the bytes of the others.
     fn forget_taken(&mut self) {
-        let (channels, taken, mut bytes) = (&mut self.channels, &mut self.taken, 0);
+        let (channels, mut bytes) = (&mut self.channels, 0);
         self.waiting.retain(|number| {
             let Some(channel) = channels.get_mut(number) else { return false };
-            *taken += channel.forget_taken();
+            channel.forget_taken();
             bytes += channel.bytes;
             !channel.unread.is_empty()
         });

@@ -20,11 +20,6 @@ pub trait Outlet: Debug + Send + Sync {
     fn is_behind(&self) -> bool {
         false
     }
-
-    /// A number of bytes that grows while it takes, or sends, what it is behind with.
-    fn progress(&self) -> usize {
-        0
-    }
 }
 
 /// The opening of a stream, and the position at which it ends.

@@ -7,14 +7,17 @@ use std::{
 
 use super::{
     Captured, DurablePosition, Hub, Position, Shared, history_hold::HistoryHold,
-    patience::Patience, recent_rounds::Encoded,
+    recent_rounds::Encoded,
 };
 use crate::{
     ops::telemetry::metrics::MemoryUse,
     stream::{frame::Frame, round::Round, transaction::Xid},
 };
 
-/// The time between two looks at what is behind.
+/// The longest wait for the shards between two parts of a large transaction. A client that reads
+/// too slowly makes a shard fall behind, and must not stop the others.
+const OUTLETS_WITHIN: Duration = Duration::from_millis(500);
+/// The time between two looks at the shards.
 const LOOK_EVERY: Duration = Duration::from_millis(1);
 
 /// The one writer to the hub.
@@ -102,20 +105,13 @@ impl Publisher {
         self.0.recent().share(shared);
     }
 
-    /// Waits while a shard or a subscription has more rounds than it should, and goes on with them:
-    /// the publisher of a large transaction calls this between two parts of it.
+    /// Waits while a shard or a subscription has more rounds than it should: the publisher of a large
+    /// transaction calls this between two parts of it.
     pub(crate) async fn wait_for_outlets(&self) {
-        let mut patience = Patience::new(Instant::now());
-        while let Some(progress) = self.progress_if_behind()
-            && patience.lasts(progress, Instant::now())
-        {
+        let begun = Instant::now();
+        while self.0.recent().has_outlet_behind() && begun.elapsed() < OUTLETS_WITHIN {
             tokio::time::sleep(LOOK_EVERY).await;
         }
-    }
-
-    fn progress_if_behind(&self) -> Option<usize> {
-        let mut recent = self.0.recent();
-        recent.has_outlet_behind().then(|| recent.progress())
     }
 
     /// The most bytes of rounds that the hub keeps.

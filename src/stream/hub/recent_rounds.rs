@@ -185,12 +185,6 @@ impl RecentRounds {
         self.outlets.iter().any(|outlet| outlet.is_behind()) || self.channels.is_behind()
     }
 
-    /// A number of bytes that grows while those take rounds that are behind.
-    pub(super) fn progress(&self) -> usize {
-        let outlets = self.outlets.iter().map(|outlet| outlet.progress());
-        outlets.fold(self.channels.progress(), usize::wrapping_add)
-    }
-
     pub(super) fn append(&mut self, rounds: Vec<Encoded>) {
         let batch: Batch = rounds.into_iter().map(|encoded| self.place_live(encoded)).collect();
         self.outlets.iter().for_each(|outlet| outlet.publish(&batch));

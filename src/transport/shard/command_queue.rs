@@ -57,8 +57,6 @@ pub(in crate::transport) struct CommandQueue {
     gauge: Gauge,
     /// Connections of the shard whose send queues are over their limit for now.
     behind: AtomicUsize,
-    /// Bytes that were handled, and bytes that sockets took of what was queued.
-    progress: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
@@ -79,21 +77,14 @@ impl CommandQueue {
             bytes_max: budget.share(MemoryUse::queues) / QUEUE_PART,
             gauge: metrics.shard_queue_bytes.clone(),
             behind: AtomicUsize::new(0),
-            progress: AtomicUsize::new(0),
         })
     }
 
-    /// Notes that sockets took so many bytes of queued rounds, and how many connections are behind.
-    pub(super) fn went_on(&self, taken: usize, behind: usize) {
+    /// Notes that rounds of so many bytes were handled, and how many connections are behind.
+    pub(super) fn handled(&self, bytes: usize, behind: usize) {
         self.behind.store(behind, Ordering::Relaxed);
-        self.progress.fetch_add(taken, Ordering::Relaxed);
-    }
-
-    /// Notes that rounds of so many bytes were handled.
-    pub(super) fn handled(&self, bytes: usize) {
         if bytes > 0 {
             self.bytes.fetch_sub(bytes, Ordering::Relaxed);
-            self.progress.fetch_add(bytes, Ordering::Relaxed);
             self.gauge.dec_by(bytes.try_into().unwrap_or(i64::MAX));
         }
     }
@@ -160,10 +151,6 @@ impl Outlet for CommandQueue {
     fn is_behind(&self) -> bool {
         let has_many = self.bytes.load(Ordering::Relaxed) > self.bytes_max;
         has_many || self.behind.load(Ordering::Relaxed) > 0
-    }
-
-    fn progress(&self) -> usize {
-        self.progress.load(Ordering::Relaxed)
     }
 }
 

@@ -152,11 +152,6 @@ impl Connection {
         self.send_queue.as_ref().is_none_or(|queue| queue.takes_rounds())
     }
 
-    /// The bytes of live rounds that are queued.
-    pub(super) fn live_bytes(&self) -> usize {
-        self.send_queue.as_ref().map_or(0, |queue| queue.live_bytes())
-    }
-
     /// Queues what precedes the first event, if that is about to be queued.
     pub(super) fn begin_events(&mut self, sent_up_to: Position) {
         if std::mem::take(&mut self.awaits_event) {

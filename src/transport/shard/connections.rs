@@ -56,8 +56,6 @@ pub(super) struct Connections {
     pub(super) replays: HashMap<ReplayNumber, u32>,
     /// How many connections are over the limit of their send queue for now.
     behind: usize,
-    /// Bytes of queued live rounds that sockets took; see [`Self::take_progress`].
-    taken: usize,
     /// Every round up to here was sent to all its subscribers, or is in their send queues.
     pub(super) offered: Position,
 }
@@ -81,7 +79,6 @@ impl Connections {
             with_queue: BTreeSet::new(),
             replays: HashMap::new(),
             behind: 0,
-            taken: 0,
             offered: Position(0),
         }
     }
@@ -93,11 +90,6 @@ impl Connections {
     /// How many connections are over the limit of their send queue for now.
     pub(super) fn behind(&self) -> usize {
         self.behind
-    }
-
-    /// The bytes of queued live rounds that sockets took since the last call.
-    pub(super) fn take_progress(&mut self) -> usize {
-        std::mem::take(&mut self.taken)
     }
 
     /// All connections have a slot below this.
@@ -137,17 +129,15 @@ impl Connections {
     pub(super) fn flush(&mut self, slot: u32, now: Instant) {
         loop {
             let Some(connection) = self.slots.get_mut(slot as usize) else { return };
-            let live = connection.live_bytes();
             let (flushed, rounds) = connection.flush(now);
-            self.taken += live - connection.live_bytes();
             self.metrics.written(connection.protocol, rounds.into());
             match flushed {
                 Flushed::Broken => return self.drop_connection(slot, CloseReason::Client),
                 Flushed::Blocked => {
-                    self.count_behind(slot, now);
+                    self.count_behind(slot);
                     return self.watch_queue(slot);
                 }
-                Flushed::All if !self.refill(slot, now) => return self.finish_flush(slot, now),
+                Flushed::All if !self.refill(slot, now) => return self.finish_flush(slot),
                 Flushed::All => {}
             }
         }
@@ -162,9 +152,9 @@ impl Connections {
     }
 
     /// Updates the number of connections that are behind after a change of this one's queue.
-    pub(super) fn count_behind(&mut self, slot: u32, now: Instant) {
+    pub(super) fn count_behind(&mut self, slot: u32) {
         let Some(connection) = self.slots.get_mut(slot as usize) else { return };
-        let is_behind = connection.send_queue.as_ref().is_some_and(|queue| queue.is_behind(now));
+        let is_behind = connection.send_queue.as_ref().is_some_and(|queue| queue.is_behind());
         let was_behind = std::mem::replace(&mut connection.is_behind, is_behind);
         self.behind = self.behind + usize::from(is_behind) - usize::from(was_behind);
     }
@@ -184,7 +174,7 @@ impl Connections {
     }
 
     /// Removes an empty send queue, or ends the write half of a connection that is closing.
-    fn finish_flush(&mut self, slot: u32, now: Instant) {
+    fn finish_flush(&mut self, slot: u32) {
         let offered = self.offered;
         let Some(connection) = self.get_mut(slot) else { return };
         if connection.is_closing() {
@@ -192,7 +182,7 @@ impl Connections {
         } else {
             connection.send_queue.take_if(|send_queue| send_queue.is_caught_up(offered));
         }
-        self.count_behind(slot, now);
+        self.count_behind(slot);
         self.watch_queue(slot);
     }
 

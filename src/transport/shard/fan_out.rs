@@ -146,7 +146,7 @@ fn queue_or_drop(
             send_queue.push_rounds(joined, connection.protocol, now, is_exhausted);
             if send_queue.waits_for_socket() {
                 // It may have dropped its rounds: then it is not behind any more.
-                return connections.count_behind(slot, now);
+                return connections.count_behind(slot);
             }
         }
         (_, None) => {}

@@ -38,9 +38,6 @@ const BURST_MAX: usize = 4 * 1024 * 1024;
 /// How long a queue may exceed [`QUEUE_MAX`]. A connection of 8 Mbit/s takes a whole burst in this
 /// time.
 const BURST_FOR: Duration = Duration::from_secs(5);
-/// The publisher of many rounds waits for a connection that took [`PROGRESS_BYTES_MIN`] within this
-/// time. A fast reader's full socket is writable again only after a large part of it was read.
-const WAITED_FOR: Duration = BURST_FOR;
 /// The most segments in one system call.
 const SLICES_MAX: usize = 64;
 
@@ -256,15 +253,9 @@ impl SendQueue {
         !is_waiting && self.pace.as_mut().is_some_and(|pace| pace.is_too_slow(now, window, rate))
     }
 
-    /// Whether the queue is over its limit, is allowed to be for a while, and gets shorter. Nobody
-    /// waits for a peer that reads nothing.
-    pub(super) fn is_behind(&self, now: Instant) -> bool {
-        self.over_limit_since.is_some() && !self.is_stalled(now, WAITED_FOR)
-    }
-
-    /// The bytes of the live rounds.
-    pub(super) fn live_bytes(&self) -> usize {
-        self.live_bytes
+    /// Whether the queue is over its limit, and is allowed to be for a while.
+    pub(super) fn is_behind(&self) -> bool {
+        self.over_limit_since.is_some()
     }
 
     /// Whether to wait for the event of a writable socket. A queue above its limit is flushed at

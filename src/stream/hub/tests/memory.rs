@@ -51,10 +51,8 @@ fn a_publisher_of_many_rounds_waits_for_a_subscription_that_is_behind() {
     let (_, mut subscription) = seed(&hub, &Topic::Everything);
     (1..=4).for_each(|id| publisher.publish(vec![large(id, 1)]));
     assert!(publisher.0.recent().has_outlet_behind());
-    let before = publisher.0.recent().progress();
     assert_eq!(drain(&mut subscription), (vec![1, 2, 3, 4], false));
     assert!(!publisher.0.recent().has_outlet_behind());
-    assert!(publisher.0.recent().progress() > before, "the publisher sees that it goes on");
 }
 
 #[test]

@@ -197,21 +197,6 @@ fn a_socket_that_takes_less_than_the_minimum_is_stalled() {
 }
 
 #[test]
-fn a_queue_above_its_limit_is_waited_for_only_while_its_peer_reads() {
-    let (mut send_queue, mut socket) = blocked();
-    let (start, later) = (Instant::now(), Instant::now() + WAITED_FOR * 2);
-    push_rounds(&mut send_queue, &(2..=600).map(placed).collect::<Vec<_>>(), start);
-    send_queue.flush(&mut socket, start);
-    assert!(send_queue.is_behind(start) && !send_queue.is_behind(later));
-    socket.room = PROGRESS_BYTES_MIN;
-    send_queue.flush(&mut socket, later);
-    assert!(send_queue.is_behind(later));
-    socket.room = 500_000;
-    send_queue.flush(&mut socket, later);
-    assert!(!send_queue.is_behind(later), "below its limit");
-}
-
-#[test]
 fn a_full_socket_gets_the_pong_to_the_newest_ping_only() {
     let (mut send_queue, mut socket) = blocked();
     send_queue.set_pong(Bytes::from_static(b"one"));
