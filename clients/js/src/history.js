@@ -24,7 +24,7 @@ export const history = async (url, query, count, init) => {
   let next = `?${query}&limit=${Math.min(count, PAGE_MAX)}`;
   while (next && rounds.length < count) {
     const response = await fetch(`${url}/rounds${next}`, init);
-    if (!response.ok) throw Error(`status ${response.status}`);
+    if (!response.ok) throw Error();
     rounds.push(...(await response.json()));
     // Only the query: a proxy may have put the server below another path.
     [, next = ''] = /<[^>]*?(\?[^>]*)>; rel="next"/.exec(response.headers.get('link') ?? '') ?? [];

@@ -56,6 +56,7 @@ export const sse = async ({ url, query, headers, resumed, signal, opened, alive,
 /**
  * Asks for the status and the reason with which the server refuses. Browsers hide them from a page for
  * WebSocket and WebTransport. HEAD opens no stream, and its answer has no body: GET follows a refusal.
+ * Where that fails, the status of HEAD counts. Where it is let in, its stream is given back.
  *
  * @param {string} url
  * @param {URLSearchParams} query
@@ -65,7 +66,9 @@ export const sse = async ({ url, query, headers, resumed, signal, opened, alive,
  */
 export const probe = async (url, query, init, method = 'HEAD') => {
   const response = await fetch(`${url}/sse?${query}`, { ...init, method, cache: 'no-store' });
-  return response.ok ? {} : method == 'GET' ? refusal(response) : probe(url, query, init, 'GET');
+  if (response.ok) response.body?.cancel();
+  else return method == 'GET' ? refusal(response) : probe(url, query, init, 'GET').catch(() => refusal(response));
+  return {};
 };
 
 /**

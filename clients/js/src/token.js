@@ -18,7 +18,7 @@ export const ask = async (token) => {
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   let timer;
   const late = new Promise((_, reject) => {
-    timer = setTimeout(reject, WAIT_MS, Error('the token function did not answer within 10 s'));
+    timer = setTimeout(reject, WAIT_MS, Error('no token within 10 s'));
   });
   try {
     return await /** @type {Promise<string | null | undefined>} */ (Promise.race([token(), late]));

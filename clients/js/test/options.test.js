@@ -93,6 +93,29 @@ test('a WebSocket that fails where events would be let in opens no event stream'
   assert.deepEqual(server.requests.filter(({ url }) => url.startsWith('/sse')).map(({ method }) => method), ['HEAD']);
 });
 
+// The request itself would be ended after 10 s.
+test('a stream that opens while the reason of a refusal is asked for is given back', { timeout: 9000 }, async () => {
+  let closed;
+  const given = new Promise((resolve) => (closed = resolve));
+  const http = ({ method }, response) => {
+    if (method === 'HEAD') return refuse(response, 503, 'full');
+    response.on('close', closed);
+    return streaming(response);
+  };
+  const server = await serve({ http, upgrade: () => 503 });
+  start({ url: server.url, game: 'crash', transports: ['websocket'] });
+  await given;
+});
+
+test('the status of a refusal stays if its reason cannot be asked for', async () => {
+  const http = ({ method }, response) => (method === 'HEAD' ? refuse(response, 403, '') : response.destroy());
+  const server = await serve({ http, upgrade: () => 403 });
+  const [stream, seen] = start({ url: server.url, game: 'crash', transports: ['websocket'] });
+  await seen.until('an error', () => seen.errors.length);
+  assert.equal(seen.errors[0].status, 403);
+  assert.equal(stream.state, 'closed');
+});
+
 test('a refused WebSocket of a server that is full is asked for again no sooner than it said', async () => {
   const server = await serve({
     http: (_, response) => refuse(response, 503, 'full', { 'retry-after': '9' }), upgrade: () => 503,
