@@ -242,9 +242,11 @@ impl Replays {
                 }
                 (PageAnswer::Truncated | PageAnswer::Gap, _) => return Ok(None),
             };
-            let is_ahead = scope == Scope::All && !page.has(named);
+            // A search of the page, for edges alone.
+            let is_ahead =
+                resuming.ahead == Ahead::Refused && scope == Scope::All && !page.has(named);
             if self.0.hub.continues(topic, replay.seen) {
-                if is_ahead && resuming.ahead == Ahead::Refused {
+                if is_ahead {
                     self.0.pages.lock().remove(&scope);
                     return Err(ReplayError::Ahead(page.settled.position));
                 }
@@ -354,14 +356,22 @@ impl Replays {
     /// Takes memory for a page of so many rounds, or as many as a quarter of the share can hold. Kept
     /// pages and rounds make room for it.
     fn charge_page(&self, most: usize) -> Result<(usize, Charge), BudgetExhausted> {
+        let share = self.0.budget.share(MemoryUse::replays);
+        let most = most.min(share / 4 / kept_bytes(1));
+        Ok((most, self.take(kept_bytes(most), None)?))
+    }
+
+    /// Takes memory, or refuses at once. Kept pages and rounds make room for it.
+    fn take(&self, bytes: usize, client: Option<IpAddr>) -> Result<Charge, BudgetExhausted> {
         let budget = &self.0.budget;
-        let most = most.min(budget.share(MemoryUse::replays) / 4 / kept_bytes(1));
-        let take = || budget.take(MemoryUse::replays, None, kept_bytes(most));
-        let charge = take().or_else(|_| {
-            self.clear_caches();
-            take()
-        });
-        Ok((most, charge?))
+        let room = budget.try_take(MemoryUse::replays, client, bytes);
+        room.map_or_else(
+            || {
+                self.clear_caches();
+                budget.take(MemoryUse::replays, client, bytes)
+            },
+            Ok,
+        )
     }
 
     fn game_ids(&self, topic: &Topic) -> Option<Vec<GameId>> {

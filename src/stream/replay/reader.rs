@@ -82,7 +82,8 @@ impl Replays {
         self.forget_former_database().await;
         let seeds = page_of(seeds, |seed| seed.bytes);
         let bytes = seeds.iter().map(|seed| seed.bytes).sum();
-        let _charge = self.charge(bytes, client).await?;
+        // The client still waits for its answer.
+        let _charge = self.take(bytes, client)?;
         Ok(FirstSeeds { frames: self.contents().read_seeds(seeds, client).await?, _charge })
     }
 
