@@ -150,13 +150,18 @@ fn a_resume_point_of_an_earlier_process_returns_every_round_that_may_have_been_m
 #[test]
 fn a_load_that_was_broken_off_leaves_no_round_twice() {
     let (hub, publisher) = hub(8);
-    for _ in 0..2 {
-        publisher.begin_load();
-        publisher.preload_latest(vec![live(1, 1).round]);
-    }
-    publisher.preload(vec![captured(2, 1, 11, 11)], vec![], Xid(0));
     let topic = Topic::game(GameId::number(1));
+    // Two parts of one load have the game, too.
+    publisher.begin_load();
+    (0..2).for_each(|_| publisher.preload_latest(vec![live(1, 1).round]));
+    publisher.preload(vec![captured(2, 1, 11, 11)], vec![], Xid(0));
     assert_eq!(resumed(&hub, &topic, 1), Some(vec![2]));
+    // What was the latest round then is no place to resume after: others may have come before this load.
+    publisher.begin_load();
+    publisher.preload_latest(vec![live(3, 1).round]);
+    publisher.begin_load();
+    publisher.preload(vec![captured(5, 1, 13, 13)], vec![], Xid(0));
+    assert_eq!(resumed(&hub, &topic, 3), None);
 }
 
 #[test]

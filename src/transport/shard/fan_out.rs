@@ -90,7 +90,6 @@ fn send_pending(connections: &mut Connections, number: u32) {
             queue_or_drop(connections, slot, outcome, sent_up_to, &joined);
         }
         sent_up_to = joined.segment.last;
-        connections.groups.set_sent_up_to(number, sent_up_to);
     }
     if let Some(last) = pending.last() {
         connections.groups.set_sent_up_to(number, last.position);

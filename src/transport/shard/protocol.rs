@@ -358,6 +358,15 @@ mod tests {
     }
 
     #[test]
+    fn rounds_are_joined_one_segment_at_a_time() {
+        let rounds: Vec<_> = (1..=500).map(|id| placed(id, &"x".repeat(1000))).collect();
+        let budget = MemoryBudget::unlimited();
+        let first = Protocol::WebSocket.join(&rounds, &budget).next().expect("rounds");
+        assert!(first.segment.rounds > 1);
+        assert!(budget.used(MemoryUse::queues) <= JOINED_MAX, "the others are not copied yet");
+    }
+
+    #[test]
     fn a_single_round_is_not_copied_whatever_its_size() {
         let rounds = [placed(1, "{}"), placed(2, &"x".repeat(JOINED_MAX)), placed(3, "{}")];
         let budget = MemoryBudget::unlimited();

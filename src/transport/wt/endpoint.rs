@@ -10,7 +10,7 @@ use std::{
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{
     sync::watch,
-    time::{interval, timeout},
+    time::{MissedTickBehavior, interval, timeout},
 };
 use tokio_util::task::TaskTracker;
 use wtransport::{
@@ -147,6 +147,7 @@ impl WebTransport {
 /// Sets up a session for each connection, as far as there is room.
 async fn accept<G: Admission>(endpoint: &Endpoint<Server>, setup: &Arc<SessionSetup<G>>) {
     let mut looks = interval(LOOK_EVERY);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             _ = looks.tick() => setup.show_given_up(endpoint.open_connections()),

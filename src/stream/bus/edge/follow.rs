@@ -42,13 +42,8 @@ impl Edge {
     }
 
     fn report(&self, error: &BusError) {
-        let problem = Some(error.to_string());
-        let phase = &self.settings.phase;
-        let is_known =
-            matches!(&*phase.borrow(), Phase::Connecting { problem: last } if *last == problem);
-        if !is_known {
+        if Phase::publish_problem(&self.settings.phase, error) {
             tracing::warn!(%error, "cannot read the log; trying again");
-            phase.send_replace(Phase::Connecting { problem });
         }
     }
 

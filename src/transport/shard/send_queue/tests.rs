@@ -92,6 +92,7 @@ fn rounds_above_the_limit_are_dropped_and_refilled_when_the_socket_drains() {
     let (mut send_queue, mut socket) = blocked();
     offer_slowly(&mut send_queue, 2..=900);
     assert!(send_queue.segments.len() == 1 && send_queue.lagging);
+    assert!(!send_queue.takes_rounds(), "until it was refilled");
     assert_eq!(missed_after(&mut send_queue), None, "the socket is full");
     assert_eq!(flush(&mut send_queue, &mut socket, usize::MAX), (Flushed::All, 1));
     assert_eq!(missed_after(&mut send_queue), Some(Position(1)));
@@ -106,7 +107,7 @@ fn rounds_above_the_limit_are_dropped_and_refilled_when_the_socket_drains() {
     push_rounds(&mut send_queue, &around, Instant::now());
     flush(&mut send_queue, &mut socket, usize::MAX);
     assert_eq!(socket.taken, bytes((1..=100).chain([121]))[10..]);
-    assert!(send_queue.is_caught_up(Position(121)));
+    assert!(send_queue.is_caught_up(Position(121)) && send_queue.takes_rounds());
 }
 
 #[test]
