@@ -89,7 +89,7 @@ async fn dropped_lines(address: &str) -> Option<f64> {
 #[tokio::test]
 async fn a_log_that_nobody_reads_or_that_is_full_stops_no_round_and_its_lines_are_counted() {
     let full = std::fs::File::options().write(true).open("/dev/full").expect("/dev/full");
-    for stderr in [Stdio::piped(), full.into()] {
+    for (stderr, waits) in [(Stdio::piped(), true), (full.into(), false)] {
         let database = TestDatabase::new().await;
         let (mut server, address) = with_log(&database, stderr);
         eventually("a server", || async {
@@ -112,6 +112,7 @@ async fn a_log_that_nobody_reads_or_that_is_full_stops_no_round_and_its_lines_ar
         }
         let waiting = metric(&address, "log_queue_bytes").await.expect("a number");
         assert!((0.0..=1_048_576.0).contains(&waiting), "{waiting} bytes");
+        assert!(waiting > 0.0 || !waits, "lines wait for a reader");
         let pid = server.0.id().to_string();
         Command::new("kill").arg(&pid).status().expect("kill");
         let look = || std::future::ready(server.0.try_wait().expect("a status"));

@@ -179,11 +179,14 @@ async fn a_seed_of_each_game_with_more_than_the_memory_comes_whole_and_in_order(
         let (name, round) = events.next_event().await;
         assert_eq!((name.as_str(), round.round_id), ("initial", *id));
     }
+    let request = "GET /sse/type/large?seed=each HTTP/1.0\r\nHost: x\r\n\r\n";
+    let text = raw_http(server.addr, request).await.read_until(&format!("id: {}\n", all[39])).await;
+    assert_eq!(text.matches("\nid: ").count(), 1, "only the last one is a place to resume after");
     let session = WtClient::connect(&server, "/wt/type/large?seed=each").await;
     let stream = session.next_stream().await;
     let lines = stream.lines().map(|line| WireRound::parse(line).round_id);
     assert_eq!(lines.collect::<Vec<_>>(), all);
-    // What follows is live, and only the last one of a seed is a place to resume after.
+    // What follows is live.
     let next = database.finish("large-3", "{}").await;
     assert_eq!(socket.next_round().await.round_id, next);
     assert_eq!(ids(&events.messages_until(next).await), [next]);

@@ -64,9 +64,8 @@ async fn read_until(stream: &mut TlsStream<TcpStream>, text: &str) -> String {
 }
 
 fn builder(database: &TestDatabase, certificate: &TestCertificate) -> testkit::server::Builder {
-    TestServer::on(database.url())
-        .env("DATASTREAM_TLS_CERT", certificate.file("cert.pem"))
-        .env("DATASTREAM_TLS_KEY", certificate.file("key.pem"))
+    let variables = certificate.variables().into_iter();
+    variables.fold(TestServer::on(database.url()), |server, (name, value)| server.env(name, value))
 }
 
 async fn serving() -> (TestDatabase, TestServer, TestCertificate) {

@@ -7,7 +7,7 @@ use serde_json::json;
 use tokio::sync::mpsc;
 
 use testkit::{
-    Signer, SseClient, TestDatabase, TestServer, WsClient, WtClient, eventually, raw_http,
+    Signer, SseClient, TestDatabase, TestServer, WsClient, WtClient, raw_http,
     round::ids,
     token::{SECRET, in_seconds, jwk_set},
     wait::beside,
@@ -56,8 +56,7 @@ async fn a_stream_ends_with_its_token_on_each_transport() {
     let mut sse = events(&server, &token).await;
     let wt = WtClient::connect(&server, &format!("/wt?token={token}")).await;
     let mut stays = web_socket(&server, &expiring(&signer, 600), "").await.expect("a stream");
-    #[expect(clippy::disallowed_methods, reason = "the test awaits it")]
-    let stays = tokio::task::spawn(async move { stays.rounds(3).await });
+    let stays = beside(async move { stays.rounds(3).await });
     let first = database.finish("crash", "{}").await;
     assert_eq!(socket.next_round().await.round_id, first);
     assert_eq!(sse.next_event().await.1.round_id, first);
@@ -137,8 +136,7 @@ async fn a_withdrawn_key_ends_its_streams_and_no_others() {
     let mut sse = events(&server, &old_token).await;
     let wt = WtClient::connect(&server, &format!("/wt?token={old_token}")).await;
     let mut stays = web_socket(&server, &new_token, "").await.expect("a stream");
-    #[expect(clippy::disallowed_methods, reason = "the test awaits it")]
-    let stays = tokio::task::spawn(async move { stays.next_round().await.round_id });
+    let stays = beside(async move { stays.next_round().await.round_id });
     fs::write(&path, jwk_set([&new])).expect("written");
     assert_eq!(socket.close_code().await, Some(4401));
     assert_eq!(sse.next_raw_event().await.0, "bye");
@@ -209,10 +207,6 @@ async fn streams_whose_tokens_expire_together_end_spread_over_a_heartbeat() {
     assert_eq!(ended, STREAMS);
     // A round takes milliseconds and a heartbeat ten seconds: most get it before their turn comes.
     assert!(reached > STREAMS / 2, "{reached} of {STREAMS} had not ended with the first");
-    eventually("all to be gone", async || {
-        let gauge = "datastream_subscribers{transport=\"websocket\"}";
-        let open = server.metric_with(gauge, &expiring(&signer, 600)).await;
-        open.eq(&0.0).then_some(())
-    })
-    .await;
+    let none = "datastream_subscribers{transport=\"websocket\"} 0";
+    server.counts_with(none, &expiring(&signer, 600)).await;
 }
