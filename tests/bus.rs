@@ -97,7 +97,7 @@ async fn an_edge_asks_the_leader_for_what_its_memory_lacks() {
     let listed: Vec<i64> = list.json().as_array().expect("a list").iter().map(id).collect();
     assert_eq!(listed, [rounds[19], rounds[18], rounds[17]]);
     assert_eq!(get(&small.http("/sse/nobody")).await.status, 404);
-    // Without a leader nobody knows: 503, and no gap. Asked is an edge that has no answer from before.
+    // Without a leader nobody knows: 503, and no gap. This edge has no earlier answer.
     let fresh = cluster.bus.edge().env("DATASTREAM_HISTORY", "2").start().await;
     cluster.capture.kill().await;
     let url = fresh.http(&format!("/sse/crash?after={}", rounds[3]));

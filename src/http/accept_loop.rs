@@ -142,7 +142,7 @@ impl AcceptLoop {
     }
 }
 
-/// Closes connections that have waited too long.
+/// Closes connections without a stream that exceed the limits.
 async fn close_excess(limiter: &ConnectionLimiter) {
     let mut ticks = interval(CHECK_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

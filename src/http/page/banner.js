@@ -18,7 +18,7 @@ let token;
 /** What is pasted may be the whole header. */
 const bare = (text) => text.trim().replace(/^bearer\s+/i, '');
 
-/** The heading says as much. A HEAD request is answered without a reason, and browsers hide those of the network. */
+/** The heading says as much. A proxy may refuse without a reason, and browsers hide those of the network. */
 const NO_REASON = /^(status \d+|Failed to fetch|Load failed|NetworkError.*)$/;
 
 export const currentToken = () => token;
