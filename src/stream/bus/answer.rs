@@ -3,7 +3,7 @@
 use async_nats::{HeaderMap, Message};
 use bytes::Bytes;
 use futures_util::StreamExt;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use super::{
     BusError,
@@ -24,6 +24,9 @@ use crate::{
 /// Questions that are answered at once. The database's connections are fewer, and each kind of read
 /// has its own: one kind must not delay another.
 const AT_ONCE: usize = 32;
+/// Questions that wait for their turn or are answered. Their edges hear every second that they wait:
+/// one that hears nothing asks again.
+const TAKEN: usize = 1_024;
 /// Room for the headers of a message.
 const HEADERS_MAX: usize = 1_024;
 
@@ -35,15 +38,20 @@ pub(crate) async fn answer_questions(
     metrics: Metrics,
 ) -> Result<(), BusError> {
     let questions = bus.subscribe(bus.own_subjects().ask("*")).await?;
-    let (bus, store, state, metrics) = (&bus, &store, &state, &metrics);
+    let turns = Semaphore::new(AT_ONCE);
+    let (bus, store, state, metrics, turns) = (&bus, &store, &state, &metrics, &turns);
     questions
-        .for_each_concurrent(AT_ONCE, |message| async move {
+        .for_each_concurrent(TAKEN, |message| async move {
             if bus.own_subjects().question(&message.subject) == Some("lost") {
                 return note_loss(&message, state);
             }
-            let space = state.borrow().space;
             metrics.bus.questions_total.inc();
-            let answering = answer(store, space, &message.payload);
+            let answering = async {
+                // The semaphore is never closed.
+                let _turn = turns.acquire().await;
+                let space = state.borrow().space;
+                answer(store, space, &message.payload).await
+            };
             let answered = tokio::select! {
                 answered = answering => answered,
                 () = keep_waiting(bus, &message) => return,

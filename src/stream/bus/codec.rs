@@ -10,7 +10,8 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::decode::{
-    BadMessage, LogMessage, begins_term, decode, decode_assembled, is_repeat, read_mark, term,
+    BadMessage, LogMessage, begins_term, decode, decode_assembled, is_repeat, is_whole, read_mark,
+    term,
 };
 use super::{outgoing::Outgoing, space::Space, subject::Subjects};
 use crate::stream::{
@@ -29,6 +30,8 @@ const REPEAT: &str = "Ds-Repeat";
 const PART: &str = "Ds-Part";
 /// Marks a claim behind which the log lost messages that NATS had acknowledged.
 const LOST: &str = "Ds-Lost";
+/// Stands beside a mark once its leader has appended again what NATS lost. Absent in earlier versions.
+const WHOLE: &str = "Ds-Whole";
 /// The version that this program writes, and the only one that it reads.
 const VERSION: &str = "1";
 /// Room for the headers of a message, and for the protocol's own.
@@ -167,28 +170,36 @@ fn headers_of(term: u64) -> HeaderMap {
     headers
 }
 
-/// A mark as it stands in a header.
+/// A mark as it stands in the headers.
 #[derive(Clone, Debug)]
-pub(super) struct EncodedMark(String);
+pub(super) struct EncodedMark {
+    position: String,
+    is_whole: bool,
+}
 
 impl EncodedMark {
-    pub(super) fn new(mark: &PositionMark) -> Self {
+    /// `is_whole`: the log has everything that was committed up to the mark.
+    pub(super) fn new(mark: &PositionMark, is_whole: bool) -> Self {
         let Space { system, timeline, database, generation } = &mark.space;
         let PositionMark { base, at, snapshot, is_shared, .. } = mark;
         let place = format!("{base} {system} {timeline} {database} {generation} {at}");
-        Self(format!("{VERSION} {place} {snapshot} {}", u8::from(*is_shared)))
+        let position = format!("{VERSION} {place} {snapshot} {}", u8::from(*is_shared));
+        Self { position, is_whole }
     }
 
     /// Whether NATS takes the message with it: a snapshot names each running transaction.
     pub(super) fn fits_on(&self, message: &Outgoing, max_payload: usize) -> bool {
-        message.payload.len() + self.0.len() + HEADERS_MAX <= max_payload
+        message.payload.len() + self.position.len() + HEADERS_MAX <= max_payload
     }
 
     /// Puts it on a message if it fits; returns whether it did.
     pub(super) fn put_on(&self, message: &mut Outgoing, max_payload: usize) -> bool {
         let fits = self.fits_on(message, max_payload);
         if fits {
-            message.headers.insert(POSITION, self.0.as_str());
+            message.headers.insert(POSITION, self.position.as_str());
+            if self.is_whole {
+                message.headers.insert(WHOLE, "1");
+            }
         }
         fits
     }

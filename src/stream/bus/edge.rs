@@ -115,7 +115,7 @@ pub(crate) struct Edge<L: Log = Bus> {
     rounds: Vec<Captured>,
     /// Whether rounds may be in another order on other edges, until the end of the log is read.
     is_rewriting: bool,
-    /// The end of the log when a leader said that it had appended again what NATS lost.
+    /// The place in the log by which its leader has appended again what NATS lost.
     whole_at: Option<u64>,
     leader: Option<(Beat, Instant)>,
     /// The message before which the claim of its leader is missing, and since when.
@@ -258,7 +258,7 @@ impl<L: Log> Edge<L> {
                 }
                 self.place.advance(entry, self.position());
                 self.term = codec::term(entry).unwrap_or_default();
-                mark.into_iter().for_each(|mark| self.reach(&mark));
+                mark.into_iter().for_each(|mark| self.reach(&mark, codec::is_whole(entry)));
             }
             (Err(error), _) | (_, Err(error)) => self.refuse(entry, &error),
         }
@@ -310,12 +310,12 @@ impl<L: Log> Edge<L> {
     }
 
     /// All rounds up to the mark are read: replays from the outbox may begin there.
-    fn reach(&mut self, mark: &codec::PositionMark) {
+    fn reach(&mut self, mark: &codec::PositionMark, is_whole: bool) {
         let Ok(snapshot) = mark.snapshot.parse::<Snapshot>() else { return };
         self.known.reach(mark);
         self.fill_hub(&snapshot);
         self.flush();
-        self.end_rewriting();
+        self.note_mark(is_whole);
         // What was published before is beyond the mark of a log that was written again.
         if !self.is_rewriting {
             self.settings.publisher.share(mark.is_shared);

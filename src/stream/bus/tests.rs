@@ -6,6 +6,7 @@ mod model;
 pub(super) mod patience;
 mod refresh;
 mod start;
+mod whole;
 
 use std::time::Duration;
 

@@ -70,6 +70,8 @@ pub(crate) struct LogWriter<L: Log = Bus> {
     marked: (String, Instant),
     /// Whose transaction ids rounds have.
     space: Space,
+    /// Whether everything that was committed is in the log: not before this leader has caught up.
+    is_whole: bool,
     /// The leader's number of the poll, and the sequence at which its rounds begin.
     poll: (u64, u64),
     /// The poll that the first one repeats.
@@ -114,6 +116,7 @@ impl<L: Log> LogWriter<L> {
             marked: (mark.as_ref().map(|mark| mark.snapshot.clone()).unwrap_or_default(), now),
             mark,
             space,
+            is_whole: false,
             poll: (0, 0),
             repeated_poll: poll,
             compared: now,
@@ -287,6 +290,7 @@ impl<L: Log> LogWriter<L> {
 
     /// Says that the log has everything from now on.
     pub(crate) async fn open(&mut self) -> Result<(), AppendError> {
+        self.is_whole = true;
         self.append_mark().await?;
         self.start.state.send_modify(|state| state.is_live = true);
         Ok(())
@@ -361,7 +365,7 @@ impl<L: Log> LogWriter<L> {
     }
 
     fn encoded_mark(&self) -> Option<EncodedMark> {
-        self.mark.as_ref().map(EncodedMark::new)
+        self.mark.as_ref().map(|mark| EncodedMark::new(mark, self.is_whole))
     }
 
     async fn append_with(

@@ -4,6 +4,7 @@ use serde::Deserialize;
 
 use super::{
     Claim, GameMessage, LOST, PART, POSITION, PositionMark, REPEAT, ROUND, RoundMessage, VERSION,
+    WHOLE,
 };
 use crate::stream::{
     bus::{
@@ -128,6 +129,11 @@ pub(crate) fn begins_term(subjects: &Subjects, entry: &LogEntry) -> bool {
 /// Whether the message is a repetition of a round.
 pub(crate) fn is_repeat(entry: &LogEntry) -> bool {
     header(entry, REPEAT).is_some()
+}
+
+/// Whether the log has everything that was committed up to the mark of this message.
+pub(crate) fn is_whole(entry: &LogEntry) -> bool {
+    header(entry, WHOLE).is_some()
 }
 
 /// What the message says.

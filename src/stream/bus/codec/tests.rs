@@ -69,8 +69,9 @@ fn a_mark_is_read_as_it_was_written() {
     let written =
         PositionMark { base: 9, space, at: -5, snapshot: "1:5:2,3".into(), is_shared: true };
     let mut outgoing = mark_message(&subjects(), 8);
-    assert!(EncodedMark::new(&written).put_on(&mut outgoing, 1 << 20));
+    assert!(EncodedMark::new(&written, true).put_on(&mut outgoing, 1 << 20));
     let entry = entry(10, outgoing);
+    assert!(is_whole(&entry));
     assert_eq!(read_mark(&entry), Ok(Some(written)));
     assert!(matches!(decode(&subjects(), &entry), Ok(LogMessage::Mark)));
 }
@@ -81,11 +82,13 @@ fn a_mark_of_an_earlier_version_says_that_others_may_stream() {
     let is_shared = false;
     let written = PositionMark { base: 9, space, at: -5, snapshot: "1:5:2,3".into(), is_shared };
     let mut outgoing = mark_message(&subjects(), 8);
-    assert!(EncodedMark::new(&written).put_on(&mut outgoing, 1 << 20));
+    assert!(EncodedMark::new(&written, false).put_on(&mut outgoing, 1 << 20));
     let text = outgoing.headers.get(POSITION).expect("a mark").to_string();
     outgoing.headers.insert(POSITION, text.strip_suffix(" 0").expect("the last field"));
-    let read = read_mark(&entry(10, outgoing)).expect("a mark");
+    let entry = entry(10, outgoing);
+    let read = read_mark(&entry).expect("a mark");
     assert!(read.is_some_and(|mark| mark.is_shared));
+    assert!(!is_whole(&entry));
 }
 
 #[test]
@@ -94,7 +97,7 @@ fn a_mark_that_nats_would_refuse_is_not_put_on_a_message() {
     let snapshot = format!("1:500000000000:{}", running.join(","));
     let space = Space::default();
     let mark = PositionMark { base: 9, space, at: 0, snapshot, is_shared: false };
-    let mark = EncodedMark::new(&mark);
+    let mark = EncodedMark::new(&mark, true);
     let mut round = round_messages(&subjects(), &message("crash", &"x".repeat(60_000)), 1 << 16);
     let last = round.last_mut().expect("a message");
     assert!(!mark.put_on(last, 1 << 16));

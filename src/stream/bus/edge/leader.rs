@@ -18,7 +18,9 @@ impl<L: Log> Edge<L> {
         if beat.end > self.place.last {
             self.missing_since.get_or_insert_with(Instant::now);
         }
-        if beat.is_live && self.is_rewriting {
+        // Leaders of earlier versions say it in no mark. A beat of a leader before the last one that was
+        // read says nothing of what was lost since.
+        if beat.is_live && self.is_rewriting && self.term > 0 && beat.claim >= self.term {
             self.whole_at.get_or_insert(beat.end);
             self.end_rewriting();
         }

@@ -10,7 +10,7 @@ use crate::stream::{bus::read::LogEntry, hub::Position};
 /// Messages that are remembered: enough to go back by, and for marks that lag by seconds.
 const REMEMBERED: usize = if cfg!(test) { 64 } else { 200_000 };
 /// The headers that the writer gave. NATS adds others.
-const HEADERS: [&str; 5] = ["Ds", "Ds-Pos", "Ds-Part", "Ds-Repeat", "Ds-Lost"];
+const HEADERS: [&str; 6] = ["Ds", "Ds-Pos", "Ds-Part", "Ds-Repeat", "Ds-Lost", "Ds-Whole"];
 
 /// A message that was read.
 #[derive(Clone, Copy, Debug)]

@@ -89,6 +89,14 @@ impl<L: Log> Edge<L> {
         self.settings.publisher.share(true);
     }
 
+    /// Takes a mark. `is_whole`: its leader has appended again everything that NATS lost before it.
+    pub(super) fn note_mark(&mut self, is_whole: bool) {
+        if self.is_rewriting && is_whole {
+            self.whole_at = Some(self.place.last);
+        }
+        self.end_rewriting();
+    }
+
     /// The order is that of other edges again once everything is read that a leader had appended again.
     pub(super) fn end_rewriting(&mut self) {
         if self.whole_at.is_some_and(|end| end <= self.place.last) {

@@ -99,10 +99,11 @@ impl<L: Log> Edge<L> {
         let begin = first.unwrap_or(ends.last).min(ends.last);
         let begin = begin.max(ends.last.saturating_sub(FILL_MAX)).max(floor).max(ends.first);
         let begin = self.back_to_mark(begin, ends, floor).await?;
-        let collected = self.preload_latest(begin, floor, ends.last).await?;
+        let (collected, newest) = self.preload_latest(begin, floor, ends.last).await?;
         self.progress = Progress::Starting(collected);
         (self.place, self.term) = (Place::after(begin.saturating_sub(1)), 0);
-        (self.open_at, self.needs_fill) = (ends.last, false);
+        // A latest round may be a repetition from beyond the end: it must not come again once the hub is open.
+        (self.open_at, self.needs_fill) = (ends.last.max(newest), false);
         self.settings.metrics.bus.fills_total.inc();
         Ok(())
     }
@@ -121,14 +122,15 @@ impl<L: Log> Edge<L> {
 
     /// Puts the latest round of each game into the hub, if it was first written before this sequence, page
     /// by page: all of them may be larger than the memory. A repetition behind it counts too: the leader
-    /// writes again what the log would forget, and an edge that reads on leaves it out.
+    /// writes again what the log would forget, and an edge that reads on leaves it out. Returns the
+    /// greatest sequence too.
     async fn preload_latest(
         &self,
         begin: u64,
         floor: u64,
         end: u64,
-    ) -> Result<Collected, BusError> {
-        let (log, mut collected) = (&self.settings.log, Collected::default());
+    ) -> Result<(Collected, u64), BusError> {
+        let (log, mut collected, mut newest) = (&self.settings.log, Collected::default(), 0);
         let games = self.games.all();
         let mut rest: Vec<_> = games.iter().map(|game| log.subjects().round(&game.id)).collect();
         while !rest.is_empty() {
@@ -137,6 +139,7 @@ impl<L: Log> Edge<L> {
                 if entry.seq < floor || (entry.seq >= begin && !is_repeat(&entry)) {
                     continue;
                 }
+                newest = newest.max(entry.seq);
                 let Some(message) = round_ending_with(log, &entry).await? else { continue };
                 let round = message.captured.round;
                 if collected.is_latest(&round) {
@@ -145,7 +148,7 @@ impl<L: Log> Edge<L> {
             }
             rest = left;
         }
-        Ok(collected)
+        Ok((collected, newest))
     }
 
     /// Puts into the hub what was collected. Every later round is published at once.

@@ -32,6 +32,8 @@ struct State {
     last: u64,
     fate: Fate,
     delayed: Vec<(u64, u64, Vec<Outgoing>)>,
+    /// Whether they arrive before the next page of last messages is read.
+    delivers_before_page: bool,
     /// Messages at the end that reads do not show yet; each read shows one more.
     lag: u64,
     /// The log before its last loss, with which a replica answers the next reads.
@@ -60,6 +62,7 @@ impl MemoryLog {
             last: 1_000,
             fate: Fate::Works,
             delayed: Vec::new(),
+            delivers_before_page: false,
             lag: 0,
             former: BTreeMap::new(),
             stale_reads: 0,
@@ -140,11 +143,12 @@ impl MemoryLog {
 
     /// The delayed appends arrive.
     pub(super) fn deliver(&self) {
-        let mut state = self.state.lock();
-        for (end, claim, messages) in std::mem::take(&mut state.delayed) {
-            // Refused if the log has another end by now.
-            let _ = state.store(end, claim, messages);
-        }
+        self.state.lock().deliver();
+    }
+
+    /// They arrive before the next page of last messages is read.
+    pub(super) fn deliver_before_page(&self) {
+        self.state.lock().delivers_before_page = true;
     }
 
     /// All messages after a sequence, as they are published again.
@@ -154,6 +158,13 @@ impl MemoryLog {
 }
 
 impl State {
+    fn deliver(&mut self) {
+        for (end, claim, messages) in std::mem::take(&mut self.delayed) {
+            // Refused if the log has another end by now.
+            let _ = self.store(end, claim, messages);
+        }
+    }
+
     fn store(
         &mut self,
         end: u64,
@@ -240,6 +251,9 @@ impl Log for MemoryLog {
         let rest = subjects.split_off(subjects.len().min(2));
         let mut state = self.state.lock();
         state.lag = 0;
+        if std::mem::take(&mut state.delivers_before_page) {
+            state.deliver();
+        }
         let entries = state.answering();
         if entries.last().map_or(state.last, |entry| entry.seq) < end {
             return Err(unavailable());

@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use super::{
     memory_log::{Fate, MemoryLog},
     patience::beat,
+    whole::overlapping,
 };
 use crate::{
     ops::{phase::Phase, telemetry::metrics::Metrics},
@@ -293,9 +294,6 @@ async fn settle(log: &MemoryLog, committed: u64, greatest: u64, mut viewers: [Vi
             viewer.edge.compare_in_test().await.expect("the log");
             viewer.edge.catch_up().await.expect("the log");
         }
-        viewer.receive_beat(&leader.writer);
-        leader.writer.open().await.expect("a mark");
-        viewer.edge.catch_up().await.expect("the log");
         viewer.edge.flush();
         assert!(viewer.hub.is_open());
         assert_eq!(
@@ -303,6 +301,25 @@ async fn settle(log: &MemoryLog, committed: u64, greatest: u64, mut viewers: [Vi
             (1..=committed.cast_signed()).collect::<Vec<_>>(),
             "an edge lacks a round"
         );
+    }
+    assert_exact(log, committed, leader, viewers).await;
+}
+
+/// Once a leader has appended what was lost, every edge answers exactly, also one that starts now.
+async fn assert_exact(
+    log: &MemoryLog,
+    committed: u64,
+    mut leader: Leader,
+    mut viewers: [Viewer; 2],
+) {
+    leader.writer.publish(overlapping(committed + 1)).await.expect("published");
+    let mut new = Viewer::new(log);
+    new.edge.fill_in_test().await;
+    for viewer in viewers.iter_mut().chain([&mut new]) {
+        viewer.edge.catch_up().await.expect("the log");
+        viewer.edge.flush();
+        let last = committed.cast_signed() + 3;
+        assert_eq!(viewer.resumed_after(last - 1), [last], "a resume repeats rounds");
     }
 }
 

@@ -1,9 +1,9 @@
 //! The start of an edge whose log has more than its memory.
 
-use std::num::NonZeroUsize;
+use std::{num::NonZeroUsize, sync::Arc};
 
 use super::{
-    memory_log::MemoryLog,
+    memory_log::{Fate, MemoryLog},
     model::{Viewer, mark, round, writer_start},
 };
 use crate::{
@@ -13,7 +13,7 @@ use crate::{
     },
     stream::{
         bus::{LogWriter, Takeover},
-        hub::{self, Captured, HubSettings},
+        hub::{self, Batch, Captured, Hub, HubSettings, Outlet},
         round::{Game, GameId},
         start_point::SeedMode,
         topic::Topic,
@@ -100,4 +100,37 @@ async fn the_newest_of_the_repeated_rounds_are_kept_and_the_latest_of_each_game(
     viewer.edge.catch_up().await.expect("the log");
     viewer.edge.flush();
     assert_eq!(viewer.received(), [GAMES + 1]);
+}
+
+/// Fails if a client could have connected before these rounds were published.
+#[derive(Debug)]
+struct NobodyYet(Hub);
+
+impl Outlet for NobodyYet {
+    fn publish(&self, batch: &Batch) {
+        let number = batch.iter().next().and_then(|placed| placed.frame.round_id().as_number());
+        assert!(!self.0.is_open(), "round {number:?} would come twice: as the seed and as a round");
+    }
+
+    fn end_streams(&self) {}
+}
+
+#[tokio::test]
+async fn a_latest_round_from_beyond_the_end_does_not_come_again_once_streams_are_open() {
+    let (log, mut writer) = begun_log().await;
+    writer.begin(Vec::new()).await.expect("begun");
+    writer.set_mark(mark(0, writer.end()));
+    writer.open().await.expect("a mark");
+    // An older round after the newest one of its game: the log ends with the newest one again.
+    log.set_fate(Fate::Delayed);
+    assert!(writer.publish(vec![round(31), round(4)]).await.is_err(), "it arrives later");
+    log.deliver_before_page();
+    let mut viewer = Viewer::new(&log);
+    viewer.hub.attach(Arc::new(NobodyYet(viewer.hub.clone())));
+    viewer.edge.fill_in_test().await;
+    let newest = viewer.hub.latest(&Topic::Everything).and_then(Result::ok).expect("a seed");
+    assert_eq!(newest.round_id().as_number(), Some(31));
+    viewer.edge.catch_up().await.expect("the log");
+    viewer.edge.flush();
+    assert!(viewer.hub.is_open());
 }
