@@ -45,7 +45,7 @@ pub(crate) mod transport;
 pub mod internals {
     pub use crate::{
         access::fuzz as tokens,
-        ops::{shutdown::Shutdown, telemetry::metrics::Metrics},
+        ops::{build_info::LINE as BUILD, shutdown::Shutdown, telemetry::metrics::Metrics},
         postgres::target::PgTarget,
         source::{Capture, CaptureSettings, decode_payload},
         stream::{

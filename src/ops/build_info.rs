@@ -7,7 +7,7 @@ pub(crate) const REVISION: &str = env!("BUILD_REVISION");
 /// The cargo features, joined by `+`, or `none`.
 pub(crate) const FEATURES: &str = env!("BUILD_FEATURES");
 /// All of it, as `--version` prints it after the program's name.
-pub(crate) const LINE: &str = concat!(
+pub const LINE: &str = concat!(
     env!("CARGO_PKG_VERSION"),
     " (revision ",
     env!("BUILD_REVISION"),

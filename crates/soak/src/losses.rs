@@ -19,14 +19,14 @@ use crate::{
 const COUNTERS: [&str; 2] = ["datastream_bus_rewritten_total ", "datastream_bus_holes_total "];
 const LIVE: &str = "datastream_bus_live 1";
 const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// What is counted now was acknowledged before, at most so long before the fault of NATS that is on, or
-/// was on last: all nodes were well before it, so that each of them had all messages.
+/// What is counted now, while no fault of NATS is on, was acknowledged at most so long before. During a
+/// fault, nothing from before it is lost: all nodes were well, so each of them had all messages.
 const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(25);
 /// The leader and the edges compare the end of the log each second.
 const NOTICED_WITHIN: Duration = Duration::from_secs(3);
-/// An edge takes its order for that of the others once a beat names an end that it has read. The beat
-/// comes twice a second.
-const SETTLED_WITHIN: Duration = Duration::from_secs(2);
+/// An edge takes its order for that of the others once it has read the mark with which the leader opens.
+/// The leader is live when NATS has the mark, and the edge may read it later.
+const SETTLED_WITHIN: Duration = Duration::from_secs(1);
 
 /// A stretch, by the times of the logical clock.
 #[derive(Clone, Copy, Debug)]
@@ -94,7 +94,7 @@ impl Losses {
                         begun.elapsed().as_secs_f64()
                     );
                     let recent = times.front().map_or(0, |(_, logical)| *logical);
-                    let from = faults.of_nats_since().map_or(recent, |begun| begun.min(recent));
+                    let from = faults.of_nats_since().unwrap_or(recent);
                     let open = Open { from, noticed: Instant::now(), after: None, delivered: None };
                     self.open.lock().push(open);
                 }
