@@ -251,22 +251,6 @@ async fn a_rotated_key_is_known_at_its_first_token_and_a_flood_causes_one_fetch(
 }
 
 #[tokio::test]
-async fn a_key_that_is_rotated_again_is_known_once_another_fetch_may_be_caused() {
-    let database = TestDatabase::new().await;
-    let keys = ["first", "second", "third"].map(|name| Signer::es256().named(name));
-    let jwks = JwksServer::start(Answer::Body(jwk_set(&keys[..1]))).await;
-    let server = on(&database, &jwks.url).start().await;
-    answered(&server, &keys[0], 200).await;
-    jwks.answer(Answer::Body(jwk_set(&keys[..2])));
-    assert_eq!(status(&server, &keys[1]).await, 200);
-    let before = jwks.requests();
-    jwks.answer(Answer::Body(jwk_set(&keys)));
-    // The next fetch by itself is minutes away.
-    answered(&server, &keys[2], 200).await;
-    assert_eq!(jwks.requests(), before + 1);
-}
-
-#[tokio::test]
 async fn the_last_good_keys_stay_while_a_fetch_fails_and_all_who_wait_share_it() {
     let database = TestDatabase::new().await;
     let signer = Signer::es256().named("a");

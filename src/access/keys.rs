@@ -69,6 +69,18 @@ struct Asks {
     is_pending: bool,
 }
 
+impl Asks {
+    /// Begins an attempt, unless one is under way or the last one is too recent.
+    fn begin(&mut self, now: Instant) -> bool {
+        let is_recent = self.last.is_some_and(|last| now.duration_since(last) < ASK_EVERY);
+        if !self.can_ask || self.is_pending || is_recent {
+            return false;
+        }
+        *self = Self { last: Some(now), is_pending: true, ..*self };
+        true
+    }
+}
+
 impl Keys {
     /// Reads the keys, or begins to fetch them. A file must have keys from the start.
     pub(super) fn start(
@@ -154,15 +166,10 @@ impl Keys {
     /// Whether an attempt is under way, or begins now.
     fn ask(&self) -> bool {
         let mut asks = self.0.asks.lock();
-        if asks.is_pending || !asks.can_ask {
-            return asks.is_pending;
+        if asks.begin(Instant::now()) {
+            self.0.asked.notify_one();
         }
-        if asks.last.is_some_and(|last| last.elapsed() < ASK_EVERY) {
-            return false;
-        }
-        *asks = Asks { last: Some(Instant::now()), is_pending: true, ..*asks };
-        self.0.asked.notify_one();
-        true
+        asks.is_pending
     }
 
     /// Waits until a token names an unknown key.
@@ -175,5 +182,34 @@ impl Keys {
         self.0.metrics.count_key_read(succeeded);
         self.0.asks.lock().is_pending = false;
         self.0.attempts.send_modify(|attempts| *attempts += 1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unknown_keys_cause_one_fetch_in_30_s_and_then_another() {
+        let (start, mut asks) = (Instant::now(), Asks { can_ask: true, ..Asks::default() });
+        assert!(asks.begin(start));
+        asks.is_pending = false;
+        assert!(!asks.begin(start + Duration::from_millis(29_999)));
+        assert!(asks.begin(start + Duration::from_secs(30)));
+        let much_later = start + Duration::from_secs(3600);
+        assert!(!asks.begin(much_later), "one is under way");
+    }
+
+    #[tokio::test]
+    async fn the_task_that_fetches_is_woken_again_for_a_key_that_is_rotated_again() {
+        let keys = Keys::empty(&Metrics::default());
+        keys.0.asks.lock().can_ask = true;
+        assert!(keys.ask());
+        keys.asked().await;
+        keys.note_attempt(true);
+        assert!(!keys.ask(), "the last one is too recent");
+        keys.0.asks.lock().last = Instant::now().checked_sub(ASK_EVERY);
+        assert!(keys.ask());
+        keys.asked().await;
     }
 }
