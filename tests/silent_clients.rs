@@ -1,7 +1,10 @@
 //! Clients that connect and send no complete request, or send nothing more after one. They are
 //! bounded, and other clients do not notice them.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
 use futures_util::future::join_all;
 use tokio::{
@@ -17,9 +20,10 @@ use testkit::{
     pinned::trusting, raw_http, serving, within,
 };
 
-/// Half of the time after which the server closes silent connections: the answer does not wait for
-/// that. `crates/attack` measures that it takes less than a second.
+/// Half of the time after which the server closes silent connections: no answer waits for that.
 const HEALTH_MAX: Duration = Duration::from_secs(5);
+/// What the server promises. A machine that other tests load may exceed it once, but not five times.
+const HEALTH_PROMISED: Duration = Duration::from_secs(1);
 const HEALTH: &str = "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n";
 
 async fn silent(address: SocketAddr, count: usize) -> Vec<TcpStream> {
@@ -43,11 +47,21 @@ fn still_open(clients: &[TcpStream]) -> usize {
 }
 
 async fn assert_healthy(server: &TestServer) {
+    let mut fastest = HEALTH_MAX;
     for _ in 0..5 {
+        let begun = Instant::now();
         let health = async { raw_http(server.addr, HEALTH).await.read_until("\"ok\"}").await };
         let health = timeout(HEALTH_MAX, health).await.expect("an answer before they are closed");
         assert!(health.starts_with("HTTP/1.1 200 "), "{health}");
+        fastest = fastest.min(begun.elapsed());
     }
+    assert!(fastest < HEALTH_PROMISED, "{fastest:?}");
+}
+
+async fn assert_streams(database: &TestDatabase, server: &TestServer) {
+    let mut stream = WsClient::connect(server.ws("/ws/crash")).await;
+    let round = database.finish("crash", "{}").await;
+    stream.rounds_until(round).await;
 }
 
 #[tokio::test]
@@ -68,16 +82,14 @@ async fn four_thousand_silent_connections_stop_neither_health_checks_nor_new_str
     let clients = silent(server.addr, 4000).await;
     assert_healthy(&server).await;
     assert!(still_open(&clients) <= 1024);
-    let mut stream = WsClient::connect(server.ws("/ws/crash")).await;
-    let round = database.finish("crash", "{}").await;
-    stream.rounds_until(round).await;
+    assert_streams(&database, &server).await;
     assert!(server.metric("datastream_pending_closed_total{state=\"no_request\"}").await > 2000.0);
 }
 
 #[tokio::test]
 async fn at_most_1024_keep_alive_connections_stay_open_and_hold_little_memory() {
     rlimit::increase_nofile_limit(u64::MAX).expect("more files");
-    let (_database, server) = serving().await;
+    let (database, server) = serving().await;
     let before = server.metric("process_resident_memory_bytes").await;
     let mut clients = Vec::new();
     for _ in 0..50 {
@@ -88,6 +100,7 @@ async fn at_most_1024_keep_alive_connections_stay_open_and_hold_little_memory() 
     assert!(still_open(&clients) <= 1024);
     assert!(after - before <= 50e6, "{before} bytes before, {after} after");
     assert_healthy(&server).await;
+    assert_streams(&database, &server).await;
 }
 
 /// The connection after one request and its response.
@@ -202,9 +215,7 @@ async fn half_heads_that_have_more_than_the_memory_for_connections_refuse_no_str
         (used > f64::from(4 << 20)).then_some(())
     })
     .await;
-    let mut stream = WsClient::connect(server.ws("/ws/crash")).await;
-    let round = database.finish("crash", "{}").await;
-    stream.rounds_until(round).await;
+    assert_streams(&database, &server).await;
     drop(halves);
 }
 

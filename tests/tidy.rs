@@ -5,6 +5,7 @@
 
 mod tidy_documents;
 mod tidy_prose;
+mod tidy_tests;
 mod tidy_words;
 
 use std::{
@@ -278,31 +279,6 @@ fn metric_names_are_written_in_telemetry_only() {
     };
     let wrong: Vec<_> = sources("src").into_iter().filter(names).map(|s| s.path).collect();
     assert!(wrong.is_empty(), "{wrong:?}");
-}
-
-#[test]
-fn the_tests_that_the_guarantees_name_exist() {
-    let guarantees = fs::read_to_string(Path::new(ROOT).join("docs/guarantees.md")).expect("text");
-    let tests: Vec<_> = ["src", "tests", "crates"].into_iter().flat_map(sources).collect();
-    let exists = |name: &str| {
-        let (name, is_whole) = match name.strip_suffix(['*', '…']) {
-            Some(start) => (start, false),
-            None => (name, true),
-        };
-        let end = if is_whole { "(" } else { "" };
-        tests.iter().any(|source| source.text.contains(&format!("fn {name}{end}")))
-    };
-    let sections = guarantees.split("\n### G").skip(1);
-    let tests_of =
-        |section: &str| section.lines().find_map(|it| Some(it.strip_prefix("Test: ")?.to_owned()));
-    let named: Vec<_> = sections.map(|it| tests_of(it).ok_or_else(|| it.to_owned())).collect();
-    assert!(named.len() >= 38, "{} promises", named.len());
-    let named = named.iter().map(|it| it.as_ref().expect("a promise with its tests"));
-    let named = named.flat_map(|list| list.split('`').skip(1).step_by(2));
-    // What has underscores is a name; the rest are modules and programs.
-    let names = named.filter_map(|path| path.rsplit("::").next()).filter(|it| it.contains('_'));
-    let missing: Vec<_> = names.filter(|name| !exists(name)).collect();
-    assert!(missing.is_empty(), "{missing:?}");
 }
 
 #[tokio::test]
