@@ -43,11 +43,15 @@ impl Address {
     }
 }
 
+/// Each test's database adds 10 MB to the write-ahead log. With segments of 1 MB, initdb chooses a limit of
+/// 64 MB, which is a checkpoint for every sixth test.
+const FEW_CHECKPOINTS: [(&str, &str); 1] = [("max_wal_size", "1GB")];
+
 /// The shared cluster. It is never dropped: its guard removes it when the test process ends.
 pub fn shared() -> &'static Address {
     static SHARED: OnceLock<(Address, Mutex<Cluster>)> = OnceLock::new();
     let start = || {
-        let cluster = start_new(&[]);
+        let cluster = start_new(&FEW_CHECKPOINTS);
         (Address::of(&cluster), Mutex::new(cluster))
     };
     &SHARED.get_or_init(start).0
