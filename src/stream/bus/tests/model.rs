@@ -265,7 +265,7 @@ async fn run(steps: Vec<Step>) {
             Step::Compare(edge) => drop(viewers[edge].edge.compare_in_test().await),
         }
     }
-    settle(&log, committed, greatest, viewers).await;
+    Box::pin(settle(&log, committed, greatest, viewers)).await;
 }
 
 /// Everything works from now on.
