@@ -231,9 +231,9 @@ impl Hub {
         self.recent().latest(topic)
     }
 
-    /// The rounds of a seed of which the hub has no bytes.
-    pub(crate) fn missing_seeds(&self, topic: &Topic, mode: SeedMode) -> Vec<MissingSeed> {
-        self.recent().missing_seeds(topic, mode)
+    /// The rounds of a seed, or what to read for those of which the hub has no bytes.
+    pub(crate) fn seed_list(&self, topic: &Topic, mode: SeedMode) -> Vec<SeedRound> {
+        self.recent().seed_list(topic, mode)
     }
 
     /// Whether the ring buffers have every round of the topic after the named one.

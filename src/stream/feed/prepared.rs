@@ -128,10 +128,13 @@ impl Prepared {
             Start::Seed => self.seed,
             _ => self.seed.after_gap(),
         };
-        let missing = self.feed.hub.missing_seeds(&self.topic, mode);
+        let seeds = self.feed.hub.seed_list(&self.topic, mode);
+        let all = seeds.len();
+        let missing: Vec<_> = seeds.into_iter().filter_map(Result::err).collect();
         (self.source.seeds, self.source.first_seeds) = (None, None);
         if !missing.is_empty() {
-            let charge = self.feed.charge_seeds(missing.len(), self.source.client)?;
+            // The reader keeps those too of which the hub has the bytes: they go between the others.
+            let charge = self.feed.charge_seeds(all, self.source.client)?;
             self.source.seeds = Some(charge);
         }
         Ok(missing)

@@ -11,7 +11,7 @@ use super::{
 use crate::stream::{
     frame::Frame,
     hub::{
-        MissingSeed, Opening, Placed, Position, Replay, Resumed, Seeds, Start, ring_buffer::Entry,
+        Opening, Placed, Position, Replay, Resumed, SeedRound, Seeds, Start, ring_buffer::Entry,
     },
     round::GameId,
     start_point::SeedMode,
@@ -73,14 +73,14 @@ impl RecentRounds {
         reads_seeds.then(|| Seeds { frames: Vec::new(), stored: rounds().collect() })
     }
 
-    /// The rounds of a seed of which there are no bytes.
-    pub(in crate::stream::hub) fn missing_seeds(
+    /// The rounds of a seed, or what to read for those of which there are no bytes.
+    pub(in crate::stream::hub) fn seed_list(
         &self,
         topic: &Topic,
         mode: SeedMode,
-    ) -> Vec<MissingSeed> {
+    ) -> Vec<SeedRound> {
         let latest = self.seed_rounds(topic, mode).into_iter();
-        latest.filter_map(|(game, latest)| latest.held(game).err()).collect()
+        latest.map(|(game, latest)| latest.held(game)).collect()
     }
 
     fn seed_rounds<'a>(
