@@ -1,6 +1,9 @@
 //! The LISTEN connection: connects, checks the database and listens. Nothing but the capture uses it.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tokio::task::AbortHandle;
 use tokio_postgres::types::Type;
@@ -11,6 +14,7 @@ use super::{
     exact_claim::{ClaimKind, ExactClaim},
     exact_server::ServerName,
     outbox_reader::OutboxReader,
+    presence::RETRY_AFTER,
     session::{ANSWER_WITHIN, Parameter, Session, within},
     wake_ups::{CHANNEL, PROBE_CHANNEL, WakeUps, receive},
 };
@@ -45,6 +49,8 @@ const SETTINGS: [(&str, &str); 10] = [
 
 /// LISTEN and its preparation: ten small queries, over a slow connection.
 const PREPARED_WITHIN: Duration = Duration::from_secs(10);
+/// A session ends within milliseconds after it was terminated, on a busy machine later.
+const ENDS_WITHIN: Duration = Duration::from_secs(2);
 
 /// Two connections with equal identities share one timeline of one cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -179,9 +185,13 @@ impl Listener {
         CatchUpQueries { session: self.session(), skipped: self.skipped.as_ref() }
     }
 
-    /// Ends the session of a former leader, which may still hold presence.
+    /// Ends the session of a former leader, and waits until it holds presence no more.
     pub(super) async fn end_session(&self, backend: &Backend) -> Result<(), CaptureError> {
-        end_former(self.session(), Some(backend)).await
+        let begun = Instant::now();
+        while end_former(self.session(), Some(backend)).await? && begun.elapsed() < ENDS_WITHIN {
+            tokio::time::sleep(RETRY_AFTER).await;
+        }
+        Ok(())
     }
 
     /// Counts rounds that cannot be sent.
@@ -263,11 +273,12 @@ async fn backend(session: &Session) -> Result<Option<Backend>, CaptureError> {
     Ok(row.try_get::<_, Option<String>>("start")?.map(|start| Backend { pid, start }))
 }
 
-/// A connection that broke may live on at the server for minutes, and hold presence.
-async fn end_former(session: &Session, former: Option<&Backend>) -> Result<(), CaptureError> {
-    let Some(Backend { pid, start }) = former else { return Ok(()) };
+/// A connection that broke may live on at the server for minutes, and hold presence. Returns whether it
+/// was still there.
+async fn end_former(session: &Session, former: Option<&Backend>) -> Result<bool, CaptureError> {
+    let Some(Backend { pid, start }) = former else { return Ok(false) };
     let sql = "select pg_terminate_backend(a.pid) from pg_stat_get_activity($1) a \
         where a.backend_start::text = $2 and a.usesysid = (select oid from pg_roles where rolname = current_user)";
     let parameters: [Parameter<'_>; 2] = [(pid, Type::INT4), (start, Type::TEXT)];
-    session.query(sql, &parameters).await.map(drop)
+    Ok(!session.query(sql, &parameters).await?.is_empty())
 }

@@ -36,8 +36,15 @@ pub(crate) struct Faults {
     /// Link faults that began or ended so far: shows whether one disturbed a recovery.
     link_changes: AtomicU64,
     outages: Mutex<Vec<Outage>>,
-    /// Of NATS: when each began, by the logical clock, and when all nodes were well again.
-    of_nats: Mutex<Vec<(u64, Option<Instant>)>>,
+    of_nats: Mutex<Vec<FaultOfNats>>,
+}
+
+/// A fault of NATS: when it began, by the logical clock, and when all nodes were well again.
+#[derive(Debug)]
+struct FaultOfNats {
+    fault: Fault,
+    begun: u64,
+    ended: Option<Instant>,
 }
 
 /// From the begin of a fault until every server was ready again.
@@ -114,15 +121,13 @@ impl Faults {
             }
             let begun = Moment::now(tx_log);
             if planned.fault.is_of_nats() {
-                self.of_nats.lock().push((begun.logical, None));
+                let (fault, begun) = (planned.fault, begun.logical);
+                self.of_nats.lock().push(FaultOfNats { fault, begun, ended: None });
             }
             self.one(testbed, planned).await?;
             if planned.fault.is_of_nats() {
-                self.of_nats
-                    .lock()
-                    .last_mut()
-                    .into_iter()
-                    .for_each(|(_, end)| *end = Some(Instant::now()));
+                let mut of_nats = self.of_nats.lock();
+                of_nats.last_mut().into_iter().for_each(|it| it.ended = Some(Instant::now()));
             }
             let _ = over.send(begun);
             *self.counts.lock().entry(planned.fault).or_default() += 1;
@@ -197,12 +202,15 @@ impl Faults {
         merged.iter().filter(is_long).map(|it| (it.begun.logical, it.ended.logical)).collect()
     }
 
-    /// When the oldest fault of NATS began, by the logical clock, that is on or ended just now: an edge
-    /// that is cut off meanwhile notices losses later.
+    /// When the fault of NATS began, by the logical clock, by which it loses messages: it is on, or ended
+    /// just now, since an edge that is cut off meanwhile notices losses later. If no such fault explains a
+    /// loss, the oldest one of any kind does.
     pub(crate) fn of_nats_since(&self) -> Option<u64> {
         let all = self.of_nats.lock();
-        let counts = |end: &Option<Instant>| end.is_none_or(|end| end.elapsed() < CUT_OFF_WITHIN);
-        all.iter().find(|(_, end)| counts(end)).map(|(begun, _)| *begun)
+        let is_near = |it: &&FaultOfNats| it.ended.is_none_or(|end| end.elapsed() < CUT_OFF_WITHIN);
+        let near = || all.iter().filter(is_near);
+        let found = near().find(|it| it.fault.loses()).or_else(|| near().next());
+        found.map(|it| it.begun)
     }
 
     /// The number of injected faults of each kind.

@@ -105,6 +105,11 @@ impl Fault {
         self >= Self::NatsKill
     }
 
+    /// Whether NATS loses what it acknowledged: by two old stores, or with the stream.
+    pub(crate) fn loses(self) -> bool {
+        matches!(self, Self::NatsBackPair | Self::StreamDelete)
+    }
+
     fn is_of_server(self) -> bool {
         matches!(self, Self::ServerStop | Self::ServerKill)
     }
