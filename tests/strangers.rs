@@ -221,3 +221,18 @@ async fn a_migration_of_the_game_keeps_its_locks_and_the_server_its_connection()
     assert_eq!(client.next_round().await.round_id, round);
     server.counts("datastream_listener_connects_total 1").await;
 }
+
+#[tokio::test]
+async fn a_lock_that_excludes_readers_is_logged_while_rounds_wait() {
+    let (database, server) = serving().await;
+    let mut client = WsClient::connect(server.ws("/ws/crash")).await;
+    // The server polls often for a second after a round.
+    let first = database.finish("crash", "{}").await;
+    assert_eq!(client.next_round().await.round_id, first);
+    let lock = "begin; lock table public.rounds in access exclusive mode; \
+        select pg_sleep(0.8); commit";
+    database.run(lock).await;
+    server.logs("another session locks an attached table").await;
+    let second = database.finish("crash", "{}").await;
+    assert_eq!(client.next_round().await.round_id, second);
+}

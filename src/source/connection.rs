@@ -292,7 +292,13 @@ impl Connection<'_> {
         self.publisher.metrics.polls_total.inc();
         let mut poll = match answer {
             PollAnswer::Complete(poll) => poll,
-            PollAnswer::Locked => return Ok(0),
+            PollAnswer::Locked => {
+                tracing::warn!(
+                    "another session locks an attached table or its games, so all rounds wait. Find \
+                     the session in pg_locks."
+                );
+                return Ok(0);
+            }
             PollAnswer::ReadInPages => {
                 return Ok(self.publish_pages(running, &already, FoundBy::poll).await?.published);
             }
