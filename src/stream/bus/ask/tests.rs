@@ -1,5 +1,7 @@
 //! Questions to a leader on a real nats-server.
 
+use std::collections::HashSet;
+
 use async_nats::Message;
 use testkit::{eventually, nats::Nats, wait::beside, within};
 use tokio::task::JoinHandle;
@@ -90,6 +92,35 @@ async fn a_leader_that_gives_signs_is_waited_for() {
     release.send_replace(true);
     assert!(games.await.expect("a task").expect("an answer").is_empty());
     assert_eq!(asked(&edge), 1, "it was asked again after {SIGN_WITHIN:?}, in spite of the signs");
+}
+
+#[tokio::test]
+async fn questions_that_wait_for_their_turn_get_signs() {
+    /// More than the leader answers at once.
+    const QUESTIONS: usize = 40;
+    let nats = Nats::start().await;
+    let bus = bus(&nats).await;
+    let (release, released) = watch::channel(false);
+    let (store, state) = (Arc::new(Busy(released)), watch::Sender::new(LeaderState::default()));
+    beside(answer_questions(bus.clone(), store, state, Metrics::default()));
+    let mut signs = bus.subscribe("_INBOX.>".to_owned()).await.expect("a subscription");
+    bus.flush().await;
+    let edges: Vec<_> = (0..QUESTIONS).map(|_| edge(&bus, None)).collect();
+    let games: Vec<_> = edges.iter().map(ask_games).collect();
+    let all_have_signs = async {
+        let mut inboxes = HashSet::new();
+        while inboxes.len() < QUESTIONS {
+            let message = signs.next().await.expect("a message");
+            if message.headers.is_some_and(|headers| headers.get(MORE).is_some()) {
+                inboxes.insert(message.subject.to_string());
+            }
+        }
+    };
+    within("a sign for each question", all_have_signs).await;
+    release.send_replace(true);
+    for games in games {
+        assert!(games.await.expect("a task").expect("an answer").is_empty());
+    }
 }
 
 #[tokio::test]

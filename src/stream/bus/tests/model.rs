@@ -42,6 +42,8 @@ enum Step {
     Claim(usize),
     /// A node that leads, or takes itself to lead, publishes at most so many rounds.
     Poll(usize, u8),
+    /// A node that leads learns that servers without a bus stream too, or that none does.
+    Share(usize, bool),
     /// What becomes of the next append.
     Fate(Fate),
     /// Delayed appends arrive.
@@ -66,6 +68,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         3 => (1_u8..5).prop_map(Step::Commit),
         2 => (0_usize..2).prop_map(Step::Claim),
         6 => (0_usize..2, 1_u8..5).prop_map(|(node, most)| Step::Poll(node, most)),
+        1 => (0_usize..2, any::<bool>()).prop_map(|(node, shared)| Step::Share(node, shared)),
         1 => prop::sample::select(fates.to_vec()).prop_map(Step::Fate),
         1 => Just(Step::Deliver),
         1 => (1_u64..6).prop_map(Step::Lose),
@@ -144,7 +147,9 @@ impl Leader {
         self.next = end;
         // As the cursor: a mark does not move while younger rounds are in the log.
         if !self.already.iter().any(|number| *number > end) {
-            self.writer.set_mark(mark(end, self.writer.end()));
+            let is_shared = self.writer.is_shared();
+            let mark = mark(end, self.writer.end());
+            self.writer.set_mark(PositionMark { is_shared, ..mark });
         }
         true
     }
@@ -255,6 +260,9 @@ async fn run(steps: Vec<Step>) {
                     }
                 }
             }
+            Step::Share(node, shared) => {
+                nodes[node].iter_mut().for_each(|leader| leader.writer.share(shared));
+            }
             Step::Fate(fate) => log.set_fate(fate),
             Step::Deliver => log.deliver(),
             Step::Lose(messages) => log.lose(messages),
@@ -276,6 +284,7 @@ async fn settle(log: &MemoryLog, committed: u64, greatest: u64, mut viewers: [Vi
     log.deliver();
     let mut leader = Leader::claim(log, greatest).await.expect("a leader");
     assert!(leader.poll(committed, u64::MAX / 2).await);
+    leader.writer.share(false);
     leader.writer.open().await.expect("a mark");
     let mut found = Vec::new();
     for entry in log.after(0) {
@@ -305,20 +314,27 @@ async fn settle(log: &MemoryLog, committed: u64, greatest: u64, mut viewers: [Vi
     assert_exact(log, committed, leader, viewers).await;
 }
 
-/// Once a leader has appended what was lost, every edge answers exactly, also one that starts now.
+/// Once a leader has appended what was lost, and no server without a bus streams any more, every edge
+/// answers exactly, also one that starts now. Before that, it leaves out no round.
 async fn assert_exact(
     log: &MemoryLog,
     committed: u64,
     mut leader: Leader,
     mut viewers: [Viewer; 2],
 ) {
+    leader.writer.share(true);
     leader.writer.publish(overlapping(committed + 1)).await.expect("published");
+    leader.writer.share(false);
+    leader.writer.open().await.expect("a mark");
+    leader.writer.publish(overlapping(committed + 4)).await.expect("published");
     let mut new = Viewer::new(log);
     new.edge.fill_in_test().await;
+    let [first, .., last] = [1, 2, 3, 4, 5, 6].map(|number| committed.cast_signed() + number);
     for viewer in viewers.iter_mut().chain([&mut new]) {
         viewer.edge.catch_up().await.expect("the log");
         viewer.edge.flush();
-        let last = committed.cast_signed() + 3;
+        let repeated: Vec<_> = [first].into_iter().chain(first + 2..=last).collect();
+        assert_eq!(viewer.resumed_after(first + 1), repeated, "another server may differ");
         assert_eq!(viewer.resumed_after(last - 1), [last], "a resume repeats rounds");
     }
 }
