@@ -322,14 +322,16 @@ async fn assert_exact(
     mut leader: Leader,
     mut viewers: [Viewer; 2],
 ) {
+    // An edge asks the leader for what overlaps with the transactions of its first mark.
+    leader.writer.publish(vec![round(committed + 1)]).await.expect("published");
     leader.writer.share(true);
-    leader.writer.publish(overlapping(committed + 1)).await.expect("published");
+    leader.writer.publish(overlapping(committed + 2)).await.expect("published");
     leader.writer.share(false);
     leader.writer.open().await.expect("a mark");
-    leader.writer.publish(overlapping(committed + 4)).await.expect("published");
+    leader.writer.publish(overlapping(committed + 5)).await.expect("published");
     let mut new = Viewer::new(log);
     new.edge.fill_in_test().await;
-    let [first, .., last] = [1, 2, 3, 4, 5, 6].map(|number| committed.cast_signed() + number);
+    let [first, .., last] = [2, 3, 4, 5, 6, 7].map(|number| committed.cast_signed() + number);
     for viewer in viewers.iter_mut().chain([&mut new]) {
         viewer.edge.catch_up().await.expect("the log");
         viewer.edge.flush();
