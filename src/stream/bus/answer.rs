@@ -24,8 +24,8 @@ use crate::{
 /// Questions that are answered at once. The database's connections are fewer, and each kind of read
 /// has its own: one kind must not delay another.
 const AT_ONCE: usize = 32;
-/// Questions that wait for their turn or are answered. Their edges hear every second that they wait:
-/// one that hears nothing asks again.
+/// Questions that wait for their turn or are answered. Their edges get a sign every second: one that
+/// gets none asks again.
 const TAKEN: usize = 1_024;
 /// Room for the headers of a message.
 const HEADERS_MAX: usize = 1_024;
