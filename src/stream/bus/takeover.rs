@@ -59,16 +59,17 @@ impl Takeover {
         let ends = log.ends().await?;
         let floor = floor(log, ends.last).await?;
         let mut takeover = Self { end: ends.last, ..Self::default() };
-        takeover.mark = last_mark(log, ends, floor).await?;
+        (takeover.mark, takeover.term) = last_mark(log, ends, floor).await?;
         if let Some(mark) = takeover.mark.clone() {
             takeover.read_rounds(log, ends, floor, &mark).await?;
             takeover.read_latest(log, floor, ends.last).await?;
         }
         // One behind the end refuses this node's claim.
         let claim = last_claim(log, ends.last).await?.filter(|claim| claim.seq <= ends.last);
-        // The claim that is accepted shows that this one is the last: so do the messages behind it.
+        // The claim that is accepted shows that this one is the last: so do the messages behind it. A
+        // replica whose log was lost may have no mark.
         let is_followed = |claim: &LastClaim| claim.term == takeover.term;
-        if takeover.mark.is_some() && !claim.as_ref().is_none_or(is_followed) {
+        if !claim.as_ref().is_none_or(is_followed) {
             return Err(lost(ends.last));
         }
         takeover.claim = claim.map(|it| (it.seq, it.claim));
@@ -219,13 +220,13 @@ async fn last_claim<L: Log>(log: &L, end: u64) -> Result<Option<LastClaim>, BusE
     }
 }
 
-/// The last mark of the log.
+/// The last mark of the log, and the term of the last message.
 pub(super) async fn last_mark<L: Log>(
     log: &L,
     ends: Ends,
     floor: u64,
-) -> Result<Option<PositionMark>, BusError> {
-    let mut last = ends.last;
+) -> Result<(Option<PositionMark>, u64), BusError> {
+    let (mut last, mut term) = (ends.last, 0);
     while last >= ends.first.max(floor).max(1) {
         let first = (last + 1).saturating_sub(LOOK_BACK).max(floor).max(ends.first);
         // Most often the last message has it.
@@ -236,12 +237,15 @@ pub(super) async fn last_mark<L: Log>(
                 found = codec::read_mark(entry).map_err(unreadable)?.or(found);
             }
         }
+        if last == ends.last {
+            term = reading.terms.last();
+        }
         if found.is_some() || first <= floor.max(ends.first) {
-            return Ok(found);
+            return Ok((found, term));
         }
         last = first - 1;
     }
-    Ok(None)
+    Ok((None, term))
 }
 
 /// The last message of each subject, if the log has not begun again since.

@@ -115,7 +115,7 @@ impl<L: Log> Edge<L> {
         ends: crate::stream::bus::read::Ends,
         floor: u64,
     ) -> Result<u64, BusError> {
-        let mark = last_mark(&self.settings.log, ends, floor).await?;
+        let (mark, _) = last_mark(&self.settings.log, ends, floor).await?;
         // Rounds behind the mark's base are continued by what the outbox has up to it.
         Ok(mark.map_or(begin, |mark| begin.min(mark.base.max(floor).max(ends.first))))
     }
