@@ -14,7 +14,6 @@ use super::{
     exact_claim::{ClaimKind, ExactClaim},
     exact_server::ServerName,
     outbox_reader::OutboxReader,
-    presence::RETRY_AFTER,
     session::{ANSWER_WITHIN, Parameter, Session, within},
     wake_ups::{CHANNEL, PROBE_CHANNEL, WakeUps, receive},
 };
@@ -50,7 +49,8 @@ const SETTINGS: [(&str, &str); 10] = [
 /// LISTEN and its preparation: ten small queries, over a slow connection.
 const PREPARED_WITHIN: Duration = Duration::from_secs(10);
 /// A session ends within milliseconds after it was terminated, on a busy machine later.
-const ENDS_WITHIN: Duration = Duration::from_secs(2);
+const ENDS_WITHIN: Duration = Duration::from_secs(1);
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// Two connections with equal identities share one timeline of one cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -187,11 +187,7 @@ impl Listener {
 
     /// Ends the session of a former leader, and waits until it holds presence no more.
     pub(super) async fn end_session(&self, backend: &Backend) -> Result<(), CaptureError> {
-        let begun = Instant::now();
-        while end_former(self.session(), Some(backend)).await? && begun.elapsed() < ENDS_WITHIN {
-            tokio::time::sleep(RETRY_AFTER).await;
-        }
-        Ok(())
+        end_former(self.session(), Some(backend)).await
     }
 
     /// Counts rounds that cannot be sent.
@@ -273,12 +269,16 @@ async fn backend(session: &Session) -> Result<Option<Backend>, CaptureError> {
     Ok(row.try_get::<_, Option<String>>("start")?.map(|start| Backend { pid, start }))
 }
 
-/// A connection that broke may live on at the server for minutes, and hold presence. Returns whether it
-/// was still there.
-async fn end_former(session: &Session, former: Option<&Backend>) -> Result<bool, CaptureError> {
-    let Some(Backend { pid, start }) = former else { return Ok(false) };
+/// A connection that broke may live on at the server for minutes, and hold presence: while it does, this
+/// server takes itself for one of several. Ends it, and waits until it is gone.
+async fn end_former(session: &Session, former: Option<&Backend>) -> Result<(), CaptureError> {
+    let Some(Backend { pid, start }) = former else { return Ok(()) };
     let sql = "select pg_terminate_backend(a.pid) from pg_stat_get_activity($1) a \
         where a.backend_start::text = $2 and a.usesysid = (select oid from pg_roles where rolname = current_user)";
     let parameters: [Parameter<'_>; 2] = [(pid, Type::INT4), (start, Type::TEXT)];
-    Ok(!session.query(sql, &parameters).await?.is_empty())
+    let begun = Instant::now();
+    while !session.query(sql, &parameters).await?.is_empty() && begun.elapsed() < ENDS_WITHIN {
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+    Ok(())
 }
