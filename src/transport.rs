@@ -124,6 +124,7 @@ fn replay_end(error: &ReplayError) -> CloseReason {
         | ReplayError::Database(_)
         | ReplayError::Replaced
         | ReplayError::Ahead(_) => CloseReason::Failed,
+        // 1013: the client shall come back later, and resume.
         ReplayError::NoMemory(_) | ReplayError::TooManyWaiting(_) => CloseReason::TooSlow,
     }
 }

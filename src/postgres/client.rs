@@ -1,4 +1,4 @@
-//! Opens the LISTEN connection: tries hosts in order, with TLS by libpq's `sslmode` and a timeout.
+//! Opens connections that outlive a query, above all that for LISTEN: tries hosts in order, with TLS by libpq's `sslmode` and a timeout.
 
 mod tls;
 

@@ -26,8 +26,8 @@ use crate::{
     stream::transaction::{RoundName, Xid},
 };
 
-/// How often the directory of games is read. A change of it is known within 5 s (contract section
-/// 2), even if one read fails. A thousand games take 1 ms.
+/// How often the directory of games is read. A change of it is known within 5 s
+/// (docs/guarantees.md, G12), even if one read fails. A thousand games take 1 ms.
 const GAMES_EVERY: Duration = Duration::from_secs(2);
 
 /// How far the capture has come.

@@ -6,8 +6,8 @@
 //! * **I2** A round is encoded once, before the lock is taken.
 //! * **I3** A subscription and its opening are made under the lock that publishing takes. So each
 //!   round is exactly one of these: in the opening, before it, or after it.
-//! * **I4** A subscriber that falls behind is refilled from the ring buffers by position, or gets
-//!   [`Delivery::TooSlow`].
+//! * **I4** A subscriber that falls behind is refilled from the ring buffers by position. If they lack
+//!   its rounds, a subscription gets [`Delivery::TooSlow`], and an outlet `None` from [`Hub::missed`].
 //! * **I5** A resume point that this process alone delivered live is answered exactly, by position.
 //!   If another node may have delivered it too, or may have started unseen, the answer has every
 //!   round that may be later there. A resume point read from the outbox at start is answered by

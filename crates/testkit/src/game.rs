@@ -26,7 +26,7 @@ pub const GAME: &str = r#"
     create table public.games (code char(3) primary key);
 "#;
 
-/// The command of contract section 10.
+/// The command in the README, "Your own tables".
 const CONTRACT: [&str; 18] = [
     "--table",
     "game.results",

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, de::DeserializeOwned};
 
-/// The object of contract section 1, with its exact text. Ids are numbers or strings.
+/// The object that clients receive (README, "A round"), with its exact text. Ids are numbers or strings.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields)]
 pub struct WireRound<I = i64, G = i64> {

@@ -6,9 +6,9 @@ use super::{Batch, Later, Opening, Placed, Position};
 
 /// Takes every published round, and selects the subscribers that get it.
 ///
-/// The hub calls it under its lock, as it calls the `join` of [`super::Hub::subscribe_by_outlet`]. So
-/// the queue that both write has the order of the stream, without loss. It must not block, nor call
-/// the hub.
+/// The command queue of a shard is one. The hub calls it under its lock, as it calls the `join` of
+/// [`super::Hub::subscribe_by_outlet`]. So the queue that both write has the order of the stream,
+/// without loss. It must not block, nor call the hub.
 pub trait Outlet: Debug + Send + Sync {
     /// Takes rounds that were published together.
     fn publish(&self, batch: &Batch);

@@ -75,7 +75,7 @@ pub struct Resumed {
     pub frames: Vec<Frame>,
 }
 
-/// Where a stream starts, as the client requested.
+/// Where a stream starts, as it was prepared.
 #[derive(Debug)]
 pub enum Start {
     /// With the seed.

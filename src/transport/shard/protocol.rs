@@ -147,7 +147,7 @@ impl Protocol {
         start
     }
 
-    /// The first line of the first event: the reconnect delay (contract section 5).
+    /// The first line of the first event: the reconnect delay of an `EventSource`.
     pub(super) fn before_first_event(self) -> Bytes {
         match self {
             Self::WebSocket => Bytes::new(),

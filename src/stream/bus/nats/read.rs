@@ -1,4 +1,5 @@
-//! Reads the log by batched direct gets (ADR-31). Any replica may answer, and may lag.
+//! The log on NATS. Reads it by batched direct gets (ADR-31): any replica may answer, and may lag.
+//! [`super::append`] has how it appends.
 
 use std::{
     collections::HashSet,
