@@ -6,6 +6,9 @@ use testkit::{
     DedicatedCluster, TestDatabase, TestServer, WsClient, binary::datastream, eventually, get,
 };
 
+/// PostgreSQL 13 stores passwords as MD5 by default, and the cluster asks for SCRAM.
+const SCRAM: &str = "set password_encryption = 'scram-sha-256'";
+
 /// A cluster that asks the role `rotated` for its password, and a password file.
 struct Guarded {
     database: TestDatabase,
@@ -17,7 +20,8 @@ impl Guarded {
     async fn new() -> Self {
         let cluster = DedicatedCluster::start();
         let database = TestDatabase::on(&cluster.address()).await;
-        database.run("create role rotated login superuser password 'first'").await;
+        let create = format!("{SCRAM}; create role rotated login superuser password 'first'");
+        database.run(&create).await;
         let rules = "local all all trust\nhost all rotated 127.0.0.1/32 scram-sha-256\n\
             host all all 127.0.0.1/32 trust\n";
         let file = database.text("show hba_file").await.expect("a file");
@@ -53,7 +57,7 @@ impl Guarded {
     }
 
     async fn change_password(&self, password: &str) {
-        self.database.run(&format!("alter role rotated password '{password}'")).await;
+        self.database.run(&format!("{SCRAM}; alter role rotated password '{password}'")).await;
     }
 
     async fn end_sessions(&self) {
