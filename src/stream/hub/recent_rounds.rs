@@ -232,7 +232,7 @@ impl RecentRounds {
         }
     }
 
-    /// Forgets the resume point of an evicted round.
+    /// Forgets the resume point of a round that no ring buffer holds any more.
     fn forget_point(&mut self, evicted: &Entry) {
         if let Slot::Occupied(point) = self.points.entry(evicted.frame.round_id().clone())
             && point.get().1 == evicted.position

@@ -165,6 +165,14 @@ fn a_load_that_was_broken_off_leaves_no_round_twice() {
 }
 
 #[test]
+fn a_later_preloaded_round_leaves_the_resume_point_of_another_game_with_the_same_id() {
+    let (hub, publisher) = hub(8);
+    publisher.preload_latest(vec![live(5, 1).round, live(5, 2).round]);
+    publisher.preload_latest(vec![live(6, 2).round]);
+    assert_eq!(resumed(&hub, &Topic::game(GameId::number(1)), 5), Some(vec![]));
+}
+
+#[test]
 fn a_resume_point_that_needs_trimmed_rounds_is_unknown() {
     let (hub, publisher) = hub(8);
     let recent = vec![captured(1, 1, 12, 10), captured(2, 1, 13, 13)];

@@ -44,15 +44,13 @@ impl RecentRounds {
         self.shrink();
     }
 
-    /// Forgets the latest round that a game was preloaded with.
+    /// Forgets the latest round that a game was preloaded with. Another game may have a round of the same
+    /// id, and its resume point stays.
     fn forget_latest_of(&mut self, game: &GameId) {
         let Some(game) = self.games.get_mut(game) else { return };
-        let is_latest = |xid: Xid| xid == Xid(0);
-        let former = game.buffer.after(Position(0)).filter(|entry| is_latest(entry.xid));
-        let former: Vec<_> = former.map(|entry| entry.frame.round_id().clone()).collect();
-        game.buffer.retain(|entry| !is_latest(entry.xid));
-        for id in former {
-            self.points.remove(&id);
-        }
+        let rounds = game.buffer.after(Position(0));
+        let former: Vec<_> = rounds.filter(|entry| entry.xid == Xid(0)).cloned().collect();
+        game.buffer.retain(|entry| entry.xid != Xid(0));
+        former.iter().for_each(|entry| self.forget_point(entry));
     }
 }
