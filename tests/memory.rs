@@ -1,6 +1,8 @@
 //! The memory budget: what is beyond it is refused, live streams go on, and large replays and seeds
 //! are read as the client takes them.
 
+use std::time::Instant;
+
 use testkit::{
     SseClient, TestDatabase, TestServer, WsClient, WtClient, database_alone, eventually, get,
     http::raw_http,
@@ -193,6 +195,26 @@ async fn a_seed_of_each_game_with_more_than_the_memory_comes_whole_and_in_order(
     assert_eq!(session.next_datagram().await.round_id, next);
     let used = r#"datastream_memory_used_bytes{kind="replays"}"#;
     assert!(server.metric(used).await <= f64::from(4 << 20));
+}
+
+#[tokio::test]
+async fn a_crowd_that_asks_for_a_wide_latest_round_costs_the_database_few_queries() {
+    let database = TestDatabase::new().await;
+    let server = with_small_memory(&database).start().await;
+    let mut live = WsClient::connect(server.ws("/ws?seed=none")).await;
+    // Wider than the 512 KiB of the cache. The largest latest round is dropped first.
+    let wide = database.finish("crash", &extras(450_000)).await;
+    assert_eq!(live.next_round().await.round_id, wide);
+    games_with_rounds(&database, &mut live, [400_000; 30]).await;
+    let (before, begun) = (server.queries().await, Instant::now());
+    for _ in 0..100 {
+        let mut client = WsClient::connect(server.ws("/ws/crash")).await;
+        assert_eq!(client.next_round().await.round_id, wide);
+    }
+    // What was read serves others for 5 s.
+    let most = 2.0 + begun.elapsed().as_secs_f64() / 5.0;
+    let queries = server.queries().await - before;
+    assert!(queries <= most, "{queries} queries for 100 clients");
 }
 
 #[tokio::test]

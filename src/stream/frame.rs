@@ -4,7 +4,7 @@
 //! chunk of an HTTP/1.1 body. The JSON is a slice of the first part. The event without the chunk (for
 //! HTTP/1.0) is a slice of the second. A clone shares the buffer: no bytes are copied per subscriber.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 use percent_encoding::{AsciiSet, CONTROLS, PercentEncode, utf8_percent_encode};
@@ -64,6 +64,36 @@ impl AsRef<[u8]> for CountedBuffer {
     }
 }
 
+/// The buffer of a frame that a [`WeakFrame`] finds again.
+struct SharedBuffer(Arc<Vec<u8>>);
+
+impl AsRef<[u8]> for SharedBuffer {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// A frame without its buffer, which it does not keep.
+#[derive(Clone, Debug)]
+pub(crate) struct WeakFrame {
+    /// With an empty buffer.
+    frame: Frame,
+    bytes: Weak<Vec<u8>>,
+}
+
+impl WeakFrame {
+    /// The frame, if anything still refers to its buffer.
+    pub(crate) fn upgrade(&self) -> Option<Frame> {
+        let buffer = Bytes::from_owner(SharedBuffer(self.bytes.upgrade()?));
+        Some(Frame { buffer, ..self.frame.clone() })
+    }
+
+    /// Whether anything still refers to its buffer.
+    pub(crate) fn is_held(&self) -> bool {
+        self.bytes.strong_count() > 0
+    }
+}
+
 /// About the bytes that an encoded round keeps, by those of its JSON.
 pub(crate) fn encoded_bytes(json: usize) -> usize {
     ENCODINGS * json + ROUND_OVERHEAD
@@ -75,6 +105,14 @@ impl Frame {
         let (mut frame, buffer) = Self::encode_parts(round);
         frame.buffer = buffer.into();
         frame
+    }
+
+    /// Encodes a round whose frame another reader of the round may share.
+    pub(crate) fn encode_shared(round: &Round) -> (Self, WeakFrame) {
+        let (frame, bytes) = Self::encode_parts(round);
+        let bytes = Arc::new(bytes);
+        let weak = WeakFrame { frame: frame.clone(), bytes: Arc::downgrade(&bytes) };
+        (Self { buffer: Bytes::from_owner(SharedBuffer(bytes)), ..frame }, weak)
     }
 
     /// Encodes a round and counts its bytes among the queues, as long as anything refers to them.
@@ -280,6 +318,21 @@ mod tests {
         for [_, rest] in [frame.initial_event(), frame.initial_chunk()] {
             assert_eq!(rest.as_ptr(), event[MESSAGE.len()..].as_ptr());
         }
+    }
+
+    #[test]
+    fn a_frame_is_found_again_as_long_as_anything_refers_to_its_bytes() {
+        let (frame, weak) = Frame::encode_shared(&round("{}"));
+        let slice = frame.json();
+        drop(frame);
+        let again = weak.upgrade().expect("its bytes");
+        assert_eq!(
+            (again.json().as_ptr(), again.round_id()),
+            (slice.as_ptr(), &RoundId::number(7))
+        );
+        assert_eq!(again.message_event(), self::frame("{}").message_event());
+        drop((again, slice));
+        assert!(!weak.is_held() && weak.upgrade().is_none());
     }
 
     #[test]

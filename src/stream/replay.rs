@@ -32,7 +32,7 @@ use std::{
 
 pub(crate) use self::reader::{FirstSeeds, PageKind, ReplayPage, StoredReader};
 use self::{
-    contents::Contents,
+    contents::{Contents, FrameKey},
     page::{PAGE_TTL, Page, PageAnswer, Pages, Scope},
     points::ResumePoints,
 };
@@ -198,13 +198,13 @@ impl Replays {
     ) -> Result<Option<Frame>, ReplayError> {
         self.forget_former_database().await;
         let mut read = self.contents().read_seeds(std::slice::from_ref(seed), client).await?;
-        Ok(read.remove(&seed.name()).flatten())
+        Ok(read.remove(&FrameKey::from(seed)).flatten())
     }
 
-    /// Drops what later clients might share.
-    fn clear_caches(&self) {
+    /// Frees what later clients might share.
+    fn free_caches(&self) {
         self.0.pages.lock().clear();
-        self.0.contents.clear();
+        self.0.contents.free_memory();
     }
 
     /// Every round of the topic after the named one; the hub continues with its recent rounds. `None`
@@ -367,7 +367,7 @@ impl Replays {
         let room = budget.try_take(MemoryUse::replays, client, bytes);
         room.map_or_else(
             || {
-                self.clear_caches();
+                self.free_caches();
                 budget.take(MemoryUse::replays, client, bytes)
             },
             Ok,

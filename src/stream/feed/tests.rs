@@ -8,11 +8,12 @@ use super::*;
 use crate::{
     ops::telemetry::metrics::Metrics,
     stream::{
-        hub::{self, Captured, DurablePosition, Opening, Publisher},
+        hub::{self, Captured, DurablePosition, HubSettings, Opening, Publisher},
         list::{ListKey, ListKeys, ListPlace, ListedRounds},
         replay::StoredReader,
         round::{FinishedAt, GameId, Round, RoundId, UnixMillis},
         round_store::{Answer, RoundStore, StoredRounds},
+        start_point::SeedMode,
         stored_round::StoredRound,
         transaction::{Attachment, RoundName, Xid},
     },
@@ -201,6 +202,35 @@ async fn a_server_without_a_log_repeats_what_another_server_sent_first() {
     let prepared = feed.prepare(Topic::Everything, after("4"), None).await;
     let (opening, stored, _) = prepared.expect("a stream").subscribe().await.expect("a stream");
     assert_eq!(all_ids(opening, stored).await, [0; 0]);
+}
+
+#[tokio::test]
+async fn a_seed_that_is_read_in_pages_takes_the_memory_for_all_its_rounds() {
+    const GAMES: usize = 40;
+    let (metrics, history) = (Metrics::default(), NonZeroUsize::MIN);
+    let budget = MemoryBudget::new(8 << 20, &metrics);
+    let settings = HubSettings { history, replay_bytes: usize::MAX, budget: budget.clone() };
+    let (hub, publisher) = hub::with_settings(settings, metrics);
+    publisher.open();
+    // Every other round has some 400 KB in two encodings, and history may have 4 MiB.
+    for id in 1..=GAMES as i64 {
+        let mut captured = captured(id);
+        captured.round.game_id = GameId::number(id);
+        captured.round.extras = "x".repeat(if id % 2 == 0 { 200_000 } else { 2 }).into();
+        publish(&publisher, &captured);
+    }
+    let seeds = hub.seed_list(&Topic::Everything, SeedMode::Each);
+    let missing: Vec<_> = seeds.into_iter().filter_map(Result::err).collect();
+    assert!((1..GAMES).contains(&missing.len()), "{} of {GAMES}", missing.len());
+    let store = Arc::new(Stored(Vec::new(), Reach::NoLog));
+    let feed = Feed::new(hub, Games::default(), store, 100, budget.clone());
+    let start = StartPoint { after: None, seed: SeedMode::Each };
+    let prepared = feed.prepare(Topic::Everything, start, None).await.expect("a stream");
+    let with_seed = budget.used(MemoryUse::replays);
+    drop(prepared);
+    let taken = with_seed - budget.used(MemoryUse::replays);
+    // The first missing round is read before the stream opens.
+    assert_eq!(taken, READER_BYTES + GAMES * SEED_BYTES + missing[0].bytes);
 }
 
 /// The ids of all rounds of a resumed stream.

@@ -1,8 +1,10 @@
 //! The content of stored rounds, read in pages as the clients take them. Clients that read the same
 //! rounds share one query.
 
+mod frame_cache;
+
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::{HashMap, HashSet},
     net::IpAddr,
     sync::Arc,
     time::Instant,
@@ -10,17 +12,15 @@ use std::{
 
 use parking_lot::Mutex;
 
-use super::{ReplayError, page::PAGE_TTL};
+use self::frame_cache::FrameCache;
+pub(super) use self::frame_cache::{FrameKey, Frames};
+use super::ReplayError;
 use crate::{
-    ops::{
-        halves::Halves,
-        memory_budget::{Charge, MemoryBudget},
-        telemetry::metrics::MemoryUse,
-        turns::Turns,
-    },
+    ops::{halves::Halves, memory_budget::MemoryBudget, turns::Turns},
     stream::{
-        frame::{Frame, ROUND_OVERHEAD},
+        frame::{Frame, ROUND_OVERHEAD, WeakFrame},
         hub::{Hub, MissingSeed},
+        last_failure::LastFailure,
         list::ListPlace,
         round::Round,
         round_store::{SharedRoundStore, StoreError},
@@ -30,11 +30,8 @@ use crate::{
 
 /// Queries for content that may run at once.
 const QUERIES_AT_ONCE: usize = 2;
-/// The cache has this part of the share of replays.
-const CACHE_PART: usize = 8;
-
-/// Encoded rounds, by name; `None` for those that cannot be sent any more.
-pub(super) type Frames = HashMap<RoundName, Option<Frame>>;
+/// Rounds as they were read: encoded, or `None` if they cannot be sent any more.
+type ReadRounds = HashMap<FrameKey, Option<(Frame, WeakFrame)>>;
 
 /// Rounds that a client lacks.
 #[derive(Clone, Copy, Debug)]
@@ -46,10 +43,10 @@ enum Asked<'a> {
 }
 
 impl Asked<'_> {
-    fn names(self) -> Vec<RoundName> {
+    fn keys(self) -> Vec<FrameKey> {
         match self {
-            Self::Rounds(names) => names.to_vec(),
-            Self::Seeds(seeds) => seeds.iter().map(MissingSeed::name).collect(),
+            Self::Rounds(names) => names.iter().map(FrameKey::from).collect(),
+            Self::Seeds(seeds) => seeds.iter().map(FrameKey::from).collect(),
         }
     }
 }
@@ -61,14 +58,16 @@ pub(super) struct Contents {
     store: SharedRoundStore,
     budget: MemoryBudget,
     turns: Turns,
-    cache: Mutex<Cache>,
+    cache: Mutex<FrameCache>,
+    /// The last query to which the database did not respond.
+    unanswered: LastFailure,
 }
 
 impl Contents {
     pub(super) fn new(hub: Hub, store: SharedRoundStore, budget: MemoryBudget) -> Self {
         // Streams wait for turns: their number has a bound, and each has the memory for its page.
         let (turns, cache) = (Turns::for_all(QUERIES_AT_ONCE), Mutex::default());
-        Self { hub, store, budget, turns, cache }
+        Self { hub, store, budget, turns, cache, unanswered: LastFailure::default() }
     }
 
     /// These rounds, without those that cannot be sent any more.
@@ -80,7 +79,7 @@ impl Contents {
         self.read_asked(Asked::Rounds(names), client).await
     }
 
-    /// Latest rounds of games. Instead of one that was deleted, its name has the one before it.
+    /// Latest rounds of games. Instead of one that was deleted, its key has the one before it.
     pub(super) async fn read_seeds(
         &self,
         seeds: &[MissingSeed],
@@ -94,62 +93,84 @@ impl Contents {
         asked: Asked<'_>,
         client: Option<IpAddr>,
     ) -> Result<Frames, ReplayError> {
-        let (mut frames, missing) = self.cache.lock().find(&asked.names());
+        let requested_at = Instant::now();
+        let (mut frames, missing) = self.cache.lock().find(&asked.keys());
         if missing.is_empty() {
             return Ok(frames);
         }
         let _turn = self.turns.take(client).await?;
-        // Another client may have read them meanwhile.
+        // Another client may have read them meanwhile, or have waited for the database in vain.
         let (cached, missing) = self.cache.lock().find(&missing);
         frames.extend(cached);
         if missing.is_empty() {
             return Ok(frames);
         }
+        if let Some(error) = self.unanswered.since(requested_at) {
+            return Err(error.into());
+        }
+        let read = self.query_asked(asked, missing).await?;
+        frames.extend(read.into_iter().map(|(key, read)| (key, read.map(|(frame, _)| frame))));
+        Ok(frames)
+    }
+
+    /// Reads the missing ones of these rounds, and caches them.
+    async fn query_asked(
+        &self,
+        asked: Asked<'_>,
+        missing: HashSet<FrameKey>,
+    ) -> Result<ReadRounds, Arc<StoreError>> {
         let generation = self.hub.generation();
         let read = match asked {
-            Asked::Rounds(_) => self.query(&missing).await?,
+            Asked::Rounds(_) => {
+                let names = missing.into_iter().filter_map(|key| match key {
+                    FrameKey::Round(name) => Some(name),
+                    FrameKey::Seed(..) => None,
+                });
+                self.query(&names.collect::<Vec<_>>()).await?
+            }
             Asked::Seeds(seeds) => {
-                let is_missing = |seed: &&MissingSeed| missing.contains(&seed.name());
+                let is_missing = |seed: &&MissingSeed| missing.contains(&FrameKey::from(*seed));
                 self.query_seeds(&seeds.iter().filter(is_missing).collect::<Vec<_>>()).await?
             }
         };
         self.keep(&read, generation);
-        frames.extend(read);
-        Ok(frames)
+        Ok(read)
     }
 
     /// Caches rounds, unless they are of a database that has been replaced since.
-    fn keep(&self, read: &Frames, generation: u64) {
+    fn keep(&self, read: &ReadRounds, generation: u64) {
         let mut cache = self.cache.lock();
         if self.hub.generation() != generation {
             return;
         }
         cache.remove_expired();
-        for (name, frame) in read {
-            cache.insert(name, frame.as_ref(), &self.budget);
+        for (key, read) in read {
+            cache.insert(key, read.as_ref(), &self.budget);
         }
     }
 
-    async fn query(&self, names: &[RoundName]) -> Result<Frames, Arc<StoreError>> {
-        let mut frames: Frames = names.iter().map(|name| (name.clone(), None)).collect();
-        let encoded = |(name, round)| (name, Some(Frame::encode(&round)));
-        frames.extend(self.rounds(names).await?.into_iter().map(encoded));
-        Ok(frames)
+    async fn query(&self, names: &[RoundName]) -> Result<ReadRounds, Arc<StoreError>> {
+        let mut read: ReadRounds = names.iter().map(|name| (name.into(), None)).collect();
+        let encoded = |(name, round)| (FrameKey::Round(name), Some(Frame::encode_shared(&round)));
+        read.extend(self.rounds(names).await?.into_iter().map(encoded));
+        Ok(read)
     }
 
-    async fn query_seeds(&self, seeds: &[&MissingSeed]) -> Result<Frames, Arc<StoreError>> {
-        let names: Vec<_> = seeds.iter().map(|seed| seed.name()).collect();
-        let (rounds, mut frames) = (self.rounds(&names).await?, Frames::new());
+    async fn query_seeds(&self, seeds: &[&MissingSeed]) -> Result<ReadRounds, Arc<StoreError>> {
+        // Two games may have a round of the same id.
+        let names: HashSet<_> = seeds.iter().map(|seed| seed.name()).collect();
+        let names: Vec<_> = names.into_iter().collect();
+        let (rounds, mut read) = (self.rounds(&names).await?, ReadRounds::new());
         for seed in seeds {
             let is_seed =
                 |round: &&Round| round.round_id == seed.age.1 && round.game_id == seed.game;
-            let frame = match rounds.iter().map(|(_, round)| round).find(is_seed) {
-                Some(round) => Some(Frame::encode(round)),
-                None => self.round_before(seed).await?.map(|round| Frame::encode(&round)),
+            let encoded = match rounds.iter().map(|(_, round)| round).find(is_seed) {
+                Some(round) => Some(Frame::encode_shared(round)),
+                None => self.round_before(seed).await?.map(|round| Frame::encode_shared(&round)),
             };
-            frames.insert(seed.name(), frame);
+            read.insert(FrameKey::from(*seed), encoded);
         }
-        Ok(frames)
+        Ok(read)
     }
 
     /// The latest round of a game before one that was deleted: no later one, which the hub may not have
@@ -158,13 +179,14 @@ impl Contents {
         let (finished_at, round) = seed.age.clone();
         let place = ListPlace { finished_at, round };
         let games = std::slice::from_ref(&seed.game);
-        let mut found = self.store.list_keys(games, Some(&place), 1).await?;
+        let found = self.store.list_keys(games, Some(&place), 1).await;
+        let mut found = found.map_err(|error| self.failed(error))?;
         let Some(key) = found.keys.pop() else { return Ok(None) };
         // The first round is in the answer whatever its size.
         match self.store.list_rounds(&[key], 1).await {
             Ok(mut listed) => Ok(listed.rounds.pop()),
             Err(StoreError::Unreadable(_)) => Ok(None),
-            Err(error) => Err(Arc::new(error)),
+            Err(error) => Err(self.failed(error)),
         }
     }
 
@@ -183,10 +205,18 @@ impl Contents {
                         tracing::debug!(error, round.id = %id, "a stored round cannot be read");
                     }
                 }
-                Err(error) => return Err(Arc::new(error)),
+                Err(error) => return Err(self.failed(error)),
             }
         }
         Ok(rounds)
+    }
+
+    /// If the database is unavailable, a query has failed for all clients that wait for one.
+    fn failed(&self, error: StoreError) -> Arc<StoreError> {
+        match error {
+            StoreError::Unavailable(_) => self.unanswered.record(error),
+            error => Arc::new(error),
+        }
     }
 
     /// Drops the rounds that were read too long ago.
@@ -194,67 +224,20 @@ impl Contents {
         self.cache.lock().remove_expired();
     }
 
+    /// Gives the memory of the cached rounds back.
+    pub(super) fn free_memory(&self) {
+        self.cache.lock().free_memory();
+    }
+
     /// Drops all rounds.
     pub(super) fn clear(&self) {
-        *self.cache.lock() = Cache::default();
+        *self.cache.lock() = FrameCache::default();
     }
 }
 
 /// The bytes that an encoded round keeps.
 pub(super) fn frame_bytes(frame: &Frame) -> usize {
     frame.size() + ROUND_OVERHEAD
-}
-
-/// Rounds that were read a moment ago: after a restart many clients resume at the same rounds. One
-/// that cannot be sent is remembered too, so that it costs no query for each client.
-#[derive(Debug, Default)]
-struct Cache {
-    frames: HashMap<RoundName, (Option<Frame>, Charge)>,
-    /// In the order in which they were read.
-    order: VecDeque<(Instant, RoundName)>,
-    bytes: usize,
-}
-
-impl Cache {
-    /// The cached ones of these rounds, and the others.
-    fn find(&self, names: &[RoundName]) -> (Frames, Vec<RoundName>) {
-        let (mut found, mut missing) = (HashMap::new(), HashSet::new());
-        for name in names {
-            match self.frames.get(name) {
-                Some((frame, _)) => drop(found.insert(name.clone(), frame.clone())),
-                None => drop(missing.insert(name.clone())),
-            }
-        }
-        (found, missing.into_iter().collect())
-    }
-
-    fn insert(&mut self, name: &RoundName, frame: Option<&Frame>, budget: &MemoryBudget) {
-        let bytes = frame.map_or(ROUND_OVERHEAD, frame_bytes);
-        let most = budget.share(MemoryUse::replays) / CACHE_PART;
-        if bytes > most || self.frames.contains_key(name) {
-            return;
-        }
-        while self.bytes + bytes > most && self.remove_oldest() {}
-        if let Ok(charge) = budget.take(MemoryUse::replays, None, bytes) {
-            self.bytes += bytes;
-            self.frames.insert(name.clone(), (frame.cloned(), charge));
-            self.order.push_back((Instant::now(), name.clone()));
-        }
-    }
-
-    fn remove_oldest(&mut self) -> bool {
-        let Some((_, name)) = self.order.pop_front() else { return false };
-        if let Some((frame, _)) = self.frames.remove(&name) {
-            self.bytes -= frame.as_ref().map_or(ROUND_OVERHEAD, frame_bytes);
-        }
-        true
-    }
-
-    fn remove_expired(&mut self) {
-        while self.order.front().is_some_and(|(read_at, _)| read_at.elapsed() >= PAGE_TTL) {
-            self.remove_oldest();
-        }
-    }
 }
 
 #[cfg(test)]

@@ -5,7 +5,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{ReplayError, Replays, contents::Frames};
+use super::{
+    ReplayError, Replays,
+    contents::{FrameKey, Frames},
+};
 use crate::{
     ops::{
         memory_budget::{BudgetExhausted, Charge},
@@ -97,7 +100,7 @@ impl Replays {
         if let Some(charge) = budget.try_take(MemoryUse::replays, client, bytes) {
             return Ok(charge);
         }
-        self.clear_caches();
+        self.free_caches();
         while begun.elapsed() < MEMORY_WITHIN {
             if let Some(charge) = budget.try_take(MemoryUse::replays, client, bytes) {
                 return Ok(charge);
@@ -162,7 +165,8 @@ impl StoredReader {
         let bytes = rounds.map(|round| encoded_bytes(round.json_bytes())).sum();
         let charge = self.replays.charge(bytes, self.client).await?;
         let contents = self.replays.contents().read(&names, self.client).await?;
-        let frames = names.iter().filter_map(|name| contents.get(name).cloned().flatten());
+        let frames = names.iter().map(FrameKey::from);
+        let frames = frames.filter_map(|key| contents.get(&key).cloned().flatten());
         let (frames, kind) = (frames.collect(), PageKind::Rounds);
         Ok((names.len(), Some(ReplayPage { frames, kind, charge })))
     }
@@ -183,12 +187,12 @@ impl StoredReader {
         let bytes = missing().map(|seed| seed.bytes).sum();
         let mut read = first.map(|first| first.frames).unwrap_or_default();
         let charge = self.replays.charge(bytes, self.client).await?;
-        let unread = missing().filter(|seed| !read.contains_key(&seed.name())).cloned();
+        let unread = missing().filter(|seed| !read.contains_key(&FrameKey::from(*seed))).cloned();
         let unread: Vec<_> = unread.collect();
         read.extend(self.replays.contents().read_seeds(&unread, self.client).await?);
         let frames = page.iter().filter_map(|seed| match seed {
             Ok(frame) => Some(frame.clone()),
-            Err(missing) => read.get(&missing.name()).cloned().flatten(),
+            Err(missing) => read.get(&FrameKey::from(missing)).cloned().flatten(),
         });
         let kind = PageKind::Seeds { are_last: page.len() == rest.len() };
         Ok((page.len(), Some(ReplayPage { frames: frames.collect(), kind, charge })))

@@ -29,7 +29,9 @@ pub(in crate::stream::replay) fn seed(id: i64, bytes: usize) -> MissingSeed {
 /// Has every round with an even id. It counts its queries for content.
 #[derive(Debug, Default)]
 pub(in crate::stream::replay) struct EvenRounds {
-    refuses: bool,
+    refusal: Option<StoreError>,
+    /// Whether the rounds of any table are those of table 1, too, with the same ids.
+    has_second_table: bool,
     queries: AtomicUsize,
 }
 
@@ -41,6 +43,10 @@ impl EvenRounds {
 
 fn name(attachment: i32, id: i64) -> RoundName {
     (Attachment(attachment), RoundId::number(id))
+}
+
+fn key(attachment: i32, id: i64) -> FrameKey {
+    FrameKey::Round(name(attachment, id))
 }
 
 fn round((Attachment(attachment), id): &RoundName) -> Round {
@@ -97,20 +103,35 @@ impl RoundStore for EvenRounds {
 
     fn contents<'a>(&'a self, names: &'a [RoundName]) -> Answer<'a, Vec<(RoundName, Round)>> {
         self.queries.fetch_add(1, Ordering::Relaxed);
-        if self.refuses {
-            return async { Err(StoreError::Refused("lock timeout".to_owned())) }.boxed();
+        if let Some(refusal) = self.refusal.clone() {
+            return async { Err(refusal) }.boxed();
         }
         let even = names.iter().filter(|(_, id)| id.as_number().is_some_and(|id| id % 2 == 0));
-        let rounds = even.map(|name| (name.clone(), round(name))).collect();
+        let mut found: Vec<RoundName> = even.cloned().collect();
+        if self.has_second_table {
+            let of_any = found.iter().filter(|(table, _)| *table == Attachment::ANY);
+            let second: Vec<_> = of_any.map(|(_, id)| (Attachment(1), id.clone())).collect();
+            found.extend(second);
+        }
+        let rounds = found.into_iter().map(|name| (name.clone(), round(&name))).collect();
         async { Ok(rounds) }.boxed()
     }
 }
 
 fn contents(store: &Arc<EvenRounds>) -> Contents {
+    within(store, MemoryBudget::unlimited())
+}
+
+fn within(store: &Arc<EvenRounds>, budget: MemoryBudget) -> Contents {
     let store: SharedRoundStore = store.clone();
     let (hub, _) = hub::new(NonZeroUsize::MIN, Metrics::default());
-    Contents::new(hub, store, MemoryBudget::unlimited())
+    Contents::new(hub, store, budget)
 }
+
+/// So much memory that the cache's part of it, a 32nd, is 512 bytes: a frame of the store has some 700.
+const SMALL: usize = 16 << 10;
+/// Half of it: no such frame may be kept.
+const TINY: usize = 8 << 10;
 
 #[tokio::test]
 async fn a_thousand_clients_of_one_address_that_lack_the_same_rounds_share_a_query() {
@@ -121,9 +142,56 @@ async fn a_thousand_clients_of_one_address_that_lack_the_same_rounds_share_a_que
     assert!(many.iter_mut().all(|one| one.now_or_never().is_none()));
     drop(held);
     for one in many {
-        assert!(one.await.expect("contents")[&names[0]].is_some());
+        assert!(one.await.expect("contents")[&key(1, 2)].is_some());
     }
     assert_eq!(store.queries.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test]
+async fn clients_that_wait_share_the_failure_of_a_database_that_does_not_answer() {
+    let refusal = Some(StoreError::Unavailable("no answer".to_owned()));
+    let store = Arc::new(EvenRounds { refusal, ..EvenRounds::default() });
+    let (contents, names) = (contents(&store), [name(1, 2)]);
+    let held = [contents.turns.take(None).await, contents.turns.take(None).await];
+    let mut many: Vec<_> = (0..100).map(|_| Box::pin(contents.read(&names, None))).collect();
+    assert!(many.iter_mut().all(|one| one.now_or_never().is_none()));
+    drop(held);
+    for one in many {
+        assert!(one.await.is_err());
+    }
+    assert_eq!(store.queries(), 1);
+    assert!(contents.read(&names, None).await.is_err());
+    assert_eq!(store.queries(), 2, "one that comes later asks again");
+}
+
+#[tokio::test]
+async fn a_crowd_reads_a_latest_round_that_is_wider_than_the_cache_by_one_query() {
+    let store = Arc::new(EvenRounds::default());
+    let contents = within(&store, MemoryBudget::new(SMALL, &Metrics::default()));
+    let seeds = [seed(2, 10)];
+    for _ in 0..1_500 {
+        contents.read_seeds(&seeds, None).await.expect("contents");
+    }
+    assert_eq!(store.queries(), 1);
+}
+
+#[tokio::test]
+async fn a_round_that_is_too_wide_to_be_kept_is_shared_as_long_as_a_client_takes_it() {
+    let store = Arc::new(EvenRounds::default());
+    let contents = within(&store, MemoryBudget::new(TINY, &Metrics::default()));
+    let seeds = [seed(2, 10)];
+    let taken = contents.read_seeds(&seeds, None).await.expect("contents");
+    for _ in 0..1_500 {
+        contents.read_seeds(&seeds, None).await.expect("contents");
+    }
+    contents.free_memory();
+    let again = contents.read_seeds(&seeds, None).await.expect("contents");
+    let json = |read: &Frames| read[&FrameKey::from(&seeds[0])].as_ref().expect("a frame").json();
+    assert_eq!(json(&taken).as_ptr(), json(&again).as_ptr(), "the same bytes");
+    assert_eq!(store.queries(), 1);
+    drop((taken, again));
+    contents.read_seeds(&seeds, None).await.expect("contents");
+    assert_eq!(store.queries(), 2, "nothing has its bytes any more");
 }
 
 #[tokio::test]
@@ -143,7 +211,8 @@ async fn rounds_of_a_database_that_was_replaced_meanwhile_are_not_kept() {
 
 #[tokio::test]
 async fn a_refusal_fails_the_page_instead_of_leaving_its_rounds_out() {
-    let store = Arc::new(EvenRounds { refuses: true, ..EvenRounds::default() });
+    let refusal = Some(StoreError::Refused("lock timeout".to_owned()));
+    let store = Arc::new(EvenRounds { refusal, ..EvenRounds::default() });
     for names in [vec![name(1, 2)], vec![name(1, 2), name(1, 4)]] {
         assert!(contents(&store).read(&names, None).await.is_err());
     }
@@ -155,7 +224,7 @@ async fn rounds_are_read_once_and_missing_ones_too() {
     let contents = contents(&store);
     for _ in 0..3 {
         let read = contents.read(&[name(1, 1), name(1, 2)], None).await.expect("contents");
-        assert!(read[&name(1, 1)].is_none() && read[&name(1, 2)].is_some());
+        assert!(read[&key(1, 1)].is_none() && read[&key(1, 2)].is_some());
     }
     assert_eq!(store.queries.load(Ordering::Relaxed), 1);
 }
@@ -166,8 +235,25 @@ async fn equal_ids_of_two_tables_are_two_rounds() {
     let contents = contents(&store);
     contents.read(&[name(1, 2)], None).await.expect("contents");
     let read = contents.read(&[name(1, 2), name(2, 2)], None).await.expect("contents");
-    let json = |name: RoundName| read[&name].as_ref().expect("a frame").json();
-    assert_ne!(json(name(1, 2)), json(name(2, 2)));
+    let json = |key: FrameKey| read[&key].as_ref().expect("a frame").json();
+    assert_ne!(json(key(1, 2)), json(key(2, 2)));
+}
+
+#[tokio::test]
+async fn games_whose_latest_rounds_have_the_same_id_each_get_their_own() {
+    let store = Arc::new(EvenRounds { has_second_table: true, ..EvenRounds::default() });
+    let contents = contents(&store);
+    let first = seed(2, 10);
+    let second = MissingSeed { game: GameId::number(1), ..first.clone() };
+    for seeds in [vec![first.clone()], vec![first.clone(), second.clone()], vec![second, first]] {
+        let read = contents.read_seeds(&seeds, None).await.expect("contents");
+        for seed in &seeds {
+            let json = read[&FrameKey::from(seed)].as_ref().expect("a frame").json();
+            let json = String::from_utf8_lossy(&json);
+            assert!(json.contains(&format!("\"game_id\":{},", seed.game)), "{json}");
+        }
+    }
+    assert_eq!(store.queries(), 2, "the second one was not read with the first");
 }
 
 #[tokio::test]
@@ -177,7 +263,7 @@ async fn latest_rounds_of_games_are_read_by_one_query_which_clients_share() {
     let seeds: Vec<_> = (1..=100).map(|id| seed(id, 10)).collect();
     for _ in 0..50 {
         let read = contents.read_seeds(&seeds, None).await.expect("contents");
-        let found = seeds.iter().filter(|seed| read[&seed.name()].is_some());
+        let found = seeds.iter().filter(|seed| read[&FrameKey::from(*seed)].is_some());
         assert_eq!(found.count(), 50, "the others were deleted, with all before them");
     }
     assert_eq!(store.queries(), 1);
@@ -189,5 +275,5 @@ async fn a_round_of_another_game_is_not_the_latest_of_this_one() {
     let other = MissingSeed { game: GameId::number(1), ..seed(2, 10) };
     let read =
         contents(&store).read_seeds(std::slice::from_ref(&other), None).await.expect("contents");
-    assert!(read[&other.name()].is_none());
+    assert!(read[&FrameKey::from(&other)].is_none());
 }
