@@ -54,6 +54,7 @@ pub struct CaptureApp {
 struct Parts {
     config: CaptureConfig,
     metrics: Metrics,
+    budget: MemoryBudget,
     hub: Hub,
     local: Arc<Publisher>,
     games: Games,
@@ -104,8 +105,10 @@ impl Parts {
         let pools = query_pools(&config.database, false)?;
         let queries = RoundQueries::new(pools, metrics.clone(), skipped.clone());
         metrics.retention_seconds.set(config.retention.as_secs_f64());
+        let budget = MemoryBudget::new(config.memory, &metrics);
         Ok(Self {
             config,
+            budget,
             hub,
             local: Arc::new(publisher),
             games: Games::default(),
@@ -120,18 +123,18 @@ impl Parts {
 
     /// The state of the health routes. No other route is served, so nothing is ever streamed.
     fn app_state(&self) -> SharedState {
-        let budget = MemoryBudget::new(self.config.memory, &self.metrics);
         let limits = Limits { streams: 1, per_address: None, per_second: None };
         let settings = http::Settings {
             heartbeat: std::time::Duration::from_secs(15),
             allowed_origins: AllowedOrigins::Any,
             limiter: ConnectionLimiter::new(limits, self.metrics.clone()),
             trusted_proxies: TrustedProxies::default(),
-            budget: budget.clone(),
+            budget: self.budget.clone(),
             access: AccessSettings::default(),
             has_internal: true,
         };
         let store = Arc::new(self.queries.clone());
+        let budget = self.budget.clone();
         let feed = Feed::new(self.hub.clone(), self.games.clone(), store, 1, budget);
         let (metrics, phase) = (self.metrics.clone(), self.phase.subscribe());
         let state = AppState::new(feed, phase, metrics, self.shutdown.clone(), settings, None);
@@ -159,6 +162,7 @@ impl Parts {
             log_age,
             watch,
             store: Arc::new(self.queries),
+            budget: self.budget,
             local: self.local,
             games: self.games,
             metrics: self.metrics,

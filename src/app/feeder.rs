@@ -12,7 +12,7 @@ use super::{recent_rounds, wiring::Wiring};
 use crate::{
     config::{BusConfig, EdgeConfig, NodeName, RoundSource, ServeConfig},
     http::BusRole,
-    ops::{phase::Phase, telemetry::metrics::Metrics},
+    ops::{memory_budget::MemoryBudget, phase::Phase, telemetry::metrics::Metrics},
     postgres::{
         maintenance::Maintenance,
         options::DatabaseConfig,
@@ -67,12 +67,15 @@ pub(super) struct EdgeParts {
     /// How far it has read the log.
     read: watch::Sender<u64>,
     metrics: Metrics,
-    /// The memory of this server.
-    memory: usize,
+    budget: MemoryBudget,
 }
 
 impl Feeder {
-    pub(super) fn new(config: &ServeConfig, metrics: &Metrics) -> anyhow::Result<Self> {
+    pub(super) fn new(
+        config: &ServeConfig,
+        metrics: &Metrics,
+        budget: &MemoryBudget,
+    ) -> anyhow::Result<Self> {
         let (database, read_only) = match &config.source {
             RoundSource::Bus(edge) => {
                 return Ok(Self::Bus(EdgeParts {
@@ -82,7 +85,7 @@ impl Feeder {
                     leader: watch::Sender::new(None),
                     read: watch::Sender::new(0),
                     metrics: metrics.clone(),
-                    memory: config.memory,
+                    budget: budget.clone(),
                 }));
             }
             RoundSource::Database { database, read_only } => (database.clone(), read_only),
@@ -103,10 +106,10 @@ impl Feeder {
     pub(super) fn store(&self) -> SharedRoundStore {
         match self {
             Self::Database { queries, .. } => Arc::new(queries.clone()),
-            Self::Bus(EdgeParts { bus, space, leader, read, metrics, memory, .. }) => {
+            Self::Bus(EdgeParts { bus, space, leader, read, metrics, budget, .. }) => {
                 let (bus, space) = (Arc::clone(bus), Arc::clone(space));
                 let following = (read.subscribe(), leader.subscribe());
-                Arc::new(BusStore::new(bus, metrics.clone(), space, following, *memory))
+                Arc::new(BusStore::new(bus, metrics.clone(), space, following, budget.clone()))
             }
         }
     }

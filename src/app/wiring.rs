@@ -54,7 +54,7 @@ impl<'a> Wiring<'a> {
         let (history, replay_bytes) = (config.history, config.resume_bytes);
         let settings = HubSettings { history, replay_bytes, budget: budget.clone() };
         let (hub, publisher) = hub::with_settings(settings, metrics.clone());
-        let feeder = Feeder::new(config, &metrics)?;
+        let feeder = Feeder::new(config, &metrics, &budget)?;
         let games = Games::within(&budget);
         let wiring = Self { config, shutdown, metrics, budget, hub, games, feeder, verifier };
         Ok((wiring, publisher))

@@ -34,7 +34,10 @@ use super::{
     suppression::Suppression,
 };
 use crate::{
-    ops::{backoff::Backoff, phase::Phase, shutdown::Shutdown, telemetry::metrics::Metrics},
+    ops::{
+        backoff::Backoff, memory_budget::MemoryBudget, phase::Phase, shutdown::Shutdown,
+        telemetry::metrics::Metrics,
+    },
     postgres::target::PgTarget,
     stream::{
         bus::{
@@ -73,6 +76,8 @@ pub(crate) struct BusCaptureSettings {
     pub(crate) watch: LeaderWatch,
     /// Answers what edges ask.
     pub(crate) store: SharedRoundStore,
+    /// The memory for the answers.
+    pub(crate) budget: MemoryBudget,
     /// This process's hub, for maintenance.
     pub(crate) local: Arc<Publisher>,
     pub(crate) games: Games,
@@ -235,6 +240,7 @@ impl BusCapture {
             settings.store.clone(),
             settings.state.clone(),
             metrics.clone(),
+            settings.budget.clone(),
         );
         let leading = self.follow(&mut connection, &mut state, backoff);
         tokio::select! {

@@ -13,7 +13,10 @@ use super::{
     wire::{self, Answered, Failure, Question, WireGame},
 };
 use crate::{
-    ops::telemetry::metrics::Metrics,
+    ops::{
+        memory_budget::MemoryBudget,
+        telemetry::metrics::{MemoryUse, Metrics},
+    },
     stream::{
         round::NamedRound,
         round_store::{SharedRoundStore, StoreError},
@@ -36,10 +39,12 @@ pub(crate) async fn answer_questions(
     store: SharedRoundStore,
     state: watch::Sender<LeaderState>,
     metrics: Metrics,
+    budget: MemoryBudget,
 ) -> Result<(), BusError> {
     let questions = bus.subscribe(bus.own_subjects().ask("*")).await?;
     let turns = Semaphore::new(AT_ONCE);
     let (bus, store, state, metrics, turns) = (&bus, &store, &state, &metrics, &turns);
+    let budget = &budget;
     questions
         .for_each_concurrent(TAKEN, |message| async move {
             if bus.own_subjects().question(&message.subject) == Some("lost") {
@@ -47,16 +52,16 @@ pub(crate) async fn answer_questions(
             }
             metrics.bus.questions_total.inc();
             let answering = async {
-                // The semaphore is never closed.
-                let _turn = turns.acquire().await;
+                // The semaphore is never closed. Until it is sent, the answer is in memory.
+                let turn = turns.acquire().await;
                 let space = state.borrow().space;
-                answer(store, space, &message.payload).await
+                (answer(store, space, &message.payload).await, turn)
             };
-            let answered = tokio::select! {
+            let (answered, _turn) = tokio::select! {
                 answered = answering => answered,
                 () = keep_waiting(bus, &message) => return,
             };
-            reply(bus, &message, &answered).await;
+            reply(bus, &message, &answered, budget).await;
         })
         .await;
     Ok(())
@@ -136,9 +141,10 @@ async fn find(
 }
 
 /// Sends the answer in messages of the size that NATS takes.
-async fn reply(bus: &Bus, message: &Message, answered: &Answered) {
+async fn reply(bus: &Bus, message: &Message, answered: &Answered, budget: &MemoryBudget) {
     let Some(inbox) = message.reply.clone() else { return };
     let json = Bytes::from(serde_json::to_vec(answered).unwrap_or_default());
+    let _counted = budget.count(MemoryUse::replays, json.len());
     let size = bus.client().max_payload().saturating_sub(HEADERS_MAX).max(HEADERS_MAX);
     let mut rest = json;
     loop {

@@ -22,7 +22,10 @@ use super::{
     wire::{self, Answered, Question, UNREADABLE},
 };
 use crate::{
-    ops::telemetry::metrics::Metrics,
+    ops::{
+        memory_budget::{CountedBytes, MemoryBudget},
+        telemetry::metrics::{MemoryUse, Metrics},
+    },
     stream::{
         list::{ListKey, ListKeys, ListPlace, ListedRounds},
         round::{Game, GameId, NamedRound, Round, RoundId},
@@ -45,10 +48,10 @@ const AGAIN_WITHIN: Duration = Duration::from_secs(8);
 /// some give up after 4 s: while no node leads they get 503, and an `EventSource` is told to retry.
 const LEADER_WITHIN: Duration = Duration::from_millis(1_200);
 const ASK_AGAIN: Duration = Duration::from_millis(100);
-/// The most bytes of an answer: a replay of 10,000 rounds without content is 2 MB, a page of a list
-/// 1 MiB or one round, which has at most an eighth of the memory, and quotes that JSON escapes.
+/// The most bytes of an answer, if the share of replays has more: a replay of 10,000 rounds without content
+/// is 2 MB, a page of a list 1 MiB or one round, which has at most an eighth of the memory, and quotes
+/// that JSON escapes.
 const ANSWER_MAX: usize = 256 << 20;
-const ANSWER_PART: usize = 4;
 
 /// Asks the leader. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -58,8 +61,7 @@ pub(crate) struct BusStore {
     metrics: Metrics,
     /// The name of the space of this edge's durable position.
     space: Arc<AtomicU64>,
-    /// The most bytes of an answer.
-    most: usize,
+    budget: MemoryBudget,
     leader: watch::Receiver<Option<LeaderView>>,
     asking: Arc<Asking>,
     reading: Arc<Reading>,
@@ -114,18 +116,55 @@ impl Asking {
     }
 }
 
+/// The bytes of an answer. They have come already, so they are counted and not refused (B4): meanwhile
+/// clients get less of the memory for what was asked.
+struct AnswerBytes<'a> {
+    bytes: Vec<u8>,
+    budget: &'a MemoryBudget,
+    usage: MemoryUse,
+    counted: Vec<CountedBytes>,
+}
+
+impl<'a> AnswerBytes<'a> {
+    fn new(budget: &'a MemoryBudget, usage: MemoryUse) -> Self {
+        Self { bytes: Vec::new(), budget, usage, counted: Vec::new() }
+    }
+
+    fn append(&mut self, part: &[u8]) -> Result<(), StoreError> {
+        let most = self.budget.share(MemoryUse::replays).min(ANSWER_MAX);
+        if self.bytes.len() + part.len() > most {
+            return Err(StoreError::TooMuch("the answer is too large".to_owned()));
+        }
+        // A sign has none.
+        if !part.is_empty() {
+            self.counted.push(self.budget.count(self.usage, part.len()));
+            self.bytes.extend_from_slice(part);
+        }
+        Ok(())
+    }
+}
+
+/// What the answer is for.
+fn memory_use(question: &Question) -> MemoryUse {
+    match question {
+        Question::Games | Question::Place(_) | Question::Keys { .. } | Question::Rounds { .. } => {
+            MemoryUse::lists
+        }
+        Question::Points(_) | Question::Replay { .. } | Question::Contents(_) => MemoryUse::replays,
+    }
+}
+
 impl BusStore {
-    /// `read`: how far the edge has read the log. `memory`: of this server, of which an answer gets a part.
+    /// `read`: how far the edge has read the log. `budget`: for the answers.
     pub(crate) fn new(
         bus: Arc<OnceLock<Bus>>,
         metrics: Metrics,
         space: Arc<AtomicU64>,
         (read, leader): (watch::Receiver<u64>, watch::Receiver<Option<LeaderView>>),
-        memory: usize,
+        budget: MemoryBudget,
     ) -> Self {
-        let most = (memory / ANSWER_PART).min(ANSWER_MAX);
         let reading = Arc::new(Reading::new(read, leader.clone()));
-        Self { bus, metrics, space, most, leader, asking: Arc::new(Asking::new()), reading }
+        Self { bus, metrics, space, budget, leader, asking: Arc::new(Asking::new()), reading }
     }
 
     /// Asks, for a while also if no capture node leads: one may be about to take over. A question that was
@@ -154,22 +193,21 @@ impl BusStore {
         self.metrics.bus.questions_total.inc();
         let mut parts = self.send(question).await?;
         let sign_within = self.sign_within();
-        let mut answer = Vec::new();
+        let mut answer = AnswerBytes::new(&self.budget, memory_use(question));
         loop {
             let next = tokio::time::timeout(sign_within, parts.next()).await;
             let Ok(Some(part)) = next else { return Err(Unanswered::Lost) };
             if part.status.is_some_and(|status| status.as_u16() == 503) {
                 return Err(unavailable("no capture node leads").into());
             }
-            answer.extend_from_slice(&part.payload);
-            if answer.len() > self.most {
-                return Err(StoreError::TooMuch("the answer is too large".to_owned()).into());
-            }
+            answer.append(&part.payload)?;
             if part.headers.is_none_or(|headers| headers.get_last(MORE).is_none()) {
                 break;
             }
         }
-        match serde_json::from_slice(&answer).map_err(|error| unavailable(&error.to_string()))? {
+        match serde_json::from_slice(&answer.bytes)
+            .map_err(|error| unavailable(&error.to_string()))?
+        {
             Answered::Failed(failure) => Err(StoreError::from(failure).into()),
             answered => Ok(answered),
         }

@@ -2,13 +2,13 @@
 
 use std::collections::HashSet;
 
-use async_nats::Message;
+use async_nats::{HeaderMap, Message};
 use testkit::{eventually, nats::Nats, wait::beside, within};
 use tokio::task::JoinHandle;
 
 use super::*;
 use crate::stream::{
-    bus::{LeaderState, answer_questions, beat::Beat, tests::bus},
+    bus::{BusError, LeaderState, answer_questions, beat::Beat, tests::bus},
     list::ListKey,
     transaction::RoundName,
 };
@@ -17,7 +17,17 @@ use crate::stream::{
 fn edge(bus: &Bus, leader: Option<LeaderView>) -> BusStore {
     let shared = Arc::new(OnceLock::from(bus.clone()));
     let following = (watch::channel(0).1, watch::channel(leader).1);
-    BusStore::new(shared, Metrics::default(), Arc::default(), following, 64 << 20)
+    let budget = MemoryBudget::new(64 << 20, &Metrics::default());
+    BusStore::new(shared, Metrics::default(), Arc::default(), following, budget)
+}
+
+/// A leader that answers from this store.
+fn answering(
+    bus: &Bus,
+    store: Arc<Busy>,
+    state: watch::Sender<LeaderState>,
+) -> impl Future<Output = Result<(), BusError>> + use<> {
+    answer_questions(bus.clone(), store, state, Metrics::default(), MemoryBudget::unlimited())
 }
 
 /// Asks for the games meanwhile.
@@ -79,7 +89,7 @@ async fn a_leader_that_gives_signs_is_waited_for() {
     let bus = bus(&nats).await;
     let (release, released) = watch::channel(false);
     let (store, state) = (Arc::new(Busy(released)), watch::Sender::new(LeaderState::default()));
-    beside(answer_questions(bus.clone(), store, state, Metrics::default()));
+    beside(answering(&bus, store, state));
     let mut signs = bus.subscribe("_INBOX.>".to_owned()).await.expect("a subscription");
     bus.flush().await;
     let edge = edge(&bus, None);
@@ -102,7 +112,7 @@ async fn questions_that_wait_for_their_turn_get_signs() {
     let bus = bus(&nats).await;
     let (release, released) = watch::channel(false);
     let (store, state) = (Arc::new(Busy(released)), watch::Sender::new(LeaderState::default()));
-    beside(answer_questions(bus.clone(), store, state, Metrics::default()));
+    beside(answering(&bus, store, state));
     let mut signs = bus.subscribe("_INBOX.>".to_owned()).await.expect("a subscription");
     bus.flush().await;
     let edges: Vec<_> = (0..QUESTIONS).map(|_| edge(&bus, None)).collect();
@@ -143,6 +153,26 @@ async fn a_leader_of_an_earlier_version_gives_no_signs_and_is_waited_for() {
     answer_no_games(&bus, question).await;
     assert!(games.await.expect("a task").is_ok());
     assert_eq!((asked(&patient), asked(&other)), (1, 2));
+}
+
+#[tokio::test]
+async fn the_bytes_of_an_answer_are_counted_until_it_is_complete_and_read() {
+    let nats = Nats::start().await;
+    let bus = bus(&nats).await;
+    let mut leader = questions(&bus).await;
+    let edge = edge(&bus, None);
+    let games = ask_games(&edge);
+    let inbox = next(&mut leader).await.reply.expect("an inbox");
+    let (first, rest) = r#"{"games":[]}"#.split_at(5);
+    let mut more = HeaderMap::new();
+    more.insert(MORE, "1");
+    let sent = bus.client().publish_with_headers(inbox.clone(), more, first.into()).await;
+    sent.expect("sent");
+    let counted = || edge.budget.used(MemoryUse::lists);
+    eventually("its bytes to be counted", || async { (counted() == 5).then_some(()) }).await;
+    bus.client().publish(inbox, rest.into()).await.expect("sent");
+    assert!(games.await.expect("a task").expect("an answer").is_empty());
+    assert_eq!(counted(), 0);
 }
 
 #[test]
