@@ -84,6 +84,25 @@ async fn a_host_that_is_no_authority_and_a_malformed_head_are_refused_on_both_li
 }
 
 #[tokio::test]
+async fn a_head_beyond_the_limits_is_refused_on_both_listeners_and_one_within_them_is_not() {
+    let (_database, server, internal) = with_internal(&[]).await;
+    let internal: SocketAddr = internal.trim_start_matches("http://").parse().expect("an address");
+    let fields = |count: usize, bytes: usize| format!("X: {}\r\n", "x".repeat(bytes)).repeat(count);
+    for address in [server.addr, internal] {
+        let head = |fields: String| format!("GET /healthz HTTP/1.1\r\nHost: x\r\n{fields}\r\n");
+        for allowed in [fields(1, 16_000), fields(99, 1)] {
+            let answer = raw_http(address, head(allowed)).await.read_until("}").await;
+            assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        }
+        for refused in [fields(1, 17_000), fields(100, 1)] {
+            let answer = raw_http(address, head(refused)).await.read_to_end().await;
+            assert!(answer.starts_with("HTTP/1.1 431 "), "{answer}");
+            assert!(answer.contains("more than 16 KiB, or more than 100 fields"), "{answer}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn the_internal_listener_answers_until_the_process_ends() {
     let (_database, server, internal) = with_internal(&[]).await;
     // A client that does not answer the close frame keeps the process alive for three seconds.

@@ -27,13 +27,8 @@ use axum::{
     http::{HeaderMap, HeaderValue, StatusCode},
     response::Response,
 };
-use hyper::{
-    Request,
-    body::Incoming,
-    server::conn::http1::{self, Parts},
-    service::service_fn,
-};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper::{Request, body::Incoming, server::conn::http1::Parts, service::service_fn};
+use hyper_util::rt::TokioIo;
 use tokio::time::timeout;
 use tower::ServiceExt;
 
@@ -41,7 +36,7 @@ use super::{
     exchange::{Exchanges, TrackedBody},
     hand_off::{Client, HandOff},
     head, host, problem,
-    refused_head::{HEAD_BYTES_MAX, HEAD_FIELDS_MAX, ProblemSocket},
+    refused_head::{self, ProblemSocket},
 };
 use crate::{
     config::TrustedProxies,
@@ -62,7 +57,7 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 const PLAIN_HTTP: &str = "this port speaks TLS: use https:// or wss://";
 /// How long a client that was refused may take to end the connection. A close while it sends would be
 /// a reset, and it might lose the answer.
-const LINGER: Duration = Duration::from_secs(1);
+pub(super) const LINGER: Duration = Duration::from_secs(1);
 /// How long a connection may take after a shutdown request. The shards end the streams; hyper only
 /// has to send its last response.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(3);
@@ -165,7 +160,8 @@ async fn speak_http(
         let (hand_off, exchanges) = (progress.hand_off.clone(), progress.exchanges.clone());
         Box::pin(answer(Arc::clone(context), request, peer, hand_off, exchanges))
     });
-    let mut http = builder().serve_connection(TokioIo::new(ProblemSocket::new(socket)), service);
+    let socket = TokioIo::new(ProblemSocket::new(socket));
+    let mut http = refused_head::builder(HEAD_TIMEOUT).serve_connection(socket, service);
     let stopped = tokio::select! {
         stopped = progress.until_idle(&mut http) => stopped,
         () = pending.closed() => {
@@ -189,17 +185,6 @@ async fn speak_http(
         Ok(Stopped::Closed) => None,
         Ok(Stopped::Idle) => after_requests(http.into_parts(), &progress.hand_off, context).await,
     }
-}
-
-/// hyper with our limits.
-fn builder() -> http1::Builder {
-    let mut builder = http1::Builder::new();
-    builder
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
-        .max_buf_size(HEAD_BYTES_MAX)
-        .max_headers(HEAD_FIELDS_MAX);
-    builder
 }
 
 /// Waits until the client has ended a connection whose request was refused.

@@ -15,8 +15,8 @@ use std::{
 };
 
 use axum::{Router, body::Body, middleware};
-use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper::{Request, body::Incoming, service::service_fn};
+use hyper_util::rt::TokioIo;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::oneshot,
@@ -26,9 +26,13 @@ use tokio::{
 use tower::ServiceExt;
 
 use super::{
-    SharedState, body, health, host, refused_head::ProblemSocket, unknown_method, unknown_route,
+    SharedState, body,
+    connection::LINGER,
+    health, host,
+    refused_head::{self, ProblemSocket},
+    unknown_method, unknown_route,
 };
-use crate::config::NodeName;
+use crate::{config::NodeName, transport::metered_socket::linger};
 
 /// The most connections: a few scrapers and probes.
 const CONNECTIONS_MAX: usize = 64;
@@ -134,12 +138,12 @@ async fn serve_connection(socket: TcpStream, router: Router, answering: Arc<Atom
             answer
         }
     });
-    let served = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
-        .serve_connection(TokioIo::new(ProblemSocket::new(socket)), service)
-        .await;
-    if let Err(error) = served {
-        tracing::debug!(%error, "an internal connection failed");
+    let socket = TokioIo::new(ProblemSocket::new(socket));
+    let mut http = refused_head::builder(HEAD_TIMEOUT).serve_connection(socket, service);
+    let Err(error) = (&mut http).await else { return };
+    tracing::debug!(%error, "an internal connection failed");
+    if error.is_parse() {
+        let mut socket = http.into_parts().io.into_inner().into_inner();
+        let _ = timeout(LINGER, linger(&mut socket)).await;
     }
 }

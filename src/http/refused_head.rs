@@ -9,21 +9,35 @@ use std::{
     io::{self, IoSlice},
     pin::Pin,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use axum::http::StatusCode;
 use bytes::{Buf, Bytes};
+use hyper::server::conn::http1;
+use hyper_util::rt::TokioTimer;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::problem;
 
 /// The most bytes of a request head.
-pub(super) const HEAD_BYTES_MAX: usize = 16 * 1024;
+const HEAD_BYTES_MAX: usize = 16 * 1024;
 /// The most fields of a request head.
-pub(super) const HEAD_FIELDS_MAX: usize = 100;
+const HEAD_FIELDS_MAX: usize = 100;
 /// The head of a response of hyper's has less than half of these bytes.
 const RESPONSE_HEAD_MAX: usize = 512;
 const START: &[u8] = b"HTTP/1.";
+
+/// hyper with the limits that a refusal names, for a [`ProblemSocket`]. A request head may take so long.
+pub(super) fn builder(head_timeout: Duration) -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(head_timeout)
+        .max_buf_size(HEAD_BYTES_MAX)
+        .max_headers(HEAD_FIELDS_MAX);
+    builder
+}
 
 /// A socket for hyper.
 #[derive(Debug)]

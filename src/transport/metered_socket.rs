@@ -88,6 +88,14 @@ impl WriteGauge {
     }
 }
 
+/// Ends the write half and waits for the end of the peer's, so that it gets the answer: a close with
+/// unread bytes would be a reset.
+pub(crate) async fn linger(tcp: &mut TcpStream) {
+    let mut rest = [0; 1024];
+    let _ = tcp.shutdown().await;
+    while tcp.read(&mut rest).await.is_ok_and(|read| read > 0) {}
+}
+
 impl MeteredSocket {
     /// Wraps a connected socket. The flag is set while the peer does not take what it was sent.
     pub(crate) fn new(
@@ -138,12 +146,9 @@ impl MeteredSocket {
         poll_fn(|cx| self.poll_handshake(cx)).await
     }
 
-    /// Ends the write half and waits for the end of the peer's, so that it gets the answer: a close
-    /// with unread bytes would be a reset.
+    /// See [`linger`].
     pub(crate) async fn linger(&mut self) {
-        let mut rest = [0; 1024];
-        let _ = self.tcp.shutdown().await;
-        while self.tcp.read(&mut rest).await.is_ok_and(|read| read > 0) {}
+        linger(&mut self.tcp).await;
     }
 
     fn poll_handshake(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
