@@ -33,8 +33,9 @@ use crate::{
     ops::{connection_limiter::ConnectionLimiter, shutdown::Shutdown, telemetry::metrics::Metrics},
 };
 
-/// The buffer for datagrams of a client, which the server never reads. It is also the largest
-/// datagram that a client may send.
+/// The buffer for datagrams of a client, which no code reads: the library keeps the newest ones. It is also
+/// the largest DATAGRAM frame that the client may send, with its type and its length
+/// (`max_datagram_frame_size`, RFC 9221 section 3).
 const RECEIVE_BUFFER_BYTES: usize = 4 * 1024;
 /// The bytes that a client may send on streams. The server reads only its settings and its request,
 /// which fit.

@@ -30,8 +30,8 @@ const BYE_TIMEOUT: Duration = Duration::from_secs(1);
 /// The time between the acknowledgment of `bye` and the close. A browser has received it then, but
 /// drops data that its page has not read when the connection ends.
 const LINGER: Duration = Duration::from_millis(100);
-/// The library may report this many bytes less for an empty buffer: it counts 32 bytes per
-/// datagram.
+/// An empty buffer is reported with 32 bytes less: the library keeps them for the next datagram, and
+/// counts as many for each that waits, besides its payload. So one that waits takes more than this.
 const BUFFER_SLACK: usize = 64;
 
 /// A stream failed: the connection ended, or the peer stopped the stream.
