@@ -34,11 +34,7 @@ impl Servers {
     async fn start() -> Self {
         let database = TestDatabase::new().await;
         database.finish("crash", "{}").await;
-        let ready = TestServer::on(database.url())
-            .env("DATASTREAM_WT_ENABLED", "true")
-            .env("DATASTREAM_WT_ADDR", "127.0.0.1:0")
-            .start()
-            .await;
+        let ready = TestServer::on(database.url()).web_transport().start().await;
         let strict = TestServer::on(database.url())
             .env("DATASTREAM_ALLOWED_ORIGINS", "https://one.example")
             .start()

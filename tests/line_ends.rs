@@ -7,8 +7,7 @@ const RAW: [char; 3] = ['\u{85}', '\u{2028}', '\u{2029}'];
 #[tokio::test]
 async fn no_transport_sends_a_raw_line_end_within_a_string() {
     let database = TestDatabase::new().await;
-    let server = TestServer::on(database.url()).env("DATASTREAM_WT_ENABLED", "true");
-    let server = server.env("DATASTREAM_WT_ADDR", "127.0.0.1:0").start().await;
+    let server = TestServer::on(database.url()).web_transport().start().await;
     let extras = "{\"a\": \"x\u{2028}y\u{2029}\", \"b\u{85}\": \"é\"}";
     let id = database.finish_streamed(&server, "crash", extras).await;
     // jsonb orders keys by their length in bytes.

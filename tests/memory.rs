@@ -238,10 +238,7 @@ async fn a_latest_round_that_was_deleted_from_the_database_is_replaced_by_the_on
 
 /// A server with WebTransport and 4 MiB for connections.
 fn with_small_memory(database: &TestDatabase) -> testkit::server::Builder {
-    TestServer::on(database.url())
-        .env("DATASTREAM_MEMORY", "16MiB")
-        .env("DATASTREAM_WT_ENABLED", "true")
-        .env("DATASTREAM_WT_ADDR", "127.0.0.1:0")
+    TestServer::on(database.url()).env("DATASTREAM_MEMORY", "16MiB").web_transport()
 }
 
 #[tokio::test]

@@ -103,11 +103,7 @@ async fn every_metric_that_is_served_is_documented() {
 #[tokio::test]
 async fn the_expiry_of_the_certificate_is_measured() {
     let database = testkit::TestDatabase::new().await;
-    let server = TestServer::on(database.url())
-        .env("DATASTREAM_WT_ENABLED", "true")
-        .env("DATASTREAM_WT_ADDR", "127.0.0.1:0")
-        .start()
-        .await;
+    let server = TestServer::on(database.url()).web_transport().start().await;
     let name = "datastream_certificate_expiry_timestamp_seconds";
     let metric = |source| format!("{name}{{listener=\"webtransport\",source=\"{source}\"}}");
     let expiry = server.metric(&metric("self_signed")).await;

@@ -76,12 +76,8 @@ async fn in_the_text_format_each_sample_follows_the_description_of_its_family() 
 #[tokio::test]
 async fn every_series_is_there_before_its_first_event() {
     let database = TestDatabase::new().await;
-    let server = TestServer::on(database.url())
-        .env("DATASTREAM_WT_ENABLED", "true")
-        .env("DATASTREAM_WT_ADDR", "127.0.0.1:0")
-        .env("DATASTREAM_HISTORY", "1")
-        .start()
-        .await;
+    let server =
+        TestServer::on(database.url()).web_transport().env("DATASTREAM_HISTORY", "1").start().await;
     let at_start = series(&fresh().await).await;
     let mut client = WsClient::connect(server.ws("/ws/crash")).await;
     database.finish_at("crash", "'infinity'").await;

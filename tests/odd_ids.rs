@@ -60,9 +60,7 @@ async fn finish_all(database: &TestDatabase) {
 }
 
 fn on(database: &TestDatabase) -> Builder {
-    TestServer::on(database.url())
-        .env("DATASTREAM_WT_ENABLED", "true")
-        .env("DATASTREAM_WT_ADDR", "127.0.0.1:0")
+    TestServer::on(database.url()).web_transport()
 }
 
 /// A server that has streamed a round of each id.

@@ -14,8 +14,7 @@ const ALLOW_CREDENTIALS: &str = "access-control-allow-credentials";
 async fn serving(origins: &str) -> (TestDatabase, TestServer) {
     let database = TestDatabase::new().await;
     let server = TestServer::on(database.url()).env("DATASTREAM_ALLOWED_ORIGINS", origins);
-    let server =
-        server.env("DATASTREAM_WT_ENABLED", "true").env("DATASTREAM_WT_ADDR", "127.0.0.1:0");
+    let server = server.web_transport();
     let server = server.start().await;
     (database, server)
 }

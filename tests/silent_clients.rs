@@ -13,11 +13,9 @@ use tokio::{
     time::timeout,
 };
 
-use wtransport::quinn;
-
 use testkit::{
-    Certificate, TestDatabase, TestServer, WsClient, WtClient, binary::datastream, eventually, get,
-    pinned::trusting, raw_http, serving, within,
+    QuicClient, TestDatabase, TestServer, WsClient, WtClient, binary::datastream, eventually, get,
+    raw_http, serving, within,
 };
 
 /// Half of the time after which the server closes silent connections: no answer waits for that.
@@ -140,38 +138,10 @@ async fn a_request_in_pieces_over_a_kept_connection_is_answered() {
     client.read_until("\"ok\"}").await;
 }
 
-/// QUIC without HTTP/3.
-struct QuicClient {
-    endpoint: quinn::Endpoint,
-    address: SocketAddr,
-}
-
-impl QuicClient {
-    async fn of(server: &TestServer) -> Self {
-        let certificate = Certificate::of(server).await;
-        let endpoint = quinn::Endpoint::client(([127, 0, 0, 1], 0).into());
-        let mut endpoint = endpoint.expect("an endpoint");
-        let config = trusting(certificate.hash()).build().quic_config().clone();
-        endpoint.set_default_client_config(config);
-        let address = certificate.url.trim_start_matches("https://").trim_end_matches("/wt");
-        Self { endpoint, address: address.parse().expect("an address") }
-    }
-
-    async fn connect(&self) -> quinn::Connection {
-        // On a loaded machine a handshake can take longer than its token for the retry is valid.
-        eventually("a handshake", || async {
-            self.endpoint.connect(self.address, "localhost").expect("a connection").await.ok()
-        })
-        .await
-    }
-}
-
 #[tokio::test]
 async fn a_connection_whose_client_leaves_a_stream_header_incomplete_is_counted() {
     let database = TestDatabase::new().await;
-    let wt = [("DATASTREAM_WT_ENABLED", "true"), ("DATASTREAM_WT_ADDR", "127.0.0.1:0")];
-    let server = TestServer::on(database.url()).env(wt[0].0, wt[0].1).env(wt[1].0, wt[1].1);
-    let server = server.start().await;
+    let server = TestServer::on(database.url()).web_transport().start().await;
     let connection = QuicClient::of(&server).await.connect().await;
     let mut stream = connection.open_uni().await.expect("a stream");
     // The first of two bytes of a stream type (RFC 9000 section 16).
@@ -187,9 +157,7 @@ async fn a_connection_whose_client_leaves_a_stream_header_incomplete_is_counted(
 #[tokio::test]
 async fn twelve_hundred_handshakes_without_a_request_do_not_keep_sessions_out() {
     let database = TestDatabase::new().await;
-    let wt = [("DATASTREAM_WT_ENABLED", "true"), ("DATASTREAM_WT_ADDR", "127.0.0.1:0")];
-    let server = TestServer::on(database.url()).env(wt[0].0, wt[0].1).env(wt[1].0, wt[1].1);
-    let server = server.start().await;
+    let server = TestServer::on(database.url()).web_transport().start().await;
     let client = QuicClient::of(&server).await;
     let mut connections = Vec::new();
     for _ in 0..1200 {

@@ -326,11 +326,7 @@ async fn tail_follows_a_server_with_tls() {
 #[tokio::test]
 async fn web_transport_uses_the_same_certificate() {
     let (database, certificate) = (TestDatabase::new().await, TestCertificate::new());
-    let server = builder(&database, &certificate)
-        .env("DATASTREAM_WT_ENABLED", "true")
-        .env("DATASTREAM_WT_ADDR", "127.0.0.1:0")
-        .start_unready()
-        .await;
+    let server = builder(&database, &certificate).web_transport().start_unready().await;
     let request = "GET /wt/certificate HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
     let mut stream = send(&certificate, server.addr, request).await;
     let answer = read_until(&mut stream, "}").await;

@@ -20,8 +20,7 @@ fn on(database: &TestDatabase) -> testkit::server::Builder {
     TestServer::on(database.url())
         .env("DATASTREAM_AUTH_LEEWAY", "0s")
         .env("DATASTREAM_HEARTBEAT", HEARTBEAT)
-        .env("DATASTREAM_WT_ENABLED", "true")
-        .env("DATASTREAM_WT_ADDR", "127.0.0.1:0")
+        .web_transport()
 }
 
 fn expiring(signer: &Signer, seconds: i64) -> String {

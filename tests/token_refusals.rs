@@ -79,8 +79,7 @@ async fn each_bad_token_is_refused_alike_on_each_transport_from_each_source() {
         .env("DATASTREAM_AUTH_COOKIE", "session")
         .env("DATASTREAM_AUTH_QUERY", "true")
         .env("DATASTREAM_ALLOWED_ORIGINS", "https://game.example")
-        .env("DATASTREAM_WT_ENABLED", "true")
-        .env("DATASTREAM_WT_ADDR", "127.0.0.1:0")
+        .web_transport()
         .start()
         .await;
     for (token, status, detail, challenge) in bad_tokens() {

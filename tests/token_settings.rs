@@ -95,8 +95,7 @@ async fn no_token_and_no_secret_is_in_any_log() {
         .env("DATASTREAM_AUTH_LEEWAY", "0s")
         .env("DATASTREAM_HEARTBEAT", "500ms")
         .env("DATASTREAM_ALLOWED_ORIGINS", "https://game.example")
-        .env("DATASTREAM_WT_ENABLED", "true")
-        .env("DATASTREAM_WT_ADDR", "127.0.0.1:0")
+        .web_transport()
         .start()
         .await;
     let signer = Signer::hs256(SECRET);

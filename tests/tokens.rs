@@ -14,10 +14,8 @@ use wtransport::error::ConnectingError;
 /// A server with the secret, and what signs its tokens.
 async fn guarded(settings: &[(&str, &str)]) -> (TestDatabase, TestServer, Signer) {
     let database = TestDatabase::new().await;
-    let mut server = TestServer::on(database.url())
-        .env("DATASTREAM_AUTH_SECRET", SECRET)
-        .env("DATASTREAM_WT_ENABLED", "true")
-        .env("DATASTREAM_WT_ADDR", "127.0.0.1:0");
+    let mut server =
+        TestServer::on(database.url()).env("DATASTREAM_AUTH_SECRET", SECRET).web_transport();
     for (name, value) in settings {
         server = server.env(name, value);
     }

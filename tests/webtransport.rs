@@ -22,9 +22,7 @@ async fn serving() -> (TestDatabase, TestServer) {
 }
 
 fn on(database: &TestDatabase) -> testkit::server::Builder {
-    TestServer::on(database.url())
-        .env("DATASTREAM_WT_ENABLED", "true")
-        .env("DATASTREAM_WT_ADDR", "127.0.0.1:0")
+    TestServer::on(database.url()).web_transport()
 }
 
 /// Waits until this round is the seed of new sessions.

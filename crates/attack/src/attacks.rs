@@ -73,7 +73,7 @@ pub(crate) async fn run(options: &Options, target: &Target) -> Result<Held> {
         }
         Attack::Burner => burn(duration).await,
         Attack::WtHandshakes => {
-            let quic = quic(&target.server, count).await?;
+            let quic = quic(&target.server, count).await;
             return Ok(Held { quic, ..Held::default() });
         }
         Attack::UnreadLists => unread_lists(target, count, duration).await,

@@ -2,8 +2,7 @@
 
 use std::{io, net::SocketAddr, sync::Arc};
 
-use anyhow::Result;
-use testkit::{Certificate, TestServer, pinned::trusting, tls};
+use testkit::{QuicClient, TestServer, tls};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpSocket, TcpStream},
@@ -77,16 +76,11 @@ pub(crate) fn is_closed(socket: &TcpStream) -> bool {
     }
 }
 
-/// QUIC connections without a request.
-pub(crate) async fn quic(server: &TestServer, count: usize) -> Result<Vec<quinn::Connection>> {
-    let certificate = Certificate::of(server).await;
-    let config = trusting(certificate.hash()).build().quic_config().clone();
-    let address = certificate.url.trim_start_matches("https://").trim_end_matches("/wt").parse()?;
-    let endpoint = quinn::Endpoint::client(([127, 0, 0, 1], 0).into())?;
-    let mut connections = Vec::with_capacity(count);
+/// QUIC connections without a request. One that the server refuses is left out.
+pub(crate) async fn quic(server: &TestServer, count: usize) -> Vec<quinn::Connection> {
+    let (client, mut connections) = (QuicClient::of(server).await, Vec::with_capacity(count));
     for _ in 0..count {
-        let connecting = endpoint.connect_with(config.clone(), address, "localhost")?;
-        connections.extend(connecting.await);
+        connections.extend(client.try_connect().await);
     }
-    Ok(connections)
+    connections
 }

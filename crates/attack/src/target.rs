@@ -84,7 +84,7 @@ fn command(options: &Options, url: &str) -> Command {
     command.arg("-c").arg(format!("{limit}{serve}")).arg(program);
     command.env_clear().kill_on_drop(true).current_dir("/");
     command.env("DATABASE_URL", url).env("DATASTREAM_HTTP_ADDR", "127.0.0.1:0");
-    command.env("DATASTREAM_WT_ENABLED", "true").env("DATASTREAM_WT_ADDR", "127.0.0.1:0");
+    command.envs(testkit::server::WEB_TRANSPORT);
     command.envs(options.variables.iter().map(|(name, value)| (name, value)));
     command
 }

@@ -47,7 +47,7 @@ pub(crate) fn program(command: &str) -> anyhow::Result<Command> {
 pub(crate) fn serve() -> anyhow::Result<Command> {
     let mut command = program("serve")?;
     command.env("DATASTREAM_HISTORY", crate::testbed::HUB_ROUNDS.to_string());
-    command.env("DATASTREAM_WT_ENABLED", "true").env("DATASTREAM_WT_ADDR", "127.0.0.1:0");
+    command.envs(testkit::server::WEB_TRANSPORT);
     // More than a subscriber can miss, so every gap is an error of the server.
     command.env("DATASTREAM_RESUME_LIMIT", "1000000");
     command.env("DATASTREAM_HEARTBEAT", "1s").env("DATASTREAM_SHUTDOWN_GRACE", "3s");

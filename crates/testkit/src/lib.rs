@@ -17,6 +17,7 @@ pub mod jwks;
 pub mod nats;
 pub mod pgbouncer;
 pub mod pinned;
+pub mod quic;
 pub mod round;
 pub mod server;
 pub mod sse;
@@ -35,6 +36,7 @@ pub use self::{
     jwks::JwksServer,
     pgbouncer::PgBouncer,
     pinned::Certificate,
+    quic::QuicClient,
     round::WireRound,
     server::TestServer,
     sse::SseClient,

@@ -20,6 +20,10 @@ use super::{
     nats, within,
 };
 
+/// The settings of a server with WebTransport on a free port.
+pub const WEB_TRANSPORT: [(&str, &str); 2] =
+    [("DATASTREAM_WT_ENABLED", "true"), ("DATASTREAM_WT_ADDR", "127.0.0.1:0")];
+
 /// A running server; dropping it kills the process.
 #[derive(Debug)]
 pub struct TestServer {
@@ -205,6 +209,12 @@ impl TestServer {
 impl Builder {
     pub fn env(mut self, name: &str, value: impl AsRef<std::ffi::OsStr>) -> Self {
         self.command.env(name, value);
+        self
+    }
+
+    /// With WebTransport, on a free port.
+    pub fn web_transport(mut self) -> Self {
+        self.command.envs(WEB_TRANSPORT);
         self
     }
 

@@ -1,19 +1,14 @@
 //! A WebTransport request by hand: the status and the header fields of its answer, which the library
 //! does not show.
 
-use std::{collections::HashMap, net::SocketAddr, sync::Arc};
+use std::collections::HashMap;
 
-use rustls::RootCertStore;
-use wtransport::{
-    proto::{
-        bytes::BufferReader, frame::Frame, headers::Headers, settings::Settings,
-        stream_header::StreamHeader, varint::VarInt,
-    },
-    quinn::{self, crypto::rustls::QuicClientConfig},
-    tls::client::{ServerHashVerification, build_default_tls_config},
+use wtransport::proto::{
+    bytes::BufferReader, frame::Frame, headers::Headers, settings::Settings,
+    stream_header::StreamHeader, varint::VarInt,
 };
 
-use super::{pinned::Certificate, server::TestServer, within};
+use super::{quic::QuicClient, server::TestServer, within};
 
 /// The head of an answer.
 #[derive(Debug)]
@@ -40,7 +35,7 @@ pub fn wt_request(
 }
 
 async fn ask(server: &TestServer, path: &str, fields: &[(&str, &str)]) -> WtAnswer {
-    let connection = connect(&Certificate::of(server).await).await;
+    let connection = QuicClient::of(server).await.connect().await;
     let mut control = connection.open_uni().await.expect("a control stream");
     control.write_all(&settings()).await.expect("written");
     let (mut send, mut receive) = connection.open_bi().await.expect("a request stream");
@@ -61,17 +56,6 @@ async fn ask(server: &TestServer, path: &str, fields: &[(&str, &str)]) -> WtAnsw
         let chunk = receive.read_chunk(4096, true).await.expect("a read");
         received.extend_from_slice(&chunk.expect("an answer").bytes);
     }
-}
-
-async fn connect(certificate: &Certificate) -> quinn::Connection {
-    let verifier = Arc::new(ServerHashVerification::new(certificate.hash()));
-    let tls = build_default_tls_config(Arc::new(RootCertStore::empty()), Some(verifier));
-    let crypto = QuicClientConfig::try_from(tls).expect("TLS 1.3");
-    let mut endpoint = quinn::Endpoint::client(([127, 0, 0, 1], 0).into()).expect("an endpoint");
-    endpoint.set_default_client_config(quinn::ClientConfig::new(Arc::new(crypto)));
-    let port = certificate.url.trim_end_matches("/wt").rsplit_once(':').expect("a port").1;
-    let address = SocketAddr::from(([127, 0, 0, 1], port.parse().expect("a port")));
-    endpoint.connect(address, "localhost").expect("a name").await.expect("a connection")
 }
 
 /// The start of a control stream (RFC 9114 section 6.2.1).
