@@ -242,6 +242,30 @@ async fn a_full_server_answers_503_before_any_upgrade_and_counts_it() {
 }
 
 #[tokio::test]
+async fn an_event_source_beyond_the_connects_of_a_second_gets_a_delay_and_the_end() {
+    let database = TestDatabase::new().await;
+    let one = ("DATASTREAM_MAX_CONNECTS_PER_SECOND", "1");
+    let server = TestServer::on(database.url()).env(one.0, one.1).start().await;
+    let ask = async || {
+        let request = "GET /sse/crash HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n";
+        let mut client = raw_http(server.addr, request).await;
+        (client.read_until("\n\n").await, client)
+    };
+    let (answer, client) = eventually("two connects in a second", || async {
+        Some(ask().await).filter(|(answer, _)| !answer.contains(": open"))
+    })
+    .await;
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    assert!(answer.contains("\r\ncontent-type: text/event-stream\r\n"), "{answer}");
+    let (_, body) = answer.split_once("\r\n\r\n").expect("a body");
+    let (retry, why) = body.split_once('\n').expect("a line");
+    let delay = retry.strip_prefix("retry: ").and_then(|delay| delay.parse().ok());
+    assert!(delay.is_some_and(|delay: u32| (1500..=2500).contains(&delay)), "{body:?}");
+    assert_eq!(why, ": too many streams were opened within a second\n\n");
+    assert_eq!(client.read_to_end().await, "");
+}
+
+#[tokio::test]
 async fn more_connects_in_a_second_than_allowed_are_refused_and_counted() {
     let database = TestDatabase::new().await;
     let one = ("DATASTREAM_MAX_CONNECTS_PER_SECOND", "1");

@@ -150,7 +150,14 @@ async fn a_head_request_returns_the_headers_without_a_stream() {
     database.finish("crash", "{}").await;
     let response = request(&Method::HEAD, &server.http("/sse/crash"), &[]).await;
     assert_eq!(response.status, 200);
-    assert_eq!(response.header("content-type"), "text/event-stream");
+    for (name, value) in [
+        ("content-type", "text/event-stream"),
+        ("cache-control", "no-cache, no-transform"),
+        ("x-accel-buffering", "no"),
+        ("connection", "keep-alive"),
+    ] {
+        assert_eq!(response.header(name), value, "{name}");
+    }
     assert_eq!(response.body, "");
     let missing = request(&Method::HEAD, &server.http("/sse/nothing"), &[]).await;
     assert_eq!(missing.status, 404);

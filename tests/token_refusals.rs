@@ -105,3 +105,22 @@ async fn each_bad_token_is_refused_alike_on_each_transport_from_each_source() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_token_of_8_kib_is_read_and_a_longer_one_is_not() {
+    const MOST: usize = 8 * 1024;
+    let database = TestDatabase::new().await;
+    let server = TestServer::on(database.url()).env("DATASTREAM_AUTH_SECRET", SECRET).start().await;
+    let signer = Signer::hs256(SECRET);
+    let padded = |bytes: usize| {
+        let (exp, pad) = (in_seconds(600), "x".repeat(bytes));
+        signer.token(&json!({ "exp": exp, "datastream": "*", "pad": pad }))
+    };
+    let most = (0..MOST).rev().find(|bytes| padded(*bytes).len() <= MOST).expect("a token");
+    for (bytes, status) in [(most, 200), (most + 4, 401)] {
+        let bearer = format!("Bearer {}", padded(bytes));
+        let headers = [("authorization", bearer.as_str())];
+        let answer = request(&Method::GET, &server.http("/games"), &headers).await;
+        assert_eq!(answer.status, status, "{} bytes", bearer.len());
+    }
+}

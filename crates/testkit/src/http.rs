@@ -126,10 +126,17 @@ impl RawHttp {
 
     /// Reads until the server closes or resets the connection; returns the rest.
     #[track_caller]
-    pub fn read_to_end(mut self) -> impl Future<Output = String> {
+    pub fn read_to_end(self) -> impl Future<Output = String> {
+        let bytes = self.bytes_to_end();
+        async move { String::from_utf8_lossy(&bytes.await).into_owned() }
+    }
+
+    /// The same as bytes.
+    #[track_caller]
+    pub fn bytes_to_end(mut self) -> impl Future<Output = Vec<u8>> {
         within("the server to close the connection", async move {
             while matches!(self.stream.read_buf(&mut self.read).await, Ok(read) if read > 0) {}
-            String::from_utf8_lossy(&self.read).into_owned()
+            self.read
         })
     }
 }
