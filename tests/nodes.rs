@@ -125,6 +125,12 @@ impl CutOff {
     }
 }
 
+/// Sends a signal to a process of PostgreSQL.
+fn signal(pid: &str, name: &str) {
+    let status = std::process::Command::new("kill").args(["-s", name, pid]).status();
+    assert!(status.expect("kill").success(), "kill -s {name} {pid}");
+}
+
 /// Whether the server waited for another one's lease.
 fn waited(server: &TestServer) -> bool {
     server.log().iter().any(|line| line.contains("may still answer resumes exactly"))
@@ -174,6 +180,29 @@ async fn a_server_that_comes_back_alone_replays_exactly_what_it_sent_before() {
     one.proxy.resume();
     one.server.ready().await;
     assert_eq!(one.exact_server().await, number);
+    let mut client = WsClient::connect(one.server.ws("/ws/crash?after=7001")).await;
+    let last = one.database.finish("crash", "{}").await;
+    assert_eq!(client.next_round().await.round_id, last, "7002 came before 7001");
+}
+
+#[tokio::test]
+async fn a_server_whose_last_session_ends_late_waits_for_it_and_replays_exactly() {
+    let one = CutOff::start().await;
+    let listening = "select string_agg(pid::text, ' ') from pg_stat_activity \
+        where application_name like 'datastream listen%'";
+    let former = one.database.text(listening).await.expect("a session");
+    // It does not notice that its connection is cut, nor that it is ended, and holds its locks.
+    signal(&former, "STOP");
+    one.cut().await;
+    one.proxy.resume();
+    let waits = "select count(*)::text from pg_stat_activity where query like '%pg_terminate_backend%' \
+        and application_name like 'datastream listen%' and now() - backend_start > '300 ms'";
+    eventually("the next session to wait for its end", || async {
+        (one.database.text(waits).await.as_deref() == Some("1")).then_some(())
+    })
+    .await;
+    signal(&former, "CONT");
+    one.server.ready().await;
     let mut client = WsClient::connect(one.server.ws("/ws/crash?after=7001")).await;
     let last = one.database.finish("crash", "{}").await;
     assert_eq!(client.next_round().await.round_id, last, "7002 came before 7001");

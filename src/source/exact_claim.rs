@@ -19,10 +19,9 @@ use super::{
 
 /// How long to be alone after a server that this one did not see removed its number.
 const UNSEEN_FOR: Duration = Duration::from_secs(60);
-/// The backend of the last connection may hold presence for a moment after it was ended.
+/// Another session that holds presence may be about to end. Those of this server, and of a former leader,
+/// have ended already if they are known.
 const FORMER_ENDS_WITHIN: Duration = Duration::from_millis(100);
-/// The same for the backend of another capture node, which led before: it may have been paused, or busy.
-const LEADER_ENDS_WITHIN: Duration = Duration::from_millis(500);
 /// A server with a connection notices another one within its longest time between two polls, 0.25 s.
 const NOTICES_WITHIN: Duration = Duration::from_millis(300);
 
@@ -231,8 +230,7 @@ impl ExactClaim {
             {
                 return Ok(true);
             }
-            let within = if self.writes { FORMER_ENDS_WITHIN } else { LEADER_ENDS_WITHIN };
-            if !is_former || begun.elapsed() > within {
+            if !is_former || begun.elapsed() > FORMER_ENDS_WITHIN {
                 return Ok(false);
             }
             tokio::time::sleep(RETRY_AFTER).await;

@@ -49,7 +49,7 @@ const SETTINGS: [(&str, &str); 10] = [
 /// LISTEN and its preparation: ten small queries, over a slow connection.
 const PREPARED_WITHIN: Duration = Duration::from_secs(10);
 /// A session ends within milliseconds after it was terminated, on a busy machine later.
-const ENDS_WITHIN: Duration = Duration::from_secs(1);
+const ENDS_WITHIN: Duration = Duration::from_secs(2);
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// Two connections with equal identities share one timeline of one cluster.
