@@ -8,7 +8,7 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::stream::{
-    bus::{BusError, LeaderState, answer_questions, beat::Beat, tests::bus},
+    bus::{LeaderState, answer_questions, beat::Beat, tests::bus},
     list::ListKey,
     transaction::RoundName,
 };
@@ -21,13 +21,15 @@ fn edge(bus: &Bus, leader: Option<LeaderView>) -> BusStore {
     BusStore::new(shared, Metrics::default(), Arc::default(), following, budget)
 }
 
-/// A leader that answers from this store.
-fn answering(
-    bus: &Bus,
-    store: Arc<Busy>,
-    state: watch::Sender<LeaderState>,
-) -> impl Future<Output = Result<(), BusError>> + use<> {
-    answer_questions(bus.clone(), store, state, Metrics::default(), MemoryBudget::unlimited())
+/// A leader whose answers wait for this sender, and what edges receive.
+async fn busy_leader(bus: &Bus) -> (watch::Sender<bool>, Subscriber) {
+    let (release, released) = watch::channel(false);
+    let (store, state) = (Arc::new(Busy(released)), watch::Sender::new(LeaderState::default()));
+    let budget = MemoryBudget::unlimited();
+    beside(answer_questions(bus.clone(), store, state, Metrics::default(), budget));
+    let received = bus.subscribe("_INBOX.>".to_owned()).await.expect("a subscription");
+    bus.flush().await;
+    (release, received)
 }
 
 /// Asks for the games meanwhile.
@@ -87,11 +89,7 @@ async fn a_question_that_meets_no_leader_is_given_up_soon() {
 async fn a_leader_that_gives_signs_is_waited_for() {
     let nats = Nats::start().await;
     let bus = bus(&nats).await;
-    let (release, released) = watch::channel(false);
-    let (store, state) = (Arc::new(Busy(released)), watch::Sender::new(LeaderState::default()));
-    beside(answering(&bus, store, state));
-    let mut signs = bus.subscribe("_INBOX.>".to_owned()).await.expect("a subscription");
-    bus.flush().await;
+    let (release, mut signs) = busy_leader(&bus).await;
     let edge = edge(&bus, None);
     let games = ask_games(&edge);
     let mut seen = 0;
@@ -110,11 +108,7 @@ async fn questions_that_wait_for_their_turn_get_signs() {
     const QUESTIONS: usize = 40;
     let nats = Nats::start().await;
     let bus = bus(&nats).await;
-    let (release, released) = watch::channel(false);
-    let (store, state) = (Arc::new(Busy(released)), watch::Sender::new(LeaderState::default()));
-    beside(answering(&bus, store, state));
-    let mut signs = bus.subscribe("_INBOX.>".to_owned()).await.expect("a subscription");
-    bus.flush().await;
+    let (release, mut signs) = busy_leader(&bus).await;
     let edges: Vec<_> = (0..QUESTIONS).map(|_| edge(&bus, None)).collect();
     let games: Vec<_> = edges.iter().map(ask_games).collect();
     let all_have_signs = async {

@@ -64,13 +64,12 @@ impl RecentRounds {
 
     /// The seed of a stream. `None` if bytes of it are not here, and may not be read.
     fn seeds(&self, topic: &Topic, mode: SeedMode, reads_seeds: bool) -> Option<Seeds> {
-        let latest = self.seed_rounds(topic, mode);
-        let frames = latest.iter().map(|(_, latest)| latest.frame.clone());
-        if let Some(frames) = frames.collect::<Option<Vec<_>>>() {
+        let rounds = self.seed_list(topic, mode);
+        if rounds.iter().all(Result::is_ok) {
+            let frames = rounds.into_iter().flatten().collect();
             return Some(Seeds { frames, stored: Vec::new() });
         }
-        let rounds = || latest.iter().map(|(game, latest)| latest.held(game));
-        reads_seeds.then(|| Seeds { frames: Vec::new(), stored: rounds().collect() })
+        reads_seeds.then(|| Seeds { frames: Vec::new(), stored: rounds })
     }
 
     /// The rounds of a seed, or what to read for those of which there are no bytes.
